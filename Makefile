@@ -1,0 +1,62 @@
+# make demo    sets everything up and runs the main job on real input
+# make test    sets everything up and runs all tests
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# ROWS=all makes the demo do the whole year.
+ROWS ?= january
+
+.PHONY: help install demo test check-long lint format bench proto docs clean
+
+help:
+	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install lint format bench proto docs check-long clean'
+
+install: $(STAMP)
+
+# Pinned by name and version alone; where packages come from is for the machine to say.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) with every extra; this takes about a minute"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spooled-pipelines needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Say another: make PYTHON=/path/to/python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: install
+	@$(BIN)/spooled-pipelines demo --rows $(ROWS)
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check-long: install
+	$(BIN)/python -m pytest -m long -s
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python scripts/build_wire.py --check
+	$(BIN)/python scripts/build_sync.py --check
+	$(BIN)/python scripts/build_cli_docs.py --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+# Everything generated: messages from proto/, sync from aio, docs/cli.md from the program.
+proto: install
+	$(BIN)/python scripts/build_wire.py
+	$(BIN)/python scripts/build_sync.py
+	$(BIN)/python scripts/build_cli_docs.py
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo 'site/index.html'
+
+clean:
+	rm -rf $(VENV) build dist site demo-output

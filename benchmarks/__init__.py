@@ -1,0 +1,1 @@
+"""What this package promises about speed and memory, measured: `python -m benchmarks`."""

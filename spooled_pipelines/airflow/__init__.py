@@ -1,0 +1,33 @@
+"""The Airflow provider: a hook, an operator that enqueues a table, a sensor that waits for it.
+
+Airflow imports this package while it looks for providers, in every command: so the names load
+what they need only when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spooled_pipelines.airflow.hook import SpooledHook
+    from spooled_pipelines.airflow.operator import EnqueueBatchOperator
+    from spooled_pipelines.airflow.sensor import StreamJobsSensor
+
+__all__ = ["EnqueueBatchOperator", "SpooledHook", "StreamJobsSensor"]
+
+_HOMES = {
+    "EnqueueBatchOperator": "operator",
+    "SpooledHook": "hook",
+    "StreamJobsSensor": "sensor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

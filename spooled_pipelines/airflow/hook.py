@@ -1,0 +1,85 @@
+"""SpooledHook: from an Airflow connection to a client."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from spooled_pipelines.airflow.connection import CONNECTION_TYPE, settings_of
+from spooled_pipelines.errors import SpooledError
+from spooled_pipelines.rpc.settings import TLS
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from spooled_pipelines.client.aio.client import AsyncSpooledClient
+    from spooled_pipelines.client.sync.client import SpooledClient
+    from spooled_pipelines.rpc.settings import ConnectionSettings
+
+DEFAULT_CONNECTION = "spooled_default"
+
+
+class SpooledHook(BaseHook):
+    """Makes clients from an Airflow connection of type ``spooled``.
+
+    Args:
+        spooled_conn_id: the connection's id.
+    """
+
+    conn_name_attr = "spooled_conn_id"
+    default_conn_name = DEFAULT_CONNECTION
+    conn_type = CONNECTION_TYPE
+    hook_name = "Spooled"
+
+    def __init__(self, spooled_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spooled_conn_id = spooled_conn_id
+
+    def get_conn(self) -> SpooledClient:
+        """A new client; close it, or use it in a `with`.
+
+        Its channel is opened at its first call, so it may be made before a fork.
+
+        Raises:
+            InvalidArgumentError: the connection makes no sense; the message says which field.
+            AuthenticationError: it has no API key.
+        """
+        from spooled_pipelines.client.sync.client import SpooledClient
+
+        return SpooledClient(_settings(self.get_connection(self.spooled_conn_id)))
+
+    async def aget_conn(self) -> AsyncSpooledClient:
+        """The same for asyncio, without blocking the event loop: for triggers.
+
+        Raises:
+            InvalidArgumentError, AuthenticationError: as `get_conn`.
+        """
+        connection = await self.aget_connection(self.spooled_conn_id)
+        # Loading gRPC takes longer than an event loop may be held up, and telling the supervisor
+        # what to mask waits for its answer.
+        module = await asyncio.to_thread(import_module, "spooled_pipelines.client.aio.client")
+        settings = await asyncio.to_thread(_settings, connection)
+        client: AsyncSpooledClient = module.AsyncSpooledClient(settings)
+        return client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the server can be used, and a sentence for people; at most 5 s, no secrets."""
+        from spooled_pipelines.airflow.probe import probe
+
+        try:
+            return probe(_settings(self.get_connection(self.spooled_conn_id)))
+        except SpooledError as error:
+            return False, error.message
+
+
+def _settings(connection: Connection) -> ConnectionSettings:
+    settings = settings_of(connection)
+    # Airflow masks a connection's password by itself, but not what we made of it.
+    mask_secret(settings.api_key)
+    if isinstance(settings.tls, TLS) and "-----BEGIN" in str(settings.tls.client_key):
+        mask_secret(str(settings.tls.client_key))
+    return settings

@@ -1,0 +1,95 @@
+"""What the sensor and its trigger say about a batch: in the log, in events, errors and XCom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.errors import (
+    BatchError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    SpooledError,
+)
+
+if TYPE_CHECKING:
+    from spooled_pipelines.rpc.values import BatchStats
+
+_COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
+# Airflow writes an event whole to the task's log and keeps it in its database.
+_EVENT_TEXT_MAX = 400
+# What does not get better by trying again.
+HOPELESS = (InvalidArgumentError, NotFoundError, PermissionDeniedError)
+
+
+def stats_dict(stats: BatchStats) -> dict[str, Any]:
+    """The statistics as plain values for XCom and events: no error texts, which may quote rows."""
+    shown: dict[str, Any] = {
+        "batch_id": stats.batch_id,
+        "queue_name": stats.queue_name,
+        "sealed": stats.sealed,
+        "settled": stats.settled,
+    }
+    shown.update({name: getattr(stats, name) for name in _COUNTS})
+    for name in ("created_at", "changed_at"):
+        moment = getattr(stats, name)
+        shown[name] = moment.isoformat() if moment is not None else None
+    return shown
+
+
+def ended_event(status: str, error: BatchError) -> dict[str, Any]:
+    """The event for a batch that did not end as asked: ``"failed"`` or ``"timeout"``."""
+    stats = None if error.stats is None else stats_dict(error.stats)
+    return {"status": status, "stats": stats, "message": _shortened(error.message)}
+
+
+def error_event(error: SpooledError) -> dict[str, Any]:
+    """The event for a wait that could not go on."""
+    status = "hopeless" if isinstance(error, HOPELESS) else "error"
+    return {"status": status, "message": _shortened(error.message)}
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _EVENT_TEXT_MAX else text[: _EVENT_TEXT_MAX - 1] + "…"
+
+
+class Tenths:
+    """Says how many rows are sent, each time another tenth is: called with (sent, all)."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told = 0
+
+    def __call__(self, sent: int, rows: int) -> None:
+        tenth = sent * 10 // max(rows, 1)
+        if tenth > self._told:
+            self._told = tenth
+            self._say(f"{sent} of {rows} rows sent")
+
+
+class Progress:
+    """Says where a batch stands each time another tenth is done, or something else stalls it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told: tuple[int, tuple[str, ...]] | None = None
+
+    def __call__(self, stats: BatchStats) -> None:
+        done = stats.total - stats.open
+        tenth = done * 10 // stats.total if stats.total else 0
+        now = (tenth, tuple(stall.cause for stall in stats.stalls))
+        if now == self._told:
+            return
+        self._told = now
+        self._say(standing(stats))
+
+
+def standing(stats: BatchStats) -> str:
+    """Where a batch stands, in one line, with what holds it back."""
+    line = (
+        f"Batch {stats.batch_id} on queue {stats.queue_name}: {stats.completed} of {stats.total} "
+        f"jobs completed, {stats.failed} failed, {stats.processing} in work, "
+        f"{stats.pending + stats.scheduled} waiting."
+    )
+    return " ".join([line, *(stall.message for stall in stats.stalls)])

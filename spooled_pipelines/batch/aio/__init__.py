@@ -1,0 +1,1 @@
+"""Batches over asyncio: what is written here is made into `batch.sync` as well."""

@@ -1,0 +1,206 @@
+"""Sends a prepared table: acknowledged means stored, and a cut in between loses nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from spooled_pipelines.batch.aio.control import cancel_batch
+from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
+from spooled_pipelines.batch.ledger import Answers, Ledger
+from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.prepare import Prepared
+from spooled_pipelines.batch.progress import Progress
+from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.runtime import AsyncConversation, run_pipelined, sleep
+from spooled_pipelines.wire import batch_v1
+
+# Chunks on their way at once: one is stored while the next is on the wire and a third is made.
+_WINDOW = 4
+# Enqueue calls on their way at once, against a server without the extension.
+_CALLS = 32
+
+
+class AsyncChunkUpload:
+    """Through the batch extension: one conversation, opened again wherever it breaks.
+
+    After a cut the chunks that were not acknowledged go again under their numbers, and the
+    server answers those that it had stored already as it did the first time.
+    """
+
+    def __init__(
+        self,
+        calls: AsyncCalls,
+        prepared: Prepared,
+        ledger: Ledger,
+        progress: Progress,
+        generation: int,
+        *,
+        cancels_older: bool,
+    ) -> None:
+        self._calls = calls
+        self._prepared = prepared
+        self._ledger = ledger
+        self._progress = progress
+        self._generation = generation
+        self._cancels_older = cancels_older and generation > 0
+        self._opening = open_message(
+            prepared.batch_id,
+            prepared.scope.queue_name,
+            prepared.scope.name,
+            uuid.uuid4().hex,
+            prepared.constants,
+            generation,
+        )
+        self._source: Iterator[Chunk] = prepared.chunks(generation)
+        self._waiting: deque[Chunk] = deque()
+        self._patience = Patience(calls.settings.retry)
+
+    async def run(self) -> None:
+        """Send every row, then seal the batch (unless the server refused some)."""
+        while (error := await self._cut_short()) is not None:
+            delay = self._patience.delay(error)
+            if delay is None:
+                raise error
+            await sleep(delay)
+
+    async def _cut_short(self) -> SpooledError | None:
+        """Go as far as it goes; None: to the end."""
+        try:
+            await self._converse()
+            if self._ledger.rejected == 0 or self._prepared.skips_rejected:
+                await self._seal()
+        except SpooledError as error:
+            return error
+        return None
+
+    async def _converse(self) -> None:
+        conversation = self._calls.conversation(methods.BATCH["EnqueueBatch"])
+        try:
+            await conversation.write(self._opening)
+            # Before anything large goes out, so that a refusal is read and not written into.
+            await _answer(conversation, "opened")
+            if self._cancels_older:
+                # Now that no upload can add to it any more.
+                before = self._generation - 1
+                await cancel_batch(self._calls, self._prepared.batch_id, before)
+                self._cancels_older = False
+            for chunk in self._waiting:
+                await conversation.write(chunk.message())
+            while await self._fill(conversation):
+                outcome = await _answer(conversation, "outcome")
+                self._acknowledged(outcome)
+            await conversation.done_writing()
+            await conversation.read()
+        finally:
+            conversation.cancel()
+
+    async def _fill(self, conversation: AsyncConversation) -> bool:
+        """Keep the window full; False when nothing is on its way any more."""
+        while len(self._waiting) < _WINDOW:
+            chunk = next(self._source, None)
+            if chunk is None:
+                break
+            # Before it is written: what breaks in between has to be sent again.
+            self._waiting.append(chunk)
+            await conversation.write(chunk.message())
+        return bool(self._waiting)
+
+    def _acknowledged(self, outcome: batch_v1.ChunkOutcome) -> None:
+        chunk = self._waiting[0]
+        if outcome.number != chunk.number or len(outcome.job_ids) != len(chunk.rows):
+            raise ServerError(
+                f"the server answered chunk {outcome.number} with {len(outcome.job_ids)} jobs "
+                f"where chunk {chunk.number} with {len(chunk.rows)} was next"
+            )
+        answers = Answers(
+            list(outcome.job_ids),
+            list(outcome.duplicate_rows),
+            [(refused.row, refused.message) for refused in outcome.rejected],
+        )
+        self._ledger.add(chunk, answers)
+        self._waiting.popleft()
+        self._patience.moved()
+        self._progress.at(self._ledger.acknowledged)
+
+    async def _seal(self) -> None:
+        request = batch_v1.SealBatchRequest(
+            batch_id=self._prepared.batch_id, generation=self._generation
+        )
+        await self._calls.unary(methods.BATCH["SealBatch"], request, repeatable=True)
+
+
+class AsyncSingleUpload:
+    """Without the extension: many Enqueue calls at once, each with its key, so repeatable.
+
+    A call that is repeated because its answer was lost counts as a duplicate: the server cannot
+    tell it from one that comes a second time.
+    """
+
+    def __init__(
+        self, calls: AsyncCalls, prepared: Prepared, ledger: Ledger, progress: Progress
+    ) -> None:
+        self._calls = calls
+        self._prepared = prepared
+        self._ledger = ledger
+        self._progress = progress
+        self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
+
+    async def run(self) -> None:
+        """Send every row."""
+        for chunk in self._prepared.chunks():
+            await self._send(chunk)
+
+    async def _send(self, chunk: Chunk) -> None:
+        answers = Answers([])
+        requests = chunk.requests(self._shared)
+        try:
+            responses = run_pipelined(self._enqueue, requests, _CALLS)
+            async for response in responses:
+                place = len(answers.job_ids)
+                if isinstance(response, InvalidArgumentError):
+                    answers.job_ids.append("")
+                    answers.rejected.append((place, response.message))
+                else:
+                    answers.job_ids.append(response.job_id)
+                    if not response.created:
+                        answers.duplicates.append(place)
+                if place % 100 == 0:
+                    self._progress.at(self._ledger.acknowledged + place)
+        finally:
+            # What broke off in the middle of a chunk was acknowledged up to here.
+            done = len(answers.job_ids)
+            self._ledger.add(chunk.first(done), answers)
+        self._progress.at(self._ledger.acknowledged)
+
+    async def _enqueue(self, request: bytes) -> Any:
+        """The response, or the reason why the server refused the row."""
+        answer = await self._answer(request)
+        if not isinstance(answer, SpooledError):
+            return answer
+        patience = Patience(self._calls.settings.retry)
+        while isinstance(answer, SpooledError) and not isinstance(answer, InvalidArgumentError):
+            delay = patience.delay(answer)
+            if delay is None:
+                raise answer
+            await sleep(delay)
+            answer = await self._answer(request)
+        return answer
+
+    async def _answer(self, request: bytes) -> Any:
+        try:
+            return await self._calls.unary(methods.QUEUE["Enqueue"], request, repeatable=True)
+        except SpooledError as error:
+            return error
+
+
+async def _answer(conversation: AsyncConversation, kind: str) -> Any:
+    response = await conversation.read()
+    if response is None or response.WhichOneof("response") != kind:
+        what = "nothing more" if response is None else response.WhichOneof("response")
+        raise ServerError(f"the server answered {what!r} where {kind!r} was next")
+    return getattr(response, kind)

@@ -1,0 +1,187 @@
+"""A record batch of the table, to one piece of wire bytes per job.
+
+A piece is fields 2 to 6 of an EnqueueRequest. JobChunk has the same fields under the same
+numbers, repeated, so a chunk is the pieces of its rows one behind the other (each with its key,
+field 7), and an EnqueueRequest is the queue's name and one piece.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from spooled_pipelines.batch import wire_bytes
+from spooled_pipelines.batch.cells import Cells, by_value, of_array, side_by_side
+from spooled_pipelines.batch.exact import OnLossy, Place, plain, value_cells
+from spooled_pipelines.batch.mapping import Mapping, RowNumber
+from spooled_pipelines.batch.nested import field
+from spooled_pipelines.rpc.struct import json_size
+from spooled_pipelines.wire.limits import PAYLOAD_MAX_BYTES
+from spooled_pipelines.wire.well_known import Struct
+
+_FIELD_TAGS = {
+    "priority": wire_bytes.PRIORITY,
+    "max_retries": wire_bytes.MAX_RETRIES,
+    "timeout_seconds": wire_bytes.TIMEOUT_SECONDS,
+}
+# JSON is at most six bytes for one on the wire (a control character): no row below this can be
+# too large, and only those above it are measured one by one.
+_SURELY_SMALL = PAYLOAD_MAX_BYTES // 6
+_TOO_LARGE = f"the payload is more than {PAYLOAD_MAX_BYTES} bytes as JSON"
+# The years 1 to 9999, which is what a Timestamp may say.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The rows of one record batch that can be jobs, and those that cannot.
+
+    Attributes:
+        rows: the row's number in the input, from 0 (int64).
+        pieces: its wire bytes without the key (binary).
+        identity: what its key is made from (binary).
+        rejected: row number and reason of each of the others.
+    """
+
+    rows: Any
+    pieces: Any
+    identity: Any
+    rejected: tuple[tuple[int, str], ...]
+
+
+def encode(
+    batch: Any, mapping: Mapping, first_row: int, on_lossy: OnLossy = "raise"
+) -> EncodedRows:
+    """Encode `batch`, whose first row is number `first_row` of the input.
+
+    Raises:
+        LossyValueError: a payload or key column holds what a payload cannot, and `on_lossy` is
+            "raise".
+    """
+    columns = {name: plain(batch.column(name)) for name in mapping.columns}
+    rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
+    columns, rows, rejected = _without_rejected(columns, rows, mapping)
+    count = len(rows)
+
+    values: dict[str, Cells] = {}
+
+    def value_of(column: str) -> Cells:
+        if column not in values:
+            place = Place(column, lambda index: int(rows[index].as_py()), on_lossy)
+            # Nulls are filled once, though payload and key may both use the column.
+            values[column] = value_cells(columns[column], place)
+        return values[column]
+
+    body = side_by_side([field(name, value_of(column)) for name, column in mapping.fields], count)
+    payload = body.wrapped(lambda size: wire_bytes.PAYLOAD + wire_bytes.varint(size))
+    others = [_number_cells(columns[number.column], number) for number in mapping.numbers]
+    if mapping.scheduled_at is not None:
+        others.append(_due_cells(columns[mapping.scheduled_at]))
+    pieces = side_by_side([payload, *others], count).joined(count)
+    identity = pieces
+    if mapping.key:
+        key = [field(name, value_of(name)) for name in mapping.key]
+        identity = side_by_side(key, count).joined(count)
+
+    large = _too_large(body, count)
+    if large:
+        rejected.extend((int(rows[index].as_py()), _TOO_LARGE) for index in large)
+        keep = pa.array(sorted(set(range(count)).difference(large)), pa.int64())
+        rows, pieces, identity = rows.take(keep), pieces.take(keep), identity.take(keep)
+    return EncodedRows(rows, pieces, identity, tuple(rejected))
+
+
+def _without_rejected(
+    columns: dict[str, Any], rows: Any, mapping: Mapping
+) -> tuple[dict[str, Any], Any, list[tuple[int, str]]]:
+    """Take out what the row's own columns already rule out; the first reason counts."""
+    checks = [(_is_missing(columns[name]), f"key column {name!r} is null") for name in mapping.key]
+    for number in mapping.numbers:
+        bounds = f"{number.low} to {number.high}"
+        reason = f"{number.name} (column {number.column!r}) is not a whole number from {bounds}"
+        checks.append((_out_of_range(columns[number.column], number), reason))
+    if mapping.scheduled_at is not None:
+        reason = f"scheduled_at (column {mapping.scheduled_at!r}) is not within the years 1 to 9999"
+        checks.append((_out_of_years(columns[mapping.scheduled_at]), reason))
+    rejected: list[tuple[int, str]] = []
+    bad = None
+    for mask, reason in checks:
+        if not pc.any(mask, min_count=0).as_py():
+            continue
+        new = mask if bad is None else pc.and_not(mask, bad)
+        rejected.extend((row, reason) for row in rows.filter(new).to_pylist())
+        bad = mask if bad is None else pc.or_(bad, mask)
+    if bad is None:
+        return columns, rows, rejected
+    keep = pc.invert(bad)
+    kept = {name: column.filter(keep) for name, column in columns.items()}
+    return kept, rows.filter(keep), rejected
+
+
+def _is_missing(column: Any) -> Any:
+    return pc.is_null(column, nan_is_null=types.is_floating(column.type))
+
+
+def _out_of_range(column: Any, number: RowNumber) -> Any:
+    if types.is_null(column.type):
+        return pa.repeat(pa.scalar(False), len(column))
+    outside = pc.or_(pc.less(column, number.low), pc.greater(column, number.high))
+    if types.is_floating(column.type):
+        # NaN is null here too, and null means the default.
+        broken = pc.and_not(pc.not_equal(pc.floor(column), column), pc.is_nan(column))
+        outside = pc.or_(outside, broken)
+    return outside.fill_null(False)
+
+
+def _number_cells(column: Any, number: RowNumber) -> Cells:
+    """The field in every row: null is 0, the default, since a chunk's lists have no gaps."""
+    if types.is_null(column.type):
+        column = column.cast(pa.int64())
+    elif types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    tag = _FIELD_TAGS[number.name]
+    whole = column.cast(pa.int64()).fill_null(0)
+    return of_array(by_value(whole, lambda value: tag + wire_bytes.varint(value)))
+
+
+def _out_of_years(column: Any) -> Any:
+    if types.is_null(column.type):
+        return pa.repeat(pa.scalar(False), len(column))
+    seconds = column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64())
+    early = pc.less(seconds, _FIRST_SECOND)
+    return pc.or_(early, pc.greater(seconds, _LAST_SECOND)).fill_null(False)
+
+
+def _due_cells(column: Any) -> Cells:
+    """The field in every row: null is an empty Timestamp, which is long past: due at once."""
+    if types.is_null(column.type):
+        column = column.cast(pa.timestamp("s", "UTC"))
+    per_second = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[column.type.unit]
+    factor = 1_000_000_000 // per_second
+
+    def due(count: int) -> bytes:
+        return wire_bytes.with_length(wire_bytes.SCHEDULED_AT, wire_bytes.timestamp(count * factor))
+
+    made = by_value(column.cast(pa.int64()), due)
+    return of_array(made.fill_null(wire_bytes.with_length(wire_bytes.SCHEDULED_AT, b"")))
+
+
+def _too_large(body: Cells, count: int) -> list[int]:
+    """Which payloads are above the limit as JSON."""
+    if isinstance(body.size, int):
+        suspects = list(range(count)) if body.size > _SURELY_SMALL else []
+    else:
+        where = pc.greater(body.size, _SURELY_SMALL)
+        suspects = pc.indices_nonzero(where).to_pylist()
+    if not suspects:
+        return []
+    payloads = body.joined(count)
+    return [i for i in suspects if json_size(_parsed(payloads[i].as_py())) > PAYLOAD_MAX_BYTES]
+
+
+def _parsed(payload: bytes) -> Struct:
+    return Struct.FromString(payload)

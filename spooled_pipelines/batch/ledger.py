@@ -1,0 +1,117 @@
+"""What became of each row: its job, and whether this upload made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spooled_pipelines.batch.chunks import Chunk, key_column
+from spooled_pipelines.batch.prepare import Rejections
+from spooled_pipelines.batch.spool import Spool
+
+SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("key", pa.string()),
+        ("job_id", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+CREATED, DUPLICATE, REJECTED = "created", "duplicate", "rejected"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the server said to the rows of one chunk.
+
+    Attributes:
+        job_ids: one per row; empty where it was refused.
+        duplicates: places in the chunk of rows that were jobs already.
+        rejected: places of rows that the server refused, and why.
+    """
+
+    job_ids: list[str]
+    duplicates: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Ledger:
+    """Grows with each acknowledged chunk; small in memory, however long the table is."""
+
+    def __init__(self) -> None:
+        self.created = 0
+        self.duplicates = 0
+        self.rejected = 0
+        self._spool = Spool(SCHEMA)
+
+    @property
+    def acknowledged(self) -> int:
+        """Rows that the server has answered."""
+        return self.created + self.duplicates + self.rejected
+
+    def add(self, chunk: Chunk, answers: Answers) -> None:
+        """The rows of a chunk."""
+        count = len(chunk.rows)
+        outcomes: Any = pa.repeat(pa.scalar(CREATED), count)
+        reasons: Any = pa.nulls(count, pa.string())
+        if len(answers.duplicates) == count:
+            outcomes = pa.repeat(pa.scalar(DUPLICATE), count)
+        elif answers.duplicates or answers.rejected:
+            outcomes, reasons = _told_apart(count, answers)
+        ids = pa.array(answers.job_ids, pa.string())
+        if answers.rejected:
+            ids = pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
+        columns = [chunk.rows, key_column(chunk.keys), ids, outcomes, reasons]
+        self._spool.write(pa.record_batch(columns, schema=SCHEMA))
+        self.duplicates += len(answers.duplicates)
+        self.rejected += len(answers.rejected)
+        self.created += count - len(answers.duplicates) - len(answers.rejected)
+
+    def add_rejected(self, rejections: Rejections) -> None:
+        """The rows that were not sent."""
+        for batch in rejections.batches():
+            none = pa.nulls(batch.num_rows, pa.string())
+            outcome = pa.repeat(pa.scalar(REJECTED), batch.num_rows)
+            columns = [batch.column("row"), none, none, outcome, batch.column("reason")]
+            self._spool.write(pa.record_batch(columns, schema=SCHEMA))
+        self.rejected += rejections.count
+
+    def table(self) -> Any:
+        """All rows, in the table's order."""
+        table = self._spool.table()
+        return table.sort_by("row") if self.rejected else table
+
+    def rejected_rows(self) -> Iterator[tuple[int, str]]:
+        """Number and reason of each row that is no job."""
+        for batch in self._spool.batches():
+            refused = batch.filter(pc.equal(batch.column("outcome"), REJECTED))
+            for row, reason in zip(refused.column("row"), refused.column("reason"), strict=True):
+                yield row.as_py(), reason.as_py()
+
+    def close(self) -> None:
+        """Let go of what was put aside."""
+        self._spool.close()
+
+    def job_ids(self) -> Iterator[str]:
+        """The id of every row's job; one that several rows share comes several times."""
+        for batch in self._spool.batches():
+            yield from batch.column("job_id").drop_null().to_pylist()
+
+
+def _told_apart(count: int, answers: Answers) -> tuple[Any, Any]:
+    outcomes = [CREATED] * count
+    reasons: list[str | None] = [None] * count
+    _put(outcomes, ((place, DUPLICATE) for place in answers.duplicates))
+    _put(outcomes, ((place, REJECTED) for place, _ in answers.rejected))
+    _put(reasons, answers.rejected)
+    return pa.array(outcomes, pa.string()), pa.array(reasons, pa.string())
+
+
+def _put(column: list[Any], values: Iterable[tuple[int, Any]]) -> None:
+    for place, value in values:
+        column[place] = value

@@ -1,0 +1,199 @@
+"""Which column, or which constant, becomes which part of a job."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping as MappingABC
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pyarrow import types
+
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import check
+from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.well_known import Timestamp
+
+
+@dataclass(frozen=True)
+class RowNumber:
+    """A whole number of a job that each row may bring: its name, its column, what is allowed."""
+
+    name: str
+    column: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What all jobs of the upload share; 0 and None mean the server's default."""
+
+    priority: int = 0
+    max_retries: int = 0
+    timeout_seconds: int = 0
+    scheduled_at: Timestamp | None = None
+    tags: MappingABC[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How a row becomes a job.
+
+    Attributes:
+        fields: the payload's field -> its column, sorted by field.
+        key: the columns that identify a row, sorted; empty: its whole content does.
+        numbers: priority, max_retries and timeout_seconds where a column gives them.
+        scheduled_at: the column that says when a job is due, if one does.
+        constants: the rest.
+    """
+
+    fields: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    numbers: tuple[RowNumber, ...]
+    scheduled_at: str | None
+    constants: Constants
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        used = {column for _, column in self.fields}
+        used.update(self.key, (number.column for number in self.numbers))
+        if self.scheduled_at is not None:
+            used.add(self.scheduled_at)
+        return tuple(sorted(used))
+
+
+_NUMBERS = {
+    "priority": (limits.PRIORITY_MIN, limits.PRIORITY_MAX),
+    "max_retries": (0, limits.MAX_RETRIES_MAX),
+    "timeout_seconds": (1, limits.TIMEOUT_SECONDS_MAX),
+}
+
+
+def make_mapping(
+    schema: Any,
+    *,
+    key: str | Sequence[str] | None = None,
+    payload: Sequence[str] | MappingABC[str, str] | None = None,
+    priority: int | str | None = None,
+    scheduled_at: datetime | str | None = None,
+    max_retries: int | str | None = None,
+    timeout_seconds: int | str | None = None,
+    tags: MappingABC[str, str] | None = None,
+) -> Mapping:
+    """Check the arguments of `enqueue_batch` against the columns there are.
+
+    Raises:
+        InvalidArgumentError: no such column, a column of the wrong type, a constant out of range.
+    """
+    _refuse_doubled_columns(schema.names)
+    given = {"priority": priority, "max_retries": max_retries, "timeout_seconds": timeout_seconds}
+    numbers: list[RowNumber] = []
+    constants: dict[str, int] = {}
+    for name, value in given.items():
+        low, high = _NUMBERS[name]
+        if isinstance(value, str):
+            _number_column(schema, name, value)
+            numbers.append(RowNumber(name, value, low, high))
+        elif value is not None:
+            constants[name] = check.whole(value, name, low, high)
+    due_column = scheduled_at if isinstance(scheduled_at, str) else None
+    if due_column is not None:
+        _due_column(schema, due_column)
+    due = None
+    if scheduled_at is not None and not isinstance(scheduled_at, str):
+        due = check.timestamp(scheduled_at, "scheduled_at")
+    consumed = {number.column for number in numbers} | {due_column}
+    return Mapping(
+        fields=_fields(schema, payload, consumed),
+        key=_key(schema, key),
+        numbers=tuple(numbers),
+        scheduled_at=due_column,
+        constants=Constants(scheduled_at=due, tags=check.text_map(tags, "tags"), **constants),
+    )
+
+
+def _fields(
+    schema: Any, payload: Sequence[str] | MappingABC[str, str] | None, consumed: set[str | None]
+) -> tuple[tuple[str, str], ...]:
+    if payload is None:
+        return tuple(sorted((name, name) for name in schema.names if name not in consumed))
+    if isinstance(payload, (str, bytes)):
+        raise InvalidArgumentError(
+            f"payload={payload!r} is one text. Give a list of columns, such as [{payload!r}], or "
+            'a mapping of a payload field to its column, such as {"flight": "flight_number"}.'
+        )
+    pairs = payload.items() if isinstance(payload, MappingABC) else ((c, c) for c in payload)
+    fields = []
+    for name, column in pairs:
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"payload: the name of a field is a text, not {name!r}.")
+        if not name.isprintable() and name != name.encode("utf-8", "replace").decode():
+            raise InvalidArgumentError(f"payload: the field {name!r} is no valid text.")
+        _column(schema, column, "payload")
+        fields.append((name, column))
+    if not fields:
+        raise InvalidArgumentError("payload=[] leaves no column for the jobs; name at least one.")
+    _refuse_doubled_columns([name for name, _ in fields])
+    return tuple(sorted(fields))
+
+
+def _key(schema: Any, key: str | Sequence[str] | None) -> tuple[str, ...]:
+    if key is None:
+        return ()
+    columns = [key] if isinstance(key, str) else list(key)
+    if not columns:
+        raise InvalidArgumentError(
+            "key=[] names no column. Name the columns that identify a row, or leave key out: "
+            "then its whole content does."
+        )
+    for column in columns:
+        _column(schema, column, "key")
+    return tuple(sorted(set(columns)))
+
+
+def _column(schema: Any, column: object, argument: str) -> Any:
+    """The type of a column that an argument names."""
+    if isinstance(column, str) and column in schema.names:
+        return schema.field(column).type
+    close = difflib.get_close_matches(str(column), schema.names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(repr(name) for name in schema.names[:30])
+    more = f" and {len(schema.names) - 30} more" if len(schema.names) > 30 else ""
+    raise InvalidArgumentError(
+        f"{argument}: there is no column {column!r}.{hint} There are: {shown}{more}."
+    )
+
+
+def _number_column(schema: Any, name: str, column: str) -> None:
+    kind = _column(schema, column, name)
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    # Whole numbers with gaps come from pandas as floats.
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)):
+        raise InvalidArgumentError(
+            f"{name}={column!r}: that column is of type {kind}; it needs whole numbers."
+        )
+
+
+def _due_column(schema: Any, column: str) -> None:
+    kind = _column(schema, column, "scheduled_at")
+    if types.is_null(kind) or (types.is_timestamp(kind) and kind.tz is not None):
+        return
+    what = "has no time zone" if types.is_timestamp(kind) else f"is of type {kind}"
+    raise InvalidArgumentError(
+        f"scheduled_at={column!r}: that column {what}; it needs times with a zone, such as "
+        f"df[{column!r}].dt.tz_localize('UTC') in pandas."
+    )
+
+
+def _refuse_doubled_columns(names: Sequence[str]) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InvalidArgumentError(
+            f"there is more than one column named {', '.join(map(repr, doubled))}, and a payload "
+            "has each name once. Rename or drop one of them."
+        )

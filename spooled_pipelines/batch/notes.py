@@ -1,0 +1,25 @@
+"""What an upload that was broken off leaves behind, said with the error that broke it off."""
+
+from __future__ import annotations
+
+from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.prepare import Prepared
+from spooled_pipelines.errors import SpooledError
+
+
+def add_resume_note(error: BaseException, prepared: Prepared, ledger: Ledger) -> None:
+    """Say on `error` how many rows were acknowledged and how to go on."""
+    text = (
+        f"{ledger.acknowledged} of {prepared.sendable} rows were acknowledged; batch "
+        f"{prepared.batch_id} is not sealed, so nobody takes it for complete. The same call again "
+        "goes on from there and makes no row twice."
+    )
+    if isinstance(error, SpooledError):
+        error.message = f"{error.message.rstrip()} {text}"
+        error.args = (error.message,)
+        error.details.update(batch_id=prepared.batch_id, acknowledged=ledger.acknowledged)
+    elif hasattr(error, "add_note"):
+        error.add_note(text)
+    elif not error.args:
+        # Python 3.10 has no notes; what has no text of its own (KeyboardInterrupt) gets this one.
+        error.args = (text,)

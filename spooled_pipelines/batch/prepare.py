@@ -1,0 +1,221 @@
+"""The first pass: read the whole source, check it, encode it, and put it aside.
+
+Nothing is sent before the last row is checked, and what was checked is what will be sent: the
+source is read once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+
+from spooled_pipelines.batch.chunks import Chunk, chunks
+from spooled_pipelines.batch.encode import encode
+from spooled_pipelines.batch.exact import OnLossy
+from spooled_pipelines.batch.identity import Scope, batch_id, generation_seed
+from spooled_pipelines.batch.keys import HASH_TYPE, Occurrences, hash_sum, row_hashes
+from spooled_pipelines.batch.mapping import Constants, make_mapping
+from spooled_pipelines.batch.source import open_source
+from spooled_pipelines.batch.spool import Spool
+from spooled_pipelines.errors import InvalidArgumentError, RejectedRow, RowsRejectedError
+from spooled_pipelines.rpc import check
+
+OnRejected: TypeAlias = Literal["raise", "skip"]
+
+_PIECES = pa.schema([("row", pa.int64()), ("piece", pa.binary())])
+_HASHES = pa.schema([("hash", HASH_TYPE)])
+_REJECTED = pa.schema([("row", pa.int64()), ("reason", pa.string())])
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `enqueue_batch` that say how a row becomes a job; see `make_mapping`."""
+
+    key: str | Sequence[str] | None = None
+    payload: Sequence[str] | Mapping[str, str] | None = None
+    priority: int | str | None = None
+    scheduled_at: datetime | str | None = None
+    max_retries: int | str | None = None
+    timeout_seconds: int | str | None = None
+    tags: Mapping[str, str] | None = None
+    name: str | None = None
+    on_rejected: OnRejected = "raise"
+    on_lossy: OnLossy = "raise"
+
+
+class Rejections:
+    """Rows that cannot be jobs: how many, why, the first of them, and all of them put aside."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.examples: list[RejectedRow] = []
+        self._spool = Spool(_REJECTED)
+
+    @property
+    def count(self) -> int:
+        return self.reasons.total()
+
+    def add(self, rows: Sequence[tuple[int, str]]) -> None:
+        if not rows:
+            return
+        ordered = sorted(rows)
+        self.reasons.update(reason for _, reason in ordered)
+        room = _EXAMPLES - len(self.examples)
+        self.examples.extend(RejectedRow(row, reason) for row, reason in ordered[:room])
+        columns = [[row for row, _ in ordered], [reason for _, reason in ordered]]
+        self._spool.write(pa.record_batch(columns, schema=_REJECTED))
+
+    def batches(self) -> Iterator[Any]:
+        """All of them: row number and reason."""
+        return self._spool.batches()
+
+    def error(self, what: str, outcome: str) -> RowsRejectedError:
+        """The error that names them; `outcome` says what was sent and what to do."""
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common(5))
+        first = ", ".join(str(example.row) for example in self.examples)
+        return RowsRejectedError(
+            f"{what} ({reasons}). The first are the rows {first}. {outcome}",
+            rejected=self.count,
+            examples=self.examples,
+            reasons=self.reasons,
+        )
+
+    def close(self) -> None:
+        self._spool.close()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked and encoded table, ready to be sent. Close it.
+
+    Attributes:
+        scope: queue and name.
+        batch_id: follows from the scope, and where it has no name from the rows.
+        constants: what all jobs share.
+        rows: rows of the table.
+        sendable: those that can be jobs.
+        rejections: the others.
+        skips_rejected: whether to go on without rows that cannot be jobs.
+    """
+
+    scope: Scope
+    batch_id: str
+    constants: Constants
+    rows: int
+    sendable: int
+    rejections: Rejections
+    skips_rejected: bool
+    pieces: Spool
+    hashes: Spool
+    occurrences: Occurrences | None
+
+    def chunks(self, generation: int = 0) -> Iterator[Chunk]:
+        """What is to be sent, in the table's order, with the keys of this generation."""
+        seed = generation_seed(self.batch_id, generation) if generation else None
+        return chunks(self.pieces, self.hashes, self.occurrences, self.constants, seed)
+
+    def close(self) -> None:
+        self.pieces.close()
+        self.hashes.close()
+        self.rejections.close()
+        if self.occurrences is not None:
+            self.occurrences.close()
+
+
+def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
+    """Read, check and encode all of `data`.
+
+    Raises:
+        InvalidArgumentError: an argument is wrong, the data cannot be read, or has no rows.
+        LossyValueError: a payload cannot hold a value exactly.
+        RowsRejectedError: rows cannot be jobs and `on_rejected` is "raise", or none can.
+    """
+    scope = Scope(check.queue_name(queue_name), options.name)
+    _one_of("on_rejected", options.on_rejected, ("raise", "skip"))
+    _one_of("on_lossy", options.on_lossy, ("raise", "string"))
+    source = open_source(data)
+    with ExitStack() as undo:
+        pieces, hashes, rejections = Spool(_PIECES), Spool(_HASHES), Rejections()
+        for opened in (pieces, hashes, rejections):
+            undo.callback(opened.close)
+        schema = source.schema
+        mapping = _mapping(schema, options)
+        constants = mapping.constants
+        rows = 0
+        total = 0
+        for batch in source.batches:
+            if batch.schema is not schema and not batch.schema.equals(schema):
+                # Columns of an iterable may get their types later; they have to suit even so.
+                schema = batch.schema
+                mapping = _mapping(schema, options)
+            made = encode(batch, mapping, rows, options.on_lossy)
+            rejections.add(made.rejected)
+            rows += batch.num_rows
+            if len(made.rows):
+                hashed = row_hashes(made.identity, scope.seed)
+                total += hash_sum(hashed)
+                pieces.write(pa.record_batch([made.rows, made.pieces], schema=_PIECES))
+                hashes.write(pa.record_batch([hashed], schema=_HASHES))
+        _refuse_nothing(source.what, rows, pieces.rows, rejections, options.on_rejected)
+        occurrences = None
+        if not mapping.key:
+            occurrences = Occurrences(lambda: _column(hashes, "hash"), hashes.rows)
+        undo.pop_all()
+        return Prepared(
+            scope=scope,
+            batch_id=batch_id(scope, total, pieces.rows),
+            constants=constants,
+            rows=rows,
+            sendable=pieces.rows,
+            rejections=rejections,
+            skips_rejected=options.on_rejected == "skip",
+            pieces=pieces,
+            hashes=hashes,
+            occurrences=occurrences,
+        )
+
+
+def _mapping(schema: Any, options: Options) -> Any:
+    return make_mapping(
+        schema,
+        key=options.key,
+        payload=options.payload,
+        priority=options.priority,
+        scheduled_at=options.scheduled_at,
+        max_retries=options.max_retries,
+        timeout_seconds=options.timeout_seconds,
+        tags=options.tags,
+    )
+
+
+def _refuse_nothing(
+    what: str, rows: int, sendable: int, rejections: Rejections, on_rejected: OnRejected
+) -> None:
+    if not rows:
+        raise InvalidArgumentError(f"{what} has no rows, so there is nothing to enqueue.")
+    if not sendable:
+        advice = "None can be a job, so nothing was sent. Correct the data."
+        raise rejections.error(f"all {rows} rows are rejected", advice)
+    if rejections.count and on_rejected == "raise":
+        advice = (
+            'Nothing was sent. Correct them, or pass on_rejected="skip" to enqueue the others and '
+            "find these in the batch's ledger."
+        )
+        raise rejections.error(f"{rejections.count} of {rows} rows cannot be jobs", advice)
+
+
+def _column(spool: Spool, name: str) -> Iterator[Any]:
+    return (batch.column(name) for batch in spool.batches())
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise InvalidArgumentError(f"{name} is {choices}, not {value!r}.")

@@ -1,0 +1,1 @@
+"""Batches with blocking calls: made from `batch.aio`, but for `runtime`."""

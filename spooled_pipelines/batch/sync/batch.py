@@ -1,0 +1,317 @@
+# Made from spooled_pipelines/batch/aio/batch.py by `make proto`: change that, not this.
+"""A batch of jobs: where it stands, the wait for it, its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.batch import verdict
+from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.sync.control import cancel_batch, check_extension, retry_batch
+from spooled_pipelines.batch.sync.plain import QueueFollower
+from spooled_pipelines.batch.sync.watching import watch_queue, watch_stream
+from spooled_pipelines.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    SpooledError,
+    UnavailableError,
+)
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.convert import batch_stats_from
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
+from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
+from spooled_pipelines.wire import batch_v1
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.ledger import Ledger
+
+# How long to ask, when a wait has run out of time, what it is that holds the batch back.
+_LAST_LOOK_SECONDS = 5.0
+
+
+class Batch:
+    """All jobs of one table, made by `enqueue_batch` or found again by their batch's id.
+
+    Attributes:
+        id: the batch's id, the same for the same call.
+        queue_name: None where only the id is known.
+        name: as given; None for a batch without one.
+        rows: rows of the table; None where only the id is known, like the three below.
+        created: rows that this upload made jobs of.
+        duplicates: rows that were jobs already.
+        rejected: rows that are no jobs.
+        generation: which of the batch's generations was enqueued; None where it is not known.
+        retried: dead letters that this call put back into the queue (`on_rerun`).
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        batch_id: str,
+        *,
+        queue_name: str | None = None,
+        name: str | None = None,
+        rows: int | None = None,
+        created: int | None = None,
+        duplicates: int | None = None,
+        rejected: int | None = None,
+        generation: int | None = None,
+        retried: int = 0,
+        extension: bool | None = None,
+        queue_before: QueueStats | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.id = batch_id
+        self.queue_name = queue_name
+        self.name = name
+        self.rows = rows
+        self.created = created
+        self.duplicates = duplicates
+        self.rejected = rejected
+        self.generation = generation
+        self.retried = retried
+        self._calls = calls
+        self._extension = extension
+        self._queue_before = queue_before
+        self._ledger = ledger
+        self._follower: QueueFollower | None = None
+
+    def __repr__(self) -> str:
+        named = f" {self.name!r}" if self.name else ""
+        counts = ""
+        if self.rows is not None:
+            counts = (
+                f": {self.rows} rows, {self.created} created, {self.duplicates} duplicates, "
+                f"{self.rejected} rejected"
+            )
+        queue = f" on {self.queue_name!r}" if self.queue_name else ""
+        return f"<{type(self).__name__} {self.id}{named}{queue}{counts}>"
+
+    @property
+    def ledger(self) -> Any:
+        """A pyarrow Table, one line per row of the input, in its order.
+
+        Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason.
+        None where the batch was not enqueued by this object. Read anew at each access.
+        """
+        return None if self._ledger is None else self._ledger.table()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A small plain dict that `from_dict` makes the batch of again, in another process."""
+        made: dict[str, Any] = {
+            "batch_id": self.id,
+            "queue_name": self.queue_name,
+            "name": self.name,
+            "rows": self.rows,
+            "created": self.created,
+            "duplicates": self.duplicates,
+            "rejected": self.rejected,
+            "generation": self.generation,
+            "retried": self.retried,
+            "extension": self._extension,
+        }
+        if self._queue_before is not None:
+            made["queue_before"] = asdict(self._queue_before)
+        return made
+
+    @classmethod
+    def from_dict(cls, calls: Calls, values: Mapping[str, Any]) -> Batch:
+        """The batch that `to_dict` described; without its ledger.
+
+        Raises:
+            InvalidArgumentError: it is no such dict.
+        """
+        batch_id = values.get("batch_id")
+        if not isinstance(batch_id, str) or not batch_id:
+            raise InvalidArgumentError(
+                f"a batch's dict has a 'batch_id', and this one has {sorted(map(str, values))}: "
+                "pass what Batch.to_dict() gave"
+            )
+        before = values.get("queue_before")
+        return cls(
+            calls,
+            batch_id,
+            queue_name=values.get("queue_name"),
+            name=values.get("name"),
+            rows=values.get("rows"),
+            created=values.get("created"),
+            duplicates=values.get("duplicates"),
+            rejected=values.get("rejected"),
+            generation=values.get("generation"),
+            retried=values.get("retried", 0),
+            extension=values.get("extension"),
+            queue_before=None if before is None else QueueStats(**before),
+        )
+
+    def stats(self) -> BatchStats:
+        """Where the batch stands now."""
+        return self._stats(None)
+
+    def watch(self) -> Generator[BatchStats, None]:
+        """Where it stands now, and again whenever that changes, until it is settled.
+
+        Connects again where the connection breaks; after five minutes without a server it is
+        UnavailableError.
+        """
+        return self._watch(None)
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        max_failed: float = 0,
+        on_progress: Callable[[BatchStats], object] | None = None,
+    ) -> BatchStats:
+        """Returns once every job is settled and not too many failed.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+            max_failed: how many jobs may fail or be cancelled: a number of jobs (int), or a
+                share of all (float from 0 to 1).
+            on_progress: called with each change.
+
+        Raises:
+            BatchFailedError: more failed than that; at once where it is certain.
+            BatchTimeoutError: not settled in time; the message names what holds it back.
+        """
+        verdict.check_max_failed(max_failed)
+        deadline = None if timeout is None else monotonic() + timeout
+        last: BatchStats | None = None
+        away: SpooledError | None = None
+        try:
+            with closing(self._watch(deadline)) as changes:
+                for last in changes:
+                    if on_progress is not None:
+                        on_progress(last)
+                    if verdict.breached(last, max_failed):
+                        raise verdict.failed_error(last, max_failed)
+                    if last.settled:
+                        return last
+            if timeout is not None:
+                # What was seen last may be long past, and stalls come with time alone.
+                last = self._stats(_LAST_LOOK_SECONDS)
+        except (UnavailableError, DeadlineExceededError) as error:
+            if deadline is None:
+                raise
+            away = error
+        raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
+
+    def results(self) -> Any:
+        """What became of every job, as a pyarrow Table.
+
+        Columns: row (int64), job_id, status, error, then one per field of the results, by
+        name, typed by what is in it ("result.x" where the field has the name of one of ours).
+        One line per row of the input, in its order, where this object enqueued it; otherwise one
+        per job, in the order of their first enqueue, and row is null.
+        """
+        from spooled_pipelines.batch.results import ResultRows
+
+        found = ResultRows()
+        ledger = self.ledger
+        if self._has_extension():
+            self._list_jobs(found)
+        elif self._ledger is None:
+            raise InvalidArgumentError(
+                f"the server at {self._calls.settings.address} keeps no batches, so only the "
+                "object that enqueue_batch() returned knows this batch's jobs: ask that one"
+            )
+        else:
+            for job in self._queue().jobs(dict.fromkeys(self._ledger.job_ids())):
+                found.add(job)
+        return found.table(ledger)
+
+    def cancel(self) -> CancelResult:
+        """Cancel what has not started: pending, scheduled, or waiting for a retry.
+
+        What runs goes on, and may fail and be retried. A job that is in another batch as well is
+        cancelled there too. Where the batch has begun anew since (`on_rerun="fresh"`), the new
+        jobs are left alone; a batch known by its id alone is cancelled whole.
+
+        Raises:
+            InvalidArgumentError: the server keeps no batches.
+            NotFoundError: there is no such batch.
+        """
+        check_extension(self._calls, "cancelling a batch")
+        return cancel_batch(self._calls, self.id, self.generation)
+
+    def retry_failed(self, where: str | None = None) -> int:
+        """Put dead letters back into the queue with all their retries; returns how many.
+
+        The batch is then not settled any more, and can be waited for again. What was tried so far
+        is kept (`client.attempts`).
+
+        Args:
+            where: only jobs whose error has this text in it.
+
+        Raises:
+            InvalidArgumentError: the server keeps no batches.
+            NotFoundError: there is no such batch.
+        """
+        check_extension(self._calls, "retrying a batch")
+        return retry_batch(self._calls, self.id, where or "")
+
+    def _stats(self, timeout: float | None) -> BatchStats:
+        if not self._has_extension():
+            return self._queue().stats(timeout)
+        request = batch_v1.GetBatchStatsRequest(batch_ids=[self.id])
+        method = methods.BATCH["GetBatchStats"]
+        answer = self._calls.unary(method, request, timeout=timeout, repeatable=True)
+        return batch_stats_from(answer.batches[0])
+
+    def _list_jobs(self, found: Any) -> None:
+        """Every page, from where the last one ended if the connection breaks."""
+        patience = Patience(self._calls.settings.retry)
+        token = ""
+        while True:
+            request = batch_v1.ListBatchJobsRequest(
+                batch_id=self.id, page_token=token, omit_payload=True
+            )
+            stream = self._calls.stream(methods.BATCH["ListBatchJobs"], request)
+            try:
+                for page in stream:
+                    for job in page.jobs:
+                        found.add(job)
+                    token = page.next_page_token
+                    patience.moved()
+            except SpooledError as error:
+                delay = patience.delay(error)
+                if delay is None:
+                    raise
+                sleep(delay)
+            else:
+                return
+            finally:
+                stream.cancel()
+
+    def _watch(self, deadline: float | None) -> Generator[BatchStats, None]:
+        """Changes until the batch is settled or the deadline is there."""
+        if self._has_extension():
+            source = watch_stream(self._calls, self.id, deadline)
+        else:
+            source = watch_queue(self._calls, self._queue(), deadline)
+        with closing(source) as changes:
+            for stats in changes:
+                yield stats
+                if stats.settled:
+                    return
+
+    def _has_extension(self) -> bool:
+        if self._extension is None:
+            self._extension = self._calls.speaks_batches()
+        return self._extension
+
+    def _queue(self) -> QueueFollower:
+        if self._follower is None:
+            if self.queue_name is None:
+                raise InvalidArgumentError(
+                    f"the server at {self._calls.settings.address} keeps no batches, so an id is "
+                    "not enough to find one: pass what Batch.to_dict() gave"
+                )
+            ids = None if self._ledger is None else list(self._ledger.job_ids())
+            self._follower = QueueFollower(
+                self._calls, self.id, self.queue_name, self.name or "", self._queue_before, ids
+            )
+        return self._follower

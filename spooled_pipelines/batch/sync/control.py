@@ -1,0 +1,51 @@
+# Made from spooled_pipelines/batch/aio/control.py by `make proto`: change that, not this.
+"""What is done to a batch that is there: cancel it, retry it, find its newest generation."""
+
+from __future__ import annotations
+
+from spooled_pipelines.errors import InvalidArgumentError, NotFoundError
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.convert import batch_stats_from, cancel_result_from
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.values import BatchStats, CancelResult
+from spooled_pipelines.wire import batch_v1
+
+# A batch of millions takes its time; the server does it in steps.
+_CONTROL_SECONDS = 300.0
+
+
+def cancel_batch(calls: Calls, batch_id: str, generation: int | None) -> CancelResult:
+    """Cancel what has not started, of generations up to this one."""
+    request = batch_v1.CancelBatchRequest(batch_id=batch_id, generation=generation)
+    method = methods.BATCH["CancelBatch"]
+    answer = calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+    return cancel_result_from(answer)
+
+
+def retry_batch(calls: Calls, batch_id: str, error_contains: str) -> int:
+    """Put dead letters back into the queue; returns how many."""
+    request = batch_v1.RetryBatchRequest(batch_id=batch_id, error_contains=error_contains)
+    method = methods.BATCH["RetryBatch"]
+    answer = calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+    retried: int = answer.retried
+    return retried
+
+
+def newest_generation(calls: Calls, batch_id: str) -> BatchStats | None:
+    """Where a batch stands; None where there is none."""
+    request = batch_v1.GetBatchStatsRequest(batch_ids=[batch_id])
+    method = methods.BATCH["GetBatchStats"]
+    try:
+        answer = calls.unary(method, request, repeatable=True)
+    except NotFoundError:
+        return None
+    return batch_stats_from(answer.batches[0])
+
+
+def check_extension(calls: Calls, what: str) -> None:
+    """InvalidArgumentError where the server keeps no batches."""
+    if not calls.speaks_batches():
+        raise InvalidArgumentError(
+            f"{what} needs a server with the batch extension, and the one at "
+            f"{calls.settings.address} keeps no batches: there every job is on its own"
+        )

@@ -1,0 +1,161 @@
+# Made from spooled_pipelines/batch/aio/enqueue.py by `make proto`: change that, not this.
+"""A table in, a batch of jobs out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from spooled_pipelines.batch import notes
+from spooled_pipelines.batch.exact import OnLossy
+from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.prepare import OnRejected, Options, Prepared, prepare
+from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
+from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
+from spooled_pipelines.batch.sync.batch import Batch
+from spooled_pipelines.batch.sync.control import check_extension, newest_generation, retry_batch
+from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload
+from spooled_pipelines.errors import RowsRejectedError
+from spooled_pipelines.rpc import methods, requests
+from spooled_pipelines.rpc.convert import queue_stats_from
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.runtime import in_thread
+from spooled_pipelines.rpc.values import BatchStats, QueueStats
+
+
+def enqueue_batch(
+    calls: Calls,
+    data: Any,
+    queue_name: str,
+    *,
+    key: str | Sequence[str] | None = None,
+    payload: Sequence[str] | Mapping[str, str] | None = None,
+    priority: int | str | None = None,
+    scheduled_at: datetime | str | None = None,
+    max_retries: int | str | None = None,
+    timeout_seconds: int | str | None = None,
+    tags: Mapping[str, str] | None = None,
+    name: str | None = None,
+    on_rejected: OnRejected = "raise",
+    on_lossy: OnLossy = "raise",
+    progress: ProgressOption = None,
+    on_rerun: OnRerun = "resume",
+) -> Batch:
+    """Make one job of each row; the same call again makes none of them twice.
+
+    `data` is read once, from front to back, and nothing is sent before the last row is checked.
+
+    Args:
+        calls: the server.
+        data: whatever `open_source` takes.
+        queue_name: where the jobs go.
+        key: the column or columns that identify a row; None: its whole content does.
+        payload: the columns to send, or a mapping of field to column; None: all that no other
+            argument uses up.
+        priority, max_retries, timeout_seconds: one number for all rows, or a column's name.
+        scheduled_at: one aware time for all rows, or a column's name.
+        tags: of every job.
+        name: within a named batch a row is a job of its own; without a name the same row on the
+            same queue is the same job, whatever table it came in.
+        on_rejected: "raise", or "skip" to send the others and list these in the ledger.
+        on_lossy: "raise", or "string" to send as text what a payload cannot hold exactly.
+        progress: True for a bar; or called with (acknowledged rows, rows to send).
+        on_rerun: what is there stays as it is ("resume"); the batch's dead letters go back to the
+            queue as well ("retry_failed"); or every row is a new job and what the batch held
+            before and had not started is cancelled ("fresh"; a call that was cut short is
+            finished by the next one). The last two need the batch extension.
+
+    Raises:
+        InvalidArgumentError: an argument or the data is wrong. Nothing was sent.
+        LossyValueError: a payload cannot hold a value exactly. Nothing was sent.
+        RowsRejectedError: rows cannot be jobs. Nothing was sent, unless the message says so.
+        SpooledError: the server cannot be reached or refuses. The message says how many rows
+            were acknowledged; the same call again goes on.
+    """
+    check_progress(progress)
+    check_on_rerun(on_rerun)
+    if on_rerun != "resume":
+        check_extension(calls, f'on_rerun="{on_rerun}"')
+    options = Options(
+        key=key,
+        payload=payload,
+        priority=priority,
+        scheduled_at=scheduled_at,
+        max_retries=max_retries,
+        timeout_seconds=timeout_seconds,
+        tags=tags,
+        name=name,
+        on_rejected=on_rejected,
+        on_lossy=on_lossy,
+    )
+    prepared = in_thread(prepare, data, queue_name, options)
+    try:
+        return _send(calls, prepared, progress, on_rerun)
+    finally:
+        prepared.close()
+
+
+def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: OnRerun) -> Batch:
+    extension = calls.speaks_batches()
+    ledger = Ledger()
+    shown = Progress(progress, prepared.sendable, prepared.scope.queue_name)
+    before: QueueStats | None = None
+    found: BatchStats | None = None
+    generation = 0
+    upload: ChunkUpload | SingleUpload
+    if extension:
+        found = newest_generation(calls, prepared.batch_id)
+        generation = generation_for(on_rerun, found)
+        cancels = on_rerun == "fresh"
+        upload = ChunkUpload(calls, prepared, ledger, shown, generation, cancels_older=cancels)
+    else:
+        before = _queue_stats(calls, prepared.scope.queue_name)
+        upload = SingleUpload(calls, prepared, ledger, shown)
+    try:
+        upload.run()
+    except BaseException as error:
+        # Also where a user breaks off: what is there so far, and how to go on, is worth a line.
+        notes.add_resume_note(error, prepared, ledger)
+        ledger.close()
+        raise
+    finally:
+        shown.close()
+    if ledger.rejected and not prepared.skips_rejected:
+        raise _refused_by_server(prepared, ledger)
+    ledger.add_rejected(prepared.rejections)
+    retried = 0
+    if on_rerun == "retry_failed" and (found is not None or ledger.duplicates):
+        retried = retry_batch(calls, prepared.batch_id, "")
+    return Batch(
+        calls,
+        prepared.batch_id,
+        queue_name=prepared.scope.queue_name,
+        name=prepared.scope.name,
+        rows=prepared.rows,
+        created=ledger.created,
+        duplicates=ledger.duplicates,
+        rejected=ledger.rejected,
+        generation=generation if extension else None,
+        retried=retried,
+        extension=extension,
+        queue_before=before,
+        ledger=ledger,
+    )
+
+
+def _refused_by_server(prepared: Prepared, ledger: Ledger) -> RowsRejectedError:
+    count, acknowledged = ledger.rejected, ledger.acknowledged
+    prepared.rejections.add(list(ledger.rejected_rows()))
+    ledger.close()
+    return prepared.rejections.error(
+        f"the server refused {count} of {acknowledged} rows",
+        f"The other {acknowledged - count} are jobs; batch {prepared.batch_id} is not sealed. "
+        'Correct these rows and call again, or pass on_rejected="skip".',
+    )
+
+
+def _queue_stats(calls: Calls, queue_name: str) -> QueueStats:
+    request = requests.queue_stats(queue_name)
+    answer = calls.unary(methods.QUEUE["GetQueueStats"], request, repeatable=True)
+    return queue_stats_from(answer)

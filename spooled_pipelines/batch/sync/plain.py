@@ -1,0 +1,59 @@
+# Made from spooled_pipelines/batch/aio/plain.py by `make proto`: change that, not this.
+"""Following a batch on a server that knows no batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from spooled_pipelines.batch.queue_view import JobsView, queue_as_batch
+from spooled_pipelines.rpc import methods, requests
+from spooled_pipelines.rpc.convert import queue_stats_from
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.runtime import run_pipelined
+from spooled_pipelines.rpc.values import BatchStats, QueueStats
+from spooled_pipelines.wire import spooled_v1
+
+_CALLS = 32
+
+
+class QueueFollower:
+    """Statistics from GetQueueStats, made exact with GetJob where the jobs are known."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        batch_id: str,
+        queue_name: str,
+        name: str,
+        before: QueueStats | None,
+        job_ids: list[str] | None,
+    ) -> None:
+        self._calls = calls
+        self._batch_id = batch_id
+        self._queue_name = queue_name
+        self._name = name
+        self._before = before
+        self._jobs = None if job_ids is None else JobsView(batch_id, queue_name, name, job_ids)
+
+    def stats(self, timeout: float | None = None) -> BatchStats:
+        request = requests.queue_stats(self._queue_name)
+        method = methods.QUEUE["GetQueueStats"]
+        answer = self._calls.unary(method, request, timeout=timeout, repeatable=True)
+        queue = queue_stats_from(answer)
+        if self._jobs is None:
+            return queue_as_batch(self._batch_id, self._name, self._before, queue)
+        for job in run_pipelined(self.job, self._jobs.to_ask(queue), _CALLS):
+            self._jobs.learn(job)
+        return self._jobs.stats(queue)
+
+    def job(self, job_id: str) -> spooled_v1.Job:
+        """One job."""
+        request: Any = requests.get_job(job_id)
+        answer = self._calls.unary(methods.QUEUE["GetJob"], request, repeatable=True)
+        job: spooled_v1.Job = answer.job
+        return job
+
+    def jobs(self, job_ids: Iterable[str]) -> Iterator[spooled_v1.Job]:
+        """Many jobs, in the order of their ids."""
+        return run_pipelined(self.job, job_ids, _CALLS)

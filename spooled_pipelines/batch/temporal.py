@@ -1,0 +1,82 @@
+"""Times as ISO 8601 text, the same text whatever unit the column has.
+
+A fraction of a second is written with 0, 3, 6 or 9 digits, as few as hold the value, so that
+a time read as nanoseconds from pandas and as milliseconds from Parquet gives the same payload.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_UNITS = ("s", "ms", "us", "ns")
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def timestamp_text(array: Any) -> Any:
+    """``2013-01-01T05:00:00``, and with a ``Z`` behind it where the column has a time zone."""
+    zone = array.type.tz
+    # The number behind an aware timestamp is in UTC: without its zone it prints as UTC.
+    counts = array.cast(pa.int64())
+    text = _by_fraction(counts, array.type.unit, pa.timestamp)
+    text = pc.replace_substring(text, " ", "T", max_replacements=1)
+    return text if zone is None else pc.binary_join_element_wise(text, "Z", "")
+
+
+def time_text(array: Any) -> Any:
+    """``05:00:00``, with a fraction where there is one."""
+    width = pa.int32() if array.type.unit in ("s", "ms") else pa.int64()
+    counts = array.cast(width).cast(pa.int64())
+    return _by_fraction(counts, array.type.unit, _time_of_unit)
+
+
+def date_text(array: Any) -> Any:
+    """``2013-01-01``."""
+    return array.cast(pa.string())
+
+
+def duration_text(array: Any) -> Any:
+    """``P1DT2H0M0.5S``; a negative one has its sign in front of the P."""
+    coded = array.cast(pa.int64()).dictionary_encode()
+    per_second = _PER_SECOND[array.type.unit]
+    texts = [_duration(count, per_second) for count in coded.dictionary.to_pylist()]
+    return pa.array(texts, pa.string()).take(coded.indices)
+
+
+def _duration(count: int, per_second: int) -> str:
+    seconds, fraction = divmod(abs(count), per_second)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    digits = f"{fraction * 1_000_000_000 // per_second:09d}".rstrip("0")
+    sign = "-" if count < 0 else ""
+    return f"{sign}P{days}DT{hours}H{minutes}M{seconds}{'.' + digits if digits else ''}S"
+
+
+def _time_of_unit(unit: str) -> Any:
+    return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
+
+
+def _by_fraction(counts: Any, unit: str, type_of_unit: Any) -> Any:
+    """Each value printed in the coarsest unit that holds it."""
+    text = None
+    done = None
+    for coarse in _UNITS[: _UNITS.index(unit) + 1]:
+        factor = _PER_SECOND[unit] // _PER_SECOND[coarse]
+        whole = pc.divide(counts, factor) if factor > 1 else counts
+        fits = pc.equal(pc.multiply(whole, factor), counts)
+        # In a coarser unit the same count could be out of range; what does not fit is not shown.
+        printed = _printed(whole, type_of_unit(coarse))
+        text = printed if text is None else pc.if_else(done, text, printed)
+        done = fits
+        if pc.all(fits, min_count=0).as_py():
+            break
+    return text
+
+
+def _printed(counts: Any, kind: Any) -> Any:
+    if pa.types.is_time32(kind):
+        counts = counts.cast(pa.int32())
+    return counts.cast(kind).cast(pa.string())

@@ -1,0 +1,53 @@
+"""Protobuf's wire format, as far as rows need it: tags, lengths, numbers."""
+
+from __future__ import annotations
+
+# A tag is the field's number times eight plus its wire type (0 varint, 1 eight bytes, 2 a length
+# and that many bytes).
+
+# google.protobuf.Value, by kind.
+VALUE_NULL = b"\x08\x00"
+VALUE_NUMBER = b"\x11"
+VALUE_TEXT = b"\x1a"
+VALUE_FALSE, VALUE_TRUE = b"\x20\x00", b"\x20\x01"
+VALUE_STRUCT = b"\x2a"
+VALUE_LIST = b"\x32"
+
+# Struct.fields and ListValue.values are both field 1; in a map entry 1 is the key, 2 the value.
+FIRST = b"\x0a"
+SECOND = b"\x12"
+
+# The fields that an EnqueueRequest and a JobChunk share.
+QUEUE_NAME = b"\x0a"
+PAYLOAD = b"\x12"
+PRIORITY = b"\x18"
+MAX_RETRIES = b"\x20"
+TIMEOUT_SECONDS = b"\x28"
+SCHEDULED_AT = b"\x32"
+IDEMPOTENCY_KEY = b"\x3a"
+# JobChunk alone.
+CHUNK_NUMBER = b"\x48"
+# EnqueueBatchRequest.chunk
+REQUEST_CHUNK = b"\x12"
+
+
+def varint(value: int) -> bytes:
+    """`value` as a base-128 varint; a negative one as its 64-bit two's complement."""
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def with_length(tag: bytes, body: bytes) -> bytes:
+    """A length-delimited field."""
+    return tag + varint(len(body)) + body
+
+
+def timestamp(nanoseconds: int) -> bytes:
+    """A google.protobuf.Timestamp's own bytes."""
+    seconds, nanos = divmod(nanoseconds, 1_000_000_000)
+    return b"\x08" + varint(seconds) + (b"\x10" + varint(nanos) if nanos else b"")

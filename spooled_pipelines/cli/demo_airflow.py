@@ -1,0 +1,164 @@
+"""A real Airflow for the demo: scheduler, triggerer, DAG processor and API server.
+
+It has a home, a SQLite database and ports of its own, and is spoken to over its REST API, as
+anybody's Airflow would be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from spooled_pipelines.cli.demo_processes import Session, Sessions, free_ports
+
+READY_SECONDS = 120.0
+_CALL_SECONDS = 15.0
+_COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+class Airflow:
+    """A running `airflow standalone`, and the few REST calls that are needed of it."""
+
+    def __init__(self, session: Session, port: int) -> None:
+        self.session = session
+        self.address = f"http://127.0.0.1:{port}"
+        self._token = ""
+
+    @classmethod
+    def start(
+        cls, sessions: Sessions, home: Path, dags: Path, environment: Mapping[str, str]
+    ) -> Airflow:
+        """Start it; it is not ready yet. ``environment`` comes on top of this process's own."""
+        home.mkdir(parents=True, exist_ok=True)
+        api, worker_logs, trigger_logs = free_ports(3)
+        session = sessions.start(
+            "airflow",
+            [sys.executable, "-m", "airflow", "standalone"],
+            log=home / "airflow.log",
+            environment={
+                **_inherited(),
+                **_settings(home, dags, api, worker_logs, trigger_logs),
+                **environment,
+            },
+            folder=home,
+        )
+        return cls(session, api)
+
+    def wait_until_ready(self, dag_id: str) -> None:
+        """Until every component is up and the DAG is known.
+
+        Raises:
+            DemoError: it ended, or is not ready in time; with the end of its log.
+        """
+        self.session.until(
+            lambda: self._is_ready(dag_id) or None, seconds=READY_SECONDS, what="Airflow to start"
+        )
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
+        """Start a run of a DAG."""
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
+        self._must("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Run all tasks of a finished run again, as the Clear button does."""
+        body = {"dry_run": False, "only_failed": False}
+        self._must("POST", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/clear", body)
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The run's state, such as ``"success"``."""
+        found = self._must("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}")
+        return str(found["state"])
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Each task's state by its id; ``"none"`` where it has not started."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances"
+        found = self._must("GET", path)
+        return {task["task_id"]: task["state"] or "none" for task in found["task_instances"]}
+
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned: its XCom."""
+        path = (
+            f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
+            "/xcomEntries/return_value?deserialize=true"
+        )
+        return self._must("GET", path)["value"]
+
+    def _is_ready(self, dag_id: str) -> bool:
+        health = self._call("GET", "/api/v2/monitor/health")
+        if health is None or any(health[name]["status"] != "healthy" for name in _COMPONENTS):
+            return False
+        self._token = self._token or (self._call("GET", "/auth/token") or {}).get(
+            "access_token", ""
+        )
+        return bool(self._token) and self._call("GET", f"/api/v2/dags/{dag_id}") is not None
+
+    def _must(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        # SQLite under Airflow is busy now and then, and says so with an error.
+        return self.session.until(
+            lambda: self._call(method, path, body), seconds=60, what=f"{method} {path}"
+        )
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer, or None where there is no good one (yet)."""
+        request = urllib.request.Request(  # noqa: S310 - the address is our own
+            self.address + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
+        )
+        try:
+            with _opener.open(request, timeout=_CALL_SECONDS) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            # A run that a call before this one has started, though its answer was an error.
+            if error.code == 409 and method == "POST":
+                return {}
+            return None
+        except (urllib.error.URLError, HTTPException, OSError):
+            return None
+
+
+# No proxy stands between this machine and itself, whatever the environment says.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment, without another Airflow's settings."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("AIRFLOW")}
+    # Airflow starts its components by the bare name `airflow`.
+    beside = str(Path(sys.executable).parent)
+    return {**kept, "PATH": os.pathsep.join([beside, kept.get("PATH", "")])}
+
+
+def _settings(
+    home: Path, dags: Path, api: int, worker_logs: int, trigger_logs: int
+) -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        # The default of 32 makes 40 processes.
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(api),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,166 @@
+"""`enqueue FILE QUEUE`: each row of a file becomes a job."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spooled_pipelines.cli.codes import UsageError
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
+from spooled_pipelines.cli.output import LiveLine, print_json, print_pairs
+
+if TYPE_CHECKING:
+    from spooled_pipelines.client import Batch
+
+
+class OnRejected(str, Enum):
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+class OnRerun(str, Enum):
+    RESUME = "resume"
+    RETRY_FAILED = "retry_failed"
+    FRESH = "fresh"
+
+
+class OnLossy(str, Enum):
+    RAISE = "raise"
+    STRING = "string"
+
+
+def enqueue(
+    file: Annotated[Path, typer.Argument(help="Parquet, CSV, JSON lines or Arrow; or a folder.")],
+    queue: Annotated[str, typer.Argument(help="The queue's name.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that tells rows apart; repeat it for several."),
+    ] = None,
+    payload: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of the payload; repeat it. All columns if not given."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="A name for the batch: the same name is the same batch.")
+    ] = None,
+    priority: Annotated[
+        str | None, typer.Option(help="-100 to 100 for all rows, or a column's name.")
+    ] = None,
+    scheduled_at: Annotated[
+        str | None, typer.Option(help="A time such as 2030-01-31T08:00:00Z, or a column's name.")
+    ] = None,
+    max_retries: Annotated[
+        str | None, typer.Option(help="0 to 100 for all rows, or a column's name.")
+    ] = None,
+    job_timeout: Annotated[
+        str | None, typer.Option(help="Seconds that a job may take, or a column's name.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeat it.")] = None,
+    on_rejected: Annotated[
+        OnRejected,
+        typer.Option(help="Rows that cannot be jobs: send nothing at all, or send the others."),
+    ] = OnRejected.RAISE,
+    on_lossy: Annotated[
+        OnLossy,
+        typer.Option(help="Values that JSON cannot hold exactly: refuse them, or send text."),
+    ] = OnLossy.RAISE,
+    on_rerun: Annotated[
+        OnRerun,
+        typer.Option(
+            help="Where the batch is there already: send what is missing, put its dead letters "
+            "back as well, or make every row a new job."
+        ),
+    ] = OnRerun.RESUME,
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make each row of FILE a job of QUEUE. The same command again enqueues nothing twice."""
+    if not file.exists():
+        raise UsageError(f"{file}: no such file or folder")
+    with connected(address, api_key) as client, LiveLine() as line:
+
+        def show(sent: int, total: int | None) -> None:
+            of = f" of {total:,} rows" if total else " rows"
+            line.show(f"{sent:,}{of} sent")
+
+        batch = client.enqueue_batch(
+            file,
+            queue,
+            key=key or None,
+            payload=payload or None,
+            name=name,
+            priority=number_or_column(priority),
+            scheduled_at=time_or_column(scheduled_at),
+            max_retries=number_or_column(max_retries),
+            timeout_seconds=number_or_column(job_timeout),
+            tags=tags_of(tag or []),
+            on_rejected=on_rejected.value,
+            on_lossy=on_lossy.value,
+            on_rerun=on_rerun.value,
+            progress=show if line.live else None,
+        )
+        line.end()
+        if as_json:
+            print_json(batch.to_dict())
+        else:
+            print_batch(batch)
+
+
+def print_batch(batch: Batch) -> None:
+    """What became of the rows, and the command that goes on."""
+    print_pairs(
+        {
+            "batch": batch.id,
+            "queue": batch.queue_name,
+            "rows": batch.rows,
+            "created": batch.created,
+            "there already": batch.duplicates,
+            "rejected": batch.rejected,
+            **({"retried": batch.retried} if batch.retried else {}),
+        }
+    )
+    # A server without the batch extension knows queues, and no batches.
+    watchable = batch.to_dict().get("extension", True)
+    following = f"watch {batch.id}" if watchable else f"stats {batch.queue_name}"
+    print(f"go on with: spooled-pipelines {following}")
+
+
+def number_or_column(text: str | None) -> int | str | None:
+    """`5` is a number, anything else the name of a column."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def time_or_column(text: str | None) -> datetime | str | None:
+    """An ISO 8601 time becomes a datetime, anything else stays the name of a column."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return text
+    if time.tzinfo is None:
+        raise UsageError(
+            f"--scheduled-at {text!r} does not say of which time zone it is: add Z or +02:00"
+        )
+    return time
+
+
+def tags_of(pairs: list[str]) -> dict[str, str] | None:
+    """`["team=data"]` to `{"team": "data"}`."""
+    tags = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--tag {pair!r} should be NAME=VALUE")
+        tags[name] = value
+    return tags or None

@@ -1,0 +1,85 @@
+"""`queues pause|resume|purge QUEUE` and `dead-letters list|redrive QUEUE`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
+from spooled_pipelines.cli.output import print_json, print_pairs
+
+Queue = Annotated[str, typer.Argument(help="The queue's name.")]
+
+queues = typer.Typer(help="Hold a queue, let it go on, or empty it.", rich_markup_mode=None)
+dead_letters = typer.Typer(help="See and retry the dead letters of a queue.", rich_markup_mode=None)
+
+
+@queues.command()
+def pause(queue: Queue, address: Address = None, api_key: ApiKey = None) -> None:
+    """Hand out no job of QUEUE any more; what runs may settle."""
+    with connected(address, api_key) as client:
+        client.pause_queue(queue)
+    print_pairs({"queue": queue, "state": "paused"})
+
+
+@queues.command()
+def resume(queue: Queue, address: Address = None, api_key: ApiKey = None) -> None:
+    """Hand out jobs of QUEUE again."""
+    with connected(address, api_key) as client:
+        client.resume_queue(queue)
+    print_pairs({"queue": queue, "state": "running"})
+
+
+@queues.command()
+def purge(
+    queue: Queue, address: Address = None, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
+    """Cancel what is pending on QUEUE; scheduled jobs stay."""
+    with connected(address, api_key) as client:
+        cancelled = client.purge_queue(queue)
+    found = {"queue": queue, "cancelled": cancelled}
+    if as_json:
+        print_json(found)
+    else:
+        print_pairs(found)
+
+
+@dead_letters.command("list")
+def list_(
+    queue: Queue,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 100,
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """The dead letters of QUEUE: when they died, after how many retries, and why."""
+    with connected(address, api_key) as client:
+        found = client.dead_letters(queue, limit=limit)
+    for job in found:
+        died = job.completed_at.isoformat(timespec="seconds") if job.completed_at else ""
+        error = " ".join((job.last_error or "").split())
+        if as_json:
+            print_json({"id": job.id, "died_at": died, "retries": job.retry_count, "error": error})
+        else:
+            print(f"{job.id}  {died}  {job.retry_count} retries  {error}")
+
+
+@dead_letters.command()
+def redrive(
+    queue: Queue,
+    where: Annotated[
+        str | None, typer.Option(help="Only those whose error has this text in it.")
+    ] = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the dead letters of QUEUE back into it, with all their retries."""
+    with connected(address, api_key) as client:
+        redriven = client.redrive(queue, where)
+    found = {"queue": queue, "redriven": redriven}
+    if as_json:
+        print_json(found)
+    else:
+        print_pairs(found)

@@ -1,0 +1,22 @@
+"""`demo`: a real table through a real Airflow; what it does is in `spooled_pipelines.cli.demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    rows: Annotated[
+        str, typer.Option(help="january (27 004 flights), all (336 776), or a number.")
+    ] = "january",
+    output: Annotated[Path, typer.Option(help="Where to write results, plot and logs.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """The flights of New York: enqueued by a DAG, done by a worker, waited for, read back."""
+    from spooled_pipelines.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(rows=rows, output=output))

@@ -1,0 +1,55 @@
+"""`backup` and `check`: looking after a server's store, while the server runs or not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spooled_pipelines.cli.codes import UsageError
+
+_FAULTY = 1
+Store = Annotated[
+    str, typer.Option(help="The store of the server: sqlite:///PATH, or postgresql://HOST/NAME.")
+]
+
+
+def backup(
+    destination: Annotated[Path, typer.Argument(help="Where the copy goes; no file may be there.")],
+    store: Store = "sqlite:///spooled.db",
+) -> None:
+    """Copy a store in SQLite as it is at one moment, also while the server runs."""
+    from spooled_pipelines.server.upkeep import back_up
+
+    with _explained():
+        size = back_up(store, destination)
+    print(f"{destination}: {size:,} bytes".replace(",", " "))
+
+
+def check(store: Store = "sqlite:///spooled.db") -> int:
+    """Recount every counter of a store and look its file over; exit code 1 where anything differs.
+
+    The server may run meanwhile. This reads all of the store.
+    """
+    from spooled_pipelines.server.upkeep import find_faults
+
+    with _explained():
+        faults = find_faults(store)
+    for fault in faults:
+        print(fault)
+    if not faults:
+        print("all counters equal a recount, and nothing is damaged")
+    return _FAULTY if faults else 0
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    from spooled_pipelines.server.errors import StoreUnavailableError
+
+    try:
+        yield
+    except StoreUnavailableError as error:
+        raise UsageError(str(error)) from error

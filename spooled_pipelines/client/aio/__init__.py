@@ -1,0 +1,1 @@
+"""The asyncio client, where what both clients share is written."""

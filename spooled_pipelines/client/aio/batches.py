@@ -1,0 +1,99 @@
+"""The client's methods about batches. The batch package is loaded by the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.aio.calls import AsyncCalls
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.aio.batch import AsyncBatch
+    from spooled_pipelines.batch.exact import OnLossy
+    from spooled_pipelines.batch.prepare import OnRejected
+    from spooled_pipelines.batch.progress import ProgressOption
+    from spooled_pipelines.batch.rerun import OnRerun
+
+
+class AsyncBatchCalls:
+    """What a client does with whole tables."""
+
+    _calls: AsyncCalls
+
+    async def enqueue_batch(
+        self,
+        data: Any,
+        queue_name: str,
+        *,
+        key: str | Sequence[str] | None = None,
+        payload: Sequence[str] | Mapping[str, str] | None = None,
+        priority: int | str | None = None,
+        scheduled_at: datetime | str | None = None,
+        max_retries: int | str | None = None,
+        timeout_seconds: int | str | None = None,
+        tags: Mapping[str, str] | None = None,
+        name: str | None = None,
+        on_rejected: OnRejected = "raise",
+        on_lossy: OnLossy = "raise",
+        progress: ProgressOption = None,
+        on_rerun: OnRerun = "resume",
+    ) -> AsyncBatch:
+        """Each row of a table becomes a job; the same call again makes none of them twice.
+
+        Args:
+            data: a pandas or polars DataFrame, anything else with ``__arrow_c_stream__``, a
+                pyarrow Table, RecordBatchReader or Dataset, or the path of a Parquet, CSV or
+                JSON lines file or folder. It is read as a stream.
+            queue_name: where the jobs go.
+            key: the column or columns that say which job a row is; None: the whole row.
+            payload: the columns to send, or a mapping from field to column; None: all of them.
+            priority, max_retries, timeout_seconds: a value for all rows, or a column's name.
+            scheduled_at: an aware time for all rows, or a column's name.
+            tags: for all rows.
+            name: of the batch; the same name finds the same batch again.
+            on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
+            on_lossy: ``"raise"``, or ``"string"`` to send as text what a number cannot hold.
+            progress: True for a bar; or called with the rows acknowledged and the rows to send.
+            on_rerun: where the batch is there already: ``"resume"`` sends what is missing;
+                ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
+                makes every row a new job and cancels what had not started of the old ones. The
+                last two need a server with the batch extension.
+
+        Raises:
+            LossyValueError: a value would not survive; nothing was sent.
+            RowsRejectedError: rows cannot be jobs; nothing was sent.
+            InvalidArgumentError: the data cannot be read, or an argument names no column.
+        """
+        from spooled_pipelines.batch.aio.enqueue import enqueue_batch
+
+        return await enqueue_batch(
+            self._calls,
+            data,
+            queue_name,
+            key=key,
+            payload=payload,
+            priority=priority,
+            scheduled_at=scheduled_at,
+            max_retries=max_retries,
+            timeout_seconds=timeout_seconds,
+            tags=tags,
+            name=name,
+            on_rejected=on_rejected,
+            on_lossy=on_lossy,
+            progress=progress,
+            on_rerun=on_rerun,
+        )
+
+    def batch(self, batch: str | Mapping[str, Any]) -> AsyncBatch:
+        """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""
+        from spooled_pipelines.batch.aio.batch import AsyncBatch
+
+        if isinstance(batch, str):
+            return AsyncBatch(self._calls, batch)
+        if isinstance(batch, Mapping):
+            return AsyncBatch.from_dict(self._calls, dict(batch))
+        raise InvalidArgumentError(
+            f"a {type(batch).__name__} is no batch: pass its id, or what Batch.to_dict() gave"
+        )

@@ -1,0 +1,77 @@
+"""The client's methods about whole queues: the batch extension's QueueAdminService."""
+
+from __future__ import annotations
+
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import check, convert
+from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.methods import QUEUE_ADMIN
+from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.wire import queue_admin_v1
+from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
+
+# A queue of millions takes its time; the server does it in steps.
+_CONTROL_SECONDS = 300.0
+
+
+class AsyncQueueCalls:
+    """What a client does with whole queues. A plain server answers `ServerError`: it cannot."""
+
+    _calls: AsyncCalls
+
+    async def pause_queue(self, queue_name: str) -> None:
+        """Nobody gets a job of this queue any more; what runs may settle. Repeatable."""
+        request = queue_admin_v1.PauseQueueRequest(queue_name=check.queue_name(queue_name))
+        await self._calls.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
+
+    async def resume_queue(self, queue_name: str) -> None:
+        """Jobs of this queue are handed out again. Repeatable."""
+        request = queue_admin_v1.ResumeQueueRequest(queue_name=check.queue_name(queue_name))
+        await self._calls.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
+
+    async def purge_queue(self, queue_name: str) -> int:
+        """Cancels what is pending now, jobs that wait for a retry included; returns how many.
+
+        Scheduled jobs stay.
+        """
+        request = queue_admin_v1.PurgeQueueRequest(queue_name=check.queue_name(queue_name))
+        method = QUEUE_ADMIN["PurgeQueue"]
+        answer = await self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+        cancelled: int = answer.cancelled
+        return cancelled
+
+    async def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
+        """The first `limit` dead letters of a queue, with payload and error, oldest first."""
+        check.queue_name(queue_name)
+        if limit < 1:
+            raise InvalidArgumentError(f"limit is {limit}, and must be 1 or more")
+        found: list[Job] = []
+        token = ""
+        while len(found) < limit:
+            request = queue_admin_v1.ListDeadLettersRequest(
+                queue_name=queue_name,
+                page_size=min(limit - len(found), PAGE_JOBS_MAX),
+                page_token=token,
+            )
+            method = QUEUE_ADMIN["ListDeadLetters"]
+            page = await self._calls.unary(method, request, repeatable=True)
+            found += [convert.job_from(job) for job in page.jobs]
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+    async def redrive(self, queue_name: str, where: str | None = None) -> int:
+        """Puts a queue's dead letters back into it, with all their retries; returns how many.
+
+        Args:
+            queue_name: the queue.
+            where: only jobs whose error has this text in it.
+        """
+        request = queue_admin_v1.RedriveDeadLettersRequest(
+            queue_name=check.queue_name(queue_name), error_contains=where or ""
+        )
+        method = QUEUE_ADMIN["RedriveDeadLetters"]
+        answer = await self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+        redriven: int = answer.redriven
+        return redriven

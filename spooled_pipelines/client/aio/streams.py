@@ -1,0 +1,45 @@
+"""Jobs as the server pushes them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from spooled_pipelines.rpc.aio.runtime import AsyncResponseStream
+from spooled_pipelines.rpc.convert import job_from
+from spooled_pipelines.rpc.values import Job
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class AsyncJobStream:
+    """The jobs of a queue, claimed for one worker, for as long as it is iterated.
+
+    It ends when it is closed, or with an error where the connection breaks (open a new one then).
+    Jobs that were claimed but not settled go back to the queue when their leases run out.
+    """
+
+    def __init__(self, responses: AsyncResponseStream) -> None:
+        self._responses = responses
+
+    def __aiter__(self) -> AsyncJobStream:
+        return self
+
+    async def __anext__(self) -> Job:
+        return job_from(await self._responses.__anext__())
+
+    async def aclose(self) -> None:
+        """Takes no more jobs; an iteration that waits ends. May be repeated."""
+        self._responses.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()

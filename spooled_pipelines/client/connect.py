@@ -1,0 +1,50 @@
+"""`connect`: the usual way to a client."""
+
+from __future__ import annotations
+
+from spooled_pipelines.client.sync.client import SpooledClient
+from spooled_pipelines.rpc.retry import RetryPolicy
+from spooled_pipelines.rpc.settings import TLS, BatchExtension
+
+
+def connect(
+    address: str | None = None,
+    *,
+    api_key: str | None = None,
+    tls: TLS | bool | None = None,
+    timeout_seconds: float = 30.0,
+    retry: RetryPolicy | None = None,
+    batch_extension: BatchExtension = "auto",
+) -> SpooledClient:
+    """A client of the server at `address`; use it in a `with`, or close it.
+
+        with connect("localhost:50051", api_key="sp_live_...") as client:
+            client.enqueue("emails", {"to": "ada@example.org"})
+
+    No connection is made before the first call (`wait_for_ready` makes one).
+
+    Args:
+        address: ``host:port``, ``unix:/path``, or ``embedded:PATH`` for a private server in this
+            process that keeps its jobs in the SQLite file PATH and ends with the client. None:
+            SPOOLED_GRPC_ADDRESS, or else ``localhost:50051``.
+        api_key: None: SPOOLED_API_KEY. An embedded server needs none.
+        tls: None: on, except to this machine. True: on. False: off. A `TLS`: on, with these
+            certificates.
+        timeout_seconds: how long a call may take, retries and waits included; streams may take
+            for ever.
+        retry: how often and how fast what is safe to repeat is repeated; None: `RetryPolicy()`.
+        batch_extension: ``"auto"`` finds out whether the server speaks the batch extension.
+
+    Raises:
+        AuthenticationError: there is no API key.
+        InvalidArgumentError: an argument makes no sense; the message says which and why.
+        UnavailableError: an embedded server cannot open its file, or another has it.
+    """
+    return SpooledClient(
+        address,
+        api_key=api_key,
+        tls=tls,
+        timeout_seconds=timeout_seconds,
+        retry=retry,
+        batch_extension=batch_extension,
+    )

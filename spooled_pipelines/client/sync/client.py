@@ -1,0 +1,293 @@
+# Made from spooled_pipelines/client/aio/client.py by `make proto`: change that, not this.
+"""The client: one method for each thing that a Spooled server does."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.client.answers import unsuccessful
+from spooled_pipelines.client.jobs import Holding, holding, ours_is_done
+from spooled_pipelines.client.settings import settings_from
+from spooled_pipelines.client.sync.batches import BatchCalls
+from spooled_pipelines.client.sync.process import ProcessStream
+from spooled_pipelines.client.sync.queues import QueueCalls
+from spooled_pipelines.client.sync.streams import JobStream
+from spooled_pipelines.client.sync.workers import WorkerCalls
+from spooled_pipelines.errors import ConflictError
+from spooled_pipelines.rpc import convert, requests
+from spooled_pipelines.rpc.methods import BATCH, QUEUE
+from spooled_pipelines.rpc.retry import RetryPolicy
+from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
+from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.runtime import in_thread
+from spooled_pipelines.rpc.values import (
+    EnqueueResult,
+    FailResult,
+    Job,
+    JobAttempt,
+    QueueStats,
+)
+from spooled_pipelines.wire import batch_v1, spooled_v1
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
+    """Everything that a Spooled server does, in plain values and errors of one tree.
+
+    Takes what `connect` takes, or finished `ConnectionSettings`. The connection is made by the
+    first call; an embedded server is started at once, which takes some tenths of a second. Every
+    method raises `SpooledError`s only; those that talk to the server raise
+    `UnavailableError`, `DeadlineExceededError`, `AuthenticationError`, `PermissionDeniedError`,
+    `RateLimitError`, `QuotaExceededError` and `ServerError` besides what they name themselves.
+    """
+
+    def __init__(
+        self,
+        address: str | ConnectionSettings | None = None,
+        *,
+        api_key: str | None = None,
+        tls: TLS | bool | None = None,
+        timeout_seconds: float = 30.0,
+        retry: RetryPolicy | None = None,
+        batch_extension: BatchExtension = "auto",
+    ) -> None:
+        self._settings, self._embedded = settings_from(
+            address,
+            api_key=api_key,
+            tls=tls,
+            timeout_seconds=timeout_seconds,
+            retry=retry,
+            batch_extension=batch_extension,
+        )
+        self._calls = Calls(self._settings)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.address!r})"
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """What the connection is made from."""
+        return self._settings
+
+    @property
+    def calls(self) -> Calls:
+        """The calls below this client, for what is built on them."""
+        return self._calls
+
+    def enqueue(
+        self,
+        queue_name: str,
+        payload: Mapping[str, Any] | str,
+        *,
+        priority: int = 0,
+        max_retries: int | None = None,
+        timeout_seconds: int | None = None,
+        scheduled_at: datetime | None = None,
+        idempotency_key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> EnqueueResult:
+        """One job more, safe against a lost answer.
+
+        Args:
+            queue_name: 1 to 100 letters, digits, `.`, `_`, `-`.
+            payload: a mapping, or the text of a JSON object; at most 1 MiB as JSON.
+            priority: -100 to 100; higher is taken first.
+            max_retries: 1 to 100; None or 0: the server's default (3).
+            timeout_seconds: how long a worker may take, 1 to 86 400; None or 0: the default (300).
+            scheduled_at: not before this (aware) time.
+            idempotency_key: a job of the organization with the same key is not made again; None:
+                a fresh one, so that a call whose answer was lost is repeated without harm.
+            tags: text by text, at most 64 KiB.
+
+        Raises:
+            LossyValueError: the payload holds what a worker would not get unchanged.
+            InvalidArgumentError: an argument is outside its limits.
+        """
+        request = requests.enqueue(
+            queue_name,
+            payload,
+            idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
+            priority=priority,
+            max_retries=max_retries,
+            timeout_seconds=timeout_seconds,
+            scheduled_at=scheduled_at,
+            tags=tags,
+        )
+        response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
+        if idempotency_key is None:
+            # Nobody else has this key: a job that was there already is an earlier try's.
+            return EnqueueResult(job_id=response.job_id, created=True)
+        return convert.enqueue_result_from(response)
+
+    def dequeue(
+        self, queue_name: str, worker_id: str, *, batch_size: int = 1, lease_seconds: int = 30
+    ) -> list[Job]:
+        """Claims up to `batch_size` (1 to 100) jobs; an empty list where none is due.
+
+        Each is this worker's for `lease_seconds` (5 to 3600); see `renew_lease`.
+        """
+        request = requests.dequeue(
+            queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
+        )
+        # Not repeatable: jobs of a lost answer would stay with nobody until their leases end.
+        response = self._calls.unary(QUEUE["Dequeue"], request, repeatable=False)
+        return [convert.job_from(job) for job in response.jobs]
+
+    def complete(
+        self,
+        job: Job | str,
+        worker_id: str | None = None,
+        result: Mapping[str, Any] | str | None = None,
+        *,
+        lease_id: str | None = None,
+    ) -> None:
+        """Says that the job is done. From a `Job`, worker and lease are taken from it.
+
+        Raises:
+            LeaseLostError: the job is no longer this worker's: drop the result.
+            ConflictError: the job is settled already.
+            NotFoundError: there is no such job.
+            LossyValueError, InvalidArgumentError: the result cannot be sent.
+        """
+        held = holding(job, worker_id, lease_id)
+        request = requests.complete(held.job_id, held.worker_id, result, held.lease_id)
+        try:
+            response = self._calls.unary(QUEUE["Complete"], request, repeatable=held.fenced)
+        except ConflictError as error:
+            if error.details.get("attempts") == 1 or not self._is_done(held, request):
+                raise
+            return
+        if not response.success:
+            raise unsuccessful("complete", held.job_id)
+
+    def fail(
+        self,
+        job: Job | str,
+        error: str,
+        worker_id: str | None = None,
+        *,
+        retry: bool = True,
+        lease_id: str | None = None,
+    ) -> FailResult:
+        """Says that the job failed, and learns what becomes of it.
+
+        Where the answer was lost and the repeated call finds the failure noted, it is a
+        `LeaseLostError`: either way the job is no longer this worker's.
+
+        Args:
+            job: a `Job` (worker and lease are taken from it), or an id.
+            error: why, kept with the job; above 2048 characters it is cut.
+            worker_id: who holds it.
+            retry: False sends it to the dead letters at once.
+            lease_id: the lease that it is held by.
+
+        Raises:
+            LeaseLostError: the job is no longer this worker's.
+            ConflictError: the job is settled already.
+            NotFoundError: there is no such job.
+        """
+        held = holding(job, worker_id, lease_id)
+        request = requests.fail(
+            held.job_id, held.worker_id, error, retry=retry, lease_id=held.lease_id
+        )
+        response = self._calls.unary(QUEUE["Fail"], request, repeatable=held.fenced)
+        if not response.success:
+            raise unsuccessful("fail", held.job_id)
+        return convert.fail_result_from(response)
+
+    def renew_lease(
+        self,
+        job: Job | str,
+        worker_id: str | None = None,
+        *,
+        lease_seconds: int = 30,
+        lease_id: str | None = None,
+    ) -> datetime:
+        """Keeps the job for `lease_seconds` from now; returns when that ends.
+
+        Raises:
+            LeaseLostError: too late, the job is no longer this worker's.
+            NotFoundError: there is no such job.
+        """
+        held = holding(job, worker_id, lease_id)
+        request = requests.renew_lease(
+            held.job_id, held.worker_id, lease_seconds=lease_seconds, lease_id=held.lease_id
+        )
+        response = self._calls.unary(QUEUE["RenewLease"], request, repeatable=held.fenced)
+        if not response.success:
+            raise unsuccessful("renew_lease", held.job_id)
+        return convert.time_from(response.new_expires_at)
+
+    def get_job(self, job_id: str) -> Job:
+        """The job as it is now.
+
+        Raises:
+            NotFoundError: there is no such job, or it is another organization's.
+        """
+        request = requests.get_job(job_id)
+        response = self._calls.unary(QUEUE["GetJob"], request, repeatable=True)
+        return convert.job_from(response.job)
+
+    def attempts(self, job_id: str) -> list[JobAttempt]:
+        """Every try of a job, oldest first, those before its batch was retried included.
+
+        Raises:
+            NotFoundError: there is no such job.
+            ServerError: the server speaks no batch extension, and keeps no attempts.
+        """
+        request = batch_v1.ListAttemptsRequest(job_id=job_id)
+        response = self._calls.unary(BATCH["ListAttempts"], request, repeatable=True)
+        return [convert.attempt_from(attempt) for attempt in response.attempts]
+
+    def queue_stats(self, queue_name: str) -> QueueStats:
+        """How many of the queue's jobs are in which status; all 0 for an unknown queue."""
+        request = requests.queue_stats(queue_name)
+        response = self._calls.unary(QUEUE["GetQueueStats"], request, repeatable=True)
+        return convert.queue_stats_from(response)
+
+    def stream_jobs(self, queue_name: str, worker_id: str, *, lease_seconds: int = 30) -> JobStream:
+        """Jobs as they come due, claimed for this worker; iterate over it, then close it."""
+        request = requests.stream_jobs(queue_name, worker_id, lease_seconds=lease_seconds)
+        return JobStream(self._calls.stream(QUEUE["StreamJobs"], request))
+
+    def process_jobs(self) -> ProcessStream:
+        """One conversation in which jobs are taken, renewed and settled."""
+        conversation = self._calls.conversation(QUEUE["ProcessJobs"])
+        return ProcessStream(conversation, self._settings)
+
+    def wait_for_ready(self, timeout: float = 10.0) -> None:
+        """Returns once there is a connection; what the key may do shows at the first call.
+
+        Raises:
+            UnavailableError: there was none within `timeout` seconds; the message says why.
+        """
+        self._calls.wait_for_ready(timeout)
+
+    def close(self) -> None:
+        """Ends every stream, lets the connection go, stops an embedded server. Repeatable."""
+        self._calls.close()
+        embedded, self._embedded = self._embedded, None
+        if embedded is not None:
+            in_thread(embedded.stop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _is_done(self, held: Holding, request: spooled_v1.CompleteRequest) -> bool:
+        job = self.get_job(held.job_id)
+        return ours_is_done(job, held, from_struct(request.result))

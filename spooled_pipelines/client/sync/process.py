@@ -1,0 +1,140 @@
+# Made from spooled_pipelines/client/aio/process.py by `make proto`: change that, not this.
+"""Taking and settling jobs over one conversation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.client.answers import Answer, Kind, Unanswered
+from spooled_pipelines.client.jobs import holding
+from spooled_pipelines.errors import SpooledError
+from spooled_pipelines.rpc import requests
+from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.status import Call, refusal_in_stream
+from spooled_pipelines.rpc.sync.runtime import Conversation, Lock
+from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.wire import spooled_v1
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+log = logging.getLogger("spooled_pipelines.client")
+
+
+class ProcessStream:
+    """A conversation: ask for jobs, settle them, and iterate over what comes back.
+
+    Iterating gives a `Job`, or a `CompleteAnswer`, `FailAnswer`, `RenewAnswer` or `Refusal` to
+    what was asked before. Writing may be done from anywhere while another iterates. Closing cuts
+    it off: to have every answer first, call `done_writing()` and iterate to the end.
+    """
+
+    def __init__(self, conversation: Conversation, settings: ConnectionSettings) -> None:
+        self._conversation = conversation
+        self._call = Call("ProcessJobs", settings)
+        self._unanswered = Unanswered()
+        # What is noted and what is written must have the same order.
+        self._writing = Lock()
+
+    @property
+    def unanswered(self) -> int:
+        """How many settling requests have no answer yet."""
+        return len(self._unanswered)
+
+    def dequeue(
+        self, queue_name: str, worker_id: str, *, batch_size: int = 1, lease_seconds: int = 30
+    ) -> None:
+        """Asks for up to `batch_size` jobs, each of which comes as a `Job`.
+
+        A server may go on sending as jobs fall due until it is that many; asking again for the
+        same queue and worker then takes the place of what is still open.
+        """
+        message = requests.dequeue(
+            queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
+        )
+        self._ask("dequeue", None, spooled_v1.ProcessRequest(dequeue=message))
+
+    def complete(
+        self,
+        job: Job | str,
+        worker_id: str | None = None,
+        result: Mapping[str, Any] | str | None = None,
+        *,
+        lease_id: str | None = None,
+    ) -> None:
+        """Says that the job is done; answered by a `CompleteAnswer` or a `Refusal`."""
+        held = holding(job, worker_id, lease_id)
+        message = requests.complete(held.job_id, held.worker_id, result, held.lease_id)
+        self._ask("complete", held.job_id, spooled_v1.ProcessRequest(complete=message))
+
+    def fail(
+        self,
+        job: Job | str,
+        error: str,
+        worker_id: str | None = None,
+        *,
+        retry: bool = True,
+        lease_id: str | None = None,
+    ) -> None:
+        """Says that the job failed; answered by a `FailAnswer` or a `Refusal`."""
+        held = holding(job, worker_id, lease_id)
+        message = requests.fail(
+            held.job_id, held.worker_id, error, retry=retry, lease_id=held.lease_id
+        )
+        self._ask("fail", held.job_id, spooled_v1.ProcessRequest(fail=message))
+
+    def renew_lease(
+        self,
+        job: Job | str,
+        worker_id: str | None = None,
+        *,
+        lease_seconds: int = 30,
+        lease_id: str | None = None,
+    ) -> None:
+        """Asks for a longer lease; answered by a `RenewAnswer` or a `Refusal`."""
+        held = holding(job, worker_id, lease_id)
+        message = requests.renew_lease(
+            held.job_id, held.worker_id, lease_seconds=lease_seconds, lease_id=held.lease_id
+        )
+        self._ask("renew_lease", held.job_id, spooled_v1.ProcessRequest(renew_lease=message))
+
+    def done_writing(self) -> None:
+        """Says that nothing more is asked; the iteration ends after the last answer."""
+        self._conversation.done_writing()
+
+    def __iter__(self) -> ProcessStream:
+        return self
+
+    def __next__(self) -> Job | Answer:
+        while True:
+            message = self._conversation.__next__()
+            value = self._unanswered.take(message, self._explain)
+            if value is not None:
+                return value
+            log.warning("ProcessJobs: skipped a response of a kind that this version does not know")
+
+    def close(self) -> None:
+        """Cuts the conversation off; an iteration that waits ends. May be repeated."""
+        self._conversation.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, kind: Kind, job_id: str | None, message: spooled_v1.ProcessRequest) -> None:
+        with self._writing:
+            self._unanswered.ask(kind, job_id)
+            self._conversation.write(message)
+
+    def _explain(self, code: str, text: str) -> SpooledError:
+        return refusal_in_stream(code, text, self._call)

@@ -1,0 +1,76 @@
+# Made from spooled_pipelines/client/aio/workers.py by `make proto`: change that, not this.
+"""The client's methods about workers: who takes jobs, and that it lives."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+from spooled_pipelines.errors import NotFoundError
+from spooled_pipelines.rpc import convert, requests
+from spooled_pipelines.rpc.methods import WORKER
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.values import HeartbeatResult, WorkerRegistration
+
+
+class WorkerCalls:
+    """What a client says about the process that it works for."""
+
+    _calls: Calls
+
+    def register_worker(
+        self,
+        queue_name: str,
+        *,
+        worker_id: str | None = None,
+        hostname: str | None = None,
+        worker_type: str = "python",
+        max_concurrency: int = 5,
+        version: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> WorkerRegistration:
+        """Makes a worker known; with a `worker_id` that is known already, updates it.
+
+        `hostname` is this machine's and `version` this package's where they are not given.
+
+        Raises:
+            ConflictError: the id belongs to another organization's worker.
+        """
+        request = requests.register_worker(
+            queue_name,
+            worker_id=worker_id,
+            hostname=socket.gethostname() if hostname is None else hostname,
+            worker_type=worker_type,
+            max_concurrency=max_concurrency,
+            version=version,
+            metadata=metadata,
+        )
+        # Without an id of ours, doing it twice would make two workers.
+        response = self._calls.unary(WORKER["Register"], request, repeatable=worker_id is not None)
+        return convert.registration_from(response)
+
+    def heartbeat(
+        self,
+        worker_id: str,
+        *,
+        current_jobs: int = 0,
+        status: str = "healthy",
+        metadata: Mapping[str, str] | None = None,
+    ) -> HeartbeatResult:
+        """Says that the worker lives, and learns whether it shall take no more jobs.
+
+        Raises:
+            NotFoundError: the server does not know it (any more): register again.
+        """
+        request = requests.heartbeat(
+            worker_id, current_jobs=current_jobs, status=status, metadata=metadata
+        )
+        response = self._calls.unary(WORKER["Heartbeat"], request, repeatable=True)
+        return convert.heartbeat_result_from(response)
+
+    def deregister_worker(self, worker_id: str) -> None:
+        """Says that the worker is gone; one that is gone already is fine."""
+        request = requests.deregister_worker(worker_id)
+        with suppress(NotFoundError):
+            self._calls.unary(WORKER["Deregister"], request, repeatable=True)

@@ -1,0 +1,198 @@
+"""What can go wrong, as one tree. Each branch says who has to act.
+
+SpooledError
+├── InvalidArgumentError     the caller: a value is not what the contract allows
+│   ├── RowsRejectedError    the data: some rows cannot be jobs (which, and why)
+│   └── LossyValueError      the data: a value that a payload cannot hold exactly
+├── AuthenticationError      the operator: no key, or not a valid one
+├── PermissionDeniedError    the operator: the key may not do this
+├── NotFoundError            the caller: no such job, batch or worker (for this key)
+├── ConflictError            the caller: it is not in a state that allows this
+│   └── LeaseLostError       a worker: the job is no longer its own, the result is void
+├── RateLimitError           nobody: wait `retry_after` seconds
+├── QuotaExceededError       the account's owner: waiting does not help
+├── UnavailableError         the operator: no server, or it went away
+├── DeadlineExceededError    nobody yet: no answer in time, what happened is not known
+├── ServerError              us: the server failed
+└── BatchError               the data's owner: a batch ended, or did not end, as asked
+    ├── BatchFailedError     more jobs failed than was allowed
+    └── BatchTimeoutError    the batch was not settled in time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spooled_pipelines.rpc.values import BatchStats
+
+__all__ = [
+    "AuthenticationError",
+    "BatchError",
+    "BatchFailedError",
+    "BatchTimeoutError",
+    "ConflictError",
+    "DeadlineExceededError",
+    "InvalidArgumentError",
+    "LeaseLostError",
+    "LossyValueError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "RejectedRow",
+    "RowsRejectedError",
+    "ServerError",
+    "SpooledError",
+    "UnavailableError",
+]
+
+
+class SpooledError(Exception):
+    """The root of everything this package raises on purpose.
+
+    Attributes:
+        message: what was wrong and what to do, in one or two sentences.
+        code: the gRPC status name, such as ``"UNAVAILABLE"``; None where no call was made.
+        details: facts for programs, by name. Never holds a key or a payload.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.details: dict[str, object] = dict(details or {})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process boundaries (executors, task runners); the default recipe
+        # would call __init__ without its keyword arguments.
+        return (_rebuild, (type(self), self.message, self.__dict__))
+
+
+def _rebuild(kind: type[SpooledError], message: str, attributes: dict[str, object]) -> SpooledError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(attributes)
+    return error
+
+
+class InvalidArgumentError(SpooledError):
+    """A value is outside what the contract allows; the message names it and the limit."""
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that cannot become a job: its number in the input (from 0), and why."""
+
+    row: int
+    reason: str
+
+
+class RowsRejectedError(InvalidArgumentError):
+    """Some rows cannot become jobs, and nothing was sent.
+
+    Attributes:
+        rejected: how many rows in all.
+        examples: the first of them, at most ten.
+        reasons: how many rows by reason.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rejected: int,
+        examples: Sequence[RejectedRow] = (),
+        reasons: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(message, details={"rejected": rejected})
+        self.rejected = rejected
+        self.examples = tuple(examples)
+        self.reasons = dict(reasons or {})
+
+
+class LossyValueError(InvalidArgumentError):
+    """A value would not survive the way to the worker unchanged, and nothing was sent.
+
+    Attributes:
+        column: the column's name; a path such as ``"order.items[0].price"`` where it is nested.
+        row: the row's number in the input, from 0; None for a single payload.
+        value: the value as text, shortened.
+    """
+
+    def __init__(self, message: str, *, column: str, row: int | None, value: str) -> None:
+        super().__init__(message, details={"column": column, "row": row})
+        self.column = column
+        self.row = row
+        self.value = value
+
+
+class AuthenticationError(SpooledError):
+    """There was no API key, or the server does not know it."""
+
+
+class PermissionDeniedError(SpooledError):
+    """The key is valid, but may not do this."""
+
+
+class NotFoundError(SpooledError):
+    """No such job, batch or worker, or it is another organization's."""
+
+
+class ConflictError(SpooledError):
+    """The job, batch or worker is not in a state that allows this."""
+
+
+class LeaseLostError(ConflictError):
+    """The job's lease ran out or is another worker's: drop the result, the job runs again."""
+
+
+class RateLimitError(SpooledError):
+    """Too many calls a second; ``retry_after`` says how many seconds to wait."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float,
+        code: str | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, details=details)
+        self.retry_after = retry_after
+
+
+class QuotaExceededError(SpooledError):
+    """A limit of the plan is reached; waiting some seconds does not clear it."""
+
+
+class UnavailableError(SpooledError):
+    """No server answers at this address, or it went away in the middle."""
+
+
+class DeadlineExceededError(SpooledError):
+    """The server did not answer in time; whether it did the work is not known."""
+
+
+class ServerError(SpooledError):
+    """The server failed, or answered something that the contract does not know."""
+
+
+class BatchError(SpooledError):
+    """A batch did not come to the end that was asked for; ``stats`` says where it stands."""
+
+    def __init__(self, message: str, *, stats: BatchStats | None = None) -> None:
+        super().__init__(message, details={"batch_id": stats.batch_id} if stats else None)
+        self.stats = stats
+
+
+class BatchFailedError(BatchError):
+    """More jobs of the batch failed than ``max_failed`` allows."""
+
+
+class BatchTimeoutError(BatchError):
+    """The batch was not settled within the time-out; the message names what holds it back."""

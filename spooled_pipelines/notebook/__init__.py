@@ -1,0 +1,21 @@
+"""Bulk enqueue from a notebook: `bulk_enqueue(df, "orders")`, `watch(batch)`, `%enqueue`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spooled_pipelines.notebook.enqueue import bulk_enqueue
+from spooled_pipelines.notebook.summary import Enqueued
+from spooled_pipelines.notebook.watch import watch
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Enqueued", "bulk_enqueue", "load_ipython_extension", "watch"]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """What `%load_ext spooled_pipelines.notebook` calls: the magic `%enqueue`."""
+    from spooled_pipelines.notebook.magic import EnqueueMagics
+
+    shell.register_magics(EnqueueMagics(shell=shell))

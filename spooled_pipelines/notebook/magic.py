@@ -1,0 +1,65 @@
+"""`%enqueue df -q orders --key order_id`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import NoReturn
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from spooled_pipelines.notebook.enqueue import bulk_enqueue
+from spooled_pipelines.notebook.summary import Enqueued
+
+
+class _Arguments(argparse.ArgumentParser):
+    """Refuses a wrong line the way that magics do, instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"%enqueue: {message}. {self.format_usage().strip()}")
+
+
+def _arguments() -> argparse.ArgumentParser:
+    known = _Arguments(prog="%enqueue", add_help=False, allow_abbrev=False)
+    known.add_argument("table", help="a DataFrame's name, or an expression in quotes")
+    known.add_argument("-q", "--queue", required=True)
+    known.add_argument("-k", "--key", action="append")
+    known.add_argument("-n", "--name")
+    known.add_argument("-p", "--priority", type=int)
+    known.add_argument("--address")
+    known.add_argument("--on-rejected", choices=["raise", "skip"], default="raise")
+    known.add_argument("--on-lossy", choices=["raise", "string"], default="raise")
+    return known
+
+
+@magics_class
+class EnqueueMagics(Magics):
+    """The line magic; the key of the server comes from the environment alone."""
+
+    @line_magic
+    def enqueue(self, line: str) -> Enqueued:
+        """Make each row of a table a job: `%enqueue df -q orders --key order_id`.
+
+        Options: -q/--queue (needed), -k/--key COLUMN (repeat it for several), -n/--name,
+        -p/--priority, --address, --on-rejected raise|skip, --on-lossy raise|string; each means
+        what it means for `bulk_enqueue`.
+        """
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"%enqueue: {error}") from None
+        given = _arguments().parse_args(words)
+        if self.shell is None:
+            raise UsageError("%enqueue works in an IPython session only")
+        table = self.shell.ev(given.table)  # type: ignore[no-untyped-call] # IPython's, untyped
+        return bulk_enqueue(
+            table,
+            given.queue,
+            address=given.address,
+            key=given.key,
+            name=given.name,
+            priority=given.priority,
+            on_rejected=given.on_rejected,
+            on_lossy=given.on_lossy,
+        )

@@ -1,0 +1,1 @@
+"""The asyncio side, where what both sides share is written."""

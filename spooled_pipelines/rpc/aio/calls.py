@@ -1,0 +1,216 @@
+"""Calls on one server: made when first needed, repeated where that is safe, in plain errors."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from spooled_pipelines.errors import (
+    ConflictError,
+    DeadlineExceededError,
+    ServerError,
+    SpooledError,
+    UnavailableError,
+)
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.aio.runtime import (
+    AsyncChannel,
+    AsyncConversation,
+    AsyncResponseStream,
+    monotonic,
+    sleep,
+)
+from spooled_pipelines.rpc.channel import call_metadata
+from spooled_pipelines.rpc.retry import delay_before_retry
+from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.status import Call, error_from_grpc
+from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.methods import Method
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+log = logging.getLogger("spooled_pipelines.rpc")
+
+_KNOCK_AGAIN_SECONDS = 0.1
+# How long to look for the reason once waiting for an answer was in vain.
+_REASON_SECONDS = 1.0
+
+
+class AsyncCalls:
+    """A channel to one server and the calls on it. Everything raises `SpooledError` only.
+
+    The channel is opened by the first call, so that it may be made before a fork.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._metadata = call_metadata(settings)
+        self._channel: AsyncChannel | None = None
+        self._opening = threading.Lock()
+        self._closed = False
+        self._speaks_batches: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings.address!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def unary(
+        self,
+        method: Method,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        repeatable: bool,
+    ) -> Any:
+        """One request, one response.
+
+        Args:
+            method: from `spooled_pipelines.rpc.methods`.
+            request: its message, or the bytes of one.
+            timeout: seconds for all of it, tries and waits together; None: the settings'.
+            repeatable: doing it twice is the same as doing it once, so that it may be repeated
+                where the connection broke under it.
+        """
+        given = self.settings.timeout_seconds if timeout is None else timeout
+        deadline = monotonic() + given
+        attempt = 1
+        while True:
+            try:
+                return await self._open().unary(
+                    method,
+                    request,
+                    timeout=max(deadline - monotonic(), 0.001),
+                    metadata=self._metadata,
+                )
+            except grpc.RpcError as raw:
+                error = self._explain(raw, method, given)
+            error.details["attempts"] = attempt
+            delay = delay_before_retry(
+                self.settings.retry,
+                error,
+                attempt,
+                repeatable=repeatable,
+                time_left=deadline - monotonic(),
+            )
+            if delay is None:
+                raise error
+            log.info(
+                "%s at %s: %s, try %d of %d; again in %.2f s",
+                method.name,
+                self.settings.address,
+                error.code,
+                attempt,
+                self.settings.retry.max_attempts,
+                delay,
+            )
+            await sleep(delay)
+            attempt += 1
+
+    def stream(self, method: Method, request: Any) -> AsyncResponseStream:
+        """One request (a message, or bytes), many responses, without a deadline."""
+        return self._open().stream(
+            method,
+            request,
+            metadata=self._metadata,
+            explain=lambda raw: self._explain(raw, method, None),
+        )
+
+    def conversation(self, method: Method) -> AsyncConversation:
+        """Requests and responses in any order, without a deadline."""
+        return self._open().conversation(
+            method,
+            metadata=self._metadata,
+            explain=lambda raw: self._explain(raw, method, None),
+        )
+
+    async def speaks_batches(self) -> bool:
+        """Whether the server has the batch extension: asked once, then known."""
+        if self.settings.batch_extension != "auto":
+            return self.settings.batch_extension == "on"
+        if self._speaks_batches is None:
+            try:
+                await self.unary(
+                    methods.BATCH["GetBatchStats"],
+                    batch_v1.GetBatchStatsRequest(),
+                    repeatable=True,
+                )
+            except ServerError as error:
+                if error.code != "UNIMPLEMENTED":
+                    raise
+                self._speaks_batches = False
+            else:
+                self._speaks_batches = True
+        return self._speaks_batches
+
+    async def wait_for_ready(self, timeout: float = 10.0) -> None:
+        """Returns once a server has answered; what the key may do is not looked at.
+
+        Raises:
+            UnavailableError: none did within `timeout` seconds; the message says why.
+        """
+        deadline = monotonic() + timeout
+        while (left := deadline - monotonic()) > 0:
+            if await self._knock(left, wait_for_ready=True) is None:
+                return
+            await sleep(min(_KNOCK_AGAIN_SECONDS, max(deadline - monotonic(), 0)))
+        # A call that waits for a connection is not told why there is none; one that does not, is.
+        reason = await self._knock(_REASON_SECONDS, wait_for_ready=False)
+        if isinstance(reason, UnavailableError):
+            raise reason
+        if reason is not None:
+            raise UnavailableError(
+                f"nobody answered at {self.settings.address} within {timeout:g} s: something there "
+                "takes the connection, but does not speak gRPC, or the way is blocked.",
+                code="UNAVAILABLE",
+                details={"address": self.settings.address, "cause": "no_answer"},
+            )
+
+    async def _knock(self, timeout: float, *, wait_for_ready: bool) -> SpooledError | None:
+        """Why nobody answers; None where somebody does, whatever the answer."""
+        # An empty name is refused by whoever speaks Spooled: an answer that costs nothing.
+        method, request = methods.QUEUE["GetQueueStats"], spooled_v1.GetQueueStatsRequest()
+        try:
+            await self._open().unary(
+                method,
+                request,
+                timeout=timeout,
+                metadata=self._metadata,
+                wait_for_ready=wait_for_ready,
+            )
+        except grpc.RpcError as raw:
+            error = self._explain(raw, method, timeout)
+            return error if isinstance(error, UnavailableError | DeadlineExceededError) else None
+        return None
+
+    async def close(self) -> None:
+        """Ends every call and lets the connection go. May be repeated."""
+        self._closed = True
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    def _open(self) -> AsyncChannel:
+        with self._opening:
+            if self._closed:
+                raise ConflictError("this client is closed: make a new one with connect()")
+            if self._channel is None or not self._channel.usable_here():
+                self._channel = AsyncChannel(self.settings)
+            return self._channel
+
+    def _explain(self, raw: grpc.RpcError, method: Method, timeout: float | None) -> SpooledError:
+        return error_from_grpc(raw, Call(method.name, self.settings, timeout))

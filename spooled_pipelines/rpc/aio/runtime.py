@@ -1,0 +1,282 @@
+"""What asyncio does differently: channels, streams, waiting, threads. Same names in `sync`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from time import monotonic
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
+from spooled_pipelines.rpc import forking
+from spooled_pipelines.rpc.channel import channel_credentials, channel_options
+from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.wirebytes import serialized
+from spooled_pipelines.wire.methods import Method
+
+__all__ = [
+    "AsyncChannel",
+    "AsyncConversation",
+    "AsyncResponseStream",
+    "Lock",
+    "in_thread",
+    "monotonic",
+    "run_pipelined",
+    "sleep",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Metadata = tuple[tuple[str, str], ...]
+Explain = Callable[[grpc.RpcError], SpooledError]
+
+Lock = asyncio.Lock
+sleep = asyncio.sleep
+in_thread = asyncio.to_thread
+
+
+class AsyncChannel:
+    """One gRPC channel, bound to the event loop and the process that it was opened in."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        forking.about_to_use_grpc()
+        credentials = channel_credentials(settings)
+        options = channel_options(settings)
+        target = settings.endpoint.target
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._channel = (
+            grpc.aio.insecure_channel(target, options=options)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options=options)
+        )
+        self._unary: dict[str, Any] = {}
+        self._closed = asyncio.Event()
+
+    def usable_here(self) -> bool:
+        """Whether it can be used now; False: it belongs to a loop or process that is gone.
+
+        Raises:
+            ConflictError: it belongs to another event loop that still runs.
+        """
+        if self._pid != os.getpid() or self._loop.is_closed():
+            return False
+        if self._loop is not asyncio.get_running_loop():
+            raise ConflictError(
+                "this asyncio client is in use on another event loop: make one client per loop"
+            )
+        return True
+
+    async def unary(
+        self,
+        method: Method,
+        request: Any,
+        *,
+        timeout: float | None,
+        metadata: Metadata,
+        wait_for_ready: bool = False,
+    ) -> Any:
+        """One call, which may wait until there is a connection. Raises grpc.RpcError."""
+        call = self._unary.get(method.path)
+        if call is None:
+            call = self._unary[method.path] = self._channel.unary_unary(
+                method.path, serialized, method.response_class.FromString
+            )
+        try:
+            return await call(
+                request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
+            )
+        except asyncio.CancelledError:
+            if self._closed.is_set() and not _task_is_cancelled():
+                raise _cut_off() from None
+            raise
+
+    def stream(
+        self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
+    ) -> AsyncResponseStream:
+        """One request, many responses."""
+        make: Any = self._channel.unary_stream(
+            method.path, serialized, method.response_class.FromString
+        )
+        return AsyncResponseStream(make(request, metadata=metadata), explain, self._closed)
+
+    def conversation(
+        self, method: Method, *, metadata: Metadata, explain: Explain
+    ) -> AsyncConversation:
+        """Many requests, many responses."""
+        make: Any = self._channel.stream_stream(
+            method.path, serialized, method.response_class.FromString
+        )
+        return AsyncConversation(make(metadata=metadata), explain, self._closed)
+
+    async def close(self) -> None:
+        """Ends every call on it."""
+        self._closed.set()
+        if self._pid == os.getpid() and not self._loop.is_closed():
+            await self._channel.close()
+
+
+class AsyncResponseStream:
+    """The responses of one call, as they come; ends early, without an error, on `cancel()`."""
+
+    def __init__(self, call: Any, explain: Explain, channel_closed: asyncio.Event) -> None:
+        self._call = call
+        self._explain = explain
+        self._channel_closed = channel_closed
+        self._cancelled = False
+
+    def __aiter__(self) -> AsyncResponseStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.read()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def read(self) -> Any:
+        """The next response, or None at the end."""
+        if self._is_cancelled():
+            return None
+        try:
+            message = await self._call.read()
+        except grpc.RpcError as raw:
+            if self._is_cancelled():
+                return None
+            raise self._explain(raw) from None
+        except asyncio.CancelledError:
+            if not _task_is_cancelled():
+                if self._is_cancelled():
+                    return None
+                if self._channel_closed.is_set():
+                    raise self._explain(_cut_off()) from None
+            self.cancel()
+            raise
+        return None if message is grpc.aio.EOF else message
+
+    def cancel(self) -> None:
+        """Ends the call; a reader that waits gets the end. May be repeated."""
+        self._cancelled = True
+        self._call.cancel()
+
+    def _is_cancelled(self) -> bool:
+        return self._cancelled
+
+    async def aclose(self) -> None:
+        """The same as `cancel()`, for `async with aclosing(...)`."""
+        self.cancel()
+
+
+class AsyncConversation(AsyncResponseStream):
+    """A call with requests and responses in any order. One reader, any number of writers."""
+
+    def __init__(self, call: Any, explain: Explain, channel_closed: asyncio.Event) -> None:
+        super().__init__(call, explain, channel_closed)
+        self._writing = asyncio.Lock()
+        self._done_writing = False
+
+    async def write(self, request: Any) -> None:
+        """Hands one request to the transport; waits while it has no room.
+
+        Raises:
+            SpooledError: the call has ended; with the error that it ended with.
+        """
+        async with self._writing:
+            if self._done_writing:
+                raise ConflictError("nothing can be written after done_writing()")
+            try:
+                await self._call.write(request)
+            except grpc.RpcError as raw:
+                if self._is_cancelled():
+                    raise ended_by_caller() from None
+                raise self._explain(raw) from None
+            except asyncio.InvalidStateError:
+                raise await self._why_ended() from None
+            except asyncio.CancelledError:
+                if not _task_is_cancelled():
+                    if self._is_cancelled():
+                        raise ended_by_caller() from None
+                    if self._channel_closed.is_set():
+                        raise self._explain(_cut_off()) from None
+                raise
+
+    async def done_writing(self) -> None:
+        """Says that no more requests come; responses go on. May be repeated."""
+        async with self._writing:
+            if self._done_writing:
+                return
+            self._done_writing = True
+            if not self._call.done():
+                await self._call.done_writing()
+
+    async def _why_ended(self) -> SpooledError:
+        if self._is_cancelled():
+            return ended_by_caller()
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return ended_by_server()
+        return self._explain(
+            grpc.aio.AioRpcError(
+                code,
+                await self._call.initial_metadata(),
+                await self._call.trailing_metadata(),
+                await self._call.details(),
+            )
+        )
+
+
+def ended_by_caller() -> SpooledError:
+    return ConflictError("this conversation was cancelled: nothing can be written to it any more")
+
+
+def ended_by_server() -> SpooledError:
+    return UnavailableError(
+        "the server ended the conversation before everything was written",
+        details={"cause": "ended_by_server"},
+    )
+
+
+async def run_pipelined(
+    worker: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int
+) -> AsyncIterator[R]:
+    """The results of `worker` on each item, in the items' order, at most `limit` at once.
+
+    Items are taken only as there is room. The first error ends it: what is still running is
+    cancelled, and the error raised.
+    """
+    running: deque[asyncio.Task[R]] = deque()
+    try:
+        for item in items:
+            running.append(asyncio.ensure_future(_run(worker, item)))
+            if len(running) >= limit:
+                yield await running[0]
+                running.popleft()
+        while running:
+            yield await running[0]
+            running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _run(worker: Callable[[T], Awaitable[R]], item: T) -> R:
+    return await worker(item)
+
+
+def _cut_off() -> grpc.aio.AioRpcError:
+    # Closing a channel cancels its calls, which asyncio would take for a cancelled task.
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, "Channel closed!")
+
+
+def _task_is_cancelled() -> bool:
+    # Python 3.10 cannot tell; there the end of a cancelled stream wins.
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    return bool(cancelling and cancelling())

@@ -1,0 +1,94 @@
+"""What a channel is opened with: options and credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.settings import TLS, ConnectionSettings, PemSource
+from spooled_pipelines.wire import limits
+
+API_KEY_HEADER = "x-api-key"
+
+
+def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]:
+    """gRPC channel arguments: keepalive, message sizes, and how soon to connect again."""
+    options: list[tuple[str, int | str]] = [
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # gRPC 1.85 waits a minute for the answer to a ping, whatever keepalive_timeout_ms says,
+        # unless this says the same.
+        ("grpc.http2.ping_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_time_between_pings_ms", 10_000),
+        # An idle stream carries no data for hours, and its pings must go on all the same.
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_send_message_length", limits.MESSAGE_MAX_BYTES),
+        # An answer that is refused for its size leaves the jobs in it to nobody until their leases
+        # end, and a hundred jobs of a mebibyte are a legal answer.
+        ("grpc.max_receive_message_length", -1),
+        # gRPC's own pause before it connects again starts at a second and grows to two minutes:
+        # our retries would all fail within it, though the server has long been back.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    ]
+    if settings.endpoint.is_local:
+        # Where http_proxy is set, gRPC would ask that proxy for this very machine.
+        options.append(("grpc.enable_http_proxy", 0))
+    tls = settings.tls_material
+    if tls is not None and tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+        options.append(("grpc.default_authority", tls.server_name))
+    return options
+
+
+def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials | None:
+    """TLS credentials, or None for a plain connection.
+
+    Raises:
+        InvalidArgumentError: a file is not there, or does not hold PEM.
+    """
+    tls = settings.tls_material
+    if tls is None:
+        return None
+    return credentials_of(tls)
+
+
+def credentials_of(tls: TLS) -> grpc.ChannelCredentials:
+    """The credentials that this TLS material makes."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=_pem(tls.ca, "ca"),
+        private_key=_pem(tls.client_key, "client_key"),
+        certificate_chain=_pem(tls.client_certificate, "client_certificate"),
+    )
+
+
+def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str], ...]:
+    """The metadata of each call."""
+    return ((API_KEY_HEADER, settings.api_key),)
+
+
+def _pem(source: PemSource | None, name: str) -> bytes | None:
+    if source is None:
+        return None
+    if isinstance(source, bytes):
+        data, origin = source, "the bytes given"
+    elif isinstance(source, str) and source.lstrip().startswith("-----BEGIN"):
+        data, origin = source.encode(), "the text given"
+    else:
+        path = Path(source).expanduser()
+        origin = str(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"TLS: {name} cannot be read from {path}: {error.strerror}"
+            ) from error
+    if b"-----BEGIN" not in data:
+        raise InvalidArgumentError(
+            f"TLS: {name}: no PEM in {origin} (it has no -----BEGIN ...----- line)"
+        )
+    return data

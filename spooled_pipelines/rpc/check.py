@@ -1,0 +1,140 @@
+"""The limits of the contract, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.well_known import Timestamp
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def queue_name(value: str) -> str:
+    """1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.` or `-`."""
+    _text(value, "queue_name")
+    if len(value) > limits.QUEUE_NAME_MAX or not limits.NAME_PATTERN.fullmatch(value):
+        raise InvalidArgumentError(
+            f"queue_name is {_shown(value)}, and must be 1 to {limits.QUEUE_NAME_MAX} letters, "
+            "digits, '.', '_' or '-', not starting with '.' or '-'"
+        )
+    return value
+
+
+def worker_id(value: str) -> str:
+    """1 to 128 of letters, digits, `.`, `_`, `-`."""
+    _text(value, "worker_id")
+    if len(value) > limits.WORKER_ID_MAX or not limits.WORKER_ID_PATTERN.fullmatch(value):
+        raise InvalidArgumentError(
+            f"worker_id is {_shown(value)}, and must be 1 to {limits.WORKER_ID_MAX} letters, "
+            "digits, '.', '_' or '-'"
+        )
+    return value
+
+
+def job_id(value: str) -> str:
+    """Any text but the empty one."""
+    _text(value, "job_id")
+    if not value:
+        raise InvalidArgumentError("job_id is empty")
+    return value
+
+
+def idempotency_key(value: str) -> str:
+    """1 to 255 characters."""
+    _text(value, "idempotency_key")
+    if not 1 <= len(value) <= limits.IDEMPOTENCY_KEY_MAX:
+        raise InvalidArgumentError(
+            f"idempotency_key has {len(value)} characters, and must have 1 to "
+            f"{limits.IDEMPOTENCY_KEY_MAX}"
+        )
+    return value
+
+
+def error_text(value: str) -> str:
+    """At least one character; what is beyond 2048 is cut off, and the cut shown."""
+    _text(value, "error")
+    if not value:
+        raise InvalidArgumentError("error is empty: say what went wrong")
+    if len(value) > limits.ERROR_MAX:
+        return value[: limits.ERROR_MAX - 1] + "…"
+    return value
+
+
+def whole(value: int, name: str, least: int, most: int) -> int:
+    """A whole number between `least` and `most`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgumentError(
+            f"{name} is {_shown(value)}, and must be a whole number from {least} to {most}"
+        )
+    if not least <= value <= most:
+        raise InvalidArgumentError(f"{name} is {value}, and must be from {least} to {most}")
+    return value
+
+
+def priority(value: int) -> int:
+    return whole(value, "priority", limits.PRIORITY_MIN, limits.PRIORITY_MAX)
+
+
+def max_retries(value: int | None) -> int:
+    return 0 if value is None else whole(value, "max_retries", 0, limits.MAX_RETRIES_MAX)
+
+
+def timeout_seconds(value: int | None) -> int:
+    return 0 if value is None else whole(value, "timeout_seconds", 0, limits.TIMEOUT_SECONDS_MAX)
+
+
+def lease_seconds(value: int) -> int:
+    return whole(value, "lease_seconds", limits.LEASE_SECONDS_MIN, limits.LEASE_SECONDS_MAX)
+
+
+def batch_size(value: int) -> int:
+    return whole(value, "batch_size", 1, limits.DEQUEUE_MAX)
+
+
+def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """Text by text, together at most 64 KiB."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(f"{name} is a {type(value).__name__}, and must be a mapping")
+    size = 0
+    for key, text in value.items():
+        _text(key, f"a key of {name}")
+        _text(text, f"{name}[{key!r}]")
+        size += len(key.encode()) + len(text.encode())
+    if size > limits.TAGS_MAX_BYTES:
+        raise InvalidArgumentError(
+            f"{name} has {size} bytes, and must have at most {limits.TAGS_MAX_BYTES} (64 KiB)"
+        )
+    return dict(value)
+
+
+def timestamp(value: datetime, name: str) -> Timestamp:
+    """The Timestamp of an aware time."""
+    if not isinstance(value, datetime):
+        raise InvalidArgumentError(f"{name} is {_shown(value)}, and must be a datetime")
+    if value.utcoffset() is None:
+        raise InvalidArgumentError(
+            f"{name} is {value.isoformat()}, which names no time zone, so no moment: give one, "
+            "such as datetime.now(timezone.utc) or value.astimezone()"
+        )
+    since = value - _EPOCH
+    seconds = since // timedelta(seconds=1)
+    return Timestamp(seconds=seconds, nanos=since.microseconds * 1000)
+
+
+def _text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{name} is {_shown(value)}, and must be text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"{name} holds half a surrogate pair: no valid text") from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:119] + "…"

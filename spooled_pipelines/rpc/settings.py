@@ -1,0 +1,107 @@
+"""What a connection is made from: immutable, checked, and safe to print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
+from spooled_pipelines.rpc.address import Address, parse_address
+from spooled_pipelines.rpc.retry import RetryPolicy
+
+# PEM text, or the path of a file that holds it.
+PemSource: TypeAlias = str | Path | bytes
+BatchExtension: TypeAlias = Literal["auto", "on", "off"]
+_BATCH_EXTENSION = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class TLS:
+    """How to trust the server, and how to be trusted by it. Each value: a path, or PEM bytes.
+
+    Attributes:
+        ca: certificates to trust; None means those that gRPC brings.
+        client_certificate: this client's certificate chain, where the server asks for one (mTLS).
+        client_key: the private key of that certificate.
+        server_name: the name to look for in the server's certificate, where it differs from the
+            host in the address.
+    """
+
+    ca: PemSource | None = None
+    client_certificate: PemSource | None = field(default=None, repr=False)
+    client_key: PemSource | None = field(default=None, repr=False)
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.client_certificate is None) != (self.client_key is None):
+            missing = "client_key" if self.client_key is None else "client_certificate"
+            raise InvalidArgumentError(
+                f"TLS: {missing} is missing; a client certificate and its key go together"
+            )
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """Everything that a channel and its calls need to know.
+
+    Attributes:
+        address: ``host:port``, ``unix:/path``, ``dns:///host:port``; see `parse_address`.
+        api_key: sent with each call; never shown.
+        tls: None: on, except to this machine; True or a `TLS`: on; False: off.
+        timeout_seconds: how long a unary call may take, retries and waits included. Streams
+            have no deadline.
+        retry: how often and how fast what is safe to repeat is repeated.
+        batch_extension: ``"auto"`` asks the server once whether it speaks it; ``"on"`` takes it
+            for granted; ``"off"`` does without.
+        api_key_source: where the key came from, for messages: people must be able to find it.
+    """
+
+    address: str
+    api_key: str = field(repr=False)
+    tls: TLS | bool | None = None
+    timeout_seconds: float = 30.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    batch_extension: BatchExtension = "auto"
+    api_key_source: str = "the api_key argument"
+
+    def __post_init__(self) -> None:
+        parse_address(self.address)
+        object.__setattr__(self, "api_key", _checked_key(self.api_key, self.api_key_source))
+        if not self.timeout_seconds > 0:
+            raise InvalidArgumentError(
+                f"timeout_seconds is {self.timeout_seconds!r}, and must be more than 0"
+            )
+        if self.batch_extension not in _BATCH_EXTENSION:
+            raise InvalidArgumentError(
+                f"batch_extension is {self.batch_extension!r}, and must be one of "
+                + ", ".join(_BATCH_EXTENSION)
+            )
+
+    @property
+    def endpoint(self) -> Address:
+        """The address, parsed."""
+        return parse_address(self.address)
+
+    @property
+    def tls_material(self) -> TLS | None:
+        """What to make the TLS credentials from; None means a plain connection."""
+        if isinstance(self.tls, TLS):
+            return self.tls
+        wanted = not self.endpoint.is_local if self.tls is None else self.tls
+        return TLS() if wanted else None
+
+
+def _checked_key(key: str, source: str) -> str:
+    # A key read from a file often has a line break at its end.
+    stripped = key.strip()
+    if not stripped:
+        raise AuthenticationError(
+            f"the API key from {source} is empty: pass api_key=... or set SPOOLED_API_KEY"
+        )
+    if not all("!" <= sign <= "~" for sign in stripped):
+        raise AuthenticationError(
+            f"the API key from {source} holds a character that no key has (a space, a line break, "
+            "quotes from another alphabet?): copy it again"
+        )
+    return stripped

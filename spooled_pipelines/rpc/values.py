@@ -1,0 +1,174 @@
+"""Plain values: what the clients return instead of protobuf messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+
+class JobStatus(str, Enum):
+    """A job's status; compares equal to its lower-case name, such as ``"completed"``."""
+
+    UNSPECIFIED = "unspecified"
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DEADLETTER = "deadletter"
+    CANCELLED = "cancelled"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def settled(self) -> bool:
+        """Nothing will happen to the job any more by itself."""
+        return self in (JobStatus.COMPLETED, JobStatus.DEADLETTER, JobStatus.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the server sees it. Times are aware, in UTC; None where they do not apply.
+
+    Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
+    are doubles.
+    """
+
+    id: str
+    queue_name: str
+    status: JobStatus
+    payload: dict[str, Any] = field(repr=False)
+    organization_id: str = ""
+    result: dict[str, Any] | None = field(default=None, repr=False)
+    retry_count: int = 0
+    max_retries: int = 0
+    last_error: str | None = None
+    priority: int = 0
+    timeout_seconds: int = 0
+    created_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    lease_expires_at: datetime | None = None
+    assigned_worker_id: str | None = None
+    idempotency_key: str | None = None
+    lease_id: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class EnqueueResult:
+    """The job's id, and whether this call made it (False: the key's job was there already)."""
+
+    job_id: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class FailResult:
+    """What became of a failed job: tried again after ``next_retry_delay`` seconds, or dead."""
+
+    will_retry: bool
+    next_retry_delay: int
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """How many jobs of a queue are in which status; ``max_age_ms`` is of the oldest pending."""
+
+    queue_name: str
+    pending: int = 0
+    scheduled: int = 0
+    processing: int = 0
+    completed: int = 0
+    failed: int = 0
+    deadletter: int = 0
+    total: int = 0
+    max_age_ms: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerRegistration:
+    """A registered worker: its id, and how often the server wants to hear from it (seconds)."""
+
+    worker_id: str
+    lease_seconds: int
+    heartbeat_seconds: int
+
+
+@dataclass(frozen=True)
+class HeartbeatResult:
+    """Whether the server knew the worker, and whether it asks it to take no more jobs."""
+
+    acknowledged: bool
+    should_drain: bool
+
+
+@dataclass(frozen=True)
+class CancelResult:
+    """What a cancel found: jobs cancelled (by it or before), still running, and done (completed
+    or dead).
+    """
+
+    cancelled: int
+    running: int
+    done: int
+
+
+@dataclass(frozen=True)
+class JobAttempt:
+    """One try of a job. ``ended_at`` is None while it runs, ``error`` where it did not fail."""
+
+    number: int
+    worker_id: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Why a batch does not move: a cause such as ``"no_worker"``, and a sentence for people."""
+
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True)
+class BatchStats:
+    """Where a batch stands. Each job counts in exactly one of pending to cancelled.
+
+    ``settled`` means: sealed (the last row is in), and every job completed, dead or cancelled.
+    Whether that is a success is for the waiter to say (``max_failed``). ``generation`` is the
+    batch's newest, which is the one that these numbers are of.
+    """
+
+    batch_id: str
+    queue_name: str
+    name: str = ""
+    sealed: bool = False
+    settled: bool = False
+    total: int = 0
+    pending: int = 0
+    scheduled: int = 0
+    processing: int = 0
+    completed: int = 0
+    deadletter: int = 0
+    cancelled: int = 0
+    created_at: datetime | None = None
+    changed_at: datetime | None = None
+    stalls: tuple[Stall, ...] = ()
+    top_errors: tuple[tuple[str, int], ...] = ()
+    generation: int = 0
+
+    @property
+    def open(self) -> int:
+        """Jobs that are not settled yet."""
+        return self.pending + self.scheduled + self.processing
+
+    @property
+    def failed(self) -> int:
+        """Jobs that will not complete: dead or cancelled."""
+        return self.deadletter + self.cancelled

@@ -1,0 +1,67 @@
+"""Time as the server sees it, so that tests can move it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+# The wall clock may be set while we sleep, so no sleep is longer than this.
+_LONGEST_SLEEP_SECONDS = 60.0
+
+
+class Clock(Protocol):
+    """Milliseconds since the epoch, and a way to wait for a moment."""
+
+    def now(self) -> int: ...
+
+    async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
+        """Return at `moment` (None: never) or as soon as `woken` is set; may return early."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
+        if moment is None:
+            await woken.wait()
+            return
+        seconds = min(max(moment - self.now(), 0) / 1000, _LONGEST_SLEEP_SECONDS)
+        try:
+            await asyncio.wait_for(woken.wait(), seconds)
+        except asyncio.TimeoutError:
+            return
+
+
+class ManualClock:
+    """A clock that stands still until it is told to move."""
+
+    def __init__(self, now: int = 1_700_000_000_000) -> None:
+        self._now = now
+        self._sleepers: list[tuple[int, asyncio.Event]] = []
+
+    def now(self) -> int:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move forward and let those sleep no longer whose moment has come."""
+        self._now += round(seconds * 1000)
+        for moment, woken in self._sleepers:
+            if moment <= self._now:
+                woken.set()
+
+    async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
+        if moment is None:
+            await woken.wait()
+            return
+        if moment <= self._now:
+            return
+        sleeper = (moment, woken)
+        self._sleepers.append(sleeper)
+        try:
+            await woken.wait()
+        finally:
+            self._sleepers.remove(sleeper)

@@ -1,0 +1,44 @@
+"""Ids of jobs and leases.
+
+A job's id is a UUID (version 8) whose last 12 digits are the job's number in its store and whose
+other digits are the store's own. So an id needs no index, and sorts by age.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+
+_NUMBER_DIGITS = 12
+_LEASE_BYTES = 16
+
+
+def new_prefix() -> str:
+    """The 24 characters that the ids of a new store begin with."""
+    digits = uuid.uuid4().hex
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-"
+
+
+def job_id(prefix: str, seq: int) -> str:
+    """The id of the job with this number."""
+    return f"{prefix}{seq:012x}"
+
+
+def job_number(prefix: str, text: str) -> int | None:
+    """The number in an id of this store; None where it is no such id."""
+    number = text[len(prefix) :]
+    if not text.startswith(prefix) or not re.fullmatch(f"[0-9a-f]{{{_NUMBER_DIGITS}}}", number):
+        return None
+    return int(number, 16)
+
+
+def new_lease_id() -> str:
+    """A fencing token that nobody can guess."""
+    return os.urandom(_LEASE_BYTES).hex()
+
+
+def new_worker_id() -> str:
+    """An id for a worker that brought none."""
+    return f"worker-{uuid.uuid4().hex}"

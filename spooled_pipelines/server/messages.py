@@ -1,0 +1,114 @@
+"""Records of the store as messages on the wire; jobs as bytes, so that payloads stay untouched."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.payloads import varint
+from spooled_pipelines.server.stalls import stalls
+from spooled_pipelines.server.store import (
+    AttemptRecord,
+    BatchRecord,
+    JobRecord,
+    QueueRecord,
+    Status,
+)
+from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount
+from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
+from spooled_pipelines.wire.well_known import Timestamp
+
+_PAYLOAD_TAG, _RESULT_TAG = b"\x2a", b"\x32"
+
+
+def timestamp(milliseconds: int) -> Timestamp:
+    """A moment as protobuf says it."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return Timestamp(seconds=seconds, nanos=rest * 1_000_000)
+
+
+def _optional(milliseconds: int | None) -> Timestamp | None:
+    return None if milliseconds is None else timestamp(milliseconds)
+
+
+def field(number: int, data: bytes) -> bytes:
+    """A field that holds bytes, text or a message."""
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def job_bytes(record: JobRecord, organization: str) -> bytes:
+    """A `spooled.v1.Job`, serialized."""
+    leased = record.status == Status.PROCESSING
+    head: bytes = Job(
+        id=record.job_id,
+        organization_id=organization,
+        queue_name=record.queue_name,
+        status=record.status,  # type: ignore[arg-type]  # the same number
+        retry_count=record.retry_count,
+        max_retries=record.max_retries,
+        last_error=record.last_error,
+        priority=record.priority,
+        timeout_seconds=record.timeout_seconds,
+        created_at=timestamp(record.created_at),
+        scheduled_at=_optional(record.scheduled_at),
+        started_at=_optional(record.started_at),
+        completed_at=_optional(record.completed_at),
+        lease_expires_at=_optional(record.lease_expires_at) if leased else None,
+        assigned_worker_id=record.worker_id,
+        idempotency_key=record.idempotency_key,
+        lease_id=record.lease_id if leased else None,
+    ).SerializeToString()
+    parts = [head]
+    if record.payload is not None:
+        parts += _PAYLOAD_TAG, varint(len(record.payload)), record.payload
+    if record.result is not None:
+        parts += _RESULT_TAG, varint(len(record.result)), record.result
+    return b"".join(parts)
+
+
+def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStatsResponse:
+    """A queue's counters."""
+    counts = record.counts
+    return GetQueueStatsResponse(
+        queue_name=queue_name,
+        pending=counts.pending,
+        scheduled=counts.scheduled,
+        processing=counts.processing,
+        completed=counts.completed,
+        failed=counts.failed,
+        deadletter=counts.deadletter,
+        total=counts.total,
+        max_age_ms=0 if record.oldest is None else max(now - record.oldest, 0),
+    )
+
+
+def batch_stats(record: BatchRecord, now: int, taken: bool) -> BatchStats:
+    """A batch's counters; `taken` says that someone takes jobs of its queue right now."""
+    counts = record.counts
+    return BatchStats(
+        batch_id=record.batch_id,
+        queue_name=record.queue_name,
+        name=record.name,
+        sealed=record.sealed,
+        settled=record.settled,
+        total=counts.total,
+        pending=counts.pending,
+        scheduled=counts.scheduled,
+        processing=counts.processing,
+        completed=counts.completed,
+        deadletter=counts.deadletter,
+        cancelled=counts.cancelled,
+        created_at=timestamp(record.created_at),
+        changed_at=timestamp(record.changed_at),
+        stalls=stalls(record, now, taken),
+        top_errors=[ErrorCount(error=error, count=count) for error, count in record.top_errors],
+        generation=record.generation,
+    )
+
+
+def attempt(record: AttemptRecord) -> Attempt:
+    """One try of a job."""
+    return Attempt(
+        number=record.number,
+        worker_id=record.worker_id,
+        started_at=timestamp(record.started_at),
+        ended_at=_optional(record.ended_at),
+        error=record.error,
+    )

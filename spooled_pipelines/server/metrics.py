@@ -1,0 +1,151 @@
+"""What Prometheus is told. docs/metrics.md describes each of these; labels are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from spooled_pipelines.server.calls import Call
+from spooled_pipelines.server.clock import Clock
+from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.store import Counts, JobStore, QueueRecord
+from spooled_pipelines.server.wakeups import Changes
+
+_log = logging.getLogger(__name__)
+# Queues beyond these have no series of their own: whoever makes queues must not fill Prometheus.
+QUEUES_MAX = 500
+_COLLECT_SECONDS = 10.0
+_RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
+_COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_COMMIT_JOBS = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 50_000)
+
+
+class Metrics:
+    """The numbers of one server, and the small HTTP server that shows them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._rpcs = Histogram(
+            "spooled_rpc_seconds",
+            "Calls by method and status code; a stream counts once, when it ends.",
+            ("method", "code"),
+            buckets=_RPC_SECONDS,
+            registry=self.registry,
+        )
+        self._claimed = Counter(
+            "spooled_claimed_jobs",
+            "Jobs that were handed to workers.",
+            ("organization",),
+            registry=self.registry,
+        )
+        self._settled = Counter(
+            "spooled_settled_jobs",
+            "Jobs that workers completed or failed; outcome: completed, retry or deadletter.",
+            ("organization", "outcome"),
+            registry=self.registry,
+        )
+        self._commit_seconds = Histogram(
+            "spooled_commit_seconds",
+            "How long the store took to make a commit durable.",
+            buckets=_COMMIT_SECONDS,
+            registry=self.registry,
+        )
+        self._commit_jobs = Histogram(
+            "spooled_commit_jobs",
+            "Changes of a job's status that shared one commit.",
+            buckets=_COMMIT_JOBS,
+            registry=self.registry,
+        )
+
+    def call_ended(self, call: Call) -> None:
+        """A call is over."""
+        self._rpcs.labels(call.method.path, call.code).observe(call.seconds)
+
+    def committed(self, changes: Changes) -> None:
+        """The store told of a commit; what other servers committed has no time."""
+        if changes.commit_seconds is not None:
+            self._commit_seconds.observe(changes.commit_seconds)
+            self._commit_jobs.observe(changes.jobs)
+
+    def claimed(self, organization: str, jobs: int) -> None:
+        """Jobs went to a worker."""
+        self._claimed.labels(organization).inc(jobs)
+
+    def settled(self, organization: str, outcome: str) -> None:
+        """A worker is done with a job."""
+        self._settled.labels(organization, outcome).inc()
+
+    def listen(self, address: str, store: JobStore, clock: Clock) -> tuple[str, Callable[[], None]]:
+        """Answer GET /metrics; returns the real address, and what ends it. OSError else."""
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        if not host or not port.isdigit():
+            raise ValueError(f"metrics address {address!r} is not of the form HOST:PORT")
+        loop = asyncio.get_running_loop()
+        self.registry.register(_Depths(store, clock, loop))
+        try:
+            server, thread = start_http_server(int(port), host, registry=self.registry)
+        except (OSError, socket.gaierror) as error:
+            raise OSError(f"cannot listen on {address} for metrics: {error}") from error
+
+        def end() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return f"{host}:{server.server_port}", end
+
+
+class _Depths(Collector):
+    """Queues as they are when Prometheus asks. Runs in a thread of the HTTP server."""
+
+    def __init__(self, store: JobStore, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._clock = clock
+        self._loop = loop
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Told without asking the store."""
+        yield from self._families([])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing about queues while the store is away; the rest is still told."""
+        asked = asyncio.run_coroutine_threadsafe(self._queues(), self._loop)
+        try:
+            queues = asked.result(_COLLECT_SECONDS)
+        except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
+            asked.cancel()
+            _log.warning("metrics without queues: %s", error or type(error).__name__)
+            return
+        yield from self._families(queues)
+
+    async def _queues(self) -> list[tuple[str, str, QueueRecord]]:
+        names = await self._store.queue_names(QUEUES_MAX)
+        return [(*name, await self._store.queue(*name)) for name in names]
+
+    def _families(
+        self, queues: list[tuple[str, str, QueueRecord]]
+    ) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        jobs = GaugeMetricFamily(
+            "spooled_queue_jobs",
+            "Jobs in a queue by status; waiting are those pending jobs whose retry is not due.",
+            labels=("organization", "queue", "status"),
+        )
+        ages = GaugeMetricFamily(
+            "spooled_queue_oldest_pending_seconds",
+            "Age of the oldest job that could be claimed now; 0 where there is none.",
+            labels=("organization", "queue"),
+        )
+        now = self._clock.now()
+        for organization, queue_name, record in queues:
+            for status, count in zip(Counts._fields, record.counts, strict=True):
+                jobs.add_metric((organization, queue_name, status), count)
+            age = 0 if record.oldest is None else max(0, now - record.oldest) / 1000
+            ages.add_metric((organization, queue_name), age)
+        return jobs, ages

@@ -1,0 +1,1 @@
+"""Jobs in PostgreSQL, for as many servers as one likes on one database."""

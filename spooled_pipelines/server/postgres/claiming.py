@@ -1,0 +1,98 @@
+"""Leases out: each claim a statement, many claims in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
+from spooled_pipelines.server.postgres.sweeping import RELEASED_MAX, count_released
+from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store import JobRecord, Status
+from spooled_pipelines.server.wakeups import Changes, Topic
+
+# What others had locked is looked at again after this: they may have died before they took it.
+_PASSED_OVER_SECONDS = 0.1
+
+
+class Claim(NamedTuple):
+    """Who wants jobs of which queue."""
+
+    topic: Topic
+    queue: int
+    worker_id: str
+    lease_ms: int
+    limit: int
+
+
+class _Claimed(NamedTuple):
+    jobs: list[list[JobRecord]]
+    # Queues with jobs that are claimable and were not taken, by claims that wanted more.
+    passed_over: set[Topic]
+
+
+async def claim(ground: Ground, claims: Sequence[Claim]) -> list[list[JobRecord]]:
+    """For each claim its jobs: highest priority first, then oldest."""
+    async with ground.turns:
+        claimed = await run(ground, lambda tx: _claim(tx, claims))
+    for jobs in claimed.jobs:
+        ground.leases.update((job.seq, job.lease_id or "") for job in jobs)
+    if claimed.passed_over:
+        asyncio.get_running_loop().call_later(
+            _PASSED_OVER_SECONDS, ground.publish, Changes(ready_queues=claimed.passed_over)
+        )
+    return claimed.jobs
+
+
+async def _claim(tx: Transaction, claims: Sequence[Claim]) -> _Claimed:
+    async with tx.pipeline():
+        await tx.begin()
+        # The timer may be a moment behind; a claim is not.
+        release = await tx.start("release_due", now=tx.now, limit=RELEASED_MAX)
+        started = [await tx.start("claim", **_values(tx, claim)) for claim in claims]
+        await count_released(tx, await release.fetchall())
+        found = [sorted(await claimed.fetchall()) for claimed in started]
+        hungry = {
+            claim.queue: claim.topic
+            for claim, rows in zip(claims, found, strict=True)
+            if len(rows) < claim.limit
+        }
+        passed_over = set()
+        for queue, topic in hungry.items():
+            if (await tx.rows("is_claimable", queue=queue))[0][0]:
+                passed_over.add(topic)
+        await _count(tx, claims, found)
+        await tx.commit()
+    jobs = [
+        [_record(tx.prefix, claim, row) for row in rows]
+        for claim, rows in zip(claims, found, strict=True)
+    ]
+    return _Claimed(jobs, passed_over)
+
+
+async def _count(
+    tx: Transaction, claims: Sequence[Claim], found: Sequence[list[tuple[Any, ...]]]
+) -> None:
+    # Of a row: place, batch, linked, then the record, whose first is the number.
+    batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
+    for claim, rows in zip(claims, found, strict=True):
+        for row in rows:
+            tx.tally.move(claim.queue, batches[row[3]], Status.PENDING, Status.PROCESSING)
+        if rows:
+            tx.tally.due_at(tx.now + claim.lease_ms)
+
+
+def _values(tx: Transaction, claim: Claim) -> dict[str, Any]:
+    return {
+        "queue": claim.queue,
+        "limit": claim.limit,
+        "worker": claim.worker_id,
+        "now": tx.now,
+        "expiry": tx.now + claim.lease_ms,
+        "budget": ANSWER_BYTES,
+    }
+
+
+def _record(prefix: str, claim: Claim, row: tuple[Any, ...]) -> JobRecord:
+    return job_record(prefix, row[3:])._replace(queue_name=claim.topic[1])

@@ -1,0 +1,174 @@
+"""Cancelling and retrying: so many jobs in one transaction, until all are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from spooled_pipelines.server.errors import not_found
+from spooled_pipelines.server.postgres.database import fetch, lent
+from spooled_pipelines.server.postgres.settling import Held, write
+from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
+from spooled_pipelines.server.store import Counts, Status
+
+# How many jobs one step looks at, so that others are not held up for long.
+STEP_JOBS = 2_000
+
+
+class _Step(NamedTuple):
+    """How many jobs were changed, and the place to go on from; None at the end."""
+
+    changed: int
+    after: int | None
+
+
+class _Found(NamedTuple):
+    """A locked job with the error that it has."""
+
+    job: Held
+    error: str
+
+
+async def cancel_batch(
+    ground: Ground, organization: str, batch_id: str, generation: int | None
+) -> Counts:
+    """Cancel what has not started of the generations up to this; their counters then."""
+    async with lent(ground.pool) as connection:
+        values = {"organization": organization, "batch_id": batch_id}
+        rows = await fetch(connection, "generations", **values, highest=generation)
+        if not rows and not await fetch(connection, "find_batch", **values):
+            raise not_found(f"there is no batch {batch_id!r}")
+    numbers = [number for (number,) in rows]
+    for number in numbers:
+        await _in_steps(ground, partial(_cancel, batch=number))
+    async with lent(ground.pool) as connection:
+        (counts,) = await fetch(connection, "generation_counts", batches=numbers)
+    return Counts(*counts)
+
+
+async def retry_batch(ground: Ground, organization: str, batch_id: str, error_contains: str) -> int:
+    """Put dead letters with such an error back into the queue; returns how many."""
+    async with lent(ground.pool) as connection:
+        rows = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
+    if not rows:
+        raise not_found(f"there is no batch {batch_id!r}")
+    return await _in_steps(ground, partial(_retry, batch=rows[0][0], error_contains=error_contains))
+
+
+async def _in_steps(ground: Ground, step: Callable[..., Awaitable[_Step]]) -> int:
+    changed = 0
+    after: int | None = 0
+    while after is not None:
+        done = await run(ground, partial(step, after=after))
+        changed += done.changed
+        after = done.after
+    return changed
+
+
+async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
+    async with tx.pipeline():
+        await tx.begin()
+        found, following = await _locked(tx, batch, after, (Status.PENDING, Status.SCHEDULED))
+        _cancel_all(tx, found)
+        await write(tx, [job for job, _ in found])
+        await tx.commit()
+    return _Step(len(found), following)
+
+
+async def _retry(tx: Transaction, batch: int, error_contains: str, after: int) -> _Step:
+    async with tx.pipeline():
+        await tx.begin()
+        dead, following = await _locked(tx, batch, after, (Status.DEADLETTER,))
+        changed = await _revive(tx, dead, error_contains)
+        await tx.commit()
+    return _Step(changed, following)
+
+
+async def set_paused(ground: Ground, organization: str, queue_name: str, paused: bool) -> None:
+    """Let nobody claim of a queue any more, or again."""
+    _, queue = await ground.place(organization, queue_name)
+    await run(ground, partial(_set_paused, queue=queue, paused=paused))
+
+
+async def purge_queue(ground: Ground, organization: str, queue_name: str) -> int:
+    """Cancel what is pending on a queue now; returns how many."""
+    _, queue = await ground.place(organization, queue_name)
+    async with lent(ground.pool) as connection:
+        ((highest,),) = await fetch(connection, "last_job")
+    return await _in_steps(ground, partial(_purge, queue=queue, highest=highest))
+
+
+async def redrive(ground: Ground, organization: str, queue_name: str, error_contains: str) -> int:
+    """Put a queue's dead letters with such an error back into it; returns how many."""
+    _, queue = await ground.place(organization, queue_name)
+    return await _in_steps(ground, partial(_redrive, queue=queue, error_contains=error_contains))
+
+
+async def _set_paused(tx: Transaction, queue: int, paused: bool) -> None:
+    async with tx.pipeline():
+        await tx.begin()
+        await tx.send("set_paused", queue=queue, paused=paused)
+        if not paused:
+            tx.tally.ready_queues.add(queue)
+        await tx.commit()
+
+
+async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step:
+    # What was cancelled is not found again, so there is no place to go on from.
+    values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
+    async with tx.pipeline():
+        await tx.begin()
+        ready = await tx.rows("lock_ready", **values)
+        retrying = await tx.rows("lock_retrying", **values)
+        found = await _with_batches(tx, [*ready, *retrying])
+        _cancel_all(tx, found)
+        await write(tx, [job for job, _ in found])
+        await tx.commit()
+    is_last = max(len(ready), len(retrying)) < STEP_JOBS
+    return _Step(len(found), None if is_last else after)
+
+
+async def _redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
+    async with tx.pipeline():
+        await tx.begin()
+        rows = await tx.rows("lock_dead", queue=queue, after=after, limit=STEP_JOBS)
+        changed = await _revive(tx, await _with_batches(tx, rows), error_contains)
+        await tx.commit()
+    return _Step(changed, rows[-1][0] if len(rows) == STEP_JOBS else None)
+
+
+async def _revive(tx: Transaction, dead: Sequence[_Found], error_contains: str) -> int:
+    found = [item for item in dead if error_contains in item.error]
+    for job, error in found:
+        tx.tally.move(job.queue, job.batches, Status.DEADLETTER, Status.PENDING)
+        tx.tally.count_error(job.batches, error, -1)
+        job.status, job.retry_count = Status.PENDING, 0
+        job.started_at = job.completed_at = job.worker_id = job.lease_id = None
+    await write(tx, [job for job, _ in found])
+    return len(found)
+
+
+def _cancel_all(tx: Transaction, found: Sequence[_Found]) -> None:
+    for job, _ in found:
+        waited = job.status == Status.PENDING and job.due_at is not None
+        tx.tally.move(job.queue, job.batches, job.status, Status.CANCELLED, was_waiting=waited)
+        job.status, job.due_at, job.completed_at = Status.CANCELLED, None, tx.now
+
+
+async def _locked(
+    tx: Transaction, batch: int, after: int, statuses: Sequence[int]
+) -> tuple[list[_Found], int | None]:
+    """Those of the next jobs that are in these statuses, and the place to go on from."""
+    places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+    seqs = [seq for (seq,) in places]
+    rows = await tx.rows("lock_in_status", seqs=seqs, statuses=list(statuses))
+    return await _with_batches(tx, rows), seqs[-1] if len(seqs) == STEP_JOBS else None
+
+
+async def _with_batches(tx: Transaction, rows: Rows) -> list[_Found]:
+    found = [_Found(Held(*held), (error or b"").decode()) for *held, error in rows]
+    batches = await tx.batches_of((job.seq, job.batch, job.linked) for job, _ in found)
+    for job, _ in found:
+        job.batches = batches[job.seq]
+    return found

@@ -1,0 +1,258 @@
+"""`JobStore` over a PostgreSQL database that many servers may share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar, cast
+
+import psycopg
+
+from spooled_pipelines.server import ids
+from spooled_pipelines.server.clock import Clock
+from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.postgres import (
+    batches,
+    claiming,
+    control,
+    enqueueing,
+    keys,
+    pruning,
+    reading,
+    schema,
+    settling,
+    sweeping,
+    workers,
+)
+from spooled_pipelines.server.postgres.chunks import Chunks
+from spooled_pipelines.server.postgres.database import connect, lent, make_pool, shown
+from spooled_pipelines.server.postgres.gathering import Gatherer
+from spooled_pipelines.server.postgres.listener import Listener
+from spooled_pipelines.server.postgres.transaction import Ground
+from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
+from spooled_pipelines.server.store import (
+    AttemptRecord,
+    BatchOpening,
+    BatchRecord,
+    Chunk,
+    ChunkStored,
+    CounterMismatch,
+    Counts,
+    Enqueued,
+    FailOutcome,
+    Holder,
+    JobPage,
+    JobRecord,
+    KeyRecord,
+    NewJob,
+    QueueRecord,
+    WorkerRecord,
+)
+from spooled_pipelines.server.wakeups import Changes
+
+T = TypeVar("T")
+_OPEN_SECONDS = 30.0
+
+
+class PostgresStore:
+    """See `JobStore` for what each operation does.
+
+    Times are the server's clock, not the database's: leases that one server gives are judged by
+    another, so the clocks of all servers on one database must agree to well below a lease.
+    """
+
+    def __init__(self, url: str, clock: Clock, retention: Retention = KEEP_ALL) -> None:
+        self._pruner = Pruner(retention, clock)
+        self._url = url
+        self._clock = clock
+        self._prefix = ""
+        # Operations that go on though whoever asked went away.
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def open(self, on_commit: Callable[[Changes], None]) -> None:
+        """StoreUnavailableError where the database is away, too old, or newer than this server."""
+        async with await connect(self._url) as connection:
+            self._prefix = await schema.prepare(connection, self._url)
+        pool = make_pool(self._url)
+        ground = Ground(pool, self._clock, self._prefix, on_commit)
+        listener = Listener(self._url, ground)
+        try:
+            await pool.open(wait=True, timeout=_OPEN_SECONDS)
+            await listener.start()
+        except (psycopg.Error, StoreUnavailableError) as error:
+            await pool.close()
+            raise StoreUnavailableError(f"cannot connect to {shown(self._url)}: {error}") from error
+        self._pool, self._ground, self._listener = pool, ground, listener
+        self._chunks = Chunks(ground)
+        self._enqueues = Gatherer(partial(enqueueing.enqueue, ground))
+        self._claims = Gatherer(partial(claiming.claim, ground))
+        self._settles = Gatherer(partial(settling.settle, ground))
+
+    async def close(self) -> None:
+        while self._running:
+            await asyncio.wait(self._running)
+        for gatherer in (self._enqueues, self._claims, self._settles):
+            await gatherer.drained()
+        await self._listener.stop()
+        await self._pool.close()
+
+    def job_id(self, seq: int) -> str:
+        return ids.job_id(self._prefix, seq)
+
+    def job_ids_prefix(self) -> str:
+        return self._prefix
+
+    async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
+        owner, queue = await self._ground.place(organization, job.queue_name)
+        return await self._enqueues.submit(enqueueing.Addition(owner, queue, job))
+
+    async def claim(
+        self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
+    ) -> list[JobRecord]:
+        _, queue = await self._ground.place(organization, queue_name)
+        topic = (organization, queue_name)
+        return await self._claims.submit(claiming.Claim(topic, queue, worker_id, lease_ms, limit))
+
+    async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
+        # What is not the holder's any more is refused, and there is nothing to undo.
+        given = [self._settle(organization, holder, settling.GiveBack()) for holder in holders]
+        for outcome in await asyncio.gather(*given, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not settling.is_not_held(outcome):
+                raise outcome
+
+    async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
+        await self._settle(organization, holder, settling.Completion(result))
+
+    async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
+        outcome = await self._settle(organization, holder, settling.Failure(error, retry))
+        return cast("FailOutcome", outcome)
+
+    async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
+        return cast("int", await self._settle(organization, holder, settling.Renewal(lease_ms)))
+
+    async def job(self, organization: str, job_id: str) -> JobRecord:
+        async with lent(self._pool) as connection:
+            return await reading.job(connection, self._prefix, organization, job_id)
+
+    async def queue(self, organization: str, queue_name: str) -> QueueRecord:
+        async with lent(self._pool) as connection:
+            return await reading.queue(connection, organization, queue_name)
+
+    async def queue_names(self, limit: int) -> list[tuple[str, str]]:
+        async with lent(self._pool) as connection:
+            return await reading.queue_names(connection, limit)
+
+    async def register_worker(self, organization: str, worker: WorkerRecord) -> None:
+        await workers.register(self._ground, organization, worker)
+
+    async def heartbeat(
+        self, organization: str, worker_id: str, current_jobs: int, status: str, metadata: str
+    ) -> None:
+        about = (worker_id, current_jobs, status, metadata)
+        await workers.heartbeat(self._ground, organization, *about)
+
+    async def deregister_worker(self, organization: str, worker_id: str) -> bool:
+        return await workers.deregister(self._ground, organization, worker_id)
+
+    async def queue_of_worker(self, organization: str, worker_id: str) -> str | None:
+        return await workers.queue_of(self._ground, organization, worker_id)
+
+    async def add_key(self, key: KeyRecord) -> None:
+        await keys.add(self._ground, key)
+
+    async def revoke_key(self, organization: str, key_id: str) -> KeyRecord:
+        return await keys.revoke(self._ground, organization, key_id)
+
+    async def keys(self) -> list[KeyRecord]:
+        return await keys.every(self._ground)
+
+    async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
+        return await self._whole(batches.open_batch(self._ground, organization, opening))
+
+    async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
+        return await self._whole(self._chunks.add(organization, chunk))
+
+    async def seal_batch(
+        self, organization: str, batch_id: str, generation: int = 0
+    ) -> BatchRecord:
+        sealing = batches.seal_batch(self._ground, organization, batch_id, generation)
+        return await self._whole(sealing)
+
+    async def cancel_batch(
+        self, organization: str, batch_id: str, generation: int | None
+    ) -> Counts:
+        cancelling = control.cancel_batch(self._ground, organization, batch_id, generation)
+        return await self._whole(cancelling)
+
+    async def retry_batch(self, organization: str, batch_id: str, error_contains: str) -> int:
+        retrying = control.retry_batch(self._ground, organization, batch_id, error_contains)
+        return await self._whole(retrying)
+
+    async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
+        async with lent(self._pool) as connection:
+            return await reading.attempts(connection, self._prefix, organization, job_id)
+
+    async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
+        async with lent(self._pool) as connection:
+            return await reading.batches(connection, organization, batch_ids)
+
+    async def batch_jobs(
+        self,
+        organization: str,
+        batch_id: str,
+        statuses: Sequence[int],
+        after: int,
+        limit: int,
+        omit_payload: bool,
+    ) -> JobPage:
+        where = (self._prefix, organization, batch_id)
+        async with lent(self._pool) as connection:
+            return await reading.batch_jobs(
+                connection, *where, statuses, after, limit, omit_payload
+            )
+
+    async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
+        await self._whole(control.set_paused(self._ground, organization, queue_name, paused))
+
+    async def purge_queue(self, organization: str, queue_name: str) -> int:
+        return await self._whole(control.purge_queue(self._ground, organization, queue_name))
+
+    async def dead_letters(
+        self, organization: str, queue_name: str, after: int, limit: int
+    ) -> JobPage:
+        where = (self._prefix, organization, queue_name)
+        async with lent(self._pool) as connection:
+            return await reading.dead_letters(connection, *where, after, limit)
+
+    async def redrive(self, organization: str, queue_name: str, error_contains: str) -> int:
+        redriving = control.redrive(self._ground, organization, queue_name, error_contains)
+        return await self._whole(redriving)
+
+    async def sweep(self) -> int | None:
+        moment = await sweeping.sweep(self._ground)
+        again = await self._pruner.take_step(
+            partial(pruning.strip, self._ground), partial(pruning.forget, self._ground)
+        )
+        return earliest(moment, again)
+
+    async def recount(self) -> list[CounterMismatch]:
+        async with lent(self._pool) as connection:
+            return await reading.recount(connection)
+
+    async def _settle(self, organization: str, holder: Holder, act: settling.Act) -> object:
+        owner = await self._ground.owner(organization)
+        return await self._settles.submit(settling.Settling(owner, holder, act))
+
+    async def _whole(self, operation: Awaitable[T]) -> T:
+        """Let an operation end as it will, also where the caller goes away meanwhile."""
+        task = asyncio.ensure_future(operation)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        # A refusal is for whoever asked, who may be gone: it is not for the log.
+        if not task.cancelled():
+            task.exception()

@@ -1,0 +1,252 @@
+"""Starting and stopping a server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+
+from spooled_pipelines.server import calls
+from spooled_pipelines.server.auth import KeyRing
+from spooled_pipelines.server.clock import Clock, SystemClock
+from spooled_pipelines.server.context import Services
+from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.handlers import Gate, build_handlers
+from spooled_pipelines.server.keeping import keep_keys
+from spooled_pipelines.server.logins import FailedLogins
+from spooled_pipelines.server.metering import metered
+from spooled_pipelines.server.rate import RateLimiter
+from spooled_pipelines.server.retention import KEEP_ALL, Retention
+from spooled_pipelines.server.services.batch import BatchService
+from spooled_pipelines.server.services.claiming import settle_give_backs
+from spooled_pipelines.server.services.keys import KeyService
+from spooled_pipelines.server.services.queue import QueueService
+from spooled_pipelines.server.services.queue_admin import QueueAdminService
+from spooled_pipelines.server.services.worker import WorkerService
+from spooled_pipelines.server.settings import NoKeysError, ServerSettings
+from spooled_pipelines.server.sqlite.store import SqliteStore
+from spooled_pipelines.server.standard import Health, add_standard_services
+from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.timer import keep_time
+from spooled_pipelines.server.wakeups import Hub
+from spooled_pipelines.wire import limits, methods
+
+if TYPE_CHECKING:
+    from spooled_pipelines.server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+# What a client that does not read its answers is waited for.
+_FLUSH_SECONDS = 0.25
+_OPTIONS = (
+    ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", limits.MESSAGE_MAX_BYTES),
+    # Two servers must not share a port unnoticed.
+    ("grpc.so_reuseport", 0),
+    # Clients ping every 10 s, also while no call runs; the default would cut them off.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+    # Beyond a thousand calls that have not begun, gRPC would cancel some at random.
+    ("grpc.server.max_pending_requests", 50_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+)
+
+
+class Server:
+    """A server over one store: `start`, then `stop`; both return when it is so."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        clock: Clock | None = None,
+        store: JobStore | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._hub = Hub()
+        # Not opened yet; given here, it takes the place of the one that the settings name.
+        self._store = store or open_store(settings.store, self._clock, settings.retention)
+        self._metrics = None
+        observers: list[calls.Observer] = [calls.log_call]
+        if settings.metrics is not None:
+            self._metrics = _new_metrics()
+            self._store = metered(self._store, self._metrics)
+            observers.append(self._metrics.call_ended)
+        self.metrics_address: str | None = None
+        self._end_metrics: Callable[[], None] | None = None
+        self._grpc: grpc.aio.Server | None = None
+        self._health: Health | None = None
+        self._timer: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        rate = settings.rate_limit
+        logins = FailedLogins(settings.wrong_keys_per_minute, self._clock)
+        self._keys = KeyRing(settings.hashed_keys, self._store, self._clock, logins)
+        limiter = RateLimiter(rate, self._clock) if rate else None
+        self._gate = Gate(self._keys, limiter, self._store, observers)
+
+    @property
+    def store(self) -> JobStore:
+        """What the server keeps its jobs in."""
+        return self._store
+
+    async def start(self) -> str:
+        """Open the store and listen; returns the address, with its real port.
+
+        StoreUnavailableError, NoKeysError or OSError say why it could not.
+        """
+        await self._store.open(self._hub.publish)
+        try:
+            await self._keys.refresh()
+            if not self._keys.lets_anyone_in():
+                raise NoKeysError(
+                    "no key would let anybody in: give the server an API key, or make one in its "
+                    "store with `spooled-pipelines keys create`"
+                )
+            if self._metrics is not None and self._settings.metrics is not None:
+                self.metrics_address, self._end_metrics = self._metrics.listen(
+                    self._settings.metrics, self._store, self._clock
+                )
+            address = await self._listen()
+        except BaseException:
+            await self._stop_metrics()
+            await self._store.close()
+            raise
+        self._timer = asyncio.create_task(keep_time(self._store, self._hub, self._clock))
+        self._keeper = asyncio.create_task(keep_keys(self._keys, self._hub, self._clock))
+        return address
+
+    async def stop(self) -> None:
+        """Take no more calls, end streams, commit what was taken in, let go of the store.
+
+        Calls that are running have the grace time of the settings to end.
+        """
+        if self._health is not None:
+            await self._health.drain()
+        self._hub.close()
+        await self._gate.stop(self._settings.grace_seconds)
+        if self._grpc is not None:
+            await self._grpc.stop(_FLUSH_SECONDS)
+            self._grpc = None
+        if self._timer is not None:
+            await self._timer
+            self._timer = None
+        if self._keeper is not None:
+            await self._keeper
+            self._keeper = None
+        await settle_give_backs()
+        await self._stop_metrics()
+        await self._store.close()
+
+    async def _stop_metrics(self) -> None:
+        if self._end_metrics is not None:
+            # Whoever asks for them right now is still answered by this loop.
+            await asyncio.to_thread(self._end_metrics)
+            self._end_metrics = None
+
+    async def _listen(self) -> str:
+        services = Services(self._store, self._hub, self._clock, self._settings.require_lease_id)
+        implementations: dict[str, object] = {
+            methods.QUEUE_SERVICE: QueueService(services),
+            methods.WORKER_SERVICE: WorkerService(services),
+        }
+        if self._settings.batch_extension:
+            implementations[methods.BATCH_SERVICE] = BatchService(services)
+            implementations[methods.KEY_SERVICE] = KeyService(services, self._keys)
+            implementations[methods.QUEUE_ADMIN_SERVICE] = QueueAdminService(services)
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._gate)))
+        self._health = await add_standard_services(server, tuple(implementations))
+        listen = self._settings.listen
+        credentials = _credentials(self._settings)
+        try:
+            if credentials is None:
+                port = server.add_insecure_port(listen)
+            else:
+                port = server.add_secure_port(listen, credentials)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {listen}: is the port in use?") from error
+        await server.start()
+        self._grpc = server
+        host = listen.rpartition(":")[0]
+        return listen if listen.startswith("unix:") else f"{host}:{port}"
+
+
+def _new_metrics() -> Metrics:
+    try:
+        # An extra, and slow to import.
+        from spooled_pipelines.server.metrics import Metrics
+    except ImportError as error:
+        raise ValueError(
+            "metrics need prometheus-client; pip install 'spooled-pipelines[server]'"
+        ) from error
+    return Metrics()
+
+
+def open_store(url: str, clock: Clock, retention: Retention = KEEP_ALL) -> JobStore:
+    """The store that a URL means, not opened yet."""
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        return SqliteStore(url, clock, retention)
+    if scheme in ("postgresql", "postgres"):
+        try:
+            # An extra of its own, and slow to import.
+            from spooled_pipelines.server.postgres.store import PostgresStore
+        except ImportError as error:
+            raise StoreUnavailableError(
+                "the store is PostgreSQL, and psycopg is not installed; "
+                "pip install 'spooled-pipelines[postgres]'"
+            ) from error
+        return PostgresStore(url, clock, retention)
+    # Whatever stands before an @ may be a password.
+    shown = scheme + "://" + url.rpartition("@")[2].removeprefix(scheme + "://")
+    raise StoreUnavailableError(
+        f"store {shown!r} is of no kind that is known; use sqlite:///PATH or "
+        "postgresql://HOST/DATABASE"
+    )
+
+
+async def serve(
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    clock: Clock | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until `stop` is set; `ready` gets the address."""
+    ended = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if stop is None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+    server = Server(settings, clock=clock)
+    ready(await server.start())
+    try:
+        await ended.wait()
+    finally:
+        await server.stop()
+
+
+def run(settings: ServerSettings, *, ready: Callable[[str], None] | None = None) -> None:
+    """Serve in this thread until SIGTERM or SIGINT."""
+    asyncio.run(serve(settings, ready=ready or _announce))
+
+
+def _announce(address: str) -> None:
+    _log.info("listening on %s", address)
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    key, cert = Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes()
+    authority = Path(settings.tls_client_ca).read_bytes() if settings.tls_client_ca else None
+    return grpc.ssl_server_credentials(
+        [(key, cert)], authority, require_client_auth=authority is not None
+    )

@@ -1,0 +1,1 @@
+"""What each RPC does. A method is named like its RPC, in snake case; `handlers` finds it."""

@@ -1,0 +1,144 @@
+"""spooled_pipelines.v1.BatchService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from spooled_pipelines.server import checks
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.errors import invalid
+from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
+from spooled_pipelines.server.services.uploads import upload
+from spooled_pipelines.server.store import BatchRecord, Status
+from spooled_pipelines.server.wakeups import batch_key
+from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.batch_v1 import (
+    BatchStats,
+    CancelBatchRequest,
+    CancelBatchResponse,
+    GetBatchStatsRequest,
+    GetBatchStatsResponse,
+    ListAttemptsRequest,
+    ListAttemptsResponse,
+    ListBatchJobsRequest,
+    RetryBatchRequest,
+    RetryBatchResponse,
+    SealBatchRequest,
+    SealBatchResponse,
+    WatchBatchRequest,
+)
+
+# Changes that come closer together than this are sent as one.
+_COALESCE_SECONDS = 0.1
+_PAGE_JOBS = 1_000
+
+
+class BatchService:
+    """Tables in, statistics and results out."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        return upload(self._services, caller, requests)
+
+    async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
+        batch_id = checks.batch_id(request.batch_id)
+        generation = checks.generation(request.generation)
+        record = await self._services.store.seal_batch(caller.organization, batch_id, generation)
+        return SealBatchResponse(stats=self._stats(caller, record))
+
+    async def get_batch_stats(
+        self, caller: Caller, request: GetBatchStatsRequest
+    ) -> GetBatchStatsResponse:
+        batch_ids = _batch_ids(request.batch_ids)
+        if not batch_ids:
+            return GetBatchStatsResponse()
+        records = await self._services.store.batches(caller.organization, batch_ids)
+        return GetBatchStatsResponse(batches=[self._stats(caller, record) for record in records])
+
+    async def watch_batch(
+        self, caller: Caller, request: WatchBatchRequest
+    ) -> AsyncIterator[BatchStats]:
+        batch_ids = list(dict.fromkeys(_batch_ids(request.batch_ids)))
+        if not batch_ids:
+            raise invalid("batch_ids is empty; name the batches to watch")
+        organization = caller.organization
+        sent: dict[str, BatchRecord] = {}
+        with self._services.hub.waiter() as waiter:
+            for batch_id in batch_ids:
+                waiter.watch(batch_key(organization, batch_id))
+            while True:
+                records = await self._services.store.batches(organization, batch_ids)
+                for record in records:
+                    if sent.get(record.batch_id) != record:
+                        sent[record.batch_id] = record
+                        yield self._stats(caller, record)
+                if all(record.settled for record in records):
+                    return
+                await waiter.wait()
+                await asyncio.sleep(_COALESCE_SECONDS)
+
+    async def list_batch_jobs(
+        self, caller: Caller, request: ListBatchJobsRequest
+    ) -> AsyncIterator[bytes]:
+        batch_id = checks.batch_id(request.batch_id)
+        statuses = [
+            checks.whole("statuses", status, 1, len(Status.NAMES)) for status in request.statuses
+        ]
+        after: int | None = checks.place(request.page_token)
+        while after is not None:
+            page = await self._services.store.batch_jobs(
+                caller.organization, batch_id, statuses, after, _PAGE_JOBS, request.omit_payload
+            )
+            after = page.after
+            # Jobs of other queues may be in it too, whose keys were those of its rows.
+            jobs = [
+                field(1, job_bytes(job, caller.organization))
+                for job in page.jobs
+                if caller.queues is None or job.queue_name in caller.queues
+            ]
+            if after is not None:
+                jobs.append(field(2, str(after).encode()))
+            yield b"".join(jobs)
+
+    async def cancel_batch(
+        self, caller: Caller, request: CancelBatchRequest
+    ) -> CancelBatchResponse:
+        batch_id = checks.batch_id(request.batch_id)
+        generation: int | None = None
+        if request.HasField("generation"):
+            generation = checks.generation(request.generation)
+        counts = await self._services.store.cancel_batch(caller.organization, batch_id, generation)
+        return CancelBatchResponse(
+            cancelled=counts.cancelled,
+            running=counts.processing,
+            done=counts.completed + counts.deadletter,
+        )
+
+    async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
+        batch_id = checks.batch_id(request.batch_id)
+        contains = checks.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        retried = await self._services.store.retry_batch(caller.organization, batch_id, contains)
+        return RetryBatchResponse(retried=retried)
+
+    async def list_attempts(
+        self, caller: Caller, request: ListAttemptsRequest
+    ) -> ListAttemptsResponse:
+        found = await self._services.store.attempts(caller.organization, request.job_id)
+        return ListAttemptsResponse(attempts=[attempt(record) for record in found])
+
+    def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
+        services = self._services
+        taken = services.is_taken(caller.organization, record.queue_name)
+        return batch_stats(record, services.clock.now(), taken)
+
+
+def _batch_ids(given: Sequence[str]) -> list[str]:
+    if len(given) > limits.BATCH_IDS_PER_CALL_MAX:
+        raise invalid(
+            f"batch_ids has {len(given)} ids, and at most {limits.BATCH_IDS_PER_CALL_MAX} are "
+            "allowed in one call"
+        )
+    return [checks.batch_id(batch_id) for batch_id in given]

@@ -1,0 +1,33 @@
+"""A worker's sign of life, unary or within a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from spooled_pipelines.server import checks
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.wire.spooled_v1 import HeartbeatRequest, HeartbeatResponse
+
+LABEL_MAX = 255
+_JOBS_MAX = 1_000_000
+
+
+def packed(metadata: Mapping[str, str]) -> str:
+    """What a worker says about itself, as it is kept."""
+    checks.tags(metadata, name="metadata")
+    return json.dumps(dict(metadata), sort_keys=True)
+
+
+async def heartbeat(
+    services: Services, caller: Caller, request: HeartbeatRequest
+) -> HeartbeatResponse:
+    """Note that a worker lives; NOT_FOUND where it is not registered."""
+    await services.store.heartbeat(
+        caller.organization,
+        checks.worker_id(request.worker_id),
+        checks.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),
+        checks.text("status", request.status, LABEL_MAX),
+        packed(request.metadata),
+    )
+    return HeartbeatResponse(acknowledged=True)

@@ -1,0 +1,78 @@
+"""spooled_pipelines.v1.KeyService."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server import checks
+from spooled_pipelines.server.auth import KeyRing
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.keymaking import key_id, new_key, organization_name
+from spooled_pipelines.server.messages import timestamp
+from spooled_pipelines.server.store import KeyRecord
+from spooled_pipelines.wire.keys_v1 import (
+    CreateKeyRequest,
+    CreateKeyResponse,
+    Key,
+    ListKeysRequest,
+    ListKeysResponse,
+    RevokeKeyRequest,
+    RevokeKeyResponse,
+)
+
+
+class KeyService:
+    """Keys of an organization. What is answered counts already, on this server at least."""
+
+    def __init__(self, services: Services, ring: KeyRing) -> None:
+        self._store = services.store
+        self._clock = services.clock
+        self._ring = ring
+
+    async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
+        organization = _organization(caller, request.organization)
+        has_end = request.HasField("expires_at")
+        # A time before the epoch is as past as the epoch itself.
+        expires_at = (checks.moment("expires_at", request.expires_at) or 1) if has_end else None
+        about = (request.name, request.role, request.queues)
+        record, secret = new_key(organization, *about, expires_at, self._clock.now())
+        await self._store.add_key(record)
+        await self._ring.refresh()
+        return CreateKeyResponse(key=_message(record), secret=secret)
+
+    async def list_keys(self, caller: Caller, request: ListKeysRequest) -> ListKeysResponse:
+        organization = _organization(caller, request.organization)
+        keys = await self._store.keys()
+        return ListKeysResponse(
+            keys=[_message(key) for key in keys if key.organization == organization]
+        )
+
+    async def revoke_key(self, caller: Caller, request: RevokeKeyRequest) -> RevokeKeyResponse:
+        organization = _organization(caller, request.organization)
+        record = await self._store.revoke_key(organization, key_id(request.id))
+        await self._ring.refresh()
+        return RevokeKeyResponse(key=_message(record))
+
+
+def _organization(caller: Caller, named: str) -> str:
+    if not named or named == caller.organization:
+        return caller.organization
+    if not caller.is_operator:
+        message = "only a key that the server was started with may manage another organization"
+        raise RefusedError("PERMISSION_DENIED", message)
+    return organization_name(named)
+
+
+def _message(key: KeyRecord) -> Key:
+    message = Key(
+        id=key.key_id,
+        organization=key.organization,
+        name=key.name,
+        role=key.role,
+        queues=key.queues,
+        created_at=timestamp(key.created_at),
+    )
+    if key.expires_at is not None:
+        message.expires_at.CopyFrom(timestamp(key.expires_at))
+    if key.revoked_at is not None:
+        message.revoked_at.CopyFrom(timestamp(key.revoked_at))
+    return message

@@ -1,0 +1,87 @@
+"""spooled.v1.QueueService."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from spooled_pipelines.server import checks
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.messages import field, job_bytes, queue_stats
+from spooled_pipelines.server.services import settling
+from spooled_pipelines.server.services.claiming import Taker, claim
+from spooled_pipelines.server.services.conversation import converse
+from spooled_pipelines.server.services.pushing import Pusher
+from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.spooled_v1 import (
+    CompleteRequest,
+    CompleteResponse,
+    DequeueRequest,
+    EnqueueRequest,
+    EnqueueResponse,
+    FailRequest,
+    FailResponse,
+    GetJobRequest,
+    GetQueueStatsRequest,
+    GetQueueStatsResponse,
+    ProcessRequest,
+    RenewLeaseRequest,
+    RenewLeaseResponse,
+    StreamJobsRequest,
+)
+
+
+class QueueService:
+    """Jobs in, jobs out, one by one."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
+        job = checks.new_job(request)
+        job_id, created = await self._services.store.enqueue(caller.organization, job)
+        return EnqueueResponse(job_id=job_id, created=created)
+
+    async def dequeue(self, caller: Caller, request: DequeueRequest) -> bytes:
+        queue_name = checks.queue_name(request.queue_name)
+        worker_id = checks.worker_id(request.worker_id)
+        lease = checks.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        size = checks.batch_size(request.batch_size, request.limit)
+        taker = Taker(queue_name, worker_id)
+        jobs = await claim(self._services, caller, taker, lease, size)
+        return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
+
+    async def complete(self, caller: Caller, request: CompleteRequest) -> CompleteResponse:
+        return await settling.complete(self._services, caller, request)
+
+    async def fail(self, caller: Caller, request: FailRequest) -> FailResponse:
+        return await settling.fail(self._services, caller, request)
+
+    async def renew_lease(self, caller: Caller, request: RenewLeaseRequest) -> RenewLeaseResponse:
+        return await settling.renew_lease(self._services, caller, request)
+
+    async def get_job(self, caller: Caller, request: GetJobRequest) -> bytes:
+        record = await self._services.store.job(caller.organization, request.job_id)
+        return field(1, job_bytes(record, caller.organization))
+
+    async def get_queue_stats(
+        self, caller: Caller, request: GetQueueStatsRequest
+    ) -> GetQueueStatsResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        record = await self._services.store.queue(caller.organization, queue_name)
+        return queue_stats(queue_name, record, self._services.clock.now())
+
+    async def stream_jobs(self, caller: Caller, request: StreamJobsRequest) -> AsyncIterator[bytes]:
+        taker = Taker(checks.queue_name(request.queue_name), checks.worker_id(request.worker_id))
+        lease = checks.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        pusher = Pusher(
+            self._services, caller, taker, lease_ms=lease, max_concurrent=limits.DEQUEUE_MAX
+        )
+        async with contextlib.aclosing(pusher.jobs()) as jobs:
+            async for job in jobs:
+                yield job_bytes(job, caller.organization)
+
+    def process_jobs(
+        self, caller: Caller, requests: AsyncIterator[ProcessRequest]
+    ) -> AsyncIterator[bytes]:
+        return converse(self._services, caller, requests)

@@ -1,0 +1,66 @@
+"""spooled_pipelines.v1.QueueAdminService."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server import checks
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.messages import field, job_bytes
+from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.queue_admin_v1 import (
+    ListDeadLettersRequest,
+    PauseQueueRequest,
+    PauseQueueResponse,
+    PurgeQueueRequest,
+    PurgeQueueResponse,
+    RedriveDeadLettersRequest,
+    RedriveDeadLettersResponse,
+    ResumeQueueRequest,
+    ResumeQueueResponse,
+)
+
+
+class QueueAdminService:
+    """A queue held, emptied, its dead letters looked after."""
+
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+
+    async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        await self._store.set_paused(caller.organization, queue_name, True)
+        return PauseQueueResponse()
+
+    async def resume_queue(
+        self, caller: Caller, request: ResumeQueueRequest
+    ) -> ResumeQueueResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        await self._store.set_paused(caller.organization, queue_name, False)
+        return ResumeQueueResponse()
+
+    async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        cancelled = await self._store.purge_queue(caller.organization, queue_name)
+        return PurgeQueueResponse(cancelled=cancelled)
+
+    async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
+        queue_name = checks.queue_name(request.queue_name)
+        size = checks.whole("page_size", request.page_size, 0, limits.PAGE_JOBS_MAX)
+        page = await self._store.dead_letters(
+            caller.organization,
+            queue_name,
+            checks.place(request.page_token),
+            size or limits.PAGE_JOBS_MAX,
+        )
+        # A ListDeadLettersResponse, serialized.
+        parts = [field(1, job_bytes(job, caller.organization)) for job in page.jobs]
+        if page.after is not None:
+            parts.append(field(2, str(page.after).encode()))
+        return b"".join(parts)
+
+    async def redrive_dead_letters(
+        self, caller: Caller, request: RedriveDeadLettersRequest
+    ) -> RedriveDeadLettersResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        contains = checks.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        redriven = await self._store.redrive(caller.organization, queue_name, contains)
+        return RedriveDeadLettersResponse(redriven=redriven)

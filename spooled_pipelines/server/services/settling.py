@@ -1,0 +1,64 @@
+"""Complete, Fail and RenewLease, for the unary calls and the conversation alike."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server import checks
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.messages import timestamp
+from spooled_pipelines.server.payloads import check_object
+from spooled_pipelines.server.store import Holder
+from spooled_pipelines.wire.spooled_v1 import (
+    CompleteRequest,
+    CompleteResponse,
+    FailRequest,
+    FailResponse,
+    RenewLeaseRequest,
+    RenewLeaseResponse,
+)
+
+
+async def complete(
+    services: Services, caller: Caller, request: CompleteRequest
+) -> CompleteResponse:
+    """Settle a job with its result."""
+    holder = _holder(services, request)
+    result: bytes | None = None
+    if request.HasField("result"):
+        result = request.result.SerializeToString()
+        check_object("result", result)
+    await services.store.complete(caller.organization, holder, result)
+    return CompleteResponse(success=True)
+
+
+async def fail(services: Services, caller: Caller, request: FailRequest) -> FailResponse:
+    """Give a job back, or to the dead letters."""
+    holder = _holder(services, request)
+    retry = request.retry if request.HasField("retry") else True
+    error = checks.error(request.error)
+    outcome = await services.store.fail(caller.organization, holder, error, retry)
+    return FailResponse(
+        success=True,
+        will_retry=outcome.will_retry,
+        next_retry_delay_secs=outcome.delay_seconds,
+    )
+
+
+async def renew_lease(
+    services: Services, caller: Caller, request: RenewLeaseRequest
+) -> RenewLeaseResponse:
+    """Let a lease last longer."""
+    holder = _holder(services, request)
+    lease = checks.lease_ms("extension_secs", request.extension_secs, request.lease_duration_secs)
+    expiry = await services.store.renew(caller.organization, holder, lease)
+    return RenewLeaseResponse(success=True, new_expires_at=timestamp(expiry))
+
+
+def _holder(
+    services: Services, request: CompleteRequest | FailRequest | RenewLeaseRequest
+) -> Holder:
+    return checks.holder(
+        request.job_id,
+        request.worker_id,
+        request.lease_id,
+        lease_required=services.require_lease_id,
+    )

@@ -1,0 +1,65 @@
+"""spooled.v1.WorkerService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from spooled_pipelines.server import checks, ids
+from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.services import heartbeats
+from spooled_pipelines.server.services.conversation import converse
+from spooled_pipelines.server.stalls import HEARTBEAT_SECONDS
+from spooled_pipelines.server.store import WorkerRecord
+from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.spooled_v1 import (
+    DeregisterRequest,
+    DeregisterResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    ProcessRequest,
+    RegisterWorkerRequest,
+    RegisterWorkerResponse,
+)
+
+_CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 5, 100_000
+
+
+class WorkerService:
+    """Workers say who they are and that they live."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def register(
+        self, caller: Caller, request: RegisterWorkerRequest
+    ) -> RegisterWorkerResponse:
+        given = request.worker_id if request.HasField("worker_id") else ids.new_worker_id()
+        concurrency = request.max_concurrency or _CONCURRENCY_DEFAULT
+        worker = WorkerRecord(
+            worker_id=checks.worker_id(given),
+            queue_name=checks.queue_name(request.queue_name),
+            hostname=checks.text("hostname", request.hostname, heartbeats.LABEL_MAX),
+            worker_type=checks.text("worker_type", request.worker_type, heartbeats.LABEL_MAX),
+            max_concurrency=checks.whole("max_concurrency", concurrency, 1, _CONCURRENCY_MAX),
+            version=checks.text("version", request.version, heartbeats.LABEL_MAX),
+            metadata=heartbeats.packed(request.metadata),
+        )
+        await self._services.store.register_worker(caller.organization, worker)
+        return RegisterWorkerResponse(
+            worker_id=worker.worker_id,
+            lease_duration_secs=limits.LEASE_SECONDS_DEFAULT,
+            heartbeat_interval_secs=HEARTBEAT_SECONDS,
+        )
+
+    async def heartbeat(self, caller: Caller, request: HeartbeatRequest) -> HeartbeatResponse:
+        return await heartbeats.heartbeat(self._services, caller, request)
+
+    async def deregister(self, caller: Caller, request: DeregisterRequest) -> DeregisterResponse:
+        worker_id = checks.worker_id(request.worker_id)
+        gone = await self._services.store.deregister_worker(caller.organization, worker_id)
+        return DeregisterResponse(success=gone)
+
+    def process_jobs(
+        self, caller: Caller, requests: AsyncIterator[ProcessRequest]
+    ) -> AsyncIterator[bytes]:
+        return converse(self._services, caller, requests)

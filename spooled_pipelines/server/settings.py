@@ -1,0 +1,102 @@
+"""What a server can be told, as one immutable value."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from spooled_pipelines.server.retention import KEEP_ALL, Retention
+
+DEFAULT_ORGANIZATION = "default"
+
+
+@dataclass(frozen=True)
+class HashedKey:
+    """An API key of one organization, as its sha256: keys have entropy enough for one hash."""
+
+    organization: str
+    digest: bytes = field(repr=False)
+
+
+class NoKeysError(ValueError):
+    """A server with no key at all would let nobody in."""
+
+
+@dataclass(frozen=True)
+class OrganizationKey:
+    """An API key that belongs to a named organization instead of the default one."""
+
+    organization: str
+    key: str = field(repr=False)
+
+
+def hash_key(key: str) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the server listens, what it keeps jobs in, and whom it lets in.
+
+    Attributes:
+        listen: "HOST:PORT" (port 0: any free one) or "unix:PATH".
+        store: "sqlite:///PATH" (an absolute path makes it four slashes), or
+            "postgresql://HOST/DATABASE", which many servers may share; not shown by repr, since it
+            may hold a password.
+        api_keys: admin keys besides those in the store; there must be a key in either. A plain
+            string is a key of the organization "default". They are hashed as soon as they get
+            here, so that neither repr nor memory dumps show them.
+        wrong_keys_per_minute: how many wrong keys one peer may try.
+        tls_cert, tls_key: paths of PEM files; both or none.
+        tls_client_ca: path of a PEM file; clients must then bring a certificate it signed.
+        rate_limit: requests a second per organization, bursts of twice that; None: unlimited.
+        require_lease_id: settling without lease_id is refused, as Spooled Cloud does.
+        batch_extension: False answers as a plain server, which does not know batches.
+        retention: how long what is settled is kept; for ever where nothing is said.
+        metrics: "HOST:PORT" where Prometheus is answered, in plain HTTP; None: nowhere.
+        grace_seconds: how long stopping waits for calls that are running.
+    """
+
+    listen: str = "127.0.0.1:50051"
+    store: str = field(default="sqlite:///spooled.db", repr=False)
+    api_keys: tuple[str | OrganizationKey | HashedKey, ...] = ()
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    wrong_keys_per_minute: int = 20
+    rate_limit: float | None = None
+    require_lease_id: bool = False
+    batch_extension: bool = True
+    retention: Retention = KEEP_ALL
+    metrics: str | None = None
+    grace_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "api_keys", tuple(_hashed(key) for key in self.api_keys))
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key go together: give both or none")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key as well")
+        if self.wrong_keys_per_minute < 1:
+            number = self.wrong_keys_per_minute
+            raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")
+        if self.rate_limit is not None and self.rate_limit <= 0:
+            raise ValueError(f"rate_limit is {self.rate_limit}, and must be above 0")
+
+    @property
+    def hashed_keys(self) -> tuple[HashedKey, ...]:
+        """The keys, all of them hashed."""
+        return tuple(key for key in self.api_keys if isinstance(key, HashedKey))
+
+
+def _hashed(key: str | OrganizationKey | HashedKey) -> HashedKey:
+    if isinstance(key, HashedKey):
+        return key
+    entry = OrganizationKey(DEFAULT_ORGANIZATION, key) if isinstance(key, str) else key
+    # Metadata is ASCII on the wire, so another key could never be presented.
+    if not entry.key or not entry.key.isascii() or not entry.key.isprintable():
+        raise ValueError("an API key must be printable ASCII and not empty")
+    if not entry.organization:
+        raise ValueError("an API key's organization is empty")
+    return HashedKey(entry.organization, hash_key(entry.key))

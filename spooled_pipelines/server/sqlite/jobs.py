@@ -1,0 +1,231 @@
+"""Operations on jobs, within a transaction: enqueue, claim, settle, release, take back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from spooled_pipelines.server import ids
+from spooled_pipelines.server.errors import RefusedError, not_found
+from spooled_pipelines.server.leases import (
+    error_group,
+    expiry_error,
+    retry_delay_seconds,
+    why_not_held,
+)
+from spooled_pipelines.server.sqlite.queries import SQL
+from spooled_pipelines.server.sqlite.transaction import Transaction
+from spooled_pipelines.server.store import (
+    Enqueued,
+    FailOutcome,
+    Holder,
+    JobRecord,
+    NewJob,
+    Status,
+)
+
+_HEX_KEY = re.compile("[0-9a-f]{32}")
+# How many jobs one sweep handles, so that others are not held up for long.
+SWEEP_LIMIT = 1_000
+# Payloads in one answer: a client takes messages of 4 MiB unless it is told otherwise.
+_CLAIM_BYTES = 3 << 20
+
+
+class Holding(NamedTuple):
+    """What a settle needs to know of a job."""
+
+    seq: int
+    queue: int
+    status: int
+    lease_expires_at: int | None
+    worker_id: str | None
+    lease_id: str | None
+    batch: int | None
+    linked: int
+    retry_count: int
+    max_retries: int
+
+
+def stored_key(key: str | None) -> str | bytes | None:
+    """How an idempotency key is kept: 32 hex digits as 16 bytes."""
+    return bytes.fromhex(key) if key is not None and _HEX_KEY.fullmatch(key) else key
+
+
+def job_record(prefix: str, row: tuple[Any, ...]) -> JobRecord:
+    """A row of the queries that select whole jobs."""
+    record = JobRecord._make(row)
+    key = row[16]
+    return record._replace(
+        job_id=ids.job_id(prefix, record.seq),
+        idempotency_key=key.hex() if isinstance(key, bytes) else key,
+    )
+
+
+def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
+    """Store a job, or find the one that has its key."""
+    owner = tx.names.organization(organization)
+    queue = tx.names.queue(owner, job.queue_name)
+    due = job.scheduled_at
+    if due is not None and due <= tx.now:
+        due = None
+    status = Status.PENDING if due is None else Status.SCHEDULED
+    key = stored_key(job.idempotency_key)
+    if key is not None:
+        found = tx.connection.execute(SQL["job_of_key"], (owner, key)).fetchone()
+        if found:
+            return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
+    seq = tx.sequence.take(1)
+    values = (seq, owner, queue, status, job.priority, due, None, job.max_retries)
+    more = (job.timeout_seconds, tx.now, job.scheduled_at, key, job.tags, job.payload)
+    tx.connection.execute(SQL["add_job"], values + more)
+    tx.add(queue, (), status, waiting=False, count=1)
+    if due is not None:
+        tx.changes.due_at(due)
+    return Enqueued(ids.job_id(tx.prefix, seq), created=True)
+
+
+def claim(
+    tx: Transaction, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
+) -> list[JobRecord]:
+    """Lease the first `limit` claimable jobs."""
+    # The timer may be a moment behind; a claim is not.
+    release_due(tx)
+    queue = tx.names.queue(tx.names.organization(organization), queue_name)
+    is_paused = tx.connection.execute(SQL["is_paused"], (queue,)).fetchone()[0]
+    rows = [] if is_paused else _claimable(tx, queue, limit)
+    if not rows:
+        return []
+    expiry = tx.now + lease_ms
+    leases = [(worker_id, ids.new_lease_id(), tx.now, expiry, row[0]) for row in rows]
+    tx.connection.executemany(SQL["lease_job"], leases)
+    for seq, batch, linked, _ in rows:
+        batches = tx.batches_of(seq, batch, linked)
+        tx.move(queue, batches, Status.PENDING, Status.PROCESSING)
+    tx.changes.due_at(expiry)
+    read = tx.connection.execute
+    return [job_record(tx.prefix, read(SQL["job"], (row[0],)).fetchone()) for row in rows]
+
+
+def give_back(tx: Transaction, organization: str, holders: Sequence[Holder]) -> None:
+    """Undo claims whose jobs reached nobody."""
+    for holder in holders:
+        try:
+            job = _held(tx, organization, holder)
+        except RefusedError:
+            # It is not the holder's any more, so there is nothing to undo.
+            continue
+        tx.connection.execute(SQL["unclaim_job"], (job.seq,))
+        _left_processing(tx, job, Status.PENDING)
+
+
+def complete(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> None:
+    """Settle a leased job with its result."""
+    job = _held(tx, organization, holder)
+    tx.connection.execute(SQL["complete_job"], (tx.now, result, job.seq))
+    _left_processing(tx, job, Status.COMPLETED)
+
+
+def fail(
+    tx: Transaction, organization: str, holder: Holder, error: str, retry: bool
+) -> FailOutcome:
+    """Give a leased job back for a later retry, or to the dead letters."""
+    job = _held(tx, organization, holder)
+    if not retry or job.retry_count >= job.max_retries:
+        _bury(tx, job, error)
+        return FailOutcome(will_retry=False, delay_seconds=0)
+    delay = retry_delay_seconds(job.retry_count)
+    due = tx.now + delay * 1000
+    tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
+    tx.connection.execute(SQL["retry_job"], (due, error, job.seq))
+    _left_processing(tx, job, Status.PENDING, waiting=True)
+    tx.changes.due_at(due)
+    return FailOutcome(will_retry=True, delay_seconds=delay)
+
+
+def renew(tx: Transaction, organization: str, holder: Holder, lease_ms: int) -> int:
+    """Let a lease last this long from now; returns when it ends."""
+    job = _held(tx, organization, holder)
+    expiry = tx.now + lease_ms
+    tx.connection.execute(SQL["renew_lease"], (expiry, job.seq))
+    tx.changes.due_at(expiry)
+    return expiry
+
+
+def release_due(tx: Transaction) -> bool:
+    """Make claimable what is due; True where there is more."""
+    rows = tx.connection.execute(SQL["due_jobs"], (tx.now, SWEEP_LIMIT)).fetchall()
+    for seq, queue, status, batch, linked in rows:
+        batches = tx.batches_of(seq, batch, linked)
+        waited = status == Status.PENDING
+        tx.move(queue, batches, status, Status.PENDING, was_waiting=waited)
+    tx.connection.executemany(SQL["release_job"], [(row[0],) for row in rows])
+    return len(rows) == SWEEP_LIMIT
+
+
+def take_back_expired(tx: Transaction) -> bool:
+    """Take jobs back whose lease ran out; True where there is more."""
+    rows = tx.connection.execute(SQL["expired_jobs"], (tx.now, SWEEP_LIMIT)).fetchall()
+    for row in rows:
+        job = Holding._make(row)
+        error = expiry_error(job.worker_id)
+        if job.retry_count >= job.max_retries:
+            _bury(tx, job, error)
+        else:
+            tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
+            tx.connection.execute(SQL["retry_job"], (None, error, job.seq))
+            _left_processing(tx, job, Status.PENDING)
+    for queue in {row[1] for row in rows}:
+        tx.connection.execute(SQL["note_expiry"], (tx.now, queue))
+    return len(rows) == SWEEP_LIMIT
+
+
+def next_moment(tx: Transaction) -> int | None:
+    """When the next job is due or the next lease ends."""
+    row = tx.connection.execute(SQL["next_moment"]).fetchone()
+    return min((moment for moment in row if moment is not None), default=None)
+
+
+def count_errors(tx: Transaction, batches: tuple[int, ...], error: str, count: int = 1) -> None:
+    """So many dead letters more of these batches ended with this error."""
+    group = error_group(error)
+    tx.connection.executemany(SQL["count_error"], [(batch, group, count) for batch in batches])
+
+
+def _claimable(tx: Transaction, queue: int, limit: int) -> list[tuple[int, int | None, int, int]]:
+    """The first jobs, at least one where there are any, that fit into one answer."""
+    rows: list[tuple[int, int | None, int, int]] = []
+    size = 0
+    for row in tx.connection.execute(SQL["claimable"], (queue, limit)):
+        size += row[3]
+        if rows and size > _CLAIM_BYTES:
+            break
+        rows.append(row)
+    return rows
+
+
+def _held(tx: Transaction, organization: str, holder: Holder) -> Holding:
+    """The job, if it is the holder's to settle; else the RefusedError that says why not."""
+    seq = ids.job_number(tx.prefix, holder.job_id)
+    owner = tx.names.organization(organization)
+    row = tx.connection.execute(SQL["holding"], (seq, owner)).fetchone()
+    if row is None:
+        raise not_found(f"there is no job {holder.job_id!r}")
+    job = Holding._make(row)
+    refusal = why_not_held(job, holder, tx.now)
+    if refusal is not None:
+        raise refusal
+    return job
+
+
+def _left_processing(tx: Transaction, job: Holding, status: int, waiting: bool = False) -> None:
+    batches = tx.batches_of(job.seq, job.batch, job.linked)
+    tx.move(job.queue, batches, Status.PROCESSING, status, waiting=waiting)
+    tx.released(job.seq)
+
+
+def _bury(tx: Transaction, job: Holding, error: str) -> None:
+    tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
+    tx.connection.execute(SQL["bury_job"], (tx.now, error, job.seq))
+    _left_processing(tx, job, Status.DEADLETTER)
+    count_errors(tx, tx.batches_of(job.seq, job.batch, job.linked), error)

@@ -1,0 +1,376 @@
+-- name: organization_id
+SELECT id FROM organizations WHERE name = ?
+
+-- name: add_organization
+INSERT INTO organizations (name) VALUES (?)
+
+-- name: queue_id
+SELECT id FROM queues WHERE organization = ? AND name = ?
+
+-- name: add_queue
+INSERT INTO queues (organization, name) VALUES (?, ?)
+
+-- name: queue_names
+SELECT o.name, q.name FROM queues q JOIN organizations o ON o.id = q.organization WHERE q.id = ?
+
+-- name: batch_names
+SELECT o.name, b.batch_id FROM batches b JOIN organizations o ON o.id = b.organization
+WHERE b.id = ?
+
+-- name: get_meta
+SELECT value FROM meta WHERE name = ?
+
+-- name: set_meta
+INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: count_queue
+UPDATE queues SET pending = pending + ?, waiting = waiting + ?, scheduled = scheduled + ?,
+    processing = processing + ?, completed = completed + ?, failed = failed + ?,
+    deadletter = deadletter + ?, cancelled = cancelled + ?
+WHERE id = ?
+
+-- name: count_batch
+UPDATE batches SET pending = pending + ?, waiting = waiting + ?, scheduled = scheduled + ?,
+    processing = processing + ?, completed = completed + ?, failed = failed + ?,
+    deadletter = deadletter + ?, cancelled = cancelled + ?, changed_at = ?
+WHERE id = ?
+
+-- name: add_job
+INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max_retries,
+    timeout_seconds, created_at, scheduled_at, idempotency_key, tags, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+
+-- name: job_of_key
+SELECT seq, status, due_at, batch FROM jobs WHERE organization = ? AND idempotency_key = ?
+
+-- name: claimable
+SELECT seq, batch, linked, length(payload) FROM jobs INDEXED BY jobs_ready
+WHERE queue = ? AND status = 1 AND due_at IS NULL
+ORDER BY priority DESC, seq LIMIT ?
+
+-- name: lease_job
+UPDATE jobs SET status = 3, worker_id = ?, lease_id = ?, started_at = ?, lease_expires_at = ?
+WHERE seq = ?
+
+-- name: job
+SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+FROM jobs j JOIN queues q ON q.id = j.queue
+WHERE j.seq = ?
+
+-- name: job_of_organization
+SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+FROM jobs j JOIN queues q ON q.id = j.queue
+WHERE j.seq = ? AND j.organization = (SELECT id FROM organizations WHERE name = ?)
+
+-- name: holding
+SELECT j.seq, j.queue, j.status, j.lease_expires_at, j.worker_id, j.lease_id, j.batch, j.linked,
+    j.retry_count, j.max_retries
+FROM jobs j WHERE j.seq = ? AND j.organization = ?
+
+-- name: complete_job
+UPDATE jobs SET status = 4, completed_at = ?, result = ?, lease_expires_at = NULL WHERE seq = ?
+
+-- name: retry_job
+UPDATE jobs SET status = 1, due_at = ?, retry_count = retry_count + 1, last_error = ?,
+    lease_expires_at = NULL
+WHERE seq = ?
+
+-- name: bury_job
+UPDATE jobs SET status = 6, completed_at = ?, last_error = ?, lease_expires_at = NULL WHERE seq = ?
+
+-- name: unclaim_job
+UPDATE jobs SET status = 1, worker_id = NULL, lease_id = NULL, started_at = NULL,
+    lease_expires_at = NULL
+WHERE seq = ?
+
+-- name: renew_lease
+UPDATE jobs SET lease_expires_at = ? WHERE seq = ?
+
+-- name: due_jobs
+SELECT seq, queue, status, batch, linked FROM jobs INDEXED BY jobs_due
+WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?
+
+-- name: release_job
+UPDATE jobs SET status = 1, due_at = NULL WHERE seq = ?
+
+-- name: expired_jobs
+SELECT seq, queue, status, lease_expires_at, worker_id, lease_id, batch, linked, retry_count,
+    max_retries
+FROM jobs INDEXED BY jobs_leased
+WHERE status = 3 AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?
+
+-- name: note_expiry
+UPDATE queues SET lease_expired_at = ? WHERE id = ?
+
+-- name: next_moment
+SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NULL),
+    (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3)
+
+-- name: queue_counts
+SELECT q.id, q.pending, q.waiting, q.scheduled, q.processing, q.completed, q.failed, q.deadletter,
+    q.cancelled
+FROM queues q JOIN organizations o ON o.id = q.organization
+WHERE o.name = ? AND q.name = ?
+
+-- name: list_queues
+SELECT o.name, q.name FROM queues q CROSS JOIN organizations o ON o.id = q.organization
+WHERE q.id > 0 ORDER BY q.id LIMIT ?
+
+-- The oldest claimable job: the first of each priority, priority by priority.
+-- name: oldest_claimable
+WITH RECURSIVE priorities (priority) AS (
+    SELECT max(priority) FROM jobs INDEXED BY jobs_ready
+    WHERE queue = ?1 AND status = 1 AND due_at IS NULL
+    UNION ALL
+    SELECT (
+        SELECT j.priority FROM jobs j INDEXED BY jobs_ready
+        WHERE j.queue = ?1 AND j.status = 1 AND j.due_at IS NULL
+            AND j.priority < priorities.priority
+        ORDER BY j.priority DESC LIMIT 1
+    )
+    FROM priorities WHERE priorities.priority IS NOT NULL
+)
+SELECT min((
+    SELECT j.created_at FROM jobs j INDEXED BY jobs_ready
+    WHERE j.queue = ?1 AND j.status = 1 AND j.due_at IS NULL AND j.priority = priorities.priority
+    ORDER BY j.seq LIMIT 1
+))
+FROM priorities WHERE priority IS NOT NULL
+
+-- name: batches_of_job
+SELECT batch FROM batch_links WHERE job = ?
+
+-- name: count_error
+INSERT INTO batch_errors (batch, error, count) VALUES (?, ?, ?)
+ON CONFLICT (batch, error) DO UPDATE SET count = count + excluded.count
+
+-- name: find_batch
+SELECT id, queue, sealed, generation, name FROM batches
+WHERE organization = ? AND batch_id = ? AND superseded = 0
+
+-- name: add_batch
+INSERT INTO batches (organization, batch_id, queue, name, generation, created_at, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+
+-- name: supersede_batch
+UPDATE batches SET superseded = 1 WHERE id = ?
+
+-- name: name_batch
+UPDATE batches SET name = ? WHERE id = ? AND name <> ?
+
+-- name: set_sealed
+UPDATE batches SET sealed = ? WHERE id = ?
+
+-- name: forget_chunks
+DELETE FROM upload_chunks WHERE batch = ?
+
+-- name: chunk_outcome
+SELECT rows, duplicates FROM upload_chunks WHERE batch = ? AND upload_id = ? AND number = ?
+
+-- name: keep_chunk_outcome
+INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates)
+VALUES (?, ?, ?, ?, ?)
+
+-- name: add_link
+INSERT INTO batch_links (batch, job) VALUES (?, ?) ON CONFLICT DO NOTHING
+
+-- name: find_link
+SELECT 1 FROM batch_links WHERE batch = ? AND job = ?
+
+-- name: mark_linked
+UPDATE jobs SET linked = 1 WHERE seq = ?
+
+-- name: last_error
+SELECT last_error FROM jobs WHERE seq = ?
+
+-- name: batch_record
+SELECT b.batch_id, q.name, b.name, b.sealed, b.pending, b.waiting, b.scheduled, b.processing,
+    b.completed, b.failed, b.deadletter, b.cancelled, b.created_at, b.changed_at, b.id,
+    (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
+    b.generation, q.paused
+FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
+WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
+
+-- name: top_errors
+SELECT error, count FROM batch_errors INDEXED BY batch_errors_by_count
+WHERE batch = ? AND count > 0 ORDER BY count DESC LIMIT 5
+
+-- name: batch_number
+SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization
+WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
+
+-- name: generations
+SELECT id, generation FROM batches WHERE organization = ? AND batch_id = ? ORDER BY generation
+
+-- name: generation_counts
+SELECT pending, waiting, scheduled, processing, completed, failed, deadletter, cancelled
+FROM batches WHERE id = ?
+
+-- The batch's own jobs and those that others made, in the order of their numbers.
+-- name: places_of_batch
+SELECT seq, queue, status, due_at, batch, linked FROM jobs WHERE batch = ?1 AND seq > ?2
+UNION ALL
+SELECT l.job, j.queue, j.status, j.due_at, j.batch, j.linked
+FROM batch_links l CROSS JOIN jobs j ON j.seq = l.job
+WHERE l.batch = ?1 AND l.job > ?2
+ORDER BY 1 LIMIT ?3
+
+-- name: set_paused
+UPDATE queues SET paused = ? WHERE id = ?
+
+-- name: is_paused
+SELECT paused FROM queues WHERE id = ?
+
+-- name: ready_of_queue
+SELECT seq, batch, linked FROM jobs INDEXED BY jobs_ready
+WHERE queue = ? AND status = 1 AND due_at IS NULL AND seq <= ?
+ORDER BY priority DESC, seq LIMIT ?
+
+-- name: retrying_of_queue
+SELECT seq, batch, linked FROM jobs INDEXED BY jobs_retrying
+WHERE queue = ? AND status = 1 AND due_at IS NOT NULL AND seq <= ?
+ORDER BY seq LIMIT ?
+
+-- name: dead_of_queue
+SELECT seq, queue, status, due_at, batch, linked FROM jobs INDEXED BY jobs_dead
+WHERE queue = ? AND status = 6 AND seq > ?
+ORDER BY seq LIMIT ?
+
+-- name: dead_letters
+SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+FROM organizations o CROSS JOIN queues q ON q.organization = o.id
+CROSS JOIN jobs j INDEXED BY jobs_dead ON j.queue = q.id
+WHERE o.name = ? AND q.name = ? AND j.status = 6 AND j.seq > ?
+ORDER BY j.seq LIMIT ?
+
+-- name: cancel_job
+UPDATE jobs SET status = 7, due_at = NULL, completed_at = ? WHERE seq = ?
+
+-- name: revive_job
+UPDATE jobs SET status = 1, retry_count = 0, started_at = NULL, completed_at = NULL,
+    worker_id = NULL, lease_id = NULL
+WHERE seq = ?
+
+-- name: note_attempt
+INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
+SELECT j.seq, coalesce((SELECT max(a.number) FROM attempts a WHERE a.job = j.seq), 0) + 1,
+    j.worker_id, j.started_at, ?1, ?2
+FROM jobs j WHERE j.seq = ?3
+
+-- The attempts that failed, then the one that runs or completed.
+-- name: attempts
+SELECT number, worker_id, started_at, ended_at, error FROM attempts WHERE job = ?1
+UNION ALL
+SELECT coalesce((SELECT max(number) FROM attempts WHERE job = ?1), 0) + 1, worker_id, started_at,
+    completed_at, NULL
+FROM jobs WHERE seq = ?1 AND status IN (3, 4)
+ORDER BY 1
+
+-- Two lists in order, merged: the batch's own jobs, and those that others made.
+-- name: jobs_of_batch
+SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, j.result, iif(?4, NULL, j.payload)
+FROM jobs j CROSS JOIN queues q ON q.id = j.queue
+WHERE j.batch = ?1 AND j.seq > ?2 AND (?5 >> j.status) & 1
+UNION ALL
+SELECT l.job, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, j.result, iif(?4, NULL, j.payload)
+FROM batch_links l CROSS JOIN jobs j ON j.seq = l.job CROSS JOIN queues q ON q.id = j.queue
+WHERE l.batch = ?1 AND l.job > ?2 AND (?5 >> j.status) & 1
+ORDER BY 1 LIMIT ?3
+
+-- name: find_worker
+SELECT organization FROM workers WHERE worker_id = ?
+
+-- name: put_worker
+INSERT INTO workers (worker_id, organization, queue, hostname, worker_type, max_concurrency,
+    version, metadata, registered_at, seen_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
+    worker_type = excluded.worker_type, max_concurrency = excluded.max_concurrency,
+    version = excluded.version, metadata = excluded.metadata, seen_at = excluded.seen_at
+
+-- name: touch_worker
+UPDATE workers SET seen_at = ?, current_jobs = ?, status = ?, metadata = ? WHERE worker_id = ?
+
+-- name: remove_worker
+DELETE FROM workers WHERE worker_id = ?
+
+-- name: queue_recount
+SELECT q.id, o.name || '/' || q.name,
+    q.pending, q.waiting, q.scheduled, q.processing, q.completed, q.failed, q.deadletter,
+    q.cancelled,
+    count(*) FILTER (WHERE j.status = 1), count(*) FILTER (WHERE j.status = 1 AND j.due_at > 0),
+    count(*) FILTER (WHERE j.status = 2), count(*) FILTER (WHERE j.status = 3),
+    count(*) FILTER (WHERE j.status = 4), count(*) FILTER (WHERE j.status = 5),
+    count(*) FILTER (WHERE j.status = 6), count(*) FILTER (WHERE j.status = 7)
+FROM queues q JOIN organizations o ON o.id = q.organization LEFT JOIN jobs j ON j.queue = q.id
+GROUP BY q.id
+
+-- name: batch_recount
+SELECT b.id, o.name || '/' || b.batch_id || ' generation ' || b.generation,
+    b.pending, b.waiting, b.scheduled, b.processing, b.completed, b.failed, b.deadletter,
+    b.cancelled,
+    count(*) FILTER (WHERE j.status = 1), count(*) FILTER (WHERE j.status = 1 AND j.due_at > 0),
+    count(*) FILTER (WHERE j.status = 2), count(*) FILTER (WHERE j.status = 3),
+    count(*) FILTER (WHERE j.status = 4), count(*) FILTER (WHERE j.status = 5),
+    count(*) FILTER (WHERE j.status = 6), count(*) FILTER (WHERE j.status = 7)
+FROM batches b JOIN organizations o ON o.id = b.organization
+LEFT JOIN (
+    SELECT batch, seq FROM jobs WHERE batch IS NOT NULL
+    UNION ALL SELECT batch, job FROM batch_links
+) AS place ON place.batch = b.id
+LEFT JOIN jobs j ON j.seq = place.seq
+GROUP BY b.id
+
+-- name: queue_of_worker
+SELECT q.name FROM workers w JOIN queues q ON q.id = w.queue
+    JOIN organizations o ON o.id = w.organization
+WHERE w.worker_id = ? AND o.name = ?
+
+-- name: add_key
+INSERT INTO keys (key_id, organization, name, role, queues, digest, created_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: revoke_key
+UPDATE keys SET revoked_at = ?
+WHERE key_id = ? AND organization = (SELECT id FROM organizations WHERE name = ?)
+    AND revoked_at IS NULL
+
+-- name: find_key
+SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
+    k.revoked_at
+FROM keys k JOIN organizations o ON o.id = k.organization WHERE k.key_id = ? AND o.name = ?
+
+-- name: all_keys
+SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
+    k.revoked_at
+FROM keys k INDEXED BY keys_by_age JOIN organizations o ON o.id = k.organization
+ORDER BY k.created_at, k.key_id
+
+-- name: strip_jobs
+UPDATE jobs SET payload = x'', result = NULL, tags = NULL, pruned = 1
+WHERE seq IN (
+    SELECT seq FROM jobs INDEXED BY jobs_settled
+    WHERE status IN (4, 7) AND pruned = 0 AND completed_at <= ? ORDER BY completed_at LIMIT ?
+)
+
+-- name: old_jobs
+SELECT seq, queue, status FROM jobs INDEXED BY jobs_pruned
+WHERE pruned = 1 AND batch IS NULL AND linked = 0 AND completed_at <= ?
+ORDER BY completed_at LIMIT ?
+
+-- name: forget_attempts
+DELETE FROM attempts WHERE job = ?
+
+-- name: forget_job
+DELETE FROM jobs WHERE seq = ?

@@ -1,0 +1,151 @@
+"""Reads: of what is committed, or of one's own transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from spooled_pipelines.server import ids
+from spooled_pipelines.server.errors import not_found
+from spooled_pipelines.server.sqlite.jobs import job_record
+from spooled_pipelines.server.sqlite.queries import SQL
+from spooled_pipelines.server.store import (
+    AttemptRecord,
+    BatchRecord,
+    CounterMismatch,
+    Counts,
+    JobPage,
+    JobRecord,
+    QueueRecord,
+)
+
+# Payloads and results in one page: a client takes messages of 4 MiB unless it is told otherwise.
+_PAGE_BYTES = 3 << 20
+
+
+def job(connection: sqlite3.Connection, prefix: str, organization: str, job_id: str) -> JobRecord:
+    """One job."""
+    seq = ids.job_number(prefix, job_id)
+    row = connection.execute(SQL["job_of_organization"], (seq, organization)).fetchone()
+    if row is None:
+        raise not_found(f"there is no job {job_id!r}")
+    return job_record(prefix, row)
+
+
+def attempts(
+    connection: sqlite3.Connection, prefix: str, organization: str, job_id: str
+) -> list[AttemptRecord]:
+    """Every attempt at a job, oldest first."""
+    seq = job(connection, prefix, organization, job_id).seq
+    rows = connection.execute(SQL["attempts"], (seq,)).fetchall()
+    return [AttemptRecord._make(row) for row in rows]
+
+
+def queue(connection: sqlite3.Connection, organization: str, queue_name: str) -> QueueRecord:
+    """A queue's counters."""
+    row = connection.execute(SQL["queue_counts"], (organization, queue_name)).fetchone()
+    if row is None:
+        return QueueRecord(Counts(*[0] * len(Counts._fields)), None)
+    number, *counts = row
+    oldest = connection.execute(SQL["oldest_claimable"], (number,)).fetchone()[0]
+    return QueueRecord(Counts(*counts), oldest)
+
+
+def queue_names(connection: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
+    """Organization and name of the oldest queues."""
+    return connection.execute(SQL["list_queues"], (limit,)).fetchall()
+
+
+def batch(connection: sqlite3.Connection, organization: str, batch_id: str) -> BatchRecord:
+    """A batch's counters."""
+    row = connection.execute(SQL["batch_record"], (organization, batch_id)).fetchone()
+    if row is None:
+        raise not_found(f"there is no batch {batch_id!r}")
+    counts = Counts(*row[4:12])
+    errors: list[tuple[str, int]] = []
+    if counts.deadletter:
+        errors = connection.execute(SQL["top_errors"], (row[14],)).fetchall()
+    return BatchRecord(
+        batch_id=row[0],
+        queue_name=row[1],
+        name=row[2],
+        sealed=bool(row[3]),
+        counts=counts,
+        created_at=row[12],
+        changed_at=row[13],
+        top_errors=tuple(errors),
+        worker_seen_at=row[15],
+        lease_expired_at=row[16],
+        generation=row[17],
+        queue_paused=bool(row[18]),
+    )
+
+
+def batches(
+    connection: sqlite3.Connection, organization: str, batch_ids: Sequence[str]
+) -> list[BatchRecord]:
+    """Batches as of one moment, in the order asked for."""
+    connection.execute("BEGIN")
+    try:
+        return [batch(connection, organization, batch_id) for batch_id in batch_ids]
+    finally:
+        connection.execute("COMMIT")
+
+
+def batch_jobs(
+    connection: sqlite3.Connection,
+    prefix: str,
+    organization: str,
+    batch_id: str,
+    statuses: Sequence[int],
+    after: int,
+    limit: int,
+    omit_payload: bool,
+) -> JobPage:
+    """Jobs of a batch with a number above `after`, oldest first."""
+    row = connection.execute(SQL["batch_number"], (organization, batch_id)).fetchone()
+    if row is None:
+        raise not_found(f"there is no batch {batch_id!r}")
+    # A bit for each status that is wanted.
+    wanted = sum(1 << status for status in set(statuses)) if statuses else -1
+    values = (row[0], after, limit + 1, omit_payload, wanted)
+    return _page(prefix, limit, connection.execute(SQL["jobs_of_batch"], values))
+
+
+def dead_letters(
+    connection: sqlite3.Connection,
+    prefix: str,
+    organization: str,
+    queue_name: str,
+    after: int,
+    limit: int,
+) -> JobPage:
+    """Dead letters of a queue with a number above `after`, oldest first."""
+    values = (organization, queue_name, after, limit + 1)
+    return _page(prefix, limit, connection.execute(SQL["dead_letters"], values))
+
+
+def _page(prefix: str, limit: int, rows: Iterable[tuple[Any, ...]]) -> JobPage:
+    """The first of these rows, at least one where there are any, that fit into one answer."""
+    jobs: list[JobRecord] = []
+    size = 0
+    for row in rows:
+        record = job_record(prefix, row)
+        size += len(record.payload or b"") + len(record.result or b"")
+        if jobs and (len(jobs) == limit or size > _PAGE_BYTES):
+            return JobPage(jobs, jobs[-1].seq)
+        jobs.append(record)
+    return JobPage(jobs, None)
+
+
+def recount(connection: sqlite3.Connection) -> list[CounterMismatch]:
+    """Every counter that differs from a count over the jobs."""
+    width = len(Counts._fields)
+    mismatches = []
+    for kind, query in (("queue", "queue_recount"), ("batch", "batch_recount")):
+        for _, name, *numbers in connection.execute(SQL[query]):
+            kept, counted = Counts(*numbers[:width]), Counts(*numbers[width:])
+            if kept != counted:
+                mismatches.append(CounterMismatch(f"{kind} {name}", counted, kept))
+    return mismatches

@@ -1,0 +1,252 @@
+"""`JobStore` over one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from spooled_pipelines.server import ids
+from spooled_pipelines.server.clock import Clock
+from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
+from spooled_pipelines.server.sqlite import (
+    batches,
+    control,
+    database,
+    jobs,
+    keys,
+    pruning,
+    reading,
+    workers,
+)
+from spooled_pipelines.server.sqlite.faults import FaultLog
+from spooled_pipelines.server.sqlite.transaction import Names, Transaction
+from spooled_pipelines.server.sqlite.transaction import Sequence as JobNumbers
+from spooled_pipelines.server.sqlite.writer import Writer
+from spooled_pipelines.server.store import (
+    AttemptRecord,
+    BatchOpening,
+    BatchRecord,
+    Chunk,
+    ChunkStored,
+    CounterMismatch,
+    Counts,
+    Enqueued,
+    FailOutcome,
+    Holder,
+    JobPage,
+    JobRecord,
+    KeyRecord,
+    NewJob,
+    QueueRecord,
+    WorkerRecord,
+)
+from spooled_pipelines.server.wakeups import Changes
+
+T = TypeVar("T")
+_READERS = 2
+
+
+class SqliteStore:
+    """See `JobStore` for what each operation does."""
+
+    def __init__(self, url: str, clock: Clock, retention: Retention = KEEP_ALL) -> None:
+        self._pruner = Pruner(retention, clock)
+        self._path = database.path_of(url)
+        self._clock = clock
+        self._lock = database.FileLock(self._path)
+        self._faults = FaultLog(self._path)
+        self._prefix = ""
+        self._connections: list[sqlite3.Connection] = []
+        self._thread = threading.local()
+
+    async def open(self, on_commit: Callable[[Changes], None]) -> None:
+        """StoreUnavailableError where the file is another's, newer, locked or unreadable."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"{self._path} cannot be opened as a store: {error}"
+            ) from error
+        try:
+            connection = database.open_writer(self._path)
+        except StoreUnavailableError:
+            self._lock.release()
+            raise
+        self._connections.append(connection)
+        self._prefix = str(database.read_meta(connection, "id_prefix"))
+        numbers = JobNumbers(int(database.read_meta(connection, "next_seq")))
+        transaction = Transaction(connection, Names(connection), numbers, self._prefix)
+        loop = asyncio.get_running_loop()
+        self._writer = Writer(transaction, self._clock, loop, on_commit, self._faults)
+        self._readers = ThreadPoolExecutor(_READERS, "spooled-reader")
+
+    async def close(self) -> None:
+        await self._writer.close()
+        self._readers.shutdown()
+        while self._connections:
+            self._connections.pop().close()
+        self._lock.release()
+
+    def job_id(self, seq: int) -> str:
+        return ids.job_id(self._prefix, seq)
+
+    def job_ids_prefix(self) -> str:
+        return self._prefix
+
+    async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
+        return await self._write(jobs.enqueue, organization, job)
+
+    async def claim(
+        self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
+    ) -> list[JobRecord]:
+        return await self._write(jobs.claim, organization, queue_name, worker_id, lease_ms, limit)
+
+    async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
+        await self._write(jobs.give_back, organization, holders)
+
+    async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
+        await self._write(jobs.complete, organization, holder, result)
+
+    async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
+        return await self._write(jobs.fail, organization, holder, error, retry)
+
+    async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
+        return await self._write(jobs.renew, organization, holder, lease_ms)
+
+    async def job(self, organization: str, job_id: str) -> JobRecord:
+        return await self._read(reading.job, self._prefix, organization, job_id)
+
+    async def queue(self, organization: str, queue_name: str) -> QueueRecord:
+        return await self._read(reading.queue, organization, queue_name)
+
+    async def queue_names(self, limit: int) -> list[tuple[str, str]]:
+        return await self._read(reading.queue_names, limit)
+
+    async def register_worker(self, organization: str, worker: WorkerRecord) -> None:
+        await self._write(workers.register, organization, worker)
+
+    async def heartbeat(
+        self, organization: str, worker_id: str, current_jobs: int, status: str, metadata: str
+    ) -> None:
+        operation = workers.heartbeat
+        await self._write(operation, organization, worker_id, current_jobs, status, metadata)
+
+    async def deregister_worker(self, organization: str, worker_id: str) -> bool:
+        return await self._write(workers.deregister, organization, worker_id)
+
+    async def queue_of_worker(self, organization: str, worker_id: str) -> str | None:
+        return await self._read(workers.queue_of, organization, worker_id)
+
+    async def add_key(self, key: KeyRecord) -> None:
+        await self._write(keys.add, key)
+
+    async def revoke_key(self, organization: str, key_id: str) -> KeyRecord:
+        return await self._write(keys.revoke, organization, key_id)
+
+    async def keys(self) -> list[KeyRecord]:
+        return await self._read(keys.every)
+
+    async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
+        return await self._write(batches.open_batch, organization, opening)
+
+    async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
+        return await self._write(batches.add_chunk, organization, chunk)
+
+    async def seal_batch(
+        self, organization: str, batch_id: str, generation: int = 0
+    ) -> BatchRecord:
+        return await self._write(batches.seal_batch, organization, batch_id, generation)
+
+    async def cancel_batch(
+        self, organization: str, batch_id: str, generation: int | None
+    ) -> Counts:
+        numbers = await self._write(control.generations, organization, batch_id, generation)
+        for number in numbers:
+            await self._in_steps(control.cancel, number)
+        return await self._write(control.counts, numbers)
+
+    async def retry_batch(self, organization: str, batch_id: str, error_contains: str) -> int:
+        number = await self._write(control.newest, organization, batch_id)
+        return await self._in_steps(control.retry, number, error_contains)
+
+    async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
+        return await self._read(reading.attempts, self._prefix, organization, job_id)
+
+    async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
+        return await self._read(reading.batches, organization, batch_ids)
+
+    async def batch_jobs(
+        self,
+        organization: str,
+        batch_id: str,
+        statuses: Sequence[int],
+        after: int,
+        limit: int,
+        omit_payload: bool,
+    ) -> JobPage:
+        where = (self._prefix, organization, batch_id)
+        what = (statuses, after, limit, omit_payload)
+        return await self._read(reading.batch_jobs, *where, *what)
+
+    async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
+        await self._write(control.set_paused, organization, queue_name, paused)
+
+    async def purge_queue(self, organization: str, queue_name: str) -> int:
+        queue = await self._write(control.queue_number, organization, queue_name)
+        highest = await self._write(control.last_job)
+        return await self._in_steps(control.purge, queue, highest)
+
+    async def dead_letters(
+        self, organization: str, queue_name: str, after: int, limit: int
+    ) -> JobPage:
+        where = (self._prefix, organization, queue_name)
+        return await self._read(reading.dead_letters, *where, after, limit)
+
+    async def redrive(self, organization: str, queue_name: str, error_contains: str) -> int:
+        queue = await self._write(control.queue_number, organization, queue_name)
+        return await self._in_steps(control.redrive, queue, error_contains)
+
+    async def sweep(self) -> int | None:
+        while await self._write(jobs.release_due) or await self._write(jobs.take_back_expired):
+            pass
+        again = await self._pruner.take_step(
+            partial(self._write, pruning.strip), partial(self._write, pruning.forget)
+        )
+        return earliest(await self._write(jobs.next_moment), again)
+
+    async def recount(self) -> list[CounterMismatch]:
+        return await self._read(reading.recount)
+
+    async def _write(self, operation: Callable[..., T], *arguments: object) -> T:
+        return await self._writer.submit(lambda transaction: operation(transaction, *arguments))
+
+    async def _in_steps(self, step: Callable[..., control.Step], *arguments: object) -> int:
+        """How many jobs all steps changed."""
+        changed, after = 0, 0
+        while True:
+            done = await self._write(step, *arguments, after)
+            changed += done.changed
+            if done.after is None:
+                return changed
+            after = done.after
+
+    async def _read(self, query: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(self._query, query, *arguments))
+
+    def _query(self, query: Callable[..., T], *arguments: object) -> T:
+        try:
+            connection = getattr(self._thread, "connection", None)
+            if connection is None:
+                connection = self._thread.connection = database.open_reader(self._path)
+                self._connections.append(connection)
+            return query(connection, *arguments)
+        except sqlite3.Error as error:
+            raise self._faults.refusal(error) from error

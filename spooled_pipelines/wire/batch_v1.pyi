@@ -1,0 +1,295 @@
+# Made from proto/spooled_pipelines/v1/batch.proto by scripts/build_wire.py (`make proto`): change that, not this.
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from spooled_pipelines.wire import spooled_v1 as _spooled_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class EnqueueBatchRequest(_message.Message):
+    __slots__ = ("open", "chunk")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    open: OpenBatch
+    chunk: JobChunk
+    def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
+
+class OpenBatch(_message.Message):
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation")
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    queue_name: str
+    name: str
+    upload_id: str
+    priority: int
+    max_retries: int
+    timeout_seconds: int
+    tags: _containers.ScalarMap[str, str]
+    generation: int
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class JobChunk(_message.Message):
+    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_AT_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    priorities: _containers.RepeatedScalarFieldContainer[int]
+    max_retries: _containers.RepeatedScalarFieldContainer[int]
+    timeout_seconds: _containers.RepeatedScalarFieldContainer[int]
+    scheduled_at: _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]
+    idempotency_keys: _containers.RepeatedScalarFieldContainer[str]
+    tags: _containers.RepeatedCompositeFieldContainer[Tags]
+    number: int
+    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class Tags(_message.Message):
+    __slots__ = ("tags",)
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.ScalarMap[str, str]
+    def __init__(self, tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class EnqueueBatchResponse(_message.Message):
+    __slots__ = ("opened", "outcome")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    opened: BatchStats
+    outcome: ChunkOutcome
+    def __init__(self, opened: _Optional[_Union[BatchStats, _Mapping]] = ..., outcome: _Optional[_Union[ChunkOutcome, _Mapping]] = ...) -> None: ...
+
+class ChunkOutcome(_message.Message):
+    __slots__ = ("number", "created", "duplicates", "job_ids", "duplicate_rows", "rejected")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    created: int
+    duplicates: int
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    duplicate_rows: _containers.RepeatedScalarFieldContainer[int]
+    rejected: _containers.RepeatedCompositeFieldContainer[RejectedRow]
+    def __init__(self, number: _Optional[int] = ..., created: _Optional[int] = ..., duplicates: _Optional[int] = ..., job_ids: _Optional[_Iterable[str]] = ..., duplicate_rows: _Optional[_Iterable[int]] = ..., rejected: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ...) -> None: ...
+
+class RejectedRow(_message.Message):
+    __slots__ = ("row", "code", "message")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    code: str
+    message: str
+    def __init__(self, row: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class SealBatchRequest(_message.Message):
+    __slots__ = ("batch_id", "generation")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    generation: int
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class SealBatchResponse(_message.Message):
+    __slots__ = ("stats",)
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    stats: BatchStats
+    def __init__(self, stats: _Optional[_Union[BatchStats, _Mapping]] = ...) -> None: ...
+
+class GetBatchStatsRequest(_message.Message):
+    __slots__ = ("batch_ids",)
+    BATCH_IDS_FIELD_NUMBER: _ClassVar[int]
+    batch_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, batch_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetBatchStatsResponse(_message.Message):
+    __slots__ = ("batches",)
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    batches: _containers.RepeatedCompositeFieldContainer[BatchStats]
+    def __init__(self, batches: _Optional[_Iterable[_Union[BatchStats, _Mapping]]] = ...) -> None: ...
+
+class WatchBatchRequest(_message.Message):
+    __slots__ = ("batch_ids",)
+    BATCH_IDS_FIELD_NUMBER: _ClassVar[int]
+    batch_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, batch_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BatchStats(_message.Message):
+    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_FIELD_NUMBER: _ClassVar[int]
+    PROCESSING_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    DEADLETTER_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    STALLS_FIELD_NUMBER: _ClassVar[int]
+    TOP_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    queue_name: str
+    name: str
+    sealed: bool
+    settled: bool
+    total: int
+    pending: int
+    scheduled: int
+    processing: int
+    completed: int
+    deadletter: int
+    cancelled: int
+    created_at: _timestamp_pb2.Timestamp
+    changed_at: _timestamp_pb2.Timestamp
+    stalls: _containers.RepeatedCompositeFieldContainer[Stall]
+    top_errors: _containers.RepeatedCompositeFieldContainer[ErrorCount]
+    generation: int
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class Stall(_message.Message):
+    __slots__ = ("cause", "message")
+    class Cause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CAUSE_UNSPECIFIED: _ClassVar[Stall.Cause]
+        CAUSE_NOT_SEALED: _ClassVar[Stall.Cause]
+        CAUSE_NO_WORKER: _ClassVar[Stall.Cause]
+        CAUSE_ALL_DUE_LATER: _ClassVar[Stall.Cause]
+        CAUSE_LEASES_EXPIRING: _ClassVar[Stall.Cause]
+        CAUSE_QUEUE_PAUSED: _ClassVar[Stall.Cause]
+    CAUSE_UNSPECIFIED: Stall.Cause
+    CAUSE_NOT_SEALED: Stall.Cause
+    CAUSE_NO_WORKER: Stall.Cause
+    CAUSE_ALL_DUE_LATER: Stall.Cause
+    CAUSE_LEASES_EXPIRING: Stall.Cause
+    CAUSE_QUEUE_PAUSED: Stall.Cause
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    cause: Stall.Cause
+    message: str
+    def __init__(self, cause: _Optional[_Union[Stall.Cause, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ErrorCount(_message.Message):
+    __slots__ = ("error", "count")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    count: int
+    def __init__(self, error: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ListBatchJobsRequest(_message.Message):
+    __slots__ = ("batch_id", "statuses", "page_token", "omit_payload")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    OMIT_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    statuses: _containers.RepeatedScalarFieldContainer[_spooled_pb2.JobStatus]
+    page_token: str
+    omit_payload: bool
+    def __init__(self, batch_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., page_token: _Optional[str] = ..., omit_payload: _Optional[bool] = ...) -> None: ...
+
+class ListBatchJobsResponse(_message.Message):
+    __slots__ = ("jobs", "next_page_token")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[_spooled_pb2.Job]
+    next_page_token: str
+    def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CancelBatchRequest(_message.Message):
+    __slots__ = ("batch_id", "generation")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    generation: int
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class CancelBatchResponse(_message.Message):
+    __slots__ = ("cancelled", "running", "done")
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    cancelled: int
+    running: int
+    done: int
+    def __init__(self, cancelled: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[int] = ...) -> None: ...
+
+class RetryBatchRequest(_message.Message):
+    __slots__ = ("batch_id", "error_contains")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CONTAINS_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    error_contains: str
+    def __init__(self, batch_id: _Optional[str] = ..., error_contains: _Optional[str] = ...) -> None: ...
+
+class RetryBatchResponse(_message.Message):
+    __slots__ = ("retried",)
+    RETRIED_FIELD_NUMBER: _ClassVar[int]
+    retried: int
+    def __init__(self, retried: _Optional[int] = ...) -> None: ...
+
+class ListAttemptsRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class ListAttemptsResponse(_message.Message):
+    __slots__ = ("attempts",)
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
+    def __init__(self, attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ...) -> None: ...
+
+class Attempt(_message.Message):
+    __slots__ = ("number", "worker_id", "started_at", "ended_at", "error")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    worker_id: str
+    started_at: _timestamp_pb2.Timestamp
+    ended_at: _timestamp_pb2.Timestamp
+    error: str
+    def __init__(self, number: _Optional[int] = ..., worker_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,32 @@
+"""The limits of the contract, the same for client and server, so that both refuse alike."""
+
+from __future__ import annotations
+
+import re
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+QUEUE_NAME_MAX = 100
+WORKER_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
+WORKER_ID_MAX = 128
+BATCH_ID_MAX = 128
+BATCH_NAME_MAX = 255
+GENERATION_MAX = 2**31 - 1
+PRIORITY_MIN, PRIORITY_MAX = -100, 100
+MAX_RETRIES_MAX, MAX_RETRIES_DEFAULT = 100, 3
+TIMEOUT_SECONDS_MAX, TIMEOUT_SECONDS_DEFAULT = 86_400, 300
+LEASE_SECONDS_MIN, LEASE_SECONDS_MAX, LEASE_SECONDS_DEFAULT = 5, 3_600, 30
+DEQUEUE_MAX = 100
+IDEMPOTENCY_KEY_MAX = 255
+ERROR_MAX = 2_048
+# Bytes, as JSON.
+PAYLOAD_MAX_BYTES = 1 << 20
+TAGS_MAX_BYTES = 64 << 10
+# Beyond this an integer does not survive the double that a Struct number is.
+EXACT_INTEGER_MAX = 2**53
+BATCH_IDS_PER_CALL_MAX = 1_000
+CHUNK_ROWS_MAX = 10_000
+PAGE_JOBS_MAX = 1_000
+# One gRPC message, either way; a chunk stays well below it.
+MESSAGE_MAX_BYTES = 16 << 20
+# What a chunk aims at: large enough to make a commit cheap per row, small enough to flow.
+CHUNK_TARGET_BYTES = 1 << 20

@@ -1,0 +1,80 @@
+"""How much to ask for, and how long to wait: decisions without I/O."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+from spooled_pipelines.wire.limits import DEQUEUE_MAX
+
+# Jobs are fetched ahead for about this long, so that slots do not wait for a round trip. Slow
+# handlers thereby fetch nothing ahead, and other workers get what this one could not begin.
+AHEAD_SECONDS = 0.25
+AHEAD_MAX = 512
+# Results sent and not yet acknowledged; beyond this nothing new is taken.
+UNACKNOWLEDGED_MAX = 256
+# How fast the pace forgets.
+_PACE_SECONDS = 1.0
+
+
+class Pace:
+    """Jobs finished a second, of late: an average that decays."""
+
+    def __init__(self, now: float) -> None:
+        self._value = 0.0
+        self._at = now
+
+    def note(self, jobs: int, now: float) -> None:
+        self._value = self.rate(now) + jobs / _PACE_SECONDS
+        self._at = now
+
+    def rate(self, now: float) -> float:
+        return self._value * math.exp(-max(0.0, now - self._at) / _PACE_SECONDS)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Where the worker stands: jobs fetched and not finished, results not acknowledged."""
+
+    unfinished: int
+    unacknowledged: int
+
+
+def how_many(load: Load, concurrency: int, rate: float) -> int:
+    """How many jobs to ask for now; 0 means: wait until something finished.
+
+    Never more than free slots plus what `rate` does within AHEAD_SECONDS. A request for a few
+    jobs costs as much as one for many, so with every slot busy it waits for half of that room.
+    """
+    if load.unacknowledged >= UNACKNOWLEDGED_MAX:
+        return 0
+    ahead = min(AHEAD_MAX, int(rate * AHEAD_SECONDS))
+    room = concurrency + ahead - load.unfinished
+    busy = load.unfinished >= concurrency
+    if room <= 0 or (busy and room < min(ahead / 2, DEQUEUE_MAX)):
+        return 0
+    return min(room, DEQUEUE_MAX)
+
+
+class Backoff:
+    """Delays that double up to a limit, each with jitter, so that workers do not come back at once.
+
+    Args:
+        first, most: seconds.
+        spread: the share of a delay that is random, 0 to 1.
+    """
+
+    def __init__(self, first: float, most: float, *, spread: float = 0.5) -> None:
+        self._first = first
+        self._most = most
+        self._spread = spread
+        self._steps = 0
+
+    def next(self) -> float:
+        delay = min(self._most, self._first * 2.0 ** min(self._steps, 32))
+        self._steps += 1
+        return delay * (1 - self._spread * random.random())  # noqa: S311 - jitter, not a secret
+
+    def reset(self) -> None:
+        self._steps = 0

@@ -1,0 +1,254 @@
+"""A connection of type `spooled` becomes a client, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+from support.server_process import ServerProcess
+
+from spooled_pipelines.airflow import SpooledHook
+from spooled_pipelines.airflow.connection import settings_of
+from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
+from spooled_pipelines.rpc.settings import TLS
+
+KEY = "sp_test_thisisthekeyofthetests"
+
+
+def connection(**fields: Any) -> Connection:
+    given = {"conn_id": "c", "conn_type": "spooled", "host": "localhost", "password": KEY}
+    return Connection(**{**given, **fields})
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        ("localhost", 50051, "localhost:50051"),
+        ("grpc.spooled.cloud", None, "grpc.spooled.cloud:443"),
+        ("::1", 7000, "[::1]:7000"),
+        ("[::1]", 7000, "[::1]:7000"),
+        ("unix:/run/spooled.sock", None, "unix:/run/spooled.sock"),
+    ],
+)
+def test_host_and_port_are_the_address(host: str, port: int | None, address: str) -> None:
+    assert settings_of(connection(host=host, port=port)).endpoint.text == address
+
+
+@pytest.mark.parametrize("word", ["auto", "AUTO", "", None])
+def test_tls_is_on_by_itself_except_to_this_machine(word: str | None) -> None:
+    extra = None if word is None else f'{{"tls": "{word}"}}'
+    assert settings_of(connection(extra=extra)).tls_material is None
+    assert settings_of(connection(host="example.org", extra=extra)).tls_material == TLS()
+
+
+@pytest.mark.parametrize(
+    ("extra", "on"),
+    [
+        ('{"tls": "on"}', True),
+        ('{"tls": true}', True),
+        ('{"tls": "off"}', False),
+        ('{"tls": false}', False),
+    ],
+)
+def test_tls_is_on_or_off_where_the_connection_says_so(extra: str, on: bool) -> None:
+    assert (settings_of(connection(extra=extra)).tls_material is not None) is on
+
+
+def test_tls_files_and_the_servers_name_come_from_the_extra() -> None:
+    extra = (
+        '{"ca": "/ca.pem", "client_certificate": "/c.pem", "client_key": "/k.pem",'
+        ' "server_name": "spooled.internal"}'
+    )
+    material = settings_of(connection(extra=extra)).tls_material
+    assert material == TLS("/ca.pem", "/c.pem", "/k.pem", "spooled.internal")
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"conn_type": "http"}, InvalidArgumentError, "'c' is of type 'http', not 'spooled'"),
+        ({"host": None}, InvalidArgumentError, "'c' has no host"),
+        ({"password": None}, AuthenticationError, "'c' has no password"),
+        ({"host": "https://x"}, InvalidArgumentError, "not a server address"),
+        ({"extra": '{"tls": "perhaps"}'}, InvalidArgumentError, "tls='perhaps'"),
+        (
+            {"extra": '{"tls": "off", "ca": "/ca.pem"}'},
+            InvalidArgumentError,
+            "tls=off and ca",
+        ),
+        ({"extra": '{"client_key": "/k.pem"}'}, InvalidArgumentError, "client_certificate"),
+    ],
+)
+def test_a_connection_that_makes_no_sense_is_refused_by_name_and_field(
+    fields: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as raised:
+        settings_of(connection(**fields))
+    assert KEY not in str(raised.value)
+
+
+def test_the_uri_form_of_a_connection_works_as_the_json_form_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = f"spooled://:{KEY}@example.org:8443/?tls=on&server_name=spooled.internal"
+    monkeypatch.setenv("AIRFLOW_CONN_SPOOLED_DEFAULT", uri)
+    with SpooledHook().get_conn() as client:
+        assert client.settings.address == "example.org:8443"
+        assert client.settings.api_key == KEY
+        assert client.settings.tls_material == TLS(server_name="spooled.internal")
+
+
+def test_the_client_works_and_shows_no_key(connected: ServerProcess, queue: str) -> None:
+    with SpooledHook().get_conn() as client:
+        assert client.enqueue(queue, {"n": 1}).created
+        assert connected.api_key not in repr(client) + repr(client.settings)
+
+
+async def test_the_asyncio_client_works_too(connected: ServerProcess, queue: str) -> None:
+    async with await SpooledHook().aget_conn() as client:
+        assert (await client.queue_stats(queue)).total == 0
+
+
+def test_the_key_is_masked_in_logs_however_it_was_written(
+    connect_airflow: Callable[..., None], server: ServerProcess
+) -> None:
+    from airflow.sdk._shared.secrets_masker import redact
+
+    secret = "sp_test_amostsecretkeyoftheirs"
+    connect_airflow(server, password=f"{secret}\n")
+    SpooledHook().get_conn().close()
+    assert secret not in str(redact(f"the key {secret} is wrong"))
+
+
+class TestTestConnection:
+    """What the Test button says; five seconds at most, and never the key."""
+
+    @pytest.fixture(autouse=True)
+    def _within_the_budget(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        assert time.monotonic() - began < 10
+
+    def test_a_server_that_takes_the_key(self, connected: ServerProcess) -> None:
+        good, message = SpooledHook().test_connection()
+        assert good, message
+        assert "accepts the API key" in message
+
+    def test_a_wrong_key(self, server: ServerProcess, connect_airflow: Callable[..., None]) -> None:
+        connect_airflow(server, password=KEY)
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "does not accept this API key" in message
+        assert KEY not in message
+
+    def test_no_server(self, connect_airflow: Callable[..., None]) -> None:
+        with socket.socket() as taken:
+            # Bound and not listening: nobody else can get this port meanwhile.
+            taken.bind(("127.0.0.1", 0))
+            connect_airflow(host="127.0.0.1", port=taken.getsockname()[1], password=KEY)
+            good, message = SpooledHook().test_connection()
+        assert not good
+        assert "no server there" in message
+
+    def test_a_server_that_never_answers(self, connect_airflow: Callable[..., None]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            connect_airflow(host="127.0.0.1", port=silent.getsockname()[1], password=KEY)
+            began = time.monotonic()
+            good, _ = SpooledHook().test_connection()
+        assert not good
+        assert time.monotonic() - began < 7
+
+    def test_tls_to_a_server_without_it(
+        self, server: ServerProcess, connect_airflow: Callable[..., None]
+    ) -> None:
+        connect_airflow(server, extra={"tls": "on"})
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "Set TLS to off" in message
+
+    def test_no_tls_to_a_server_with_it(
+        self, tls_server: ServerProcess, connect_airflow: Callable[..., None]
+    ) -> None:
+        connect_airflow(tls_server, extra={"tls": "off"})
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "Set TLS to on" in message
+
+    def test_a_certificate_that_nobody_here_trusts(
+        self, tls_server: ServerProcess, connect_airflow: Callable[..., None]
+    ) -> None:
+        connect_airflow(tls_server, extra={"tls": "on"})
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "not trusted" in message
+
+    def test_a_trusted_certificate(
+        self, tls_server: ServerProcess, certificate: Path, connect_airflow: Callable[..., None]
+    ) -> None:
+        connect_airflow(tls_server, extra={"tls": "on", "ca": str(certificate)})
+        good, message = SpooledHook().test_connection()
+        assert good, message
+
+    def test_a_connection_that_is_incomplete(self, connect_airflow: Callable[..., None]) -> None:
+        connect_airflow(host="localhost")
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "has no password" in message
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost that signed itself; its key is beside it."""
+    import datetime as dt
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            ),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    path = folder / "server.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def tls_server(
+    certificate: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    store = tmp_path_factory.mktemp("tls-server") / "jobs.db"
+    key = str(certificate.with_suffix(".key"))
+    with ServerProcess(store, "--tls-cert", str(certificate), "--tls-key", key) as running:
+        yield running

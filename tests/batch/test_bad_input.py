@@ -1,0 +1,133 @@
+"""Bad input is one clear error, and the server never hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import connect
+from spooled_pipelines.errors import (
+    AuthenticationError,
+    InvalidArgumentError,
+    LossyValueError,
+    RowsRejectedError,
+    SpooledError,
+    UnavailableError,
+)
+from spooled_pipelines.rpc.retry import RetryPolicy
+
+GOOD = [{"id": i, "n": i} for i in range(30_000)]
+
+
+def _late(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*GOOD, row]
+
+
+def _raising() -> Iterator[dict[str, Any]]:
+    yield from GOOD
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "kind", "said"),
+    [
+        ([], {}, InvalidArgumentError, "no rows"),
+        (pd.DataFrame({"a": []}), {}, InvalidArgumentError, "no rows"),
+        (pa.table({"a": pa.array([], pa.int64())}), {}, InvalidArgumentError, "no rows"),
+        (GOOD, {"key": "idd"}, InvalidArgumentError, "Did you mean 'id'"),
+        (GOOD, {"priority": 1000}, InvalidArgumentError, "1000"),
+        (GOOD, {"on_rejected": "ignore"}, InvalidArgumentError, "'raise' or 'skip'"),
+        (GOOD, {"on_lossy": "null"}, InvalidArgumentError, "'raise' or 'string'"),
+        (GOOD, {"name": ""}, InvalidArgumentError, "name"),
+        (GOOD, {"name": "x" * 256}, InvalidArgumentError, "name"),
+        (_late({"id": 2**60, "n": 1}), {}, LossyValueError, "row 30000"),
+        (_late({"id": None, "n": 1}), {"key": "id"}, RowsRejectedError, "1 of 30001 rows"),
+        (_late({"id": 1, "n": "x"}), {}, InvalidArgumentError, "column 'n'"),
+        ([{"id": None}], {"key": "id", "on_rejected": "skip"}, RowsRejectedError, "all 1 rows"),
+        ("no-such-file.csv", {}, InvalidArgumentError, "there is no file"),
+        (42, {}, InvalidArgumentError, "DataFrame"),
+    ],
+)
+def test_nothing_is_sent(
+    door: Any,
+    queue: str,
+    data: Any,
+    arguments: dict[str, Any],
+    kind: type[SpooledError],
+    said: str,
+) -> None:
+    with pytest.raises(kind) as caught:
+        door.enqueue_batch(data, queue, **arguments)
+    assert said in str(caught.value)
+    assert door.queue_stats(queue).total == 0
+
+
+def test_a_source_that_breaks_at_its_end_leaves_nothing(door: Any, queue: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="the disk is gone"):
+        door.enqueue_batch(_raising(), queue)
+    assert door.queue_stats(queue).total == 0
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-q", "x" * 101, "ä", None])
+def test_a_bad_queue_name_is_refused_before_the_data_is_read(door: Any, name: Any) -> None:
+    def untouched() -> Iterator[dict[str, Any]]:
+        raise AssertionError("the data was read")
+        yield {}
+
+    with pytest.raises(InvalidArgumentError, match="queue_name"):
+        door.enqueue_batch(untouched(), name)
+
+
+def test_a_wrong_key_is_told_once(any_server: ServerProcess, queue: str) -> None:
+    with (
+        connect(any_server.address, api_key="sp_test_wrong") as client,
+        pytest.raises(AuthenticationError) as caught,
+    ):
+        client.enqueue_batch(GOOD[:10], queue)
+    assert "acknowledged" not in str(caught.value)
+    assert "sp_test_wrong" not in str(caught.value)
+
+
+def test_no_server_is_told_with_what_to_do(queue: str, tmp_path: Path) -> None:
+    retry = RetryPolicy(max_attempts=2, initial_seconds=0.01)
+    with (
+        connect(f"unix:{tmp_path}/nobody", api_key="k", retry=retry) as client,
+        pytest.raises(UnavailableError, match="spooled-pipelines serve"),
+    ):
+        client.enqueue_batch(GOOD[:10], queue)
+
+
+def test_no_payload_and_no_key_is_in_an_error(door: Any, queue: str) -> None:
+    secret = "4111-1111"
+    rows = [{"card": secret, "id": 1}, {"card": secret, "id": None}]
+    with pytest.raises(RowsRejectedError) as caught:
+        door.enqueue_batch(rows, queue, key="id")
+    shown = f"{caught.value} {caught.value.details} {caught.value.examples}"
+    assert secret not in shown
+
+
+def test_rows_that_only_the_server_refuses_are_named_and_the_batch_stays_open(
+    open_door: Callable[..., Any], server: ServerProcess, queue: str, monkeypatch: Any
+) -> None:
+    # A server may be stricter than what this client knows.
+    from spooled_pipelines.batch import encode
+
+    monkeypatch.setattr(encode, "_SURELY_SMALL", 1 << 30)
+    rows = [{"text": "small"}, {"text": "x" * (1 << 20)}, {"text": "too"}]
+    door = open_door(server)
+    with pytest.raises(RowsRejectedError, match="the server refused 1 of 3 rows") as caught:
+        door.enqueue_batch(rows, queue, name="strict")
+    assert [example.row for example in caught.value.examples] == [1]
+    assert "is not sealed" in str(caught.value)
+    assert door.queue_stats(queue).total == 2
+
+    batch = door.enqueue_batch(rows, queue, name="strict", on_rejected="skip")
+    assert (batch.created, batch.duplicates, batch.rejected) == (0, 2, 1)
+    assert batch.ledger["outcome"].to_pylist() == ["duplicate", "rejected", "duplicate"]
+    assert (batch.stats().sealed, batch.stats().total) == (True, 2)

@@ -1,0 +1,340 @@
+"""Each command does what its help says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from support.server_process import ServerProcess
+from support.waiting import eventually
+
+from spooled_pipelines import SpooledClient, __version__, connect
+
+Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
+
+COMMANDS = ("serve", "enqueue", "stats", "watch", "results", "cancel", "retry", "work", "demo")
+
+
+@pytest.fixture
+def enqueued(to_server: None, spooled: Spooled, queue: str) -> str:
+    """The id of a batch of three orders."""
+    done = spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--json")
+    assert done.returncode == 0, done.stderr
+    batch_id: str = json.loads(done.stdout)["batch_id"]
+    return batch_id
+
+
+@pytest.fixture
+def worked(enqueued: str, spooled: Spooled, queue: str) -> str:
+    """The same batch, done: two completed, one dead."""
+    done = spooled("work", queue, "handlers:invoice", "--drain")
+    assert done.returncode == 0, done.stderr
+    assert "2 completed, 1 dead" in done.stderr
+    return enqueued
+
+
+def test_help_names_every_command_and_the_exit_codes(spooled: Spooled) -> None:
+    done = spooled("--help")
+    assert done.returncode == 0
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+    assert "4 denied" in done.stdout
+    assert spooled().stdout == done.stdout
+
+
+def test_help_comes_fast(spooled: Spooled) -> None:
+    def once() -> float:
+        began = time.perf_counter()
+        spooled("--help")
+        return time.perf_counter() - began
+
+    # The best of some, since the machine may be busy with other tests.
+    assert min(once() for _ in range(5)) < 0.4
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(spooled: Spooled, command: str) -> None:
+    done = spooled(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Options:" in done.stdout
+
+
+def test_the_version_is_the_package_s(spooled: Spooled) -> None:
+    assert spooled("--version").stdout.strip() == __version__
+
+
+def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
+    to_server: None, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    arguments = ("enqueue", "orders.csv", queue, "--key", "order_id", "--name", "monday")
+    first = spooled(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "created        3" in first.stdout
+    assert "go on with: spooled-pipelines watch b_" in first.stdout
+    assert "there already  3" in spooled(*arguments).stdout
+    assert client.queue_stats(queue).total == 3
+
+
+def test_enqueue_takes_options_from_columns_and_constants(
+    to_server: None, spooled: Spooled, client: SpooledClient, queue: str, folder: Path
+) -> None:
+    (folder / "more.jsonl").write_text('{"id": "a", "urgency": 9}\n{"id": "b", "urgency": -3}\n')
+    done = spooled(
+        *("enqueue", "more.jsonl", queue, "--priority", "urgency", "--max-retries", "1"),
+        *("--job-timeout", "60", "--tag", "team=data", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    jobs = client.dequeue(queue, "test", batch_size=2)
+    assert [(job.payload["id"], job.priority) for job in jobs] == [("a", 9), ("b", -3)]
+    assert {(job.max_retries, job.timeout_seconds) for job in jobs} == {(1, 60)}
+
+
+def test_enqueue_can_schedule(
+    to_server: None, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    done = spooled("enqueue", "orders.csv", queue, "--scheduled-at", "2999-01-01T00:00:00Z")
+    assert done.returncode == 0, done.stderr
+    assert client.queue_stats(queue).scheduled == 3
+
+
+def test_enqueue_can_skip_what_cannot_be_a_job(
+    to_server: None, spooled: Spooled, client: SpooledClient, queue: str, folder: Path
+) -> None:
+    (folder / "holes.jsonl").write_text('{"id": "a"}\n{"id": null}\n')
+    refused = spooled("enqueue", "holes.jsonl", queue, "--key", "id")
+    assert refused.returncode == 2
+    skipped = spooled(
+        "enqueue", "holes.jsonl", queue, "--key", "id", "--on-rejected", "skip", "--json"
+    )
+    assert json.loads(skipped.stdout)["rejected"] == 1
+    assert client.queue_stats(queue).total == 1
+
+
+def test_stats_are_for_people_and_for_programs(enqueued: str, spooled: Spooled, queue: str) -> None:
+    assert "pending         3" in spooled("stats", queue).stdout
+    figures = json.loads(spooled("stats", queue, "--json").stdout)
+    assert (figures["queue_name"], figures["pending"], figures["total"]) == (queue, 3, 3)
+
+
+def test_watch_tells_the_verdict_by_its_exit_code(worked: str, spooled: Spooled) -> None:
+    failed = spooled("watch", worked)
+    assert failed.returncode == 1
+    assert "3 of 3 done (100%), 1 failed" in failed.stderr
+    assert "not to Oslo" in failed.stderr
+    assert spooled("watch", worked, "--max-failed", "1").returncode == 0
+    assert spooled("watch", worked, "--max-failed", "50%").returncode == 0
+    assert spooled("watch", worked, "--max-failed", "0.1").returncode == 1
+
+
+def test_watch_writes_a_line_of_json_for_each_state(worked: str, spooled: Spooled) -> None:
+    done = spooled("watch", worked, "--max-failed", "1", "--json")
+    states = [json.loads(line) for line in done.stdout.splitlines()]
+    assert states[-1]["settled"]
+    assert (states[-1]["completed"], states[-1]["deadletter"]) == (2, 1)
+
+
+def test_a_terminal_sees_one_line_that_changes(
+    worked: str, folder: Path, environment: dict[str, str]
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "spooled_pipelines.cli.main", "watch", worked],
+            cwd=folder,
+            env=environment,
+            stderr=theirs,
+            timeout=30,
+            check=False,
+        )
+        shown = os.read(ours, 10_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1
+    assert shown.startswith("\r\x1b[K")
+    assert "3 of 3 done (100%), 1 failed\r\n" in shown
+
+
+def test_watch_gives_up_in_time_and_names_what_holds_it(enqueued: str, spooled: Spooled) -> None:
+    done = spooled("watch", enqueued, "--timeout", "0.3")
+    assert done.returncode == 5
+    assert "worker" in done.stderr
+
+
+def test_ctrl_c_ends_watching_with_130(
+    enqueued: str, folder: Path, environment: dict[str, str]
+) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "spooled_pipelines.cli.main", "watch", enqueued, "--json"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        _, complaint = watching.communicate(timeout=15)
+    assert watching.returncode == 130
+    assert complaint == "spooled-pipelines: interrupted\n"
+
+
+def test_results_are_json_lines_where_nobody_looks(worked: str, spooled: Spooled) -> None:
+    rows = [json.loads(line) for line in spooled("results", worked).stdout.splitlines()]
+    assert sorted(row["status"] for row in rows) == ["completed", "completed", "deadletter"]
+    assert {row["city"] for row in rows} == {"ROME", "BERN", None}
+
+
+def test_results_become_a_file_of_the_kind_that_its_name_says(
+    worked: str, spooled: Spooled, folder: Path
+) -> None:
+    for name in ("r.parquet", "r.csv", "r.jsonl"):
+        done = spooled("results", worked, "-o", name)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert f"3 rows written to {name}" in done.stderr
+    assert pq.read_table(folder / "r.parquet").num_rows == 3
+    with (folder / "r.csv").open(newline="") as file:
+        assert {row["parts"] for row in csv.DictReader(file)} == {"[1, 2]", ""}
+    assert len((folder / "r.jsonl").read_text().splitlines()) == 3
+    assert sorted(path.name for path in folder.glob("*r.*")) == ["r.csv", "r.jsonl", "r.parquet"]
+
+
+def test_work_finishes_and_leaves_on_sigterm(
+    to_server: None,
+    spooled: Spooled,
+    client: SpooledClient,
+    queue: str,
+    folder: Path,
+    environment: dict[str, str],
+) -> None:
+    working = subprocess.Popen(
+        [sys.executable, "-m", "spooled_pipelines.cli.main", "work", queue, "handlers:invoice"],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with working:
+        assert spooled("enqueue", "orders.csv", queue).returncode == 0
+        eventually(lambda: client.queue_stats(queue).completed == 2)
+        working.send_signal(signal.SIGTERM)
+        _, said = working.communicate(timeout=15)
+    assert working.returncode == 0
+    assert "2 completed, 1 dead" in said
+    # What a log may not hold: data of the jobs.
+    assert "Rome" not in said
+
+
+def test_serve_says_where_it_listens_and_ends_well(
+    folder: Path, environment: dict[str, str], spooled: Spooled
+) -> None:
+    key = "sp_test_serve_0123456789abcdef"
+    serving = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "spooled_pipelines.cli.main", "serve"),
+            *("--listen", "127.0.0.1:0", "--store", "sqlite:///jobs.db", "--no-batch-extension"),
+        ],
+        cwd=folder,
+        env={**environment, "SPOOLED_API_KEY": key},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with serving:
+        assert serving.stdout is not None
+        address = serving.stdout.readline().removeprefix("listening on ").strip()
+        with connect(address, api_key=key) as client:
+            client.enqueue("q", {})
+            assert client.queue_stats("q").total == 1
+        plain = spooled("enqueue", "orders.csv", "q", "--address", address, SPOOLED_API_KEY=key)
+        assert "created        3" in plain.stdout
+        # No batches there, so that following the queue is all that can be offered.
+        assert "go on with: spooled-pipelines stats q" in plain.stdout
+        taken = spooled("serve", "--listen", address, "--store", "sqlite:///b.db", "--api-key", key)
+        assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
+        serving.send_signal(signal.SIGTERM)
+        said, complained = serving.communicate(timeout=15)
+    assert (serving.returncode, said, complained) == (0, "", "")
+
+
+def test_an_address_may_be_a_server_in_the_command_itself(spooled: Spooled) -> None:
+    address = ("--address", "embedded:own.db")
+    assert spooled("enqueue", "orders.csv", "q", *address).returncode == 0
+    assert spooled("work", "q", "handlers:invoice", "--drain", *address).returncode == 0
+    assert json.loads(spooled("stats", "q", "--json", *address).stdout)["completed"] == 2
+
+
+def test_the_key_is_in_no_output(
+    worked: str, spooled: Spooled, server: ServerProcess, queue: str
+) -> None:
+    for arguments in (
+        ("stats", queue),
+        ("watch", worked),
+        ("results", worked),
+        ("work", queue, "handlers:invoice", "--drain", "-v"),
+    ):
+        done = spooled(*arguments)
+        assert server.api_key not in done.stdout + done.stderr
+
+
+def test_retry_puts_dead_letters_back(worked: str, spooled: Spooled, queue: str) -> None:
+    assert "retried  0" in spooled("retry", worked, "--where", "no such error").stdout
+    done = spooled("retry", worked)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "retried  1" in done.stdout
+    assert f"go on with: spooled-pipelines watch {worked}" in done.stdout
+    assert json.loads(spooled("stats", queue, "--json").stdout)["pending"] == 1
+
+
+def test_cancel_says_what_became_of_the_jobs(
+    enqueued: str, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    client.dequeue(queue, "w")
+    done = spooled("cancel", enqueued, "--json")
+    assert json.loads(done.stdout) == {"cancelled": 2, "running": 1, "done": 0}
+    assert "cancelled  2" in spooled("cancel", enqueued).stdout
+    missing = spooled("cancel", "b_unknown")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "b_unknown" in missing.stderr
+
+
+def test_enqueue_says_what_a_rerun_put_back(worked: str, spooled: Spooled, queue: str) -> None:
+    arguments = ("enqueue", "orders.csv", queue, "--key", "order_id", "--on-rerun")
+    again = spooled(*arguments, "retry_failed")
+    assert "retried        1" in again.stdout, again.stderr
+    fresh = spooled(*arguments, "fresh", "--json")
+    assert json.loads(fresh.stdout)["generation"] == 1
+
+
+def test_a_queue_is_paused_resumed_and_purged(
+    enqueued: str, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    assert "paused" in spooled("queues", "pause", queue).stdout
+    assert client.dequeue(queue, "w") == []
+    (stall,) = client.batch(enqueued).stats().stalls
+    assert stall.cause == "queue_paused"
+    assert "running" in spooled("queues", "resume", queue).stdout
+    assert len(client.dequeue(queue, "w")) == 1
+    purged = spooled("queues", "purge", queue, "--json")
+    assert json.loads(purged.stdout) == {"queue": queue, "cancelled": 2}
+
+
+def test_dead_letters_are_listed_and_redriven(worked: str, spooled: Spooled, queue: str) -> None:
+    (line,) = spooled("dead-letters", "list", queue, "--json").stdout.splitlines()
+    letter = json.loads(line)
+    assert letter["error"]
+    assert letter["id"] in spooled("dead-letters", "list", queue).stdout
+    none = spooled("dead-letters", "redrive", queue, "--where", "no such error")
+    assert "redriven  0" in none.stdout
+    assert "redriven  1" in spooled("dead-letters", "redrive", queue).stdout
+    assert spooled("dead-letters", "list", queue).stdout == ""

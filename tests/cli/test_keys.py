@@ -1,0 +1,103 @@
+"""`keys`: in a store that nobody has open, and through the server that has it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import connect
+from spooled_pipelines.errors import AuthenticationError, PermissionDeniedError
+
+
+@pytest.fixture
+def store(folder: Path) -> str:
+    return f"sqlite:///{folder / 'jobs.db'}"
+
+
+def created(spooled: Any, *arguments: str, **environment: str) -> dict[str, Any]:
+    done = spooled("keys", "create", "--json", *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_key_made_in_a_store_opens_its_server(spooled: Any, folder: Path, store: str) -> None:
+    about = ("--role", "produce", "--name", "airflow", "--queue", "q", "--expires-in", "90d")
+    made = created(spooled, "--store", store, *about)
+    assert (made["role"], made["queues"], made["organization"]) == ("produce", ["q"], "default")
+    with (
+        ServerProcess(folder / "jobs.db") as server,
+        connect(server.address, api_key=made["key"]) as client,
+    ):
+        assert client.enqueue("q", {"n": 1}).created
+        with pytest.raises(PermissionDeniedError, match="other queues"):
+            client.enqueue("another", {"n": 1})
+        with pytest.raises(PermissionDeniedError, match="'produce'"):
+            client.dequeue("q", "w")
+
+
+def test_the_server_that_has_the_store_is_asked_instead(
+    spooled: Any, folder: Path, store: str
+) -> None:
+    with ServerProcess(folder / "jobs.db") as server:
+        told = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
+        made = created(spooled, "--store", store, "--role", "work", "--name", "w", **told)
+        ended = threading.Event()
+        failures: list[Exception] = []
+
+        def follow() -> None:
+            try:
+                with client.stream_jobs("q", "w") as jobs:
+                    for _ in jobs:
+                        pass
+            except AuthenticationError as error:
+                failures.append(error)
+            ended.set()
+
+        with connect(server.address, api_key=made["key"]) as client:
+            follower = threading.Thread(target=follow)
+            client.queue_stats("q")
+            follower.start()
+            done = spooled("keys", "revoke", made["id"], "--store", store, "--json", **told)
+            assert done.returncode == 0, done.stderr
+            assert "asking that server" in done.stderr
+            assert json.loads(done.stdout)["revoked_at"]
+            assert ended.wait(10)
+            follower.join()
+        assert "revoked" in str(failures[0])
+        listed = spooled("keys", "list", **told)
+        assert made["id"] in listed.stdout
+        assert made["key"] not in listed.stdout
+        # Keys of another organization are an operator's to make, and nobody else's to see.
+        theirs = created(
+            spooled, "--role", "admin", "--name", "a", "--organization", "acme", **told
+        )
+        told["SPOOLED_API_KEY"] = theirs["key"]
+        listed = json.loads(spooled("keys", "list", "--json", **told).stdout)
+        assert [key["id"] for key in listed] == [theirs["id"]]
+        denied = spooled("keys", "list", "--organization", "default", **told)
+        assert denied.returncode == 4
+    # The server is gone: the store itself again.
+    listed = json.loads(spooled("keys", "list", "--store", store, "--json").stdout)
+    assert [(key["id"], bool(key["revoked_at"])) for key in listed] == [(made["id"], True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("create", "--role", "read", "--name", "n", "--expires-in", "soon"), "--expires-in"),
+        (("create", "--role", "read", "--name", ""), "name has 0 characters"),
+        (("create", "--role", "read", "--name", "n", "--queue", "a b"), "queue_name"),
+        (("revoke", "nonsense"), "there is no key 'nonsense'"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    spooled: Any, store: str, arguments: tuple[str, ...], text: str
+) -> None:
+    done = spooled("keys", *arguments, "--store", store)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert text in done.stderr

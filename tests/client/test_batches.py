@@ -1,0 +1,75 @@
+"""The client's door to batches, and how it finds out what the server speaks."""
+
+import pandas as pd
+import pytest
+
+from spooled_pipelines import errors
+from spooled_pipelines.rpc.settings import ConnectionSettings
+
+TABLE = pd.DataFrame({"n": [1, 2, 3], "name": ["a", "b", "c"]})
+
+
+async def settle_all(client, queue: str) -> None:
+    for job in await client.dequeue(queue, "worker-1", batch_size=10):
+        await client.complete(job, result={"doubled": job.payload["n"] * 2})
+
+
+@pytest.mark.parametrize("kind", ["server", "plain_server"])
+async def test_a_table_becomes_jobs_and_results(
+    open_client, request: pytest.FixtureRequest, queue: str, kind: str
+) -> None:
+    client = open_client(request.getfixturevalue(kind))
+    batch = await client.enqueue_batch(TABLE, queue, key="n", name=f"run of {queue}")
+    assert (batch.rows, batch.created, batch.duplicates) == (3, 3, 0)
+    again = await client.enqueue_batch(TABLE, queue, key="n", name=f"run of {queue}")
+    assert (again.id, again.created, again.duplicates) == (batch.id, 0, 3)
+    await settle_all(client, queue)
+    stats = await batch.wait(timeout=20)
+    assert (stats.completed, stats.settled) == (3, True)
+    assert sorted((await batch.results()).column("doubled").to_pylist()) == [2, 4, 6]
+
+
+async def test_a_batch_is_found_again_by_what_was_kept_of_it(any_client, queue: str) -> None:
+    batch = await any_client.enqueue_batch(TABLE, queue, key="n")
+    for kept in (batch.id, batch.to_dict()):
+        found = any_client.batch(kept)
+        assert found.id == batch.id
+        assert (await found.stats()).total == 3
+
+
+async def test_what_is_no_batch_is_refused(any_client) -> None:
+    with pytest.raises(errors.InvalidArgumentError):
+        any_client.batch(7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "speaks"),
+    [
+        ("server", "auto", True),
+        ("plain_server", "auto", False),
+        ("server", "off", False),
+        ("plain_server", "on", True),
+    ],
+)
+async def test_the_batch_extension_is_discovered_unless_it_is_said(
+    open_client, request: pytest.FixtureRequest, kind: str, said, speaks: bool
+) -> None:
+    server = request.getfixturevalue(kind)
+    settings = ConnectionSettings(server.address, api_key=server.api_key, batch_extension=said)
+    client = open_client(address=settings)
+    for _ in range(2):
+        assert await client.calls.speaks_batches() is speaks
+
+
+async def test_it_is_asked_once_per_client(open_client, start_server) -> None:
+    server = start_server()
+    client = open_client(server)
+    assert await client.calls.speaks_batches()
+    server.kill()
+    assert await client.calls.speaks_batches()
+
+
+async def test_a_server_that_cannot_be_asked_is_an_error_and_not_a_no(open_client) -> None:
+    client = open_client(address="localhost:1", api_key="k", timeout_seconds=0.3)
+    with pytest.raises(errors.UnavailableError):
+        await client.calls.speaks_batches()

@@ -1,0 +1,125 @@
+"""Fixtures for every suite: real servers, clients of both kinds, a queue of one's own."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+
+# Tests are imported by path, so that two may have one name; what they share needs a place.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support import waiting
+from support.both import with_asyncio_face
+from support.server_process import ServerProcess
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+# A shell starts what runs in its background deaf to Ctrl-C, and so would be what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if TYPE_CHECKING:
+    from spooled_pipelines import AsyncSpooledClient, SpooledClient
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the batch extension that all tests share: use a queue of your own."""
+    with ServerProcess(tmp_path_factory.mktemp("server") / "jobs.db") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that knows spooled.v1 alone, as Spooled Cloud does; shared like `server`."""
+    store = tmp_path_factory.mktemp("plain") / "jobs.db"
+    with ServerProcess(store, "--no-batch-extension") as running:
+        yield running
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts a server of the test's own, to kill or to give other arguments; ended afterwards."""
+    numbers = itertools.count(1)
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **settings: object) -> ServerProcess:
+            store = tmp_path / f"jobs-{next(numbers)}.db"
+            return stack.enter_context(ServerProcess(store, *arguments, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[SpooledClient]:
+    from spooled_pipelines import connect
+
+    with connect(server.address, api_key=server.api_key) as made:
+        yield made
+
+
+@pytest.fixture
+async def async_client(server: ServerProcess) -> AsyncIterator[AsyncSpooledClient]:
+    from spooled_pipelines import AsyncSpooledClient
+
+    async with AsyncSpooledClient(server.address, api_key=server.api_key) as made:
+        yield made
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+async def open_client(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[Callable[..., AsyncSpooledClient]]:
+    """Opens a client of either kind, which takes what `connect` takes; its calls are awaited."""
+    from spooled_pipelines import AsyncSpooledClient, SpooledClient
+
+    async with AsyncExitStack() as stack:
+
+        def open_one(server: ServerProcess | None = None, **settings: Any) -> AsyncSpooledClient:
+            if server is not None:
+                settings = {"address": server.address, "api_key": server.api_key, **settings}
+            if request.param == "asyncio":
+                client = AsyncSpooledClient(**settings)
+            else:
+                client = with_asyncio_face(SpooledClient(**settings))
+            stack.push_async_callback(client.close)
+            return client
+
+        yield open_one
+
+
+@pytest.fixture
+def any_client(
+    open_client: Callable[..., AsyncSpooledClient], server: ServerProcess
+) -> AsyncSpooledClient:
+    """A client of `server`: the test runs once with the blocking one, once with asyncio's."""
+    return open_client(server)
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue name that no other test uses."""
+    return f"q-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """`eventually(condition, timeout)`: waits until it is true; fails at the deadline."""
+    return waiting.eventually

@@ -1,0 +1,171 @@
+"""`bulk_enqueue`, `watch` and `%enqueue`, as cells call them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from support.server_process import ServerProcess
+
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.errors import AuthenticationError, RowsRejectedError
+from spooled_pipelines.notebook import bulk_enqueue, connection, watch
+from spooled_pipelines.worker import Discard, Worker
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return pd.DataFrame({"id": ["a", "b", "c"], "n": [1, 2, 3]})
+
+
+@pytest.fixture(autouse=True)
+def _connections_end_with_the_test() -> Any:
+    yield
+    connection.close_all()
+
+
+@pytest.fixture
+def shell() -> Any:
+    made = InteractiveShell.instance()
+    yield made
+    made.restore_sys_module_state()
+    InteractiveShell.clear_instance()
+
+
+def test_the_summary_shows_what_was_created_and_how_to_go_on(
+    client: SpooledClient, queue: str, table: pd.DataFrame, server: ServerProcess
+) -> None:
+    enqueued = bulk_enqueue(table, queue, client=client, key="id", name="first try")
+    for shown in (repr(enqueued), enqueued._repr_html_()):
+        assert enqueued.id in shown
+        assert "first try" in shown
+        assert "watch(" in shown
+        assert server.api_key not in shown
+    assert "created: 3" in repr(enqueued)
+    assert "<th style='text-align:left'>created</th><td>3</td>" in enqueued._repr_html_()
+
+
+def test_the_same_rows_again_make_no_second_job_and_the_summary_says_so(
+    client: SpooledClient, queue: str, table: pd.DataFrame
+) -> None:
+    bulk_enqueue(table, queue, client=client, key="id")
+    again = bulk_enqueue(table[::-1], queue, client=client, key="id")
+    assert (again.batch.created, again.batch.duplicates) == (0, 3)
+    assert "nothing was enqueued twice" in repr(again)
+    assert "nothing was enqueued twice" in again._repr_html_()
+    assert client.queue_stats(queue).total == 3
+
+
+def test_rejected_rows_are_listed_by_reason(
+    client: SpooledClient, queue: str, table: pd.DataFrame
+) -> None:
+    table.loc[1, "id"] = None
+    with pytest.raises(RowsRejectedError):
+        bulk_enqueue(table, queue, client=client, key="id")
+    assert client.queue_stats(queue).total == 0
+    enqueued = bulk_enqueue(table, queue, client=client, key="id", on_rejected="skip")
+    assert "rejected: 1" in repr(enqueued)
+    assert "1 rejected: " in repr(enqueued)
+    assert "null" in enqueued._repr_html_()
+
+
+def test_what_comes_from_the_data_cannot_become_html(
+    client: SpooledClient, queue: str, table: pd.DataFrame
+) -> None:
+    enqueued = bulk_enqueue(table, queue, client=client, name="<script>alert(1)</script>")
+    assert "<script>" not in enqueued._repr_html_()
+
+
+def test_watch_follows_to_the_end_and_shows_failures_instead_of_raising(
+    client: SpooledClient, queue: str, table: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enqueued = bulk_enqueue(table, queue, client=client, key="id")
+
+    def handler(job: Any) -> None:
+        if job.payload["n"] == 2:
+            raise Discard("no twos")
+
+    with Worker(client, queue, handler):
+        stats = watch(enqueued)
+    assert (stats.settled, stats.completed, stats.failed) == (True, 2, 1)
+    assert "1 failed" in capsys.readouterr().err
+    assert watch(enqueued.batch) == stats
+    assert enqueued.wait(max_failed=1) == stats
+    assert sorted(enqueued.results().column("status").to_pylist()) == [
+        "completed",
+        "completed",
+        "deadletter",
+    ]
+
+
+async def test_it_works_while_an_event_loop_runs(
+    client: SpooledClient, queue: str, table: pd.DataFrame
+) -> None:
+    assert asyncio.get_running_loop().is_running()
+    assert bulk_enqueue(table, queue, client=client).batch.created == 3
+
+
+def test_without_address_and_environment_a_server_of_its_own_keeps_the_jobs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    enqueued = bulk_enqueue(table, "orders", key="id")
+    assert str(tmp_path / "spooled.db") in repr(enqueued)
+    assert (tmp_path / "spooled.db").exists()
+    # The next cell talks to the same server, and the next kernel finds the jobs.
+    assert bulk_enqueue(table, "orders", key="id").client is enqueued.client
+    connection.close_all()
+    assert bulk_enqueue(table, "orders", key="id").batch.duplicates == 3
+
+
+def test_the_environment_names_the_server(
+    server: ServerProcess,
+    client: SpooledClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    queue: str,
+    table: pd.DataFrame,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPOOLED_GRPC_ADDRESS", server.address)
+    with pytest.raises(AuthenticationError, match="SPOOLED_API_KEY"):
+        bulk_enqueue(table, queue)
+    monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+    assert bulk_enqueue(table, queue).note == ""
+    assert client.queue_stats(queue).total == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_magic_enqueues_a_variable(
+    shell: InteractiveShell,
+    server: ServerProcess,
+    client: SpooledClient,
+    monkeypatch: pytest.MonkeyPatch,
+    queue: str,
+    table: pd.DataFrame,
+) -> None:
+    monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+    shell.run_line_magic("load_ext", "spooled_pipelines.notebook")
+    shell.user_ns["df"] = table
+    line = f"df -q {queue} --key id -p 7 --address {server.address}"
+    enqueued = shell.run_line_magic("enqueue", line)
+    assert enqueued.batch.created == 3
+    assert client.dequeue(queue, "test")[0].priority == 7
+    again = shell.run_line_magic(
+        "enqueue", f"'df.iloc[0:2]' -q {queue} -k id --address {server.address}"
+    )
+    assert again.batch.duplicates == 2
+
+
+@pytest.mark.parametrize(
+    "line", ["", "df", "df -q", "df -q q --nope", "df -q 'q", "df -q q -p high"]
+)
+def test_a_wrong_line_says_how_it_is_written(shell: InteractiveShell, line: str) -> None:
+    shell.run_line_magic("load_ext", "spooled_pipelines.notebook")
+    with pytest.raises(UsageError, match="%enqueue"):
+        shell.run_line_magic("enqueue", line)

@@ -1,0 +1,181 @@
+"""Claimers as processes, which are killed and stopped while they work."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import history
+from claimer import LEASE_SECONDS
+from rawcalls import Caller
+from serverkit import struct
+from support.server_process import ServerProcess
+
+from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
+from spooled_pipelines.server.store import JobRecord
+from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+QUEUE, BATCH = "q", "b"
+_CLAIMER = Path(__file__).parent / "claimer.py"
+_CHUNK_ROWS = 1_000
+# Stopped for longer than a lease, so that it wakes with leases that are another's.
+_STOPPED_SECONDS = LEASE_SECONDS + 0.5
+_RETRIES = 100
+
+
+@dataclass
+class Plan:
+    """How much happens. `work_ms` is what a job takes, on average."""
+
+    jobs: int
+    claimers: int
+    kills: int
+    stops: int
+    work_ms: int
+    pause_seconds: float
+    deadline_seconds: float
+    seed: int = 1
+
+
+class Claimers:
+    """Some claimers; a context manager that ends all it started."""
+
+    def __init__(self, server: ServerProcess, folder: Path, plan: Plan) -> None:
+        self._server, self._folder, self._plan = server, folder, plan
+        self._numbers = itertools.count()
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._stack = ExitStack()
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(self._folder.glob("*.jsonl"))
+
+    def __enter__(self) -> Self:
+        for _ in range(self._plan.claimers):
+            self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        number = next(self._numbers)
+        how = "stream" if number % 3 == 2 else "dequeue"
+        command = [sys.executable, str(_CLAIMER), self._server.address, self._server.api_key, QUEUE]
+        command += [f"w{number}", str(self._folder / f"{number}.jsonl"), str(self._plan.work_ms)]
+        with (self._folder / "claimers.log").open("ab") as log:
+            self._running.append(subprocess.Popen([*command, how], stderr=log))
+
+    def disturb(self, chance: random.Random) -> Iterator[None]:
+        """Kill or stop one, again and again; another takes the place of one that was killed."""
+        plan = self._plan
+        acts = ["kill"] * plan.kills + ["stop"] * plan.stops
+        chance.shuffle(acts)
+        waking: list[tuple[float, subprocess.Popen[bytes]]] = []
+        while acts or waking:
+            time.sleep(chance.uniform(0.5, 1.5) * plan.pause_seconds)
+            while waking and waking[0][0] <= time.monotonic():
+                waking.pop(0)[1].send_signal(signal.SIGCONT)
+            asleep = [process for _, process in waking]
+            awake = [process for process in self._running if process not in asleep]
+            if acts and awake:
+                self._do(acts.pop(), chance.choice(awake), waking)
+            yield
+
+    def _do(
+        self,
+        act: str,
+        process: subprocess.Popen[bytes],
+        waking: list[tuple[float, subprocess.Popen[bytes]]],
+    ) -> None:
+        assert process.poll() is None, (self._folder / "claimers.log").read_text()
+        if act == "stop":
+            process.send_signal(signal.SIGSTOP)
+            waking.append((time.monotonic() + _STOPPED_SECONDS, process))
+            return
+        process.kill()
+        process.wait()
+        self._running.remove(process)
+        self._start()
+
+
+def run(server: ServerProcess, url: str, folder: Path, plan: Plan) -> history.Findings:
+    """Enqueue, let it be worked off while claimers die and sleep, and look at what was noted."""
+    folder.mkdir()
+    with Caller(server.address, server.api_key) as caller:
+        enqueue(caller, plan.jobs)
+        deadline = time.monotonic() + plan.deadline_seconds
+        with Claimers(server, folder, plan) as claimers:
+            for _ in claimers.disturb(random.Random(plan.seed)):
+                assert time.monotonic() < deadline, "the claimers are too slow"
+            while open_jobs(caller):
+                assert time.monotonic() < deadline, f"{open_jobs(caller)} jobs are never settled"
+                time.sleep(0.1)
+        log = (folder / "claimers.log").read_text()
+        assert log == "", log
+    assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
+    return history.check(history.read(claimers.files), asyncio.run(records(url)))
+
+
+def enqueue(caller: Caller, jobs: int) -> None:
+    """In one batch."""
+
+    def requests() -> Iterator[batch.EnqueueBatchRequest]:
+        opening = batch.OpenBatch(
+            batch_id=BATCH, queue_name=QUEUE, upload_id=str(os.getpid()), max_retries=_RETRIES
+        )
+        yield batch.EnqueueBatchRequest(open=opening)
+        for number, start in enumerate(range(0, jobs, _CHUNK_ROWS)):
+            places = range(start, min(start + _CHUNK_ROWS, jobs))
+            chunk = batch.JobChunk(
+                number=number,
+                payloads=[struct(n=place) for place in places],
+                idempotency_keys=[f"{place:032x}" for place in places],
+            )
+            yield batch.EnqueueBatchRequest(chunk=chunk)
+
+    outcomes = [answer.outcome for answer in caller.converse("EnqueueBatch", requests())]
+    assert sum(outcome.created for outcome in outcomes) == jobs
+
+
+def open_jobs(caller: Caller) -> int:
+    stats = caller.call(GetQueueStatsRequest(queue_name=QUEUE))
+    return int(stats.pending + stats.scheduled + stats.processing)
+
+
+async def records(url: str) -> list[JobRecord]:
+    """Every job, read from the store itself, whose counters are right."""
+    store = open_store(url, SystemClock())
+    await store.open(lambda _: None)
+    try:
+        assert await store.recount() == []
+        found: list[JobRecord] = []
+        after: int | None = 0
+        while after is not None:
+            question = (DEFAULT_ORGANIZATION, BATCH, (), after, 1_000, True)
+            page = await store.batch_jobs(*question)
+            found += page.jobs
+            after = page.after
+        return found
+    finally:
+        await store.close()

@@ -1,0 +1,59 @@
+"""Stores and servers of both kinds, for tests that try to break them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+# Tests are imported by path; what they share needs a place.
+sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pgkit import Cluster, running_cluster
+from support.server_process import ServerProcess
+
+# Their assertions say what was compared, as those of tests do.
+pytest.register_assert_rewrite("claiming", "history", "load", "machine")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of this folder's own: some of its tests stop it."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes an empty store of each kind; returns its URL."""
+    if request.param == "sqlite":
+        numbers = itertools.count(1)
+        return lambda: f"sqlite:///{tmp_path / f'store-{next(numbers)}.db'}"
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.database
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[str], ServerProcess]]:
+    """Starts a server process over the store of this URL; ended afterwards."""
+    with ExitStack() as stack:
+        numbers = itertools.count(1)
+
+        def start(url: str) -> ServerProcess:
+            # The later --store wins; the first names the log.
+            name = tmp_path / f"server-{next(numbers)}"
+            return stack.enter_context(ServerProcess(name, "--store", url))
+
+        yield start
+
+
+@pytest.fixture
+def size() -> Callable[[str, int], int]:
+    """`size("jobs", 200_000)`: a long run's size, or what SPOOLED_PROOF_JOBS says instead."""
+    return lambda name, usual: int(os.environ.get(f"SPOOLED_PROOF_{name.upper()}", usual))

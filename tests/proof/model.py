@@ -1,0 +1,266 @@
+"""What a store should do, as plainly as Python says it: no indexes, no counters, no transactions.
+
+It is written from the contract alone. Where the store gives an id, the test puts it in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from spooled_pipelines.server.store import Counts, NewJob, Status
+
+SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
+
+
+class RefusalError(Exception):
+    """The store should refuse with this code, and this text in the message."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code, text)
+        self.code, self.text = code, text
+
+
+@dataclass(eq=False)
+class Job:
+    """A job. Its number orders it by age."""
+
+    organization: str
+    number: int
+    asked: NewJob
+    created_at: int
+    due_at: int | None
+    status: int
+    batches: set[str] = field(default_factory=set)
+    job_id: str = ""
+    retry_count: int = 0
+    started_at: int | None = None
+    completed_at: int | None = None
+    lease_expires_at: int | None = None
+    worker_id: str | None = None
+    lease_id: str | None = None
+    last_error: str | None = None
+    result: bytes | None = None
+
+    @property
+    def claimable(self) -> bool:
+        return self.status == Status.PENDING and self.due_at is None
+
+
+@dataclass(eq=False)
+class Batch:
+    """A batch: the jobs that its rows are."""
+
+    queue_name: str
+    name: str
+    created_at: int
+    changed_at: int
+    sealed: bool = False
+    errors: Counter[str] = field(default_factory=Counter)
+    # What each chunk became, until the batch is sealed.
+    outcomes: dict[tuple[str, int], list[tuple[Job, bool]]] = field(default_factory=dict)
+
+
+class Model:
+    """Every operation of a store that changes something; `now` is set from outside."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.jobs: list[Job] = []
+        self.batches: dict[tuple[str, str], Batch] = {}
+        # By id: organization, queue, when it was heard of.
+        self.workers: dict[str, tuple[str, str, int]] = {}
+        self.expired_at: dict[tuple[str, str], int] = {}
+
+    def enqueue(self, organization: str, job: NewJob) -> tuple[Job, bool]:
+        """The job, and whether it is new."""
+        if job.idempotency_key is not None:
+            for known in self.of(organization):
+                if known.asked.idempotency_key == job.idempotency_key:
+                    return known, False
+        due = job.scheduled_at
+        if due is not None and due <= self.now:
+            due = None
+        status = Status.PENDING if due is None else Status.SCHEDULED
+        made = Job(organization, len(self.jobs), job, self.now, due, status)
+        self.jobs.append(made)
+        return made, True
+
+    def claim(
+        self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
+    ) -> list[Job]:
+        """Highest priority first, then oldest."""
+        self.release_due()
+        ready = [job for job in self.of(organization, queue_name) if job.claimable]
+        claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.number))[:limit]
+        for job in claimed:
+            self._move(job, Status.PROCESSING)
+            job.worker_id, job.started_at = worker_id, self.now
+            job.lease_expires_at = self.now + lease_ms
+        return claimed
+
+    def complete(self, job: Job, result: bytes | None) -> None:
+        self._move(job, Status.COMPLETED)
+        job.completed_at, job.result = self.now, result
+
+    def fail(self, job: Job, error: str, retry: bool) -> int:
+        """For how many seconds the job waits; 0 where it went to the dead letters."""
+        if not retry or job.retry_count >= job.asked.max_retries:
+            self._bury(job, error)
+            return 0
+        seconds = min(60 * 2**job.retry_count, 3600)
+        self._move(job, Status.PENDING)
+        job.retry_count += 1
+        job.last_error, job.due_at = error, self.now + seconds * 1000
+        return seconds
+
+    def give_back(self, job: Job) -> None:
+        self._move(job, Status.PENDING)
+        job.worker_id = job.lease_id = job.started_at = None
+
+    def check_holder(self, job: Job | None, worker_id: str, lease_id: str) -> Job:
+        """The job, if it is this holder's."""
+        if job is None:
+            raise RefusalError("NOT_FOUND", "there is no job")
+        why = None
+        if job.status in SETTLED:
+            why = f"Job is already {Status.NAMES[job.status]}"
+        elif lease_id and lease_id != job.lease_id:
+            why = "does not match the job's current lease"
+        elif job.status != Status.PROCESSING:
+            why = "Lease expired" if lease_id else "claim it before you settle it"
+        elif worker_id and worker_id != job.worker_id:
+            why = "does not match the job's current lease"
+        elif (job.lease_expires_at or 0) <= self.now:
+            why = "Lease expired"
+        if why is not None:
+            raise RefusalError("FAILED_PRECONDITION", why)
+        return job
+
+    def release_due(self) -> None:
+        for job in self.jobs:
+            if job.due_at is not None and job.due_at <= self.now:
+                self._move(job, Status.PENDING)
+
+    def sweep(self) -> int | None:
+        """Returns when something is due next."""
+        self.release_due()
+        for job in self.jobs:
+            expiry = job.lease_expires_at
+            if job.status != Status.PROCESSING or expiry is None or expiry > self.now:
+                continue
+            self.expired_at[job.organization, job.asked.queue_name] = self.now
+            error = f"Lease expired: worker {job.worker_id} did not settle the job in time"
+            if job.retry_count >= job.asked.max_retries:
+                self._bury(job, error)
+            else:
+                self._move(job, Status.PENDING)
+                job.retry_count += 1
+                job.last_error = error
+        return min(moments(self.jobs), default=None)
+
+    def open_batch(self, organization: str, batch_id: str, queue_name: str, name: str) -> Batch:
+        batch = self.batches.get((organization, batch_id))
+        if batch is None:
+            batch = Batch(queue_name, name, self.now, self.now)
+            self.batches[organization, batch_id] = batch
+        elif batch.queue_name != queue_name:
+            raise RefusalError("FAILED_PRECONDITION", f"is on queue {batch.queue_name!r}")
+        elif name:
+            batch.name = name
+        return batch
+
+    def add_chunk(
+        self, organization: str, batch_id: str, upload: tuple[str, int], rows: Sequence[NewJob]
+    ) -> list[tuple[Job, bool]]:
+        """Each row's job, and whether the row made it."""
+        batch = self.batch(organization, batch_id)
+        if upload in batch.outcomes:
+            made = [created for _, created in batch.outcomes[upload]]
+            keys = {job.asked.idempotency_key: job for job in self.of(organization, None, batch_id)}
+            found = [keys.get(row.idempotency_key) for row in rows]
+            if len(found) != len(made) or None in found:
+                raise RefusalError("FAILED_PRECONDITION", "came before with other rows")
+            return [(job, one) for job, one in zip(found, made, strict=True) if job is not None]
+        outcome = []
+        for row in rows:
+            job, created = self.enqueue(organization, row._replace(queue_name=batch.queue_name))
+            outcome.append((job, created))
+            if batch_id in job.batches:
+                continue
+            job.batches.add(batch_id)
+            batch.sealed, batch.changed_at = False, self.now
+            if job.status == Status.DEADLETTER:
+                batch.errors[(job.last_error or "")[:200]] += 1
+        batch.outcomes[upload] = outcome
+        return outcome
+
+    def seal_batch(self, organization: str, batch_id: str) -> Batch:
+        batch = self.batch(organization, batch_id)
+        batch.outcomes.clear()
+        if not batch.sealed:
+            batch.sealed, batch.changed_at = True, self.now
+        return batch
+
+    def register(self, organization: str, worker_id: str, queue_name: str) -> None:
+        if self.workers.get(worker_id, (organization,))[0] != organization:
+            raise RefusalError("ALREADY_EXISTS", "is taken")
+        self.workers[worker_id] = (organization, queue_name, self.now)
+
+    def heartbeat(self, organization: str, worker_id: str) -> None:
+        owner, queue_name, _ = self.workers.get(worker_id, ("", "", 0))
+        if owner != organization:
+            raise RefusalError("NOT_FOUND", "there is no worker")
+        self.workers[worker_id] = (owner, queue_name, self.now)
+
+    def deregister(self, organization: str, worker_id: str) -> bool:
+        if self.workers.get(worker_id, ("",))[0] != organization:
+            return False
+        del self.workers[worker_id]
+        return True
+
+    def batch(self, organization: str, batch_id: str) -> Batch:
+        if (organization, batch_id) not in self.batches:
+            raise RefusalError("NOT_FOUND", f"there is no batch {batch_id!r}")
+        return self.batches[organization, batch_id]
+
+    def of(
+        self, organization: str, queue_name: str | None = None, batch_id: str | None = None
+    ) -> list[Job]:
+        """Jobs of an organization, a queue, a batch; oldest first."""
+        return [
+            job
+            for job in self.jobs
+            if job.organization == organization
+            and (queue_name is None or job.asked.queue_name == queue_name)
+            and (batch_id is None or batch_id in job.batches)
+        ]
+
+    def _bury(self, job: Job, error: str) -> None:
+        self._move(job, Status.DEADLETTER)
+        job.completed_at, job.last_error = self.now, error
+        for batch_id in job.batches:
+            self.batches[job.organization, batch_id].errors[error[:200]] += 1
+
+    def _move(self, job: Job, status: int) -> None:
+        job.status, job.due_at, job.lease_expires_at = status, None, None
+        for batch_id in job.batches:
+            self.batches[job.organization, batch_id].changed_at = self.now
+
+
+def counted(jobs: Iterable[Job]) -> Counts:
+    """The counters, counted."""
+    found = Counter(job.status for job in jobs)
+    waiting = sum(job.status == Status.PENDING and job.due_at is not None for job in jobs)
+    return Counts(found[1], waiting, *(found[status] for status in range(2, 8)))
+
+
+def moments(jobs: Iterable[Job]) -> list[int]:
+    """When something becomes due: a job, a retry, the end of a lease."""
+    return [
+        moment
+        for job in jobs
+        for moment in (job.due_at, job.lease_expires_at)
+        if moment is not None
+    ]

@@ -1,0 +1,160 @@
+"""What was acknowledged is there exactly once, and every counter is right, whatever crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from load import QUEUE, Load
+from pgkit import Cluster
+from serverkit import chunk
+from support.server_process import ServerProcess
+
+from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
+from spooled_pipelines.server.store import BatchOpening, JobRecord, JobStore, Status
+from spooled_pipelines.wire.well_known import Struct
+
+Serve = Callable[[str], ServerProcess]
+NewStore = Callable[[], str]
+Size = Callable[[str, int], int]
+# The longest pause before a crash: it comes somewhere in the middle of whatever comes next.
+PAUSE_SECONDS = 0.1
+# Crashes beyond those asked for, until a call was interrupted.
+UNFELT_MAX = 10
+ROWS = 10_000
+
+
+def kill_again_and_again(server: ServerProcess, kills: int) -> Load:
+    chance = random.Random(kills)
+    with Load(server) as load:
+        for _ in range(kills):
+            load.moves()
+            threading.Event().wait(PAUSE_SECONDS * chance.random())
+            server.kill()
+            server.restart()
+        load.moves()
+    return load
+
+
+def stop_the_database_again_and_again(server: ServerProcess, cluster: Cluster, stops: int) -> Load:
+    chance = random.Random(stops)
+    with Load(server) as load:
+        # A crash that fell between all calls proves nothing: go on until one was felt.
+        for crash in range(stops + UNFELT_MAX):
+            if crash >= stops and load.interruptions:
+                break
+            load.moves()
+            threading.Event().wait(PAUSE_SECONDS * chance.random())
+            cluster.stop_at_once()
+            cluster.start()
+        load.moves()
+    return load
+
+
+def is_sound(url: str, load: Load) -> str:
+    """The store against what the load was told; returns how much that was."""
+    assert load.failures == []
+    assert load.interruptions
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.partition(":///")[2])) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    jobs = asyncio.run(jobs_of_keys(url, sorted(load.sent)))
+    wrong = [key for key, job_id in load.told.items() if jobs[key].job_id != job_id]
+    assert wrong == []
+    records = {job.job_id: job for job in jobs.values()}
+    for job_id, lease_id in load.completed.items():
+        job = records[job_id]
+        assert (job.status, job.lease_id) == (Status.COMPLETED, lease_id)
+        assert Struct.FromString(job.result or b"")["lease"] == lease_id
+    return f"{len(load.told)} jobs and {len(load.completed)} settles acknowledged"
+
+
+async def jobs_of_keys(url: str, keys: list[str]) -> dict[str, JobRecord]:
+    """The job of each key; there are no others, and every counter is right."""
+    store = open_store(url, SystemClock())
+    await store.open(lambda _: None)
+    try:
+        assert await store.recount() == []
+        before = (await store.queue(DEFAULT_ORGANIZATION, QUEUE)).counts.total
+        created = await _gather(store, keys)
+        assert await store.recount() == []
+        after = (await store.queue(DEFAULT_ORGANIZATION, QUEUE)).counts.total
+        # Each key is one job: what was not there is now, and nothing is there besides.
+        assert (after, after - before) == (len(keys), created)
+        return await _jobs(store)
+    finally:
+        await store.close()
+
+
+async def _gather(store: JobStore, keys: list[str]) -> int:
+    """All keys in one batch, whoever sent them; returns how many were not there."""
+    await store.open_batch(DEFAULT_ORGANIZATION, BatchOpening("all", QUEUE, ""))
+    created = 0
+    for number, start in enumerate(range(0, len(keys), ROWS)):
+        some = keys[start : start + ROWS]
+        rows = chunk("all", some, number, keys=some)
+        stored = await store.add_chunk(DEFAULT_ORGANIZATION, rows)
+        created += stored.rows - len(stored.duplicates)
+    return created
+
+
+async def _jobs(store: JobStore) -> dict[str, JobRecord]:
+    found: dict[str, JobRecord] = {}
+    after: int | None = 0
+    while after is not None:
+        page = await store.batch_jobs(DEFAULT_ORGANIZATION, "all", (), after, ROWS, True)
+        found.update((job.idempotency_key or "", job) for job in page.jobs)
+        after = page.after
+    return found
+
+
+def test_kill_9_of_the_server_loses_and_doubles_nothing(serve: Serve, new_store: NewStore) -> None:
+    url = new_store()
+    server = serve(url)
+    load = kill_again_and_again(server, 3)
+    # Nobody has repaired anything yet.
+    server.kill()
+    is_sound(url, load)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_crash_of_the_database_loses_and_doubles_nothing(serve: Serve, cluster: Cluster) -> None:
+    url = cluster.database()
+    server = serve(url)
+    load = stop_the_database_again_and_again(server, cluster, 2)
+    assert server.stop() == 0
+    is_sound(url, load)
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_kill_9_of_the_server_loses_and_doubles_nothing_however_often(
+    serve: Serve, new_store: NewStore, size: Size
+) -> None:
+    url, kills = new_store(), size("kills", 50)
+    server = serve(url)
+    load = kill_again_and_again(server, kills)
+    server.kill()
+    print(f"\n{url.partition(':')[0]}, server killed {kills} times: {is_sound(url, load)}")
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_crash_of_the_database_loses_and_doubles_nothing_however_often(
+    serve: Serve, cluster: Cluster, size: Size
+) -> None:
+    url, stops = cluster.database(), size("stops", 10)
+    server = serve(url)
+    load = stop_the_database_again_and_again(server, cluster, stops)
+    assert server.stop() == 0
+    print(f"\nPostgreSQL stopped {stops} times: {is_sound(url, load)}")
+    assert "Traceback" not in server.log.read_text()

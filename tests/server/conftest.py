@@ -1,0 +1,44 @@
+"""Stores with a clock that the test moves, and servers over them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+# Tests are imported by path; what they share needs a place.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pgkit import Cluster, running_cluster
+from serverkit import StoreKit
+
+from spooled_pipelines.server.run import open_store
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL that all tests share: use a database of your own."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+# The whole suite of `store` runs once for each of these.
+@pytest.fixture(params=["postgresql", "sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jobs.db'}"
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.database()
+
+
+@pytest.fixture
+async def kit(store_url: str) -> AsyncIterator[StoreKit]:
+    """An empty store; whatever a test did, at its end every counter equals a recount."""
+    kit = StoreKit(lambda clock: open_store(store_url, clock))
+    await kit.open()
+    yield kit
+    assert await kit.store.recount() == []
+    await kit.store.close()

@@ -1,0 +1,110 @@
+"""A PostgreSQL of the tests' own, with a database for each test, copied from a template."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.postgres.store import PostgresStore
+
+_TEMPLATE = "template_spooled"
+
+
+class Cluster:
+    """A running PostgreSQL: `database()` makes an empty store and returns its URL."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._numbers = itertools.count(1)
+        program = Path(__file__).parents[1] / "support" / "postgres_process.py"
+        # In a session of its own: a Ctrl-C in the terminal is for the tests to handle.
+        self._process = subprocess.Popen(
+            [sys.executable, str(program), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._wait_until_ready()
+        # Our own crashes are of processes, not of machines.
+        self.execute("ALTER SYSTEM SET fsync = off")
+        self.execute("SELECT pg_reload_conf()")
+        self.execute(f"CREATE DATABASE {_TEMPLATE}")
+        asyncio.run(_open_once(self.url(_TEMPLATE)))
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres:@/{database}?host={self._data}"
+
+    def execute(self, statement: str) -> None:
+        """A statement of the superuser's."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def empty_database(self) -> str:
+        """The URL of a database that was never used."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def database(self) -> str:
+        """The URL of an empty store."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        return self.url(name)
+
+    def stop_at_once(self) -> None:
+        """As a crash would, but for the operating system."""
+        postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        process = psutil.Process(postmaster)
+        process.send_signal(signal.SIGQUIT)
+        process.wait(10)
+
+    def start(self) -> None:
+        """Start again after `stop_at_once`; returns when it takes connections."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("start\n")
+        self._process.stdin.flush()
+        self._wait_until_ready()
+
+    def close(self) -> None:
+        """End it, and wait until it has."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.read()
+        self._process.stdout.close()
+        assert self._process.wait(30) == 0
+
+    def _wait_until_ready(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+
+async def _open_once(url: str) -> None:
+    store = PostgresStore(url, SystemClock())
+    await store.open(lambda _: None)
+    await store.close()
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Started for the time of the context."""
+    with tempfile.TemporaryDirectory(prefix="spooled-pg-", ignore_cleanup_errors=True) as folder:
+        # PostgreSQL runs as another user where the tests run as root.
+        Path(folder).chmod(0o755)
+        cluster = Cluster(Path(folder))
+        try:
+            yield cluster
+        finally:
+            cluster.close()

@@ -1,0 +1,51 @@
+"""A key whose job is forgotten while the key is looked up makes a new job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job
+
+from spooled_pipelines.server.postgres import pruning
+from spooled_pipelines.server.postgres.store import PostgresStore
+from spooled_pipelines.server.postgres.transaction import Transaction
+from spooled_pipelines.server.retention import Retention
+
+
+@pytest.mark.parametrize("by_chunk", [False, True])
+async def test_the_answer_names_a_job_that_is_there(
+    database: str, monkeypatch: pytest.MonkeyPatch, by_chunk: bool
+) -> None:
+    kit = StoreKit(lambda clock: PostgresStore(database, clock, Retention(0)))
+    await kit.open()
+    await kit.open_batch("b")
+    again = chunk("b", ["one"])
+    (key,) = again.keys
+    old = await kit.enqueue(idempotency_key=key)
+    await kit.store.complete(ORGANIZATION, holder(await kit.claim_one()), None)
+    await kit.store.sweep()
+    ground = kit.store._ground
+    rows = Transaction.rows
+    forgotten = []
+
+    async def rows_after_forgetting(self: Transaction, statement: str, **values: Any) -> Any:
+        # Between the statement that met the key and the one that looks up its job.
+        if statement == "jobs_of_keys" and not forgotten:
+            forgotten.append(await pruning.forget(ground, kit.clock.now()))
+        return await rows(self, statement, **values)
+
+    monkeypatch.setattr(Transaction, "rows", rows_after_forgetting)
+    if by_chunk:
+        stored = await kit.store.add_chunk(ORGANIZATION, again)
+        assert not stored.duplicates
+        new = kit.store.job_id(stored.seqs[0] if stored.seqs else stored.first)
+    else:
+        answer = await kit.store.enqueue(ORGANIZATION, new_job(idempotency_key=key))
+        assert answer.created
+        new = answer.job_id
+    assert forgotten
+    assert new != old
+    assert (await kit.job(new)).job_id == new
+    assert await kit.store.recount() == []
+    await kit.store.close()

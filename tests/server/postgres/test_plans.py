@@ -1,0 +1,101 @@
+"""Every statement finds its rows by index, and those who wait look again when told to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+from spooled_pipelines.server.postgres.database import configure
+from spooled_pipelines.server.postgres.queries import SQL
+from spooled_pipelines.server.wakeups import Changes, Hub, batch_key, job_key, queue_key
+
+JOBS = 20_000
+VALUES: dict[str, Any] = {
+    "queue": 1,
+    "limit": 100,
+    "worker": "w",
+    "now": 10**12,
+    "expiry": 10**12,
+    "budget": 10**6,
+    "seqs": [1, 2, 3],
+    "leases": ["a", "b", "c"],
+    "jobs": [1, 2, 3],
+    "organizations": [1, 1],
+    "keys": [b"h1", b"h2"],
+    "seq": 1,
+    "organization": "acme",
+    "batch": 1,
+    "statuses": None,
+    "after": 0,
+    "omit_payload": False,
+}
+STATEMENTS = (
+    "claim",
+    "is_claimable",
+    "release_due",
+    "lock_jobs",
+    "lock_expired",
+    "next_moment",
+    "ended_leases",
+    "jobs_of_keys",
+    "batches_of_jobs",
+    "lock_linked",
+    "mark_linked",
+    "job_of_organization",
+    "oldest_claimable",
+    "jobs_of_batch",
+)
+FILL = f"""
+INSERT INTO spooled.organizations (name) VALUES ('acme');
+INSERT INTO spooled.queues (organization, name) VALUES (1, 'q');
+INSERT INTO spooled.jobs (seq, organization, queue, status, priority, due_at, lease_expires_at,
+    batch, max_retries, timeout_seconds, created_at, idempotency_key, payload)
+SELECT n, 1, 1, CASE WHEN n % 100 = 0 THEN 3 ELSE 1 END, n % 3,
+    CASE WHEN n % 50 = 1 THEN 1000000000000 + n END,
+    CASE WHEN n % 100 = 0 THEN 1000000000000 + n END, 1 + n % 5, 3, 300, n, ('h' || n)::bytea,
+    '\\x00'
+FROM generate_series(1, {JOBS}) AS n;
+INSERT INTO spooled.batch_links (batch, job) SELECT 1, n FROM generate_series(2, {JOBS}, 5) AS n;
+"""
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for inner in plan.get("Plans", ()) for node in nodes(inner))]
+
+
+async def test_no_statement_reads_a_whole_table(database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(FILL.encode())
+        await configure(connection)
+        # With what the planner knows of a table before anyone has looked at it, and after.
+        for prepare in ("SELECT 1", "ANALYZE"):
+            await connection.execute(prepare.encode())
+            for name in STATEMENTS:
+                cursor = await connection.execute(b"EXPLAIN (FORMAT JSON) " + SQL[name], VALUES)
+                ((found,),) = await cursor.fetchall()
+                plan = found if isinstance(found, list) else json.loads(found)
+                for node in nodes(plan[0]["Plan"]):
+                    whole = node["Node Type"] in ("Seq Scan", "Bitmap Heap Scan")
+                    if whole and "Recheck Cond" not in node:
+                        pytest.fail(f"{name} reads all of {node['Relation Name']}")
+                    sorts = "Sort" in node["Node Type"]
+                    if sorts and name in ("claim", "release_due", "lock_expired"):
+                        # What orders the few rows that were found may sort; what finds them not.
+                        below = [inner.get("Relation Name") for inner in nodes(node)]
+                        assert "jobs" not in below, f"{name} sorts jobs to find the first"
+
+
+async def test_whoever_waits_looks_again_when_it_is_not_known_what_changed() -> None:
+    hub = Hub()
+    with hub.waiter() as waiter:
+        waiter.watch(job_key("a-job"))
+        for key in (queue_key("acme", "q"), batch_key("acme", "b")):
+            waiter.watch(key)
+            hub.publish(Changes(everything=True))
+            await waiter.wait()
+            waiter.unwatch(key)
+        assert waiter.watches(job_key("a-job"))
+        assert hub.timer.is_set()

@@ -1,0 +1,255 @@
+"""Every RPC, found by reflection, with every kind of key that may not call it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from wirekit import KEY, METHODS, OTHER_KEY, READ_SECONDS, Wire
+
+from spooled_pipelines.server.access import ROLES, SCOPES, Role, Scope, check_tables
+from spooled_pipelines.server.messages import timestamp
+from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire import keys_v1 as keys
+from spooled_pipelines.wire import spooled_v1 as spooled
+from spooled_pipelines.wire.methods import Method
+
+MINUTE_MS = 60_000
+
+
+@dataclass
+class Things:
+    """One of each kind, all of the queue "q"."""
+
+    job: spooled.Job
+    key_id: str
+
+    def value(self, field: Any) -> Any:
+        """What a field of a request is set to, so that the request is one that would be done."""
+        values = {
+            "queue_name": "q",
+            "worker_id": "w",
+            "job_id": self.job.id,
+            "lease_id": self.job.lease_id,
+            "batch_id": "b",
+            "batch_ids": ["b"],
+            "upload_id": "u",
+            "error": "boom",
+            "name": "n",
+            "role": "read",
+            "id": self.key_id,
+        }
+        return values.get(field.name)
+
+    def request(self, message_class: Any) -> Any:
+        """A request of this class."""
+        fields = message_class.DESCRIPTOR.fields
+        values = {field.name: self.value(field) for field in fields}
+        return message_class(**{name: value for name, value in values.items() if value is not None})
+
+    def requests(self, message_class: Any) -> list[Any]:
+        """For an envelope, one with each kind of content that can come first; else one request."""
+        if SCOPES[message_class.DESCRIPTOR.full_name] is not Scope.INSIDE:
+            return [self.request(message_class)]
+        made = []
+        for field in message_class.DESCRIPTOR.fields:
+            if SCOPES[field.message_type.full_name] is not Scope.OPENED:
+                envelope = message_class()
+                content = self.request(type(getattr(envelope, field.name)))
+                getattr(envelope, field.name).CopyFrom(content)
+                made.append(envelope)
+        return made
+
+
+@pytest.fixture
+async def things(wire: Wire) -> Things:
+    await wire.enqueue()
+    job = await wire.claim()
+    await wire.call(spooled.RegisterWorkerRequest(queue_name="q", worker_id="w"), "Register")
+    async with wire.conversation("EnqueueBatch") as upload:
+        opening = batch.OpenBatch(batch_id="b", queue_name="q", upload_id="u")
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        assert (await upload.read()).opened.batch_id == "b"
+    made = await wire.call(keys.CreateKeyRequest(name="old", role="read"))
+    await wire.call(keys.RevokeKeyRequest(id=made.key.id))
+    return Things(job, made.key.id)
+
+
+async def new_key(wire: Wire, role: str, *queues: str, minutes: int = 0) -> keys.CreateKeyResponse:
+    request = keys.CreateKeyRequest(name="test", role=role, queues=queues)
+    if minutes:
+        request.expires_at.CopyFrom(timestamp(wire.clock.now() + minutes * MINUTE_MS))
+    return await wire.call(request)
+
+
+# How long a stream that has nothing to say is listened to.
+QUIET_SECONDS = 0.2
+
+
+async def outcome(
+    wire: Wire, method: Method, request: Any, key: str | None, *, refused: bool = False
+) -> str:
+    """The status' name; what is answered in band counts as the status.
+
+    A stream that goes on is OK, and so is one that says nothing, unless a refusal has to come.
+    """
+    patience = READ_SECONDS if refused else QUIET_SECONDS
+
+    async def one() -> AsyncIterator[Any]:
+        yield request
+        # Left open, as a worker leaves it.
+        await asyncio.sleep(READ_SECONDS)
+
+    call = wire.open(method, one() if method.client_streaming else request, key=key)
+    try:
+        if not method.server_streaming:
+            await call
+            return "OK"
+        answer = await asyncio.wait_for(call.read(), patience)
+        if isinstance(answer, spooled.ProcessResponse) and answer.HasField("error"):
+            return str(answer.error.code)
+        return "OK" if answer is not grpc.aio.EOF else (await call.code()).name
+    except asyncio.TimeoutError:
+        return "OK"
+    except grpc.aio.AioRpcError as error:
+        return str(error.code().name)
+    finally:
+        call.cancel()
+
+
+async def outcomes(
+    wire: Wire, things: Things, key: str | None, refused: Callable[[Method], bool]
+) -> dict[str, set[str]]:
+    """What every RPC answers, by its path; `refused` says which have to be."""
+
+    async def of(method: Method) -> set[str]:
+        must = refused(method)
+        requests = things.requests(method.request_class)
+        return {await outcome(wire, method, request, key, refused=must) for request in requests}
+
+    return {method.path: await of(method) for method in METHODS}
+
+
+def every(_: Method) -> bool:
+    return True
+
+
+def all_are(code: str) -> dict[str, set[str]]:
+    return {method.path: {code} for method in METHODS}
+
+
+async def test_nobody_gets_in_without_a_key_or_with_one_that_ended(
+    wire: Wire, things: Things
+) -> None:
+    revoked = await new_key(wire, "admin")
+    await wire.call(keys.RevokeKeyRequest(id=revoked.key.id))
+    expired = await new_key(wire, "admin", minutes=1)
+    stats = spooled.GetQueueStatsRequest(queue_name="q")
+    await wire.call(stats, key=expired.secret)
+    wire.clock.advance(60)
+    for key in (None, "sp_live_wrong", revoked.secret, expired.secret):
+        assert await outcomes(wire, things, key, every) == all_are("UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("role", [role.value for role in Role])
+async def test_a_role_may_do_what_the_table_says_and_nothing_else(
+    wire: Wire, things: Things, role: str
+) -> None:
+    key = await new_key(wire, role)
+    found = await outcomes(wire, things, key.secret, lambda m: Role(role) not in ROLES[m.path])
+    for path, codes in found.items():
+        if Role(role) in ROLES[path]:
+            assert not codes & {"PERMISSION_DENIED", "UNAUTHENTICATED", "INTERNAL"}, path
+        else:
+            assert codes == {"PERMISSION_DENIED"}, path
+
+
+async def test_a_key_of_another_queue_touches_nothing_of_this_one(
+    wire: Wire, things: Things
+) -> None:
+    key = await new_key(wire, "admin", "elsewhere")
+    assert await outcomes(wire, things, key.secret, every) == all_are("PERMISSION_DENIED")
+
+
+async def test_a_key_of_this_queue_may_use_it(wire: Wire, things: Things) -> None:
+    key = await new_key(wire, "admin", "elsewhere", "q")
+
+    def of_no_queue(method: Method) -> bool:
+        return SCOPES[method.request_class.DESCRIPTOR.full_name] is Scope.ORGANIZATION
+
+    found = await outcomes(wire, things, key.secret, of_no_queue)
+    for method in METHODS:
+        denied = "PERMISSION_DENIED" in found[method.path]
+        assert denied == of_no_queue(method), method.path
+
+
+async def test_what_another_organization_has_is_not_there(wire: Wire, things: Things) -> None:
+    seen = ("spooled.v1.HeartbeatRequest", "spooled_pipelines.v1.RevokeKeyRequest")
+    # Last what makes a batch of theirs that has the same id.
+    for method in sorted(METHODS, key=lambda method: method.name == "EnqueueBatch"):
+        for request in things.requests(method.request_class):
+            inside = request
+            if SCOPES[request.DESCRIPTOR.full_name] is Scope.INSIDE:
+                inside = getattr(request, request.ListFields()[0][0].name)
+            name = inside.DESCRIPTOR.full_name
+            by_id = SCOPES[name] in (Scope.JOB, Scope.BATCH) or name in seen
+            taken = name == "spooled.v1.RegisterWorkerRequest"
+            code = await outcome(wire, method, request, OTHER_KEY, refused=by_id or taken)
+            if by_id:
+                assert code == "NOT_FOUND", (method.path, name)
+            elif taken:
+                assert code == "ALREADY_EXISTS"
+            else:
+                assert code == "OK", (method.path, name)
+    # Whatever went through was theirs: what is mine is as it was.
+    job = (await wire.call(spooled.GetJobRequest(job_id=things.job.id))).job
+    assert (job.status, job.lease_id) == (things.job.status, things.job.lease_id)
+    stats = await wire.call(spooled.GetQueueStatsRequest(queue_name="q"))
+    assert (stats.total, stats.processing) == (1, 1)
+    await wire.call(spooled.HeartbeatRequest(worker_id="w"))
+    mine = await wire.call(keys.ListKeysRequest())
+    assert [key.id for key in mine.keys] == [things.key_id]
+
+
+async def test_only_an_operator_names_another_organization(wire: Wire, things: Things) -> None:
+    admin = (await new_key(wire, "admin")).secret
+    for request in (
+        keys.CreateKeyRequest(organization="other", name="n", role="read"),
+        keys.ListKeysRequest(organization="other"),
+        keys.RevokeKeyRequest(organization="other", id=things.key_id),
+    ):
+        name = type(request).__name__.removesuffix("Request")
+        method = next(m for m in METHODS if m.name == name)
+        for key in (admin, OTHER_KEY):
+            request.organization = "default" if key == OTHER_KEY else "other"
+            assert await outcome(wire, method, request, key, refused=True) == "PERMISSION_DENIED"
+    made = await wire.call(keys.CreateKeyRequest(organization="other", name="n", role="read"))
+    listed = await wire.call(keys.ListKeysRequest(), key=OTHER_KEY)
+    assert [key.id for key in listed.keys] == [made.key.id]
+    assert KEY not in str(listed)
+
+
+def test_the_tables_know_every_rpc_and_nothing_else() -> None:
+    check_tables(METHODS)
+    assert set(ROLES) == {method.path for method in METHODS}
+
+
+def test_a_new_rpc_must_say_who_may_use_it() -> None:
+    class Unknown:
+        full_name = "spooled.v1.PurgeEverythingRequest"
+        fields = ()
+
+    class Request:
+        DESCRIPTOR = Unknown
+
+    known = METHODS[0]
+    new = Method(known.service, "PurgeEverything", Request, known.response_class, False, False)
+    with pytest.raises(RuntimeError) as caught:
+        check_tables([known, new])
+    assert f"/{known.service}/PurgeEverything" in str(caught.value)
+    assert "spooled.v1.PurgeEverythingRequest" in str(caught.value)
+    assert known.path not in str(caught.value).split(", ")

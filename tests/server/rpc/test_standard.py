@@ -1,0 +1,90 @@
+"""Health and reflection, as load balancers and grpcurl ask for them; neither needs a key."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from wirekit import SERVICES, Wire, answered
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health(wire: Wire) -> Any:
+    return health_pb2_grpc.HealthStub(wire.channel)
+
+
+def question(name: str = "") -> Any:
+    return health_pb2.HealthCheckRequest(service=name)
+
+
+async def reflected(wire: Wire, **request: Any) -> Any:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(wire.channel)
+    call = stub.ServerReflectionInfo()
+    await call.write(reflection_pb2.ServerReflectionRequest(**request))
+    await call.done_writing()
+    return await asyncio.wait_for(call.read(), 10)
+
+
+@pytest.mark.parametrize("name", ["", *SERVICES, "grpc.health.v1.Health"])
+async def test_each_service_is_healthy(tmp_path: Path, name: str) -> None:
+    async with Wire(tmp_path) as wire:
+        assert (await health(wire).Check(question(name))).status == SERVING
+
+
+async def test_a_service_that_is_not_there_is_not_healthy(tmp_path: Path) -> None:
+    async with Wire(tmp_path, batch_extension=False) as wire:
+        with answered("NOT_FOUND"):
+            await health(wire).Check(question("spooled_pipelines.v1.BatchService"))
+
+
+async def test_whoever_watches_is_told_that_the_server_drains(tmp_path: Path) -> None:
+    wire = Wire(tmp_path)
+    await wire.__aenter__()
+    watch = health(wire).Watch(question("spooled.v1.QueueService"))
+    assert (await asyncio.wait_for(watch.read(), 10)).status == SERVING
+    stopping = asyncio.create_task(wire.server.stop())
+    assert (await asyncio.wait_for(watch.read(), 10)).status == NOT_SERVING
+    await asyncio.wait_for(stopping, 10)
+    await wire.channel.close()
+
+
+async def test_reflection_lists_every_service_and_hands_out_its_messages(tmp_path: Path) -> None:
+    async with Wire(tmp_path) as wire:
+        answer = await reflected(wire, list_services="")
+        names = {service.name for service in answer.list_services_response.service}
+        assert names >= {*SERVICES, "grpc.health.v1.Health"}
+        for name in names:
+            answer = await reflected(wire, file_containing_symbol=name)
+            pool = DescriptorPool()
+            files = answer.file_descriptor_response.file_descriptor_proto
+            assert files, answer
+            pending = {file.name: file for file in map(FileDescriptorProto.FromString, files)}
+            add(pool, pending, pool_order(pending))
+            assert pool.FindServiceByName(name).methods
+
+
+def pool_order(pending: dict[str, FileDescriptorProto]) -> list[str]:
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        for needed in pending[name].dependency:
+            visit(needed)
+        if name not in order:
+            order.append(name)
+
+    for name in pending:
+        visit(name)
+    return order
+
+
+def add(pool: DescriptorPool, files: dict[str, FileDescriptorProto], order: list[str]) -> None:
+    for name in order:
+        pool.AddSerializedFile(files[name].SerializeToString())

@@ -1,0 +1,128 @@
+"""Shorthands for tests of stores: jobs, chunks, and a store with a clock that the test moves."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from spooled_pipelines.server.clock import ManualClock
+from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.store import (
+    BatchOpening,
+    Chunk,
+    Holder,
+    JobRecord,
+    JobStore,
+    NewJob,
+)
+from spooled_pipelines.server.wakeups import Changes
+from spooled_pipelines.wire.well_known import Struct
+
+ORGANIZATION = "acme"
+
+
+def struct(**fields: object) -> bytes:
+    """A payload as it is stored."""
+    message = Struct()
+    message.update(fields)
+    return message.SerializeToString()
+
+
+def new_job(queue_name: str = "q", **changes: object) -> NewJob:
+    """A job with everything at its default."""
+    job = NewJob(queue_name, struct(n=1), 0, 3, 300, None, None, None)
+    return job._replace(**changes)
+
+
+def chunk(
+    batch_id: str, names: Sequence[str], number: int = 0, upload_id: str = "u", **changes: object
+) -> Chunk:
+    """A chunk with one row for each name; the same name is the same key."""
+    values = {
+        "keys": [hashlib.md5(name.encode()).hexdigest() for name in names],
+        "payloads": [struct(name=name) for name in names],
+        "priorities": 0,
+        "max_retries": 3,
+        "timeout_seconds": 300,
+        "scheduled_at": None,
+        "tags": None,
+    }
+    return Chunk(batch_id, upload_id, number, **{**values, **changes})
+
+
+def holder(job: JobRecord) -> Holder:
+    """Whoever claimed this job."""
+    return Holder(job.job_id, job.worker_id, job.lease_id)
+
+
+@contextlib.contextmanager
+def refused(code: str, text: str = "") -> Iterator[None]:
+    """The store refuses with this code, and this text in the message."""
+    with pytest.raises(RefusedError) as caught:
+        yield
+    assert (caught.value.code, text in caught.value.message) == (code, True), caught.value.message
+
+
+@dataclass
+class StoreKit:
+    """A store under test with its clock, and shorthands for one organization and queue."""
+
+    make: Callable[[ManualClock], JobStore]
+    clock: ManualClock = field(default_factory=ManualClock)
+    changes: Changes = field(default_factory=Changes)
+    store: JobStore = field(init=False)
+
+    async def open(self) -> None:
+        self.store = self.make(self.clock)
+        await self.store.open(self._note)
+
+    def _note(self, changes: Changes) -> None:
+        self.changes.merge(changes)
+
+    async def reopen(self) -> None:
+        await self.store.close()
+        await self.open()
+
+    def changed(self) -> Changes:
+        """What was published since this was last asked."""
+        changes, self.changes = self.changes, Changes()
+        return changes
+
+    async def enqueue(self, queue_name: str = "q", **changes: object) -> str:
+        return (await self.store.enqueue(ORGANIZATION, new_job(queue_name, **changes))).job_id
+
+    async def claim(
+        self, limit: int = 1, *, worker: str = "w", seconds: int = 30, queue_name: str = "q"
+    ) -> list[JobRecord]:
+        return await self.store.claim(ORGANIZATION, queue_name, worker, seconds * 1000, limit)
+
+    async def claim_one(self, **options: object) -> JobRecord:
+        (job,) = await self.claim(1, **options)
+        return job
+
+    async def job(self, job_id: str) -> JobRecord:
+        return await self.store.job(ORGANIZATION, job_id)
+
+    async def complete(self, job: JobRecord) -> None:
+        await self.store.complete(ORGANIZATION, holder(job), None)
+
+    async def open_batch(self, batch_id: str = "b", queue_name: str = "q") -> None:
+        await self.store.open_batch(ORGANIZATION, BatchOpening(batch_id, queue_name, ""))
+
+    async def add(self, batch_id: str, *names: str, **options: object) -> tuple[int, list[int]]:
+        """How many rows made a job, and the places of those that did not."""
+        stored = await self.store.add_chunk(ORGANIZATION, chunk(batch_id, names, **options))
+        return stored.rows - len(stored.duplicates), list(stored.duplicates)
+
+    async def counts(self, batch_id: str = "b") -> dict[str, int]:
+        """The batch's counters that are not zero."""
+        (record,) = await self.store.batches(ORGANIZATION, [batch_id])
+        return {name: count for name, count in record.counts._asdict().items() if count}
+
+    async def queue_counts(self, queue_name: str = "q") -> dict[str, int]:
+        record = await self.store.queue(ORGANIZATION, queue_name)
+        return {name: count for name, count in record.counts._asdict().items() if count}

@@ -1,0 +1,167 @@
+"""A lease is one worker's until it settles the job or its time is up, and then nobody's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from serverkit import ORGANIZATION, StoreKit, holder, refused
+
+from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH
+from spooled_pipelines.server.store import Holder, Status
+
+Settle = Callable[[StoreKit, Holder, str], Awaitable[object]]
+
+SETTLES: dict[str, Settle] = {
+    "complete": lambda kit, who, org: kit.store.complete(org, who, None),
+    "fail": lambda kit, who, org: kit.store.fail(org, who, "broken", True),
+    "renew": lambda kit, who, org: kit.store.renew(org, who, 30_000),
+}
+
+
+@pytest.fixture(params=sorted(SETTLES))
+def settle(request: pytest.FixtureRequest) -> Settle:
+    """Complete, fail and renew, one after another."""
+    return SETTLES[request.param]
+
+
+async def test_its_holder_may(kit: StoreKit, settle: Settle) -> None:
+    await kit.enqueue()
+    await settle(kit, holder(await kit.claim_one()), ORGANIZATION)
+
+
+async def test_a_lease_is_enough_and_so_is_the_job_alone(kit: StoreKit, settle: Settle) -> None:
+    for given in ("lease", "worker", "nothing"):
+        await kit.enqueue()
+        job = await kit.claim_one()
+        await settle(
+            kit,
+            Holder(
+                job.job_id,
+                job.worker_id if given == "worker" else "",
+                job.lease_id if given == "lease" else "",
+            ),
+            ORGANIZATION,
+        )
+
+
+async def test_another_lease_may_not(kit: StoreKit, settle: Settle) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one()
+    with refused("FAILED_PRECONDITION", LEASE_MISMATCH):
+        await settle(kit, holder(job)._replace(lease_id="0" * 32), ORGANIZATION)
+    assert await kit.job(job.job_id) == job
+
+
+async def test_another_worker_may_not(kit: StoreKit, settle: Settle) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one()
+    with refused("FAILED_PRECONDITION", LEASE_MISMATCH):
+        await settle(kit, holder(job)._replace(worker_id="other", lease_id=""), ORGANIZATION)
+
+
+async def test_another_organization_finds_no_such_job(kit: StoreKit, settle: Settle) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one()
+    with refused("NOT_FOUND", "no job"):
+        await settle(kit, holder(job), "other")
+    assert await kit.job(job.job_id) == job
+
+
+async def test_an_unknown_job_is_not_found(kit: StoreKit, settle: Settle) -> None:
+    with refused("NOT_FOUND", "no job"):
+        await settle(kit, Holder("nonsense", "w", "l"), ORGANIZATION)
+
+
+async def test_a_lease_is_dead_the_moment_its_time_is_up(kit: StoreKit, settle: Settle) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one(seconds=30)
+    kit.clock.advance(30)
+    # No sweep has seen it yet, and it is dead all the same.
+    with refused("FAILED_PRECONDITION", LEASE_EXPIRED):
+        await settle(kit, holder(job), ORGANIZATION)
+    await kit.store.sweep()
+    with refused("FAILED_PRECONDITION", LEASE_EXPIRED):
+        await settle(kit, holder(job), ORGANIZATION)
+    await kit.claim_one(worker="other")
+    with refused("FAILED_PRECONDITION", LEASE_MISMATCH):
+        await settle(kit, holder(job), ORGANIZATION)
+
+
+async def test_a_settled_job_says_what_it_is(kit: StoreKit, settle: Settle) -> None:
+    await kit.enqueue()
+    completed = await kit.claim_one()
+    await kit.complete(completed)
+    with refused("FAILED_PRECONDITION", "Job is already completed"):
+        await settle(kit, holder(completed), ORGANIZATION)
+    await kit.enqueue()
+    dead = await kit.claim_one()
+    await kit.store.fail(ORGANIZATION, holder(dead), "broken", False)
+    with refused("FAILED_PRECONDITION", "Job is already deadletter"):
+        await settle(kit, holder(dead), ORGANIZATION)
+
+
+async def test_a_job_that_nobody_claimed_cannot_be_settled(kit: StoreKit, settle: Settle) -> None:
+    job_id = await kit.enqueue()
+    with refused("FAILED_PRECONDITION", "pending"):
+        await settle(kit, Holder(job_id, "", ""), ORGANIZATION)
+
+
+async def test_completing_keeps_the_result_and_ends_the_lease(kit: StoreKit) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one()
+    kit.clock.advance(2)
+    kit.changed()
+    await kit.store.complete(ORGANIZATION, holder(job), b"\n\x00")
+    assert kit.changed().released_jobs == [job.job_id]
+    done = await kit.job(job.job_id)
+    assert (done.status, done.result) == (Status.COMPLETED, b"\n\x00")
+    assert (done.completed_at, done.lease_expires_at) == (kit.clock.now(), None)
+    assert await kit.store.sweep() is None
+    assert await kit.queue_counts() == {"completed": 1}
+
+
+async def test_renewing_counts_from_now(kit: StoreKit) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one(seconds=30)
+    kit.clock.advance(20)
+    expiry = await kit.store.renew(ORGANIZATION, holder(job), 25_000)
+    assert expiry == kit.clock.now() + 25_000
+    kit.clock.advance(24)
+    await kit.complete(job)
+
+
+async def test_a_lease_that_ran_out_gives_the_job_back_at_once(kit: StoreKit) -> None:
+    await kit.enqueue(max_retries=1)
+    job = await kit.claim_one(seconds=30)
+    assert await kit.store.sweep() == kit.clock.now() + 30_000
+    kit.clock.advance(30)
+    kit.changed()
+    assert await kit.store.sweep() is None
+    changes = kit.changed()
+    assert changes.ready_queues == {(ORGANIZATION, "q")}
+    assert changes.released_jobs == [job.job_id]
+    again = await kit.claim_one(worker="other")
+    assert (again.job_id, again.retry_count) == (job.job_id, 1)
+    assert "Lease expired" in again.last_error
+
+
+async def test_a_lease_that_ran_out_with_no_retry_left_is_a_dead_letter(kit: StoreKit) -> None:
+    await kit.enqueue(max_retries=1)
+    for _ in range(2):
+        job = await kit.claim_one()
+        kit.clock.advance(31)
+        await kit.store.sweep()
+    dead = await kit.job(job.job_id)
+    assert (dead.status, dead.retry_count) == (Status.DEADLETTER, 1)
+    assert await kit.queue_counts() == {"deadletter": 1}
+
+
+async def test_a_sweep_takes_back_more_than_one_lot(kit: StoreKit) -> None:
+    await kit.open_batch()
+    await kit.add("b", *(str(n) for n in range(2_500)))
+    while await kit.claim(100):
+        pass
+    kit.clock.advance(31)
+    await kit.store.sweep()
+    assert await kit.counts() == {"pending": 2_500}

@@ -1,0 +1,81 @@
+"""A batch's jobs in pages: each once, oldest first, also while they change."""
+
+from __future__ import annotations
+
+from serverkit import ORGANIZATION, StoreKit, chunk, struct
+
+from spooled_pipelines.server.store import JobRecord, Status
+
+
+async def listed(
+    kit: StoreKit, *statuses: int, limit: int = 2, omit_payload: bool = False
+) -> list[JobRecord]:
+    jobs: list[JobRecord] = []
+    after: int | None = 0
+    while after is not None:
+        page = await kit.store.batch_jobs(ORGANIZATION, "b", statuses, after, limit, omit_payload)
+        assert 0 < len(page.jobs) <= limit or not jobs
+        jobs += page.jobs
+        after = page.after
+    return jobs
+
+
+async def test_pages_hold_each_job_once_in_the_order_of_their_enqueue(kit: StoreKit) -> None:
+    keys = chunk("b", ["early", "late"]).keys
+    early = await kit.enqueue(idempotency_key=keys[0])
+    await kit.open_batch()
+    await kit.add("b", "1", "2", "early", priorities=[1, 2, 3])
+    late = await kit.enqueue(idempotency_key=keys[1])
+    await kit.add("b", "3", "late", "1", number=1)
+    jobs = await listed(kit)
+    assert [job.seq for job in jobs] == sorted({job.seq for job in jobs})
+    assert [job.job_id for job in jobs] == [
+        early,
+        *[job.job_id for job in jobs[1:3]],
+        late,
+        jobs[4].job_id,
+    ]
+    assert len(jobs) == 5
+
+
+async def test_a_page_boundary_is_no_place_to_lose_a_job(kit: StoreKit) -> None:
+    await kit.open_batch()
+    await kit.add("b", *(str(n) for n in range(7)))
+    for limit in range(1, 9):
+        assert len(await listed(kit, limit=limit)) == 7
+
+
+async def test_only_the_statuses_asked_for(kit: StoreKit) -> None:
+    await kit.open_batch()
+    await kit.add("b", *"123456")
+    done = [await kit.claim_one() for _ in range(2)]
+    for job in done:
+        await kit.complete(job)
+    running = await kit.claim_one()
+    assert [j.job_id for j in await listed(kit, Status.COMPLETED)] == [j.job_id for j in done]
+    both = await listed(kit, Status.PROCESSING, Status.COMPLETED, limit=1)
+    assert [j.job_id for j in both] == [*[j.job_id for j in done], running.job_id]
+    assert await listed(kit, Status.CANCELLED) == []
+
+
+async def test_payloads_are_left_out_on_request(kit: StoreKit) -> None:
+    await kit.open_batch()
+    await kit.add("b", "1")
+    (job,) = await listed(kit, omit_payload=True)
+    assert job.payload is None
+    (job,) = await listed(kit)
+    assert job.payload == struct(name="1")
+
+
+async def test_a_page_is_bounded_in_bytes_too(kit: StoreKit) -> None:
+    await kit.open_batch()
+    payloads = [struct(text="x" * 1_000_000)] * 5
+    await kit.add("b", *"12345", payloads=payloads)
+    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 100, False)
+    assert len(page.jobs) == 3
+    assert len(await listed(kit, limit=100)) == 5
+
+
+async def test_a_batch_without_jobs_is_one_empty_page(kit: StoreKit) -> None:
+    await kit.open_batch()
+    assert await listed(kit) == []

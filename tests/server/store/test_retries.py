@@ -1,0 +1,49 @@
+"""A failed job comes back later and later, until its retries are used up."""
+
+from __future__ import annotations
+
+from serverkit import ORGANIZATION, StoreKit, holder
+
+from spooled_pipelines.server.store import Status
+
+
+async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> None:
+    job_id = await kit.enqueue(max_retries=8)
+    delays = []
+    for count in range(8):
+        job = await kit.claim_one()
+        assert job.retry_count == count
+        outcome = await kit.store.fail(ORGANIZATION, holder(job), f"broken {count}", True)
+        assert outcome.will_retry
+        delays.append(outcome.delay_seconds)
+        kit.clock.advance(outcome.delay_seconds - 1)
+        assert await kit.claim() == []
+        kit.clock.advance(1)
+    assert delays == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    outcome = await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "last", True)
+    assert outcome == (False, 0)
+    job = await kit.job(job_id)
+    assert (job.status, job.last_error) == (Status.DEADLETTER, "last")
+
+
+async def test_a_job_that_waits_for_its_retry_counts_as_pending(kit: StoreKit) -> None:
+    job_id = await kit.enqueue()
+    kit.changed()
+    await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "broken", True)
+    assert await kit.queue_counts() == {"pending": 1, "waiting": 1}
+    assert (await kit.store.queue(ORGANIZATION, "q")).counts.total == 1
+    assert not kit.changed().ready_queues
+    job = await kit.job(job_id)
+    assert (job.status, job.retry_count, job.last_error) == (Status.PENDING, 1, "broken")
+    kit.clock.advance(60)
+    await kit.store.sweep()
+    assert await kit.queue_counts() == {"pending": 1}
+
+
+async def test_giving_up_sends_it_to_the_dead_letters_at_once(kit: StoreKit) -> None:
+    await kit.enqueue(max_retries=100)
+    job = await kit.claim_one()
+    assert await kit.store.fail(ORGANIZATION, holder(job), "hopeless", False) == (False, 0)
+    assert await kit.queue_counts() == {"deadletter": 1}
+    dead = await kit.job(job.job_id)
+    assert (dead.last_error, dead.completed_at) == ("hopeless", kit.clock.now())

@@ -1,0 +1,149 @@
+"""Prometheus is told what docs/metrics.md lists, with bounded labels, and no key or payload."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from wirekit import KEY, Wire, answered, struct
+
+from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire import spooled_v1 as spooled
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+async def metered(tmp_path: Path, store_url: str) -> AsyncIterator[Wire]:
+    async with Wire(tmp_path, store=store_url, metrics="127.0.0.1:0") as wire:
+        yield wire
+
+
+async def exposed(wire: Wire) -> str:
+    url = f"http://{wire.server.metrics_address}/metrics"
+    with await asyncio.to_thread(urllib.request.urlopen, url, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+async def samples(wire: Wire) -> Samples:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(await exposed(wire))
+        for sample in family.samples
+    }
+
+
+def sample(found: Samples, name: str, **labels: str) -> float:
+    return found[name, frozenset(labels.items())]
+
+
+async def test_queues_calls_claims_settles_and_commits_are_counted(metered: Wire) -> None:
+    jobs = [await metered.enqueue(payload=struct(n=n)) for n in range(3)]
+    first = await metered.claim()
+    second = await metered.claim()
+    done = spooled.CompleteRequest(job_id=first.id, worker_id="w", lease_id=first.lease_id)
+    await metered.call(done)
+    failed = spooled.FailRequest(job_id=second.id, worker_id="w", error="broken", retry=False)
+    await metered.call(failed)
+    with answered("NOT_FOUND"):
+        await metered.call(spooled.GetJobRequest(job_id="nothing"))
+    with answered("UNAUTHENTICATED"):
+        await metered.call(spooled.GetJobRequest(job_id=jobs[0]), key="sp_test_wrong")
+    metered.clock.advance(90)
+    found = await samples(metered)
+    queue = {"organization": "default", "queue": "q"}
+    counts = {
+        status: sample(found, "spooled_queue_jobs", status=status, **queue)
+        for status in ("pending", "processing", "completed", "deadletter")
+    }
+    assert counts == {"pending": 1, "processing": 0, "completed": 1, "deadletter": 1}
+    assert sample(found, "spooled_queue_oldest_pending_seconds", **queue) == 90
+    assert sample(found, "spooled_claimed_jobs_total", organization="default") == 2
+    outcomes = {
+        outcome: sample(
+            found, "spooled_settled_jobs_total", organization="default", outcome=outcome
+        )
+        for outcome in ("completed", "deadletter")
+    }
+    assert outcomes == {"completed": 1, "deadletter": 1}
+    path = "/spooled.v1.QueueService/"
+    calls = "spooled_rpc_seconds_count"
+    assert sample(found, calls, method=path + "Enqueue", code="OK") == 3
+    assert sample(found, calls, method=path + "GetJob", code="NOT_FOUND") == 1
+    assert sample(found, calls, method=path + "GetJob", code="UNAUTHENTICATED") == 1
+    commits = found["spooled_commit_seconds_count", frozenset()]
+    assert commits >= 7
+    # Three enqueued, two claimed, two settled.
+    assert found["spooled_commit_jobs_sum", frozenset()] == 7
+
+
+async def test_a_stream_that_the_client_leaves_counts_as_cancelled(metered: Wire) -> None:
+    request = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
+    async with metered.stream(request, "StreamJobs") as stream:
+        await metered.enqueue()
+        assert (await stream.read()).id
+    labels = {"method": "/spooled.v1.QueueService/StreamJobs", "code": "CANCELLED"}
+    key = ("spooled_rpc_seconds_count", frozenset(labels.items()))
+    for _ in range(100):
+        if key in await samples(metered):
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("the stream's end was not counted")
+
+
+async def test_neither_keys_nor_payloads_nor_ids_are_told(metered: Wire) -> None:
+    job_id = await metered.enqueue(payload=struct(secret="x-marks-the-spot"))
+    opening = batch.OpenBatch(batch_id="b_secret", queue_name="q", upload_id="u")
+    async with metered.conversation("EnqueueBatch") as upload:
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        await upload.read()
+    await metered.claim(worker_id="worker-of-mine")
+    text = await exposed(metered)
+    for word in (KEY, job_id, "x-marks-the-spot", "b_secret", "worker-of-mine"):
+        assert word not in text
+
+
+async def test_a_client_cannot_make_series_by_asking_for_queues(metered: Wire) -> None:
+    await metered.enqueue()
+    before = len(await samples(metered))
+    for number in range(20):
+        stats = spooled.GetQueueStatsRequest(queue_name=f"invented-{number}")
+        await metered.call(stats)
+    after = await samples(metered)
+    assert not [labels for _, labels in after if "invented" in str(labels)]
+    # Nothing but the method itself is new: its buckets, its sum, its count, when it began.
+    assert len(after) - before < 25
+
+
+async def test_the_page_lists_exactly_what_is_told(metered: Wire) -> None:
+    await metered.enqueue()
+    job = await metered.claim()
+    failed = spooled.FailRequest(job_id=job.id, worker_id="w", error="broken", retry=True)
+    await metered.call(failed)
+    told = {}
+    for family in text_string_to_metric_families(await exposed(metered)):
+        if not family.name.endswith("_created"):
+            labels = {name for sample in family.samples for name in sample.labels} - {"le"}
+            name = family.name + ("_total" if family.type == "counter" else "")
+            told[name] = (family.type, labels)
+    rows = re.findall(r"^\| `(spooled_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    listed = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert listed == told
+
+
+async def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    for address in ("9090", "localhost:", ":1"):
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            await Wire(tmp_path, metrics=address).server.start()
+    async with Wire(tmp_path / "a", metrics="127.0.0.1:0") as first:
+        other = Wire(tmp_path / "b", metrics=first.server.metrics_address)
+        with pytest.raises(OSError, match="for metrics"):
+            await other.server.start()
+    async with Wire(tmp_path / "b") as free:
+        await free.enqueue()

@@ -1,0 +1,1 @@
+"""What tests share: `from support.server_process import ServerProcess` and the like."""

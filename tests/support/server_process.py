@@ -1,0 +1,135 @@
+"""A real server in a process of its own, that can be killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+API_KEY = "sp_test_0123456789abcdefghijklmnopqrstuv"
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+_READY = "listening on "
+
+
+class ServerProcess:
+    """`python -m spooled_pipelines.server` over one SQLite file; a context manager.
+
+        with ServerProcess(tmp_path / "jobs.db") as server:
+            connect(server.address, api_key=server.api_key)
+
+    `restart()` comes back on the same port and file. Other arguments go to the command as they
+    are, for example `"--no-batch-extension"`.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        *arguments: str,
+        api_key: str = API_KEY,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.store = store
+        self.api_key = api_key
+        self.host = host
+        self.port = port
+        self.arguments = arguments
+        self.log = store.with_name(store.name + ".log")
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        assert self.port, "the server was not started yet"
+        return f"{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Starts it and returns when it listens."""
+        assert not self.running, "the server runs already"
+        command = [sys.executable, "-m", "spooled_pipelines.server"]
+        command += ["--listen", f"{self.host}:{self.port}", "--store", f"sqlite:///{self.store}"]
+        command += ["--api-key", self.api_key, *self.arguments]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        line = self._first_line(self._process)
+        if not line.startswith(_READY):
+            self.kill()
+            raise AssertionError(f"the server did not start ({line!r}): {self.log.read_text()}")
+        self.port = int(line.rpartition(":")[2])
+        return self
+
+    def kill(self) -> None:
+        """kill -9, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def restart(self) -> Self:
+        """Starts it again where it was, after `kill()` or `stop()`."""
+        return self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: the connection stays, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        assert process is not None, "the server does not run"
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(
+                f"the server did not end within {STOP_SECONDS:g} s of {number.name}"
+            ) from None
+        finally:
+            assert process.stdout is not None
+            process.stdout.close()
+
+    @staticmethod
+    def _first_line(process: subprocess.Popen[str]) -> str:
+        # A watchdog: reading a pipe has no time-out of its own.
+        watchdog = threading.Timer(START_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            return process.stdout.readline().strip()
+        finally:
+            watchdog.cancel()

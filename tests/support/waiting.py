@@ -1,0 +1,38 @@
+"""Waiting for a condition, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_PAUSE_SECONDS = 0.01
+
+
+def eventually(condition: Callable[[], T], timeout: float = 10.0) -> T:
+    """What `condition` returns once it is true; an assertion error after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {_name(condition)}"
+        time.sleep(_PAUSE_SECONDS)
+    return value
+
+
+async def aeventually(condition: Callable[[], T | Awaitable[T]], timeout: float = 10.0) -> T:
+    """The same on an event loop; the condition may be a coroutine function."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if isinstance(value, Awaitable):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {_name(condition)}"
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _name(condition: Callable[..., object]) -> str:
+    return getattr(condition, "__qualname__", repr(condition))

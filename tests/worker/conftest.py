@@ -1,0 +1,122 @@
+"""A queue with jobs, and worker processes that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.server_process import ServerProcess
+from support.waiting import eventually
+
+from spooled_pipelines import SpooledClient
+
+# Each run leaves a line with its job's number, so that tests can count runs.
+HANDLERS = """
+import os, time
+
+def note(what, job):
+    with open("runs.txt", "a") as file:
+        file.write(f"{what} {job.payload['n']:.0f} {os.getpid()}\\n")
+
+def quick(job):
+    note("ran", job)
+    return {"n": job.payload["n"]}
+
+def slow(job):
+    note("began", job)
+    time.sleep(job.payload.get("seconds", 60))
+    note("ended", job)
+    return {"by": os.getpid()}
+"""
+
+
+class WorkerProcess:
+    """`spooled-pipelines work` in a process of its own, its log in a file."""
+
+    def __init__(self, folder: Path, server: ServerProcess, *arguments: str) -> None:
+        self.log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "spooled_pipelines.cli.main", "work", *arguments],
+                cwd=folder,
+                stderr=log,
+                env={
+                    **os.environ,
+                    "SPOOLED_GRPC_ADDRESS": server.address,
+                    "SPOOLED_API_KEY": server.api_key,
+                },
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, timeout: float = 20.0) -> int:
+        """Its exit code, once it has ended."""
+        return self.process.wait(timeout)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where worker processes run: `handlers:quick` and `handlers:slow` are there."""
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(folder: Path) -> Callable[[str], list[tuple[int, int]]]:
+    """`runs("began")`: the job numbers and process ids of the lines that begin so."""
+
+    def read(what: str) -> list[tuple[int, int]]:
+        file = folder / "runs.txt"
+        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        return [(int(number), int(pid)) for word, number, pid in lines if word == what]
+
+    return read
+
+
+@pytest.fixture
+def start_worker(folder: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Starts worker processes; whatever the test leaves of them is ended."""
+    with ExitStack() as stack:
+
+        def start(server: ServerProcess, *arguments: str) -> WorkerProcess:
+            worker = WorkerProcess(folder, server, *arguments)
+            stack.callback(worker.process.wait)
+            stack.callback(worker.process.kill)
+            return worker
+
+        yield start
+
+
+@pytest.fixture
+def fill(client: SpooledClient, queue: str) -> Callable[..., list[str]]:
+    """`fill(5)`: five jobs with payloads {"n": 0..4} on the test's queue; their ids."""
+
+    def enqueue(count: int, to: SpooledClient = client, **more: object) -> list[str]:
+        return [to.enqueue(queue, {"n": n, **more}).job_id for n in range(count)]
+
+    return enqueue
+
+
+@pytest.fixture
+def drained(client: SpooledClient, queue: str) -> Callable[..., None]:
+    """`drained(5)`: waits until five jobs of the queue are completed and none is left."""
+
+    def wait(count: int, timeout: float = 20.0, to: SpooledClient = client) -> None:
+        def done() -> bool:
+            stats = to.queue_stats(queue)
+            return stats.completed == count == stats.total
+
+        eventually(done, timeout)
+
+    return wait

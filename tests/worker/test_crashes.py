@@ -1,0 +1,223 @@
+"""Processes die and connections break: each job is settled once all the same."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from support.server_process import ServerProcess
+from support.waiting import eventually
+
+from spooled_pipelines import Job, SpooledClient, connect
+from spooled_pipelines.worker import Settled, Worker
+
+Runs = Callable[[str], list[tuple[int, int]]]
+StartWorker = Callable[..., Any]
+Fill = Callable[..., list[str]]
+
+# The shortest that the wire allows.
+LEASE = 5
+
+
+def test_a_job_of_a_killed_worker_is_done_by_another_after_the_lease(
+    server: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    fill: Fill,
+    runs: Runs,
+    start_worker: StartWorker,
+) -> None:
+    [job_id] = fill(1, seconds=60)
+    killed = start_worker(server, queue, "handlers:slow", "--lease-seconds", str(LEASE))
+    eventually(lambda: runs("began"))
+    began = time.monotonic()
+    killed.send(signal.SIGKILL)
+    assert killed.ended() == -signal.SIGKILL
+
+    with Worker(client, queue, lambda job: {"by": "another"}, lease_seconds=LEASE):
+        eventually(lambda: client.get_job(job_id).status == "completed", LEASE + 10)
+    job = client.get_job(job_id)
+    assert (job.result, job.retry_count) == ({"by": "another"}, 1)
+    # Not before the lease was over: until then it might have been alive.
+    assert time.monotonic() - began > LEASE / 3
+
+
+def test_a_worker_that_slept_through_its_lease_cannot_settle_the_job(
+    server: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    fill: Fill,
+    runs: Runs,
+    start_worker: StartWorker,
+) -> None:
+    [job_id] = fill(1, seconds=0.2)
+    stopped = start_worker(server, queue, "handlers:slow", "--lease-seconds", str(LEASE), "-v")
+    eventually(lambda: runs("began"))
+    stopped.send(signal.SIGSTOP)
+    try:
+        with Worker(client, queue, lambda job: {"by": "another"}, lease_seconds=LEASE):
+            eventually(lambda: client.get_job(job_id).status == "completed", LEASE + 10)
+    finally:
+        stopped.send(signal.SIGCONT)
+    eventually(lambda: runs("ended"))
+    eventually(lambda: "lease lost" in stopped.log.read_text())
+    assert client.get_job(job_id).result == {"by": "another"}
+    stopped.send(signal.SIGTERM)
+    assert stopped.ended() == 0
+
+
+def test_a_job_longer_than_its_lease_stays_with_its_worker(
+    client: SpooledClient, queue: str, fill: Fill
+) -> None:
+    [job_id] = fill(1)
+    expiries: list[Any] = []
+    done = threading.Event()
+
+    def handler(job: Job) -> dict[str, Any]:
+        expiries.append(job.lease_expires_at)
+        assert done.wait(30)
+        return {"finished": True}
+
+    with Worker(client, queue, handler, lease_seconds=LEASE, worker_id="long") as worker:
+        eventually(lambda: expiries)
+        # The second renewal is beyond the first lease.
+        first = expiries[0]
+        eventually(
+            lambda: (client.get_job(job_id).lease_expires_at - first).total_seconds() > LEASE * 0.6,
+            LEASE + 5,
+        )
+        done.set()
+        eventually(lambda: worker.report.settled)
+    job = client.get_job(job_id)
+    assert (job.status, job.retry_count, len(expiries)) == ("completed", 0, 1)
+
+
+def test_a_result_without_a_lease_is_dropped_and_counted_as_lost(
+    client: SpooledClient, queue: str, fill: Fill
+) -> None:
+    [job_id] = fill(1)
+
+    def handler(job: Job) -> dict[str, Any]:
+        # Somebody else settles it meanwhile, with the very lease.
+        client.fail(job, "given up by hand", retry=False)
+        return {"too": "late"}
+
+    settled: list[Settled] = []
+    report = Worker(client, queue, handler, stop_when_empty=True, on_settled=settled.append).run()
+    assert (report.lost, report.settled) == (1, 0)
+    assert [each.status for each in settled] == ["lost"]
+    job = client.get_job(job_id)
+    assert (job.status, job.result, job.last_error) == ("deadletter", None, "given up by hand")
+
+
+def test_sigterm_under_load_leaves_nothing_in_processing(
+    server: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    runs: Runs,
+    start_worker: StartWorker,
+) -> None:
+    import pyarrow as pa
+
+    client.enqueue_batch(pa.table({"n": range(3_000)}), queue, key="n")
+    worker = start_worker(server, queue, "handlers:quick")
+    eventually(lambda: client.queue_stats(queue).completed > 200)
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
+    stats = client.queue_stats(queue)
+    assert stats.processing == 0
+    assert stats.completed + stats.pending == 3_000
+    ran = runs("ran")
+    assert len(ran) == len(set(ran)) == stats.completed
+
+
+def test_sigterm_is_heard_right_after_a_stop(
+    server: ServerProcess, queue: str, start_worker: StartWorker
+) -> None:
+    # Then the kernel may hand the signal to any thread, and the main one sleeps on.
+    workers = [start_worker(server, queue, "handlers:quick") for _ in range(3)]
+    for worker in workers:
+        eventually(lambda log=worker.log: "takes jobs" in log.read_text())
+        worker.send(signal.SIGSTOP)
+    for worker in workers:
+        worker.send(signal.SIGCONT)
+        worker.send(signal.SIGTERM)
+    assert [worker.ended(10) for worker in workers] == [0, 0, 0]
+
+
+def test_a_second_signal_gives_up_at_once(
+    server: ServerProcess, queue: str, fill: Fill, runs: Runs, start_worker: StartWorker
+) -> None:
+    fill(1, seconds=60)
+    worker = start_worker(server, queue, "handlers:slow")
+    eventually(lambda: runs("began"))
+    worker.send(signal.SIGINT)
+    eventually(lambda: "stopping" in worker.log.read_text())
+    assert worker.process.poll() is None
+    worker.send(signal.SIGINT)
+    assert worker.ended(5) == 130
+
+
+def test_a_server_that_is_killed_and_comes_back_gets_each_result_once(
+    start_server: Callable[..., ServerProcess], queue: str
+) -> None:
+    import pyarrow as pa
+
+    server = start_server()
+    jobs = 2_000
+    ran: Counter[int] = Counter()
+    completed: Counter[int] = Counter()
+
+    def handler(job: Job) -> dict[str, Any]:
+        ran[job.payload["n"]] += 1
+        return {"n": job.payload["n"]}
+
+    def watcher(settled: Settled) -> None:
+        if settled.status == "completed":
+            completed[settled.job.payload["n"]] += 1
+
+    with connect(server.address, api_key=server.api_key) as client:
+        batch = client.enqueue_batch(pa.table({"n": range(jobs)}), queue, key="n")
+        worker = Worker(client, queue, handler, lease_seconds=LEASE, on_settled=watcher)
+        with worker:
+            for threshold in (200, 900):
+                eventually(lambda at=threshold: completed.total() > at)
+                server.kill()
+                server.restart()
+            stats = batch.wait(timeout=60)
+        results = batch.results()
+    assert (stats.completed, stats.failed) == (jobs, 0)
+    assert set(completed) <= set(range(jobs))
+    assert max(completed.values()) == 1
+    # A second run is explained by a lease that went with the server, never by anything else.
+    assert set(ran) == set(range(jobs))
+    again = sum(ran.values()) - jobs
+    assert sorted(results.column("n").to_pylist()) == list(range(jobs))
+    assert again <= 1_000
+
+
+def test_results_wait_for_a_server_that_is_away(
+    start_server: Callable[..., ServerProcess], queue: str
+) -> None:
+    server = start_server()
+    began, go_on = threading.Event(), threading.Event()
+
+    def handler(job: Job) -> dict[str, Any]:
+        began.set()
+        assert go_on.wait(20)
+        return {"kept": True}
+
+    with connect(server.address, api_key=server.api_key) as client:
+        job_id = client.enqueue(queue, {}).job_id
+        with Worker(client, queue, handler) as worker:
+            assert began.wait(10)
+            server.kill()
+            go_on.set()
+            server.restart()
+            eventually(lambda: worker.report.completed == 1, 20)
+        job = client.get_job(job_id)
+    assert (job.status, job.retry_count, job.result) == ("completed", 0, {"kept": True})

@@ -1,0 +1,57 @@
+"""How much a worker asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from spooled_pipelines.worker.flow import (
+    AHEAD_MAX,
+    UNACKNOWLEDGED_MAX,
+    Backoff,
+    Load,
+    Pace,
+    how_many,
+)
+
+
+def test_a_slow_worker_asks_for_its_free_slots_alone() -> None:
+    assert how_many(Load(unfinished=0, unacknowledged=0), concurrency=4, rate=0.4) == 4
+    assert how_many(Load(unfinished=3, unacknowledged=0), concurrency=4, rate=0.4) == 1
+    assert how_many(Load(unfinished=4, unacknowledged=0), concurrency=4, rate=0.4) == 0
+
+
+def test_a_fast_worker_fetches_ahead_in_large_requests() -> None:
+    busy = Load(unfinished=100, unacknowledged=20)
+    assert how_many(busy, concurrency=4, rate=4_000) == 100
+    nearly_full = Load(unfinished=4 + AHEAD_MAX - 10, unacknowledged=20)
+    assert how_many(nearly_full, concurrency=4, rate=4_000) == 0
+
+
+@pytest.mark.parametrize("rate", [0, 1, 100, 10_000, 1e9])
+@pytest.mark.parametrize("unfinished", [0, 3, 50, 600])
+def test_what_is_fetched_ahead_is_bounded(rate: float, unfinished: int) -> None:
+    asked = how_many(Load(unfinished, 0), concurrency=8, rate=rate)
+    assert 0 <= asked <= 100
+    assert not asked or unfinished + asked <= 8 + AHEAD_MAX
+
+
+def test_nothing_is_taken_while_too_many_results_wait_for_the_server() -> None:
+    assert how_many(Load(0, UNACKNOWLEDGED_MAX), concurrency=8, rate=1_000) == 0
+
+
+def test_the_pace_follows_what_was_done_of_late_and_forgets() -> None:
+    pace = Pace(0.0)
+    for tick in range(100):
+        pace.note(10, tick / 10)
+    assert pace.rate(9.9) == pytest.approx(100, rel=0.15)
+    assert pace.rate(15.0) < 1
+
+
+def test_backing_off_grows_to_its_limit_with_jitter_and_starts_again() -> None:
+    backoff = Backoff(0.1, 2.0)
+    delays = [backoff.next() for _ in range(2_000)]
+    assert all(0.05 <= delay <= 0.1 for delay in delays[:1])
+    assert all(1.0 <= delay <= 2.0 for delay in delays[10:])
+    assert len(set(delays[10:])) > 100
+    backoff.reset()
+    assert backoff.next() <= 0.1

@@ -1,0 +1,175 @@
+"""Servers that differ from ours: the worker relies on the contract alone.
+
+The server here is a real one over gRPC, small, and says what the tests tell it to say.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from support.waiting import eventually
+
+from spooled_pipelines import connect
+from spooled_pipelines.errors import AuthenticationError
+from spooled_pipelines.rpc.retry import RetryPolicy
+from spooled_pipelines.wire import methods, spooled_v1
+from spooled_pipelines.worker import Worker, WorkerReport
+
+Answer = Callable[[Any, grpc.ServicerContext], Any]
+
+
+class SmallServer:
+    """Answers each method with what `answers` holds for it; anything else is UNIMPLEMENTED."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.jobs: deque[spooled_v1.Job] = deque()
+        self.heartbeat = spooled_v1.HeartbeatResponse(acknowledged=True)
+        # Ways to end a Dequeue that come first, each once.
+        self.troubles: deque[Callable[[grpc.ServicerContext], Any]] = deque()
+        self.completed = threading.Event()
+        self._server = grpc.server(ThreadPoolExecutor(8))
+        self._server.add_generic_rpc_handlers(
+            (
+                self._handlers(methods.QUEUE_SERVICE, Dequeue=self._dequeue, Complete=self._done),
+                self._handlers(
+                    methods.WORKER_SERVICE,
+                    Register=lambda *_: spooled_v1.RegisterWorkerResponse(
+                        worker_id="w", lease_duration_secs=30, heartbeat_interval_secs=1
+                    ),
+                    Heartbeat=self._heartbeat,
+                    Deregister=lambda *_: spooled_v1.DeregisterResponse(success=True),
+                ),
+            )
+        )
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+    def _handlers(self, service: str, **answers: Answer) -> grpc.GenericRpcHandler:
+        def counted(name: str) -> Answer:
+            def answer(request: Any, context: grpc.ServicerContext) -> Any:
+                self.calls[name] += 1
+                return answers[name](request, context)
+
+            return answer
+
+        known = methods.methods_of(service)
+        return grpc.method_handlers_generic_handler(
+            service,
+            {
+                name: grpc.unary_unary_rpc_method_handler(
+                    counted(name),
+                    known[name].request_class.FromString,
+                    known[name].response_class.SerializeToString,
+                )
+                for name in answers
+            },
+        )
+
+    def _dequeue(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.troubles:
+            self.troubles.popleft()(context)
+        ready = [self.jobs.popleft() for _ in range(min(len(self.jobs), request.batch_size))]
+        return spooled_v1.DequeueResponse(jobs=ready)
+
+    def _done(self, request: Any, context: grpc.ServicerContext) -> Any:
+        assert request.lease_id == "lease"
+        self.completed.set()
+        return spooled_v1.CompleteResponse(success=True)
+
+    def _heartbeat(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.heartbeat is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such worker")
+        return self.heartbeat
+
+
+def job(number: int) -> spooled_v1.Job:
+    return spooled_v1.Job(
+        id=f"job-{number}",
+        queue_name="q",
+        status=spooled_v1.JOB_STATUS_PROCESSING,
+        assigned_worker_id="w",
+        lease_id="lease",
+    )
+
+
+@pytest.fixture
+def small() -> Iterator[SmallServer]:
+    server = SmallServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def worker(small: SmallServer) -> Iterator[Worker]:
+    with connect(small.address, api_key="sp_test_any", retry=RetryPolicy(max_attempts=1)) as client:
+        made = Worker(client, "q", lambda job: None, worker_id="w", idle_seconds=0.1)
+        yield made
+        made.stop()
+
+
+def test_jobs_are_found_where_the_server_keeps_no_standing_request(
+    small: SmallServer, worker: Worker
+) -> None:
+    worker.start()
+    eventually(lambda: small.calls["Dequeue"] > 3)
+    small.jobs.append(job(1))
+    assert small.completed.wait(10)
+
+
+def test_a_server_that_asks_to_drain_ends_the_worker_after_its_jobs(
+    small: SmallServer, worker: Worker
+) -> None:
+    small.jobs.extend(job(number) for number in range(3))
+    small.heartbeat = spooled_v1.HeartbeatResponse(acknowledged=True, should_drain=True)
+    assert worker.run() == WorkerReport(completed=3)
+    assert small.calls["Deregister"] == 1
+
+
+def test_a_server_that_forgot_the_worker_gets_to_know_it_again(
+    small: SmallServer, worker: Worker
+) -> None:
+    small.heartbeat = None
+    worker.start()
+    eventually(lambda: small.calls["Register"] == 2)
+
+
+def test_a_rate_limit_is_waited_out(small: SmallServer, worker: Worker) -> None:
+    def limited(context: grpc.ServicerContext) -> None:
+        context.set_trailing_metadata((("retry-after", "1"),))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests")
+
+    small.troubles.append(limited)
+    small.jobs.append(job(1))
+    worker.start()
+    eventually(lambda: small.calls["Dequeue"])
+    assert not small.completed.wait(0.5)
+    assert small.completed.wait(10)
+
+
+def test_a_key_that_is_revoked_meanwhile_ends_the_worker_with_that_error(
+    small: SmallServer, worker: Worker
+) -> None:
+    worker.start()
+    small.troubles.append(
+        lambda context: context.abort(grpc.StatusCode.UNAUTHENTICATED, "the key was revoked")
+    )
+    with pytest.raises(AuthenticationError):
+        worker.join(timeout=10)
+
+
+def test_results_arrive_where_the_server_holds_no_conversations(
+    small: SmallServer, worker: Worker
+) -> None:
+    small.jobs.extend(job(number) for number in range(50))
+    worker.start()
+    eventually(lambda: worker.report == WorkerReport(completed=50))
