@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from wirekit import KEY, METHODS, OTHER_KEY, READ_SECONDS, Wire
+from wirekit import KEY, METHODS, OTHER_KEY, READ_SECONDS, WRITE_FAILED, Wire
 
 from spooled_pipelines.server.access import ROLES, SCOPES, Role, Scope, check_tables
 from spooled_pipelines.server.messages import timestamp
@@ -97,6 +97,15 @@ async def outcome(
 
     A stream that goes on is OK, and so is one that says nothing, unless a refusal has to come.
     """
+    while True:
+        code, details = await _ended(wire, method, request, key, refused)
+        if (code, details) != WRITE_FAILED:
+            return code
+
+
+async def _ended(
+    wire: Wire, method: Method, request: Any, key: str | None, refused: bool
+) -> tuple[str, str]:
     patience = READ_SECONDS if refused else QUIET_SECONDS
 
     async def one() -> AsyncIterator[Any]:
@@ -108,15 +117,17 @@ async def outcome(
     try:
         if not method.server_streaming:
             await call
-            return "OK"
+            return "OK", ""
         answer = await asyncio.wait_for(call.read(), patience)
         if isinstance(answer, spooled.ProcessResponse) and answer.HasField("error"):
-            return str(answer.error.code)
-        return "OK" if answer is not grpc.aio.EOF else (await call.code()).name
+            return str(answer.error.code), answer.error.message
+        if answer is not grpc.aio.EOF:
+            return "OK", ""
+        return (await call.code()).name, await call.details()
     except asyncio.TimeoutError:
-        return "OK"
+        return "OK", ""
     except grpc.aio.AioRpcError as error:
-        return str(error.code().name)
+        return str(error.code().name), error.details() or ""
     finally:
         call.cancel()
 
