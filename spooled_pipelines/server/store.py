@@ -1,17 +1,6 @@
 """The interface of a store of jobs. Times are milliseconds since the epoch throughout.
 
-A job's life:
-
-    scheduled --due--> pending --claim--> processing --complete--> completed
-                          ^                   |
-                          |--fail, retry left-|   (waits as pending until its retry is due)
-                          |--lease ran out----|
-                                              |--no retry left--> deadletter
-    scheduled, pending --cancel--> cancelled
-    deadletter --retry of its batch--> pending
-
-A batch is open, then sealed (its last row is in; a new row opens it again), and settled once it
-is sealed and each of its jobs is completed, dead or cancelled.
+docs/states.md says what can happen to a job and to a batch; both stores are tested against it.
 """
 
 from __future__ import annotations

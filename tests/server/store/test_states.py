@@ -1,0 +1,223 @@
+"""docs/states.md is the specification: what is done to a job or a batch ends as it says there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from serverkit import ORGANIZATION, StoreKit, holder
+
+from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.store import BatchOpening, JobRecord, Status
+
+PAGE = Path(__file__).parents[3] / "docs" / "states.md"
+# A schedule and a retry are due within this, and a lease lasts longer.
+DUE_SECONDS = 60
+LEASE_SECONDS = 3_600
+
+Rows = dict[tuple[str, str], str]
+Event = Callable[[StoreKit, JobRecord], Awaitable[object]]
+
+
+def table(heading: str) -> Rows:
+    """(state, event) to the state after it, of the table under this heading."""
+    section = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {(state, event): after for state, event, after in cells}
+
+
+JOBS, BATCHES = table("A job's life"), table("A batch's life")
+
+
+async def scheduled(kit: StoreKit) -> JobRecord:
+    due = kit.clock.now() + DUE_SECONDS * 1_000
+    await kit.add("b", "x", scheduled_at=[due], max_retries=1)
+    return await the_job(kit)
+
+
+async def pending(kit: StoreKit) -> JobRecord:
+    await kit.add("b", "x", max_retries=1)
+    return await the_job(kit)
+
+
+async def processing(kit: StoreKit) -> JobRecord:
+    await pending(kit)
+    return await kit.claim_one(seconds=LEASE_SECONDS)
+
+
+async def waiting(kit: StoreKit) -> JobRecord:
+    job = await processing(kit)
+    await kit.store.fail(ORGANIZATION, holder(job), "boom", True)
+    return job
+
+
+async def on_its_last_try(kit: StoreKit) -> JobRecord:
+    await waiting(kit)
+    kit.clock.advance(DUE_SECONDS)
+    return await kit.claim_one(seconds=LEASE_SECONDS)
+
+
+async def completed(kit: StoreKit) -> JobRecord:
+    job = await processing(kit)
+    await kit.complete(job)
+    return job
+
+
+async def deadletter(kit: StoreKit) -> JobRecord:
+    job = await processing(kit)
+    await kit.store.fail(ORGANIZATION, holder(job), "boom", False)
+    return job
+
+
+async def cancelled(kit: StoreKit) -> JobRecord:
+    job = await pending(kit)
+    await kit.store.cancel_batch(ORGANIZATION, "b", None)
+    return job
+
+
+STATES: dict[str, Callable[[StoreKit], Awaitable[JobRecord]]] = {
+    "scheduled": scheduled,
+    "pending": pending,
+    "waiting": waiting,
+    "processing": processing,
+    "processing, on its last try": on_its_last_try,
+    "completed": completed,
+    "deadletter": deadletter,
+    "cancelled": cancelled,
+}
+
+
+async def advance(kit: StoreKit, seconds: float) -> None:
+    kit.clock.advance(seconds)
+    await kit.store.sweep()
+
+
+EVENTS: dict[str, Event] = {
+    "it is due": lambda kit, _: advance(kit, DUE_SECONDS),
+    "its lease runs out": lambda kit, _: advance(kit, LEASE_SECONDS),
+    "somebody claims it": lambda kit, _: kit.claim(10, worker="another"),
+    "its holder completes it": lambda kit, job: kit.complete(job),
+    "its holder fails it": lambda kit, job: kit.store.fail(ORGANIZATION, holder(job), "b", True),
+    "its holder fails it for good": lambda kit, job: kit.store.fail(
+        ORGANIZATION, holder(job), "b", False
+    ),
+    "its holder gives it back undelivered": lambda kit, job: kit.store.give_back(
+        ORGANIZATION, [holder(job)]
+    ),
+    "its batch is cancelled": lambda kit, _: kit.store.cancel_batch(ORGANIZATION, "b", None),
+    "its queue is purged": lambda kit, _: kit.store.purge_queue(ORGANIZATION, "q"),
+    "its batch is retried": lambda kit, _: kit.store.retry_batch(ORGANIZATION, "b", ""),
+    "its queue's dead letters are redriven": lambda kit, _: kit.store.redrive(
+        ORGANIZATION, "q", ""
+    ),
+}
+
+
+async def the_job(kit: StoreKit) -> JobRecord:
+    (job,) = (await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 10, False)).jobs
+    return job
+
+
+async def state(kit: StoreKit) -> str:
+    """What the job's record and the counters of its queue and its batch say alike."""
+    name = Status.NAMES[(await the_job(kit)).status]
+    counts = await kit.counts()
+    assert counts == await kit.queue_counts()
+    assert counts.pop(name) == 1
+    if counts:
+        assert (name, counts) == ("pending", {"waiting": 1})
+        return "waiting"
+    return name
+
+
+def of_jobs(start: str, event: str) -> str:
+    """What the page says a job is then."""
+    if event == "its lease runs out" and start in ("scheduled", "waiting"):
+        # So much later it is due as well.
+        event = "it is due"
+    return JOBS.get((start, event), start.partition(",")[0])
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("start", STATES)
+async def test_a_job_becomes_what_the_page_says(kit: StoreKit, start: str, event: str) -> None:
+    await kit.open_batch()
+    job = await STATES[start](kit)
+    assert await state(kit) == start.partition(",")[0]
+    with contextlib.suppress(RefusedError):
+        await EVENTS[event](kit, job)
+    assert await state(kit) == of_jobs(start, event)
+
+
+async def of_rows(kit: StoreKit, *, sealed: bool, settled: bool, dead: bool = False) -> None:
+    """A batch whose only row is done, dead or not begun."""
+    await kit.open_batch()
+    await kit.add("b", "x")
+    if settled:
+        await settle(kit, retry=not dead)
+    if sealed:
+        await kit.store.seal_batch(ORGANIZATION, "b")
+
+
+async def settle(kit: StoreKit, *, retry: bool = True) -> None:
+    job = await kit.claim_one()
+    if retry:
+        await kit.complete(job)
+    else:
+        await kit.store.fail(ORGANIZATION, holder(job), "boom", False)
+
+
+async def begin(kit: StoreKit) -> None:
+    await kit.store.open_batch(ORGANIZATION, BatchOpening("b", "q", "", generation=1))
+
+
+BATCH_STATES: dict[str, Callable[[StoreKit], Awaitable[None]]] = {
+    "open": lambda kit: of_rows(kit, sealed=False, settled=False),
+    "open, all of its jobs settled": lambda kit: of_rows(kit, sealed=False, settled=True),
+    "sealed": lambda kit: of_rows(kit, sealed=True, settled=False),
+    "settled": lambda kit: of_rows(kit, sealed=True, settled=True, dead=True),
+}
+
+BATCH_EVENTS: dict[str, Callable[[StoreKit], Awaitable[object]]] = {
+    "it is sealed": lambda kit: kit.store.seal_batch(ORGANIZATION, "b"),
+    "a new row comes": lambda kit: kit.add("b", "y", number=1),
+    "a row comes that it has already": lambda kit: kit.add("b", "x", upload_id="again"),
+    "its last job settles": settle,
+    "it is cancelled": lambda kit: kit.store.cancel_batch(ORGANIZATION, "b", None),
+    "its dead letters are retried": lambda kit: kit.store.retry_batch(ORGANIZATION, "b", ""),
+    "a newer generation begins": begin,
+}
+
+
+async def batch_state(kit: StoreKit) -> str:
+    (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
+    if batch.settled:
+        return "settled"
+    return "sealed" if batch.sealed else "open"
+
+
+@pytest.mark.parametrize("event", BATCH_EVENTS)
+@pytest.mark.parametrize("start", BATCH_STATES)
+async def test_a_batch_becomes_what_the_page_says(kit: StoreKit, start: str, event: str) -> None:
+    await BATCH_STATES[start](kit)
+    before = start.partition(",")[0]
+    assert await batch_state(kit) == before
+    if event == "its last job settles" and "settled" in start:
+        assert await kit.claim() == []
+        return
+    await BATCH_EVENTS[event](kit)
+    assert await batch_state(kit) == BATCHES.get((start, event), before)
+
+
+def test_the_page_names_nothing_that_is_not_tried() -> None:
+    for rows, states, events, ends in (
+        (JOBS, STATES, EVENTS, STATES),
+        (BATCHES, BATCH_STATES, BATCH_EVENTS, BATCH_STATES),
+    ):
+        assert rows
+        assert {state for state, _ in rows} <= set(states)
+        assert {event for _, event in rows} <= set(events)
+        assert set(rows.values()) <= set(ends)
