@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from spooled_pipelines.batch import notes
-from spooled_pipelines.batch.exact import OnLossy
 from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.prepare import OnRejected, Options, Prepared, prepare
+from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
 from spooled_pipelines.batch.sync.batch import Batch
@@ -28,17 +25,8 @@ def enqueue_batch(
     calls: Calls,
     data: Any,
     queue_name: str,
+    options: Options,
     *,
-    key: str | Sequence[str] | None = None,
-    payload: Sequence[str] | Mapping[str, str] | None = None,
-    priority: int | str | None = None,
-    scheduled_at: datetime | str | None = None,
-    max_retries: int | str | None = None,
-    timeout_seconds: int | str | None = None,
-    tags: Mapping[str, str] | None = None,
-    name: str | None = None,
-    on_rejected: OnRejected = "raise",
-    on_lossy: OnLossy = "raise",
     progress: ProgressOption = None,
     on_rerun: OnRerun = "resume",
 ) -> Batch:
@@ -50,16 +38,7 @@ def enqueue_batch(
         calls: the server.
         data: whatever `open_source` takes.
         queue_name: where the jobs go.
-        key: the column or columns that identify a row; None: its whole content does.
-        payload: the columns to send, or a mapping of field to column; None: all that no other
-            argument uses up.
-        priority, max_retries, timeout_seconds: one number for all rows, or a column's name.
-        scheduled_at: one aware time for all rows, or a column's name.
-        tags: of every job.
-        name: within a named batch a row is a job of its own; without a name the same row on the
-            same queue is the same job, whatever table it came in.
-        on_rejected: "raise", or "skip" to send the others and list these in the ledger.
-        on_lossy: "raise", or "string" to send as text what a payload cannot hold exactly.
+        options: what is read of the data, and how a row becomes a job.
         progress: True for a bar; or called with (acknowledged rows, rows to send).
         on_rerun: what is there stays as it is ("resume"); the batch's dead letters go back to the
             queue as well ("retry_failed"); or every row is a new job and what the batch held
@@ -77,18 +56,6 @@ def enqueue_batch(
     check_on_rerun(on_rerun)
     if on_rerun != "resume":
         check_extension(calls, f'on_rerun="{on_rerun}"')
-    options = Options(
-        key=key,
-        payload=payload,
-        priority=priority,
-        scheduled_at=scheduled_at,
-        max_retries=max_retries,
-        timeout_seconds=timeout_seconds,
-        tags=tags,
-        name=name,
-        on_rejected=on_rejected,
-        on_lossy=on_lossy,
-    )
     prepared = in_thread(prepare, data, queue_name, options)
     try:
         return _send(calls, prepared, progress, on_rerun)

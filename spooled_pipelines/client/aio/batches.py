@@ -67,11 +67,9 @@ class AsyncBatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.aio.enqueue import enqueue_batch
+        from spooled_pipelines.batch.prepare import Options
 
-        return await enqueue_batch(
-            self._calls,
-            data,
-            queue_name,
+        options = Options(
             key=key,
             payload=payload,
             priority=priority,
@@ -82,8 +80,9 @@ class AsyncBatchCalls:
             name=name,
             on_rejected=on_rejected,
             on_lossy=on_lossy,
-            progress=progress,
-            on_rerun=on_rerun,
+        )
+        return await enqueue_batch(
+            self._calls, data, queue_name, options, progress=progress, on_rerun=on_rerun
         )
 
     def batch(self, batch: str | Mapping[str, Any]) -> AsyncBatch:

@@ -67,12 +67,10 @@ class BatchCalls:
             RowsRejectedError: rows cannot be jobs; nothing was sent.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
+        from spooled_pipelines.batch.prepare import Options
         from spooled_pipelines.batch.sync.enqueue import enqueue_batch
 
-        return enqueue_batch(
-            self._calls,
-            data,
-            queue_name,
+        options = Options(
             key=key,
             payload=payload,
             priority=priority,
@@ -83,8 +81,9 @@ class BatchCalls:
             name=name,
             on_rejected=on_rejected,
             on_lossy=on_lossy,
-            progress=progress,
-            on_rerun=on_rerun,
+        )
+        return enqueue_batch(
+            self._calls, data, queue_name, options, progress=progress, on_rerun=on_rerun
         )
 
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
