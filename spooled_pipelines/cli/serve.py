@@ -35,6 +35,9 @@ def serve(
     rate_limit: Annotated[
         float | None, typer.Option(help="Requests a second for each organization.")
     ] = None,
+    daily_quota: Annotated[
+        int | None, typer.Option(help="New jobs a day (of UTC) for each organization.")
+    ] = None,
     require_lease_id: Annotated[
         bool, typer.Option("--require-lease-id", help="Settle only with lease_id, as the cloud.")
     ] = False,
@@ -87,6 +90,7 @@ def serve(
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
             rate_limit=rate_limit,
+            daily_quota=daily_quota,
             require_lease_id=require_lease_id,
             batch_extension=batch_extension,
             retention=retention_of(keep_settled, keep_keys),

@@ -22,6 +22,7 @@ def main() -> int:
         "--organization-key", action="append", default=[], nargs=2, metavar=("ORGANIZATION", "KEY")
     )
     parser.add_argument("--rate-limit", type=float, metavar="N")
+    parser.add_argument("--daily-quota", type=int, metavar="N")
     parser.add_argument("--require-lease-id", action="store_true")
     parser.add_argument("--no-batch-extension", action="store_true")
     parser.add_argument("--keep-settled", metavar="DURATION")
@@ -45,6 +46,7 @@ def main() -> int:
             tls_key=options.tls_key,
             tls_client_ca=options.tls_client_ca,
             rate_limit=options.rate_limit,
+            daily_quota=options.daily_quota,
             require_lease_id=options.require_lease_id,
             batch_extension=not options.no_batch_extension,
             retention=retention_of(options.keep_settled, options.keep_keys),

@@ -57,7 +57,7 @@ class Gate:
     def __init__(
         self,
         keys: KeyRing,
-        rate: RateLimiter | None,
+        rate: RateLimiter,
         store: JobStore,
         observers: Sequence[calls.Observer] = (calls.log_call,),
     ) -> None:
@@ -85,8 +85,7 @@ class Gate:
             )
         if self._stopping:
             raise stopping()
-        if self._rate is not None:
-            self._rate.admit(caller.organization)
+        self._rate.admit(caller.organization)
         return caller
 
     async def check(self, caller: Caller, request: Any) -> None:

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.errors import RefusedError
 
 
 class RateLimiter:
-    """Lets `rate` calls a second through, and bursts of twice that."""
+    """Lets so many calls a second through, and bursts of twice that; None: as many as come.
 
-    def __init__(self, rate: float, clock: Clock) -> None:
+    `rate` is for every organization that `rates` does not name.
+    """
+
+    def __init__(
+        self, rate: float | None, clock: Clock, rates: Mapping[str, float | None] | None = None
+    ) -> None:
         self._rate = rate
-        self._burst = max(2 * rate, 1.0)
+        self._rates = dict(rates or {})
         self._clock = clock
         self._buckets: dict[str, tuple[float, int]] = {}
 
     def admit(self, organization: str) -> None:
         """Count one call; RefusedError RESOURCE_EXHAUSTED with `retry_after` if it is too many."""
+        rate = self._rates.get(organization, self._rate)
+        if rate is None:
+            return
+        burst = max(2 * rate, 1.0)
         now = self._clock.now()
-        tokens, since = self._buckets.get(organization, (self._burst, now))
-        tokens = min(self._burst, tokens + max(now - since, 0) / 1000 * self._rate)
+        tokens, since = self._buckets.get(organization, (burst, now))
+        tokens = min(burst, tokens + max(now - since, 0) / 1000 * rate)
         if tokens < 1:
             self._buckets[organization] = (tokens, now)
-            wait = max(1, math.ceil((1 - tokens) / self._rate))
+            wait = max(1, math.ceil((1 - tokens) / rate))
             raise RefusedError(
                 "RESOURCE_EXHAUSTED",
-                f"more than {self._rate:g} requests a second; try again in {wait} s",
+                f"more than {rate:g} requests a second; try again in {wait} s",
                 retry_after=wait,
             )
         self._buckets[organization] = (tokens - 1, now)

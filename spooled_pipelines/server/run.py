@@ -21,6 +21,7 @@ from spooled_pipelines.server.handlers import Gate, build_handlers
 from spooled_pipelines.server.keeping import keep_keys
 from spooled_pipelines.server.logins import FailedLogins
 from spooled_pipelines.server.metering import metered
+from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.rate import RateLimiter
 from spooled_pipelines.server.retention import KEEP_ALL, Retention
 from spooled_pipelines.server.services.batch import BatchService
@@ -72,7 +73,9 @@ class Server:
         self._clock = clock or SystemClock()
         self._hub = Hub()
         # Not opened yet; given here, it takes the place of the one that the settings name.
-        self._store = store or open_store(settings.store, self._clock, settings.retention)
+        self._store = store or open_store(
+            settings.store, self._clock, settings.retention, settings.quotas
+        )
         self._metrics = None
         observers: list[calls.Observer] = [calls.log_call]
         if settings.metrics is not None:
@@ -85,10 +88,10 @@ class Server:
         self._health: Health | None = None
         self._timer: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        rate = settings.rate_limit
         logins = FailedLogins(settings.wrong_keys_per_minute, self._clock)
         self._keys = KeyRing(settings.hashed_keys, self._store, self._clock, logins)
-        limiter = RateLimiter(rate, self._clock) if rate else None
+        rates = {name: limits.rate_limit for name, limits in settings.organizations.items()}
+        limiter = RateLimiter(settings.rate_limit, self._clock, rates)
         self._gate = Gate(self._keys, limiter, self._store, observers)
 
     @property
@@ -189,11 +192,13 @@ def _new_metrics() -> Metrics:
     return Metrics()
 
 
-def open_store(url: str, clock: Clock, retention: Retention = KEEP_ALL) -> JobStore:
+def open_store(
+    url: str, clock: Clock, retention: Retention = KEEP_ALL, quotas: Quotas = UNLIMITED
+) -> JobStore:
     """The store that a URL means, not opened yet."""
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
-        return SqliteStore(url, clock, retention)
+        return SqliteStore(url, clock, retention, quotas)
     if scheme in ("postgresql", "postgres"):
         try:
             # An extra of its own, and slow to import.
@@ -203,7 +208,7 @@ def open_store(url: str, clock: Clock, retention: Retention = KEEP_ALL) -> JobSt
                 "the store is PostgreSQL, and psycopg is not installed; "
                 "pip install 'spooled-pipelines[postgres]'"
             ) from error
-        return PostgresStore(url, clock, retention)
+        return PostgresStore(url, clock, retention, quotas)
     # Whatever stands before an @ may be a password.
     shown = scheme + "://" + url.rpartition("@")[2].removeprefix(scheme + "://")
     raise StoreUnavailableError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.retention import KEEP_ALL, Retention
 
 DEFAULT_ORGANIZATION = "default"
@@ -36,6 +38,25 @@ def hash_key(key: str) -> bytes:
 
 
 @dataclass(frozen=True)
+class OrganizationLimits:
+    """What one organization may do, in place of what the others may.
+
+    Attributes:
+        rate_limit: requests a second, bursts of twice that; None: unlimited.
+        daily_quota: new jobs a day (of UTC); None: unlimited.
+    """
+
+    rate_limit: float | None = None
+    daily_quota: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate_limit is not None and not self.rate_limit > 0:
+            raise ValueError(f"rate_limit is {self.rate_limit}, and must be above 0")
+        if self.daily_quota is not None and self.daily_quota < 0:
+            raise ValueError(f"daily_quota is {self.daily_quota}, and must be 0 or more")
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Where the server listens, what it keeps jobs in, and whom it lets in.
 
@@ -51,6 +72,8 @@ class ServerSettings:
         tls_cert, tls_key: paths of PEM files; both or none.
         tls_client_ca: path of a PEM file; clients must then bring a certificate it signed.
         rate_limit: requests a second per organization, bursts of twice that; None: unlimited.
+        daily_quota: new jobs a day (of UTC) per organization; None: unlimited.
+        organizations: the limits of those that have others, by name.
         require_lease_id: settling without lease_id is refused, as Spooled Cloud does.
         batch_extension: False answers as a plain server, which does not know batches.
         retention: how long what is settled is kept; for ever where nothing is said.
@@ -66,6 +89,8 @@ class ServerSettings:
     tls_client_ca: str | None = None
     wrong_keys_per_minute: int = 20
     rate_limit: float | None = None
+    daily_quota: int | None = None
+    organizations: Mapping[str, OrganizationLimits] = field(default_factory=dict)
     require_lease_id: bool = False
     batch_extension: bool = True
     retention: Retention = KEEP_ALL
@@ -81,8 +106,14 @@ class ServerSettings:
         if self.wrong_keys_per_minute < 1:
             number = self.wrong_keys_per_minute
             raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")
-        if self.rate_limit is not None and self.rate_limit <= 0:
-            raise ValueError(f"rate_limit is {self.rate_limit}, and must be above 0")
+        # Refuses what makes no sense.
+        OrganizationLimits(self.rate_limit, self.daily_quota)
+
+    @property
+    def quotas(self) -> Quotas:
+        """What each organization may make in a day."""
+        named = {name: limits.daily_quota for name, limits in self.organizations.items()}
+        return Quotas(self.daily_quota, named)
 
     @property
     def hashed_keys(self) -> tuple[HashedKey, ...]:

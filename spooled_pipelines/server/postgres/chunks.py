@@ -15,7 +15,9 @@ from spooled_pipelines.server.errors import conflict, not_found
 from spooled_pipelines.server.generations import superseded
 from spooled_pipelines.server.postgres.copying import Copy, stored_keys, when_due
 from spooled_pipelines.server.postgres.pruning import forgotten_meanwhile
+from spooled_pipelines.server.postgres.quotas import count_made
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.store import Chunk, ChunkStored, Status
 
 # So many chunks at once; the other connections are for everyone else.
@@ -68,8 +70,9 @@ class Chunks:
     The outcome is as if those of one batch had come one after the other.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, quotas: Quotas) -> None:
         self._ground = ground
+        self._quotas = quotas
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._in_flight: list[_InFlight] = []
         # Batches whose last chunk had duplicates: the next one will have some as well.
@@ -97,7 +100,8 @@ class Chunks:
         staged = mine.batch in self._repeated
         while True:
             with contextlib.suppress(_IsSealedError):
-                add = partial(_add, owner=owner, mine=mine, staged=staged)
+                quota = self._quotas.of(mine.batch[0])
+                add = partial(_add, owner=owner, mine=mine, staged=staged, quota=quota)
                 return await run(self._ground, add)
 
     def _remember(self, batch: tuple[str, str], repeated: bool) -> None:
@@ -108,7 +112,9 @@ class Chunks:
                 self._repeated.popitem(last=False)
 
 
-async def _add(tx: Transaction, owner: int, mine: _InFlight, staged: bool) -> ChunkStored:
+async def _add(
+    tx: Transaction, owner: int, mine: _InFlight, staged: bool, quota: int | None
+) -> ChunkStored:
     chunk, keys = mine.chunk, mine.keys
     place, was_sealed = await _find(tx, owner, mine)
     mine.numbered.set()
@@ -140,6 +146,7 @@ async def _add(tx: Transaction, owner: int, mine: _InFlight, staged: bool) -> Ch
         if is_sealed and (linked or stored.rows > len(stored.duplicates)):
             await tx.send("set_sealed", batch=place.batch, sealed=False, now=tx.now)
             tx.tally.touched.add(place.batch)
+        await count_made(tx, owner, quota, stored.rows - len(stored.duplicates))
         await tx.commit()
     return stored
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spooled_pipelines.server import ids
+from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.postgres.pruning import forgotten_meanwhile
+from spooled_pipelines.server.postgres.quotas import count_singly
 from spooled_pipelines.server.postgres.records import stored_key
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
 from spooled_pipelines.server.store import Enqueued, NewJob, Status
@@ -18,14 +20,18 @@ class Addition(NamedTuple):
     organization: int
     queue: int
     job: NewJob
+    quota: int | None
 
 
-async def enqueue(ground: Ground, additions: Sequence[Addition]) -> list[Enqueued]:
-    """Store jobs, or find those that have their keys; the first of the same key wins."""
+async def enqueue(ground: Ground, additions: Sequence[Addition]) -> list[Enqueued | RefusedError]:
+    """Store jobs, or find those that have their keys; the first of the same key wins.
+
+    Those for which their organization's day has no room are refused, each by itself.
+    """
     return await run(ground, lambda tx: _enqueue(tx, additions))
 
 
-async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enqueued]:
+async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enqueued | RefusedError]:
     jobs = [addition.job for addition in additions]
     due = [
         job.scheduled_at if job.scheduled_at is not None and job.scheduled_at > tx.now else None
@@ -67,16 +73,40 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
                 raise forgotten_meanwhile()
             for place, seq, _ in found:
                 seqs[missing[place]] = seq
+        refused = await _refuse_excess(tx, first, additions, created)
+        if refused:
+            await tx.send("unmake_jobs", seqs=sorted(refused))
         for seq, addition, moment in zip(
             range(first, first + len(jobs)), additions, due, strict=True
         ):
-            if seq in created:
+            if seq in created and seq not in refused:
                 status = Status.PENDING if moment is None else Status.SCHEDULED
                 tx.tally.add(addition.queue, (), status, waiting=False, count=1)
                 if moment is not None:
                     tx.tally.due_at(moment)
         await tx.commit()
     return [
-        Enqueued(ids.job_id(tx.prefix, seq), created=seq in created and seq == first + place)
+        # One that found the job of another that is refused is refused with it.
+        refused.get(seq)
+        or Enqueued(ids.job_id(tx.prefix, seq), created=seq in created and seq == first + place)
         for place, seq in enumerate(seqs)
     ]
+
+
+async def _refuse_excess(
+    tx: Transaction, first: int, additions: Sequence[Addition], created: set[int]
+) -> dict[int, RefusedError]:
+    """Which of the jobs that were made, by number, their organizations' quotas do not allow."""
+    made: dict[int, list[int]] = {}
+    quotas: dict[int, int] = {}
+    for seq, addition in enumerate(additions, first):
+        if addition.quota is not None and seq in created:
+            made.setdefault(addition.organization, []).append(seq)
+            quotas[addition.organization] = addition.quota
+    refused: dict[int, RefusedError] = {}
+    for organization in sorted(made):
+        seqs = made[organization]
+        room, refusal = await count_singly(tx, organization, quotas[organization], len(seqs))
+        if refusal is not None:
+            refused |= dict.fromkeys(seqs[room:], refusal)
+    return refused

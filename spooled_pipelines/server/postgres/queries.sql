@@ -1,5 +1,6 @@
 -- Every statement names its tables in one order (batches, upload_chunks, jobs, batch_links,
--- attempts, counters, batch_errors) and its rows by number, so that no two transactions wait for each other.
+-- attempts, daily_jobs, counters, batch_errors) and its rows by number, so that no two transactions
+-- wait for each other.
 
 -- name: begin
 BEGIN
@@ -48,6 +49,20 @@ SELECT id_prefix FROM store
 
 -- name: notify
 SELECT pg_notify(%(channel)s, %(payload)s)
+
+-- Whoever counts here keeps the others of the organization waiting: last, just before the counters.
+-- A day of which a server's clock was ahead lasts until the clocks are there again.
+-- name: count_daily_jobs
+INSERT INTO daily_jobs AS d (organization, day, jobs) VALUES (%(organization)s, %(day)s, %(jobs)s)
+ON CONFLICT (organization) DO UPDATE SET day = greatest(d.day, excluded.day),
+    jobs = excluded.jobs + CASE WHEN d.day < excluded.day THEN 0 ELSE d.jobs END
+RETURNING jobs
+
+-- name: uncount_daily_jobs
+UPDATE daily_jobs SET jobs = jobs - %(jobs)s WHERE organization = %(organization)s
+
+-- name: unmake_jobs
+DELETE FROM jobs WHERE seq = ANY(%(seqs)s)
 
 -- name: count_queues
 INSERT INTO queue_counters AS c (queue, shard, pending, waiting, scheduled, processing, completed,

@@ -30,6 +30,7 @@ from spooled_pipelines.server.postgres.database import connect, lent, make_pool,
 from spooled_pipelines.server.postgres.gathering import Gatherer
 from spooled_pipelines.server.postgres.listener import Listener
 from spooled_pipelines.server.postgres.transaction import Ground
+from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import (
     AttemptRecord,
@@ -62,7 +63,14 @@ class PostgresStore:
     another, so the clocks of all servers on one database must agree to well below a lease.
     """
 
-    def __init__(self, url: str, clock: Clock, retention: Retention = KEEP_ALL) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        retention: Retention = KEEP_ALL,
+        quotas: Quotas = UNLIMITED,
+    ) -> None:
+        self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._url = url
         self._clock = clock
@@ -84,7 +92,7 @@ class PostgresStore:
             await pool.close()
             raise StoreUnavailableError(f"cannot connect to {shown(self._url)}: {error}") from error
         self._pool, self._ground, self._listener = pool, ground, listener
-        self._chunks = Chunks(ground)
+        self._chunks = Chunks(ground, self._quotas)
         self._enqueues = Gatherer(partial(enqueueing.enqueue, ground))
         self._claims = Gatherer(partial(claiming.claim, ground))
         self._settles = Gatherer(partial(settling.settle, ground))
@@ -105,7 +113,8 @@ class PostgresStore:
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
         owner, queue = await self._ground.place(organization, job.queue_name)
-        return await self._enqueues.submit(enqueueing.Addition(owner, queue, job))
+        quota = self._quotas.of(organization)
+        return await self._enqueues.submit(enqueueing.Addition(owner, queue, job, quota))
 
     async def claim(
         self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int

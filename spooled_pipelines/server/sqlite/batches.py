@@ -15,6 +15,7 @@ from spooled_pipelines.server.generations import other_queue, superseded
 from spooled_pipelines.server.sqlite import jobs, reading
 from spooled_pipelines.server.sqlite.inserting import insert_rows
 from spooled_pipelines.server.sqlite.queries import SQL
+from spooled_pipelines.server.sqlite.quotas import count_made
 from spooled_pipelines.server.sqlite.transaction import Transaction
 from spooled_pipelines.server.store import (
     BatchOpening,
@@ -97,6 +98,7 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     if kept is not None:
         return _replayed(tx, place, chunk, keys, *kept)
     stored, linked = _store_rows(tx, place, chunk, keys)
+    count_made(tx, organization, stored.rows - len(stored.duplicates))
     tx.connection.execute(
         SQL["keep_chunk_outcome"], (*upload, len(keys), _packed(stored.duplicates))
     )

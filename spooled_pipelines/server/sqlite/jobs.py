@@ -15,6 +15,7 @@ from spooled_pipelines.server.leases import (
     why_not_held,
 )
 from spooled_pipelines.server.sqlite.queries import SQL
+from spooled_pipelines.server.sqlite.quotas import count_made
 from spooled_pipelines.server.sqlite.transaction import Transaction
 from spooled_pipelines.server.store import (
     Enqueued,
@@ -79,6 +80,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
     values = (seq, owner, queue, status, job.priority, due, None, job.max_retries)
     more = (job.timeout_seconds, tx.now, job.scheduled_at, key, job.tags, job.payload)
     tx.connection.execute(SQL["add_job"], values + more)
+    count_made(tx, organization, 1)
     tx.add(queue, (), status, waiting=False, count=1)
     if due is not None:
         tx.changes.due_at(due)

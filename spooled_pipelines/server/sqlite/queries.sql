@@ -41,6 +41,14 @@ INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
+-- A day of which the clock was ahead lasts until the clock is there again.
+-- name: daily_jobs
+SELECT jobs FROM daily_jobs WHERE organization = ? AND day >= ?
+
+-- name: keep_daily_jobs
+INSERT INTO daily_jobs (organization, day, jobs) VALUES (?, ?, ?)
+ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = excluded.jobs
+
 -- name: job_of_key
 SELECT seq, status, due_at, batch FROM jobs WHERE organization = ? AND idempotency_key = ?
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.sqlite import (
     batches,
@@ -55,7 +56,14 @@ _READERS = 2
 class SqliteStore:
     """See `JobStore` for what each operation does."""
 
-    def __init__(self, url: str, clock: Clock, retention: Retention = KEEP_ALL) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        retention: Retention = KEEP_ALL,
+        quotas: Quotas = UNLIMITED,
+    ) -> None:
+        self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._path = database.path_of(url)
         self._clock = clock
@@ -82,7 +90,9 @@ class SqliteStore:
         self._connections.append(connection)
         self._prefix = str(database.read_meta(connection, "id_prefix"))
         numbers = JobNumbers(int(database.read_meta(connection, "next_seq")))
-        transaction = Transaction(connection, Names(connection), numbers, self._prefix)
+        transaction = Transaction(
+            connection, Names(connection), numbers, self._prefix, self._quotas
+        )
         loop = asyncio.get_running_loop()
         self._writer = Writer(transaction, self._clock, loop, on_commit, self._faults)
         self._readers = ThreadPoolExecutor(_READERS, "spooled-reader")

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from spooled_pipelines.server import ids
+from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.store import Counts, Status, changes_of
 from spooled_pipelines.server.wakeups import Changes
@@ -109,9 +110,15 @@ class Transaction:
     """Handed to each operation. Whoever changes a job's status says so with `move` or `add`."""
 
     def __init__(
-        self, connection: sqlite3.Connection, names: Names, sequence: Sequence, prefix: str
+        self,
+        connection: sqlite3.Connection,
+        names: Names,
+        sequence: Sequence,
+        prefix: str,
+        quotas: Quotas,
     ) -> None:
         self.connection = connection
+        self.quotas = quotas
         self.names = names
         self.sequence = sequence
         self.prefix = prefix

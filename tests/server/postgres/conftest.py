@@ -20,8 +20,8 @@ HEARD_SECONDS = 1.0
 class Replica(StoreKit):
     """A store that tells what it heard, as soon as it does."""
 
-    def __init__(self, url: str, clock: ManualClock) -> None:
-        super().__init__(lambda clock: PostgresStore(url, clock), clock)
+    def __init__(self, url: str, clock: ManualClock, **options: object) -> None:
+        super().__init__(lambda clock: PostgresStore(url, clock, **options), clock)
         self._heard = asyncio.Event()
 
     def _note(self, changes: Changes) -> None:
@@ -46,13 +46,13 @@ def database(cluster: Cluster) -> str:
 
 
 @pytest.fixture
-async def replicas(database: str) -> AsyncIterator[Callable[[int], Awaitable[list[Replica]]]]:
+async def replicas(database: str) -> AsyncIterator[Callable[..., Awaitable[list[Replica]]]]:
     """Opens stores on one database, with one clock; at the end every counter equals a recount."""
     async with AsyncExitStack() as stack:
 
-        async def open_some(count: int) -> list[Replica]:
+        async def open_some(count: int, **options: object) -> list[Replica]:
             clock = ManualClock()
-            opened = [Replica(database, clock) for _ in range(count)]
+            opened = [Replica(database, clock, **options) for _ in range(count)]
             for replica in opened:
                 await replica.open()
                 stack.push_async_callback(replica.store.close)

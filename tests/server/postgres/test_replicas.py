@@ -11,12 +11,13 @@ import pytest
 from serverkit import ORGANIZATION, chunk, holder, new_job
 
 from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.store import BatchOpening, JobRecord
 
 if TYPE_CHECKING:
     from conftest import Replica
 
-Replicas = Callable[[int], "Awaitable[list[Replica]]"]
+Replicas = Callable[..., "Awaitable[list[Replica]]"]
 QUEUE, BATCH = (ORGANIZATION, "q"), (ORGANIZATION, "b")
 
 
@@ -232,3 +233,30 @@ async def test_keys_of_every_shape_come_back_as_they_were(replicas: Replicas, ke
     (here,) = await replicas(1)
     await here.enqueue(idempotency_key=key)
     assert (await here.claim_one()).idempotency_key == key
+
+
+async def test_a_quota_is_one_for_all_of_them(replicas: Replicas) -> None:
+    """Chunks and single jobs, the same keys among them, from both sides at once."""
+    stores = await replicas(2, quotas=Quotas(50))
+    await stores[0].open_batch()
+    made = [
+        replica.store.add_chunk(
+            ORGANIZATION, chunk("b", [f"r{n}", f"r{n + 1}"], number=n, upload_id=str(place))
+        )
+        for n in range(20)
+        for place, replica in enumerate(stores)
+    ]
+    made += [
+        replica.store.enqueue(ORGANIZATION, new_job(idempotency_key=str(n)))
+        for n in range(40)
+        for replica in stores
+    ]
+    for outcome in await asyncio.gather(*made, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            assert isinstance(outcome, RefusedError), outcome
+            assert outcome.code == "RESOURCE_EXHAUSTED"
+    # What did not fit as a chunk leaves room for single jobs.
+    for replica in stores * 2:
+        with contextlib.suppress(RefusedError):
+            await replica.enqueue()
+    assert sum((await stores[0].queue_counts()).values()) == 50
