@@ -15,6 +15,7 @@ import grpc.aio
 from spooled_pipelines.server import calls
 from spooled_pipelines.server.auth import KeyRing
 from spooled_pipelines.server.clock import Clock, SystemClock
+from spooled_pipelines.server.connections import server_options
 from spooled_pipelines.server.context import Services
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.handlers import Gate, build_handlers
@@ -30,13 +31,18 @@ from spooled_pipelines.server.services.keys import KeyService
 from spooled_pipelines.server.services.queue import QueueService
 from spooled_pipelines.server.services.queue_admin import QueueAdminService
 from spooled_pipelines.server.services.worker import WorkerService
-from spooled_pipelines.server.settings import NoKeysError, ServerSettings
+from spooled_pipelines.server.settings import (
+    NoKeysError,
+    ServerSettings,
+    shown_store,
+)
 from spooled_pipelines.server.sqlite.store import SqliteStore
 from spooled_pipelines.server.standard import Health, add_standard_services
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.timer import keep_time
+from spooled_pipelines.server.tls import CertificateFiles, Certificates
 from spooled_pipelines.server.wakeups import Hub
-from spooled_pipelines.wire import limits, methods
+from spooled_pipelines.wire import methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.server.metrics import Metrics
@@ -44,19 +50,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # What a client that does not read its answers is waited for.
 _FLUSH_SECONDS = 0.25
-_OPTIONS = (
-    ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", limits.MESSAGE_MAX_BYTES),
-    # Two servers must not share a port unnoticed.
-    ("grpc.so_reuseport", 0),
-    # Clients ping every 10 s, also while no call runs; the default would cut them off.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_ping_strikes", 0),
-    # Beyond a thousand calls that have not begun, gRPC would cancel some at random.
-    ("grpc.server.max_pending_requests", 50_000),
-    ("grpc.server.max_pending_requests_hard_limit", 100_000),
-)
 
 
 class Server:
@@ -163,7 +156,7 @@ class Server:
             implementations[methods.BATCH_SERVICE] = BatchService(services)
             implementations[methods.KEY_SERVICE] = KeyService(services, self._keys)
             implementations[methods.QUEUE_ADMIN_SERVICE] = QueueAdminService(services)
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=server_options(self._settings.connections))
         server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._gate)))
         self._health = await add_standard_services(server, tuple(implementations))
         listen = self._settings.listen
@@ -209,10 +202,8 @@ def open_store(
                 "pip install 'spooled-pipelines[postgres]'"
             ) from error
         return PostgresStore(url, clock, retention, quotas)
-    # Whatever stands before an @ may be a password.
-    shown = scheme + "://" + url.rpartition("@")[2].removeprefix(scheme + "://")
     raise StoreUnavailableError(
-        f"store {shown!r} is of no kind that is known; use sqlite:///PATH or "
+        f"store {shown_store(url)!r} is of no kind that is known; use sqlite:///PATH or "
         "postgresql://HOST/DATABASE"
     )
 
@@ -250,8 +241,6 @@ def _announce(address: str) -> None:
 def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    key, cert = Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes()
-    authority = Path(settings.tls_client_ca).read_bytes() if settings.tls_client_ca else None
-    return grpc.ssl_server_credentials(
-        [(key, cert)], authority, require_client_auth=authority is not None
-    )
+    authority = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+    files = CertificateFiles(Path(settings.tls_cert), Path(settings.tls_key), authority)
+    return Certificates(files).credentials()

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.retention import KEEP_ALL, Retention
+from spooled_pipelines.wire import limits
 
 DEFAULT_ORGANIZATION = "default"
+_GRACE_MAX = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,15 @@ class OrganizationKey:
 
     organization: str
     key: str = field(repr=False)
+
+
+def shown_store(url: str) -> str:
+    """A store's URL without what may be a password."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        return url
+    place = rest.rpartition("@")[2].removeprefix("//").partition("?")[0]
+    return f"{scheme}://{place}"
 
 
 def hash_key(key: str) -> bytes:
@@ -57,6 +68,47 @@ class OrganizationLimits:
 
 
 @dataclass(frozen=True)
+class ConnectionLimits:
+    """What one connection may ask of the server.
+
+    Attributes:
+        max_message_bytes: the largest message that is taken.
+        max_streams: calls and streams at the same time; a client holds back what is more.
+        max_metadata_bytes: headers of a call, as HTTP/2 counts them (32 bytes more for each).
+        max_idle_seconds: a connection without any call is closed after this time. Clients open
+            another one when they need it.
+        keepalive_seconds: a connection on which nothing came for so long is pinged, and closed if
+            no answer comes, so that the streams of a machine that is gone end.
+        min_ping_seconds: pings of a client that come faster than this close its connection.
+    """
+
+    max_message_bytes: int = limits.MESSAGE_MAX_BYTES
+    max_streams: int = 1_000
+    max_metadata_bytes: int = 16 << 10
+    max_idle_seconds: float = 900.0
+    keepalive_seconds: float = 60.0
+    min_ping_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _CONNECTION_RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(f"{name} is {value}, and must be {least} to {most}")
+
+
+# gRPC takes numbers of 32 bits, and of seconds their milliseconds.
+_CONNECTION_RANGES: Mapping[str, tuple[int, int]] = {
+    # The largest call that the contract allows must fit, and so must our own client's chunks.
+    "max_message_bytes": (4 << 20, 2**31 - 1),
+    "max_streams": (1, 2**31 - 1),
+    "max_metadata_bytes": (1 << 10, 2**31 - 1),
+    "max_idle_seconds": (1, 2_000_000),
+    "keepalive_seconds": (1, 2_000_000),
+    "min_ping_seconds": (0, 2_000_000),
+}
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Where the server listens, what it keeps jobs in, and whom it lets in.
 
@@ -74,6 +126,7 @@ class ServerSettings:
         rate_limit: requests a second per organization, bursts of twice that; None: unlimited.
         daily_quota: new jobs a day (of UTC) per organization; None: unlimited.
         organizations: the limits of those that have others, by name.
+        connections: what one connection may ask of the server.
         require_lease_id: settling without lease_id is refused, as Spooled Cloud does.
         batch_extension: False answers as a plain server, which does not know batches.
         retention: how long what is settled is kept; for ever where nothing is said.
@@ -91,6 +144,7 @@ class ServerSettings:
     rate_limit: float | None = None
     daily_quota: int | None = None
     organizations: Mapping[str, OrganizationLimits] = field(default_factory=dict)
+    connections: ConnectionLimits = ConnectionLimits()
     require_lease_id: bool = False
     batch_extension: bool = True
     retention: Retention = KEEP_ALL
@@ -103,6 +157,10 @@ class ServerSettings:
             raise ValueError("tls_cert and tls_key go together: give both or none")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("tls_client_ca needs tls_cert and tls_key as well")
+        if not 0 <= self.grace_seconds <= _GRACE_MAX:
+            raise ValueError(
+                f"grace_seconds is {self.grace_seconds}, and must be 0 to {_GRACE_MAX:g}"
+            )
         if self.wrong_keys_per_minute < 1:
             number = self.wrong_keys_per_minute
             raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")

@@ -1,0 +1,116 @@
+"""The server's certificates: read again when their files change, so that nobody need restart it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+_log = logging.getLogger(__name__)
+# Of a file: when it was changed, its size and which one it is.
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class CertificateFiles:
+    """Paths of PEM files: the server's chain, its private key, and who signs clients, if they must
+    bring a certificate.
+    """
+
+    chain: Path
+    key: Path
+    client_authority: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        given = (self.chain, self.key, self.client_authority)
+        return tuple(path for path in given if path is not None)
+
+
+class Certificates:
+    """Looks at the files whenever a connection is made, and keeps the last ones that were good.
+
+    OSError or ValueError where the first ones are not.
+    """
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self._files = files
+        self._stamps = _stamps(files)
+        self._refused: tuple[_Stamp, ...] | str | None = None
+        self._configuration = _load(files)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """What a port is opened with. Connections that are open stay as they are."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration,
+            # gRPC asks for None where nothing changed; its stubs do not know that.
+            self._newer,  # type: ignore[arg-type]
+            require_client_authentication=self._files.client_authority is not None,
+        )
+
+    def _newer(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC, in a thread of its own, for each new connection; None: as before."""
+        try:
+            stamps = _stamps(self._files)
+            if stamps in (self._stamps, self._refused):
+                return None
+            configuration = _load(self._files)
+            if _stamps(self._files) != stamps:
+                # Being written right now; the next connection finds them whole.
+                return None
+        except (OSError, ValueError) as error:
+            self._refuse(error)
+            return None
+        self._stamps, self._refused = stamps, None
+        _log.info("certificates were read again: %s", self._files.chain)
+        return configuration
+
+    def _refuse(self, error: OSError | ValueError) -> None:
+        """Say once what is wrong with what is there now."""
+        try:
+            seen: tuple[_Stamp, ...] | str = _stamps(self._files)
+        except OSError as missing:
+            seen = str(missing)
+        if seen != self._refused:
+            self._refused = seen
+            _log.error("new certificates are not taken, the old ones stay in use: %s", error)
+
+
+def _stamps(files: CertificateFiles) -> tuple[_Stamp, ...]:
+    return tuple(_stamp(path.stat()) for path in files.paths)
+
+
+def _stamp(found: os.stat_result) -> _Stamp:
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _load(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
+    """What is in the files; ValueError where gRPC could not use it, which it would not say."""
+    chain, key = files.chain.read_bytes(), files.key.read_bytes()
+    authority = files.client_authority.read_bytes() if files.client_authority else None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An encrypted key is refused, where OpenSSL would ask the terminal for its password.
+        context.load_cert_chain(files.chain, files.key, password=lambda: b"")
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"tls_cert {files.chain} and tls_key {files.key} are not the PEM files of a "
+            f"certificate and its unencrypted private key ({_reason(error)})"
+        ) from error
+    if files.client_authority is not None:
+        try:
+            context.load_verify_locations(files.client_authority)
+        except ssl.SSLError as error:
+            raise ValueError(
+                f"tls_client_ca {files.client_authority} is no PEM file of certificates "
+                f"({_reason(error)})"
+            ) from error
+    return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or "no PEM").replace("_", " ").lower()

@@ -1,0 +1,162 @@
+"""What one connection may ask of the server, over real connections: each bound, and just below."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from support.waiting import aeventually
+from wirekit import KEY, Wire, answered, method_named, struct
+
+from spooled_pipelines import AsyncSpooledClient
+from spooled_pipelines.server.settings import ConnectionLimits, ServerSettings
+from spooled_pipelines.wire import spooled_v1 as spooled
+
+MIB = 1 << 20
+
+
+async def test_a_message_that_is_too_large_is_refused_by_its_size(tmp_path: Path) -> None:
+    bounds = ConnectionLimits(max_message_bytes=4 * MIB)
+    async with Wire(tmp_path, connections=bounds) as wire:
+        with answered("RESOURCE_EXHAUSTED", "larger than max"):
+            await wire.call(b"x" * (4 * MIB + 1), "Enqueue")
+        # It reaches the service, which knows what is wrong with it.
+        with answered("INVALID_ARGUMENT"):
+            await wire.call(b"x" * 4 * MIB, "Enqueue")
+        await wire.enqueue(payload=struct(a="x" * (MIB - 8)))
+
+
+async def test_metadata_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    bounds = ConnectionLimits(max_metadata_bytes=4096)
+    async with Wire(tmp_path, connections=bounds) as wire:
+        method, request = method_named("Enqueue"), spooled.EnqueueRequest(queue_name="q")
+
+        async def enqueue(size: int) -> None:
+            metadata = (("x-api-key", KEY), ("x-more", "m" * size))
+            await wire.open(method, request, metadata=metadata)
+
+        for _ in range(20):
+            await enqueue(3000)
+        for _ in range(20):
+            with answered("RESOURCE_EXHAUSTED", "metadata size"):
+                await enqueue(4096)
+        # The connection goes on.
+        await wire.enqueue()
+
+
+async def test_streams_beyond_the_bound_wait_for_one_to_end(tmp_path: Path) -> None:
+    bounds = ConnectionLimits(max_streams=3)
+    async with Wire(tmp_path, connections=bounds) as wire:
+        request = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
+        # What the connection may hold is known once it is open.
+        await wire.enqueue("other")
+        streams = [wire.open(method_named("StreamJobs"), request) for _ in range(3)]
+        readers = [asyncio.ensure_future(stream.read()) for stream in streams]
+        await aeventually(lambda: len(wire.server._gate._streams) == 3)
+        waiting = asyncio.ensure_future(wire.call(spooled.GetQueueStatsRequest(queue_name="q")))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+        streams[0].cancel()
+        assert (await asyncio.wait_for(waiting, 10)).total == 0
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def test_a_client_of_ours_has_room_for_hundreds_of_streams(tmp_path: Path) -> None:
+    async with (
+        Wire(tmp_path) as wire,
+        AsyncSpooledClient(wire.address, api_key=KEY) as client,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        first = []
+        for number in range(300):
+            jobs = client.stream_jobs(f"q{number}", "w")
+            stack.push_async_callback(jobs.aclose)
+            first.append(asyncio.ensure_future(anext(aiter(jobs))))
+        await aeventually(lambda: len(wire.server._gate._streams) == 300)
+        await client.enqueue("q299", {"n": 1})
+        assert (await asyncio.wait_for(first[299], 10)).queue_name == "q299"
+        for task in first[:299]:
+            task.cancel()
+        await asyncio.gather(*first, return_exceptions=True)
+
+
+async def test_an_idle_connection_is_closed_and_opened_again_by_the_next_call(
+    tmp_path: Path,
+) -> None:
+    bounds = ConnectionLimits(max_idle_seconds=1)
+    async with Wire(tmp_path, connections=bounds) as wire:
+        await wire.enqueue()
+        # While a stream is open, nothing is idle.
+        request = spooled.StreamJobsRequest(queue_name="later", worker_id="w")
+        async with wire.stream(request, "StreamJobs") as stream:
+            read = asyncio.ensure_future(stream.read())
+            done, _ = await asyncio.wait([read], timeout=2.5)
+            assert not done
+            await wire.enqueue("later")
+            assert await read
+        ready = grpc.ChannelConnectivity.READY
+        assert wire.channel.get_state() is ready
+        await aeventually(lambda: wire.channel.get_state() is not ready, timeout=10)
+        await wire.enqueue()
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+PING = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + b"spooled!"
+GOAWAY_TYPE, ENHANCE_YOUR_CALM = 7, 11
+
+
+async def said_until_closed(reader: asyncio.StreamReader) -> tuple[int, bytes] | None:
+    """The error code and text of the GOAWAY with which the server ends the connection."""
+    said = None
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            head = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if head[3] == GOAWAY_TYPE:
+                said = int.from_bytes(payload[4:8], "big"), payload[8:]
+    return said
+
+
+async def test_whoever_pings_too_often_is_cut_off(tmp_path: Path) -> None:
+    async with Wire(tmp_path) as wire:
+        host, _, port = wire.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(PREFACE + PING * 10)
+        said = await asyncio.wait_for(said_until_closed(reader), 10)
+        writer.close()
+        assert said == (ENHANCE_YOUR_CALM, b"too_many_pings")
+
+
+async def test_a_peer_that_answers_no_pings_is_let_go(tmp_path: Path) -> None:
+    """As a machine whose power is gone; its streams end, and their claims go back."""
+    bounds = ConnectionLimits(keepalive_seconds=1)
+    async with Wire(tmp_path, connections=bounds) as wire:
+        host, _, port = wire.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(PREFACE)
+        # It reads, and answers nothing.
+        await asyncio.wait_for(said_until_closed(reader), 15)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_message_bytes", 1000),
+        ("max_message_bytes", 2**31),
+        ("max_streams", 0),
+        ("max_metadata_bytes", 0),
+        ("max_idle_seconds", 0.5),
+        ("keepalive_seconds", 0),
+        ("min_ping_seconds", -1),
+        ("max_idle_seconds", float("nan")),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        ServerSettings(connections=ConnectionLimits(**{name: value}))
