@@ -2,47 +2,121 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from spooled_pipelines.cli.codes import UsageError, describe_os_error
 
+Text = str | None
+Number = int | None
+Seconds = float | None
+Switch = bool | None
+
 
 def serve(
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = (
-        "127.0.0.1:50051"
-    ),
-    store: Annotated[
-        str,
+    config: Annotated[
+        Text,
         typer.Option(
-            help="Where jobs are kept: sqlite:///PATH, or postgresql://USER@HOST/DATABASE."
+            help="TOML file with these settings, under their names with underscores; or "
+            "SPOOLED_SERVER_CONFIG. Flags go before variables, variables before the file."
         ),
-    ] = ("sqlite:///spooled.db"),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config", help="Show what holds and where it is from, and do not serve."
+        ),
+    ] = False,
+    listen: Annotated[
+        Text, typer.Option(show_default="127.0.0.1:50051", help="HOST:PORT; port 0: a free one.")
+    ] = None,
+    store: Annotated[
+        Text,
+        typer.Option(
+            show_default="sqlite:///spooled.db",
+            help="Where jobs are kept: sqlite:///PATH, or postgresql://USER@HOST/DATABASE.",
+        ),
+    ] = None,
+    store_file: Annotated[
+        Text, typer.Option(help="A file that holds --store, for instance for its password.")
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
-            envvar="SPOOLED_API_KEY",
             show_default=False,
-            help="An admin key besides those of the store; repeat it for several.",
+            help="An admin key besides those of the store; repeat it for several. Or "
+            "SPOOLED_API_KEY.",
         ),
     ] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate.")] = None,
-    tls_key: Annotated[str | None, typer.Option(help="PEM file of its private key.")] = None,
+    api_key_file: Annotated[
+        Text, typer.Option(help="A file that holds such keys, one a line.")
+    ] = None,
+    tls_cert: Annotated[
+        Text, typer.Option(help="PEM file of the certificate; read again when it changes.")
+    ] = None,
+    tls_key: Annotated[Text, typer.Option(help="PEM file of its private key.")] = None,
     tls_client_ca: Annotated[
-        str | None, typer.Option(help="PEM file; clients must bring a certificate signed by it.")
+        Text, typer.Option(help="PEM file; clients must bring a certificate signed by it.")
+    ] = None,
+    wrong_keys_per_minute: Annotated[
+        Number, typer.Option(show_default="20", help="How many wrong keys one peer may try.")
     ] = None,
     rate_limit: Annotated[
-        float | None, typer.Option(help="Requests a second for each organization.")
+        Text,
+        typer.Option(
+            metavar="N",
+            show_default="unlimited",
+            help="Requests a second for each organization.",
+        ),
     ] = None,
     daily_quota: Annotated[
-        int | None, typer.Option(help="New jobs a day (of UTC) for each organization.")
+        Text,
+        typer.Option(
+            metavar="N",
+            show_default="unlimited",
+            help="New jobs a day (of UTC) for each organization.",
+        ),
+    ] = None,
+    max_message_bytes: Annotated[
+        Number, typer.Option(show_default="16777216", help="The largest message that is taken.")
+    ] = None,
+    max_streams: Annotated[
+        Number, typer.Option(show_default="1000", help="Calls at once on one connection.")
+    ] = None,
+    max_metadata_bytes: Annotated[
+        Number, typer.Option(show_default="16384", help="The largest headers of a call.")
+    ] = None,
+    max_idle_seconds: Annotated[
+        Seconds,
+        typer.Option(show_default="900", help="A connection without calls is closed after this."),
+    ] = None,
+    keepalive_seconds: Annotated[
+        Seconds,
+        typer.Option(show_default="60", help="How long a silent peer is waited for before a ping."),
+    ] = None,
+    min_ping_seconds: Annotated[
+        Seconds, typer.Option(show_default="5", help="Clients may ping once in this time.")
     ] = None,
     require_lease_id: Annotated[
-        bool, typer.Option("--require-lease-id", help="Settle only with lease_id, as the cloud.")
-    ] = False,
+        Switch,
+        typer.Option(
+            "--require-lease-id/--no-require-lease-id",
+            show_default=False,
+            help="Settle only with lease_id, as the cloud.",
+        ),
+    ] = None,
+    batch_extension: Annotated[
+        Switch,
+        typer.Option(
+            "--batch-extension/--no-batch-extension",
+            show_default=False,
+            help="Speak the batch extension too (the default), or be a plain server.",
+        ),
+    ] = None,
     keep_settled: Annotated[
-        str | None,
+        Text,
         typer.Option(
             show_default="for ever",
             help="How long jobs that completed or were cancelled keep payload, result and tags: "
@@ -50,54 +124,58 @@ def serve(
         ),
     ] = None,
     keep_keys: Annotated[
-        str | None,
+        Text,
         typer.Option(
             show_default="for ever",
             help="How long such jobs, if in no batch, and their idempotency keys are kept at all.",
         ),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="HOST:PORT where Prometheus finds /metrics (plain HTTP).")
+        Text, typer.Option(help="HOST:PORT where Prometheus finds /metrics (plain HTTP).")
     ] = None,
-    log_format: Annotated[str, typer.Option(help="text, or json for programs.")] = "text",
+    log_format: Annotated[
+        Text, typer.Option(show_default="text", help="text, or json for programs.")
+    ] = None,
     log_level: Annotated[
-        str, typer.Option(help="debug, info (a line for each call), warning or error.")
-    ] = "warning",
-    grace_seconds: Annotated[
-        float, typer.Option(help="How long calls that run may take after SIGTERM.")
-    ] = 5.0,
-    batch_extension: Annotated[
-        bool,
+        Text,
         typer.Option(
-            "--batch-extension/--no-batch-extension", help="Speak the batch extension too."
+            show_default="warning", help="debug, info (a line for each call), warning or error."
         ),
-    ] = True,
+    ] = None,
+    grace_seconds: Annotated[
+        Seconds,
+        typer.Option(show_default="5", help="How long calls that run may take after SIGTERM."),
+    ] = None,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. Its keys: see `keys`; --api-key."""
+    flags = {name: value for name, value in locals().items() if value is not None}
+    del flags["print_config"]
+    flags.pop("config", None)
+    if not api_key:
+        flags.pop("api_key", None)
+    _serve(flags, config, print_config=print_config)
+
+
+def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) -> None:
     from spooled_pipelines.server.errors import StoreUnavailableError
     from spooled_pipelines.server.logs import configure_logging
-    from spooled_pipelines.server.retention import retention_of
     from spooled_pipelines.server.run import run
-    from spooled_pipelines.server.settings import NoKeysError, ServerSettings
+    from spooled_pipelines.server.settings import NoKeysError
 
     try:
-        configure_logging(log_format, log_level)
-        settings = ServerSettings(
-            listen=listen,
-            store=store,
-            api_keys=tuple(api_key or ()),
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_client_ca=tls_client_ca,
-            rate_limit=rate_limit,
-            daily_quota=daily_quota,
-            require_lease_id=require_lease_id,
-            batch_extension=batch_extension,
-            retention=retention_of(keep_settled, keep_keys),
-            metrics=metrics,
-            grace_seconds=grace_seconds,
-        )
-        run(settings, ready=lambda address: print(f"listening on {address}", flush=True))
+        from spooled_pipelines.server.config import load
+    except ImportError as error:
+        raise UsageError(
+            "the server needs pydantic; pip install 'spooled-pipelines[server]'"
+        ) from error
+
+    try:
+        loaded = load(flags, os.environ, path)
+        if print_config:
+            print("\n".join(loaded.lines()))
+            return
+        configure_logging(loaded.options.log_format, loaded.options.log_level)
+        run(loaded.settings, ready=lambda address: print(f"listening on {address}", flush=True))
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error
     except NoKeysError as error:

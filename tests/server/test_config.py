@@ -1,0 +1,337 @@
+"""What `serve` is told: which source wins, what is refused and how, and what is never shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+import typer
+from certificates import make_certificate
+from wirekit import method_named
+
+from spooled_pipelines.cli.app import app
+from spooled_pipelines.server.config import Config, ConfigError, load
+from spooled_pipelines.server.options import TABLES, Options
+from spooled_pipelines.server.settings import OrganizationLimits, ServerSettings
+from spooled_pipelines.wire import spooled_v1 as spooled
+
+SECRET = "sp_live_never_to_be_seen"
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(text: str) -> str:
+        path = tmp_path / "spooled.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write_file
+
+
+def refused(flags: dict[str, object], environment: dict[str, str], path: str | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(flags, environment, path)
+    assert SECRET not in str(caught.value)
+    return str(caught.value)
+
+
+def shown(config: Config) -> str:
+    text = "\n".join(config.lines())
+    assert SECRET not in text + repr(config)
+    return text
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert load({}, {}).settings == ServerSettings()
+
+
+def test_flags_go_before_the_environment_before_the_file(write: Write) -> None:
+    path = write("listen = '0.0.0.0:1'\ngrace_seconds = 1\ndaily_quota = 1\nmetrics = 'x:1'\n")
+    environment = {
+        "SPOOLED_SERVER_CONFIG": path,
+        "SPOOLED_SERVER_GRACE_SECONDS": "2",
+        "SPOOLED_SERVER_DAILY_QUOTA": "2",
+        "SPOOLED_SERVER_REQUIRE_LEASE_ID": "true",
+    }
+    config = load({"daily_quota": "3", "require_lease_id": False}, environment)
+    settings = config.settings
+    assert (settings.listen, settings.grace_seconds, settings.daily_quota) == ("0.0.0.0:1", 2, 3)
+    assert (settings.metrics, settings.require_lease_id) == ("x:1", False)
+    text = shown(config)
+    for line in (
+        f'listen = "0.0.0.0:1"  # {path}',
+        "grace_seconds = 2.0  # SPOOLED_SERVER_GRACE_SECONDS",
+        "daily_quota = 3  # --daily-quota",
+        "require_lease_id = false  # --require-lease-id",
+        "# tls_cert is not set  # default",
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_path_that_is_given_goes_before_the_one_of_the_environment(write: Write) -> None:
+    path = write("listen = 'here:1'")
+    config = load({}, {"SPOOLED_SERVER_CONFIG": "/nowhere"}, path)
+    assert config.settings.listen == "here:1"
+
+
+def test_an_organization_has_its_own_limits_and_else_those_of_all(write: Write) -> None:
+    path = write(
+        """
+        rate_limit = 10
+        daily_quota = 1000
+        [organizations.acme]
+        daily_quota = "unlimited"
+        [organizations."big.one"]
+        rate_limit = 0.5
+        daily_quota = 0
+        """
+    )
+    config = load({}, {}, path)
+    assert config.settings.organizations == {
+        "acme": OrganizationLimits(10, None),
+        "big.one": OrganizationLimits(0.5, 0),
+    }
+    # What is shown is a config file that says the same.
+    again = load({}, {}, write(shown(config)))
+    assert again.settings.organizations == config.settings.organizations
+    assert again.settings.quotas == config.settings.quotas
+
+
+def test_unlimited_takes_back_what_a_weaker_source_says(write: Write) -> None:
+    path = write("rate_limit = 10\ndaily_quota = 10")
+    config = load({"rate_limit": "unlimited"}, {"SPOOLED_SERVER_DAILY_QUOTA": "unlimited"}, path)
+    assert (config.settings.rate_limit, config.settings.daily_quota) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("listne = 'x'", "there is no setting listne; did you mean listen?"),
+        ("[organizations.a]\nquota = 1", "there is no setting organizations.a.quota; did you mean"),
+        ("colour = 1", "known are listen, store"),
+        ("daily_quota = 'many'", "daily_quota is 'many': it should be a valid integer"),
+        ("daily_quota = '8'", "daily_quota is '8'"),
+        ("daily_quota = 1.5", "daily_quota is 1.5"),
+        ("daily_quota = -1", "daily_quota is -1: it should be greater than or equal to 0"),
+        ("rate_limit = 0", "rate_limit is 0: it should be greater than 0"),
+        ("rate_limit = nan", "rate_limit is nan"),
+        ("require_lease_id = 'yes'", "require_lease_id is 'yes': it should be a valid boolean"),
+        ("listen = 50051", "listen is 50051: it should be a valid string"),
+        ("keep_settled = 'a week'", "keep_settled is 'a week': 'a week' is no duration; write"),
+        ("log_level = 'loud'", "log_level is 'loud': it should be 'debug', 'info', 'warning'"),
+        ("organizations = 3", "organizations is 3"),
+        ("[organizations]\nacme = 3", "organizations.acme is 3"),
+        ("[organizations.acme]\nrate_limit = -1", "organizations.acme.rate_limit is -1"),
+        (f"api_key = [3, '{SECRET}']", "api_key.0: it should be a valid string"),
+        (f"store = ['{SECRET}']", "store: it should be a valid string"),
+        (f"api_keys = ['{SECRET}']", "there is no setting api_keys; did you mean api_key?"),
+        (f"api_key = ['{SECRET}'", "is not TOML"),
+        ("max_streams = 1\nlisten = here", "is not TOML: Invalid value (at line 2"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_by_its_name_key_and_value(
+    write: Write, text: str, said: str
+) -> None:
+    path = write(text)
+    message = refused({}, {}, path)
+    assert message.startswith(f"{path}: ")
+    assert said in message
+
+
+def test_everything_that_is_wrong_in_one_place_is_said_at_once(write: Write) -> None:
+    message = refused({}, {}, write("listen = 1\nmax_streams = 'x'\nlog_format = 'xml'"))
+    assert all(name in message for name in ("listen is 1", "max_streams is 'x'", "'xml'"))
+
+
+def test_variables_that_are_wrong_are_refused_by_name() -> None:
+    message = refused({}, {"SPOOLED_SERVER_DAILY_QUOTA": "many"})
+    assert message.startswith("SPOOLED_SERVER_DAILY_QUOTA: daily_quota is 'many'")
+    message = refused({}, {"SPOOLED_SERVER_DAYLY_QUOTA": "8"})
+    assert "SPOOLED_SERVER_DAYLY_QUOTA: there is no such setting" in message
+    assert "did you mean SPOOLED_SERVER_DAILY_QUOTA?" in message
+    assert "--max-streams: max_streams" in refused({"max_streams": "x"}, {})
+    # Empty is as good as not there.
+    assert load({}, {"SPOOLED_SERVER_DAILY_QUOTA": ""}).settings == ServerSettings()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "said"),
+    [
+        ({"tls_cert": "a.pem"}, "", "tls_cert and tls_key go together"),
+        ({"tls_client_ca": "a.pem"}, "", "tls_client_ca needs tls_cert and tls_key"),
+        ({"keep_keys": "1d"}, "keep_settled = '2d'", "at least as long"),
+        ({}, "max_streams = 0", "max_streams is 0, and must be 1 to"),
+        ({}, "grace_seconds = -1", "grace_seconds is -1"),
+        ({}, "wrong_keys_per_minute = 0", "wrong_keys_per_minute is 0"),
+    ],
+)
+def test_what_contradicts_is_refused_with_where_it_is_from(
+    write: Write, flags: dict[str, object], text: str, said: str
+) -> None:
+    path = write(text)
+    message = refused(flags, {}, path)
+    assert said in message
+    for name in flags:
+        if name in message:
+            assert f"{name} is from --{name.replace('_', '-')}" in message
+    if not flags:
+        assert f"is from {path}" in message
+
+
+def test_a_file_that_is_not_there_is_refused() -> None:
+    assert "/nowhere.toml: the config file cannot be read: No such" in refused(
+        {}, {}, "/nowhere.toml"
+    )
+
+
+def test_secrets_may_be_in_files_of_their_own(tmp_path: Path, write: Write) -> None:
+    keys, store = tmp_path / "keys", tmp_path / "store"
+    keys.write_text(f"{SECRET}\nsp_live_second\n")
+    store.write_text(f"postgresql://me:{SECRET}@db/jobs\n")
+    path = write(f"api_key_file = '{keys}'\n")
+    config = load({}, {"SPOOLED_SERVER_STORE_FILE": str(store)}, path)
+    assert len(config.settings.hashed_keys) == 2
+    assert config.settings.store == f"postgresql://me:{SECRET}@db/jobs"
+    text = shown(config)
+    assert f'api_key = ["(hidden)", "(hidden)"]  # {keys}, named by {path}' in text
+    assert f'store = "postgresql://db/jobs"  # {store}, named by SPOOLED_SERVER_STORE_FILE' in text
+    # A stronger source takes their place, whichever way it says it.
+    config = load({"api_key": ["other"]}, {"SPOOLED_SERVER_STORE": "sqlite:///x"}, path)
+    assert (len(config.settings.hashed_keys), config.settings.store) == (1, "sqlite:///x")
+
+
+def test_a_secret_file_that_says_nothing_is_refused(tmp_path: Path, write: Write) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    assert "which is empty" in refused({"api_key_file": str(empty)}, {})
+    message = refused({}, {}, write("store_file = '/nowhere'"))
+    assert "store_file is '/nowhere', which cannot be read: No such file" in message
+    both = {"SPOOLED_SERVER_API_KEY": SECRET, "SPOOLED_SERVER_API_KEY_FILE": str(empty)}
+    assert "api_key and api_key_file say the same thing" in refused({}, both)
+
+
+def test_keys_of_the_environment() -> None:
+    keys = {"SPOOLED_SERVER_API_KEY": f"{SECRET} second", "SPOOLED_API_KEY": "third"}
+    config = load({}, keys)
+    assert len(config.settings.hashed_keys) == 2
+    assert "SPOOLED_SERVER_API_KEY" in shown(config)
+    del keys["SPOOLED_SERVER_API_KEY"]
+    assert len(load({}, keys).settings.hashed_keys) == 1
+
+
+def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    flags = {option: p for p in command.params for option in p.opts}
+    others = {"--config", "--print-config", "--help"}
+    names = {"--" + name.replace("_", "-") for name in Options.model_fields if name not in TABLES}
+    assert set(flags) - others == names
+    # The defaults that the help shows are those that hold.
+    for name, field in Options.model_fields.items():
+        if name in TABLES:
+            continue
+        told = flags["--" + name.replace("_", "-")].show_default
+        default = field.get_default()
+        default = getattr(default, "get_secret_value", lambda default=default: default)()
+        if isinstance(told, str) and default is not None:
+            assert told in (str(default), f"{default:g}" if isinstance(default, float) else "")
+
+
+def spooled_serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", *arguments]
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_shows_its_config_and_refuses_a_wrong_one(tmp_path: Path, write: Write) -> None:
+    path = write(f"daily_quota = 8\napi_key = ['{SECRET}']\n")
+    ended = spooled_serve("--print-config", "--config", path, SPOOLED_SERVER_LOG_LEVEL="info")
+    assert ended.returncode == 0, ended.stderr
+    assert f"daily_quota = 8  # {path}" in ended.stdout
+    assert 'log_level = "info"  # SPOOLED_SERVER_LOG_LEVEL' in ended.stdout
+    assert SECRET not in ended.stdout + ended.stderr
+    ended = spooled_serve("--config", write(f"store = ['{SECRET}']\ndaily_quota = 'x'"))
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "daily_quota is 'x'" in ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
+
+
+def test_a_server_runs_as_its_file_says(tmp_path: Path, write: Write) -> None:
+    """TLS, a key from a file, and a quota of the key's organization."""
+    certificate, key = make_certificate(), tmp_path / "key"
+    certificate.write(tmp_path / "cert.pem", tmp_path / "cert.key")
+    key.write_text(SECRET)
+    path = write(
+        f"""
+        listen = "localhost:0"
+        store = "sqlite:///{tmp_path / "jobs.db"}"
+        api_key_file = "{key}"
+        tls_cert = "{tmp_path / "cert.pem"}"
+        tls_key = "{tmp_path / "cert.key"}"
+        [organizations.default]
+        daily_quota = 1
+        """
+    )
+    command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", "--config", path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip().removeprefix("listening on ")
+        credentials = grpc.ssl_channel_credentials(certificate.pem)
+        with grpc.secure_channel(address, credentials) as channel:
+            enqueue = channel.unary_unary(method_named("Enqueue").path)
+            request = spooled.EnqueueRequest(queue_name="q").SerializeToString()
+            metadata = (("x-api-key", SECRET),)
+            enqueue(request, metadata=metadata, timeout=10)
+            with pytest.raises(grpc.RpcError, match=r"limit reached \(1/1\)"):
+                enqueue(request, metadata=metadata, timeout=10)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said == ""
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "server.md"
+
+
+def test_the_docs_have_every_setting_with_its_names_and_its_default() -> None:
+    rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    told = {row[0].strip("|` "): [cell.strip("` ") for cell in row[1:4]] for row in rows}
+    for name, field in Options.model_fields.items():
+        if name in TABLES:
+            continue
+        flag, variable, default = told[name]
+        assert flag in (f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}")
+        assert variable == f"SPOOLED_SERVER_{name.upper()}"
+        holds = field.get_default()
+        holds = holds.get_secret_value() if name == "store" else holds
+        if holds in (None, []):
+            assert default in ("none", "for ever", "unlimited"), name
+        else:
+            text = f"{holds:g}" if isinstance(holds, float) else str(holds)
+            assert default == (text.lower() if isinstance(holds, bool) else text), name
+
+
+def test_the_file_in_the_docs_is_complete_and_loads(tmp_path: Path, write: Write) -> None:
+    text = PAGE.read_text().partition("```toml\n")[2].partition("```")[0]
+    for name, secret in (("store", "postgresql://spooled:x@db/spooled"), ("admin-key", SECRET)):
+        (tmp_path / name).write_text(secret)
+        text = text.replace(f"/run/secrets/spooled-{name}", str(tmp_path / name))
+    config = load({}, {}, write(text))
+    assert set(config.origins) == set(Options.model_fields) - {"store_file", "api_key_file"}
+    assert config.settings.organizations == {
+        "acme": OrganizationLimits(500, None),
+        "trial": OrganizationLimits(100, 1000),
+    }
