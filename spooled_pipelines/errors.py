@@ -2,6 +2,7 @@
 
 SpooledError
 ├── InvalidArgumentError     the caller: a value is not what the contract allows
+│   ├── SourceError          the data's owner: it could not be read to its end; try again
 │   ├── RowsRejectedError    the data: some rows cannot be jobs (which, and why)
 │   └── LossyValueError      the data: a value that a payload cannot hold exactly
 ├── AuthenticationError      the operator: no key, or not a valid one
@@ -45,6 +46,7 @@ __all__ = [
     "RejectedRow",
     "RowsRejectedError",
     "ServerError",
+    "SourceError",
     "SpooledError",
     "UnavailableError",
 ]
@@ -82,6 +84,11 @@ def _rebuild(kind: type[SpooledError], message: str, attributes: dict[str, objec
 
 class InvalidArgumentError(SpooledError):
     """A value is outside what the contract allows; the message names it and the limit."""
+
+
+class SourceError(InvalidArgumentError):
+    """The data could not be read to its end, and nothing was sent: a disk, a network or a database
+    failed. Unlike its neighbours it may be gone with another try."""
 
 
 @dataclass(frozen=True)

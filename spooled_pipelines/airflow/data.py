@@ -87,7 +87,10 @@ class HeldArguments(Held):
         return "{" + ", ".join(shown) + "}"
 
 
-def _path(location: Any) -> str:
+def _path(location: Any) -> Any:
+    if isinstance(location, ObjectStoragePath) and location.protocol not in ("", "file"):
+        # It brings its file system, with what its connection holds.
+        return location
     # Airflow writes paths of this machine as URIs, too.
     text = str(location)
     parts = urlsplit(text)

@@ -13,7 +13,7 @@ from spooled_pipelines.airflow.data import HeldArguments, hold, open_data
 from spooled_pipelines.airflow.hook import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.outcome import Tenths
 from spooled_pipelines.airflow.scope import batch_name
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import InvalidArgumentError, SourceError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +33,8 @@ class EnqueueBatchOperator(BaseOperator):
 
     Args:
         data: another task's output (a DataFrame or a list of dicts), the path or URI of a
-            Parquet, CSV or JSON lines file (templated), a callable, or a table. A callable gets
+            Parquet, CSV, JSON or Arrow file, glob or folder (templated), a callable, or whatever
+            else `SpooledClient.enqueue_batch` takes. A callable gets
             those of ``op_kwargs`` and of the task's context that its signature names, and
             returns any of the others.
         queue_name: the queue's name (templated). Airflow's own ``queue`` is the executor's.
@@ -171,6 +172,9 @@ class EnqueueBatchOperator(BaseOperator):
                     on_rerun=self._on_rerun(client),
                     progress=Tenths(self.log.info),
                 )
+        except SourceError:
+            # What could not be read now may be there for the next try.
+            raise
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from error
         self.log.info(

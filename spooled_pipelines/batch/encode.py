@@ -7,7 +7,7 @@ field 7), and an EnqueueRequest is the queue's name and one piece.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -71,10 +71,20 @@ def encode(
 
     def value_of(column: str) -> Cells:
         if column not in values:
-            place = Place(column, lambda index: int(rows[index].as_py()), on_lossy)
             # Nulls are filled once, though payload and key may both use the column.
-            values[column] = value_cells(columns[column], place)
+            values[column] = value_cells(columns[column], place_of(column))
         return values[column]
+
+    def place_of(column: str) -> Place:
+        lossy = on_lossy if isinstance(on_lossy, str) else on_lossy.get(column, "raise")
+        return Place(column, lambda index: int(rows[index].as_py()), lossy)
+
+    def key_of(column: str) -> Cells:
+        place = place_of(column)
+        if place.on_lossy != "null":
+            return value_of(column)
+        # What the payload leaves out still tells rows apart.
+        return value_cells(columns[column], replace(place, on_lossy="string"))
 
     body = side_by_side([field(name, value_of(column)) for name, column in mapping.fields], count)
     payload = body.wrapped(lambda size: wire_bytes.PAYLOAD + wire_bytes.varint(size))
@@ -84,7 +94,7 @@ def encode(
     pieces = side_by_side([payload, *others], count).joined(count)
     identity = pieces
     if mapping.key:
-        key = [field(name, value_of(name)) for name in mapping.key]
+        key = [field(name, key_of(name)) for name in mapping.key]
         identity = side_by_side(key, count).joined(count)
 
     large = _too_large(body, count)
@@ -123,7 +133,9 @@ def _without_rejected(
 
 
 def _is_missing(column: Any) -> Any:
-    return pc.is_null(column, nan_is_null=types.is_floating(column.type))
+    if types.is_floating(column.type):
+        return pc.is_null(column, nan_is_null=True)
+    return column.is_null()
 
 
 def _out_of_range(column: Any, number: RowNumber) -> Any:

@@ -1,22 +1,25 @@
 """Arrow values as google.protobuf.Value, exactly, or not at all.
 
 A payload's number is a double, its text is UTF-8, and it knows no bytes and no times. What does
-not fit is a LossyValueError, or, with `on_lossy="string"`, the text that says it exactly.
+not fit is a LossyValueError, or, with `on_lossy="string"`, the text that says it exactly, or, with
+`on_lossy="null"`, null.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from decimal import Decimal
+from typing import Any, Literal, NoReturn, TypeAlias, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch import nested, temporal
+from spooled_pipelines.batch import json_values, nested, temporal
 from spooled_pipelines.batch.cells import Cells, of_array
+from spooled_pipelines.batch.kinds import is_json
 from spooled_pipelines.batch.wire_bytes import (
     VALUE_FALSE,
     VALUE_NULL,
@@ -24,11 +27,15 @@ from spooled_pipelines.batch.wire_bytes import (
     VALUE_TEXT,
     VALUE_TRUE,
     varint,
+    with_length,
 )
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX
 
-OnLossy: TypeAlias = Literal["raise", "string"]
+Lossy: TypeAlias = Literal["raise", "string", "null"]
+# For all columns, or by the name of each; "raise" for those without.
+OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
+LOSSY = get_args(Lossy)
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Place:
 
     path: str
     row_of: Callable[[int], int]
-    on_lossy: OnLossy
+    on_lossy: Lossy
     depth: int = 3
 
     def refuse(self, index: int, value: str, why: str) -> NoReturn:
@@ -52,11 +59,19 @@ class Place:
         shown = value if len(value) <= 60 else value[:57] + "..."
         raise LossyValueError(
             f"column {self.path!r}, row {row}: {shown} {why}. Nothing was sent. Change the column, "
-            'or pass on_lossy="string" to send such values as text.',
+            'or pass on_lossy="string" to send such values as text, or "null" to leave them out.',
             column=self.path,
             row=row,
             value=shown,
         )
+
+    def unfit(self, index: int, text: str, why: str) -> bytes:
+        """The Value message in place of a single value that a payload cannot hold."""
+        if self.on_lossy == "raise":
+            self.refuse(index, text, why)
+        if self.on_lossy == "null":
+            return VALUE_NULL
+        return with_length(VALUE_TEXT, text.encode())
 
 
 def value_cells(array: Any, place: Place) -> Cells:
@@ -68,6 +83,8 @@ def value_cells(array: Any, place: Place) -> Cells:
     """
     array = plain(array)
     kind = array.type
+    if is_json(kind):
+        return of_array(json_values.json_values(array.storage, place)).or_null(VALUE_NULL)
     if types.is_null(kind):
         return Cells((VALUE_NULL,), len(VALUE_NULL))
     if types.is_boolean(kind):
@@ -81,6 +98,8 @@ def value_cells(array: Any, place: Place) -> Cells:
         return nested.cells(array, place, value_cells)
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
         return _bytes(array, place)
+    if types.is_temporal(kind):
+        return _times(array, place)
     return _text(as_text(array, place.path))
 
 
@@ -98,7 +117,7 @@ def as_text(array: Any, path: str) -> Any:
     if types.is_duration(kind):
         return temporal.duration_text(array)
     if types.is_decimal(kind):
-        return array.cast(pa.string())
+        return _digits(array.cast(pa.string()))
     raise InvalidArgumentError(
         f"column {path!r} is of type {kind}, which a payload cannot hold. "
         "Leave it out with payload=[...], or convert it before."
@@ -112,7 +131,10 @@ def plain(array: Any) -> Any:
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         elif isinstance(kind, pa.BaseExtensionType):
-            array = _uuid_text(array) if kind.extension_name == "arrow.uuid" else array.storage
+            read = _EXTENSIONS.get(kind.extension_name)
+            if read is None:
+                return array
+            array = read(array)
         elif types.is_dictionary(kind):
             array = array.dictionary_decode()
         elif types.is_run_end_encoded(kind):
@@ -130,6 +152,45 @@ def _uuid_text(array: Any) -> Any:
     return pa.array(texts, pa.string())
 
 
+# Extension types whose meaning is known; what another one's storage means nobody here can say.
+_EXTENSIONS: dict[str, Callable[[Any], Any]] = {
+    "arrow.uuid": _uuid_text,
+    "arrow.bool8": lambda array: array.storage.cast(pa.bool_()),
+}
+
+
+def _digits(texts: Any) -> Any:
+    """A decimal's text without exponent and without zeros at its end: the same for a value
+    whatever scale its column has, and so whatever stands beside it."""
+    odd = pc.fill_null(pc.match_substring(texts, "E"), False)
+    if pc.any(odd).as_py():
+        made = [None if text is None else f"{Decimal(text):f}" for text in texts.to_pylist()]
+        texts = pa.array(made, pa.string())
+    fraction = pc.match_substring(texts, ".")
+    if not pc.any(fraction).as_py():
+        return texts
+    trimmed = pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
+    trimmed = pc.if_else(pc.equal(trimmed, "-0"), "0", trimmed)
+    return pc.if_else(fraction, trimmed, texts)
+
+
+def _times(array: Any, place: Place) -> Cells:
+    texts = as_text(array, place.path)
+    # Arrow says in words what it has no date for.
+    beyond = pc.starts_with(texts, "<")
+    if not pc.any(beyond).as_py():
+        return _text(texts)
+    counts = array.cast(pa.int32()) if types.is_date32(array.type) else array
+    if types.is_time32(array.type):
+        counts = array.cast(pa.int32())
+    unit = getattr(array.type, "unit", "D" if types.is_date32(array.type) else "ms")
+    named = pc.binary_join_element_wise(counts.cast(pa.int64()).cast(pa.string()), unit, " ")
+    if place.on_lossy == "raise":
+        index = pc.index(beyond, True).as_py()
+        place.refuse(index, named[index].as_py(), "is a time that has no date")
+    return _patched(_text(texts), beyond, named, place)
+
+
 def _integers(array: Any, place: Place) -> Cells:
     lossy = None
     if array.type.bit_width == 64:
@@ -145,7 +206,7 @@ def _integers(array: Any, place: Place) -> Cells:
         why = "is beyond ±2**53, where a payload's number (a double) is not exact"
         place.refuse(index, str(array[index].as_py()), why)
     numbers = _number_cells(array.cast(pa.float64(), safe=False))
-    return numbers if lossy is None else _patched(numbers, lossy, array.cast(pa.string()))
+    return numbers if lossy is None else _patched(numbers, lossy, array.cast(pa.string()), place)
 
 
 def _floats(array: Any, place: Place) -> Cells:
@@ -160,7 +221,7 @@ def _floats(array: Any, place: Place) -> Cells:
     if place.on_lossy == "raise":
         index = pc.index(infinite, True).as_py()
         place.refuse(index, names[index].as_py(), "is not a number that a payload can hold")
-    return _patched(_number_cells(array), infinite, names)
+    return _patched(_number_cells(array), infinite, names, place)
 
 
 def _number_cells(doubles: Any) -> Cells:
@@ -168,9 +229,11 @@ def _number_cells(doubles: Any) -> Cells:
     return Cells((VALUE_NUMBER, doubles.view(pa.binary(8)).cast(pa.binary())), 9, VALUE_NULL)
 
 
-def _patched(cells: Cells, where: Any, texts: Any) -> Cells:
-    """The texts where `where` is true, else the cells."""
+def _patched(cells: Cells, where: Any, texts: Any, place: Place) -> Cells:
+    """The texts, or nulls, where `where` is true, else the cells."""
     rows = len(where)
+    if place.on_lossy == "null":
+        texts = pa.nulls(rows, pa.string())
     array = pc.if_else(where.fill_null(False), _text(texts).joined(rows), cells.joined(rows))
     return of_array(array)
 
@@ -185,7 +248,7 @@ def _text_head(size: int) -> bytes:
 
 
 def _bytes(array: Any, place: Place) -> Cells:
-    if array.null_count == len(array):
+    if array.null_count == len(array) or place.on_lossy == "null":
         return Cells((VALUE_NULL,), len(VALUE_NULL))
     if place.on_lossy == "raise":
         index = pc.index(array.is_valid(), True).as_py()

@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from spooled_pipelines.batch.chunks import Chunk, chunks
 from spooled_pipelines.batch.encode import encode
-from spooled_pipelines.batch.exact import OnLossy
+from spooled_pipelines.batch.exact import LOSSY, OnLossy
 from spooled_pipelines.batch.identity import Scope, batch_id, generation_seed
 from spooled_pipelines.batch.keys import HASH_TYPE, Occurrences, hash_sum, row_hashes
 from spooled_pipelines.batch.mapping import Constants, make_mapping
+from spooled_pipelines.batch.selection import make_selection
 from spooled_pipelines.batch.source import open_source
 from spooled_pipelines.batch.spool import Spool
 from spooled_pipelines.errors import InvalidArgumentError, RejectedRow, RowsRejectedError
@@ -36,8 +37,14 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of `enqueue_batch` that say how a row becomes a job; see `make_mapping`."""
+    """The arguments of `enqueue_batch` that say what is read (see `make_selection`), and how a row
+    becomes a job (see `make_mapping`)."""
 
+    columns: Sequence[str] | None = None
+    where: Any = None
+    index: bool = False
+    sql: str | None = None
+    connection: Any = None
     key: str | Sequence[str] | None = None
     payload: Sequence[str] | Mapping[str, str] | None = None
     priority: int | str | None = None
@@ -139,8 +146,9 @@ def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
     """
     scope = Scope(check.queue_name(queue_name), options.name)
     _one_of("on_rejected", options.on_rejected, ("raise", "skip"))
-    _one_of("on_lossy", options.on_lossy, ("raise", "string"))
-    source = open_source(data)
+    _check_on_lossy(options.on_lossy)
+    selection = make_selection(options.columns, options.where, options.index)
+    source = open_source(data, selection, sql=options.sql, connection=options.connection)
     with ExitStack() as undo:
         pieces, hashes, rejections = Spool(_PIECES), Spool(_HASHES), Rejections()
         for opened in (pieces, hashes, rejections):
@@ -213,6 +221,14 @@ def _refuse_nothing(
 
 def _column(spool: Spool, name: str) -> Iterator[Any]:
     return (batch.column(name) for batch in spool.batches())
+
+
+def _check_on_lossy(on_lossy: OnLossy) -> None:
+    if not isinstance(on_lossy, Mapping):
+        _one_of("on_lossy", on_lossy, LOSSY)
+        return
+    for column, lossy in on_lossy.items():
+        _one_of(f"on_lossy[{column!r}]", lossy, LOSSY)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

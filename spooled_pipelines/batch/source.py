@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from spooled_pipelines.batch import source_files, source_rows
+from spooled_pipelines.batch import (
+    source_files,
+    source_folders,
+    source_frames,
+    source_rows,
+    source_sql,
+)
+from spooled_pipelines.batch.reading import readable
+from spooled_pipelines.batch.selection import Selection
 from spooled_pipelines.errors import InvalidArgumentError
 
 # Rows looked at together: enough to work by column, few enough for the processor's cache.
@@ -24,10 +31,11 @@ BATCH_ROWS = 10_000
 BATCH_BYTES = 8 << 20
 
 _ACCEPTED = (
-    "a pandas or polars DataFrame, a pyarrow Table, RecordBatchReader or Dataset, anything else "
-    "that speaks the Arrow stream protocol (__arrow_c_stream__), an iterable of dicts or record "
-    "batches, or the path of a .parquet, .csv, .jsonl, .json or .arrow file or of a folder of "
-    "Parquet files"
+    "a pandas or polars DataFrame, a polars LazyFrame, a DuckDB relation, a pyarrow Table, "
+    "RecordBatchReader, Dataset or Scanner, anything else that speaks the Arrow stream protocol "
+    "(__arrow_c_stream__) or has __dataframe__, an iterable of dicts, dataclasses, pydantic models "
+    "or record batches, a database cursor, or the path, glob or URI of .parquet, .csv, .jsonl, "
+    ".json or .arrow files or of a folder of them"
 )
 
 
@@ -47,73 +55,104 @@ class Source:
     what: str
 
 
-def open_source(data: Any) -> Source:
-    """Find out what `data` is and begin to read it.
+def open_source(
+    data: Any,
+    selection: Selection | None = None,
+    *,
+    sql: str | None = None,
+    connection: Any = None,
+) -> Source:
+    """Find out what `data` is and begin to read what is selected of it; or run a query.
 
     Raises:
         InvalidArgumentError: it is nothing that holds a table, or it cannot be read.
+        SourceError: the system, the network or the database failed.
     """
-    what = _name(data)
-    with _readable(what):
-        schema, batches = _opened(data)
+    selection = selection or Selection()
+    if sql is not None or connection is not None:
+        if data is not None or sql is None:
+            raise InvalidArgumentError(
+                "pass data, or sql= and connection= and None as data; not some of both."
+            )
+        what = "the query"
+        with readable(what):
+            schema, batches = source_sql.open_query(sql, connection, selection, BATCH_ROWS)
+    else:
+        what = _name(data)
+        if selection.index and not _is_a(data, "pandas", "DataFrame"):
+            raise InvalidArgumentError(f"index=True is for a pandas DataFrame; data is {what}.")
+        with readable(what):
+            schema, batches = _opened(data, selection)
     if not len(schema.names):
         raise InvalidArgumentError(f"{what} has no columns, so there is nothing to enqueue.")
     return Source(schema, _gathered(_checked(batches, what)), what)
 
 
-def _opened(data: Any) -> tuple[Any, Iterator[Any]]:
-    if _is_a(data, "pandas", "DataFrame"):
-        return _from_pandas(data)
+def _opened(data: Any, selection: Selection) -> tuple[Any, Iterator[Any]]:
+    if isinstance(data, (str, os.PathLike)) and not _brings_filesystem(data):
+        return source_folders.open_path(os.fspath(data), selection, BATCH_ROWS)
+    if _brings_filesystem(data):
+        found = source_files.of_object(data)
+        return source_folders.open_location(found, found.name, selection, BATCH_ROWS)
+    for module, name, read in _FRAMES:
+        if _is_a(data, module, name):
+            return read(data, selection, BATCH_ROWS)
     if _is_a(data, "pandas", "Series"):
         raise InvalidArgumentError("a pandas Series is one column: pass series.to_frame().")
-    if isinstance(data, (str, os.PathLike)):
-        return source_files.open_path(os.fspath(data), BATCH_ROWS)
+    if source_sql.is_cursor(data):
+        return source_sql.open_cursor(data, selection, BATCH_ROWS)
+    selection.arrow_only(_name(data))
+    if _is_a(data, "pyarrow.dataset", "Dataset"):
+        return _from_dataset(data, selection)
+    return selection.of(*_as_arrow(data))
+
+
+_FRAMES: tuple[tuple[str, str, Callable[[Any, Selection, int], tuple[Any, Iterator[Any]]]], ...] = (
+    ("pandas", "DataFrame", source_frames.from_pandas),
+    ("polars", "DataFrame", source_frames.from_polars),
+    ("polars", "LazyFrame", source_frames.from_polars),
+    ("duckdb", "DuckDBPyRelation", source_frames.from_duckdb),
+)
+
+
+def _as_arrow(data: Any) -> tuple[Any, Iterator[Any]]:
     if isinstance(data, pa.RecordBatchReader):
         return data.schema, iter(data)
     if isinstance(data, (pa.Table, pa.RecordBatch)):
         # Not by the stream protocol below: its C strings cut a name at a zero byte.
         return data.schema, iter(_table(data).to_reader())
-    if _is_a(data, "pyarrow.dataset", "Dataset"):
-        return source_files.from_dataset(data, BATCH_ROWS)
     if _is_a(data, "pyarrow.dataset", "Scanner"):
         return data.projected_schema, data.to_batches()
-    if _is_a(data, "polars", "LazyFrame"):
-        raise InvalidArgumentError("a polars LazyFrame holds no rows yet: pass frame.collect().")
     if hasattr(data, "__arrow_c_stream__"):
         reader = pa.RecordBatchReader.from_stream(data)
         return reader.schema, iter(reader)
+    if hasattr(data, "__dataframe__"):
+        return source_frames.from_interchange(data)
     if isinstance(data, Mapping) or not isinstance(data, Iterable) or isinstance(data, bytes):
         raise InvalidArgumentError(f"data is {_name(data)}; it has to be {_ACCEPTED}.")
     return source_rows.from_iterable(data, BATCH_ROWS, _ACCEPTED)
 
 
+def _from_dataset(dataset: Any, selection: Selection) -> tuple[Any, Iterator[Any]]:
+    """With little read ahead: it is read once, from front to back."""
+    selection.check(dataset.schema)
+    scanner = dataset.scanner(
+        columns=None if selection.columns is None else list(selection.columns),
+        filter=selection.where,
+        batch_size=BATCH_ROWS,
+        batch_readahead=2,
+        fragment_readahead=1,
+    )
+    return scanner.projected_schema, scanner.to_batches()
+
+
+def _brings_filesystem(data: Any) -> bool:
+    """Whether this is a path of the kind that Airflow's ObjectStoragePath is."""
+    return hasattr(data, "fs") and hasattr(data, "path") and hasattr(data, "protocol")
+
+
 def _table(data: Any) -> Any:
     return data if isinstance(data, pa.Table) else pa.Table.from_batches([data])
-
-
-def _from_pandas(frame: Any) -> tuple[Any, Iterator[Any]]:
-    if frame.columns.nlevels > 1:
-        raise InvalidArgumentError(
-            "the DataFrame's columns are a MultiIndex, and a payload's fields have plain names. "
-            'Join the levels: df.columns = ["_".join(map(str, name)) for name in df.columns].'
-        )
-    names = [str(name) for name in frame.columns]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise InvalidArgumentError(
-            f"the DataFrame has more than one column named {', '.join(map(repr, doubled))}, and a "
-            "payload has each name once. Rename or drop one of them."
-        )
-    schema = pa.Schema.from_pandas(frame, preserve_index=False)
-
-    def batches() -> Iterator[Any]:
-        for start in range(0, len(frame), BATCH_ROWS):
-            rows = frame.iloc[start : start + BATCH_ROWS]
-            # Not RecordBatch.from_pandas: columns that pandas keeps in Arrow come in pieces.
-            table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
-            yield from table.combine_chunks().to_batches()
-
-    return schema, batches()
 
 
 def _checked(batches: Iterator[Any], what: str) -> Iterator[Any]:
@@ -121,7 +160,7 @@ def _checked(batches: Iterator[Any], what: str) -> Iterator[Any]:
     iterator = iter(batches)
     row = 0
     while True:
-        with _readable(what, row):
+        with readable(what, row):
             batch = next(iterator, None)
             if batch is None:
                 return
@@ -188,23 +227,9 @@ def _size(batch: Any) -> int:
     return size
 
 
-@contextmanager
-def _readable(what: str, row: int | None = None) -> Iterator[None]:
-    """What a reader raises, as one error that says what could not be read."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
-        where = "" if not row else f" behind row {row - 1}"
-        said = " ".join(str(error).split())
-        said = said if len(said) <= 300 else said[:297] + "..."
-        raise InvalidArgumentError(
-            f"{what} cannot be read{where}: {said or type(error).__name__}. Nothing was sent."
-        ) from error
-
-
 def _name(data: Any) -> str:
-    if isinstance(data, (str, os.PathLike)):
-        return f"the file {os.fspath(data)!r}"
+    if isinstance(data, (str, os.PathLike)) or _brings_filesystem(data):
+        return f"the file {str(data)!r}"
     kind = type(data)
     module = kind.__module__.split(".")[0]
     name = kind.__name__ if module == "builtins" else f"{module} {kind.__name__}"

@@ -1,19 +1,20 @@
-"""Tables in files: Parquet (also a folder of it), CSV, JSON lines, Arrow IPC."""
+"""One table in one file: Parquet, CSV, JSON, Arrow IPC."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from spooled_pipelines.batch import source_rows
+from spooled_pipelines.batch import source_json, source_rows
+from spooled_pipelines.batch.selection import Selection
 from spooled_pipelines.errors import InvalidArgumentError
 
 _COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
-_KNOWN = ".parquet, .csv, .jsonl, .ndjson, .json, .arrow, .feather"
+KNOWN = ".parquet, .csv, .jsonl, .ndjson, .json, .arrow, .feather"
 # Parquet column chunks are read piecewise, however large the row group.
 _READ_BYTES = 1 << 20
 
@@ -33,34 +34,10 @@ class Location(NamedTuple):
         """Its bytes, to be read here and there."""
         return self.filesystem.open_input_file(self.path)
 
-
-def open_path(name: str, rows: int) -> tuple[Any, Iterator[Any]]:
-    """The schema and the record batches (of about `rows`) of what a path or URI names."""
-    from pyarrow.fs import FileType
-
-    location = locate(name)
-    found = location.filesystem.get_file_info(location.path).type
-    if found == FileType.Directory:
-        return _folder(location, rows)
-    if found == FileType.NotFound:
-        looked = "" if "://" in name else f" (looked for in {str(Path.cwd())!r})"
-        raise InvalidArgumentError(f"there is no file {name!r}{looked}. Check the path.")
-    suffixes = [suffix.lower() for suffix in PurePath(location.path).suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    kind = suffixes[-1] if suffixes else ""
-    if kind in (".parquet", ".pq"):
-        return _parquet(location, rows)
-    if kind == ".csv":
-        return _csv(location)
-    if kind in (".jsonl", ".ndjson", ".json"):
-        return _json(location, rows)
-    if kind in (".arrow", ".feather", ".ipc"):
-        return _ipc(location)
-    raise InvalidArgumentError(
-        f"the file {name!r} is of a kind that is not known by its name ({kind or 'no extension'}). "
-        f"Known are {_KNOWN}; anything else can be read into a table first."
-    )
+    def inside(self, path: str) -> Location:
+        """A file below this folder."""
+        name = path if self.name == self.path else self.name.rstrip("/") + path[len(self.path) :]
+        return Location(self.filesystem, path, name)
 
 
 def locate(name: str) -> Location:
@@ -80,6 +57,13 @@ def locate(name: str) -> Location:
     return Location(filesystem, path, name)
 
 
+def of_object(path: Any) -> Location:
+    """The place of a path that brings its own fsspec file system, and so its credentials."""
+    from pyarrow import fs
+
+    return Location(fs.PyFileSystem(fs.FSSpecHandler(path.fs)), path.path, str(path))
+
+
 def _by_fsspec(name: str, unknown: Exception) -> tuple[Any, str]:
     from pyarrow import fs
 
@@ -97,39 +81,142 @@ def _by_fsspec(name: str, unknown: Exception) -> tuple[Any, str]:
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
 
 
-def from_dataset(dataset: Any, rows: int) -> tuple[Any, Iterator[Any]]:
-    """A pyarrow Dataset, with little read ahead: it is read once, from front to back."""
-    batches = dataset.to_batches(batch_size=rows, batch_readahead=2, fragment_readahead=1)
-    return dataset.schema, batches
+def kind_of(location: Location) -> str:
+    """What a file is by its name, compressed or not: parquet, csv, json or arrow.
 
-
-def _folder(folder: Location, rows: int) -> tuple[Any, Iterator[Any]]:
-    from pyarrow import dataset
-
-    found = dataset.dataset(
-        folder.path, filesystem=folder.filesystem, format="parquet", partitioning="hive"
+    Raises:
+        InvalidArgumentError: its name does not say.
+    """
+    suffixes = [suffix.lower() for suffix in PurePath(location.path).suffixes]
+    packed = bool(suffixes) and suffixes[-1] in _COMPRESSED
+    if packed:
+        suffixes.pop()
+    suffix = suffixes[-1] if suffixes else ""
+    if packed and suffix in (".parquet", ".pq"):
+        raise InvalidArgumentError(
+            f"the file {location.name!r} is a Parquet file within a compressed one, and has to be "
+            "read here and there: unpack it (Parquet is compressed inside)."
+        )
+    for kind, known in _SUFFIXES.items():
+        if suffix in known:
+            return kind
+    raise InvalidArgumentError(
+        f"the file {location.name!r} is of a kind that is not known by its name "
+        f"({suffix or 'no extension'}). "
+        f"Known are {KNOWN}; anything else can be read into a table first."
     )
-    if not found.files:
-        raise InvalidArgumentError(f"the folder {folder.name!r} holds no Parquet file.")
-    return from_dataset(found, rows)
 
 
-def _parquet(location: Location, rows: int) -> tuple[Any, Iterator[Any]]:
+_SUFFIXES = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv",),
+    "json": (".jsonl", ".ndjson", ".json"),
+    "arrow": (".arrow", ".feather", ".ipc"),
+}
+
+
+def open_file(
+    location: Location, selection: Selection, rows: int, constants: Mapping[str, Any] | None = None
+) -> tuple[Any, Iterator[Any]]:
+    """The schema and the record batches (of about `rows`) of what is selected of one file.
+
+    `constants` are columns that the file's folders give it: name -> Arrow scalar.
+    """
+    kind = kind_of(location)
+    constants = constants or {}
+    if kind == "parquet" and selection.where is not None:
+        return _parquet_where(location, selection, rows, constants)
+    inner = _inside(selection, constants)
+    schema, batches = _READERS[kind](location, inner, rows)
+    doubled = sorted(constants.keys() & set(schema.names))
+    if doubled:
+        raise InvalidArgumentError(
+            f"the file {location.name!r} has a column {doubled[0]!r}, and so has its folder's "
+            "name. Rename one of them."
+        )
+    schema, batches = _with_constants(schema, batches, constants)
+    return selection.of(schema, batches)
+
+
+def _inside(selection: Selection, constants: Mapping[str, Any]) -> Selection:
+    """What has to be read of the file itself."""
+    if selection.columns is None or selection.where is not None:
+        return Selection()
+    own = tuple(name for name in selection.columns if name not in constants)
+    return replace(selection, columns=own or None)
+
+
+def _with_constants(
+    schema: Any, batches: Iterator[Any], constants: Mapping[str, Any]
+) -> tuple[Any, Iterator[Any]]:
+    if not constants:
+        return schema, batches
+    for name, value in constants.items():
+        schema = schema.append(pa.field(name, value.type))
+
+    def appended() -> Iterator[Any]:
+        for batch in batches:
+            more = [pa.repeat(value, batch.num_rows) for value in constants.values()]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *more], names=schema.names)
+
+    return schema, appended()
+
+
+def _parquet(location: Location, selection: Selection, rows: int) -> tuple[Any, Iterator[Any]]:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(location.file(), buffer_size=_READ_BYTES, pre_buffer=False)
+    columns = None if selection.columns is None else list(selection.columns)
 
     def batches() -> Iterator[Any]:
         with file:
-            yield from file.iter_batches(batch_size=rows)
+            yield from file.iter_batches(batch_size=rows, columns=columns)
 
-    return file.schema_arrow, batches()
+    return selection.of(file.schema_arrow, batches())
 
 
-def _csv(location: Location) -> tuple[Any, Iterator[Any]]:
+def _parquet_where(
+    location: Location, selection: Selection, rows: int, constants: Mapping[str, Any]
+) -> tuple[Any, Iterator[Any]]:
+    """Row groups, and whole files, that cannot hold such a row are not read."""
+    from pyarrow import dataset
+
+    sure = None
+    for name, value in constants.items():
+        field = dataset.field(name)
+        one = field.is_null() if value.as_py() is None else field == value
+        sure = one if sure is None else sure & one
+    fragment = dataset.ParquetFileFormat().make_fragment(
+        location.path, location.filesystem, partition_expression=sure
+    )
+    schema = fragment.physical_schema
+    for name, value in constants.items():
+        schema = schema.append(pa.field(name, value.type))
+    selection.check(schema)
+    columns = list(selection.columns or schema.names)
+    batches = fragment.to_batches(
+        schema=schema,
+        columns=columns,
+        filter=selection.where,
+        batch_size=rows,
+        batch_readahead=2,
+        fragment_readahead=1,
+    )
+    return pa.schema([schema.field(name) for name in columns]), batches
+
+
+def _csv(location: Location, selection: Selection, _rows: int) -> tuple[Any, Iterator[Any]]:
     from pyarrow import csv
 
-    reader = csv.open_csv(location.stream())
+    wanted = list(selection.columns or ())
+    try:
+        reader = csv.open_csv(
+            location.stream(), convert_options=csv.ConvertOptions(include_columns=wanted)
+        )
+    except KeyError:
+        # There is no such column; the names of those that are there are worth more.
+        reader = csv.open_csv(location.stream())
+    selection.check(reader.schema)
 
     def batches() -> Iterator[Any]:
         with reader:
@@ -138,53 +225,24 @@ def _csv(location: Location) -> tuple[Any, Iterator[Any]]:
     return reader.schema, batches()
 
 
-def _json(location: Location, rows: int) -> tuple[Any, Iterator[Any]]:
-    """JSON lines; a file that begins with `[` is one JSON array, which is read whole.
-
-    Not by Arrow's reader: that takes text that looks like a time for a time.
-    """
-    with location.stream() as stream:
-        start = stream.read(1024).lstrip()
-    if start.startswith(b"["):
-        with location.stream() as stream:
-            items = json.loads(stream.read())
-        return source_rows.from_iterable(items, rows, "an array of JSON objects")
-    return source_rows.from_iterable(_json_lines(location), rows, "JSON objects, one per line")
+def _json(location: Location, selection: Selection, rows: int) -> tuple[Any, Iterator[Any]]:
+    items = source_json.rows(location.stream, location.name)
+    return selection.of(*source_rows.from_iterable(items, rows, "JSON objects"))
 
 
-def _json_lines(location: Location) -> Iterator[dict[str, Any]]:
-    with location.stream() as stream:
-        for number, line in enumerate(_lines(stream), start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                # A JSONDecodeError would show where it is in the line only.
-                said = getattr(error, "msg", type(error).__name__)
-                raise InvalidArgumentError(
-                    f"line {number} of {location.name!r} is not JSON ({said}). Nothing was sent."
-                ) from None
-            if not isinstance(value, dict):
-                raise InvalidArgumentError(
-                    f"line {number} of {location.name!r} is not a JSON object, and each line has "
-                    "to be one. Nothing was sent."
-                )
-            yield value
-
-
-def _lines(stream: Any) -> Iterator[bytes]:
-    rest = b""
-    while block := stream.read(_READ_BYTES):
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
-    yield rest
-
-
-def _ipc(location: Location) -> tuple[Any, Iterator[Any]]:
+def _ipc(location: Location, selection: Selection, _rows: int) -> tuple[Any, Iterator[Any]]:
     try:
         file = pa.ipc.open_file(location.file())
     except pa.ArrowInvalid:
         reader = pa.ipc.open_stream(location.stream())
-        return reader.schema, iter(reader)
-    return file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
+        return selection.of(reader.schema, iter(reader))
+    batches = (file.get_batch(number) for number in range(file.num_record_batches))
+    return selection.of(file.schema, batches)
+
+
+_READERS: dict[str, Callable[[Location, Selection, int], tuple[Any, Iterator[Any]]]] = {
+    "parquet": _parquet,
+    "csv": _csv,
+    "json": _json,
+    "arrow": _ipc,
+}

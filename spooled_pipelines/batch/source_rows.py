@@ -1,21 +1,22 @@
-"""Tables that come row by row: iterables of dicts; and iterables of record batches."""
+"""Tables that come row by row: dicts, dataclasses, models; and iterables of record batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
 
+from spooled_pipelines.batch.kinds import is_json, same_kind
+from spooled_pipelines.batch.source_values import column_of
 from spooled_pipelines.errors import InvalidArgumentError
 
 
 def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> tuple[Any, Iterator[Any]]:
     """The schema and record batches of an iterable; the first item says what it is."""
-    # A sequence can be gone through twice, so its columns are those of all its rows.
-    names = _all_names(data) if isinstance(data, Sequence) else None
     iterator = iter(data)
     first = next(iterator, None)
     if first is None:
@@ -23,11 +24,34 @@ def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> tuple[Any, I
     items = chain([first], iterator)
     if isinstance(first, pa.RecordBatch):
         return first.schema, _record_batches(items, first.schema)
+    as_dict = _reader(first)
+    if as_dict is None:
+        raise InvalidArgumentError(
+            f"data is an iterable of {type(first).__name__}; it has to be {accepted}."
+        )
+    names = None
+    if isinstance(first, Mapping) and isinstance(data, Sequence):
+        # A sequence can be gone through twice, so its columns are those of all its rows.
+        names = _all_names(data)
+    return _dicts(map(as_dict, items), names, rows)
+
+
+def _reader(first: Any) -> Callable[[Any], Any] | None:
+    """What makes a dict of each row that is like the first one; None: nothing does."""
+    kind = type(first)
     if isinstance(first, Mapping):
-        return _dicts(items, names, rows)
-    raise InvalidArgumentError(
-        f"data is an iterable of {type(first).__name__}; it has to be {accepted}."
-    )
+        return _same
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        return lambda row: dataclasses.asdict(row) if isinstance(row, kind) else row
+    if callable(getattr(kind, "model_dump", None)):
+        return lambda row: row.model_dump() if isinstance(row, kind) else row
+    if isinstance(first, tuple) and hasattr(kind, "_fields"):
+        return lambda row: row._asdict() if isinstance(row, kind) else row
+    return None
+
+
+def _same(row: Any) -> Any:
+    return row
 
 
 def _record_batches(items: Iterable[Any], schema: Any) -> Iterator[Any]:
@@ -58,20 +82,39 @@ def _dicts(
     head = list(islice(iterator, rows))
     names = _all_names(head) if names is None else names
     _refuse_other_names(names)
-    first = _typed(head, names, 0)
-    known = {name: first.schema.field(name).type for name in names}
+
+    def chunks() -> Iterator[list[list[Any]]]:
+        chunk = head
+        row = 0
+        while chunk:
+            _refuse_unlike(chunk, names, row)
+            yield [[item.get(name) for item in chunk] for name in names]
+            row += len(chunk)
+            chunk = list(islice(iterator, rows))
+
+    return from_chunks(list(names), chunks())
+
+
+def from_chunks(names: list[str], chunks: Iterator[list[Any]]) -> tuple[Any, Iterator[Any]]:
+    """The schema and the record batches of chunks of columns; a column is a list of Python values
+    or an Arrow array. A chunk has rows; without any chunk there are no batches, and no types."""
+    first = next(chunks, None)
+    if first is None:
+        return pa.schema([(name, pa.null()) for name in names]), iter(())
+    head = _typed(first, names, 0)
+    known = [field.type for field in head.schema]
 
     def batches() -> Iterator[Any]:
-        yield first
-        row = len(head)
-        while chunk := list(islice(iterator, rows)):
+        yield head
+        row = head.num_rows
+        for chunk in chunks:
             batch = _typed(chunk, names, row)
-            for name, kind in known.items():
-                known[name] = _same_kind(name, kind, batch.schema.field(name).type, row)
+            for place, name in enumerate(names):
+                known[place] = _same_kind(name, known[place], batch.schema.field(place).type, row)
             yield batch
-            row += len(chunk)
+            row += batch.num_rows
 
-    return first.schema, batches()
+    return head.schema, batches()
 
 
 def _all_names(items: Iterable[Any]) -> dict[str, None]:
@@ -88,12 +131,11 @@ def _refuse_other_names(names: Iterable[Any]) -> None:
             raise InvalidArgumentError(f"a row has the key {name!r}; the columns' names are texts.")
 
 
-def _typed(chunk: list[Mapping[str, Any]], names: dict[str, None], row: int) -> Any:
-    """A record batch of some dicts; a key that a row lacks is null."""
+def _refuse_unlike(chunk: list[Any], names: dict[str, None], row: int) -> None:
     for index, item in enumerate(chunk):
         if not isinstance(item, Mapping):
             raise InvalidArgumentError(
-                f"row {row + index} is of type {type(item).__name__}, and those before are dicts. "
+                f"row {row + index} is of type {type(item).__name__}, and those before are not. "
                 "Nothing was sent."
             )
         if not item.keys() <= names.keys():
@@ -102,18 +144,26 @@ def _typed(chunk: list[Mapping[str, Any]], names: dict[str, None], row: int) -> 
                 f"row {row + index} has a key that no row before it has ({', '.join(new[:5])}). "
                 "Give every row all keys (None where there is no value). Nothing was sent."
             )
-    columns = []
-    for name in names:
-        values = [item.get(name) for item in chunk]
-        try:
-            columns.append(pa.array(values, from_pandas=False))
-        except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise InvalidArgumentError(
-                f"column {name!r}, rows {row} to {row + len(chunk) - 1}: the values have no common "
-                f"type ({said}). Make them alike. Nothing was sent."
-            ) from None
-    return pa.RecordBatch.from_arrays(columns, names=list(names))
+
+
+def _typed(chunk: list[Any], names: list[str], row: int) -> Any:
+    """A record batch of columns of values."""
+    columns = [
+        _column(name, values, row) if isinstance(values, list) else values
+        for name, values in zip(names, chunk, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _column(name: str, values: list[Any], row: int) -> Any:
+    try:
+        return column_of(values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InvalidArgumentError(
+            f"column {name!r}, rows {row} to {row + len(values) - 1}: the values have no common "
+            f"type ({said}). Make them alike. Nothing was sent."
+        ) from None
 
 
 def _same_kind(name: str, before: Any, now: Any, row: int) -> Any:
@@ -122,16 +172,16 @@ def _same_kind(name: str, before: Any, now: Any, row: int) -> Any:
         return before
     if types.is_null(before):
         return now
-    if _is_number(before) and _is_number(now):
-        return before
-    if types.is_nested(before) and types.is_nested(now) and before.id == now.id:
-        # What is inside may have had no values to tell its type by; each row is sent as it is.
+    if _as_they_are(before) and _as_they_are(now):
+        # Objects and lists: each row is sent as it is.
         return now
+    if same_kind(before, now):
+        return before
     raise InvalidArgumentError(
         f"column {name!r} is {before} up to row {row - 1}, and {now} behind it. Make the values "
         "alike, or pass a pyarrow Table with the types you want. Nothing was sent."
     )
 
 
-def _is_number(kind: Any) -> bool:
-    return bool(types.is_integer(kind) or types.is_floating(kind))
+def _as_they_are(kind: Any) -> bool:
+    return bool(types.is_nested(kind) or is_json(kind))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 # A tag is the field's number times eight plus its wire type (0 varint, 1 eight bytes, 2 a length
 # and that many bytes).
 
@@ -31,6 +33,9 @@ CHUNK_NUMBER = b"\x48"
 REQUEST_CHUNK = b"\x12"
 
 
+_DOUBLE = struct.Struct("<d")
+
+
 def varint(value: int) -> bytes:
     """`value` as a base-128 varint; a negative one as its 64-bit two's complement."""
     value &= 0xFFFF_FFFF_FFFF_FFFF
@@ -40,6 +45,11 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def double(value: float) -> bytes:
+    """A number's eight bytes."""
+    return _DOUBLE.pack(value)
 
 
 def with_length(tag: bytes, body: bytes) -> bytes:

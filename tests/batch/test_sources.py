@@ -139,8 +139,8 @@ def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
         ("t.jsonl", "", "no rows"),
         ("t.jsonl", '{"a": 1}\n{"a"\n', "line 2"),
         ("t.jsonl", '{"a": 1}\n[1]\n', "line 2 .* not a JSON object"),
-        ("t.json", "[1, 2]", "iterable of int"),
-        ("t.json", '[{"a": 1}', "cannot be read"),
+        ("t.json", "[1, 2]", "item 0 .* not a JSON object"),
+        ("t.json", '[{"a": 1}', "is not closed"),
         ("t.xlsx", "", r"\.xlsx.*Known are \.parquet"),
         ("table", "", "no extension"),
     ],
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_read_says_why(
 def test_a_path_where_nothing_is_says_where_it_looked(tmp_path: Path) -> None:
     assert "there is no file" in refused(tmp_path / "nothing.csv")
     (tmp_path / "empty").mkdir()
-    assert "holds no Parquet file" in refused(tmp_path / "empty")
+    assert "holds no file that can be read" in refused(tmp_path / "empty")
 
 
 def test_a_file_that_turns_bad_half_way_is_refused(tmp_path: Path) -> None:
@@ -173,12 +173,11 @@ def test_what_holds_no_table_is_told_what_would(data: Any) -> None:
 
 
 def test_things_that_only_nearly_hold_a_table_are_refused() -> None:
-    assert "collect()" in refused(pl.LazyFrame({"a": [1]}))
     assert "Series" in refused(pd.Series([1, 2]))
     assert "no common type" in refused([{"a": 1}, {"a": "x"}])
     assert "no common type" in refused([{"a": 2**70}])
     assert "names are texts" in refused([{1: 2}])
-    assert "cannot be read" in refused(pd.DataFrame({"a": [1, "x"]}))
+    assert "no common type" in refused(pd.DataFrame({"a": [1, "x"]}))
 
 
 def test_a_column_does_not_change_its_type_on_the_way() -> None:

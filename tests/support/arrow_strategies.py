@@ -109,7 +109,8 @@ def plain(value: Any, kind: pa.DataType) -> Any:
 
 def _text(value: Any) -> str:
     if isinstance(value, Decimal):
-        return str(value)
+        digits = f"{value:f}"
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
     if isinstance(value, dt.timedelta):
         return _duration(value)
     if isinstance(value, dt.date) and not isinstance(value, dt.datetime):

@@ -27,6 +27,11 @@ class AsyncBatchCalls:
         data: Any,
         queue_name: str,
         *,
+        columns: Sequence[str] | None = None,
+        where: Any = None,
+        index: bool = False,
+        sql: str | None = None,
+        connection: Any = None,
         key: str | Sequence[str] | None = None,
         payload: Sequence[str] | Mapping[str, str] | None = None,
         priority: int | str | None = None,
@@ -43,10 +48,16 @@ class AsyncBatchCalls:
         """Each row of a table becomes a job; the same call again makes none of them twice.
 
         Args:
-            data: a pandas or polars DataFrame, anything else with ``__arrow_c_stream__``, a
-                pyarrow Table, RecordBatchReader or Dataset, or the path of a Parquet, CSV or
-                JSON lines file or folder. It is read as a stream.
+            data: a pandas or polars DataFrame, a LazyFrame, anything else with
+                ``__arrow_c_stream__``, a pyarrow Table, RecordBatchReader, Dataset or Scanner, an
+                iterable of dicts, dataclasses or pydantic models, a cursor, or the path, glob or
+                URI of Parquet, CSV, JSON or Arrow files. It is read as a stream. None with `sql`.
             queue_name: where the jobs go.
+            columns: read these alone.
+            where: only rows for which it is true: ``[("amount", ">", 5)]``, a pyarrow expression,
+                SQL for a query or a DuckDB relation, a polars expression for a polars frame.
+            index: read a DataFrame's index as columns.
+            sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
             key: the column or columns that say which job a row is; None: the whole row.
             payload: the columns to send, or a mapping from field to column; None: all of them.
             priority, max_retries, timeout_seconds: a value for all rows, or a column's name.
@@ -70,6 +81,11 @@ class AsyncBatchCalls:
         from spooled_pipelines.batch.prepare import Options
 
         options = Options(
+            columns=columns,
+            where=where,
+            index=index,
+            sql=sql,
+            connection=connection,
             key=key,
             payload=payload,
             priority=priority,

@@ -1,0 +1,279 @@
+"""What a query gives is read as it comes, from each driver in its own way."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
+
+import adbc_driver_postgresql.dbapi
+import adbc_driver_sqlite.dbapi
+import duckdb
+import pandas as pd
+import polars as pl
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import connect
+from spooled_pipelines.batch.selection import make_selection
+from spooled_pipelines.batch.source import BATCH_ROWS, open_source
+from spooled_pipelines.errors import InvalidArgumentError, SourceError
+from tests.server.pgkit import Cluster, running_cluster
+
+ROWS = 25_000
+QUERY = "SELECT n, n * 0.5 AS half, text FROM rows ORDER BY n"
+
+
+def rows_of(data: Any = None, columns: Any = None, where: Any = None, **query: Any) -> list[Any]:
+    source = open_source(data, make_selection(columns, where), **query)
+    return [row for batch in source.batches for row in batch.to_pylist()]
+
+
+def refused(data: Any = None, **arguments: Any) -> str:
+    with pytest.raises(InvalidArgumentError) as caught:
+        rows_of(data, **arguments)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def postgres_url(cluster: Cluster) -> str:
+    url = cluster.empty_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE rows (n bigint, text text)")
+        connection.execute(
+            "INSERT INTO rows SELECT i, CASE WHEN i % 7 > 0 THEN 'row ' || i END "
+            f"FROM generate_series(0, {ROWS - 1}) AS i"
+        )
+    return url
+
+
+@pytest.fixture(scope="module")
+def sqlite_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = str(tmp_path_factory.mktemp("sql") / "rows.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE rows (n INTEGER, text TEXT)")
+        rows = ((i, f"row {i}" if i % 7 else None) for i in range(ROWS))
+        connection.executemany("INSERT INTO rows VALUES (?, ?)", rows)
+        connection.commit()
+    return path
+
+
+def _duckdb(sqlite_path: str, _: str) -> Any:
+    connection = duckdb.connect()
+    text = "CASE WHEN range % 7 > 0 THEN 'row ' || range END"
+    connection.execute(f"CREATE TABLE rows AS SELECT range AS n, {text} AS text FROM range({ROWS})")
+    return connection
+
+
+CONNECTIONS: dict[str, Callable[[str, str], Any]] = {
+    "sqlite3": lambda path, _: sqlite3.connect(path, check_same_thread=False),
+    "adbc sqlite": lambda path, _: adbc_driver_sqlite.dbapi.connect(path),
+    "duckdb": _duckdb,
+    "psycopg": lambda _, url: psycopg.connect(url),
+    "psycopg autocommit": lambda _, url: psycopg.connect(url, autocommit=True),
+    "adbc postgresql": lambda _, url: adbc_driver_postgresql.dbapi.connect(
+        url.replace("postgres:@", "postgres@")
+    ),
+}
+
+
+@pytest.fixture(params=sorted(CONNECTIONS))
+def connection(
+    request: pytest.FixtureRequest, sqlite_path: str, postgres_url: str
+) -> Iterator[Any]:
+    with closing(CONNECTIONS[request.param](sqlite_path, postgres_url)) as made:
+        yield made
+
+
+def test_a_query_is_a_table(connection: Any) -> None:
+    rows = rows_of(sql=QUERY, connection=connection)
+    assert [row["n"] for row in rows] == list(range(ROWS))
+    assert [rows[i]["text"] for i in (0, 1)] == [None, "row 1"]
+    assert float(rows[3]["half"]) == 1.5
+    # And the connection can be used for another one.
+    assert len(rows_of(sql=f"{QUERY};", connection=connection)) == ROWS
+
+
+def test_where_goes_to_the_database_as_sql(connection: Any) -> None:
+    commented = f"{QUERY} -- all of them"
+    rows = rows_of(sql=commented, connection=connection, where="n >= 5 AND n < 8", columns=["n"])
+    assert rows == [{"n": 5}, {"n": 6}, {"n": 7}]
+    rows = rows_of(sql=QUERY, connection=connection, where=[("n", "in", [3, 4])], columns=["n"])
+    assert rows == [{"n": 3}, {"n": 4}]
+
+
+def test_a_cursor_that_has_run_its_query_is_read(connection: Any) -> None:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(QUERY)
+        assert len(rows_of(cursor)) == ROWS
+
+
+def test_a_query_that_the_database_refuses_is_named(connection: Any) -> None:
+    with pytest.raises(SourceError, match=r"the query cannot be read: .*nothing_like_it"):
+        rows_of(sql="SELECT * FROM nothing_like_it", connection=connection)
+
+
+def test_a_query_that_fails_on_its_way_says_behind_which_row(postgres_url: str) -> None:
+    failing = f"SELECT 1 / (i - {3 * BATCH_ROWS + 5}) AS x FROM generate_series(0, 1000000) AS i"
+    with (
+        psycopg.connect(postgres_url) as connection,
+        pytest.raises(SourceError, match=r"behind row 29999: division by zero.*Nothing was sent"),
+    ):
+        rows_of(sql=failing, connection=connection)
+
+
+def test_a_server_keeps_what_is_not_read_yet(postgres_url: str) -> None:
+    endless = "SELECT generate_series(1, 1000000000) AS i, repeat('x', 1000) AS text"
+    with psycopg.connect(postgres_url) as connection:
+        batches = iter(open_source(None, sql=endless, connection=connection).batches)
+        assert next(batches).num_rows <= BATCH_ROWS
+        batches.close()  # type: ignore[attr-defined]
+        connection.cancel()
+
+
+def test_values_of_a_database_are_what_they_are(postgres_url: str) -> None:
+    query = (
+        "SELECT 1.50::numeric(10, 2) AS d, timestamptz '2013-01-01 05:00+02' AS t, "
+        "date '2013-01-01' AS day, '{\"a\": [1]}'::jsonb AS j, ARRAY[1, 2] AS l, true AS b"
+    )
+    with psycopg.connect(postgres_url) as connection:
+        (row,) = rows_of(sql=query, connection=connection)
+    assert row["d"] == Decimal("1.50")
+    assert row["t"].astimezone(dt.timezone.utc).hour == 3
+    assert (row["day"], row["j"], row["l"], row["b"]) == (
+        dt.date(2013, 1, 1),
+        {"a": [1]},
+        [1, 2],
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"sql": "SELECT 1"}, "sql needs connection="),
+        ({"connection": 5}, "pass data, or sql="),
+        ({"data": "t.csv", "sql": "SELECT 1", "connection": 5}, "not some of both"),
+        ({"sql": " ", "connection": 5}, "pass the text of a query"),
+        ({"sql": "SELECT 1", "connection": 5}, "connection is a int"),
+        ({"sql": "SELECT 1", "connection": 5, "where": " "}, "where='' says nothing"),
+    ],
+)
+def test_a_query_that_is_none_is_refused(arguments: dict[str, Any], said: str) -> None:
+    assert said in refused(**arguments)
+
+
+def test_what_gives_no_rows_is_no_query(sqlite_path: str) -> None:
+    with closing(sqlite3.connect(sqlite_path)) as connection:
+        assert "no SELECT" in refused(sql="PRAGMA user_version = 1", connection=connection)
+        nothing = "SELECT * FROM rows WHERE n < 0"
+        assert rows_of(sql=nothing, connection=connection) == []
+        assert "was not run yet" in refused(connection.cursor())
+
+
+def test_a_query_becomes_jobs(server: ServerProcess, sqlite_path: str, queue: str) -> None:
+    with (
+        connect(server.address, api_key=server.api_key) as client,
+        closing(sqlite3.connect(sqlite_path)) as connection,
+    ):
+        batch = client.enqueue_batch(
+            None, queue, sql=QUERY, connection=connection, where="n < 100", key="n"
+        )
+        assert (batch.rows, batch.created) == (100, 100)
+        again = client.enqueue_batch(None, queue, sql=QUERY, connection=connection, key="n")
+        assert (again.created, again.duplicates) == (ROWS - 100, 100)
+
+
+def test_a_lazy_frame_computes_what_is_selected() -> None:
+    lazy = pl.LazyFrame({"a": range(50_000), "b": ["x"] * 50_000})
+    seen: list[list[str]] = []
+
+    def look(frame: pl.DataFrame) -> pl.DataFrame:
+        seen.append(frame.columns)
+        return frame
+
+    assert len(rows_of(lazy)) == 50_000
+    watched = lazy.map_batches(look, projection_pushdown=True)
+    assert rows_of(watched, columns=["a"], where=pl.col("a") < 2) == [{"a": 0}, {"a": 1}]
+    assert rows_of(lazy, columns=["a"], where=[("b", "==", "x"), ("a", "<", 1)]) == [{"a": 0}]
+    assert rows_of(lazy.collect(), where=pl.col("a") < 1) == [{"a": 0, "b": "x"}]
+    assert "no column 'c'" in refused(lazy, columns=["c"])
+    assert "is SQL" in refused(lazy, where="a < 1")
+
+
+def test_a_relation_is_computed_piece_by_piece() -> None:
+    connection = duckdb.connect()
+    relation = connection.sql('SELECT range AS "a b", range * 2 AS c FROM range(10000000)')
+    source = open_source(relation, make_selection(None, "c > 10"))
+    assert next(iter(source.batches)).slice(0, 1).to_pylist() == [{"a b": 6, "c": 12}]
+    small = duckdb.connect().sql('SELECT range AS "a b", range * 2 AS c FROM range(5)')
+    assert rows_of(small, columns=["a b"], where="c = 4") == [{"a b": 2}]
+    assert rows_of(small, columns=["c"], where=pc.field("a b") == 1) == [{"c": 2}]
+    assert "no column 'x'" in refused(small, columns=["x"])
+
+
+class _Interchange:
+    """Offers the protocol and nothing else."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __dataframe__(self, **settings: Any) -> Any:
+        return self._table.__dataframe__(**settings)
+
+
+def test_what_offers_the_interchange_protocol_is_read() -> None:
+    chunk = pa.table({"a": [1, 2], "b": ["x", None]})
+    table = pa.concat_tables([chunk, chunk])
+    assert rows_of(_Interchange(table)) == table.to_pylist()
+    assert rows_of(_Interchange(table), columns=["a"], where=[("b", "==", "x")]) == [{"a": 1}] * 2
+
+
+def test_an_index_is_read_where_it_is_asked_for() -> None:
+    frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="id"))
+    source = open_source(frame, make_selection(None, None, index=True))
+    assert [row for batch in source.batches for row in batch.to_pylist()] == [
+        {"id": "x", "a": 1},
+        {"id": "y", "a": 2},
+    ]
+    levels = frame.assign(b=1).set_index("b", append=True)
+    assert "index=True" in refused(levels)
+    both = open_source(levels, make_selection(["b", "id"], None, index=True))
+    assert next(both.batches).to_pylist()[1] == {"b": 1, "id": "y"}
+    with pytest.raises(InvalidArgumentError, match="has the name of a column"):
+        open_source(frame.rename_axis("a"), make_selection(None, None, index=True))
+    with pytest.raises(InvalidArgumentError, match="is for a pandas DataFrame"):
+        open_source([{"a": 1}], make_selection(None, None, index=True))
+
+
+def test_what_is_not_asked_for_need_not_be_readable() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "odd": [object(), 5]})
+    assert rows_of(frame, columns=["a"]) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        ({"columns": "a"}, "pass a list"),
+        ({"columns": []}, "names no column"),
+        ({"columns": ["a", "a"]}, "names 'a' twice"),
+        ({"columns": [1]}, "not 1"),
+        ({"where": [("a", "~", 1)]}, "cannot be understood"),
+        ({"where": 5}, "cannot be understood"),
+        ({"where": pl.col("a") > 1}, "polars expression"),
+    ],
+)
+def test_a_selection_that_cannot_be_meant_is_refused(selection: Any, said: str) -> None:
+    assert said in refused(pa.table({"a": [1]}), **selection)
