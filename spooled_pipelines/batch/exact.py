@@ -181,8 +181,6 @@ def _times(array: Any, place: Place) -> Cells:
     if not pc.any(beyond).as_py():
         return _text(texts)
     counts = array.cast(pa.int32()) if types.is_date32(array.type) else array
-    if types.is_time32(array.type):
-        counts = array.cast(pa.int32())
     unit = getattr(array.type, "unit", "D" if types.is_date32(array.type) else "ms")
     named = pc.binary_join_element_wise(counts.cast(pa.int64()).cast(pa.string()), unit, " ")
     if place.on_lossy == "raise":

@@ -191,6 +191,9 @@ def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
 
 
 def _mapping(schema: Any, options: Options) -> Any:
+    for column in options.on_lossy if isinstance(options.on_lossy, Mapping) else ():
+        if column not in schema.names:
+            raise InvalidArgumentError(f"on_lossy: there is no column {column!r}.")
     return make_mapping(
         schema,
         key=options.key,

@@ -97,7 +97,6 @@ def test_neighbours_change_neither_payload_nor_key(make: Any) -> None:
         [{"a": 1}, "text"],
         [{"a": object()}, {"b": 1}],
     ],
-    ids=str,
 )
 def test_values_that_only_seem_to_go_together_are_refused(values: list[Any]) -> None:
     with pytest.raises(InvalidArgumentError, match="column 'x', rows 0 to"):
