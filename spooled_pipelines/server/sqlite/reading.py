@@ -17,6 +17,7 @@ from spooled_pipelines.server.store import (
     Counts,
     JobPage,
     JobRecord,
+    OpenBatches,
     QueueRecord,
 )
 
@@ -55,6 +56,12 @@ def queue(connection: sqlite3.Connection, organization: str, queue_name: str) ->
 def queue_names(connection: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
     """Organization and name of the oldest queues."""
     return connection.execute(SQL["list_queues"], (limit,)).fetchall()
+
+
+def open_batches(connection: sqlite3.Connection, limit: int) -> list[OpenBatches]:
+    """Batches that are not settled, by queue."""
+    rows = connection.execute(SQL["open_batches"], (limit,)).fetchall()
+    return [OpenBatches._make(row) for row in rows]
 
 
 def batch(connection: sqlite3.Connection, organization: str, batch_id: str) -> BatchRecord:
