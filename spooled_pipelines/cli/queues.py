@@ -1,17 +1,21 @@
-"""`queues pause|resume|purge QUEUE` and `dead-letters list|redrive QUEUE`."""
+"""`queues pause|resume|purge|limit|limits QUEUE` and `dead-letters list|redrive QUEUE`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
 from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.rpc.values import QueueLimits
 
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
 
-queues = typer.Typer(help="Hold a queue, let it go on, or empty it.", rich_markup_mode=None)
+queues = typer.Typer(
+    help="Hold a queue, let it go on, slow it down, or empty it.", rich_markup_mode=None
+)
 dead_letters = typer.Typer(help="See and retry the dead letters of a queue.", rich_markup_mode=None)
 
 
@@ -29,6 +33,57 @@ def resume(queue: Queue, address: Address = None, api_key: ApiKey = None) -> Non
     with connected(address, api_key) as client:
         client.resume_queue(queue)
     print_pairs({"queue": queue, "state": "running"})
+
+
+@queues.command()
+def limit(
+    queue: Queue,
+    jobs_per_second: Annotated[
+        float | None, typer.Option(help="So many jobs go out a second; 0.5 is one in two seconds.")
+    ] = None,
+    burst: Annotated[
+        int | None,
+        typer.Option(help="So many at once after a quiet time; a tenth of a second's by default."),
+    ] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="So many jobs are being done at any time.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take all limits away.")] = False,
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cap how jobs of QUEUE are handed out, in place of what was set before."""
+    given = (jobs_per_second, burst, max_in_flight) != (None, None, None)
+    if given == clear:
+        raise typer.BadParameter(
+            "give --jobs-per-second, --max-in-flight or both, or else --clear",
+            param_hint="'queues limit'",
+        )
+    with connected(address, api_key) as client:
+        kept = client.set_queue_limits(
+            queue, jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
+        )
+    _print_limits(queue, kept, as_json)
+
+
+@queues.command()
+def limits(
+    queue: Queue, address: Address = None, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
+    """The limits of QUEUE."""
+    with connected(address, api_key) as client:
+        kept = client.queue_limits(queue)
+    _print_limits(queue, kept, as_json)
+
+
+def _print_limits(queue: str, kept: QueueLimits, as_json: bool) -> None:
+    found = {"queue": queue, **asdict(kept)}
+    if as_json:
+        print_json(found)
+        return
+    shown = {name.replace("_", " "): "no limit" if v is None else v for name, v in found.items()}
+    print_pairs(shown)
 
 
 @queues.command()

@@ -83,7 +83,7 @@ def serve(
         Number, typer.Option(show_default="16777216", help="The largest message that is taken.")
     ] = None,
     max_streams: Annotated[
-        Number, typer.Option(show_default="1000", help="Calls at once on one connection.")
+        Number, typer.Option(show_default="10000", help="Calls at once on one connection.")
     ] = None,
     max_metadata_bytes: Annotated[
         Number, typer.Option(show_default="16384", help="The largest headers of a call.")
@@ -128,20 +128,6 @@ def serve(
         typer.Option(
             show_default="for ever",
             help="How long such jobs, if in no batch, and their idempotency keys are kept at all.",
-        ),
-    ] = None,
-    keep_batches: Annotated[
-        Text,
-        typer.Option(
-            show_default="for ever",
-            help="How long batches are kept after they settled, with statistics, jobs and keys.",
-        ),
-    ] = None,
-    keep_dead_letters: Annotated[
-        Text,
-        typer.Option(
-            show_default="for ever",
-            help="How long dead letters are kept; a batch that has some stays as long as they.",
         ),
     ] = None,
     metrics: Annotated[

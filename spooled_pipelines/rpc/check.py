@@ -94,6 +94,33 @@ def batch_size(value: int) -> int:
     return whole(value, "batch_size", 1, limits.DEQUEUE_MAX)
 
 
+def queue_limits(
+    jobs_per_second: float | None, burst: int | None, max_in_flight: int | None
+) -> None:
+    """A rate above zero, whole numbers, and no burst without a rate."""
+    least, most = limits.QUEUE_RATE_MIN, limits.QUEUE_RATE_MAX
+    if jobs_per_second is not None:
+        is_number = isinstance(jobs_per_second, int | float)
+        # Written so that what is not a number is refused too.
+        if (
+            isinstance(jobs_per_second, bool)
+            or not is_number
+            or not least <= jobs_per_second <= most
+        ):
+            raise InvalidArgumentError(
+                f"jobs_per_second is {_shown(jobs_per_second)}, and must be {least:.5f} to "
+                f"{most:.0f}; to let nothing out, pause the queue"
+            )
+    if burst is not None:
+        whole(burst, "burst", 1, limits.QUEUE_JOBS_MAX)
+        if jobs_per_second is None:
+            raise InvalidArgumentError(
+                f"burst is {burst}: how many may go out at once of a rate; give jobs_per_second too"
+            )
+    if max_in_flight is not None:
+        whole(max_in_flight, "max_in_flight", 1, limits.QUEUE_JOBS_MAX)
+
+
 def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
     """Text by text, together at most 64 KiB."""
     if value is None:

@@ -16,11 +16,12 @@ from spooled_pipelines.rpc.values import (
     Job,
     JobAttempt,
     JobStatus,
+    QueueLimits,
     QueueStats,
     Stall,
     WorkerRegistration,
 )
-from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire import batch_v1, queue_admin_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.wire.well_known import Timestamp
@@ -94,6 +95,14 @@ def queue_stats_from(message: spooled_v1.GetQueueStatsResponse) -> QueueStats:
         deadletter=message.deadletter,
         total=message.total,
         max_age_ms=message.max_age_ms,
+    )
+
+
+def queue_limits_from(message: queue_admin_v1.QueueLimits) -> QueueLimits:
+    return QueueLimits(
+        message.jobs_per_second if message.HasField("jobs_per_second") else None,
+        message.burst if message.HasField("burst") else None,
+        message.max_in_flight if message.HasField("max_in_flight") else None,
     )
 
 

@@ -90,6 +90,15 @@ class QueueStats:
 
 
 @dataclass(frozen=True)
+class QueueLimits:
+    """What caps how jobs of a queue are handed out; each None where there is no limit."""
+
+    jobs_per_second: float | None = None
+    burst: int | None = None
+    max_in_flight: int | None = None
+
+
+@dataclass(frozen=True)
 class WorkerRegistration:
     """A registered worker: its id, and how often the server wants to hear from it (seconds)."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.payloads import check_object
 from spooled_pipelines.server.store import Holder, NewJob
-from spooled_pipelines.wire import limits
+from spooled_pipelines.wire import limits, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Tags
 from spooled_pipelines.wire.spooled_v1 import EnqueueRequest
 from spooled_pipelines.wire.well_known import Timestamp
@@ -125,6 +126,26 @@ def idempotency_key(value: str) -> str | None:
 def error(value: str) -> str:
     """What a worker says about a failure."""
     return text("error", value, limits.ERROR_MAX, shortest=1)
+
+
+def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
+    """What a queue is to be limited to."""
+    rate, burst, in_flight = (
+        getattr(value, name) if value.HasField(name) else None
+        for name in ("jobs_per_second", "burst", "max_in_flight")
+    )
+    # Written so that what is not a number is refused too.
+    if rate is not None and not limits.QUEUE_RATE_MIN <= rate <= limits.QUEUE_RATE_MAX:
+        raise invalid(
+            f"jobs_per_second is {rate:g}, and must be {limits.QUEUE_RATE_MIN:.5f} to "
+            f"{limits.QUEUE_RATE_MAX:.0f}; to let nothing out, pause the queue"
+        )
+    for name, jobs in (("burst", burst), ("max_in_flight", in_flight)):
+        if jobs is not None:
+            whole(name, jobs, 1, limits.QUEUE_JOBS_MAX)
+    if burst is not None and rate is None:
+        raise invalid("burst is how many may go out at once of a rate; give jobs_per_second too")
+    return QueueLimits(rate, burst, in_flight)
 
 
 def new_job(request: EnqueueRequest) -> NewJob:

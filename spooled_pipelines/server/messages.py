@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.payloads import varint
 from spooled_pipelines.server.stalls import stalls
 from spooled_pipelines.server.store import (
@@ -11,6 +12,7 @@ from spooled_pipelines.server.store import (
     QueueRecord,
     Status,
 )
+from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
 from spooled_pipelines.wire.well_known import Timestamp
@@ -76,6 +78,15 @@ def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStats
         deadletter=counts.deadletter,
         total=counts.total,
         max_age_ms=0 if record.oldest is None else max(now - record.oldest, 0),
+    )
+
+
+def queue_limits(limits: QueueLimits) -> queue_admin_v1.QueueLimits:
+    """What caps a queue; nothing is set where there are no limits."""
+    return queue_admin_v1.QueueLimits(
+        jobs_per_second=limits.jobs_per_second,
+        burst=limits.burst,
+        max_in_flight=limits.max_in_flight,
     )
 
 

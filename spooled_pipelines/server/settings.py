@@ -73,7 +73,9 @@ class ConnectionLimits:
 
     Attributes:
         max_message_bytes: the largest message that is taken.
-        max_streams: calls and streams at the same time; a client holds back what is more.
+        max_streams: calls and streams at the same time; a client holds back what is more. gRPC's
+            server counts a call for a moment longer than its client, so that a burst far above
+            this is refused in part with UNAVAILABLE, which our client repeats.
         max_metadata_bytes: headers of a call, as HTTP/2 counts them (32 bytes more for each).
         max_idle_seconds: a connection without any call is closed after this time. Clients open
             another one when they need it.
@@ -83,7 +85,7 @@ class ConnectionLimits:
     """
 
     max_message_bytes: int = limits.MESSAGE_MAX_BYTES
-    max_streams: int = 1_000
+    max_streams: int = 10_000
     max_metadata_bytes: int = 16 << 10
     max_idle_seconds: float = 900.0
     keepalive_seconds: float = 60.0

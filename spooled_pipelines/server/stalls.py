@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from spooled_pipelines.server.dispatch import Braked
 from spooled_pipelines.server.store import BatchRecord
 from spooled_pipelines.wire.batch_v1 import Stall
 
@@ -41,6 +44,8 @@ def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
                 "start one.",
             )
         )
+    elif ready and record.braked is not None:
+        found += _braked(record.braked, queue, ready)
     if record.open_jobs and not ready and not counts.processing:
         found.append(
             Stall(
@@ -59,6 +64,21 @@ def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
             )
         )
     return found
+
+
+def _braked(braked: Braked, queue: str, ready: int) -> Iterator[Stall]:
+    limits = braked.limits
+    causes = []
+    if braked.in_flight:
+        causes.append(f"{limits.max_in_flight} jobs in flight, which it has")
+    if braked.rate:
+        causes.append(f"{limits.jobs_per_second:g} jobs a second")
+    if causes:
+        yield Stall(
+            cause=Stall.CAUSE_LIMITED,
+            message=f"Queue {queue!r} is limited to {' and '.join(causes)}: {ready} jobs are "
+            "pending and wait for their turn.",
+        )
 
 
 def _recent(record: BatchRecord, now: int) -> bool:

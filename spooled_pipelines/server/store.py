@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from spooled_pipelines.server.dispatch import Braked, QueueControl, QueueLimits
 from spooled_pipelines.server.wakeups import Changes
 
 
@@ -169,6 +170,8 @@ class BatchRecord(NamedTuple):
     lease_expired_at: int | None
     generation: int = 0
     queue_paused: bool = False
+    # The queue's limits, where it has any, and which of them hold it back.
+    braked: Braked | None = None
 
     @property
     def open_jobs(self) -> int:
@@ -238,16 +241,6 @@ def changes_of(deltas: Iterable[Sequence[int]]) -> int:
     )
 
 
-class OpenBatches(NamedTuple):
-    """Batches of a queue that are not settled: not sealed yet, and sealed with jobs to come."""
-
-    organization: str
-    queue_name: str
-    filling: int
-    working: int
-    oldest: int
-
-
 class CounterMismatch(NamedTuple):
     """A counter that is not what a recount says."""
 
@@ -267,9 +260,8 @@ class CounterMismatch(NamedTuple):
 class JobStore(Protocol):
     """Each operation is one transaction, unless it says "in steps"; it returns once it is durable.
 
-    Every operation but `keys`, `queue_names`, `open_batches`, `sweep` and `recount` is for one
-    organization, and another's jobs, batches and workers are to it as if they did not exist.
-    Refusals are `errors.RefusedError`.
+    Every operation but `keys`, `sweep` and `recount` is for one organization, and another's jobs,
+    batches and workers are to it as if they did not exist. Refusals are `errors.RefusedError`.
     """
 
     async def open(self, on_commit: Callable[[Changes], None]) -> None:
@@ -290,7 +282,10 @@ class JobStore(Protocol):
     async def claim(
         self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
     ) -> list[JobRecord]:
-        """Lease at most `limit` claimable jobs: highest priority first, then oldest."""
+        """Lease at most `limit` claimable jobs: highest priority first, then oldest.
+
+        No more than the queue's limits let out.
+        """
 
     async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
         """Undo claims whose jobs reached nobody; what is no longer the holder's stays as it is."""
@@ -364,9 +359,6 @@ class JobStore(Protocol):
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         """Batches in the order asked for; NOT_FOUND names the first that is not there."""
 
-    async def open_batches(self, limit: int) -> list[OpenBatches]:
-        """Of the oldest queues that have some, whosever they are; reads nothing that settled."""
-
     async def batch_jobs(
         self,
         organization: str,
@@ -380,6 +372,14 @@ class JobStore(Protocol):
 
     async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
         """Let nobody claim of a queue any more, or again."""
+
+    async def set_limits(
+        self, organization: str, queue_name: str, limits: QueueLimits
+    ) -> QueueLimits:
+        """Cap what is claimed of a queue from now on, instead of as before; as it is kept."""
+
+    async def queue_control(self, organization: str, queue_name: str) -> QueueControl:
+        """What holds a queue back; of a queue that never had a job, nothing."""
 
     async def purge_queue(self, organization: str, queue_name: str) -> int:
         """Cancel what is pending on a queue now, in steps; returns how many."""

@@ -1,4 +1,4 @@
-"""The one timer: it sleeps until the next job is due or the next lease ends."""
+"""The one timer: it sleeps until a job is due, a lease ends, or a queue's rate lets a job out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.retention import earliest
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.wakeups import Hub
 
@@ -16,13 +17,22 @@ _AFTER_FAILURE_MS = 1_000
 async def keep_time(store: JobStore, hub: Hub, clock: Clock) -> None:
     """Sweep whenever something is due, until the hub is closed."""
     while not hub.closed:
-        hub.timer.clear()
-        # What a commit makes due while the sweep runs must wake the timer in any case.
-        hub.timer_target = None
+        # What a commit makes due while the sweep runs must lead to another one in any case.
+        hub.sweep_asked, hub.timer_target = False, None
         try:
             target = await store.sweep()
         except RefusedError as refusal:
             _log.error("the sweep failed and is tried again: %s", refusal)
             target = clock.now() + _AFTER_FAILURE_MS
         hub.timer_target = target
-        await clock.sleep_until(target, hub.timer)
+        await _until_sweep(hub, clock, target)
+
+
+async def _until_sweep(hub: Hub, clock: Clock, target: int | None) -> None:
+    """Until `target`, or until asked; those whom a rate holds back are woken meanwhile."""
+    while not (hub.closed or hub.sweep_asked):
+        now = clock.now()
+        if target is not None and target <= now:
+            return
+        hub.timer.clear()
+        await clock.sleep_until(earliest(target, hub.wake_held(now)), hub.timer)

@@ -26,6 +26,10 @@ class Changes:
     released_jobs: list[str] = field(default_factory=list)
     # The earliest moment (ms) at which something that was just written becomes due.
     due: int | None = None
+    # Queues whose rate lets no job out before this moment (ms); for this server's streams alone.
+    held_until: dict[Topic, int] = field(default_factory=dict)
+    # Organizations of which a queue was paused, resumed or limited.
+    controlled: set[str] = field(default_factory=set)
     # A key was made or revoked.
     keys: bool = False
     # What changed is not known: everyone who waits must look again.
@@ -44,6 +48,8 @@ class Changes:
         self.ready_queues |= other.ready_queues
         self.batches |= other.batches
         self.released_jobs += other.released_jobs
+        self.held_until.update(other.held_until)
+        self.controlled |= other.controlled
         self.keys = self.keys or other.keys
         self.everything = self.everything or other.everything
         self.jobs += other.jobs
@@ -108,6 +114,14 @@ def batch_key(organization: str, batch_id: str) -> Hashable:
     return ("batch", organization, batch_id)
 
 
+def control_key(organization: str) -> Hashable:
+    """Some queue of the organization was paused, resumed or limited.
+
+    An operator does so seldom enough for all of the organization's watchers to look again.
+    """
+    return ("control", organization)
+
+
 def job_key(job_id: str) -> Hashable:
     """The job's lease ended: settled, or taken back."""
     return ("job", job_id)
@@ -119,9 +133,14 @@ class Hub:
     def __init__(self) -> None:
         self.closed = False
         self.waiters: defaultdict[Hashable, set[Waiter]] = defaultdict(set)
-        # Set when something is due earlier than the timer knew.
+        # Set when the timer has to look at the time again.
         self.timer = asyncio.Event()
+        # When the timer will sweep, and whether it has to do so at once: something may be due
+        # earlier than it knew.
         self.timer_target: int | None = None
+        self.sweep_asked = False
+        # When to wake those who wait for a queue that its rate holds back.
+        self._held_until: dict[Topic, int] = {}
         # Set when the keys that are let in have to be read again.
         self.keys = asyncio.Event()
 
@@ -143,15 +162,33 @@ class Hub:
             for waiter in tuple(self.waiters.get(job_key(job_id), ())):
                 waiter.unwatch(job_key(job_id))
                 waiter.wake()
+        for organization in changes.controlled:
+            self._wake(control_key(organization))
+        for topic, moment in changes.held_until.items():
+            if self.is_watched(queue_key(*topic)):
+                self._held_until[topic] = moment
+                self.timer.set()
         if changes.everything:
             for key in tuple(self.waiters):
                 self._wake(key)
-            self.timer.set()
+            self.ask_for_sweep()
         if changes.keys or changes.everything:
             self.keys.set()
         due = changes.due
         if due is not None and (self.timer_target is None or due < self.timer_target):
-            self.timer.set()
+            self.ask_for_sweep()
+
+    def ask_for_sweep(self) -> None:
+        """Let the timer sweep now."""
+        self.sweep_asked = True
+        self.timer.set()
+
+    def wake_held(self, now: int) -> int | None:
+        """Wake those whose queue lets a job out by now; returns when the next one does."""
+        for topic in [topic for topic, moment in self._held_until.items() if moment <= now]:
+            del self._held_until[topic]
+            self._wake(queue_key(*topic))
+        return min(self._held_until.values(), default=None)
 
     def close(self) -> None:
         """Wake everyone, to find that the server is stopping."""

@@ -196,12 +196,14 @@ class Stall(_message.Message):
         CAUSE_ALL_DUE_LATER: _ClassVar[Stall.Cause]
         CAUSE_LEASES_EXPIRING: _ClassVar[Stall.Cause]
         CAUSE_QUEUE_PAUSED: _ClassVar[Stall.Cause]
+        CAUSE_LIMITED: _ClassVar[Stall.Cause]
     CAUSE_UNSPECIFIED: Stall.Cause
     CAUSE_NOT_SEALED: Stall.Cause
     CAUSE_NO_WORKER: Stall.Cause
     CAUSE_ALL_DUE_LATER: Stall.Cause
     CAUSE_LEASES_EXPIRING: Stall.Cause
     CAUSE_QUEUE_PAUSED: Stall.Cause
+    CAUSE_LIMITED: Stall.Cause
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     cause: Stall.Cause

@@ -26,6 +26,9 @@ EXACT_INTEGER_MAX = 2**53
 BATCH_IDS_PER_CALL_MAX = 1_000
 CHUNK_ROWS_MAX = 10_000
 PAGE_JOBS_MAX = 1_000
+# Jobs a second that a queue may be limited to; its burst and its jobs in flight.
+QUEUE_RATE_MIN, QUEUE_RATE_MAX = 0.00001, 1_000_000.0
+QUEUE_JOBS_MAX = 1_000_000
 # One gRPC message, either way; a chunk stays well below it.
 MESSAGE_MAX_BYTES = 16 << 20
 # What a chunk aims at: large enough to make a commit cheap per row, small enough to flow.

@@ -71,3 +71,41 @@ class RedriveDeadLettersResponse(_message.Message):
     REDRIVEN_FIELD_NUMBER: _ClassVar[int]
     redriven: int
     def __init__(self, redriven: _Optional[int] = ...) -> None: ...
+
+class QueueLimits(_message.Message):
+    __slots__ = ("jobs_per_second", "burst", "max_in_flight")
+    JOBS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    jobs_per_second: float
+    burst: int
+    max_in_flight: int
+    def __init__(self, jobs_per_second: _Optional[float] = ..., burst: _Optional[int] = ..., max_in_flight: _Optional[int] = ...) -> None: ...
+
+class SetQueueLimitsRequest(_message.Message):
+    __slots__ = ("queue_name", "limits")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    limits: QueueLimits
+    def __init__(self, queue_name: _Optional[str] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+
+class SetQueueLimitsResponse(_message.Message):
+    __slots__ = ("limits",)
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    limits: QueueLimits
+    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+
+class GetQueueLimitsRequest(_message.Message):
+    __slots__ = ("queue_name",)
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    def __init__(self, queue_name: _Optional[str] = ...) -> None: ...
+
+class GetQueueLimitsResponse(_message.Message):
+    __slots__ = ("limits", "paused")
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    limits: QueueLimits
+    paused: bool
+    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., paused: _Optional[bool] = ...) -> None: ...

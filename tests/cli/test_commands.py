@@ -329,6 +329,24 @@ def test_a_queue_is_paused_resumed_and_purged(
     assert json.loads(purged.stdout) == {"queue": queue, "cancelled": 2}
 
 
+def test_a_queue_is_limited_and_freed(spooled: Spooled, client: SpooledClient, queue: str) -> None:
+    spooled("queues", "limit", queue, "--jobs-per-second", "50", "--max-in-flight", "20")
+    shown = spooled("queues", "limits", queue, "--json")
+    assert json.loads(shown.stdout) == {
+        "queue": queue,
+        "jobs_per_second": 50.0,
+        "burst": 5,
+        "max_in_flight": 20,
+    }
+    assert "max in flight    20" in spooled("queues", "limits", queue).stdout
+    for wrong in ((), ("--clear", "--burst", "3")):
+        refused = spooled("queues", "limit", queue, *wrong)
+        assert refused.returncode == 2
+        assert "--clear" in refused.stderr
+    assert "max in flight    no limit" in spooled("queues", "limit", queue, "--clear").stdout
+    assert client.queue_limits(queue).jobs_per_second is None
+
+
 def test_dead_letters_are_listed_and_redriven(worked: str, spooled: Spooled, queue: str) -> None:
     (line,) = spooled("dead-letters", "list", queue, "--json").stdout.splitlines()
     letter = json.loads(line)

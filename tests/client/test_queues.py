@@ -3,6 +3,7 @@
 import pytest
 
 from spooled_pipelines import errors
+from spooled_pipelines.rpc.values import QueueLimits
 
 
 async def test_a_paused_queue_hands_out_nothing(open_client, server, queue: str) -> None:
@@ -12,6 +13,41 @@ async def test_a_paused_queue_hands_out_nothing(open_client, server, queue: str)
     assert await client.dequeue(queue, "w") == []
     await client.resume_queue(queue)
     assert len(await client.dequeue(queue, "w")) == 1
+
+
+async def test_a_limited_queue_hands_out_so_many_and_no_more(
+    open_client, server, queue: str
+) -> None:
+    client = open_client(server)
+    assert await client.queue_limits(queue) == QueueLimits()
+    for n in range(5):
+        await client.enqueue(queue, {"n": n})
+    kept = await client.set_queue_limits(queue, jobs_per_second=0.001, burst=2, max_in_flight=3)
+    assert kept == QueueLimits(0.001, 2, 3)
+    assert await client.queue_limits(queue) == kept
+    assert len(await client.dequeue(queue, "w", batch_size=5)) == 2
+    assert await client.set_queue_limits(queue, max_in_flight=3) == QueueLimits(None, None, 3)
+    assert len(await client.dequeue(queue, "w", batch_size=5)) == 1
+    assert await client.set_queue_limits(queue) == QueueLimits()
+    assert len(await client.dequeue(queue, "w", batch_size=5)) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({"jobs_per_second": 0}, "jobs_per_second is 0"),
+        ({"jobs_per_second": float("nan")}, "jobs_per_second is nan"),
+        ({"jobs_per_second": "fast"}, "jobs_per_second is 'fast'"),
+        ({"burst": 1}, "give jobs_per_second too"),
+        ({"max_in_flight": 0.5}, "max_in_flight is 0.5"),
+        ({"max_in_flight": 2**40}, "max_in_flight is 1099511627776"),
+    ],
+)
+async def test_limits_that_make_no_sense_are_refused_before_they_are_sent(
+    open_client, server, limits: dict[str, object], text: str
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=text):
+        await open_client(server).set_queue_limits("q", **limits)
 
 
 async def test_dead_letters_are_seen_put_back_and_purged(open_client, server, queue: str) -> None:

@@ -6,7 +6,7 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import check, convert
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.methods import QUEUE_ADMIN
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.rpc.values import Job, QueueLimits
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
@@ -28,6 +28,45 @@ class AsyncQueueCalls:
         """Jobs of this queue are handed out again. Repeatable."""
         request = queue_admin_v1.ResumeQueueRequest(queue_name=check.queue_name(queue_name))
         await self._calls.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
+
+    async def set_queue_limits(
+        self,
+        queue_name: str,
+        *,
+        jobs_per_second: float | None = None,
+        burst: int | None = None,
+        max_in_flight: int | None = None,
+    ) -> QueueLimits:
+        """Caps what is handed out of a queue, whoever takes it; returns the limits as kept.
+
+        It replaces what was set before: what is not given is no limit. Repeatable.
+
+        Args:
+            queue_name: the queue; it may have no job yet.
+            jobs_per_second: in any T seconds at most ``jobs_per_second * T + burst`` jobs go out.
+            burst: how many may go out at once after a quiet time; by default a tenth of a second's
+                worth, and at least 1.
+            max_in_flight: at most so many jobs of the queue are being done at any time.
+
+        Raises:
+            InvalidArgumentError: a number out of range, or a burst without a rate.
+        """
+        check.queue_limits(jobs_per_second, burst, max_in_flight)
+        limits = queue_admin_v1.QueueLimits(
+            jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
+        )
+        request = queue_admin_v1.SetQueueLimitsRequest(
+            queue_name=check.queue_name(queue_name), limits=limits
+        )
+        method = QUEUE_ADMIN["SetQueueLimits"]
+        answer = await self._calls.unary(method, request, repeatable=True)
+        return convert.queue_limits_from(answer.limits)
+
+    async def queue_limits(self, queue_name: str) -> QueueLimits:
+        """What caps a queue, as `set_queue_limits` set it; each None where there is no limit."""
+        request = queue_admin_v1.GetQueueLimitsRequest(queue_name=check.queue_name(queue_name))
+        answer = await self._calls.unary(QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True)
+        return convert.queue_limits_from(answer.limits)
 
     async def purge_queue(self, queue_name: str) -> int:
         """Cancels what is pending now, jobs that wait for a retry included; returns how many.

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from spooled_pipelines.server.postgres import limiting
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
 from spooled_pipelines.server.postgres.sweeping import RELEASED_MAX, count_released
-from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
 from spooled_pipelines.server.store import JobRecord, Status
 from spooled_pipelines.server.wakeups import Changes, Topic
 
@@ -32,6 +33,14 @@ class _Claimed(NamedTuple):
     passed_over: set[Topic]
 
 
+class _Left(NamedTuple):
+    """What claims that got less than they wanted have left over."""
+
+    passed_over: set[Topic]
+    # When the limits of a queue let more out.
+    held_until: dict[Topic, int]
+
+
 async def claim(ground: Ground, claims: Sequence[Claim]) -> list[list[JobRecord]]:
     """For each claim its jobs: highest priority first, then oldest."""
     async with ground.turns:
@@ -50,30 +59,71 @@ async def _claim(tx: Transaction, claims: Sequence[Claim]) -> _Claimed:
         await tx.begin()
         # The timer may be a moment behind; a claim is not.
         release = await tx.start("release_due", now=tx.now, limit=RELEASED_MAX)
-        started = [await tx.start("claim", **_values(tx, claim)) for claim in claims]
+        started = [
+            await tx.start("claim", **_values(tx, claim, claim.limit), counted=False)
+            for claim in claims
+        ]
         await count_released(tx, await release.fetchall())
         found = [sorted(await claimed.fetchall()) for claimed in started]
-        hungry = {
-            claim.queue: claim.topic
-            for claim, rows in zip(claims, found, strict=True)
-            if len(rows) < claim.limit
-        }
-        passed_over = set()
-        for queue, topic in hungry.items():
-            if (await tx.rows("is_claimable", queue=queue))[0][0]:
-                passed_over.add(topic)
+        left = await _look_at_the_rest(tx, claims, found)
         await _count(tx, claims, found)
         await tx.commit()
+    tx.changes.held_until = left.held_until
     jobs = [
         [_record(tx.prefix, claim, row) for row in rows]
         for claim, rows in zip(claims, found, strict=True)
     ]
-    return _Claimed(jobs, passed_over)
+    return _Claimed(jobs, left.passed_over)
 
 
-async def _count(
-    tx: Transaction, claims: Sequence[Claim], found: Sequence[list[tuple[Any, ...]]]
+async def _look_at_the_rest(tx: Transaction, claims: Sequence[Claim], found: list[Rows]) -> _Left:
+    """Why claims got less than they wanted; those of queues with limits get their jobs here."""
+    hungry = {
+        claim.queue: claim.topic
+        for claim, rows in zip(claims, found, strict=True)
+        if len(rows) < claim.limit
+    }
+    left = _Left(set(), {})
+    with_limits = set()
+    for queue, topic in hungry.items():
+        ((is_claimable, has_limits),) = await tx.rows("what_is_left", queue=queue)
+        if has_limits:
+            with_limits.add(queue)
+        elif is_claimable:
+            left.passed_over.add(topic)
+    if with_limits:
+        await _claim_within_limits(tx, claims, found, with_limits, left)
+    return left
+
+
+async def _claim_within_limits(
+    tx: Transaction, claims: Sequence[Claim], found: list[Rows], queues: set[int], left: _Left
 ) -> None:
+    limited = await limiting.locked(tx, queues)
+    for place, claim in enumerate(claims):
+        # What has jobs got them before the limits were set.
+        if claim.queue not in queues or found[place]:
+            continue
+        limits = limited.get(claim.queue)
+        room = claim.limit if limits is None else min(claim.limit, limits.room)
+        if room:
+            rows = await tx.rows("claim", **_values(tx, claim, room), counted=True)
+            found[place] = sorted(rows)
+        taken = len(found[place])
+        if limits is not None:
+            limits.count(taken)
+        if taken < room:
+            ((is_claimable, _),) = await tx.rows("what_is_left", queue=claim.queue)
+            if is_claimable:
+                left.passed_over.add(claim.topic)
+        elif limits is not None and taken < claim.limit:
+            moment = limits.held_until(tx.now)
+            if moment is not None:
+                left.held_until[claim.topic] = moment
+    await limiting.write(tx, limited)
+
+
+async def _count(tx: Transaction, claims: Sequence[Claim], found: Sequence[Rows]) -> None:
     # Of a row: place, batch, linked, then the record, whose first is the number.
     batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
     for claim, rows in zip(claims, found, strict=True):
@@ -83,10 +133,10 @@ async def _count(
             tx.tally.due_at(tx.now + claim.lease_ms)
 
 
-def _values(tx: Transaction, claim: Claim) -> dict[str, Any]:
+def _values(tx: Transaction, claim: Claim, limit: int) -> dict[str, Any]:
     return {
         "queue": claim.queue,
-        "limit": claim.limit,
+        "limit": limit,
         "worker": claim.worker_id,
         "now": tx.now,
         "expiry": tx.now + claim.lease_ms,

@@ -24,6 +24,7 @@ def packed(sender: str, changes: Changes) -> Iterator[str]:
         *(("b", list(topic)) for topic in sorted(changes.batches)),
         *(("j", job_id) for job_id in changes.released_jobs),
     ]
+    entries += (("c", organization) for organization in sorted(changes.controlled))
     if changes.due is not None:
         entries.append(("d", changes.due))
     if changes.keys:
@@ -49,6 +50,7 @@ def unpacked(payload: str) -> tuple[str, Changes]:
         ready_queues=_topics(notice.get("q", ())),
         batches=_topics(notice.get("b", ())),
         released_jobs=list(notice.get("j", ())),
+        controlled=set(notice.get("c", ())),
         keys=bool(notice.get("k")),
     )
     for moment in notice.get("d", ()):

@@ -1,6 +1,6 @@
--- Every statement names its tables in one order (batches, upload_chunks, jobs, batch_links,
--- attempts, daily_jobs, counters, batch_errors) and its rows by number, so that no two transactions
--- wait for each other.
+-- Every statement names its tables in one order (batches, upload_chunks, jobs, queue_limits,
+-- batch_links, attempts, daily_jobs, counters, batch_errors) and its rows by number, so that no two
+-- transactions wait for each other.
 
 -- name: begin
 BEGIN
@@ -148,12 +148,14 @@ WITH due AS MATERIALIZED (
 UPDATE jobs AS j SET status = 1, due_at = NULL FROM due WHERE j.seq = due.seq
 RETURNING j.seq, j.queue, j.batch, j.linked, due.status
 
--- The first jobs, at least one where there are any, that fit into one answer.
+-- The first jobs, at least one where there are any, that fit into one answer. None of a queue with
+-- limits, unless they are counted by whoever asks.
 -- name: claim
 WITH first AS MATERIALIZED (
     SELECT seq, priority, octet_length(payload) AS size FROM jobs
     WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
+        AND (%(counted)s OR NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s))
     ORDER BY priority DESC, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), placed AS (
     SELECT seq, row_number() OVER so_far AS place, sum(size) OVER so_far AS total
@@ -168,21 +170,58 @@ RETURNING placed.place, j.batch, j.linked,
     j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
     j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
 
--- name: is_claimable
+-- Whether there is something to claim of it, and whether it has limits.
+-- name: what_is_left
 SELECT EXISTS (
     SELECT FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
     ORDER BY priority DESC, seq
-)
+), EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s)
+
+-- Whoever claims of these queues, or sets their limits, waits until the commit.
+-- name: lock_limits
+SELECT queue, rate, burst, level, filled_at, max_in_flight, set_at
+FROM queue_limits WHERE queue = ANY(%(queues)s) ORDER BY queue FOR UPDATE
+
+-- After the lock, as a statement of its own: it sees what those counted who had the lock before.
+-- Whoever settles meanwhile is not seen, so that it is too high at most.
+-- name: in_flight
+SELECT queue, sum(processing)::int8 FROM queue_counters WHERE queue = ANY(%(queues)s)
+GROUP BY queue
+
+-- name: spend
+UPDATE queue_limits SET level = %(level)s, filled_at = %(filled_at)s WHERE queue = %(queue)s
+
+-- name: put_limits
+INSERT INTO queue_limits (queue, rate, burst, level, filled_at, max_in_flight, set_at)
+VALUES (%(queue)s, %(rate)s, %(burst)s, %(level)s, %(filled_at)s, %(max_in_flight)s, %(set_at)s)
+ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst,
+    level = excluded.level, filled_at = excluded.filled_at,
+    max_in_flight = excluded.max_in_flight, set_at = excluded.set_at
+
+-- name: lift_limits
+DELETE FROM queue_limits WHERE queue = %(queue)s
+
+-- name: queue_control
+SELECT q.paused, l.rate, l.burst, l.level, l.filled_at, l.max_in_flight, l.set_at
+FROM queues q JOIN organizations o ON o.id = q.organization
+LEFT JOIN queue_limits l ON l.queue = q.id
+WHERE o.name = %(organization)s AND q.name = %(name)s
 
 -- name: lock_jobs
 SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id
+    lease_expires_at, started_at, completed_at, worker_id, lease_id,
+    EXISTS (
+        SELECT FROM queue_limits l WHERE l.queue = jobs.queue AND l.max_in_flight IS NOT NULL
+    )
 FROM jobs WHERE seq = ANY(%(seqs)s) ORDER BY seq FOR UPDATE
 
 -- name: lock_expired
 SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id
+    lease_expires_at, started_at, completed_at, worker_id, lease_id,
+    EXISTS (
+        SELECT FROM queue_limits l WHERE l.queue = jobs.queue AND l.max_in_flight IS NOT NULL
+    )
 FROM jobs WHERE status = 3 AND lease_expires_at <= %(now)s
 ORDER BY lease_expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
@@ -213,13 +252,9 @@ WHERE j.status IS DISTINCT FROM 3 OR j.lease_id <> h.lease_id
 -- name: add_batch
 INSERT INTO batches (organization, batch_id, queue, name, generation, created_at, changed_at)
 VALUES (%(organization)s, %(batch_id)s, %(queue)s, %(name)s, %(generation)s, %(now)s, %(now)s)
-ON CONFLICT DO NOTHING
-
--- name: name_batch
-UPDATE batches SET name = %(name)s
-WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
-    AND queue = %(queue)s AND generation = %(generation)s
-    AND %(name)s::bytea <> '' AND name <> %(name)s::bytea
+ON CONFLICT (organization, batch_id) WHERE NOT superseded DO UPDATE SET name = excluded.name
+WHERE batches.queue = excluded.queue AND batches.generation = excluded.generation
+    AND excluded.name <> '' AND batches.name <> excluded.name
 
 -- Waits for the chunks that are on their way into the generation before.
 -- name: supersede_batch
@@ -235,15 +270,15 @@ WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s AND NOT b.supersed
 
 -- Until the commit nobody seals it; others may add to it all the same.
 -- name: share_batch
-SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR SHARE
+SELECT sealed, superseded FROM batches WHERE id = %(batch)s FOR SHARE
 
 -- name: lock_batch
-SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR UPDATE
+SELECT sealed, superseded FROM batches WHERE id = %(batch)s FOR UPDATE
 
 -- name: generations
 SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization
 WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s
-    AND (%(highest)s::int4 IS NULL OR b.generation <= %(highest)s::int4) AND NOT b.forgotten
+    AND (%(highest)s::int4 IS NULL OR b.generation <= %(highest)s::int4)
 ORDER BY b.generation
 
 -- name: generation_counts
@@ -291,9 +326,11 @@ SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries
 FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL AND seq <= %(highest)s
 ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
--- name: dead_of_queue
-SELECT seq FROM jobs WHERE queue = %(queue)s AND status = 6 AND seq > %(after)s
-ORDER BY seq LIMIT %(limit)s
+-- name: lock_dead
+SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
+    lease_expires_at, started_at, completed_at, worker_id, lease_id, last_error
+FROM jobs WHERE queue = %(queue)s AND status = 6 AND seq > %(after)s
+ORDER BY seq LIMIT %(limit)s FOR UPDATE
 
 -- With how many there are up to the limit, so that one sees whether some did not fit.
 -- name: dead_letters
@@ -333,53 +370,8 @@ FROM jobs WHERE seq = %(job)s AND status IN (3, 4)
 ORDER BY 1
 
 -- name: set_sealed
-UPDATE batches SET sealed = %(sealed)s, changed_at = %(now)s, settled_at = NULL
-WHERE id = %(batch)s
+UPDATE batches SET sealed = %(sealed)s, changed_at = %(now)s WHERE id = %(batch)s
 
--- Whoever sends a table again must not lose the batch in the middle.
--- name: use_batch
-UPDATE batches SET used_at = %(now)s WHERE id = %(batch)s
-
--- name: use_sealed_batch
-UPDATE batches SET used_at = %(now)s
-WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded AND sealed
-
--- Whoever notes that batches settled, or gives such batches something to do again, takes turns.
--- name: lock_settling
-SELECT pg_advisory_xact_lock(hashtext(%(lock)s))
-
--- name: note_settled
-WITH settled AS MATERIALIZED (
-    SELECT b.id, greatest(b.changed_at, c.changed_at) AS at, c.dead
-    FROM batches b CROSS JOIN LATERAL (
-        SELECT coalesce(sum(pending + scheduled + processing), 0) AS open,
-            coalesce(sum(deadletter), 0) > 0 AS dead, max(changed_at) AS changed_at
-        FROM batch_counters WHERE batch = b.id
-    ) AS c
-    WHERE b.settled_at IS NULL AND NOT b.forgotten AND (b.sealed OR b.superseded) AND c.open = 0
-    LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
-)
-UPDATE batches b SET settled_at = s.at, has_dead = s.dead
-FROM settled s WHERE b.id = s.id RETURNING b.id
-
--- name: unsettle
-UPDATE batches SET settled_at = NULL
-WHERE settled_at IS NOT NULL AND id IN (
-    SELECT batch FROM jobs WHERE seq = ANY(%(seqs)s) AND status = 6 AND batch IS NOT NULL
-    UNION
-    SELECT l.batch FROM batch_links l JOIN jobs j ON j.seq = l.job
-    WHERE l.job = ANY(%(seqs)s) AND j.status = 6
-)
-
--- name: remembered
-SELECT id FROM batches WHERE id = ANY(%(batches)s) AND NOT forgotten
-
--- name: open_batches
-SELECT o.name, q.name, count(*) FILTER (WHERE NOT b.sealed AND NOT b.superseded),
-    count(*) FILTER (WHERE b.sealed OR b.superseded), min(b.created_at)
-FROM batches b JOIN queues q ON q.id = b.queue JOIN organizations o ON o.id = q.organization
-WHERE b.settled_at IS NULL AND NOT b.forgotten
-GROUP BY q.id, o.name, q.name ORDER BY q.id LIMIT %(limit)s
 -- name: forget_chunks
 DELETE FROM upload_chunks WHERE batch = %(batch)s
 
@@ -449,8 +441,11 @@ SELECT b.batch_id, q.name, b.name, b.sealed, c.pending, c.waiting, c.scheduled, 
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
-    e.errors, e.counts, b.generation, q.paused
+    e.errors, e.counts, b.generation, q.paused,
+    (SELECT coalesce(sum(processing), 0)::int8 FROM queue_counters WHERE queue = b.queue),
+    l.rate, l.burst, l.level, l.filled_at, l.max_in_flight, l.set_at
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
+LEFT JOIN queue_limits l ON l.queue = b.queue
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(pending), 0)::int8 AS pending, coalesce(sum(waiting), 0)::int8 AS waiting,
         coalesce(sum(scheduled), 0)::int8 AS scheduled,
@@ -543,75 +538,6 @@ WITH old AS (
 )
 DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status
 
--- name: forget_dead_letters
-WITH old AS (
-    SELECT seq FROM jobs
-    WHERE status = 6 AND batch IS NULL AND NOT linked AND completed_at <= %(before)s
-    ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status
-
--- Older generations go first: while there are any, the newest one's name is not free.
--- name: begin_forgetting
-WITH old AS (
-    SELECT b.id FROM batches b
-    WHERE b.settled_at <= %(before)s AND NOT b.forgotten AND b.used_at <= %(before)s
-        AND b.has_dead = %(dead)s
-        AND NOT EXISTS (
-            SELECT FROM batches o
-            WHERE o.organization = b.organization AND o.batch_id = b.batch_id
-                AND o.generation < b.generation
-        )
-    ORDER BY b.settled_at LIMIT 1 FOR UPDATE OF b SKIP LOCKED
-)
-UPDATE batches b SET forgotten = true, superseded = true
-FROM old WHERE b.id = old.id RETURNING b.id
-
--- name: being_forgotten
-SELECT id FROM batches WHERE forgotten ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
-
--- Waits for a server that is at it.
--- name: forgotten_batch
-SELECT id FROM batches
-WHERE organization = %(owner)s AND batch_id = %(batch_id)s AND forgotten
-ORDER BY id LIMIT 1 FOR UPDATE
-
--- name: own_jobs
-SELECT seq, queue, status FROM jobs WHERE batch = %(batch)s ORDER BY seq LIMIT %(limit)s FOR UPDATE
-
--- name: links_of_batch
-SELECT job FROM batch_links WHERE batch = %(batch)s ORDER BY job LIMIT %(limit)s
-
--- name: heirs
-SELECT job, min(batch) FROM batch_links WHERE job = ANY(%(seqs)s) GROUP BY job
-
--- name: hand_over
-UPDATE jobs j SET batch = h.batch
-FROM unnest(%(seqs)s::int8[], %(batches)s::int8[]) AS h (seq, batch) WHERE j.seq = h.seq
-
--- name: remove_links
-DELETE FROM batch_links l USING unnest(%(seqs)s::int8[], %(batches)s::int8[]) AS h (seq, batch)
-WHERE l.job = h.seq AND l.batch = h.batch
-
--- name: unmark_linked
-UPDATE jobs j SET linked = false WHERE seq = ANY(%(seqs)s) AND linked
-    AND NOT EXISTS (SELECT FROM batch_links l WHERE l.job = j.seq)
-
--- name: remove_jobs
-DELETE FROM jobs WHERE seq = ANY(%(seqs)s)
-
--- name: forget_counters
-DELETE FROM batch_counters WHERE batch = %(batch)s
-
--- name: forget_errors
-DELETE FROM batch_errors WHERE batch = %(batch)s
-
--- Unless another server has handed it a job just now.
--- name: forget_batch
-DELETE FROM batches WHERE id = %(batch)s
-    AND NOT EXISTS (SELECT FROM jobs WHERE batch = %(batch)s)
-    AND NOT EXISTS (SELECT FROM batch_links WHERE batch = %(batch)s)
-
 -- name: forget_attempts
 DELETE FROM attempts WHERE job = ANY(%(seqs)s)
 
@@ -675,7 +601,6 @@ SELECT o.name || '/' || b.batch_id || ' generation ' || b.generation,
     coalesce(c.deadletter, 0), coalesce(c.cancelled, 0)
 FROM batches b JOIN organizations o ON o.id = b.organization
 LEFT JOIN kept k ON k.batch = b.id LEFT JOIN counted c ON c.batch = b.id
-WHERE NOT b.forgotten
 
 -- name: queue_of_worker
 SELECT q.name FROM workers w JOIN queues q ON q.id = w.queue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spooled_pipelines.server import ids
+from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.postgres.database import Connection, fetch, send
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
@@ -16,7 +16,6 @@ from spooled_pipelines.server.store import (
     Counts,
     JobPage,
     JobRecord,
-    OpenBatches,
     QueueRecord,
 )
 
@@ -59,14 +58,8 @@ async def queue_names(connection: Connection, limit: int) -> list[tuple[str, str
     return [(organization, name) for organization, name in rows]
 
 
-async def open_batches(connection: Connection, limit: int) -> list[OpenBatches]:
-    """Batches that are not noted as settled, by queue."""
-    rows = await fetch(connection, "open_batches", limit=limit)
-    return [OpenBatches._make(row) for row in rows]
-
-
 async def batches(
-    connection: Connection, organization: str, batch_ids: Sequence[str]
+    connection: Connection, organization: str, batch_ids: Sequence[str], now: int
 ) -> list[BatchRecord]:
     """Batches as of one moment, in the order asked for."""
     rows = await fetch(
@@ -78,6 +71,7 @@ async def batches(
         row = found.get(batch_id)
         if row is None:
             raise not_found(f"there is no batch {batch_id!r}")
+        throttle = dispatch.stored(row[21:])
         records.append(
             BatchRecord(
                 batch_id=row[0],
@@ -91,6 +85,7 @@ async def batches(
                 lease_expired_at=row[15],
                 generation=row[18],
                 queue_paused=row[19],
+                braked=None if throttle is None else throttle.braked(row[20], now),
                 top_errors=tuple(
                     (error.decode(), count)
                     for error, count in zip(row[16] or (), row[17] or (), strict=True)

@@ -31,6 +31,8 @@ class Held:
     completed_at: int | None
     worker_id: str | None
     lease_id: str | None
+    # Whether its queue has so many in flight at most, so that the end of a lease makes room.
+    is_capped: bool = False
     # Why the attempt failed that ended in this transaction.
     error: str | None = None
     result: bytes | None = None
@@ -142,6 +144,8 @@ def left_processing(tx: Transaction, job: Held, status: int, *, waiting: bool = 
     """The job's lease ended, and this is its status now."""
     tx.tally.move(job.queue, job.batches, Status.PROCESSING, status, waiting=waiting)
     tx.tally.released.append((job.seq, job.lease_id))
+    if job.is_capped:
+        tx.tally.ready_queues.add(job.queue)
     job.status, job.lease_expires_at, job.changed = status, None, True
 
 

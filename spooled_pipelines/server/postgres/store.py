@@ -11,6 +11,7 @@ import psycopg
 
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
+from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.postgres import (
     batches,
@@ -18,10 +19,10 @@ from spooled_pipelines.server.postgres import (
     control,
     enqueueing,
     keys,
+    limiting,
     pruning,
     reading,
     schema,
-    settled,
     settling,
     sweeping,
     workers,
@@ -48,7 +49,6 @@ from spooled_pipelines.server.store import (
     JobRecord,
     KeyRecord,
     NewJob,
-    OpenBatches,
     QueueRecord,
     WorkerRecord,
 )
@@ -206,12 +206,8 @@ class PostgresStore:
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         async with lent(self._pool) as connection:
-            return await reading.batches(connection, organization, batch_ids)
-
-    async def open_batches(self, limit: int) -> list[OpenBatches]:
-        await settled.note(self._ground)
-        async with lent(self._pool) as connection:
-            return await reading.open_batches(connection, limit)
+            now = self._clock.now()
+            return await reading.batches(connection, organization, batch_ids, now)
 
     async def batch_jobs(
         self,
@@ -231,6 +227,16 @@ class PostgresStore:
     async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
         await self._whole(control.set_paused(self._ground, organization, queue_name, paused))
 
+    async def set_limits(
+        self, organization: str, queue_name: str, limits: QueueLimits
+    ) -> QueueLimits:
+        setting = limiting.set_limits(self._ground, organization, queue_name, limits)
+        return await self._whole(setting)
+
+    async def queue_control(self, organization: str, queue_name: str) -> QueueControl:
+        async with lent(self._pool) as connection:
+            return await limiting.control(connection, organization, queue_name)
+
     async def purge_queue(self, organization: str, queue_name: str) -> int:
         return await self._whole(control.purge_queue(self._ground, organization, queue_name))
 
@@ -247,7 +253,9 @@ class PostgresStore:
 
     async def sweep(self) -> int | None:
         moment = await sweeping.sweep(self._ground)
-        again = await self._pruner.take_step(pruning.PruningSteps(self._ground))
+        again = await self._pruner.take_step(
+            partial(pruning.strip, self._ground), partial(pruning.forget, self._ground)
+        )
         return earliest(moment, again)
 
     async def recount(self) -> list[CounterMismatch]:

@@ -32,6 +32,8 @@ class Tally:
         # When a lease of these queues ran out.
         self.expired: dict[int, int] = {}
         self.ready_queues: set[int] = set()
+        # Queues that were paused, resumed or limited.
+        self.controlled: set[int] = set()
         # Batches that changed in something that is no count.
         self.touched: set[int] = set()
         # Jobs whose lease ended, with the lease.

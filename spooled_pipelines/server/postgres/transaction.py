@@ -158,12 +158,14 @@ class Transaction:
         tally, names = self.tally, self._ground.names
         batches = tally.batches.keys() | tally.touched
         ready = await names.queue_topics(self.connection, tally.ready_queues)
+        controlled = await names.queue_topics(self.connection, tally.controlled)
         changed = await names.batch_topics(self.connection, batches)
         self.changes = Changes(
             ready_queues=set(ready.values()),
             batches=set(changed.values()),
             released_jobs=[ids.job_id(self.prefix, seq) for seq, _ in tally.released],
             due=tally.due,
+            controlled={organization for organization, _ in controlled.values()},
             keys=tally.keys,
         )
 
@@ -177,7 +179,12 @@ class Transaction:
         ]
         changes = self.changes
         return Changes(
-            changes.ready_queues, changes.batches, released, changes.due, keys=changes.keys
+            changes.ready_queues,
+            changes.batches,
+            released,
+            changes.due,
+            controlled=changes.controlled,
+            keys=changes.keys,
         )
 
 

@@ -11,7 +11,7 @@ from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
 from spooled_pipelines.server.services.uploads import upload
 from spooled_pipelines.server.store import BatchRecord, Status
-from spooled_pipelines.server.wakeups import batch_key
+from spooled_pipelines.server.wakeups import batch_key, control_key
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
     BatchStats,
@@ -67,6 +67,7 @@ class BatchService:
         organization = caller.organization
         sent: dict[str, BatchRecord] = {}
         with self._services.hub.waiter() as waiter:
+            waiter.watch(control_key(organization))
             for batch_id in batch_ids:
                 waiter.watch(batch_key(organization, batch_id))
             while True:

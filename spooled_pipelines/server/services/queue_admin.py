@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.messages import field, job_bytes
+from spooled_pipelines.server.messages import field, job_bytes, queue_limits
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.queue_admin_v1 import (
+    GetQueueLimitsRequest,
+    GetQueueLimitsResponse,
     ListDeadLettersRequest,
     PauseQueueRequest,
     PauseQueueResponse,
@@ -16,11 +18,13 @@ from spooled_pipelines.wire.queue_admin_v1 import (
     RedriveDeadLettersResponse,
     ResumeQueueRequest,
     ResumeQueueResponse,
+    SetQueueLimitsRequest,
+    SetQueueLimitsResponse,
 )
 
 
 class QueueAdminService:
-    """A queue held, emptied, its dead letters looked after."""
+    """A queue held, slowed down, emptied, its dead letters looked after."""
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
@@ -36,6 +40,21 @@ class QueueAdminService:
         queue_name = checks.queue_name(request.queue_name)
         await self._store.set_paused(caller.organization, queue_name, False)
         return ResumeQueueResponse()
+
+    async def set_queue_limits(
+        self, caller: Caller, request: SetQueueLimitsRequest
+    ) -> SetQueueLimitsResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        asked = checks.queue_limits(request.limits)
+        kept = await self._store.set_limits(caller.organization, queue_name, asked)
+        return SetQueueLimitsResponse(limits=queue_limits(kept))
+
+    async def get_queue_limits(
+        self, caller: Caller, request: GetQueueLimitsRequest
+    ) -> GetQueueLimitsResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        limits, paused = await self._store.queue_control(caller.organization, queue_name)
+        return GetQueueLimitsResponse(limits=queue_limits(limits), paused=paused)
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
         queue_name = checks.queue_name(request.queue_name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from spooled_pipelines.server import dispatch
+from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.sqlite import jobs
 from spooled_pipelines.server.sqlite.batches import find
@@ -45,8 +47,7 @@ def newest(tx: Transaction, organization: str, batch_id: str) -> int:
 def counts(tx: Transaction, batches: list[int]) -> Counts:
     """Their counters, added up."""
     read, statement = tx.connection.execute, SQL["generation_counts"]
-    # One that was forgotten meanwhile counts nothing.
-    rows = [row for batch in batches if (row := read(statement, (batch,)).fetchone())]
+    rows = [read(statement, (batch,)).fetchone() for batch in batches]
     return Counts(*(sum(row[place] for row in rows) for place in range(len(Counts._fields))))
 
 
@@ -96,8 +97,25 @@ def set_paused(tx: Transaction, organization: str, queue_name: str, paused: bool
     """Let nobody claim of a queue any more, or again."""
     queue = queue_number(tx, organization, queue_name)
     tx.connection.execute(SQL["set_paused"], (paused, queue))
+    tx.changes.controlled.add(organization)
     if not paused:
         tx.changes.ready_queues.add((organization, queue_name))
+
+
+def set_limits(
+    tx: Transaction, organization: str, queue_name: str, limits: QueueLimits
+) -> QueueLimits:
+    """Cap what is claimed of a queue from now on; the limits as they are kept."""
+    queue = queue_number(tx, organization, queue_name)
+    _, _, *before = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
+    throttle = dispatch.throttle(limits, dispatch.stored(before), tx.now)
+    if throttle is None:
+        tx.connection.execute(SQL["lift_limits"], (queue,))
+    else:
+        tx.connection.execute(SQL["put_limits"], (queue, *throttle))
+    tx.changes.controlled.add(organization)
+    tx.changes.ready_queues.add((organization, queue_name))
+    return QueueLimits() if throttle is None else throttle.limits
 
 
 def queue_number(tx: Transaction, organization: str, queue_name: str) -> int:
@@ -118,19 +136,12 @@ def _revive(tx: Transaction, rows: list[_Place], error_contains: str) -> Step:
         error = tx.connection.execute(SQL["last_error"], (seq,)).fetchone()[0] or ""
         if error_contains not in error:
             continue
-        batches = tx.batches_of(seq, own_batch, linked)
-        if batches and not any(_is_remembered(tx, batch) for batch in batches):
-            # It goes with its batch, and is as good as gone.
-            continue
         tx.connection.execute(SQL["revive_job"], (seq,))
+        batches = tx.batches_of(seq, own_batch, linked)
         tx.move(queue, batches, Status.DEADLETTER, Status.PENDING)
         jobs.count_errors(tx, batches, error, -1)
         changed += 1
     return Step(changed, _following(rows))
-
-
-def _is_remembered(tx: Transaction, batch: int) -> bool:
-    return tx.connection.execute(SQL["is_remembered"], (batch,)).fetchone() is not None
 
 
 def _following(rows: list[_Place]) -> int | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from spooled_pipelines.server import ids
+from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.errors import RefusedError, not_found
 from spooled_pipelines.server.leases import (
     error_group,
@@ -31,6 +31,8 @@ _HEX_KEY = re.compile("[0-9a-f]{32}")
 SWEEP_LIMIT = 1_000
 # Payloads in one answer: a client takes messages of 4 MiB unless it is told otherwise.
 _CLAIM_BYTES = 3 << 20
+# Number, batch, whether it is linked, size of the payload.
+_Row = tuple[int, int | None, int, int]
 
 
 class Holding(NamedTuple):
@@ -46,6 +48,8 @@ class Holding(NamedTuple):
     linked: int
     retry_count: int
     max_retries: int
+    # Whether its queue has so many in flight at most, so that the end of a lease makes room.
+    is_capped: int
 
 
 def stored_key(key: str | None) -> str | bytes | None:
@@ -94,8 +98,14 @@ def claim(
     # The timer may be a moment behind; a claim is not.
     release_due(tx)
     queue = tx.names.queue(tx.names.organization(organization), queue_name)
-    is_paused = tx.connection.execute(SQL["is_paused"], (queue,)).fetchone()[0]
-    rows = [] if is_paused else _claimable(tx, queue, limit)
+    is_paused, in_flight, *limits = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
+    if is_paused:
+        return []
+    throttle = dispatch.stored(limits)
+    if throttle is None:
+        rows = _claimable(tx, queue, limit)
+    else:
+        rows = _let_out(tx, queue, throttle.filled(tx.now), in_flight, limit)
     if not rows:
         return []
     expiry = tx.now + lease_ms
@@ -194,15 +204,30 @@ def count_errors(tx: Transaction, batches: tuple[int, ...], error: str, count: i
     tx.connection.executemany(SQL["count_error"], [(batch, group, count) for batch in batches])
 
 
-def _claimable(tx: Transaction, queue: int, limit: int) -> list[tuple[int, int | None, int, int]]:
+def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
     """The first jobs, at least one where there are any, that fit into one answer."""
-    rows: list[tuple[int, int | None, int, int]] = []
+    rows: list[_Row] = []
     size = 0
     for row in tx.connection.execute(SQL["claimable"], (queue, limit)):
         size += row[3]
         if rows and size > _CLAIM_BYTES:
             break
         rows.append(row)
+    return rows
+
+
+def _let_out(
+    tx: Transaction, queue: int, throttle: dispatch.Throttle, in_flight: int, limit: int
+) -> list[_Row]:
+    """`_claimable` of a limited queue, counted as claimed."""
+    allowed = min(limit, throttle.room(in_flight))
+    rows = _claimable(tx, queue, allowed) if allowed else []
+    throttle = throttle.spent(len(rows))
+    if rows:
+        tx.connection.execute(SQL["spend"], (throttle.level, throttle.filled_at, queue))
+    moment = throttle.held_until(in_flight + len(rows))
+    if moment is not None and len(rows) == allowed < limit:
+        tx.changes.held_until[tx.names.queue_topic(queue)] = moment
     return rows
 
 
@@ -224,6 +249,8 @@ def _left_processing(tx: Transaction, job: Holding, status: int, waiting: bool =
     batches = tx.batches_of(job.seq, job.batch, job.linked)
     tx.move(job.queue, batches, Status.PROCESSING, status, waiting=waiting)
     tx.released(job.seq)
+    if job.is_capped:
+        tx.changes.ready_queues.add(tx.names.queue_topic(job.queue))
 
 
 def _bury(tx: Transaction, job: Holding, error: str) -> None:

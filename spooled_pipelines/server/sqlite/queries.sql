@@ -77,7 +77,8 @@ WHERE j.seq = ? AND j.organization = (SELECT id FROM organizations WHERE name = 
 
 -- name: holding
 SELECT j.seq, j.queue, j.status, j.lease_expires_at, j.worker_id, j.lease_id, j.batch, j.linked,
-    j.retry_count, j.max_retries
+    j.retry_count, j.max_retries,
+    EXISTS (SELECT 1 FROM queue_limits l WHERE l.queue = j.queue AND l.max_in_flight IS NOT NULL)
 FROM jobs j WHERE j.seq = ? AND j.organization = ?
 
 -- name: complete_job
@@ -107,10 +108,11 @@ WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?
 UPDATE jobs SET status = 1, due_at = NULL WHERE seq = ?
 
 -- name: expired_jobs
-SELECT seq, queue, status, lease_expires_at, worker_id, lease_id, batch, linked, retry_count,
-    max_retries
-FROM jobs INDEXED BY jobs_leased
-WHERE status = 3 AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?
+SELECT j.seq, j.queue, j.status, j.lease_expires_at, j.worker_id, j.lease_id, j.batch, j.linked,
+    j.retry_count, j.max_retries,
+    EXISTS (SELECT 1 FROM queue_limits l WHERE l.queue = j.queue AND l.max_in_flight IS NOT NULL)
+FROM jobs j INDEXED BY jobs_leased
+WHERE j.status = 3 AND j.lease_expires_at <= ? ORDER BY j.lease_expires_at LIMIT ?
 
 -- name: note_expiry
 UPDATE queues SET lease_expired_at = ? WHERE id = ?
@@ -153,16 +155,6 @@ FROM priorities WHERE priority IS NOT NULL
 -- name: batches_of_job
 SELECT batch FROM batch_links WHERE job = ?
 
--- name: open_batches
-SELECT o.name, q.name,
-    count(*) FILTER (WHERE b.sealed = 0 AND b.superseded = 0),
-    count(*) FILTER (WHERE b.sealed = 1 OR b.superseded = 1), min(b.created_at)
-FROM batches b INDEXED BY batches_open
-CROSS JOIN queues q ON q.id = b.queue CROSS JOIN organizations o ON o.id = q.organization
-WHERE b.queue > 0 AND b.forgotten = 0
-    AND ((b.sealed = 0 AND b.superseded = 0) OR b.pending + b.scheduled + b.processing > 0)
-GROUP BY b.queue ORDER BY b.queue LIMIT ?
-
 -- name: count_error
 INSERT INTO batch_errors (batch, error, count) VALUES (?, ?, ?)
 ON CONFLICT (batch, error) DO UPDATE SET count = count + excluded.count
@@ -172,20 +164,14 @@ SELECT id, queue, sealed, generation, name FROM batches
 WHERE organization = ? AND batch_id = ? AND superseded = 0
 
 -- name: add_batch
-INSERT INTO batches (id, organization, batch_id, queue, name, generation, created_at, changed_at)
-VALUES (1 + max(
-        coalesce((SELECT max(id) FROM batches), 0),
-        coalesce((SELECT value FROM meta WHERE name = 'last_batch'), 0)
-    ), ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO batches (organization, batch_id, queue, name, generation, created_at, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: supersede_batch
 UPDATE batches SET superseded = 1 WHERE id = ?
 
 -- name: name_batch
 UPDATE batches SET name = ? WHERE id = ? AND name <> ?
-
--- name: use_batch
-UPDATE batches SET used_at = ? WHERE id = ?
 
 -- name: set_sealed
 UPDATE batches SET sealed = ? WHERE id = ?
@@ -216,8 +202,10 @@ SELECT last_error FROM jobs WHERE seq = ?
 SELECT b.batch_id, q.name, b.name, b.sealed, b.pending, b.waiting, b.scheduled, b.processing,
     b.completed, b.failed, b.deadletter, b.cancelled, b.created_at, b.changed_at, b.id,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
-    b.generation, q.paused
+    b.generation, q.paused, q.processing, l.rate, l.burst, l.level, l.filled_at, l.max_in_flight,
+    l.set_at
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
+LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
 
 -- name: top_errors
@@ -229,8 +217,7 @@ SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization
 WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
 
 -- name: generations
-SELECT id, generation FROM batches
-WHERE organization = ? AND batch_id = ? AND forgotten = 0 ORDER BY generation
+SELECT id, generation FROM batches WHERE organization = ? AND batch_id = ? ORDER BY generation
 
 -- name: generation_counts
 SELECT pending, waiting, scheduled, processing, completed, failed, deadletter, cancelled
@@ -248,8 +235,28 @@ ORDER BY 1 LIMIT ?3
 -- name: set_paused
 UPDATE queues SET paused = ? WHERE id = ?
 
--- name: is_paused
-SELECT paused FROM queues WHERE id = ?
+-- name: terms
+SELECT q.paused, q.processing, l.rate, l.burst, l.level, l.filled_at, l.max_in_flight, l.set_at
+FROM queues q LEFT JOIN queue_limits l ON l.queue = q.id WHERE q.id = ?
+
+-- name: put_limits
+INSERT INTO queue_limits (queue, rate, burst, level, filled_at, max_in_flight, set_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst,
+    level = excluded.level, filled_at = excluded.filled_at,
+    max_in_flight = excluded.max_in_flight, set_at = excluded.set_at
+
+-- name: lift_limits
+DELETE FROM queue_limits WHERE queue = ?
+
+-- name: spend
+UPDATE queue_limits SET level = ?, filled_at = ? WHERE queue = ?
+
+-- name: queue_control
+SELECT q.paused, q.processing, l.rate, l.burst, l.level, l.filled_at, l.max_in_flight, l.set_at
+FROM queues q JOIN organizations o ON o.id = q.organization
+LEFT JOIN queue_limits l ON l.queue = q.id
+WHERE o.name = ? AND q.name = ?
 
 -- name: ready_of_queue
 SELECT seq, batch, linked FROM jobs INDEXED BY jobs_ready
@@ -355,7 +362,6 @@ LEFT JOIN (
     UNION ALL SELECT batch, job FROM batch_links
 ) AS place ON place.batch = b.id
 LEFT JOIN jobs j ON j.seq = place.seq
-WHERE b.forgotten = 0
 GROUP BY b.id
 
 -- name: queue_of_worker
@@ -394,64 +400,6 @@ WHERE seq IN (
 SELECT seq, queue, status FROM jobs INDEXED BY jobs_pruned
 WHERE pruned = 1 AND batch IS NULL AND linked = 0 AND completed_at <= ?
 ORDER BY completed_at LIMIT ?
-
--- name: old_dead_letters
-SELECT seq, queue, status FROM jobs INDEXED BY jobs_dead_alone
-WHERE status = 6 AND batch IS NULL AND linked = 0 AND completed_at <= ?
-ORDER BY completed_at LIMIT ?
-
--- Older generations go first: while there are any, the newest one's name is not free.
--- name: old_batch
-SELECT b.id FROM batches b INDEXED BY batches_settled
-WHERE b.forgotten = 0 AND (b.sealed = 1 OR b.superseded = 1)
-    AND b.pending + b.scheduled + b.processing = 0
-    AND (b.deadletter > 0) = ? AND max(b.changed_at, b.used_at) <= ?
-    AND NOT EXISTS (
-        SELECT 1 FROM batches o
-        WHERE o.organization = b.organization AND o.batch_id = b.batch_id
-            AND o.generation < b.generation
-    )
-ORDER BY max(b.changed_at, b.used_at) LIMIT 1
-
--- name: begin_forgetting
-UPDATE batches SET forgotten = 1, superseded = 1 WHERE id = ?
-
--- name: being_forgotten
-SELECT id FROM batches INDEXED BY batches_forgotten
-WHERE forgotten = 1 AND id > 0 ORDER BY id LIMIT 1
-
--- name: forgotten_batch
-SELECT id FROM batches WHERE organization = ? AND batch_id = ? AND forgotten = 1 LIMIT 1
-
--- name: own_jobs
-SELECT seq, queue, status FROM jobs INDEXED BY jobs_of_batch WHERE batch = ? ORDER BY seq LIMIT ?
-
--- name: links_of_batch
-SELECT job FROM batch_links WHERE batch = ? ORDER BY job LIMIT ?
-
--- name: remove_link
-DELETE FROM batch_links WHERE batch = ? AND job = ?
-
--- name: unmark_linked
-UPDATE jobs SET linked = 0
-WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM batch_links WHERE job = ?1)
-
--- name: own_job
-UPDATE jobs SET batch = ? WHERE seq = ?
-
--- name: is_remembered
-SELECT 1 FROM batches WHERE id = ? AND forgotten = 0
-
--- name: forget_errors
-DELETE FROM batch_errors WHERE batch = ?
-
--- A batch's number is not given away again.
--- name: note_last_batch
-INSERT INTO meta (name, value) VALUES ('last_batch', ?)
-ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
-
--- name: forget_batch
-DELETE FROM batches WHERE id = ?
 
 -- name: forget_attempts
 DELETE FROM attempts WHERE job = ?

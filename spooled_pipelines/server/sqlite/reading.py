@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from spooled_pipelines.server import ids
+from spooled_pipelines.server import dispatch, ids
+from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.sqlite.jobs import job_record
 from spooled_pipelines.server.sqlite.queries import SQL
@@ -17,7 +18,6 @@ from spooled_pipelines.server.store import (
     Counts,
     JobPage,
     JobRecord,
-    OpenBatches,
     QueueRecord,
 )
 
@@ -58,18 +58,25 @@ def queue_names(connection: sqlite3.Connection, limit: int) -> list[tuple[str, s
     return connection.execute(SQL["list_queues"], (limit,)).fetchall()
 
 
-def open_batches(connection: sqlite3.Connection, limit: int) -> list[OpenBatches]:
-    """Batches that are not settled, by queue."""
-    rows = connection.execute(SQL["open_batches"], (limit,)).fetchall()
-    return [OpenBatches._make(row) for row in rows]
+def control(connection: sqlite3.Connection, organization: str, queue_name: str) -> QueueControl:
+    """What holds a queue back."""
+    row = connection.execute(SQL["queue_control"], (organization, queue_name)).fetchone()
+    if row is None:
+        return QueueControl(QueueLimits(), paused=False)
+    throttle = dispatch.stored(row[2:])
+    limits = QueueLimits() if throttle is None else throttle.limits
+    return QueueControl(limits, bool(row[0]))
 
 
-def batch(connection: sqlite3.Connection, organization: str, batch_id: str) -> BatchRecord:
+def batch(
+    connection: sqlite3.Connection, organization: str, batch_id: str, now: int
+) -> BatchRecord:
     """A batch's counters."""
     row = connection.execute(SQL["batch_record"], (organization, batch_id)).fetchone()
     if row is None:
         raise not_found(f"there is no batch {batch_id!r}")
     counts = Counts(*row[4:12])
+    throttle = dispatch.stored(row[20:])
     errors: list[tuple[str, int]] = []
     if counts.deadletter:
         errors = connection.execute(SQL["top_errors"], (row[14],)).fetchall()
@@ -86,16 +93,17 @@ def batch(connection: sqlite3.Connection, organization: str, batch_id: str) -> B
         lease_expired_at=row[16],
         generation=row[17],
         queue_paused=bool(row[18]),
+        braked=None if throttle is None else throttle.braked(row[19], now),
     )
 
 
 def batches(
-    connection: sqlite3.Connection, organization: str, batch_ids: Sequence[str]
+    connection: sqlite3.Connection, organization: str, batch_ids: Sequence[str], now: int
 ) -> list[BatchRecord]:
     """Batches as of one moment, in the order asked for."""
     connection.execute("BEGIN")
     try:
-        return [batch(connection, organization, batch_id) for batch_id in batch_ids]
+        return [batch(connection, organization, batch_id, now) for batch_id in batch_ids]
     finally:
         connection.execute("COMMIT")
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
+from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
@@ -44,7 +45,6 @@ from spooled_pipelines.server.store import (
     JobRecord,
     KeyRecord,
     NewJob,
-    OpenBatches,
     QueueRecord,
     WorkerRecord,
 )
@@ -165,10 +165,7 @@ class SqliteStore:
         return await self._read(keys.every)
 
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
-        while True:
-            record = await self._write(batches.open_batch, organization, opening)
-            if record is not None:
-                return record
+        return await self._write(batches.open_batch, organization, opening)
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
         return await self._write(batches.add_chunk, organization, chunk)
@@ -194,10 +191,7 @@ class SqliteStore:
         return await self._read(reading.attempts, self._prefix, organization, job_id)
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
-        return await self._read(reading.batches, organization, batch_ids)
-
-    async def open_batches(self, limit: int) -> list[OpenBatches]:
-        return await self._read(reading.open_batches, limit)
+        return await self._read(reading.batches, organization, batch_ids, self._clock.now())
 
     async def batch_jobs(
         self,
@@ -214,6 +208,14 @@ class SqliteStore:
 
     async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
         await self._write(control.set_paused, organization, queue_name, paused)
+
+    async def set_limits(
+        self, organization: str, queue_name: str, limits: QueueLimits
+    ) -> QueueLimits:
+        return await self._write(control.set_limits, organization, queue_name, limits)
+
+    async def queue_control(self, organization: str, queue_name: str) -> QueueControl:
+        return await self._read(reading.control, organization, queue_name)
 
     async def purge_queue(self, organization: str, queue_name: str) -> int:
         queue = await self._write(control.queue_number, organization, queue_name)
@@ -233,7 +235,9 @@ class SqliteStore:
     async def sweep(self) -> int | None:
         while await self._write(jobs.release_due) or await self._write(jobs.take_back_expired):
             pass
-        again = await self._pruner.take_step(_Steps(self._writer))
+        again = await self._pruner.take_step(
+            partial(self._write, pruning.strip), partial(self._write, pruning.forget)
+        )
         return earliest(await self._write(jobs.next_moment), again)
 
     async def recount(self) -> list[CounterMismatch]:
@@ -265,23 +269,3 @@ class SqliteStore:
             return query(connection, *arguments)
         except sqlite3.Error as error:
             raise self._faults.refusal(error) from error
-
-
-class _Steps:
-    """See `retention.Steps`."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    async def strip(self, before: int) -> bool:
-        return await self._writer.submit(partial(pruning.strip, before=before))
-
-    async def forget(self, before: int) -> bool:
-        return await self._writer.submit(partial(pruning.forget, before=before))
-
-    async def forget_dead(self, before: int) -> bool:
-        return await self._writer.submit(partial(pruning.forget_dead, before=before))
-
-    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
-        step = partial(pruning.forget_batches, before=before, before_dead=before_dead)
-        return await self._writer.submit(step)

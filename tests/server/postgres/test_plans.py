@@ -20,6 +20,8 @@ VALUES: dict[str, Any] = {
     "now": 10**12,
     "expiry": 10**12,
     "budget": 10**6,
+    "counted": False,
+    "queues": [1],
     "seqs": [1, 2, 3],
     "leases": ["a", "b", "c"],
     "jobs": [1, 2, 3],
@@ -31,15 +33,12 @@ VALUES: dict[str, Any] = {
     "statuses": None,
     "after": 0,
     "omit_payload": False,
-    "before": 10**12,
-    "dead": False,
-    "batches": [1, 2],
-    "batch_id": "b1",
-    "owner": 1,
 }
 STATEMENTS = (
     "claim",
-    "is_claimable",
+    "what_is_left",
+    "lock_limits",
+    "in_flight",
     "release_due",
     "lock_jobs",
     "lock_expired",
@@ -52,20 +51,6 @@ STATEMENTS = (
     "job_of_organization",
     "oldest_claimable",
     "jobs_of_batch",
-    "note_settled",
-    "open_batches",
-    "unsettle",
-    "begin_forgetting",
-    "being_forgotten",
-    "forgotten_batch",
-    "own_jobs",
-    "links_of_batch",
-    "heirs",
-    "hand_over",
-    "remove_links",
-    "unmark_linked",
-    "remove_jobs",
-    "forget_dead_letters",
 )
 FILL = f"""
 INSERT INTO spooled.organizations (name) VALUES ('acme');
@@ -98,7 +83,9 @@ async def test_no_statement_reads_a_whole_table(database: str) -> None:
                 plan = found if isinstance(found, list) else json.loads(found)
                 for node in nodes(plan[0]["Plan"]):
                     whole = node["Node Type"] in ("Seq Scan", "Bitmap Heap Scan")
-                    if whole and "Recheck Cond" not in node:
+                    # It has a row for each queue with limits, and no more.
+                    few = node.get("Relation Name") == "queue_limits"
+                    if whole and not few and "Recheck Cond" not in node:
                         pytest.fail(f"{name} reads all of {node['Relation Name']}")
                     sorts = "Sort" in node["Node Type"]
                     if sorts and name in ("claim", "release_due", "lock_expired"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from serverkit import ORGANIZATION, chunk, holder, new_job
 
+from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.store import BatchOpening, JobRecord
@@ -260,3 +261,28 @@ async def test_a_quota_is_one_for_all_of_them(replicas: Replicas) -> None:
         with contextlib.suppress(RefusedError):
             await replica.enqueue()
     assert sum((await stores[0].queue_counts()).values()) == 50
+
+
+async def test_a_queues_limits_hold_over_all_servers_of_a_database(replicas: Replicas) -> None:
+    servers = await replicas(3)
+    here = servers[0]
+    await here.open_batch()
+    await here.add("b", *map(str, range(200)))
+    limits = QueueLimits(jobs_per_second=10.0, burst=15, max_in_flight=20)
+    await here.store.set_limits(ORGANIZATION, "q", limits)
+    for server in servers[1:]:
+        await server.hears(lambda changes: ORGANIZATION in changes.controlled)
+
+    async def all_claim() -> list[JobRecord]:
+        claims = [server.claim(4) for server in servers for _ in range(5)]
+        return [job for jobs in await asyncio.gather(*claims) for job in jobs]
+
+    first = await all_claim()
+    assert len(first) == 15
+    here.clock.advance(10)
+    assert len(await all_claim()) == 5
+    for server in servers:
+        server.changed()
+    await here.complete(first[0])
+    await servers[2].hears(lambda changes: QUEUE in changes.ready_queues)
+    assert len(await all_claim()) == 1
