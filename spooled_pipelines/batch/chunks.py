@@ -18,6 +18,7 @@ from spooled_pipelines.batch.cells import join
 from spooled_pipelines.batch.keys import KEY_CHARACTERS, Occurrences, key_texts, row_hashes
 from spooled_pipelines.batch.mapping import Constants
 from spooled_pipelines.batch.spool import Spool
+from spooled_pipelines.batch.spreading import Spreading
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import CHUNK_ROWS_MAX, CHUNK_TARGET_BYTES
 
@@ -31,12 +32,15 @@ class Chunk:
         rows: each row's number in the input (int64).
         keys: each row's key, as on the wire (binary).
         pieces: each row's wire bytes, key included (binary).
+        tagged: whether the rows bring tags, which a JobChunk and an EnqueueRequest have in other
+            forms; the pieces have the JobChunk's.
     """
 
     number: int
     rows: Any
     keys: Any
     pieces: Any
+    tagged: bool = False
 
     def first(self, count: int) -> Chunk:
         """Only its first `count` rows."""
@@ -45,6 +49,7 @@ class Chunk:
             self.rows.slice(0, count),
             self.keys.slice(0, count),
             self.pieces.slice(0, count),
+            self.tagged,
         )
 
     def message(self) -> bytes:
@@ -57,7 +62,16 @@ class Chunk:
 
     def requests(self, shared: bytes) -> Iterator[bytes]:
         """An EnqueueRequest per row; `shared` is what they have in common."""
-        return (shared + piece for piece in self.pieces.to_pylist())
+        pieces = self.pieces.to_pylist()
+        return (shared + (_untagged(piece) if self.tagged else piece) for piece in pieces)
+
+
+def _untagged(piece: bytes) -> bytes:
+    """A row of a JobChunk as the fields of an EnqueueRequest."""
+    row = batch_v1.JobChunk.FromString(piece)
+    tags = spooled_v1.EnqueueRequest(tags=dict(row.tags[0].tags))
+    row.ClearField("tags")
+    return row.SerializeToString() + tags.SerializeToString()
 
 
 def chunks(
@@ -66,10 +80,13 @@ def chunks(
     occurrences: Occurrences | None,
     constants: Constants,
     generation_seed: bytes | None = None,
+    spreading: Spreading | None = None,
+    tagged: bool = False,
 ) -> Iterator[Chunk]:
     """Every row that can be sent, in order, in chunks of about 1 MiB.
 
-    `generation_seed` makes the keys of a later generation of the same rows.
+    `generation_seed` makes the keys of a later generation of the same rows; `spreading` says when
+    each row is due, where it does not say so itself; `tagged`, that the pieces have tags.
     """
     # A JobChunk has no default for this one, so every row says it.
     due = b""
@@ -88,7 +105,10 @@ def chunks(
             numbered = row_hashes(numbered, generation_seed)
         keys = key_texts(numbered)
         rows = batch.column("row")
-        whole = join([batch.column("piece"), key_head, keys], batch.num_rows)
+        parts = [batch.column("piece"), key_head, keys]
+        if spreading is not None:
+            parts.append(spreading.due(numbered, first))
+        whole = join(parts, batch.num_rows)
         for start, stop in _cuts(_offsets(whole)):
             length = stop - start
             yield Chunk(
@@ -96,6 +116,7 @@ def chunks(
                 rows.slice(start, length),
                 keys.slice(start, length),
                 whole.slice(start, length),
+                tagged,
             )
             number += 1
         first += batch.num_rows

@@ -19,7 +19,12 @@ from spooled_pipelines.batch.cells import Cells, by_value, of_array, side_by_sid
 from spooled_pipelines.batch.exact import OnLossy, Place, plain, value_cells
 from spooled_pipelines.batch.mapping import Mapping, RowNumber
 from spooled_pipelines.batch.nested import field
-from spooled_pipelines.rpc.struct import json_size
+from spooled_pipelines.batch.objects import made_payload, made_value, no_object, object_cells
+from spooled_pipelines.batch.payload_schema import PayloadCheck
+from spooled_pipelines.batch.tags import TOO_LARGE as TAGS_TOO_LARGE
+from spooled_pipelines.batch.tags import tag_cells, tag_columns
+from spooled_pipelines.batch.tags import too_large as too_large_tags
+from spooled_pipelines.rpc.struct import from_struct, json_size
 from spooled_pipelines.wire.limits import PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
 
@@ -45,6 +50,8 @@ class EncodedRows:
         pieces: its wire bytes without the key (binary).
         identity: what its key is made from (binary).
         rejected: row number and reason of each of the others.
+
+    Where rows bring tags a piece ends with them as a JobChunk has them.
     """
 
     rows: Any
@@ -54,17 +61,29 @@ class EncodedRows:
 
 
 def encode(
-    batch: Any, mapping: Mapping, first_row: int, on_lossy: OnLossy = "raise"
+    batch: Any,
+    mapping: Mapping,
+    first_row: int,
+    on_lossy: OnLossy = "raise",
+    check: PayloadCheck | None = None,
 ) -> EncodedRows:
     """Encode `batch`, whose first row is number `first_row` of the input.
+
+    `check` says of a payload why it is none.
 
     Raises:
         LossyValueError: a payload or key column holds what a payload cannot, and `on_lossy` is
             "raise".
+        InvalidArgumentError: the function that makes the payload made something else.
     """
     columns = {name: plain(batch.column(name)) for name in mapping.columns}
     rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
-    columns, rows, rejected = _without_rejected(columns, rows, mapping)
+    made = None if mapping.function is None else made_payload(mapping.function, batch, first_row)
+    keep, rejected = _rejected(columns, rows, mapping)
+    if keep is not None:
+        columns = {name: column.filter(keep) for name, column in columns.items()}
+        rows = rows.filter(keep)
+        made = None if made is None else made.filter(keep)
     count = len(rows)
 
     values: dict[str, Cells] = {}
@@ -86,29 +105,62 @@ def encode(
         # What the payload leaves out still tells rows apart.
         return value_cells(columns[column], replace(place, on_lossy="string"))
 
-    body = side_by_side([field(name, value_of(column)) for name, column in mapping.fields], count)
+    if made is not None:
+        fields = [(name, made_value(made, name, place_of)) for name in sorted(made.schema.names)]
+        body = side_by_side([field(name, value) for name, value in fields], count)
+    elif mapping.whole is not None:
+        body = object_cells(columns[mapping.whole], place_of(mapping.whole))
+    else:
+        fields = [(name, value_of(column)) for name, column in mapping.fields]
+        body = side_by_side([field(name, value) for name, value in fields], count)
     payload = body.wrapped(lambda size: wire_bytes.PAYLOAD + wire_bytes.varint(size))
     others = [_number_cells(columns[number.column], number) for number in mapping.numbers]
     if mapping.scheduled_at is not None:
         others.append(_due_cells(columns[mapping.scheduled_at]))
+    tags = _tags(columns, mapping, count)
+    if tags is not None:
+        others.append(tags.wrapped(lambda size: wire_bytes.CHUNK_TAGS + wire_bytes.varint(size)))
     pieces = side_by_side([payload, *others], count).joined(count)
     identity = pieces
     if mapping.key:
         key = [field(name, key_of(name)) for name in mapping.key]
         identity = side_by_side(key, count).joined(count)
 
-    large = _too_large(body, count)
-    if large:
-        rejected.extend((int(rows[index].as_py()), _TOO_LARGE) for index in large)
-        keep = pa.array(sorted(set(range(count)).difference(large)), pa.int64())
-        rows, pieces, identity = rows.take(keep), pieces.take(keep), identity.take(keep)
+    unfit = dict.fromkeys(_too_large(body, count), _TOO_LARGE)
+    if tags is not None:
+        unfit.update(dict.fromkeys(too_large_tags(tags, count), TAGS_TOO_LARGE))
+    if check is not None:
+        unfit.update(_unchecked(body, count, check))
+    if unfit:
+        rejected.extend((int(rows[index].as_py()), reason) for index, reason in unfit.items())
+        fit = pa.array([index for index in range(count) if index not in unfit], pa.int64())
+        rows, pieces, identity = rows.take(fit), pieces.take(fit), identity.take(fit)
     return EncodedRows(rows, pieces, identity, tuple(rejected))
 
 
-def _without_rejected(
+def _tags(columns: dict[str, Any], mapping: Mapping, count: int) -> Cells | None:
+    if mapping.tags is None:
+        return None
+    if isinstance(mapping.tags, str):
+        return tag_cells(tag_columns(columns[mapping.tags]), count)
+    return tag_cells({name: columns[name] for name in mapping.tags}, count)
+
+
+def _unchecked(body: Cells, count: int, check: PayloadCheck) -> dict[int, str]:
+    """Which payloads the check refuses, and why."""
+    found = {}
+    for index, payload in enumerate(body.joined(count).to_pylist()):
+        reason = check(from_struct(_parsed(payload)))
+        if reason is not None:
+            found[index] = reason
+    return found
+
+
+def _rejected(
     columns: dict[str, Any], rows: Any, mapping: Mapping
-) -> tuple[dict[str, Any], Any, list[tuple[int, str]]]:
-    """Take out what the row's own columns already rule out; the first reason counts."""
+) -> tuple[Any, list[tuple[int, str]]]:
+    """The rows that stay (None: all), and what the others' own columns already rule out; the
+    first reason counts."""
     checks = [(_is_missing(columns[name]), f"key column {name!r} is null") for name in mapping.key]
     for number in mapping.numbers:
         bounds = f"{number.low} to {number.high}"
@@ -117,6 +169,9 @@ def _without_rejected(
     if mapping.scheduled_at is not None:
         reason = f"scheduled_at (column {mapping.scheduled_at!r}) is not within the years 1 to 9999"
         checks.append((_out_of_years(columns[mapping.scheduled_at]), reason))
+    if mapping.whole is not None:
+        reason = f"payload column {mapping.whole!r} holds no JSON object"
+        checks.append((no_object(columns[mapping.whole]), reason))
     rejected: list[tuple[int, str]] = []
     bad = None
     for mask, reason in checks:
@@ -125,11 +180,7 @@ def _without_rejected(
         new = mask if bad is None else pc.and_not(mask, bad)
         rejected.extend((row, reason) for row in rows.filter(new).to_pylist())
         bad = mask if bad is None else pc.or_(bad, mask)
-    if bad is None:
-        return columns, rows, rejected
-    keep = pc.invert(bad)
-    kept = {name: column.filter(keep) for name, column in columns.items()}
-    return kept, rows.filter(keep), rejected
+    return None if bad is None else pc.invert(bad), rejected
 
 
 def _is_missing(column: Any) -> Any:

@@ -36,6 +36,12 @@ def hash_sum(hashes: Any) -> int:
     return int(sum(lane << (32 * i) for i, lane in enumerate(sums)))
 
 
+def hash_fractions(hashes: Any) -> Any:
+    """A number from 0 to below 1 for each hash (float64)."""
+    lanes = pc.list_element(_lanes(hashes, pa.uint32(), HASH_BYTES // 4), HASH_BYTES // 4 - 1)
+    return pc.divide(lanes.cast(pa.float64()), float(1 << 32))
+
+
 def key_texts(hashes: Any) -> Any:
     """The keys as the wire has them, a binary array."""
     buffer = hashes.buffers()[1]

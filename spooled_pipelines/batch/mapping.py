@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingABC
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyarrow import types
 
+from spooled_pipelines.batch.kinds import is_json
+from spooled_pipelines.batch.tags import can_be_tags, is_text
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import check
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.well_known import Timestamp
+
+PayloadFunction: TypeAlias = Callable[[Any], Any]
+# Columns; field -> column; a column of objects; or what makes the payload of a record batch.
+PayloadOption: TypeAlias = Sequence[str] | MappingABC[str, str] | str | PayloadFunction | None
+# For all rows; columns that each are a tag; or a column of structs or maps.
+TagsOption: TypeAlias = MappingABC[str, str] | Sequence[str] | str | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,9 @@ class Mapping:
 
     Attributes:
         fields: the payload's field -> its column, sorted by field.
+        whole: the column that holds all of the payload, as JSON text, struct or map; or None.
+        function: what makes the payload's columns of a record batch; or None.
+        tags: the column that holds a row's tags, or the columns that each are one; or None.
         key: the columns that identify a row, sorted; empty: its whole content does.
         numbers: priority, max_retries and timeout_seconds where a column gives them.
         scheduled_at: the column that says when a job is due, if one does.
@@ -51,6 +62,9 @@ class Mapping:
     """
 
     fields: tuple[tuple[str, str], ...]
+    whole: str | None
+    function: PayloadFunction | None
+    tags: str | tuple[str, ...] | None
     key: tuple[str, ...]
     numbers: tuple[RowNumber, ...]
     scheduled_at: str | None
@@ -61,8 +75,9 @@ class Mapping:
         """Every column that is read."""
         used = {column for _, column in self.fields}
         used.update(self.key, (number.column for number in self.numbers))
-        if self.scheduled_at is not None:
-            used.add(self.scheduled_at)
+        used.update(name for name in (self.scheduled_at, self.whole) if name is not None)
+        if self.tags is not None:
+            used.update((self.tags,) if isinstance(self.tags, str) else self.tags)
         return tuple(sorted(used))
 
 
@@ -77,12 +92,12 @@ def make_mapping(
     schema: Any,
     *,
     key: str | Sequence[str] | None = None,
-    payload: Sequence[str] | MappingABC[str, str] | None = None,
+    payload: PayloadOption = None,
     priority: int | str | None = None,
     scheduled_at: datetime | str | None = None,
     max_retries: int | str | None = None,
     timeout_seconds: int | str | None = None,
-    tags: MappingABC[str, str] | None = None,
+    tags: TagsOption = None,
 ) -> Mapping:
     """Check the arguments of `enqueue_batch` against the columns there are.
 
@@ -106,25 +121,70 @@ def make_mapping(
     due = None
     if scheduled_at is not None and not isinstance(scheduled_at, str):
         due = check.timestamp(scheduled_at, "scheduled_at")
+    tag_columns = None if tags is None or isinstance(tags, MappingABC) else _tags(schema, tags)
+    constant_tags = check.text_map(tags, "tags") if isinstance(tags, MappingABC) else {}
     consumed = {number.column for number in numbers} | {due_column}
+    if isinstance(tag_columns, str):
+        consumed.add(tag_columns)
+    whole = _whole(schema, payload)
+    function = payload if callable(payload) else None
     return Mapping(
-        fields=_fields(schema, payload, consumed),
+        fields=() if whole or function else _fields(schema, payload, consumed),
+        whole=whole,
+        function=function,
+        tags=tag_columns,
         key=_key(schema, key),
         numbers=tuple(numbers),
         scheduled_at=due_column,
-        constants=Constants(scheduled_at=due, tags=check.text_map(tags, "tags"), **constants),
+        constants=Constants(scheduled_at=due, tags=constant_tags, **constants),
     )
 
 
-def _fields(
-    schema: Any, payload: Sequence[str] | MappingABC[str, str] | None, consumed: set[str | None]
-) -> tuple[tuple[str, str], ...]:
+def _whole(schema: Any, payload: Any) -> str | None:
+    """The column that is the payload, where it is one that holds objects."""
+    if not isinstance(payload, str) or payload not in schema.names:
+        return None
+    kind = schema.field(payload).type
+    return payload if holds_objects(kind) else None
+
+
+def holds_objects(kind: Any) -> bool:
+    """Whether a column's values can be whole payloads."""
+    struct = types.is_struct(kind) or types.is_map(kind)
+    return bool(struct or is_text(kind) or is_json(kind))
+
+
+def _tags(schema: Any, tags: Any) -> str | tuple[str, ...]:
+    if isinstance(tags, str):
+        kind = _column(schema, tags, "tags")
+        if not can_be_tags(kind) and not types.is_null(kind):
+            raise InvalidArgumentError(
+                f"tags={tags!r}: that column is of type {kind}; it needs a struct or map of texts. "
+                f"For a tag of this name pass tags=[{tags!r}]."
+            )
+        return tags
+    if not isinstance(tags, Sequence) or isinstance(tags, bytes) or not tags:
+        raise InvalidArgumentError(
+            f"tags={tags!r}: pass a dict of texts for all rows, a list of columns that each are a "
+            "tag, or the column that holds a struct or map of them."
+        )
+    for column in tags:
+        kind = _column(schema, column, "tags")
+        if not is_text(kind):
+            raise InvalidArgumentError(
+                f"tags: the column {column!r} is of type {kind}, and a tag is a text. Cast it."
+            )
+    return tuple(sorted(set(tags)))
+
+
+def _fields(schema: Any, payload: Any, consumed: set[str | None]) -> tuple[tuple[str, str], ...]:
     if payload is None:
         return tuple(sorted((name, name) for name in schema.names if name not in consumed))
     if isinstance(payload, (str, bytes)):
         raise InvalidArgumentError(
-            f"payload={payload!r} is one text. Give a list of columns, such as [{payload!r}], or "
-            'a mapping of a payload field to its column, such as {"flight": "flight_number"}.'
+            f"payload={payload!r} is one text, and no column of JSON texts, structs or maps. Give "
+            f"a list of columns, such as [{payload!r}], or a mapping of a payload field to its "
+            'column, such as {"flight": "flight_number"}.'
         )
     pairs = payload.items() if isinstance(payload, MappingABC) else ((c, c) for c in payload)
     fields = []

@@ -41,10 +41,8 @@ def cells(array: Any, place: Place, value_cells: ValueCells) -> Cells:
             f"column {place.path.rstrip('[]')!r} is nested too deeply: what is {place.depth} "
             f"messages deep on the wire cannot be read ({_DEPTH_MAX} can). Flatten it."
         )
-    if types.is_struct(kind):
-        bodies, head = _structs(array, place, value_cells), VALUE_STRUCT
-    elif types.is_map(kind):
-        bodies, head = _maps(array, place, value_cells), VALUE_STRUCT
+    if _is_object(kind):
+        bodies, head = object_bodies(array, place, value_cells), VALUE_STRUCT
     elif types.is_union(kind):
         raise InvalidArgumentError(
             f"column {place.path!r} is of type {kind}, which a payload cannot hold. "
@@ -54,6 +52,12 @@ def cells(array: Any, place: Place, value_cells: ValueCells) -> Cells:
         bodies, head = _lists(array, place, value_cells), VALUE_LIST
     wrapped = of_array(bodies).wrapped(lambda size: head + varint(size))
     return wrapped.or_null(VALUE_NULL)
+
+
+def object_bodies(array: Any, place: Place, value_cells: ValueCells) -> Any:
+    """The fields of each struct or map as a Struct's own bytes; null where it is null."""
+    made = _structs if types.is_struct(array.type) else _maps
+    return made(array, place, value_cells)
 
 
 def _is_object(kind: Any) -> bool:

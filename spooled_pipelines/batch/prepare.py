@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
@@ -20,10 +20,12 @@ from spooled_pipelines.batch.encode import encode
 from spooled_pipelines.batch.exact import LOSSY, OnLossy
 from spooled_pipelines.batch.identity import Scope, batch_id, generation_seed
 from spooled_pipelines.batch.keys import HASH_TYPE, Occurrences, hash_sum, row_hashes
-from spooled_pipelines.batch.mapping import Constants, make_mapping
+from spooled_pipelines.batch.mapping import Constants, PayloadOption, TagsOption, make_mapping
+from spooled_pipelines.batch.payload_schema import payload_check
 from spooled_pipelines.batch.selection import make_selection
 from spooled_pipelines.batch.source import open_source
 from spooled_pipelines.batch.spool import Spool
+from spooled_pipelines.batch.spreading import Spreading, make_spreading
 from spooled_pipelines.errors import InvalidArgumentError, RejectedRow, RowsRejectedError
 from spooled_pipelines.rpc import check
 
@@ -46,12 +48,15 @@ class Options:
     sql: str | None = None
     connection: Any = None
     key: str | Sequence[str] | None = None
-    payload: Sequence[str] | Mapping[str, str] | None = None
+    payload: PayloadOption = None
+    payload_schema: Any = None
     priority: int | str | None = None
     scheduled_at: datetime | str | None = None
     max_retries: int | str | None = None
     timeout_seconds: int | str | None = None
-    tags: Mapping[str, str] | None = None
+    tags: TagsOption = None
+    spread: timedelta | None = None
+    rate: float | None = None
     name: str | None = None
     on_rejected: OnRejected = "raise"
     on_lossy: OnLossy = "raise"
@@ -110,6 +115,8 @@ class Prepared:
         sendable: those that can be jobs.
         rejections: the others.
         skips_rejected: whether to go on without rows that cannot be jobs.
+        spreading: when each row is due, where it does not say so itself.
+        tagged: whether rows bring their tags.
     """
 
     scope: Scope
@@ -122,11 +129,21 @@ class Prepared:
     pieces: Spool
     hashes: Spool
     occurrences: Occurrences | None
+    spreading: Spreading | None
+    tagged: bool
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """What is to be sent, in the table's order, with the keys of this generation."""
         seed = generation_seed(self.batch_id, generation) if generation else None
-        return chunks(self.pieces, self.hashes, self.occurrences, self.constants, seed)
+        return chunks(
+            self.pieces,
+            self.hashes,
+            self.occurrences,
+            self.constants,
+            seed,
+            self.spreading,
+            self.tagged,
+        )
 
     def close(self) -> None:
         self.pieces.close()
@@ -147,6 +164,8 @@ def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
     scope = Scope(check.queue_name(queue_name), options.name)
     _one_of("on_rejected", options.on_rejected, ("raise", "skip"))
     _check_on_lossy(options.on_lossy)
+    check_payload = payload_check(options.payload_schema)
+    spreading = make_spreading(options.spread, options.rate, options.scheduled_at)
     selection = make_selection(options.columns, options.where, options.index)
     source = open_source(data, selection, sql=options.sql, connection=options.connection)
     with ExitStack() as undo:
@@ -163,7 +182,7 @@ def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
                 # Columns of an iterable may get their types later; they have to suit even so.
                 schema = batch.schema
                 mapping = _mapping(schema, options)
-            made = encode(batch, mapping, rows, options.on_lossy)
+            made = encode(batch, mapping, rows, options.on_lossy, check_payload)
             rejections.add(made.rejected)
             rows += batch.num_rows
             if len(made.rows):
@@ -187,19 +206,23 @@ def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
             pieces=pieces,
             hashes=hashes,
             occurrences=occurrences,
+            spreading=spreading,
+            tagged=mapping.tags is not None,
         )
 
 
 def _mapping(schema: Any, options: Options) -> Any:
     for column in options.on_lossy if isinstance(options.on_lossy, Mapping) else ():
-        if column not in schema.names:
+        # What a function makes has names of its own.
+        if column not in schema.names and not callable(options.payload):
             raise InvalidArgumentError(f"on_lossy: there is no column {column!r}.")
     return make_mapping(
         schema,
         key=options.key,
         payload=options.payload,
         priority=options.priority,
-        scheduled_at=options.scheduled_at,
+        # Where rows are spread, it is where the first of them begins.
+        scheduled_at=None if options.spread or options.rate else options.scheduled_at,
         max_retries=options.max_retries,
         timeout_seconds=options.timeout_seconds,
         tags=options.tags,

@@ -27,7 +27,8 @@ MAX_RETRIES = b"\x20"
 TIMEOUT_SECONDS = b"\x28"
 SCHEDULED_AT = b"\x32"
 IDEMPOTENCY_KEY = b"\x3a"
-# JobChunk alone.
+# JobChunk alone (in an EnqueueRequest the same number is an entry of the map itself).
+CHUNK_TAGS = b"\x42"
 CHUNK_NUMBER = b"\x48"
 # EnqueueBatchRequest.chunk
 REQUEST_CHUNK = b"\x12"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
@@ -12,6 +12,7 @@ from spooled_pipelines.rpc.sync.calls import Calls
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.exact import OnLossy
+    from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
     from spooled_pipelines.batch.prepare import OnRejected
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.rerun import OnRerun
@@ -34,12 +35,15 @@ class BatchCalls:
         sql: str | None = None,
         connection: Any = None,
         key: str | Sequence[str] | None = None,
-        payload: Sequence[str] | Mapping[str, str] | None = None,
+        payload: PayloadOption = None,
+        payload_schema: Any = None,
         priority: int | str | None = None,
         scheduled_at: datetime | str | None = None,
         max_retries: int | str | None = None,
         timeout_seconds: int | str | None = None,
-        tags: Mapping[str, str] | None = None,
+        tags: TagsOption = None,
+        spread: timedelta | None = None,
+        rate: float | None = None,
         name: str | None = None,
         on_rejected: OnRejected = "raise",
         on_lossy: OnLossy = "raise",
@@ -60,13 +64,20 @@ class BatchCalls:
             index: read a DataFrame's index as columns.
             sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
             key: the column or columns that say which job a row is; None: the whole row.
-            payload: the columns to send, or a mapping from field to column; None: all of them.
+            payload: the columns to send; or a mapping from field to column; or the one column that
+                holds JSON texts, structs or maps; or a function that makes a record batch of the
+                payload's columns from a record batch; None: all columns with no other use.
+            payload_schema: a JSON Schema, or a pydantic model, that every payload has to fit.
             priority, max_retries, timeout_seconds: a value for all rows, or a column's name.
             scheduled_at: an aware time for all rows, or a column's name.
-            tags: for all rows.
+            tags: for all rows; or a list of columns that each are a tag; or the column that holds
+                structs or maps of them.
+            spread, rate: rows fall due within this time, or so many a second, from `scheduled_at`
+                or now on.
             name: of the batch; the same name finds the same batch again.
             on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
-            on_lossy: ``"raise"``, or ``"string"`` to send as text what a number cannot hold.
+            on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
+                ``"null"`` to leave it out; or a dict of these by column.
             progress: True for a bar; or called with the rows acknowledged and the rows to send.
             on_rerun: where the batch is there already: ``"resume"`` sends what is missing;
                 ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
@@ -89,11 +100,14 @@ class BatchCalls:
             connection=connection,
             key=key,
             payload=payload,
+            payload_schema=payload_schema,
             priority=priority,
             scheduled_at=scheduled_at,
             max_retries=max_retries,
             timeout_seconds=timeout_seconds,
             tags=tags,
+            spread=spread,
+            rate=rate,
             name=name,
             on_rejected=on_rejected,
             on_lossy=on_lossy,
