@@ -329,6 +329,7 @@ def test_a_queue_is_paused_resumed_and_purged(
     assert json.loads(purged.stdout) == {"queue": queue, "cancelled": 2}
 
 
+@pytest.mark.usefixtures("to_server")
 def test_a_queue_is_limited_and_freed(spooled: Spooled, client: SpooledClient, queue: str) -> None:
     spooled("queues", "limit", queue, "--jobs-per-second", "50", "--max-in-flight", "20")
     shown = spooled("queues", "limits", queue, "--json")
