@@ -119,7 +119,7 @@ class Gate:
                 async for answer in answers:
                     # gRPC takes no status while it writes, so a write is never cut short.
                     stream.waits = False
-                    await context.write(answer)
+                    await _write(context, answer)
                     stream.waits = True
                     if stream.end is not None:
                         raise stream.end
@@ -240,6 +240,14 @@ async def _answering(gate: Gate, method: Method, context: Context) -> AsyncItera
         call.end()
         for observe in gate.observers:
             observe(call)
+
+
+async def _write(context: Context, answer: Any) -> None:
+    try:
+        await context.write(answer)
+    except grpc.aio.InternalError:
+        # The client went away under the message: the task will be cancelled, a moment later.
+        raise asyncio.CancelledError from None
 
 
 async def _refuse(context: Context, refusal: RefusedError) -> None:

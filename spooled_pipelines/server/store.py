@@ -233,6 +233,10 @@ class AttemptRecord(NamedTuple):
     error: str | None
 
 
+# Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
+PAGE_BYTES = 256 << 10
+
+
 def changes_of(deltas: Iterable[Sequence[int]]) -> int:
     """How many jobs came into another status, by what that adds to counters."""
     waiting = Counts._fields.index("waiting")

@@ -10,6 +10,7 @@ from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.postgres.database import Connection, fetch, send
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
 from spooled_pipelines.server.store import (
+    PAGE_BYTES,
     AttemptRecord,
     BatchRecord,
     CounterMismatch,
@@ -117,7 +118,7 @@ async def batch_jobs(
         after=after,
         limit=limit,
         omit_payload=omit_payload,
-        budget=ANSWER_BYTES,
+        budget=PAGE_BYTES,
     )
     return _page(prefix, rows)
 
