@@ -130,6 +130,20 @@ def serve(
             help="How long such jobs, if in no batch, and their idempotency keys are kept at all.",
         ),
     ] = None,
+    keep_batches: Annotated[
+        Text,
+        typer.Option(
+            show_default="for ever",
+            help="How long batches are kept after they settled, with statistics, jobs and keys.",
+        ),
+    ] = None,
+    keep_dead_letters: Annotated[
+        Text,
+        typer.Option(
+            show_default="for ever",
+            help="How long dead letters are kept; a batch that has some stays as long as they.",
+        ),
+    ] = None,
     metrics: Annotated[
         Text, typer.Option(help="HOST:PORT where Prometheus finds /metrics (plain HTTP).")
     ] = None,

@@ -245,6 +245,16 @@ def changes_of(deltas: Iterable[Sequence[int]]) -> int:
     )
 
 
+class OpenBatches(NamedTuple):
+    """Batches of a queue that are not settled: not sealed yet, and sealed with jobs to come."""
+
+    organization: str
+    queue_name: str
+    filling: int
+    working: int
+    oldest: int
+
+
 class CounterMismatch(NamedTuple):
     """A counter that is not what a recount says."""
 
@@ -264,8 +274,9 @@ class CounterMismatch(NamedTuple):
 class JobStore(Protocol):
     """Each operation is one transaction, unless it says "in steps"; it returns once it is durable.
 
-    Every operation but `keys`, `sweep` and `recount` is for one organization, and another's jobs,
-    batches and workers are to it as if they did not exist. Refusals are `errors.RefusedError`.
+    Every operation but `keys`, `queue_names`, `open_batches`, `sweep` and `recount` is for one
+    organization, and another's jobs, batches and workers are to it as if they did not exist.
+    Refusals are `errors.RefusedError`.
     """
 
     async def open(self, on_commit: Callable[[Changes], None]) -> None:
@@ -362,6 +373,9 @@ class JobStore(Protocol):
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         """Batches in the order asked for; NOT_FOUND names the first that is not there."""
+
+    async def open_batches(self, limit: int) -> list[OpenBatches]:
+        """Of the oldest queues that have some, whosever they are; reads nothing that settled."""
 
     async def batch_jobs(
         self,

@@ -17,6 +17,7 @@ from spooled_pipelines.server.store import (
     Counts,
     JobPage,
     JobRecord,
+    OpenBatches,
     QueueRecord,
 )
 
@@ -57,6 +58,12 @@ async def queue_names(connection: Connection, limit: int) -> list[tuple[str, str
     """Organization and name of the oldest queues."""
     rows = await fetch(connection, "list_queues", limit=limit)
     return [(organization, name) for organization, name in rows]
+
+
+async def open_batches(connection: Connection, limit: int) -> list[OpenBatches]:
+    """Batches that are not noted as settled, by queue."""
+    rows = await fetch(connection, "open_batches", limit=limit)
+    return [OpenBatches._make(row) for row in rows]
 
 
 async def batches(

@@ -19,6 +19,7 @@ from spooled_pipelines.server.store import (
     Counts,
     JobPage,
     JobRecord,
+    OpenBatches,
     QueueRecord,
 )
 
@@ -67,6 +68,12 @@ def control(connection: sqlite3.Connection, organization: str, queue_name: str) 
     throttle = dispatch.stored(row[2:])
     limits = QueueLimits() if throttle is None else throttle.limits
     return QueueControl(limits, bool(row[0]))
+
+
+def open_batches(connection: sqlite3.Connection, limit: int) -> list[OpenBatches]:
+    """Batches that are not settled, by queue."""
+    rows = connection.execute(SQL["open_batches"], (limit,)).fetchall()
+    return [OpenBatches._make(row) for row in rows]
 
 
 def batch(
