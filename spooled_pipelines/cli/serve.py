@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.codes import UsageError, describe_os_error
+from spooled_pipelines.cli.traces import export_traces
 
 Text = str | None
 Number = int | None
@@ -189,6 +190,7 @@ def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) ->
             print("\n".join(loaded.lines()))
             return
         configure_logging(loaded.options.log_format, loaded.options.log_level)
+        export_traces("spooled-server")
         run(loaded.settings, ready=lambda address: print(f"listening on {address}", flush=True))
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error

@@ -77,6 +77,8 @@ class JobRecord(NamedTuple):
     idempotency_key: str | None
     result: bytes | None
     payload: bytes | None
+    # Only of a claimed job.
+    tags: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ FROM placed WHERE j.seq = placed.seq AND (placed.place = 1 OR placed.total <= %(
 RETURNING placed.place, j.batch, j.linked,
     j.seq, '', '', j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
     j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
-    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload, j.tags
 
 -- Whether there is something to claim of it, and whether it has limits.
 -- name: what_is_left

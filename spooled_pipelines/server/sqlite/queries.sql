@@ -64,7 +64,7 @@ WHERE seq = ?
 -- name: job
 SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
     j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
-    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload, j.tags
 FROM jobs j JOIN queues q ON q.id = j.queue
 WHERE j.seq = ?
 
