@@ -96,6 +96,21 @@ async def test_a_client_of_ours_has_room_for_hundreds_of_streams(tmp_path: Path)
         await asyncio.gather(*first, return_exceptions=True)
 
 
+async def test_calls_that_are_refused_for_their_number_are_repeated_and_done_once(
+    tmp_path: Path,
+) -> None:
+    """A connection learns of the bound only after its first calls are on their way."""
+    bounds = ConnectionLimits(max_streams=100)
+    async with (
+        Wire(tmp_path, connections=bounds) as wire,
+        AsyncSpooledClient(wire.address, api_key=KEY) as client,
+    ):
+        # Without a key: whatever might have been done would not be repeated.
+        made = await asyncio.gather(*(client.enqueue("q", {"n": n}) for n in range(300)))
+        assert all(outcome.created for outcome in made)
+        assert (await client.queue_stats("q")).total == 300
+
+
 async def test_an_idle_connection_is_closed_and_opened_again_by_the_next_call(
     tmp_path: Path,
 ) -> None:
