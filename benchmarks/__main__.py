@@ -15,8 +15,7 @@ from benchmarks.encoding import encoding
 from benchmarks.fanout import with_extension, without_extension
 from benchmarks.memory import memory
 from benchmarks.postgres import postgres
-from benchmarks.soak import soak
-from benchmarks.tracing import tracing
+from benchmarks.takeover import takeover
 
 ALL: dict[str, Callable[[], bool]] = {
     "fanout": with_extension,
@@ -25,14 +24,11 @@ ALL: dict[str, Callable[[], bool]] = {
     "postgres": postgres,
     "plain": without_extension,
     "memory": memory,
-    "tracing": tracing,
+    "takeover": takeover,
 }
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["soak"]:
-        # Not one of all: it takes an hour, and arguments of its own.
-        raise SystemExit(not soak(sys.argv[2:]))
     names = sys.argv[1:] or list(ALL)
     unknown = [name for name in names if name not in ALL]
     if unknown:

@@ -42,7 +42,7 @@ def probe(settings: ConnectionSettings) -> tuple[bool, str]:
     from spooled_pipelines.client.sync.client import SpooledClient
 
     once = replace(settings, timeout_seconds=BUDGET_SECONDS, retry=RetryPolicy(max_attempts=1))
-    where = f"The server at {settings.address}"
+    where = f"The server at {settings.name}"
     try:
         with SpooledClient(once) as client:
             client.queue_stats(_QUEUE)

@@ -17,7 +17,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         show_default="SPOOLED_GRPC_ADDRESS, else localhost:50051",
-        help="HOST:PORT, unix:/PATH, or embedded:PATH for a private server over that file.",
+        help="HOST:PORT, unix:/PATH, or embedded:PATH for that file with no server to start.",
     ),
 ]
 ApiKey = Annotated[

@@ -24,10 +24,11 @@ def connect(
     No connection is made before the first call (`wait_for_ready` makes one).
 
     Args:
-        address: ``host:port``, ``unix:/path``, or ``embedded:PATH`` for a private server in this
-            process that keeps its jobs in the SQLite file PATH and ends with the client. None:
-            SPOOLED_GRPC_ADDRESS, or else ``localhost:50051``.
-        api_key: None: SPOOLED_API_KEY. An embedded server needs none.
+        address: ``host:port``, ``unix:/path``, or ``embedded:PATH`` for the SQLite file PATH
+            with no server to start: the first program of this user that connects serves it to
+            the others, and another takes over when it goes. None: SPOOLED_GRPC_ADDRESS, or else
+            ``localhost:50051``.
+        api_key: None: SPOOLED_API_KEY. ``embedded:`` needs none.
         tls: None: on, except to this machine. True: on. False: off. A `TLS`: on, with these
             certificates.
         timeout_seconds: how long a call may take, retries and waits included; streams may take
@@ -38,7 +39,7 @@ def connect(
     Raises:
         AuthenticationError: there is no API key.
         InvalidArgumentError: an argument makes no sense; the message says which and why.
-        UnavailableError: an embedded server cannot open its file, or another has it.
+        UnavailableError: the file of ``embedded:`` cannot be opened, or a server of its own has it.
     """
     return SpooledClient(
         address,

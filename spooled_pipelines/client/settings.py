@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError, UnavailableError
@@ -11,11 +13,13 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 
 if TYPE_CHECKING:
-    from spooled_pipelines.server.embedded import EmbeddedServer
+    from spooled_pipelines.client.shared_file import SharedFile
 
 ADDRESS_VARIABLE = "SPOOLED_GRPC_ADDRESS"
 KEY_VARIABLE = "SPOOLED_API_KEY"
 EMBEDDED = "embedded:"
+# Often, for as long as a server that leaves may take to end its calls.
+_WHILE_ANOTHER_TAKES_OVER = RetryPolicy(max_attempts=60, initial_seconds=0.05, max_seconds=0.25)
 
 
 def settings_from(
@@ -26,20 +30,29 @@ def settings_from(
     timeout_seconds: float,
     retry: RetryPolicy | None,
     batch_extension: BatchExtension,
-) -> tuple[ConnectionSettings, EmbeddedServer | None]:
-    """The settings, and the server that was started for them where the address is `embedded:`.
+) -> tuple[ConnectionSettings, SharedFile | None]:
+    """The settings, and this process's part in the file where the address is `embedded:`.
 
     Raises:
         AuthenticationError: there is no API key.
         InvalidArgumentError: an argument makes no sense.
-        UnavailableError: the embedded server cannot open its file.
+        UnavailableError: the file of `embedded:` cannot be served, or another server has it.
     """
     if isinstance(address, ConnectionSettings):
         if api_key is not None or tls is not None:
             raise InvalidArgumentError(
                 "settings hold address, api_key and tls already: give those there, or no settings"
             )
-        return address, None
+        if address.file is None:
+            return address, None
+        if not Path(address.file).exists():
+            raise UnavailableError(
+                f"these settings are of {address.name}, and there is no such file on this machine",
+                details={"address": address.name, "cause": "store"},
+            )
+        # Whoever has them in hand may not be the one who keeps the server alive.
+        file = _joined(address.file)
+        return replace(address, address=file.address), file
     where = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
     rest: dict[str, Any] = {
         "timeout_seconds": timeout_seconds,
@@ -47,6 +60,7 @@ def settings_from(
         "batch_extension": batch_extension,
     }
     if where.startswith(EMBEDDED):
+        rest["retry"] = retry or _WHILE_ANOTHER_TAKES_OVER
         return _embedded(where.removeprefix(EMBEDDED), api_key, tls, rest)
     key, source = _key(api_key, where)
     settings = ConnectionSettings(where, api_key=key, tls=tls, api_key_source=source, **rest)
@@ -60,14 +74,14 @@ def _key(given: str | None, address: str) -> tuple[str, str]:
     if not key:
         raise AuthenticationError(
             f"no API key for {address}: pass api_key=..., or set {KEY_VARIABLE} "
-            "(connect('embedded:PATH') starts a private server that needs none)"
+            "(connect('embedded:PATH') needs neither server nor key)"
         )
     return key, KEY_VARIABLE
 
 
 def _embedded(
     path: str, api_key: str | None, tls: TLS | bool | None, rest: dict[str, Any]
-) -> tuple[ConnectionSettings, EmbeddedServer]:
+) -> tuple[ConnectionSettings, SharedFile]:
     if not path:
         raise InvalidArgumentError(
             "embedded: needs the path of the database file, such as embedded:jobs.db"
@@ -75,27 +89,27 @@ def _embedded(
     if api_key is not None or tls:
         what = "api_key" if api_key is not None else "tls"
         raise InvalidArgumentError(
-            f"an embedded server is private to this process: leave {what} out"
+            f"programs of one user share embedded:{path}, and find its key beside it: "
+            f"leave {what} out"
         )
-    from spooled_pipelines.server.embedded import EmbeddedServer
-    from spooled_pipelines.server.errors import StoreUnavailableError
-
-    try:
-        server = EmbeddedServer.start(path)
-    except (StoreUnavailableError, OSError) as error:
-        raise UnavailableError(
-            f"the embedded server did not start: {error}",
-            details={"address": EMBEDDED + path, "cause": "store"},
-        ) from error
+    file = _joined(path)
     try:
         settings = ConnectionSettings(
-            server.address,
-            api_key=server.api_key,
+            file.address,
+            api_key=file.api_key,
             tls=False,
-            api_key_source="the embedded server",
+            api_key_source=f"the file beside {file.path}",
+            file=str(file.path),
             **rest,
         )
     except BaseException:
-        server.stop()
+        file.leave()
         raise
-    return settings, server
+    return settings, file
+
+
+def _joined(path: str) -> SharedFile:
+    # Slow to import, and needed for embedded: alone.
+    from spooled_pipelines.client.shared_file import join
+
+    return join(path)

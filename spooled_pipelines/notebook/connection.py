@@ -18,7 +18,8 @@ _clients: dict[tuple[str, str | None], SpooledClient] = {}
 def client_for(address: str | None, api_key: str | None) -> tuple[SpooledClient, str]:
     """A client that lives as long as the kernel, and a sentence on where it leads, or ``""``.
 
-    Without an address and without SPOOLED_GRPC_ADDRESS: a private server over ./spooled.db.
+    Without an address and without SPOOLED_GRPC_ADDRESS: ./spooled.db, served by this kernel or
+    whoever of this user has it open already.
     """
     address = address or os.environ.get("SPOOLED_GRPC_ADDRESS") or None
     note = ""
@@ -26,8 +27,9 @@ def client_for(address: str | None, api_key: str | None) -> tuple[SpooledClient,
         store = Path(STORE).resolve()
         address = f"embedded:{store}"
         note = (
-            f"No server named, so a private one inside this kernel keeps the jobs in {store}. "
-            "To use another: address=…, or SPOOLED_GRPC_ADDRESS and SPOOLED_API_KEY."
+            f"No server named, so the jobs are kept in {store}; a worker in a terminal finds them "
+            f"at --address {address}. To use a server: address=…, or SPOOLED_GRPC_ADDRESS and "
+            "SPOOLED_API_KEY."
         )
     with _lock:
         client = _clients.get((address, api_key))
@@ -38,7 +40,7 @@ def client_for(address: str | None, api_key: str | None) -> tuple[SpooledClient,
 
 @atexit.register
 def close_all() -> None:
-    """Close what notebooks opened; an embedded server commits and ends with its client."""
+    """Close what notebooks opened; a file that was served here is let go of."""
     with _lock:
         while _clients:
             _clients.popitem()[1].close()

@@ -27,7 +27,7 @@ def bulk_enqueue(
         df: a DataFrame (pandas, polars, …), an Arrow table, or the path of a file.
         queue_name: the queue that workers take the jobs from.
         client: a connection to use; else `address` and `api_key`, else SPOOLED_GRPC_ADDRESS and
-            SPOOLED_API_KEY, else a private server over ./spooled.db inside this kernel.
+            SPOOLED_API_KEY, else the file ./spooled.db, with no server to start.
         key: the column or columns that tell rows apart; the whole row if not given.
         name: what people call this batch; the same name is the same batch.
         options: as `SpooledClient.enqueue_batch` takes them: payload, priority, on_rejected, …

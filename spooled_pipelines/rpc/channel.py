@@ -30,10 +30,11 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]
         # end, and a hundred jobs of a mebibyte are a legal answer.
         ("grpc.max_receive_message_length", -1),
         # gRPC's own pause before it connects again starts at a second and grows to two minutes:
-        # our retries would all fail within it, though the server has long been back.
-        ("grpc.initial_reconnect_backoff_ms", 100),
+        # our retries would all fail within it, though the server has long been back. Where
+        # another program takes over, it is back within tenths of a second.
+        ("grpc.initial_reconnect_backoff_ms", 100 if settings.file is None else 20),
         ("grpc.min_reconnect_backoff_ms", 5_000),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000 if settings.file is None else 100),
     ]
     if settings.endpoint.is_local:
         # Where http_proxy is set, gRPC would ask that proxy for this very machine.

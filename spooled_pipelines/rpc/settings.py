@@ -55,6 +55,8 @@ class ConnectionSettings:
         batch_extension: ``"auto"`` asks the server once whether it speaks it; ``"on"`` takes it
             for granted; ``"off"`` does without.
         api_key_source: where the key came from, for messages: people must be able to find it.
+        file: the file that programs of this machine serve to each other at this address, by its
+            real path; None for any other server.
     """
 
     address: str
@@ -64,6 +66,7 @@ class ConnectionSettings:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     batch_extension: BatchExtension = "auto"
     api_key_source: str = "the api_key argument"
+    file: str | None = None
 
     def __post_init__(self) -> None:
         parse_address(self.address)
@@ -77,6 +80,11 @@ class ConnectionSettings:
                 f"batch_extension is {self.batch_extension!r}, and must be one of "
                 + ", ".join(_BATCH_EXTENSION)
             )
+
+    @property
+    def name(self) -> str:
+        """The address as people know it."""
+        return self.address if self.file is None else f"embedded:{self.file}"
 
     @property
     def endpoint(self) -> Address:

@@ -19,8 +19,6 @@ ALREADY_SETTLED = re.compile(r"job is already (\w+)", re.IGNORECASE)
 QUOTA_REACHED = re.compile(r"limit reached \(\d+/\d+\)", re.IGNORECASE)
 TOO_LARGE = re.compile(r"(sent|received) message larger than max", re.IGNORECASE)
 RETRY_AFTER_HEADER = "retry-after"
-# What the server's log calls the call that it refused.
-REQUEST_ID_HEADER = "x-request-id"
 # What grpc.aio makes of a write to a call that has just ended, whatever it ended with.
 WRITE_FAILED = ("INTERNAL", "Internal error from Core")
 
@@ -53,13 +51,10 @@ def error_from_status(
 ) -> errors.SpooledError:
     """The error for a status name, such as ``"NOT_FOUND"``, and the text that came with it."""
     make = _BY_CODE.get(code, _server_failed)
-    said = dict(trailing)
-    error = make(_Status(code, text.strip(), call, said))
+    error = make(_Status(code, text.strip(), call, dict(trailing)))
     error.code = code
-    if REQUEST_ID_HEADER in said:
-        error.details.setdefault("request_id", said[REQUEST_ID_HEADER])
     error.details.setdefault("method", call.method)
-    error.details.setdefault("address", call.settings.address)
+    error.details.setdefault("address", call.settings.name)
     error.details.setdefault("server_message", text.strip())
     return error
 
@@ -69,7 +64,7 @@ def refusal_in_stream(code: str, text: str, call: Call) -> errors.SpooledError:
     if code == "LEASE_EXPIRED":
         error = _lease_lost(_Status(code, text, call, {}))
         error.code = code
-        error.details.update(method=call.method, address=call.settings.address, server_message=text)
+        error.details.update(method=call.method, address=call.settings.name, server_message=text)
         return error
     return error_from_status(code, text, call)
 
@@ -83,7 +78,7 @@ class _Status:
 
     @property
     def where(self) -> str:
-        return f"{self.call.method} at {self.call.settings.address}"
+        return f"{self.call.method} at {self.call.settings.name}"
 
     @property
     def said(self) -> str:

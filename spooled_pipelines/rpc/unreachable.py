@@ -15,8 +15,6 @@ _NOT_CONNECTED = (
     "name resolution failure",
     "empty address list",
 )
-# HTTP/2's REFUSED_STREAM: the server says that it did nothing of the call.
-_NOT_TAKEN = "received rst_stream with error code 7"
 # A server that hangs up at once is not among these: one that is being stopped does so, too.
 _PERMANENT = frozenset({"tls_name", "tls_untrusted", "tls_material", "not_grpc"})
 _MAX_TEXT = 300
@@ -29,7 +27,7 @@ class Diagnosis:
     Attributes:
         cause: a word for programs.
         message: a sentence for people, with what to do.
-        sent: whether a server may have done something of it; False only where it certainly has not.
+        sent: whether the call left this machine; False only where it certainly did not.
         permanent: trying again cannot help, something has to be set up differently.
     """
 
@@ -42,17 +40,11 @@ class Diagnosis:
 def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
     """Reads the text of an UNAVAILABLE status."""
     lowered = text.lower()
-    if _NOT_TAKEN in lowered:
-        return Diagnosis(
-            "too_many_calls",
-            f"{settings.address} takes no more calls on this connection at once: make fewer at the "
-            f"same time, or raise its max_streams ({_short(text)}).",
-        )
     sent = not any(sign in lowered for sign in _NOT_CONNECTED)
     if sent:
         return Diagnosis(
             "connection_lost",
-            f"the connection to {settings.address} broke, or the server is not ready "
+            f"the connection to {settings.name} broke, or the server is not ready "
             f"({_short(text)}).",
             sent=True,
         )
@@ -62,7 +54,7 @@ def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
 
 
 def _not_connected(lowered: str, settings: ConnectionSettings) -> tuple[str, str]:
-    address = settings.address
+    address = settings.name
     secure = settings.tls_material is not None
     if "wrong_version_number" in lowered:
         return "tls_mismatch", (
@@ -106,9 +98,14 @@ def _not_connected(lowered: str, settings: ConnectionSettings) -> tuple[str, str
 
 
 def _how_to_start(settings: ConnectionSettings) -> str:
+    if settings.file is not None:
+        return (
+            "The program that served the file has gone, and none has taken over yet: try again, "
+            "or see what holds the file."
+        )
     if settings.endpoint.is_local:
         return (
-            f"Start one with `spooled-pipelines serve --listen {settings.address}`, or name "
+            f"Start one with `spooled-pipelines serve --listen {settings.name}`, or name "
             "another address (the address argument, or SPOOLED_GRPC_ADDRESS)."
         )
     return (

@@ -34,8 +34,7 @@ class Job:
     """A job as the server sees it. Times are aware, in UTC; None where they do not apply.
 
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
-    are doubles. ``traceparent`` and ``tracestate`` say, in a claimed job, where its enqueue was
-    traced.
+    are doubles.
     """
 
     id: str
@@ -57,8 +56,6 @@ class Job:
     assigned_worker_id: str | None = None
     idempotency_key: str | None = None
     lease_id: str | None = field(default=None, repr=False)
-    traceparent: str | None = None
-    tracestate: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from spooled_pipelines.server.sqlite.filelock import Holder
 
 T = TypeVar("T")
 
@@ -29,7 +32,11 @@ class StoreUnavailableError(Exception):
 
 
 class StoreInUseError(StoreUnavailableError):
-    """Another server has the store's file open."""
+    """Another server has the store's file open; `holder` is what it says about itself."""
+
+    def __init__(self, message: str, holder: Holder) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class StoreFaultError(RefusedError):

@@ -1,13 +1,16 @@
-"""connect("embedded:PATH"): a private server that lives as long as its client."""
+"""connect("embedded:PATH"): a server that lives as long as the clients of its process."""
 
+import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spooled_pipelines import SpooledClient, connect, errors
+from spooled_pipelines.server.sqlite.filelock import FileLock
 
 WORKER = "worker-1"
 
@@ -28,19 +31,34 @@ def test_what_was_enqueued_is_there_the_next_time(tmp_path: Path) -> None:
         assert client.get_job(sent.job_id).payload == {"n": 1}
 
 
-def test_closing_the_client_ends_the_server(tmp_path: Path) -> None:
+def test_closing_the_last_client_ends_the_server(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    client = connect(f"embedded:{tmp_path / 'jobs.db'}")
+    client, another = (connect(f"embedded:{tmp_path / 'jobs.db'}") for _ in range(2))
     client.enqueue("q", {})
-    address = client.settings.address
     client.close()
     client.close()
+    assert another.queue_stats("q").total == 1
+    another.close()
     left = {t.name for t in set(threading.enumerate()) - before if "spooled" in t.name.lower()}
     assert not left
-    settings = client.settings
-    with SpooledClient(settings) as late, pytest.raises(errors.UnavailableError):
-        late.wait_for_ready(0.2)
-    assert address == settings.address
+    # Nobody serves it, so that whoever wants it has it.
+    FileLock(tmp_path / "jobs.db").take()
+
+
+def test_settings_of_a_file_find_whoever_serves_it(tmp_path: Path) -> None:
+    with connect(f"embedded:{tmp_path / 'jobs.db'}") as client:
+        client.enqueue("q", {})
+        settings = client.settings
+    assert str(tmp_path / "jobs.db") in settings.name
+    with SpooledClient(settings) as later:
+        assert later.queue_stats("q").total == 1
+    wrong = replace(settings, api_key="sp_test_wrong")
+    with SpooledClient(wrong) as stranger, pytest.raises(errors.AuthenticationError):
+        stranger.queue_stats("q")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(errors.UnavailableError, match="no such file"):
+        SpooledClient(settings)
 
 
 def test_the_environment_does_not_reach_into_an_embedded_server(
@@ -78,12 +96,24 @@ def test_what_makes_no_sense_for_it_is_refused(address: str, settings: dict) -> 
         connect(address, **settings)
 
 
-def test_a_file_has_one_server_at_a_time(tmp_path: Path) -> None:
+async def test_clients_of_one_process_share_its_server(open_client, tmp_path: Path) -> None:
     path = f"embedded:{tmp_path / 'jobs.db'}"
-    with connect(path), pytest.raises(errors.UnavailableError) as caught:
-        connect(path)
-    assert "open" in caught.value.message
-    with connect(path) as client:
+    client = open_client(address=path)
+    await client.enqueue("q", {})
+    with connect(path) as another:
+        assert another.settings.address == client.settings.address
+        assert another.queue_stats("q").total == 1
+    assert (await client.queue_stats("q")).total == 1
+
+
+def test_a_file_that_a_server_of_its_own_has_is_refused_with_its_name(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "jobs.db")
+    lock.take()
+    with pytest.raises(errors.UnavailableError, match="another server") as caught:
+        connect(f"embedded:{tmp_path / 'jobs.db'}")
+    assert str(os.getpid()) in caught.value.message
+    lock.release()
+    with connect(f"embedded:{tmp_path / 'jobs.db'}") as client:
         assert client.queue_stats("q").total == 0
 
 

@@ -59,7 +59,7 @@ def test_it_runs_against_a_server_and_never_shows_the_key(
 def test_it_runs_with_nothing_set_up_and_says_where_the_jobs_are(tmp_path: Path) -> None:
     notebook = execute(tmp_path)
     shown = texts(notebook)
-    assert "a private one inside this kernel" in shown[1]
+    assert "the jobs are kept in" in shown[1]
     assert "495 completed, 5 failed" in shown[4]
     assert (tmp_path / "spooled.db").exists()
     assert "sp_test_" not in json.dumps(notebook)

@@ -214,7 +214,7 @@ class AsyncBatch:
             await self._list_jobs(found)
         elif self._ledger is None:
             raise InvalidArgumentError(
-                f"the server at {self._calls.settings.address} keeps no batches, so only the "
+                f"the server at {self._calls.settings.name} keeps no batches, so only the "
                 "object that enqueue_batch() returned knows this batch's jobs: ask that one"
             )
         else:
@@ -306,7 +306,7 @@ class AsyncBatch:
         if self._follower is None:
             if self.queue_name is None:
                 raise InvalidArgumentError(
-                    f"the server at {self._calls.settings.address} keeps no batches, so an id is "
+                    f"the server at {self._calls.settings.name} keeps no batches, so an id is "
                     "not enough to find one: pass what Batch.to_dict() gave"
                 )
             ids = None if self._ledger is None else list(self._ledger.job_ids())

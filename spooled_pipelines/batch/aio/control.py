@@ -46,5 +46,5 @@ async def check_extension(calls: AsyncCalls, what: str) -> None:
     if not await calls.speaks_batches():
         raise InvalidArgumentError(
             f"{what} needs a server with the batch extension, and the one at "
-            f"{calls.settings.address} keeps no batches: there every job is on its own"
+            f"{calls.settings.name} keeps no batches: there every job is on its own"
         )

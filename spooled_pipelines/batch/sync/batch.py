@@ -215,7 +215,7 @@ class Batch:
             self._list_jobs(found)
         elif self._ledger is None:
             raise InvalidArgumentError(
-                f"the server at {self._calls.settings.address} keeps no batches, so only the "
+                f"the server at {self._calls.settings.name} keeps no batches, so only the "
                 "object that enqueue_batch() returned knows this batch's jobs: ask that one"
             )
         else:
@@ -307,7 +307,7 @@ class Batch:
         if self._follower is None:
             if self.queue_name is None:
                 raise InvalidArgumentError(
-                    f"the server at {self._calls.settings.address} keeps no batches, so an id is "
+                    f"the server at {self._calls.settings.name} keeps no batches, so an id is "
                     "not enough to find one: pass what Batch.to_dict() gave"
                 )
             ids = None if self._ledger is None else list(self._ledger.job_ids())

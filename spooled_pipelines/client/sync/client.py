@@ -18,7 +18,7 @@ from spooled_pipelines.client.sync.queues import QueueCalls
 from spooled_pipelines.client.sync.streams import JobStream
 from spooled_pipelines.client.sync.workers import WorkerCalls
 from spooled_pipelines.errors import ConflictError
-from spooled_pipelines.rpc import check, convert, requests, tracing
+from spooled_pipelines.rpc import convert, requests
 from spooled_pipelines.rpc.methods import BATCH, QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
@@ -42,7 +42,8 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
     """Everything that a Spooled server does, in plain values and errors of one tree.
 
     Takes what `connect` takes, or finished `ConnectionSettings`. The connection is made by the
-    first call; an embedded server is started at once, which takes some tenths of a second. Every
+    first call; where an `embedded:` file has no server yet, one is started at once, which takes
+    some tenths of a second. Every
     method raises `SpooledError`s only; those that talk to the server raise
     `UnavailableError`, `DeadlineExceededError`, `AuthenticationError`, `PermissionDeniedError`,
     `RateLimitError`, `QuotaExceededError` and `ServerError` besides what they name themselves.
@@ -58,7 +59,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         retry: RetryPolicy | None = None,
         batch_extension: BatchExtension = "auto",
     ) -> None:
-        self._settings, self._embedded = settings_from(
+        self._settings, self._file = settings_from(
             address,
             api_key=api_key,
             tls=tls,
@@ -66,10 +67,11 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             retry=retry,
             batch_extension=batch_extension,
         )
-        self._calls = Calls(self._settings)
+        on_away = None if self._file is None else self._file.serve_soon
+        self._calls = Calls(self._settings, on_away)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._settings.address!r})"
+        return f"{type(self).__name__}({self._settings.name!r})"
 
     @property
     def settings(self) -> ConnectionSettings:
@@ -110,18 +112,17 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             LossyValueError: the payload holds what a worker would not get unchanged.
             InvalidArgumentError: an argument is outside its limits.
         """
-        with tracing.sending(check.queue_name(queue_name)):
-            request = requests.enqueue(
-                queue_name,
-                payload,
-                idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
-                priority=priority,
-                max_retries=max_retries,
-                timeout_seconds=timeout_seconds,
-                scheduled_at=scheduled_at,
-                tags=tracing.with_context(check.text_map(tags, "tags")),
-            )
-            response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
+        request = requests.enqueue(
+            queue_name,
+            payload,
+            idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
+            priority=priority,
+            max_retries=max_retries,
+            timeout_seconds=timeout_seconds,
+            scheduled_at=scheduled_at,
+            tags=tags,
+        )
+        response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
             # Nobody else has this key: a job that was there already is an earlier try's.
             return EnqueueResult(job_id=response.job_id, created=True)
@@ -272,11 +273,15 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         self._calls.wait_for_ready(timeout)
 
     def close(self) -> None:
-        """Ends every stream, lets the connection go, stops an embedded server. Repeatable."""
+        """Ends every stream and lets the connection go. Repeatable.
+
+        The last client of an `embedded:` file in a process that serves it ends that server, and
+        another process that uses the file takes over.
+        """
         self._calls.close()
-        embedded, self._embedded = self._embedded, None
-        if embedded is not None:
-            in_thread(embedded.stop)
+        file, self._file = self._file, None
+        if file is not None:
+            in_thread(file.leave)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import methods, tracing
+from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.channel import call_metadata
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
@@ -48,8 +49,12 @@ class Calls:
     The channel is opened by the first call, so that it may be made before a fork.
     """
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, on_away: Callable[[], None] | None = None
+    ) -> None:
+        """`on_away` is told, and must return at once, where a call finds no server."""
         self.settings = settings
+        self._on_away = on_away
         self._metadata = call_metadata(settings)
         self._channel: Channel | None = None
         self._opening = threading.Lock()
@@ -57,7 +62,7 @@ class Calls:
         self._speaks_batches: bool | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.settings.address!r})"
+        return f"{type(self).__name__}({self.settings.name!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +101,7 @@ class Calls:
                     method,
                     request,
                     timeout=max(deadline - monotonic(), 0.001),
-                    metadata=self._metadata + tracing.headers(),
+                    metadata=self._metadata,
                 )
             except grpc.RpcError as raw:
                 error = self._explain(raw, method, given)
@@ -113,7 +118,7 @@ class Calls:
             log.info(
                 "%s at %s: %s, try %d of %d; again in %.2f s",
                 method.name,
-                self.settings.address,
+                self.settings.name,
                 error.code,
                 attempt,
                 self.settings.retry.max_attempts,
@@ -127,7 +132,7 @@ class Calls:
         return self._open().stream(
             method,
             request,
-            metadata=self._metadata + tracing.headers(),
+            metadata=self._metadata,
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -135,7 +140,7 @@ class Calls:
         """Requests and responses in any order, without a deadline."""
         return self._open().conversation(
             method,
-            metadata=self._metadata + tracing.headers(),
+            metadata=self._metadata,
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -164,6 +169,9 @@ class Calls:
         Raises:
             UnavailableError: none did within `timeout` seconds; the message says why.
         """
+        if self._on_away is not None:
+            # A call that waits for a connection does not come back to say that there is none.
+            self._on_away()
         deadline = monotonic() + timeout
         while (left := deadline - monotonic()) > 0:
             if self._knock(left, wait_for_ready=True) is None:
@@ -175,10 +183,10 @@ class Calls:
             raise reason
         if reason is not None:
             raise UnavailableError(
-                f"nobody answered at {self.settings.address} within {timeout:g} s: something there "
+                f"nobody answered at {self.settings.name} within {timeout:g} s: something there "
                 "takes the connection, but does not speak gRPC, or the way is blocked.",
                 code="UNAVAILABLE",
-                details={"address": self.settings.address, "cause": "no_answer"},
+                details={"address": self.settings.name, "cause": "no_answer"},
             )
 
     def _knock(self, timeout: float, *, wait_for_ready: bool) -> SpooledError | None:
@@ -190,7 +198,7 @@ class Calls:
                 method,
                 request,
                 timeout=timeout,
-                metadata=self._metadata + tracing.headers(),
+                metadata=self._metadata,
                 wait_for_ready=wait_for_ready,
             )
         except grpc.RpcError as raw:
@@ -214,4 +222,7 @@ class Calls:
             return self._channel
 
     def _explain(self, raw: grpc.RpcError, method: Method, timeout: float | None) -> SpooledError:
-        return error_from_grpc(raw, Call(method.name, self.settings, timeout))
+        error = error_from_grpc(raw, Call(method.name, self.settings, timeout))
+        if self._on_away is not None and isinstance(error, UnavailableError) and not self._closed:
+            self._on_away()
+        return error

@@ -1,16 +1,13 @@
-"""Opening the file: whose it is, which version it has, and nobody else on it."""
+"""Opening the file: whose it is, and which version it has."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
-from typing import IO
 
 from spooled_pipelines.server import ids
-from spooled_pipelines.server.errors import StoreInUseError, StoreUnavailableError
+from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.sqlite.queries import MIGRATIONS, SQL
 
 SCHEMA_VERSION = MIGRATIONS[-1][0]
@@ -22,40 +19,6 @@ _READER_CACHE_KIB = 16 << 10
 # Pages of log before they are carried over to the file: rarely enough that a page which many
 # chunks touch is carried once.
 _CHECKPOINT_PAGES = 8_192
-
-
-class FileLock:
-    """Keeps a second server off the file, for as long as this process lives."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + ".lock")
-        self._file: IO[str] | None = None
-
-    def take(self) -> None:
-        """StoreUnavailableError names the process that has it."""
-        # A file of its own: closing a descriptor of the database drops SQLite's locks on it.
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        file = os.fdopen(descriptor, "r+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise StoreInUseError(
-                f"another server (process {holder}) has {self._path.with_suffix('')} open; "
-                "stop it, or use its address instead"
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        self._file = file
-
-    def release(self) -> None:
-        """Let another server in."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def path_of(url: str) -> Path:

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +26,8 @@ from spooled_pipelines.server.sqlite import (
     workers,
 )
 from spooled_pipelines.server.sqlite.faults import FaultLog
+from spooled_pipelines.server.sqlite.filelock import FileLock
+from spooled_pipelines.server.sqlite.readers import Readers
 from spooled_pipelines.server.sqlite.transaction import Names, Transaction
 from spooled_pipelines.server.sqlite.transaction import Sequence as JobNumbers
 from spooled_pipelines.server.sqlite.writer import Writer
@@ -45,7 +46,6 @@ from spooled_pipelines.server.store import (
     JobRecord,
     KeyRecord,
     NewJob,
-    OpenBatches,
     QueueRecord,
     WorkerRecord,
 )
@@ -64,12 +64,13 @@ class SqliteStore:
         clock: Clock,
         retention: Retention = KEEP_ALL,
         quotas: Quotas = UNLIMITED,
+        lock: FileLock | None = None,
     ) -> None:
         self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._path = database.path_of(url)
         self._clock = clock
-        self._lock = database.FileLock(self._path)
+        self._lock = lock or FileLock(self._path)
         self._faults = FaultLog(self._path)
         self._prefix = ""
         self._connections: list[sqlite3.Connection] = []
@@ -97,11 +98,11 @@ class SqliteStore:
         )
         loop = asyncio.get_running_loop()
         self._writer = Writer(transaction, self._clock, loop, on_commit, self._faults)
-        self._readers = ThreadPoolExecutor(_READERS, "spooled-reader")
+        self._readers = Readers(_READERS, loop)
 
     async def close(self) -> None:
         await self._writer.close()
-        self._readers.shutdown()
+        self._readers.close()
         while self._connections:
             self._connections.pop().close()
         self._lock.release()
@@ -166,10 +167,7 @@ class SqliteStore:
         return await self._read(keys.every)
 
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
-        while True:
-            record = await self._write(batches.open_batch, organization, opening)
-            if record is not None:
-                return record
+        return await self._write(batches.open_batch, organization, opening)
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
         return await self._write(batches.add_chunk, organization, chunk)
@@ -196,9 +194,6 @@ class SqliteStore:
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         return await self._read(reading.batches, organization, batch_ids, self._clock.now())
-
-    async def open_batches(self, limit: int) -> list[OpenBatches]:
-        return await self._read(reading.open_batches, limit)
 
     async def batch_jobs(
         self,
@@ -242,7 +237,9 @@ class SqliteStore:
     async def sweep(self) -> int | None:
         while await self._write(jobs.release_due) or await self._write(jobs.take_back_expired):
             pass
-        again = await self._pruner.take_step(_Steps(self._writer))
+        again = await self._pruner.take_step(
+            partial(self._write, pruning.strip), partial(self._write, pruning.forget)
+        )
         return earliest(await self._write(jobs.next_moment), again)
 
     async def recount(self) -> list[CounterMismatch]:
@@ -262,8 +259,7 @@ class SqliteStore:
             after = done.after
 
     async def _read(self, query: Callable[..., T], *arguments: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, partial(self._query, query, *arguments))
+        return await self._readers.run(partial(self._query, query, *arguments))
 
     def _query(self, query: Callable[..., T], *arguments: object) -> T:
         try:
@@ -274,23 +270,3 @@ class SqliteStore:
             return query(connection, *arguments)
         except sqlite3.Error as error:
             raise self._faults.refusal(error) from error
-
-
-class _Steps:
-    """See `retention.Steps`."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    async def strip(self, before: int) -> bool:
-        return await self._writer.submit(partial(pruning.strip, before=before))
-
-    async def forget(self, before: int) -> bool:
-        return await self._writer.submit(partial(pruning.forget, before=before))
-
-    async def forget_dead(self, before: int) -> bool:
-        return await self._writer.submit(partial(pruning.forget_dead, before=before))
-
-    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
-        step = partial(pruning.forget_batches, before=before, before_dead=before_dead)
-        return await self._writer.submit(step)
