@@ -15,7 +15,9 @@ from benchmarks.encoding import encoding
 from benchmarks.fanout import with_extension, without_extension
 from benchmarks.memory import memory
 from benchmarks.postgres import postgres
+from benchmarks.soak import soak
 from benchmarks.takeover import takeover
+from benchmarks.tracing import tracing
 
 ALL: dict[str, Callable[[], bool]] = {
     "fanout": with_extension,
@@ -24,11 +26,15 @@ ALL: dict[str, Callable[[], bool]] = {
     "postgres": postgres,
     "plain": without_extension,
     "memory": memory,
+    "tracing": tracing,
     "takeover": takeover,
 }
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["soak"]:
+        # Not one of all: it takes an hour, and arguments of its own.
+        raise SystemExit(not soak(sys.argv[2:]))
     names = sys.argv[1:] or list(ALL)
     unknown = [name for name in names if name not in ALL]
     if unknown:

@@ -33,7 +33,7 @@ def postgres() -> bool:
     """The server's own schema and indexes, as durable, in transactions of 10 000 rows."""
     frame = flights(_ROWS)
     streams = _streams(frame)
-    with _cluster() as url:
+    with cluster() as url:
         # Lets a server make the schema.
         with server("--store", url):
             pass
@@ -71,7 +71,7 @@ def _streams(frame: Any) -> list[bytes]:
 
 
 @contextmanager
-def _cluster() -> Iterator[str]:
+def cluster() -> Iterator[str]:
     """A PostgreSQL of our own, as it is set up by default: each commit is on the disk."""
     with tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder:
         # Without a folder that is its user's alone, the package warns when it is imported.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.codes import UsageError, describe_os_error
+from spooled_pipelines.cli.traces import export_traces
 
 Text = str | None
 Number = int | None
@@ -130,6 +131,20 @@ def serve(
             help="How long such jobs, if in no batch, and their idempotency keys are kept at all.",
         ),
     ] = None,
+    keep_batches: Annotated[
+        Text,
+        typer.Option(
+            show_default="for ever",
+            help="How long batches are kept after they settled, with statistics, jobs and keys.",
+        ),
+    ] = None,
+    keep_dead_letters: Annotated[
+        Text,
+        typer.Option(
+            show_default="for ever",
+            help="How long dead letters are kept; a batch that has some stays as long as they.",
+        ),
+    ] = None,
     metrics: Annotated[
         Text, typer.Option(help="HOST:PORT where Prometheus finds /metrics (plain HTTP).")
     ] = None,
@@ -175,6 +190,7 @@ def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) ->
             print("\n".join(loaded.lines()))
             return
         configure_logging(loaded.options.log_format, loaded.options.log_level)
+        export_traces("spooled-server")
         run(loaded.settings, ready=lambda address: print(f"listening on {address}", flush=True))
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error

@@ -11,6 +11,7 @@ import typer
 from spooled_pipelines.cli.codes import INTERRUPTED, OTHER, UsageError, complain
 from spooled_pipelines.cli.options import Address, ApiKey, connected
 from spooled_pipelines.cli.output import LiveLine
+from spooled_pipelines.cli.traces import export_traces
 
 if TYPE_CHECKING:
     from spooled_pipelines.worker import WorkerReport
@@ -33,6 +34,7 @@ def work(
     api_key: ApiKey = None,
 ) -> None:
     """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
+    export_traces("spooled-worker")
     function = load(handler)
     _log(verbose)
 

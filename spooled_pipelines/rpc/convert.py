@@ -73,6 +73,8 @@ def job_from(message: spooled_v1.Job) -> Job:
         assigned_worker_id=message.assigned_worker_id or None,
         idempotency_key=message.idempotency_key or None,
         lease_id=message.lease_id or None,
+        traceparent=message.traceparent or None,
+        tracestate=message.tracestate or None,
     )
 
 

@@ -19,6 +19,8 @@ ALREADY_SETTLED = re.compile(r"job is already (\w+)", re.IGNORECASE)
 QUOTA_REACHED = re.compile(r"limit reached \(\d+/\d+\)", re.IGNORECASE)
 TOO_LARGE = re.compile(r"(sent|received) message larger than max", re.IGNORECASE)
 RETRY_AFTER_HEADER = "retry-after"
+# What the server's log calls the call that it refused.
+REQUEST_ID_HEADER = "x-request-id"
 # What grpc.aio makes of a write to a call that has just ended, whatever it ended with.
 WRITE_FAILED = ("INTERNAL", "Internal error from Core")
 
@@ -51,8 +53,11 @@ def error_from_status(
 ) -> errors.SpooledError:
     """The error for a status name, such as ``"NOT_FOUND"``, and the text that came with it."""
     make = _BY_CODE.get(code, _server_failed)
-    error = make(_Status(code, text.strip(), call, dict(trailing)))
+    said = dict(trailing)
+    error = make(_Status(code, text.strip(), call, said))
     error.code = code
+    if REQUEST_ID_HEADER in said:
+        error.details.setdefault("request_id", said[REQUEST_ID_HEADER])
     error.details.setdefault("method", call.method)
     error.details.setdefault("address", call.settings.name)
     error.details.setdefault("server_message", text.strip())

@@ -15,6 +15,8 @@ _NOT_CONNECTED = (
     "name resolution failure",
     "empty address list",
 )
+# HTTP/2's REFUSED_STREAM: the server says that it did nothing of the call.
+_NOT_TAKEN = "received rst_stream with error code 7"
 # A server that hangs up at once is not among these: one that is being stopped does so, too.
 _PERMANENT = frozenset({"tls_name", "tls_untrusted", "tls_material", "not_grpc"})
 _MAX_TEXT = 300
@@ -27,7 +29,7 @@ class Diagnosis:
     Attributes:
         cause: a word for programs.
         message: a sentence for people, with what to do.
-        sent: whether the call left this machine; False only where it certainly did not.
+        sent: whether a server may have done something of it; False only where it certainly has not.
         permanent: trying again cannot help, something has to be set up differently.
     """
 
@@ -40,6 +42,12 @@ class Diagnosis:
 def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
     """Reads the text of an UNAVAILABLE status."""
     lowered = text.lower()
+    if _NOT_TAKEN in lowered:
+        return Diagnosis(
+            "too_many_calls",
+            f"{settings.address} takes no more calls on this connection at once: make fewer at the "
+            f"same time, or raise its max_streams ({_short(text)}).",
+        )
     sent = not any(sign in lowered for sign in _NOT_CONNECTED)
     if sent:
         return Diagnosis(

@@ -34,7 +34,8 @@ class Job:
     """A job as the server sees it. Times are aware, in UTC; None where they do not apply.
 
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
-    are doubles.
+    are doubles. ``traceparent`` and ``tracestate`` say, in a claimed job, where its enqueue was
+    traced.
     """
 
     id: str
@@ -56,6 +57,8 @@ class Job:
     assigned_worker_id: str | None = None
     idempotency_key: str | None = None
     lease_id: str | None = field(default=None, repr=False)
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ def main() -> int:
     parser.add_argument("--no-batch-extension", action="store_true")
     parser.add_argument("--keep-settled", metavar="DURATION")
     parser.add_argument("--keep-keys", metavar="DURATION")
+    parser.add_argument("--keep-batches", metavar="DURATION")
+    parser.add_argument("--keep-dead-letters", metavar="DURATION")
     parser.add_argument("--metrics", metavar="HOST:PORT")
     parser.add_argument("--log-format", default="text", choices=FORMATS)
     parser.add_argument("--log-level", default="warning", choices=LEVELS)
@@ -49,7 +51,12 @@ def main() -> int:
             daily_quota=options.daily_quota,
             require_lease_id=options.require_lease_id,
             batch_extension=not options.no_batch_extension,
-            retention=retention_of(options.keep_settled, options.keep_keys),
+            retention=retention_of(
+                options.keep_settled,
+                options.keep_keys,
+                options.keep_batches,
+                options.keep_dead_letters,
+            ),
             metrics=options.metrics,
             grace_seconds=options.grace_seconds,
         )

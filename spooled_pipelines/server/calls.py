@@ -15,6 +15,7 @@ from spooled_pipelines.wire.methods import Method
 _log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 REQUEST_ID_HEADER = "x-request-id"
+_HEADERS = frozenset({REQUEST_ID_HEADER, "traceparent", "tracestate"})
 # Of the call that the current task answers.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -25,6 +26,8 @@ class Call:
 
     method: Method
     request_id: str
+    traceparent: str | None = None
+    tracestate: str | None = None
     organization: str | None = None
     code: str = "OK"
     seconds: float = 0.0
@@ -40,9 +43,10 @@ Observer = Callable[[Call], None]
 
 def begin(method: Method, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
     """A new call; its id is the client's, if it gave a sensible one, or else a fresh one."""
-    given = next((value for name, value in metadata if name == REQUEST_ID_HEADER), None)
-    known = isinstance(given, str) and _ID.fullmatch(given)
-    call = Call(method, str(given) if known else uuid.uuid4().hex[:16])
+    said = {name: value for name, value in metadata if name in _HEADERS and type(value) is str}
+    given = said.get(REQUEST_ID_HEADER)
+    known = given if given is not None and _ID.fullmatch(given) else uuid.uuid4().hex[:16]
+    call = Call(method, known, said.get("traceparent"), said.get("tracestate"))
     request_id.set(call.request_id)
     return call
 

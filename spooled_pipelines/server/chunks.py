@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,12 +15,13 @@ from spooled_pipelines.server.messages import field
 from spooled_pipelines.server.payloads import check_chunk_request
 from spooled_pipelines.server.store import Chunk, ChunkStored
 from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import ChunkOutcome, JobChunk, OpenBatch, RejectedRow
+from spooled_pipelines.wire.batch_v1 import ChunkOutcome, JobChunk, OpenBatch, RejectedRow, Tags
 
 T = TypeVar("T")
 _OUTCOME_FIELD = 2
 _JOB_ID_TAG = b"\x22"
 _JOB_ID_LENGTH = 36
+_CONTEXT = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Upload:
     max_retries: int
     timeout_seconds: int
     tags: bytes | None
+    # Of these the ones that say where the upload is traced: rows with tags have them as well.
+    context: Mapping[str, str]
     generation: int
 
 
@@ -56,6 +60,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         max_retries=checks.max_retries(request.max_retries),
         timeout_seconds=checks.timeout_seconds(request.timeout_seconds),
         tags=checks.tags(request.tags),
+        context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
         generation=checks.generation(request.generation),
     )
 
@@ -103,12 +108,21 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         max_retries=_defaulted(retries, upload.max_retries),
         timeout_seconds=_defaulted(timeouts, upload.timeout_seconds),
         scheduled_at=_each(chunk.scheduled_at, _moment, rejected),
-        tags=_each(chunk.tags, lambda tags: checks.tags(tags.tags), rejected) or upload.tags,
+        tags=_each(chunk.tags, partial(_row_tags, upload.context), rejected) or upload.tags,
         generation=upload.generation,
     )
     if rejected:
         checked = _without(checked, rows, rejected)
     return CheckedChunk(checked, rows, rejected)
+
+
+def _row_tags(context: Mapping[str, str], tags: Tags) -> bytes | None:
+    """A row's own, with the upload's context where there is room and the row says none."""
+    own = checks.tags(tags.tags)
+    if not context or any(name in tags.tags for name in _CONTEXT):
+        return own
+    whole: bytes = Tags(tags={**tags.tags, **context}).SerializeToString(deterministic=True)
+    return whole if len(whole) <= limits.TAGS_MAX_BYTES else own
 
 
 def outcome(prefix: str, checked: CheckedChunk, stored: ChunkStored) -> bytes:

@@ -235,7 +235,12 @@ def _settings(options: Options) -> ServerSettings:
         ),
         require_lease_id=options.require_lease_id,
         batch_extension=options.batch_extension,
-        retention=retention_of(options.keep_settled, options.keep_keys),
+        retention=retention_of(
+            options.keep_settled,
+            options.keep_keys,
+            options.keep_batches,
+            options.keep_dead_letters,
+        ),
         metrics=options.metrics,
         grace_seconds=options.grace_seconds,
     )

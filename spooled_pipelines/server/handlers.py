@@ -119,7 +119,7 @@ class Gate:
                 async for answer in answers:
                     # gRPC takes no status while it writes, so a write is never cut short.
                     stream.waits = False
-                    await context.write(answer)
+                    await _write(context, answer)
                     stream.waits = True
                     if stream.end is not None:
                         raise stream.end
@@ -226,7 +226,7 @@ async def _answering(gate: Gate, method: Method, context: Context) -> AsyncItera
             yield call
     except RefusedError as refusal:
         call.code = refusal.code
-        await _refuse(context, refusal)
+        await _refuse(context, call, refusal)
     except (asyncio.CancelledError, grpc.aio.AbortError):
         call.code = "CANCELLED"
         raise
@@ -235,17 +235,26 @@ async def _answering(gate: Gate, method: Method, context: Context) -> AsyncItera
         call.code = "INTERNAL"
         _log.exception("%s failed", method.path)
         message = f"the server failed; its log says more about request {call.request_id}"
-        await _refuse(context, RefusedError("INTERNAL", message))
+        await _refuse(context, call, RefusedError("INTERNAL", message))
     finally:
         call.end()
         for observe in gate.observers:
             observe(call)
 
 
-async def _refuse(context: Context, refusal: RefusedError) -> None:
-    trailing: tuple[tuple[str, str], ...] = ()
+async def _write(context: Context, answer: Any) -> None:
+    try:
+        await context.write(answer)
+    except grpc.aio.InternalError:
+        # The client went away under the message: the task will be cancelled, a moment later.
+        raise asyncio.CancelledError from None
+
+
+async def _refuse(context: Context, call: calls.Call, refusal: RefusedError) -> None:
+    # By it the client's error is found in this server's log.
+    trailing: tuple[tuple[str, str], ...] = ((calls.REQUEST_ID_HEADER, call.request_id),)
     if refusal.retry_after is not None:
-        trailing = (("retry-after", str(refusal.retry_after)),)
+        trailing += (("retry-after", str(refusal.retry_after)),)
     await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
 
 

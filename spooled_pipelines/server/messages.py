@@ -13,10 +13,11 @@ from spooled_pipelines.server.store import (
     Status,
 )
 from spooled_pipelines.wire import queue_admin_v1
-from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount
+from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount, Tags
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
 from spooled_pipelines.wire.well_known import Timestamp
 
+_TRACED = b"traceparent"
 _PAYLOAD_TAG, _RESULT_TAG = b"\x2a", b"\x32"
 
 
@@ -58,6 +59,10 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
         lease_id=record.lease_id if leased else None,
     ).SerializeToString()
     parts = [head]
+    if record.tags is not None and _TRACED in record.tags:
+        tags = Tags.FromString(record.tags).tags
+        context = Job(traceparent=tags.get("traceparent"), tracestate=tags.get("tracestate"))
+        parts.append(context.SerializeToString())
     if record.payload is not None:
         parts += _PAYLOAD_TAG, varint(len(record.payload)), record.payload
     if record.result is not None:

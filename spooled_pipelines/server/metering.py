@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from spooled_pipelines.server.store import FailOutcome, Holder, JobRecord, JobStore
+from spooled_pipelines.server.store import (
+    Chunk,
+    ChunkStored,
+    Enqueued,
+    FailOutcome,
+    Holder,
+    JobRecord,
+    JobStore,
+    NewJob,
+)
 from spooled_pipelines.server.wakeups import Changes
 
 if TYPE_CHECKING:
@@ -13,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def metered(store: JobStore, metrics: Metrics) -> JobStore:
-    """The same store; claims, settles and commits are told to the metrics."""
+    """The same store; what comes in, claims, settles and commits are told to the metrics."""
     return cast("JobStore", _MeteredStore(store, metrics))
 
 
@@ -32,6 +41,17 @@ class _MeteredStore:
             on_commit(changes)
 
         await self._store.open(committed)
+
+    async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
+        outcome = await self._store.enqueue(organization, job)
+        self._metrics.enqueued(organization, int(outcome.created), int(not outcome.created))
+        return outcome
+
+    async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
+        stored = await self._store.add_chunk(organization, chunk)
+        duplicates = len(stored.duplicates)
+        self._metrics.enqueued(organization, stored.rows - duplicates, duplicates)
+        return stored
 
     async def claim(
         self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int

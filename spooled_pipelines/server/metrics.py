@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from spooled_pipelines.server.calls import Call
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.store import Counts, JobStore, QueueRecord
+from spooled_pipelines.server.store import Counts, JobStore, OpenBatches, QueueRecord
 from spooled_pipelines.server.wakeups import Changes
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ _COLLECT_SECONDS = 10.0
 _RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _COMMIT_JOBS = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 50_000)
+
+
+_Queue = tuple[str, str, QueueRecord]
 
 
 class Metrics:
@@ -36,6 +39,12 @@ class Metrics:
             "Calls by method and status code; a stream counts once, when it ends.",
             ("method", "code"),
             buckets=_RPC_SECONDS,
+            registry=self.registry,
+        )
+        self._enqueued = Counter(
+            "spooled_enqueued_jobs",
+            "Rows and single calls that were taken in; outcome: created, or duplicate.",
+            ("organization", "outcome"),
             registry=self.registry,
         )
         self._claimed = Counter(
@@ -72,6 +81,11 @@ class Metrics:
         if changes.commit_seconds is not None:
             self._commit_seconds.observe(changes.commit_seconds)
             self._commit_jobs.observe(changes.jobs)
+
+    def enqueued(self, organization: str, created: int, duplicates: int) -> None:
+        """Rows, or a single job, were acknowledged."""
+        self._enqueued.labels(organization, "created").inc(created)
+        self._enqueued.labels(organization, "duplicate").inc(duplicates)
 
     def claimed(self, organization: str, jobs: int) -> None:
         """Jobs went to a worker."""
@@ -112,26 +126,27 @@ class _Depths(Collector):
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Told without asking the store."""
-        yield from self._families([])
+        yield from self._of_queues([])
+        yield from self._of_batches([])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Nothing about queues while the store is away; the rest is still told."""
-        asked = asyncio.run_coroutine_threadsafe(self._queues(), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._depths(), self._loop)
         try:
-            queues = asked.result(_COLLECT_SECONDS)
+            queues, batches = asked.result(_COLLECT_SECONDS)
         except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
             asked.cancel()
             _log.warning("metrics without queues: %s", error or type(error).__name__)
             return
-        yield from self._families(queues)
+        yield from self._of_queues(queues)
+        yield from self._of_batches(batches)
 
-    async def _queues(self) -> list[tuple[str, str, QueueRecord]]:
+    async def _depths(self) -> tuple[list[_Queue], list[OpenBatches]]:
         names = await self._store.queue_names(QUEUES_MAX)
-        return [(*name, await self._store.queue(*name)) for name in names]
+        queues = [(*name, await self._store.queue(*name)) for name in names]
+        return queues, await self._store.open_batches(QUEUES_MAX)
 
-    def _families(
-        self, queues: list[tuple[str, str, QueueRecord]]
-    ) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+    def _of_queues(self, queues: Sequence[_Queue]) -> Iterator[GaugeMetricFamily]:
         jobs = GaugeMetricFamily(
             "spooled_queue_jobs",
             "Jobs in a queue by status; waiting are those pending jobs whose retry is not due.",
@@ -148,4 +163,23 @@ class _Depths(Collector):
                 jobs.add_metric((organization, queue_name, status), count)
             age = 0 if record.oldest is None else max(0, now - record.oldest) / 1000
             ages.add_metric((organization, queue_name), age)
-        return jobs, ages
+        yield from (jobs, ages)
+
+    def _of_batches(self, batches: Sequence[OpenBatches]) -> Iterator[GaugeMetricFamily]:
+        numbers = GaugeMetricFamily(
+            "spooled_open_batches",
+            "Batches that are not settled; state: filling until they are sealed, then working.",
+            labels=("organization", "queue", "state"),
+        )
+        ages = GaugeMetricFamily(
+            "spooled_oldest_open_batch_seconds",
+            "Age of the oldest batch that is not settled.",
+            labels=("organization", "queue"),
+        )
+        now = self._clock.now()
+        for batch in batches:
+            where = (batch.organization, batch.queue_name)
+            numbers.add_metric((*where, "filling"), batch.filling)
+            numbers.add_metric((*where, "working"), batch.working)
+            ages.add_metric(where, max(0, now - batch.oldest) / 1000)
+        yield from (numbers, ages)

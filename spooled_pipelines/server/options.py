@@ -74,6 +74,8 @@ class Options(BaseModel):
     batch_extension: bool = _SERVER.batch_extension
     keep_settled: Duration | None = None
     keep_keys: Duration | None = None
+    keep_batches: Duration | None = None
+    keep_dead_letters: Duration | None = None
     metrics: str | None = None
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"

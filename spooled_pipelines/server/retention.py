@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from spooled_pipelines.server.clock import Clock
 
@@ -17,28 +17,34 @@ _EVERY_MS = 60_000
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
-Step = Callable[[int], Awaitable[bool]]
-
 
 @dataclass(frozen=True)
 class Retention:
-    """Seconds since a job completed or was cancelled; None: for ever.
+    """Seconds that something is kept; None: for ever.
 
     Attributes:
-        settled: how long payload, result and tags are kept.
-        keys: how long jobs in no batch are kept at all, their idempotency keys with them; at
-            least as long as `settled`.
+        settled: payload, result and tags of a job, since it completed or was cancelled.
+        keys: jobs in no batch with their idempotency keys, since the same moment; at least as
+            long as `settled`.
+        batches: batches with their statistics, jobs and keys, since they settled; at least as
+            long as `settled`.
+        dead_letters: dead letters, since they died; a batch that has some stays as long as they.
     """
 
     settled: float | None = None
     keys: float | None = None
+    batches: float | None = None
+    dead_letters: float | None = None
 
     def __post_init__(self) -> None:
-        for name, seconds in (("settled", self.settled), ("keys", self.keys)):
+        for name in ("settled", "keys", "batches", "dead_letters"):
+            seconds = getattr(self, name)
             if seconds is not None and seconds < 0:
-                raise ValueError(f"{name} jobs cannot be kept for {seconds} s")
-        if self.keys is not None and (self.settled is None or self.keys < self.settled):
-            raise ValueError("keys must be kept at least as long as settled jobs")
+                raise ValueError(f"{name.replace('_', ' ')} cannot be kept for {seconds} s")
+        for name in ("keys", "batches"):
+            seconds = getattr(self, name)
+            if seconds is not None and (self.settled is None or seconds < self.settled):
+                raise ValueError(f"{name} must be kept at least as long as settled jobs")
 
 
 KEEP_ALL = Retention()
@@ -52,12 +58,34 @@ def seconds_of(duration: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def retention_of(keep_settled: str | None, keep_keys: str | None) -> Retention:
-    """What the two options of `serve` say; ValueError where they make no sense."""
-    return Retention(
-        None if keep_settled is None else seconds_of(keep_settled),
-        None if keep_keys is None else seconds_of(keep_keys),
-    )
+def retention_of(
+    keep_settled: str | None,
+    keep_keys: str | None,
+    keep_batches: str | None = None,
+    keep_dead_letters: str | None = None,
+) -> Retention:
+    """What the options of `serve` say; ValueError where they make no sense."""
+    given = (keep_settled, keep_keys, keep_batches, keep_dead_letters)
+    return Retention(*(None if text is None else seconds_of(text) for text in given))
+
+
+class Steps(Protocol):
+    """A step each of letting go of what is as old as `before` (ms); True where there is more."""
+
+    async def strip(self, before: int) -> bool:
+        """Take payload, result and tags from jobs that completed or were cancelled."""
+
+    async def forget(self, before: int) -> bool:
+        """Remove such jobs that are in no batch, and their keys."""
+
+    async def forget_dead(self, before: int) -> bool:
+        """Remove dead letters that are in no batch, and their keys."""
+
+    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
+        """Remove settled batches, and their jobs that are in no other batch.
+
+        Those that have dead letters where these are as old as `before_dead`; None: never.
+        """
 
 
 class Pruner:
@@ -68,18 +96,36 @@ class Pruner:
         self._clock = clock
         self._due = 0
 
-    async def take_step(self, strip: Step, forget: Step) -> int | None:
+    async def take_step(self, steps: Steps) -> int | None:
         """Let go of a step's worth of what is too old; returns when to come again."""
-        settled, keys = self._retention.settled, self._retention.keys
-        if settled is None:
+        if self._retention == KEEP_ALL:
             return None
         now = self._clock.now()
         if now >= self._due:
-            more = await strip(now - int(settled * 1000))
-            if keys is not None:
-                more = await forget(now - int(keys * 1000)) or more
+            more = await self._take(steps, now)
             self._due = now + (_PAUSE_MS if more else _EVERY_MS)
         return self._due
+
+    async def _take(self, steps: Steps, now: int) -> bool:
+        settled, keys, batches, dead = (
+            None if seconds is None else now - int(seconds * 1000)
+            for seconds in (
+                self._retention.settled,
+                self._retention.keys,
+                self._retention.batches,
+                self._retention.dead_letters,
+            )
+        )
+        more = []
+        if settled is not None:
+            more.append(await steps.strip(settled))
+        if keys is not None:
+            more.append(await steps.forget(keys))
+        if dead is not None:
+            more.append(await steps.forget_dead(dead))
+        if batches is not None:
+            more.append(await steps.forget_batches(batches, dead))
+        return any(more)
 
 
 def earliest(*moments: int | None) -> int | None:

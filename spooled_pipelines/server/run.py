@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from spooled_pipelines.server import calls
+from spooled_pipelines.server import calls, tracing
 from spooled_pipelines.server.auth import KeyRing
 from spooled_pipelines.server.clock import Clock, SystemClock
 from spooled_pipelines.server.connections import server_options
@@ -75,6 +75,9 @@ class Server:
             self._metrics = _new_metrics()
             self._store = metered(self._store, self._metrics)
             observers.append(self._metrics.call_ended)
+        trace = tracing.observer()
+        if trace is not None:
+            observers.append(trace)
         self.metrics_address: str | None = None
         self._end_metrics: Callable[[], None] | None = None
         self._grpc: grpc.aio.Server | None = None

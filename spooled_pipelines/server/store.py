@@ -77,6 +77,8 @@ class JobRecord(NamedTuple):
     idempotency_key: str | None
     result: bytes | None
     payload: bytes | None
+    # Only of a claimed job.
+    tags: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -233,12 +235,26 @@ class AttemptRecord(NamedTuple):
     error: str | None
 
 
+# Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
+PAGE_BYTES = 256 << 10
+
+
 def changes_of(deltas: Iterable[Sequence[int]]) -> int:
     """How many jobs came into another status, by what that adds to counters."""
     waiting = Counts._fields.index("waiting")
     return sum(
         delta for row in deltas for place, delta in enumerate(row) if delta > 0 and place != waiting
     )
+
+
+class OpenBatches(NamedTuple):
+    """Batches of a queue that are not settled: not sealed yet, and sealed with jobs to come."""
+
+    organization: str
+    queue_name: str
+    filling: int
+    working: int
+    oldest: int
 
 
 class CounterMismatch(NamedTuple):
@@ -260,8 +276,9 @@ class CounterMismatch(NamedTuple):
 class JobStore(Protocol):
     """Each operation is one transaction, unless it says "in steps"; it returns once it is durable.
 
-    Every operation but `keys`, `sweep` and `recount` is for one organization, and another's jobs,
-    batches and workers are to it as if they did not exist. Refusals are `errors.RefusedError`.
+    Every operation but `keys`, `queue_names`, `open_batches`, `sweep` and `recount` is for one
+    organization, and another's jobs, batches and workers are to it as if they did not exist.
+    Refusals are `errors.RefusedError`.
     """
 
     async def open(self, on_commit: Callable[[Changes], None]) -> None:
@@ -358,6 +375,9 @@ class JobStore(Protocol):
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         """Batches in the order asked for; NOT_FOUND names the first that is not there."""
+
+    async def open_batches(self, limit: int) -> list[OpenBatches]:
+        """Of the oldest queues that have some, whosever they are; reads nothing that settled."""
 
     async def batch_jobs(
         self,

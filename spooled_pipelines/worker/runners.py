@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.values import Job
 from spooled_pipelines.worker.held import HeldJob
 from spooled_pipelines.worker.outcome import (
@@ -38,8 +39,9 @@ class Runner(Protocol):
 def make_runner(handler: Handler, concurrency: int, finished: Finished) -> Runner:
     """To be called in the running event loop."""
     if is_async(handler):
-        return LoopRunner(cast("Callable[[Job], AsyncResult]", handler), concurrency, finished)
-    return ThreadRunner(handler, concurrency, finished)
+        awaited = tracing.traced_async(handler)
+        return LoopRunner(cast("Callable[[Job], AsyncResult]", awaited), concurrency, finished)
+    return ThreadRunner(tracing.traced(handler), concurrency, finished)
 
 
 def is_async(handler: Callable[..., Any]) -> bool:

@@ -144,6 +144,11 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
         (REFUSED + "Hostname Verification Check failed.", "tls_name", "server_name"),
         (REFUSED + "Socket closed", "tls_mismatch", "tls=True"),
         (REFUSED + "Failed parsing HTTP/2", "not_grpc", "web server"),
+        (
+            "Stream removed (RST_STREAM (Received RST_STREAM with error code 7))",
+            "too_many_calls",
+            "max_streams",
+        ),
         ("errors resolving nohost:1: Domain name not found", "no_such_host", "no host"),
     ],
 )

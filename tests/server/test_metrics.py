@@ -83,6 +83,35 @@ async def test_queues_calls_claims_settles_and_commits_are_counted(metered: Wire
     assert found["spooled_commit_jobs_sum", frozenset()] == 7
 
 
+async def test_open_batches_and_what_comes_in_are_counted(metered: Wire) -> None:
+    opening = batch.OpenBatch(batch_id="b_1", queue_name="q", upload_id="u")
+    keys = ("a", "b", "a")
+    rows = batch.JobChunk(payloads=[struct(n=1).SerializeToString()] * 3, idempotency_keys=keys)
+    async with metered.conversation("EnqueueBatch") as upload:
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        await upload.read()
+        await upload.write(batch.EnqueueBatchRequest(chunk=rows))
+        await upload.read()
+    metered.clock.advance(30)
+    found = await samples(metered)
+    queue = {"organization": "default", "queue": "q"}
+    assert sample(found, "spooled_open_batches", state="filling", **queue) == 1
+    assert sample(found, "spooled_open_batches", state="working", **queue) == 0
+    assert sample(found, "spooled_oldest_open_batch_seconds", **queue) == 30
+    came_in = "spooled_enqueued_jobs_total"
+    assert sample(found, came_in, organization="default", outcome="created") == 2
+    assert sample(found, came_in, organization="default", outcome="duplicate") == 1
+    await metered.call(batch.SealBatchRequest(batch_id="b_1"))
+    found = await samples(metered)
+    assert sample(found, "spooled_open_batches", state="filling", **queue) == 0
+    assert sample(found, "spooled_open_batches", state="working", **queue) == 1
+    for _ in range(2):
+        job = await metered.claim()
+        done = spooled.CompleteRequest(job_id=job.id, worker_id="w", lease_id=job.lease_id)
+        await metered.call(done)
+    assert not [name for name, _ in await samples(metered) if "open_batch" in name]
+
+
 async def test_a_stream_that_the_client_leaves_counts_as_cancelled(metered: Wire) -> None:
     request = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
     async with metered.stream(request, "StreamJobs") as stream:
@@ -123,6 +152,10 @@ async def test_a_client_cannot_make_series_by_asking_for_queues(metered: Wire) -
 
 async def test_the_page_lists_exactly_what_is_told(metered: Wire) -> None:
     await metered.enqueue()
+    opening = batch.OpenBatch(batch_id="b_1", queue_name="q", upload_id="u")
+    async with metered.conversation("EnqueueBatch") as upload:
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        await upload.read()
     job = await metered.claim()
     failed = spooled.FailRequest(job_id=job.id, worker_id="w", error="broken", retry=True)
     await metered.call(failed)

@@ -86,7 +86,8 @@ class Wire:
         options["wrong_keys_per_minute"] = 10_000
         self.settings = ServerSettings(**{**options, **settings})
         kind = CountingSqlite if self.settings.store.startswith("sqlite") else CountingPostgres
-        self.store = kind(self.settings.store, self.clock, quotas=self.settings.quotas)
+        given = self.settings
+        self.store = kind(given.store, self.clock, given.retention, given.quotas)
         self.server = Server(self.settings, clock=self.clock, store=self.store)
 
     async def __aenter__(self) -> Self:

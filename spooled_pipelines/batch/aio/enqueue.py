@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from spooled_pipelines.batch import notes
@@ -13,7 +14,7 @@ from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
 from spooled_pipelines.errors import RowsRejectedError
-from spooled_pipelines.rpc import methods, requests
+from spooled_pipelines.rpc import methods, requests, tracing
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread
 from spooled_pipelines.rpc.convert import queue_stats_from
@@ -57,7 +58,13 @@ async def enqueue_batch(
         await check_extension(calls, f'on_rerun="{on_rerun}"')
     prepared = await in_thread(prepare, data, queue_name, options)
     try:
-        return await _send(calls, prepared, progress, on_rerun)
+        batch_id = prepared.batch_id
+        with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
+            # After the keys were made: the same rows with another trace are the same jobs.
+            tags = tracing.with_context(prepared.constants.tags)
+            constants = dataclasses.replace(prepared.constants, tags=tags)
+            traced = dataclasses.replace(prepared, constants=constants)
+            return await _send(calls, traced, progress, on_rerun)
     finally:
         prepared.close()
 

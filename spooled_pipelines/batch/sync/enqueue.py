@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from spooled_pipelines.batch import notes
@@ -14,7 +15,7 @@ from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.control import check_extension, newest_generation, retry_batch
 from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload
 from spooled_pipelines.errors import RowsRejectedError
-from spooled_pipelines.rpc import methods, requests
+from spooled_pipelines.rpc import methods, requests, tracing
 from spooled_pipelines.rpc.convert import queue_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
@@ -58,7 +59,13 @@ def enqueue_batch(
         check_extension(calls, f'on_rerun="{on_rerun}"')
     prepared = in_thread(prepare, data, queue_name, options)
     try:
-        return _send(calls, prepared, progress, on_rerun)
+        batch_id = prepared.batch_id
+        with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
+            # After the keys were made: the same rows with another trace are the same jobs.
+            tags = tracing.with_context(prepared.constants.tags)
+            constants = dataclasses.replace(prepared.constants, tags=tags)
+            traced = dataclasses.replace(prepared, constants=constants)
+            return _send(calls, traced, progress, on_rerun)
     finally:
         prepared.close()
 

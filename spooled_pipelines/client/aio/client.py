@@ -17,7 +17,7 @@ from spooled_pipelines.client.answers import unsuccessful
 from spooled_pipelines.client.jobs import Holding, holding, ours_is_done
 from spooled_pipelines.client.settings import settings_from
 from spooled_pipelines.errors import ConflictError
-from spooled_pipelines.rpc import convert, requests
+from spooled_pipelines.rpc import check, convert, requests, tracing
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread
 from spooled_pipelines.rpc.methods import BATCH, QUEUE
@@ -111,17 +111,18 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             LossyValueError: the payload holds what a worker would not get unchanged.
             InvalidArgumentError: an argument is outside its limits.
         """
-        request = requests.enqueue(
-            queue_name,
-            payload,
-            idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
-            priority=priority,
-            max_retries=max_retries,
-            timeout_seconds=timeout_seconds,
-            scheduled_at=scheduled_at,
-            tags=tags,
-        )
-        response = await self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
+        with tracing.sending(check.queue_name(queue_name)):
+            request = requests.enqueue(
+                queue_name,
+                payload,
+                idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
+                priority=priority,
+                max_retries=max_retries,
+                timeout_seconds=timeout_seconds,
+                scheduled_at=scheduled_at,
+                tags=tracing.with_context(check.text_map(tags, "tags")),
+            )
+            response = await self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
             # Nobody else has this key: a job that was there already is an earlier try's.
             return EnqueueResult(job_id=response.job_id, created=True)

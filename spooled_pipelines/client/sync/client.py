@@ -18,7 +18,7 @@ from spooled_pipelines.client.sync.queues import QueueCalls
 from spooled_pipelines.client.sync.streams import JobStream
 from spooled_pipelines.client.sync.workers import WorkerCalls
 from spooled_pipelines.errors import ConflictError
-from spooled_pipelines.rpc import convert, requests
+from spooled_pipelines.rpc import check, convert, requests, tracing
 from spooled_pipelines.rpc.methods import BATCH, QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
@@ -112,17 +112,18 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             LossyValueError: the payload holds what a worker would not get unchanged.
             InvalidArgumentError: an argument is outside its limits.
         """
-        request = requests.enqueue(
-            queue_name,
-            payload,
-            idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
-            priority=priority,
-            max_retries=max_retries,
-            timeout_seconds=timeout_seconds,
-            scheduled_at=scheduled_at,
-            tags=tags,
-        )
-        response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
+        with tracing.sending(check.queue_name(queue_name)):
+            request = requests.enqueue(
+                queue_name,
+                payload,
+                idempotency_key=uuid.uuid4().hex if idempotency_key is None else idempotency_key,
+                priority=priority,
+                max_retries=max_retries,
+                timeout_seconds=timeout_seconds,
+                scheduled_at=scheduled_at,
+                tags=tracing.with_context(check.text_map(tags, "tags")),
+            )
+            response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
             # Nobody else has this key: a job that was there already is an earlier try's.
             return EnqueueResult(job_id=response.job_id, created=True)

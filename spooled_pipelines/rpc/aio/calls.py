@@ -17,7 +17,7 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc import methods, tracing
 from spooled_pipelines.rpc.aio.runtime import (
     AsyncChannel,
     AsyncConversation,
@@ -100,7 +100,7 @@ class AsyncCalls:
                     method,
                     request,
                     timeout=max(deadline - monotonic(), 0.001),
-                    metadata=self._metadata,
+                    metadata=self._metadata + tracing.headers(),
                 )
             except grpc.RpcError as raw:
                 error = self._explain(raw, method, given)
@@ -131,7 +131,7 @@ class AsyncCalls:
         return self._open().stream(
             method,
             request,
-            metadata=self._metadata,
+            metadata=self._metadata + tracing.headers(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -139,7 +139,7 @@ class AsyncCalls:
         """Requests and responses in any order, without a deadline."""
         return self._open().conversation(
             method,
-            metadata=self._metadata,
+            metadata=self._metadata + tracing.headers(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -197,7 +197,7 @@ class AsyncCalls:
                 method,
                 request,
                 timeout=timeout,
-                metadata=self._metadata,
+                metadata=self._metadata + tracing.headers(),
                 wait_for_ready=wait_for_ready,
             )
         except grpc.RpcError as raw:

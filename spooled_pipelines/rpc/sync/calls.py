@@ -18,7 +18,7 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc import methods, tracing
 from spooled_pipelines.rpc.channel import call_metadata
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
@@ -101,7 +101,7 @@ class Calls:
                     method,
                     request,
                     timeout=max(deadline - monotonic(), 0.001),
-                    metadata=self._metadata,
+                    metadata=self._metadata + tracing.headers(),
                 )
             except grpc.RpcError as raw:
                 error = self._explain(raw, method, given)
@@ -132,7 +132,7 @@ class Calls:
         return self._open().stream(
             method,
             request,
-            metadata=self._metadata,
+            metadata=self._metadata + tracing.headers(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -140,7 +140,7 @@ class Calls:
         """Requests and responses in any order, without a deadline."""
         return self._open().conversation(
             method,
-            metadata=self._metadata,
+            metadata=self._metadata + tracing.headers(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -198,7 +198,7 @@ class Calls:
                 method,
                 request,
                 timeout=timeout,
-                metadata=self._metadata,
+                metadata=self._metadata + tracing.headers(),
                 wait_for_ready=wait_for_ready,
             )
         except grpc.RpcError as raw:

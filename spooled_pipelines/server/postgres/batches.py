@@ -6,7 +6,7 @@ from functools import partial
 
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.generations import other_queue, superseded
-from spooled_pipelines.server.postgres import reading
+from spooled_pipelines.server.postgres import pruning, reading
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
 from spooled_pipelines.server.store import BatchOpening, BatchRecord
 
@@ -14,10 +14,11 @@ from spooled_pipelines.server.store import BatchOpening, BatchRecord
 async def open_batch(ground: Ground, organization: str, opening: BatchOpening) -> BatchRecord:
     """Make a batch or find it."""
     owner, queue = await ground.place(organization, opening.queue_name)
-    record = await run(
-        ground,
-        partial(_open, organization=organization, owner=owner, queue=queue, opening=opening),
-    )
+    opened = partial(_open, organization=organization, owner=owner, queue=queue, opening=opening)
+    record = await run(ground, opened)
+    while record is None:
+        await pruning.make_room_for(ground, owner, opening.batch_id)
+        record = await run(ground, opened)
     if record.queue_name != opening.queue_name:
         raise other_queue(opening, record.queue_name)
     if record.generation != opening.generation:
@@ -27,7 +28,8 @@ async def open_batch(ground: Ground, organization: str, opening: BatchOpening) -
 
 async def _open(
     tx: Transaction, organization: str, owner: int, queue: int, opening: BatchOpening
-) -> BatchRecord:
+) -> BatchRecord | None:
+    """None where a batch of this name is being forgotten: it must go before."""
     async with tx.pipeline():
         await tx.begin()
         values = {
@@ -42,7 +44,13 @@ async def _open(
                 name = name or old_name
                 await tx.send("forget_chunks", batch=before)
                 tx.tally.touched.add(before)
+        await tx.send("use_sealed_batch", **values, now=tx.now)
         await tx.send("add_batch", **values, name=name, now=tx.now)
+        await tx.send("name_batch", **values, name=name)
+        found = await tx.rows("find_batch", organization=organization, batch_id=opening.batch_id)
+        if not found:
+            await tx.commit()
+            return None
         (record,) = await reading.batches(tx.connection, organization, [opening.batch_id], tx.now)
         await tx.commit()
     return record
@@ -66,7 +74,10 @@ async def _seal(tx: Transaction, organization: str, batch_id: str, generation: i
         if generation != newest:
             raise superseded(batch_id, generation, newest)
         # Waits for the chunks that are on their way in.
-        ((is_sealed, is_superseded),) = await tx.rows("lock_batch", batch=batch)
+        locked = await tx.rows("lock_batch", batch=batch)
+        if not locked or locked[0][2]:
+            raise not_found(f"there is no batch {batch_id!r}")
+        ((is_sealed, is_superseded, _),) = locked
         if is_superseded:
             raise superseded(batch_id, generation, generation + 1)
         await tx.send("forget_chunks", batch=batch)

@@ -126,12 +126,17 @@ async def _add(
     async with tx.pipeline():
         await tx.begin()
         lock = "lock_batch" if was_sealed else "share_batch"
-        ((is_sealed, is_superseded),) = await tx.rows(lock, batch=place.batch)
+        found = await tx.rows(lock, batch=place.batch)
+        if not found or found[0][2]:
+            raise not_found(f"there is no batch {chunk.batch_id!r}")
+        ((is_sealed, is_superseded, _),) = found
         if is_superseded:
             # At least by the next one.
             raise superseded(chunk.batch_id, chunk.generation, chunk.generation + 1)
         if is_sealed and not was_sealed:
             raise _IsSealedError
+        if is_sealed:
+            await tx.send("use_batch", batch=place.batch, now=tx.now)
         # Waits for whoever stores the same chunk at the same time.
         if not await tx.rows("take_chunk", **upload, rows=len(keys)):
             stored = await _replayed(tx, place, chunk, keys, upload)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from spooled_pipelines.server.errors import not_found
+from spooled_pipelines.server.postgres import settled
 from spooled_pipelines.server.postgres.database import fetch, lent
 from spooled_pipelines.server.postgres.settling import Held, write
 from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
@@ -69,7 +70,8 @@ async def _in_steps(ground: Ground, step: Callable[..., Awaitable[_Step]]) -> in
 async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
-        found, following = await _locked(tx, batch, after, (Status.PENDING, Status.SCHEDULED))
+        places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+        found, following = await _locked(tx, places, (Status.PENDING, Status.SCHEDULED))
         _cancel_all(tx, found)
         await write(tx, [job for job, _ in found])
         await tx.commit()
@@ -79,7 +81,9 @@ async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
 async def _retry(tx: Transaction, batch: int, error_contains: str, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
-        dead, following = await _locked(tx, batch, after, (Status.DEADLETTER,))
+        places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+        await settled.unsettle(tx, [seq for (seq,) in places])
+        dead, following = await _locked(tx, places, (Status.DEADLETTER,))
         changed = await _revive(tx, dead, error_contains)
         await tx.commit()
     return _Step(changed, following)
@@ -133,14 +137,17 @@ async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step
 async def _redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
-        rows = await tx.rows("lock_dead", queue=queue, after=after, limit=STEP_JOBS)
+        values = {"queue": queue, "after": after, "limit": STEP_JOBS}
+        seqs = [seq for (seq,) in await tx.rows("dead_of_queue", **values)]
+        await settled.unsettle(tx, seqs)
+        rows = await tx.rows("lock_in_status", seqs=seqs, statuses=[Status.DEADLETTER])
         changed = await _revive(tx, await _with_batches(tx, rows), error_contains)
         await tx.commit()
-    return _Step(changed, rows[-1][0] if len(rows) == STEP_JOBS else None)
+    return _Step(changed, seqs[-1] if len(seqs) == STEP_JOBS else None)
 
 
 async def _revive(tx: Transaction, dead: Sequence[_Found], error_contains: str) -> int:
-    found = [item for item in dead if error_contains in item.error]
+    found = await _without_forgotten(tx, [d for d in dead if error_contains in d.error])
     for job, error in found:
         tx.tally.move(job.queue, job.batches, Status.DEADLETTER, Status.PENDING)
         tx.tally.count_error(job.batches, error, -1)
@@ -148,6 +155,17 @@ async def _revive(tx: Transaction, dead: Sequence[_Found], error_contains: str) 
         job.started_at = job.completed_at = job.worker_id = job.lease_id = None
     await write(tx, [job for job, _ in found])
     return len(found)
+
+
+async def _without_forgotten(tx: Transaction, found: list[_Found]) -> list[_Found]:
+    """A job whose batches are all being forgotten is as good as gone."""
+    batches = {batch for job, _ in found for batch in job.batches}
+    remembered = {number for (number,) in await tx.rows("remembered", batches=sorted(batches))}
+    return [
+        item
+        for item in found
+        if not item.job.batches or not remembered.isdisjoint(item.job.batches)
+    ]
 
 
 def _cancel_all(tx: Transaction, found: Sequence[_Found]) -> None:
@@ -158,10 +176,9 @@ def _cancel_all(tx: Transaction, found: Sequence[_Found]) -> None:
 
 
 async def _locked(
-    tx: Transaction, batch: int, after: int, statuses: Sequence[int]
+    tx: Transaction, places: Rows, statuses: Sequence[int]
 ) -> tuple[list[_Found], int | None]:
-    """Those of the next jobs that are in these statuses, and the place to go on from."""
-    places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+    """Those of these jobs that are in these statuses, and the place to go on from."""
     seqs = [seq for (seq,) in places]
     rows = await tx.rows("lock_in_status", seqs=seqs, statuses=list(statuses))
     return await _with_batches(tx, rows), seqs[-1] if len(seqs) == STEP_JOBS else None

@@ -168,7 +168,7 @@ FROM placed WHERE j.seq = placed.seq AND (placed.place = 1 OR placed.total <= %(
 RETURNING placed.place, j.batch, j.linked,
     j.seq, '', '', j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
     j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
-    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload, j.tags
 
 -- Whether there is something to claim of it, and whether it has limits.
 -- name: what_is_left
@@ -252,9 +252,13 @@ WHERE j.status IS DISTINCT FROM 3 OR j.lease_id <> h.lease_id
 -- name: add_batch
 INSERT INTO batches (organization, batch_id, queue, name, generation, created_at, changed_at)
 VALUES (%(organization)s, %(batch_id)s, %(queue)s, %(name)s, %(generation)s, %(now)s, %(now)s)
-ON CONFLICT (organization, batch_id) WHERE NOT superseded DO UPDATE SET name = excluded.name
-WHERE batches.queue = excluded.queue AND batches.generation = excluded.generation
-    AND excluded.name <> '' AND batches.name <> excluded.name
+ON CONFLICT DO NOTHING
+
+-- name: name_batch
+UPDATE batches SET name = %(name)s
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
+    AND queue = %(queue)s AND generation = %(generation)s
+    AND %(name)s::bytea <> '' AND name <> %(name)s::bytea
 
 -- Waits for the chunks that are on their way into the generation before.
 -- name: supersede_batch
@@ -270,15 +274,15 @@ WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s AND NOT b.supersed
 
 -- Until the commit nobody seals it; others may add to it all the same.
 -- name: share_batch
-SELECT sealed, superseded FROM batches WHERE id = %(batch)s FOR SHARE
+SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR SHARE
 
 -- name: lock_batch
-SELECT sealed, superseded FROM batches WHERE id = %(batch)s FOR UPDATE
+SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR UPDATE
 
 -- name: generations
 SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization
 WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s
-    AND (%(highest)s::int4 IS NULL OR b.generation <= %(highest)s::int4)
+    AND (%(highest)s::int4 IS NULL OR b.generation <= %(highest)s::int4) AND NOT b.forgotten
 ORDER BY b.generation
 
 -- name: generation_counts
@@ -326,11 +330,9 @@ SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries
 FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL AND seq <= %(highest)s
 ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
--- name: lock_dead
-SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id, last_error
-FROM jobs WHERE queue = %(queue)s AND status = 6 AND seq > %(after)s
-ORDER BY seq LIMIT %(limit)s FOR UPDATE
+-- name: dead_of_queue
+SELECT seq FROM jobs WHERE queue = %(queue)s AND status = 6 AND seq > %(after)s
+ORDER BY seq LIMIT %(limit)s
 
 -- With how many there are up to the limit, so that one sees whether some did not fit.
 -- name: dead_letters
@@ -370,8 +372,53 @@ FROM jobs WHERE seq = %(job)s AND status IN (3, 4)
 ORDER BY 1
 
 -- name: set_sealed
-UPDATE batches SET sealed = %(sealed)s, changed_at = %(now)s WHERE id = %(batch)s
+UPDATE batches SET sealed = %(sealed)s, changed_at = %(now)s, settled_at = NULL
+WHERE id = %(batch)s
 
+-- Whoever sends a table again must not lose the batch in the middle.
+-- name: use_batch
+UPDATE batches SET used_at = %(now)s WHERE id = %(batch)s
+
+-- name: use_sealed_batch
+UPDATE batches SET used_at = %(now)s
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded AND sealed
+
+-- Whoever notes that batches settled, or gives such batches something to do again, takes turns.
+-- name: lock_settling
+SELECT pg_advisory_xact_lock(hashtext(%(lock)s))
+
+-- name: note_settled
+WITH settled AS MATERIALIZED (
+    SELECT b.id, greatest(b.changed_at, c.changed_at) AS at, c.dead
+    FROM batches b CROSS JOIN LATERAL (
+        SELECT coalesce(sum(pending + scheduled + processing), 0) AS open,
+            coalesce(sum(deadletter), 0) > 0 AS dead, max(changed_at) AS changed_at
+        FROM batch_counters WHERE batch = b.id
+    ) AS c
+    WHERE b.settled_at IS NULL AND NOT b.forgotten AND (b.sealed OR b.superseded) AND c.open = 0
+    LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
+)
+UPDATE batches b SET settled_at = s.at, has_dead = s.dead
+FROM settled s WHERE b.id = s.id RETURNING b.id
+
+-- name: unsettle
+UPDATE batches SET settled_at = NULL
+WHERE settled_at IS NOT NULL AND id IN (
+    SELECT batch FROM jobs WHERE seq = ANY(%(seqs)s) AND status = 6 AND batch IS NOT NULL
+    UNION
+    SELECT l.batch FROM batch_links l JOIN jobs j ON j.seq = l.job
+    WHERE l.job = ANY(%(seqs)s) AND j.status = 6
+)
+
+-- name: remembered
+SELECT id FROM batches WHERE id = ANY(%(batches)s) AND NOT forgotten
+
+-- name: open_batches
+SELECT o.name, q.name, count(*) FILTER (WHERE NOT b.sealed AND NOT b.superseded),
+    count(*) FILTER (WHERE b.sealed OR b.superseded), min(b.created_at)
+FROM batches b JOIN queues q ON q.id = b.queue JOIN organizations o ON o.id = q.organization
+WHERE b.settled_at IS NULL AND NOT b.forgotten
+GROUP BY q.id, o.name, q.name ORDER BY q.id LIMIT %(limit)s
 -- name: forget_chunks
 DELETE FROM upload_chunks WHERE batch = %(batch)s
 
@@ -538,6 +585,75 @@ WITH old AS (
 )
 DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status
 
+-- name: forget_dead_letters
+WITH old AS (
+    SELECT seq FROM jobs
+    WHERE status = 6 AND batch IS NULL AND NOT linked AND completed_at <= %(before)s
+    ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status
+
+-- Older generations go first: while there are any, the newest one's name is not free.
+-- name: begin_forgetting
+WITH old AS (
+    SELECT b.id FROM batches b
+    WHERE b.settled_at <= %(before)s AND NOT b.forgotten AND b.used_at <= %(before)s
+        AND b.has_dead = %(dead)s
+        AND NOT EXISTS (
+            SELECT FROM batches o
+            WHERE o.organization = b.organization AND o.batch_id = b.batch_id
+                AND o.generation < b.generation
+        )
+    ORDER BY b.settled_at LIMIT 1 FOR UPDATE OF b SKIP LOCKED
+)
+UPDATE batches b SET forgotten = true, superseded = true
+FROM old WHERE b.id = old.id RETURNING b.id
+
+-- name: being_forgotten
+SELECT id FROM batches WHERE forgotten ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- Waits for a server that is at it.
+-- name: forgotten_batch
+SELECT id FROM batches
+WHERE organization = %(owner)s AND batch_id = %(batch_id)s AND forgotten
+ORDER BY id LIMIT 1 FOR UPDATE
+
+-- name: own_jobs
+SELECT seq, queue, status FROM jobs WHERE batch = %(batch)s ORDER BY seq LIMIT %(limit)s FOR UPDATE
+
+-- name: links_of_batch
+SELECT job FROM batch_links WHERE batch = %(batch)s ORDER BY job LIMIT %(limit)s
+
+-- name: heirs
+SELECT job, min(batch) FROM batch_links WHERE job = ANY(%(seqs)s) GROUP BY job
+
+-- name: hand_over
+UPDATE jobs j SET batch = h.batch
+FROM unnest(%(seqs)s::int8[], %(batches)s::int8[]) AS h (seq, batch) WHERE j.seq = h.seq
+
+-- name: remove_links
+DELETE FROM batch_links l USING unnest(%(seqs)s::int8[], %(batches)s::int8[]) AS h (seq, batch)
+WHERE l.job = h.seq AND l.batch = h.batch
+
+-- name: unmark_linked
+UPDATE jobs j SET linked = false WHERE seq = ANY(%(seqs)s) AND linked
+    AND NOT EXISTS (SELECT FROM batch_links l WHERE l.job = j.seq)
+
+-- name: remove_jobs
+DELETE FROM jobs WHERE seq = ANY(%(seqs)s)
+
+-- name: forget_counters
+DELETE FROM batch_counters WHERE batch = %(batch)s
+
+-- name: forget_errors
+DELETE FROM batch_errors WHERE batch = %(batch)s
+
+-- Unless another server has handed it a job just now.
+-- name: forget_batch
+DELETE FROM batches WHERE id = %(batch)s
+    AND NOT EXISTS (SELECT FROM jobs WHERE batch = %(batch)s)
+    AND NOT EXISTS (SELECT FROM batch_links WHERE batch = %(batch)s)
+
 -- name: forget_attempts
 DELETE FROM attempts WHERE job = ANY(%(seqs)s)
 
@@ -601,6 +717,7 @@ SELECT o.name || '/' || b.batch_id || ' generation ' || b.generation,
     coalesce(c.deadletter, 0), coalesce(c.cancelled, 0)
 FROM batches b JOIN organizations o ON o.id = b.organization
 LEFT JOIN kept k ON k.batch = b.id LEFT JOIN counted c ON c.batch = b.id
+WHERE NOT b.forgotten
 
 -- name: queue_of_worker
 SELECT q.name FROM workers w JOIN queues q ON q.id = w.queue

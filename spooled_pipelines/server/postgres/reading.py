@@ -10,12 +10,14 @@ from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.postgres.database import Connection, fetch, send
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
 from spooled_pipelines.server.store import (
+    PAGE_BYTES,
     AttemptRecord,
     BatchRecord,
     CounterMismatch,
     Counts,
     JobPage,
     JobRecord,
+    OpenBatches,
     QueueRecord,
 )
 
@@ -56,6 +58,12 @@ async def queue_names(connection: Connection, limit: int) -> list[tuple[str, str
     """Organization and name of the oldest queues."""
     rows = await fetch(connection, "list_queues", limit=limit)
     return [(organization, name) for organization, name in rows]
+
+
+async def open_batches(connection: Connection, limit: int) -> list[OpenBatches]:
+    """Batches that are not noted as settled, by queue."""
+    rows = await fetch(connection, "open_batches", limit=limit)
+    return [OpenBatches._make(row) for row in rows]
 
 
 async def batches(
@@ -117,7 +125,7 @@ async def batch_jobs(
         after=after,
         limit=limit,
         omit_payload=omit_payload,
-        budget=ANSWER_BYTES,
+        budget=PAGE_BYTES,
     )
     return _page(prefix, rows)
 

@@ -32,7 +32,7 @@ def _shown_key(stored: bytes | None) -> str | None:
 
 def job_record(prefix: str, row: Sequence[Any]) -> JobRecord:
     """A row of the queries that select whole jobs."""
-    record = JobRecord._make(row)
+    record = JobRecord(*row)
     error: bytes | None = row[15]
     return record._replace(
         job_id=ids.job_id(prefix, record.seq),

@@ -23,6 +23,7 @@ from spooled_pipelines.server.postgres import (
     pruning,
     reading,
     schema,
+    settled,
     settling,
     sweeping,
     workers,
@@ -49,6 +50,7 @@ from spooled_pipelines.server.store import (
     JobRecord,
     KeyRecord,
     NewJob,
+    OpenBatches,
     QueueRecord,
     WorkerRecord,
 )
@@ -209,6 +211,11 @@ class PostgresStore:
             now = self._clock.now()
             return await reading.batches(connection, organization, batch_ids, now)
 
+    async def open_batches(self, limit: int) -> list[OpenBatches]:
+        await settled.note(self._ground)
+        async with lent(self._pool) as connection:
+            return await reading.open_batches(connection, limit)
+
     async def batch_jobs(
         self,
         organization: str,
@@ -253,9 +260,7 @@ class PostgresStore:
 
     async def sweep(self) -> int | None:
         moment = await sweeping.sweep(self._ground)
-        again = await self._pruner.take_step(
-            partial(pruning.strip, self._ground), partial(pruning.forget, self._ground)
-        )
+        again = await self._pruner.take_step(pruning.PruningSteps(self._ground))
         return earliest(moment, again)
 
     async def recount(self) -> list[CounterMismatch]:

@@ -10,7 +10,7 @@ from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
 from spooled_pipelines.server.services.uploads import upload
-from spooled_pipelines.server.store import BatchRecord, Status
+from spooled_pipelines.server.store import BatchRecord, JobPage, Status
 from spooled_pipelines.server.wakeups import batch_key, control_key
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -93,16 +93,10 @@ class BatchService:
             page = await self._services.store.batch_jobs(
                 caller.organization, batch_id, statuses, after, _PAGE_JOBS, request.omit_payload
             )
-            after = page.after
-            # Jobs of other queues may be in it too, whose keys were those of its rows.
-            jobs = [
-                field(1, job_bytes(job, caller.organization))
-                for job in page.jobs
-                if caller.queues is None or job.queue_name in caller.queues
-            ]
-            if after is not None:
-                jobs.append(field(2, str(after).encode()))
-            yield b"".join(jobs)
+            after, message = page.after, _page_message(caller, page)
+            # While a slow reader is waited for, nothing is kept but what it is to read.
+            del page
+            yield message
 
     async def cancel_batch(
         self, caller: Caller, request: CancelBatchRequest
@@ -134,6 +128,18 @@ class BatchService:
         services = self._services
         taken = services.is_taken(caller.organization, record.queue_name)
         return batch_stats(record, services.clock.now(), taken)
+
+
+def _page_message(caller: Caller, page: JobPage) -> bytes:
+    # Jobs of other queues may be in it too, whose keys were those of its rows.
+    parts = [
+        field(1, job_bytes(job, caller.organization))
+        for job in page.jobs
+        if caller.queues is None or job.queue_name in caller.queues
+    ]
+    if page.after is not None:
+        parts.append(field(2, str(page.after).encode()))
+    return b"".join(parts)
 
 
 def _batch_ids(given: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from spooled_pipelines.server.errors import conflict, not_found
 from spooled_pipelines.server.generations import other_queue, superseded
-from spooled_pipelines.server.sqlite import jobs, reading
+from spooled_pipelines.server.sqlite import jobs, pruning, reading
 from spooled_pipelines.server.sqlite.inserting import insert_rows
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.sqlite.quotas import count_made
@@ -44,13 +44,15 @@ class _Place(NamedTuple):
     queue: int
 
 
-def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> BatchRecord:
-    """Make a batch or find it."""
+def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> BatchRecord | None:
+    """Make a batch or find it; None where one of its name is being forgotten: ask again."""
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, opening.queue_name)
     row = tx.connection.execute(SQL["find_batch"], (owner, opening.batch_id)).fetchone()
     if row is not None:
         _check_opening(tx, opening, queue, row)
+    elif pruning.make_room_for(tx, owner, opening.batch_id):
+        return None
     if row is None or opening.generation > row[3]:
         name = opening.name
         if row is not None:
@@ -60,8 +62,11 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
             tx.changes.batches.add((organization, opening.batch_id))
         values = (owner, opening.batch_id, queue, name, opening.generation, tx.now, tx.now)
         tx.connection.execute(SQL["add_batch"], values)
-    elif opening.name:
-        tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
+    else:
+        # Whoever sends a table again must not lose the batch in the middle.
+        tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
+        if opening.name:
+            tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
     return reading.batch(tx.connection, organization, opening.batch_id, tx.now)
 
 
@@ -102,6 +107,8 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     tx.connection.execute(
         SQL["keep_chunk_outcome"], (*upload, len(keys), _packed(stored.duplicates))
     )
+    if sealed:
+        tx.connection.execute(SQL["use_batch"], (tx.now, batch))
     if sealed and (linked or stored.rows > len(stored.duplicates)):
         tx.connection.execute(SQL["set_sealed"], (0, batch))
         tx.touch_batch(batch)

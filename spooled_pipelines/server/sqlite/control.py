@@ -47,7 +47,8 @@ def newest(tx: Transaction, organization: str, batch_id: str) -> int:
 def counts(tx: Transaction, batches: list[int]) -> Counts:
     """Their counters, added up."""
     read, statement = tx.connection.execute, SQL["generation_counts"]
-    rows = [read(statement, (batch,)).fetchone() for batch in batches]
+    # One that was forgotten meanwhile counts nothing.
+    rows = [row for batch in batches if (row := read(statement, (batch,)).fetchone())]
     return Counts(*(sum(row[place] for row in rows) for place in range(len(Counts._fields))))
 
 
@@ -136,12 +137,19 @@ def _revive(tx: Transaction, rows: list[_Place], error_contains: str) -> Step:
         error = tx.connection.execute(SQL["last_error"], (seq,)).fetchone()[0] or ""
         if error_contains not in error:
             continue
-        tx.connection.execute(SQL["revive_job"], (seq,))
         batches = tx.batches_of(seq, own_batch, linked)
+        if batches and not any(_is_remembered(tx, batch) for batch in batches):
+            # It goes with its batch, and is as good as gone.
+            continue
+        tx.connection.execute(SQL["revive_job"], (seq,))
         tx.move(queue, batches, Status.DEADLETTER, Status.PENDING)
         jobs.count_errors(tx, batches, error, -1)
         changed += 1
     return Step(changed, _following(rows))
+
+
+def _is_remembered(tx: Transaction, batch: int) -> bool:
+    return tx.connection.execute(SQL["is_remembered"], (batch,)).fetchone() is not None
 
 
 def _following(rows: list[_Place]) -> int | None:

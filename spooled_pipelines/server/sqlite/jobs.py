@@ -59,7 +59,7 @@ def stored_key(key: str | None) -> str | bytes | None:
 
 def job_record(prefix: str, row: tuple[Any, ...]) -> JobRecord:
     """A row of the queries that select whole jobs."""
-    record = JobRecord._make(row)
+    record = JobRecord(*row)
     key = row[16]
     return record._replace(
         job_id=ids.job_id(prefix, record.seq),

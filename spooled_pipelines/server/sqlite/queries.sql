@@ -64,7 +64,7 @@ WHERE seq = ?
 -- name: job
 SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
     j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
-    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload
+    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload, j.tags
 FROM jobs j JOIN queues q ON q.id = j.queue
 WHERE j.seq = ?
 
@@ -155,6 +155,16 @@ FROM priorities WHERE priority IS NOT NULL
 -- name: batches_of_job
 SELECT batch FROM batch_links WHERE job = ?
 
+-- name: open_batches
+SELECT o.name, q.name,
+    count(*) FILTER (WHERE b.sealed = 0 AND b.superseded = 0),
+    count(*) FILTER (WHERE b.sealed = 1 OR b.superseded = 1), min(b.created_at)
+FROM batches b INDEXED BY batches_open
+CROSS JOIN queues q ON q.id = b.queue CROSS JOIN organizations o ON o.id = q.organization
+WHERE b.queue > 0 AND b.forgotten = 0
+    AND ((b.sealed = 0 AND b.superseded = 0) OR b.pending + b.scheduled + b.processing > 0)
+GROUP BY b.queue ORDER BY b.queue LIMIT ?
+
 -- name: count_error
 INSERT INTO batch_errors (batch, error, count) VALUES (?, ?, ?)
 ON CONFLICT (batch, error) DO UPDATE SET count = count + excluded.count
@@ -164,14 +174,20 @@ SELECT id, queue, sealed, generation, name FROM batches
 WHERE organization = ? AND batch_id = ? AND superseded = 0
 
 -- name: add_batch
-INSERT INTO batches (organization, batch_id, queue, name, generation, created_at, changed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO batches (id, organization, batch_id, queue, name, generation, created_at, changed_at)
+VALUES (1 + max(
+        coalesce((SELECT max(id) FROM batches), 0),
+        coalesce((SELECT value FROM meta WHERE name = 'last_batch'), 0)
+    ), ?, ?, ?, ?, ?, ?, ?)
 
 -- name: supersede_batch
 UPDATE batches SET superseded = 1 WHERE id = ?
 
 -- name: name_batch
 UPDATE batches SET name = ? WHERE id = ? AND name <> ?
+
+-- name: use_batch
+UPDATE batches SET used_at = ? WHERE id = ?
 
 -- name: set_sealed
 UPDATE batches SET sealed = ? WHERE id = ?
@@ -217,7 +233,8 @@ SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization
 WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
 
 -- name: generations
-SELECT id, generation FROM batches WHERE organization = ? AND batch_id = ? ORDER BY generation
+SELECT id, generation FROM batches
+WHERE organization = ? AND batch_id = ? AND forgotten = 0 ORDER BY generation
 
 -- name: generation_counts
 SELECT pending, waiting, scheduled, processing, completed, failed, deadletter, cancelled
@@ -362,6 +379,7 @@ LEFT JOIN (
     UNION ALL SELECT batch, job FROM batch_links
 ) AS place ON place.batch = b.id
 LEFT JOIN jobs j ON j.seq = place.seq
+WHERE b.forgotten = 0
 GROUP BY b.id
 
 -- name: queue_of_worker
@@ -400,6 +418,64 @@ WHERE seq IN (
 SELECT seq, queue, status FROM jobs INDEXED BY jobs_pruned
 WHERE pruned = 1 AND batch IS NULL AND linked = 0 AND completed_at <= ?
 ORDER BY completed_at LIMIT ?
+
+-- name: old_dead_letters
+SELECT seq, queue, status FROM jobs INDEXED BY jobs_dead_alone
+WHERE status = 6 AND batch IS NULL AND linked = 0 AND completed_at <= ?
+ORDER BY completed_at LIMIT ?
+
+-- Older generations go first: while there are any, the newest one's name is not free.
+-- name: old_batch
+SELECT b.id FROM batches b INDEXED BY batches_settled
+WHERE b.forgotten = 0 AND (b.sealed = 1 OR b.superseded = 1)
+    AND b.pending + b.scheduled + b.processing = 0
+    AND (b.deadletter > 0) = ? AND max(b.changed_at, b.used_at) <= ?
+    AND NOT EXISTS (
+        SELECT 1 FROM batches o
+        WHERE o.organization = b.organization AND o.batch_id = b.batch_id
+            AND o.generation < b.generation
+    )
+ORDER BY max(b.changed_at, b.used_at) LIMIT 1
+
+-- name: begin_forgetting
+UPDATE batches SET forgotten = 1, superseded = 1 WHERE id = ?
+
+-- name: being_forgotten
+SELECT id FROM batches INDEXED BY batches_forgotten
+WHERE forgotten = 1 AND id > 0 ORDER BY id LIMIT 1
+
+-- name: forgotten_batch
+SELECT id FROM batches WHERE organization = ? AND batch_id = ? AND forgotten = 1 LIMIT 1
+
+-- name: own_jobs
+SELECT seq, queue, status FROM jobs INDEXED BY jobs_of_batch WHERE batch = ? ORDER BY seq LIMIT ?
+
+-- name: links_of_batch
+SELECT job FROM batch_links WHERE batch = ? ORDER BY job LIMIT ?
+
+-- name: remove_link
+DELETE FROM batch_links WHERE batch = ? AND job = ?
+
+-- name: unmark_linked
+UPDATE jobs SET linked = 0
+WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM batch_links WHERE job = ?1)
+
+-- name: own_job
+UPDATE jobs SET batch = ? WHERE seq = ?
+
+-- name: is_remembered
+SELECT 1 FROM batches WHERE id = ? AND forgotten = 0
+
+-- name: forget_errors
+DELETE FROM batch_errors WHERE batch = ?
+
+-- A batch's number is not given away again.
+-- name: note_last_batch
+INSERT INTO meta (name, value) VALUES ('last_batch', ?)
+ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
+
+-- name: forget_batch
+DELETE FROM batches WHERE id = ?
 
 -- name: forget_attempts
 DELETE FROM attempts WHERE job = ?

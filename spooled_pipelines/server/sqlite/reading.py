@@ -12,17 +12,19 @@ from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.sqlite.jobs import job_record
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.store import (
+    PAGE_BYTES,
     AttemptRecord,
     BatchRecord,
     CounterMismatch,
     Counts,
     JobPage,
     JobRecord,
+    OpenBatches,
     QueueRecord,
 )
 
-# Payloads and results in one page: a client takes messages of 4 MiB unless it is told otherwise.
-_PAGE_BYTES = 3 << 20
+# Payloads and results in one answer: a client takes messages of 4 MiB unless it is told otherwise.
+_ANSWER_BYTES = 3 << 20
 
 
 def job(connection: sqlite3.Connection, prefix: str, organization: str, job_id: str) -> JobRecord:
@@ -66,6 +68,12 @@ def control(connection: sqlite3.Connection, organization: str, queue_name: str) 
     throttle = dispatch.stored(row[2:])
     limits = QueueLimits() if throttle is None else throttle.limits
     return QueueControl(limits, bool(row[0]))
+
+
+def open_batches(connection: sqlite3.Connection, limit: int) -> list[OpenBatches]:
+    """Batches that are not settled, by queue."""
+    rows = connection.execute(SQL["open_batches"], (limit,)).fetchall()
+    return [OpenBatches._make(row) for row in rows]
 
 
 def batch(
@@ -125,7 +133,7 @@ def batch_jobs(
     # A bit for each status that is wanted.
     wanted = sum(1 << status for status in set(statuses)) if statuses else -1
     values = (row[0], after, limit + 1, omit_payload, wanted)
-    return _page(prefix, limit, connection.execute(SQL["jobs_of_batch"], values))
+    return _page(prefix, limit, PAGE_BYTES, connection.execute(SQL["jobs_of_batch"], values))
 
 
 def dead_letters(
@@ -138,17 +146,17 @@ def dead_letters(
 ) -> JobPage:
     """Dead letters of a queue with a number above `after`, oldest first."""
     values = (organization, queue_name, after, limit + 1)
-    return _page(prefix, limit, connection.execute(SQL["dead_letters"], values))
+    return _page(prefix, limit, _ANSWER_BYTES, connection.execute(SQL["dead_letters"], values))
 
 
-def _page(prefix: str, limit: int, rows: Iterable[tuple[Any, ...]]) -> JobPage:
+def _page(prefix: str, limit: int, budget: int, rows: Iterable[tuple[Any, ...]]) -> JobPage:
     """The first of these rows, at least one where there are any, that fit into one answer."""
     jobs: list[JobRecord] = []
     size = 0
     for row in rows:
         record = job_record(prefix, row)
         size += len(record.payload or b"") + len(record.result or b"")
-        if jobs and (len(jobs) == limit or size > _PAGE_BYTES):
+        if jobs and (len(jobs) == limit or size > budget):
             return JobPage(jobs, jobs[-1].seq)
         jobs.append(record)
     return JobPage(jobs, None)

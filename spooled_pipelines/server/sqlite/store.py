@@ -46,6 +46,7 @@ from spooled_pipelines.server.store import (
     JobRecord,
     KeyRecord,
     NewJob,
+    OpenBatches,
     QueueRecord,
     WorkerRecord,
 )
@@ -167,7 +168,10 @@ class SqliteStore:
         return await self._read(keys.every)
 
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
-        return await self._write(batches.open_batch, organization, opening)
+        while True:
+            record = await self._write(batches.open_batch, organization, opening)
+            if record is not None:
+                return record
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
         return await self._write(batches.add_chunk, organization, chunk)
@@ -194,6 +198,9 @@ class SqliteStore:
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         return await self._read(reading.batches, organization, batch_ids, self._clock.now())
+
+    async def open_batches(self, limit: int) -> list[OpenBatches]:
+        return await self._read(reading.open_batches, limit)
 
     async def batch_jobs(
         self,
@@ -237,9 +244,7 @@ class SqliteStore:
     async def sweep(self) -> int | None:
         while await self._write(jobs.release_due) or await self._write(jobs.take_back_expired):
             pass
-        again = await self._pruner.take_step(
-            partial(self._write, pruning.strip), partial(self._write, pruning.forget)
-        )
+        again = await self._pruner.take_step(_Steps(self._writer))
         return earliest(await self._write(jobs.next_moment), again)
 
     async def recount(self) -> list[CounterMismatch]:
@@ -270,3 +275,23 @@ class SqliteStore:
             return query(connection, *arguments)
         except sqlite3.Error as error:
             raise self._faults.refusal(error) from error
+
+
+class _Steps:
+    """See `retention.Steps`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def strip(self, before: int) -> bool:
+        return await self._writer.submit(partial(pruning.strip, before=before))
+
+    async def forget(self, before: int) -> bool:
+        return await self._writer.submit(partial(pruning.forget, before=before))
+
+    async def forget_dead(self, before: int) -> bool:
+        return await self._writer.submit(partial(pruning.forget_dead, before=before))
+
+    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
+        step = partial(pruning.forget_batches, before=before, before_dead=before_dead)
+        return await self._writer.submit(step)

@@ -74,6 +74,10 @@ class Names:
             self._batch_topics[batch] = row
         return self._batch_topics[batch]
 
+    def forget_batch(self, batch: int) -> None:
+        """The batch is gone."""
+        self._batch_topics.pop(batch, None)
+
     def _number(self, find: str, add: str, values: tuple[str | int, ...]) -> int:
         row = self._connection.execute(find, values).fetchone()
         if row is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job
+from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
+from spooled_pipelines.server.clock import ManualClock
 from spooled_pipelines.server.postgres import pruning
 from spooled_pipelines.server.postgres.store import PostgresStore
 from spooled_pipelines.server.postgres.transaction import Transaction
@@ -49,3 +51,30 @@ async def test_the_answer_names_a_job_that_is_there(
     assert (await kit.job(new)).job_id == new
     assert await kit.store.recount() == []
     await kit.store.close()
+
+
+async def test_two_servers_let_go_of_each_batch_once(database: str) -> None:
+    clock = ManualClock()
+    kits = [
+        StoreKit(lambda clock: PostgresStore(database, clock, Retention(0, 0, 0, 0)), clock=clock)
+        for _ in range(2)
+    ]
+    for kit in kits:
+        await kit.open()
+    first = kits[0]
+    for number in range(6):
+        await first.open_batch(f"b{number}")
+        rows = [f"row{row}" for row in range(number * 200, number * 200 + 600)]
+        await first.add(f"b{number}", *rows)
+        await first.store.seal_batch(ORGANIZATION, f"b{number}")
+        await first.store.cancel_batch(ORGANIZATION, f"b{number}", None)
+    for _ in range(60):
+        clock.advance(61)
+        await asyncio.gather(*(kit.store.sweep() for kit in kits))
+    assert await first.queue_counts() == {}
+    assert await first.store.recount() == []
+    for number in range(6):
+        with refused("NOT_FOUND"):
+            await first.counts(f"b{number}")
+    for kit in kits:
+        await kit.store.close()

@@ -33,6 +33,11 @@ VALUES: dict[str, Any] = {
     "statuses": None,
     "after": 0,
     "omit_payload": False,
+    "before": 10**12,
+    "dead": False,
+    "batches": [1, 2],
+    "batch_id": "b1",
+    "owner": 1,
 }
 STATEMENTS = (
     "claim",
@@ -51,6 +56,20 @@ STATEMENTS = (
     "job_of_organization",
     "oldest_claimable",
     "jobs_of_batch",
+    "note_settled",
+    "open_batches",
+    "unsettle",
+    "begin_forgetting",
+    "being_forgotten",
+    "forgotten_batch",
+    "own_jobs",
+    "links_of_batch",
+    "heirs",
+    "hand_over",
+    "remove_links",
+    "unmark_linked",
+    "remove_jobs",
+    "forget_dead_letters",
 )
 FILL = f"""
 INSERT INTO spooled.organizations (name) VALUES ('acme');

@@ -69,10 +69,13 @@ async def test_payloads_are_left_out_on_request(kit: StoreKit) -> None:
 
 async def test_a_page_is_bounded_in_bytes_too(kit: StoreKit) -> None:
     await kit.open_batch()
-    payloads = [struct(text="x" * 1_000_000)] * 5
+    payloads = [struct(text="x" * size) for size in (100_000, 100_000, 100_000, 1_000_000, 1)]
     await kit.add("b", *"12345", payloads=payloads)
     page = await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 100, False)
-    assert len(page.jobs) == 3
+    assert len(page.jobs) == 2
+    # What is larger than a page by itself is a page.
+    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), page.jobs[1].seq + 1, 100, False)
+    assert len(page.jobs) == 1
     assert len(await listed(kit, limit=100)) == 5
 
 

@@ -1,0 +1,34 @@
+"""Spans to a collector, where the environment names one."""
+
+from __future__ import annotations
+
+import os
+
+from spooled_pipelines.cli.codes import UsageError
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def export_traces(service: str) -> None:
+    """Send spans as OTEL_EXPORTER_OTLP_ENDPOINT and its like say; without it, do nothing.
+
+    `service` is the name where OTEL_SERVICE_NAME says none. UsageError where the SDK is missing.
+    """
+    endpoint = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
+    if endpoint is None or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import set_tracer_provider
+    except ImportError as error:
+        raise UsageError(
+            f"{endpoint} is set, and OpenTelemetry is not installed; "
+            "pip install 'spooled-pipelines[otel]', or unset it"
+        ) from error
+    name = os.environ.get("OTEL_SERVICE_NAME") or service
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    set_tracer_provider(provider)

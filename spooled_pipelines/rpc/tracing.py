@@ -1,0 +1,146 @@
+"""Spans for OpenTelemetry, where a program uses it: nothing is imported and nothing done elsewhere.
+
+The context of a job's enqueue travels in its tags, as W3C says it (`traceparent`, `tracestate`),
+and the worker's span is a child of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.version import __version__
+from spooled_pipelines.wire import limits
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+_PARENT, _STATE = "traceparent", "tracestate"
+# What protobuf adds to an entry of a map, at most.
+_ENTRY_BYTES = 16
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def in_use() -> bool:
+    """Whether anything in this program has asked for OpenTelemetry's API."""
+    # Looked up, not imported: who does not use it must not pay for it.
+    return "opentelemetry.trace" in sys.modules
+
+
+def sending(
+    queue_name: str, *, rows: int | None = None, batch_id: str | None = None
+) -> AbstractContextManager[object]:
+    """The span of an enqueue: of one job, or of the rows of a batch."""
+    if not in_use():
+        return _NOTHING
+    about: dict[str, str | int] = {"messaging.operation.type": "send"}
+    if rows is not None:
+        about["messaging.batch.message_count"] = rows
+    if batch_id is not None:
+        about["spooled.batch_id"] = batch_id
+    return _span(f"send {queue_name}", "PRODUCER", queue_name, about)
+
+
+def with_context(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags, and the current span's context with them where there is one.
+
+    What the caller set stays as it is, and tags that would get too large stay without it.
+    """
+    given = dict(tags)
+    if not in_use() or _PARENT in given:
+        return given
+    found = _current()
+    if not found:
+        return given
+    whole = {**given, **found}
+    sizes = (len(key.encode()) + len(text.encode()) for key, text in whole.items())
+    size = sum(sizes) + _ENTRY_BYTES * len(whole)
+    return whole if size <= limits.TAGS_MAX_BYTES else given
+
+
+def headers() -> tuple[tuple[str, str], ...]:
+    """The current span's context as metadata of a call; nothing where there is none."""
+    return tuple(_current().items()) if in_use() else ()
+
+
+def traced(handler: Callable[[Job], Any]) -> Callable[[Job], Any]:
+    """The handler, each run within a span that goes on where the job's enqueue was."""
+    if not in_use():
+        return handler
+
+    def run(job: Job) -> Any:
+        with _handling(job):
+            return handler(job)
+
+    return run
+
+
+def traced_async(handler: Callable[[Job], Any]) -> Callable[[Job], Any]:
+    """The same for a handler that is awaited."""
+    if not in_use():
+        return handler
+
+    async def run(job: Job) -> Any:
+        with _handling(job):
+            return await handler(job)
+
+    return run
+
+
+def _handling(job: Job) -> AbstractContextManager[object]:
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {_PARENT: job.traceparent or "", _STATE: job.tracestate or ""}
+    about: dict[str, str | int] = {
+        "messaging.operation.type": "process",
+        "messaging.message.id": job.id,
+        "spooled.retry_count": job.retry_count,
+    }
+    # Whatever the thread's context is: the job's own is meant, or none.
+    parent = TraceContextTextMapPropagator().extract(carrier)
+    return _span(f"process {job.queue_name}", "CONSUMER", job.queue_name, about, parent)
+
+
+@contextmanager
+def _span(
+    name: str,
+    kind: str,
+    queue_name: str,
+    about: Mapping[str, str | int],
+    parent: Any = None,
+) -> Iterator[Span]:
+    from opentelemetry.trace import SpanKind, StatusCode, use_span
+
+    span = _tracer().start_span(
+        name,
+        context=parent,
+        kind=SpanKind[kind],
+        attributes={"messaging.system": "spooled", "messaging.destination.name": queue_name}
+        | dict(about),
+    )
+    # An error's text may hold data: its type is all that is told.
+    with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.set_status(StatusCode.ERROR)
+            raise
+
+
+def _tracer() -> Tracer:
+    from opentelemetry.trace import get_tracer
+
+    return get_tracer("spooled_pipelines", __version__)
+
+
+def _current() -> dict[str, str]:
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    # Not the program's own propagator: that may send more, such as baggage.
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier
