@@ -26,7 +26,7 @@ import psycopg
 from benchmarks.postgres import cluster
 from benchmarks.servers import API_KEY, server
 from spooled_pipelines import connect
-from spooled_pipelines.worker import Worker
+from spooled_pipelines.worker import Discard, Worker
 
 _QUEUE = "soak"
 _ROWS = 1_000
@@ -186,7 +186,7 @@ def _workers(address: str) -> Iterator[Any]:
 def _work(address: str, settled: Any, stop: Any) -> None:
     def handler(job: Any) -> dict[str, object]:
         if job.payload["n"] % _DEAD_EACH == 0:
-            raise ValueError("one of those that never work")
+            raise Discard("one of those that never work")
         return {"n": job.payload["n"], "text": "y" * 50}
 
     def count(_: object) -> None:
