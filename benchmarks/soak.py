@@ -114,7 +114,8 @@ def _half_load(
     print(f"{'minute':>8} {'settled/s':>10} {'memory MB':>10} {'store MB':>10} {'open':>8}")
     before, minute = settled.value, 1
     with connect(address, api_key=API_KEY) as client:
-        while (now := time.monotonic() - began) < minutes * 60 + 1:
+        while minute <= max(1, minutes):
+            now = time.monotonic() - began
             samples.add(now, process.memory_info().rss, size())
             if now >= minute * 60:
                 done, before = settled.value - before, settled.value
