@@ -41,6 +41,14 @@ _TOO_LARGE = f"the payload is more than {PAYLOAD_MAX_BYTES} bytes as JSON"
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
+_OUT_OF_RANGE = "is not a whole number from"
+
+
+def is_limit(reason: str) -> bool:
+    """Whether a row was rejected for a limit of the contract, and not for what it lacks."""
+    return reason in (_TOO_LARGE, TAGS_TOO_LARGE) or _OUT_OF_RANGE in reason
+
+
 @dataclass(frozen=True)
 class EncodedRows:
     """The rows of one record batch that can be jobs, and those that cannot.
@@ -164,7 +172,7 @@ def _rejected(
     checks = [(_is_missing(columns[name]), f"key column {name!r} is null") for name in mapping.key]
     for number in mapping.numbers:
         bounds = f"{number.low} to {number.high}"
-        reason = f"{number.name} (column {number.column!r}) is not a whole number from {bounds}"
+        reason = f"{number.name} (column {number.column!r}) {_OUT_OF_RANGE} {bounds}"
         checks.append((_out_of_range(columns[number.column], number), reason))
     if mapping.scheduled_at is not None:
         reason = f"scheduled_at (column {mapping.scheduled_at!r}) is not within the years 1 to 9999"

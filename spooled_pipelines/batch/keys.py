@@ -85,6 +85,15 @@ class Occurrences:
         ]
         return pa.array(made, HASH_TYPE)
 
+    def repeats(self, first: int, count: int) -> list[int]:
+        """Which of `count` rows from row `first` on come again, by their places among these."""
+        if self._file is None:
+            return []
+        counts = array("I")
+        self._file.seek(4 * first)
+        counts.frombytes(self._file.read(4 * count))
+        return [place for place, before in enumerate(counts) if before]
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import pyarrow as pa
 
@@ -60,6 +60,29 @@ class Options:
     name: str | None = None
     on_rejected: OnRejected = "raise"
     on_lossy: OnLossy = "raise"
+
+
+class RowOptions(TypedDict, total=False):
+    """The same for those who pass them on."""
+
+    columns: Sequence[str] | None
+    where: Any
+    index: bool
+    sql: str | None
+    connection: Any
+    key: str | Sequence[str] | None
+    payload: PayloadOption
+    payload_schema: Any
+    priority: int | str | None
+    scheduled_at: datetime | str | None
+    max_retries: int | str | None
+    timeout_seconds: int | str | None
+    tags: TagsOption
+    spread: timedelta | None
+    rate: float | None
+    name: str | None
+    on_rejected: OnRejected
+    on_lossy: OnLossy
 
 
 class Rejections:
@@ -145,6 +168,10 @@ class Prepared:
             self.tagged,
         )
 
+    def row_hashes(self) -> Iterator[Any]:
+        """What each row's key is made of, in order."""
+        return _column(self.hashes, "hash")
+
     def close(self) -> None:
         self.pieces.close()
         self.hashes.close()
@@ -153,8 +180,8 @@ class Prepared:
             self.occurrences.close()
 
 
-def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
-    """Read, check and encode all of `data`.
+def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = False) -> Prepared:
+    """Read, check and encode all of `data`. Who is only `planning` hears of rejected rows too.
 
     Raises:
         InvalidArgumentError: an argument is wrong, the data cannot be read, or has no rows.
@@ -190,7 +217,9 @@ def prepare(data: Any, queue_name: str, options: Options) -> Prepared:
                 total += hash_sum(hashed)
                 pieces.write(pa.record_batch([made.rows, made.pieces], schema=_PIECES))
                 hashes.write(pa.record_batch([hashed], schema=_HASHES))
-        _refuse_nothing(source.what, rows, pieces.rows, rejections, options.on_rejected)
+        _refuse_nothing(source.what, rows)
+        if not planning:
+            _refuse_rejected(rows, pieces.rows, rejections, options.on_rejected)
         occurrences = None
         if not mapping.key:
             occurrences = Occurrences(lambda: _column(hashes, "hash"), hashes.rows)
@@ -229,11 +258,14 @@ def _mapping(schema: Any, options: Options) -> Any:
     )
 
 
-def _refuse_nothing(
-    what: str, rows: int, sendable: int, rejections: Rejections, on_rejected: OnRejected
-) -> None:
+def _refuse_nothing(what: str, rows: int) -> None:
     if not rows:
         raise InvalidArgumentError(f"{what} has no rows, so there is nothing to enqueue.")
+
+
+def _refuse_rejected(
+    rows: int, sendable: int, rejections: Rejections, on_rejected: OnRejected
+) -> None:
     if not sendable:
         advice = "None can be a job, so nothing was sent. Correct the data."
         raise rejections.error(f"all {rows} rows are rejected", advice)

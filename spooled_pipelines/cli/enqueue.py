@@ -14,6 +14,8 @@ from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
 from spooled_pipelines.cli.output import LiveLine, print_json, print_pairs
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.plan import BatchPlan
+    from spooled_pipelines.batch.prepare import RowOptions
     from spooled_pipelines.client import Batch
 
 
@@ -31,11 +33,21 @@ class OnRerun(str, Enum):
 class OnLossy(str, Enum):
     RAISE = "raise"
     STRING = "string"
+    NULL = "null"
 
 
 def enqueue(
-    file: Annotated[Path, typer.Argument(help="Parquet, CSV, JSON lines or Arrow; or a folder.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="Parquet, CSV, JSON or Arrow: a path or URI, a folder, or a glob in quotes."
+        ),
+    ],
     queue: Annotated[str, typer.Argument(help="The queue's name.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A column to read; repeat it. All columns if not given."),
+    ] = None,
     key: Annotated[
         list[str] | None,
         typer.Option(help="A column that tells rows apart; repeat it for several."),
@@ -59,6 +71,10 @@ def enqueue(
     job_timeout: Annotated[
         str | None, typer.Option(help="Seconds that a job may take, or a column's name.")
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="How many jobs a second fall due, from --scheduled-at or now on."),
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeat it.")] = None,
     on_rejected: Annotated[
         OnRejected,
@@ -66,7 +82,9 @@ def enqueue(
     ] = OnRejected.RAISE,
     on_lossy: Annotated[
         OnLossy,
-        typer.Option(help="Values that JSON cannot hold exactly: refuse them, or send text."),
+        typer.Option(
+            help="Values that JSON cannot hold exactly: refuse them, send text, or leave out."
+        ),
     ] = OnLossy.RAISE,
     on_rerun: Annotated[
         OnRerun,
@@ -75,14 +93,35 @@ def enqueue(
             "back as well, or make every row a new job."
         ),
     ] = OnRerun.RESUME,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be done, and write nothing.")
+    ] = False,
     address: Address = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Make each row of FILE a job of QUEUE. The same command again enqueues nothing twice."""
-    if not file.exists():
+    if "://" not in file and not set("*?[") & set(file) and not Path(file).exists():
         raise UsageError(f"{file}: no such file or folder")
+    options: RowOptions = {
+        "columns": column or None,
+        "key": key or None,
+        "payload": payload or None,
+        "name": name,
+        "priority": number_or_column(priority),
+        "scheduled_at": time_or_column(scheduled_at),
+        "max_retries": number_or_column(max_retries),
+        "timeout_seconds": number_or_column(job_timeout),
+        "rate": rate,
+        "tags": tags_of(tag or []),
+        "on_rejected": on_rejected.value,
+        "on_lossy": on_lossy.value,
+    }
     with connected(address, api_key) as client, LiveLine() as line:
+        if plan:
+            planned = client.plan_batch(file, queue, on_rerun=on_rerun.value, **options)
+            print_plan(planned, as_json)
+            return
 
         def show(sent: int, total: int | None) -> None:
             of = f" of {total:,} rows" if total else " rows"
@@ -91,24 +130,37 @@ def enqueue(
         batch = client.enqueue_batch(
             file,
             queue,
-            key=key or None,
-            payload=payload or None,
-            name=name,
-            priority=number_or_column(priority),
-            scheduled_at=time_or_column(scheduled_at),
-            max_retries=number_or_column(max_retries),
-            timeout_seconds=number_or_column(job_timeout),
-            tags=tags_of(tag or []),
-            on_rejected=on_rejected.value,
-            on_lossy=on_lossy.value,
             on_rerun=on_rerun.value,
             progress=show if line.live else None,
+            **options,
         )
         line.end()
         if as_json:
             print_json(batch.to_dict())
         else:
             print_batch(batch)
+
+
+def print_plan(plan: BatchPlan, as_json: bool) -> None:
+    """What the command would do without --plan."""
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    print_pairs(
+        {
+            "batch": plan.batch_id,
+            "queue": plan.queue_name,
+            "rows": plan.rows,
+            "to create": plan.created,
+            "there already": "cannot be asked" if plan.there is None else plan.there,
+            "rejected": plan.rejected,
+            "bytes": plan.bytes,
+            "chunks": plan.chunks,
+        }
+    )
+    for reason, count in plan.reasons.items():
+        print(f"rejected: {count} × {reason}")
+    print("nothing was written")
 
 
 def print_batch(batch: Batch) -> None:

@@ -29,7 +29,7 @@ def _arguments() -> argparse.ArgumentParser:
     known.add_argument("-p", "--priority", type=int)
     known.add_argument("--address")
     known.add_argument("--on-rejected", choices=["raise", "skip"], default="raise")
-    known.add_argument("--on-lossy", choices=["raise", "string"], default="raise")
+    known.add_argument("--on-lossy", choices=["raise", "string", "null"], default="raise")
     return known
 
 
@@ -42,7 +42,7 @@ class EnqueueMagics(Magics):
         """Make each row of a table a job: `%enqueue df -q orders --key order_id`.
 
         Options: -q/--queue (needed), -k/--key COLUMN (repeat it for several), -n/--name,
-        -p/--priority, --address, --on-rejected raise|skip, --on-lossy raise|string; each means
+        -p/--priority, --address, --on-rejected raise|skip, --on-lossy raise|string|null; each means
         what it means for `bulk_enqueue`.
         """
         try:

@@ -373,6 +373,9 @@ class JobStore(Protocol):
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         """Every attempt at a job, oldest first."""
 
+    async def find_keys(self, organization: str, queue_name: str, keys: Sequence[str]) -> list[int]:
+        """The places of those keys that jobs of this queue have, in order."""
+
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         """Batches in the order asked for; NOT_FOUND names the first that is not there."""
 

@@ -295,3 +295,17 @@ class Attempt(_message.Message):
     ended_at: _timestamp_pb2.Timestamp
     error: str
     def __init__(self, number: _Optional[int] = ..., worker_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class FindKeysRequest(_message.Message):
+    __slots__ = ("queue_name", "idempotency_keys")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    idempotency_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queue_name: _Optional[str] = ..., idempotency_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FindKeysResponse(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, found: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -71,6 +71,19 @@ def test_the_version_is_the_package_s(spooled: Spooled) -> None:
     assert spooled("--version").stdout.strip() == __version__
 
 
+def test_a_plan_says_what_would_be_done_and_does_nothing(
+    to_server: None, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    planned = spooled("enqueue", "order*.csv", queue, "--key", "order_id", "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "to create      3" in planned.stdout
+    assert "nothing was written" in planned.stdout
+    assert client.queue_stats(queue).total == 0
+    spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--column", "order_id")
+    again = spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--plan", "--json")
+    assert json.loads(again.stdout)["there"] == 3
+
+
 def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
     to_server: None, spooled: Spooled, client: SpooledClient, queue: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 from spooled_pipelines.batch import notes
@@ -87,8 +88,10 @@ async def _send(
     else:
         before = await _queue_stats(calls, prepared.scope.queue_name)
         upload = AsyncSingleUpload(calls, prepared, ledger, shown)
+    began = time.perf_counter()
     try:
         await upload.run()
+        calls.rows_per_second = prepared.sendable / (time.perf_counter() - began)
     except BaseException as error:
         # Also where a user breaks off: what is there so far, and how to go on, is worth a line.
         notes.add_resume_note(error, prepared, ledger)

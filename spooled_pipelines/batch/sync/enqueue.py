@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 from spooled_pipelines.batch import notes
@@ -86,8 +87,10 @@ def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: 
     else:
         before = _queue_stats(calls, prepared.scope.queue_name)
         upload = SingleUpload(calls, prepared, ledger, shown)
+    began = time.perf_counter()
     try:
         upload.run()
+        calls.rows_per_second = prepared.sendable / (time.perf_counter() - began)
     except BaseException as error:
         # Also where a user breaks off: what is there so far, and how to go on, is worth a line.
         notes.add_resume_note(error, prepared, ledger)

@@ -11,9 +11,12 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.sync.calls import Calls
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from spooled_pipelines.batch.exact import OnLossy
     from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
-    from spooled_pipelines.batch.prepare import OnRejected
+    from spooled_pipelines.batch.plan import BatchPlan
+    from spooled_pipelines.batch.prepare import OnRejected, RowOptions
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.rerun import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
@@ -115,6 +118,29 @@ class BatchCalls:
         return enqueue_batch(
             self._calls, data, queue_name, options, progress=progress, on_rerun=on_rerun
         )
+
+    def plan_batch(
+        self,
+        data: Any,
+        queue_name: str,
+        *,
+        progress: ProgressOption = None,  # noqa: ARG002  (so that any call can be planned)
+        on_rerun: OnRerun = "resume",
+        **options: Unpack[RowOptions],
+    ) -> BatchPlan:
+        """What `enqueue_batch` would do with the same arguments; nothing is written.
+
+        Rows that cannot be jobs are counted, with the reasons, and not raised. `data` is read to
+        its end: an iterator or a cursor has to be made again for the call itself.
+
+        Raises:
+            LossyValueError: a value would not survive.
+            InvalidArgumentError: the data cannot be read, or an argument names no column.
+        """
+        from spooled_pipelines.batch.prepare import Options
+        from spooled_pipelines.batch.sync.plan import plan_batch
+
+        return plan_batch(self._calls, data, queue_name, Options(**options), on_rerun)
 
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
         """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""

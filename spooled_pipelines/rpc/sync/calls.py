@@ -60,6 +60,8 @@ class Calls:
         self._opening = threading.Lock()
         self._closed = False
         self._speaks_batches: bool | None = None
+        # Of the last upload on it; what the next one will take is told from that.
+        self.rows_per_second: float | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.name!r})"

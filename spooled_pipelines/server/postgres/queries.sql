@@ -131,6 +131,18 @@ CROSS JOIN LATERAL (
         AND idempotency_key IS NOT NULL
 ) AS j
 
+-- name: places_of_keys
+SELECT (k.place - 1)::int4
+FROM queues q JOIN organizations o ON o.id = q.organization
+CROSS JOIN unnest(%(keys)s::bytea[]) WITH ORDINALITY AS k (idempotency_key, place)
+CROSS JOIN LATERAL (
+    SELECT queue FROM jobs
+    WHERE organization = q.organization AND idempotency_key = k.idempotency_key
+        AND idempotency_key IS NOT NULL
+) AS j
+WHERE o.name = %(organization)s AND q.name = %(name)s AND j.queue = q.id
+ORDER BY k.place
+
 -- A copy that finds a key taken starts over through this table, which keeps what is new.
 -- name: staging
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_jobs (LIKE jobs INCLUDING DEFAULTS)

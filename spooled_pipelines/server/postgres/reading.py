@@ -8,7 +8,7 @@ from typing import Any
 from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.postgres.database import Connection, fetch, send
-from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
+from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record, stored_key
 from spooled_pipelines.server.store import (
     PAGE_BYTES,
     AttemptRecord,
@@ -42,6 +42,17 @@ async def attempts(
         AttemptRecord._make((*made, None if error is None else error.decode()))
         for *made, error in await fetch(connection, "attempts", job=seq)
     ]
+
+
+async def find_keys(
+    connection: Connection, organization: str, queue_name: str, keys: Sequence[str]
+) -> list[int]:
+    """The places of keys that jobs of this queue have."""
+    coded = [stored_key(key) for key in keys]
+    rows = await fetch(
+        connection, "places_of_keys", organization=organization, name=queue_name, keys=coded
+    )
+    return [place for (place,) in rows]
 
 
 async def queue(connection: Connection, organization: str, queue_name: str) -> QueueRecord:

@@ -206,6 +206,10 @@ class PostgresStore:
         async with lent(self._pool) as connection:
             return await reading.attempts(connection, self._prefix, organization, job_id)
 
+    async def find_keys(self, organization: str, queue_name: str, keys: Sequence[str]) -> list[int]:
+        async with lent(self._pool) as connection:
+            return await reading.find_keys(connection, organization, queue_name, keys)
+
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         async with lent(self._pool) as connection:
             now = self._clock.now()

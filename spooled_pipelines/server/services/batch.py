@@ -17,6 +17,8 @@ from spooled_pipelines.wire.batch_v1 import (
     BatchStats,
     CancelBatchRequest,
     CancelBatchResponse,
+    FindKeysRequest,
+    FindKeysResponse,
     GetBatchStatsRequest,
     GetBatchStatsResponse,
     ListAttemptsRequest,
@@ -123,6 +125,17 @@ class BatchService:
     ) -> ListAttemptsResponse:
         found = await self._services.store.attempts(caller.organization, request.job_id)
         return ListAttemptsResponse(attempts=[attempt(record) for record in found])
+
+    async def find_keys(self, caller: Caller, request: FindKeysRequest) -> FindKeysResponse:
+        queue_name = checks.queue_name(request.queue_name)
+        keys = request.idempotency_keys
+        if len(keys) > limits.CHUNK_ROWS_MAX:
+            raise invalid(
+                f"idempotency_keys has {len(keys)} keys, and at most {limits.CHUNK_ROWS_MAX} are "
+                "allowed in one call"
+            )
+        found = await self._services.store.find_keys(caller.organization, queue_name, keys)
+        return FindKeysResponse(found=found)
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
         services = self._services

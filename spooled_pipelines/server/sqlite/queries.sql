@@ -52,6 +52,12 @@ ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = ex
 -- name: job_of_key
 SELECT seq, status, due_at, batch FROM jobs WHERE organization = ? AND idempotency_key = ?
 
+-- name: has_key
+SELECT 1 FROM organizations o
+JOIN queues q ON q.organization = o.id AND q.name = ?2
+JOIN jobs j ON j.organization = o.id AND j.idempotency_key = ?3 AND j.queue = q.id
+WHERE o.name = ?1
+
 -- name: claimable
 SELECT seq, batch, linked, length(payload) FROM jobs INDEXED BY jobs_ready
 WHERE queue = ? AND status = 1 AND due_at IS NULL

@@ -9,7 +9,7 @@ from typing import Any
 from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import not_found
-from spooled_pipelines.server.sqlite.jobs import job_record
+from spooled_pipelines.server.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.store import (
     PAGE_BYTES,
@@ -43,6 +43,18 @@ def attempts(
     seq = job(connection, prefix, organization, job_id).seq
     rows = connection.execute(SQL["attempts"], (seq,)).fetchall()
     return [AttemptRecord._make(row) for row in rows]
+
+
+def find_keys(
+    connection: sqlite3.Connection, organization: str, queue_name: str, keys: Sequence[str]
+) -> list[int]:
+    """The places of keys that jobs of this queue have."""
+    has_key = SQL["has_key"]
+    return [
+        place
+        for place, key in enumerate(keys)
+        if connection.execute(has_key, (organization, queue_name, stored_key(key))).fetchone()
+    ]
 
 
 def queue(connection: sqlite3.Connection, organization: str, queue_name: str) -> QueueRecord:

@@ -196,6 +196,9 @@ class SqliteStore:
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         return await self._read(reading.attempts, self._prefix, organization, job_id)
 
+    async def find_keys(self, organization: str, queue_name: str, keys: Sequence[str]) -> list[int]:
+        return await self._read(reading.find_keys, organization, queue_name, keys)
+
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         return await self._read(reading.batches, organization, batch_ids, self._clock.now())
 

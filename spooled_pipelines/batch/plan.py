@@ -1,0 +1,127 @@
+"""What a call of `enqueue_batch` would do, found out by the same code without a write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spooled_pipelines.batch.chunks import Chunk
+from spooled_pipelines.batch.encode import is_limit
+from spooled_pipelines.batch.keys import Occurrences
+from spooled_pipelines.batch.prepare import Prepared
+from spooled_pipelines.errors import RejectedRow
+from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.wire import spooled_v1
+
+_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What would become of a table.
+
+    Attributes:
+        batch_id: of the batch that the rows would be.
+        queue_name: where they would go.
+        rows: of the table.
+        created: jobs that would be made. Where the server cannot be asked (`there` is None), those
+            that would be made if none was there.
+        there: rows that are jobs already; None: this server cannot be asked by key.
+        repeated: rows with the key of a row before them; with `key=` they are the same job.
+        rejected: rows that cannot be jobs. With `on_rejected="raise"` nothing would be sent.
+        reasons: how many of them by reason.
+        limits: those of the reasons that are a limit of the contract.
+        examples: the first of them, at most ten.
+        bytes: on the wire, without compression.
+        chunks: messages that carry the rows.
+        samples: the first payloads, as a worker would see them.
+        seconds: how long it would take: what reading and encoding took, and the sending at the
+            rate of this client's last upload; None before it has had one.
+    """
+
+    batch_id: str
+    queue_name: str
+    rows: int
+    created: int
+    there: int | None
+    repeated: int
+    rejected: int
+    reasons: Mapping[str, int]
+    limits: Mapping[str, int]
+    examples: tuple[RejectedRow, ...]
+    bytes: int
+    chunks: int
+    samples: tuple[dict[str, Any], ...] = field(repr=False)
+    seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON knows it."""
+        plain = dict(self.__dict__)
+        plain["reasons"], plain["limits"] = dict(self.reasons), dict(self.limits)
+        plain["examples"] = [{"row": made.row, "reason": made.reason} for made in self.examples]
+        plain["samples"] = list(self.samples)
+        return plain
+
+
+class Planning:
+    """Goes through what would be sent, chunk by chunk."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        # Without `key=` equal rows have been told apart already.
+        hashes = prepared.occurrences is None
+        self._repeats = Occurrences(prepared.row_hashes, prepared.sendable) if hashes else None
+        self._first = 0
+        self._created = 0
+        self._there = 0
+        self._bytes = 0
+        self._chunks = 0
+        self._samples: list[dict[str, Any]] = []
+
+    def chunks(self, generation: int) -> Iterator[Chunk]:
+        """What would be sent as this generation."""
+        return self._prepared.chunks(generation)
+
+    def add(self, chunk: Chunk, found: list[int]) -> None:
+        """A chunk, and the places of those of its rows that are jobs already."""
+        count = len(chunk.rows)
+        new = set(range(count)).difference(found)
+        if self._repeats is not None:
+            new.difference_update(self._repeats.repeats(self._first, count))
+        self._created += len(new)
+        self._there += len(found)
+        self._first += count
+        self._bytes += len(chunk.message())
+        self._chunks += 1
+        room = _SAMPLES - len(self._samples)
+        self._samples.extend(_payload(piece) for piece in chunk.first(room).requests(b""))
+
+    def plan(self, *, asked: bool, seconds: float | None) -> BatchPlan:
+        """The result, once every chunk was added."""
+        prepared, rejections = self._prepared, self._prepared.rejections
+        reasons = dict(rejections.reasons)
+        return BatchPlan(
+            batch_id=prepared.batch_id,
+            queue_name=prepared.scope.queue_name,
+            rows=prepared.rows,
+            created=self._created,
+            there=self._there if asked else None,
+            repeated=0 if self._repeats is None else self._repeats.repeated,
+            rejected=rejections.count,
+            reasons=reasons,
+            limits={reason: count for reason, count in reasons.items() if is_limit(reason)},
+            examples=tuple(rejections.examples),
+            bytes=self._bytes,
+            chunks=self._chunks,
+            samples=tuple(self._samples),
+            seconds=seconds,
+        )
+
+    def close(self) -> None:
+        if self._repeats is not None:
+            self._repeats.close()
+
+
+def _payload(request: bytes) -> dict[str, Any]:
+    return from_struct(spooled_v1.EnqueueRequest.FromString(request).payload)

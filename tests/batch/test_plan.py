@@ -1,0 +1,125 @@
+"""A plan says what the call would do, by the same code, and writes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import pyarrow as pa
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.batch.prepare import Options, RowOptions
+from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
+from tests.batch.conftest import make_flights
+
+
+def test_a_plan_takes_what_the_call_takes() -> None:
+    taken = set(inspect.signature(SpooledClient.enqueue_batch).parameters)
+    planned = set(inspect.signature(SpooledClient.plan_batch).parameters)
+    options = {field.name for field in fields(Options)}
+    assert set(get_type_hints(RowOptions)) == options
+    assert taken == (planned - {"options"}) | options
+
+
+def test_nothing_is_written(door: Any, queue: str, flights: pa.Table) -> None:
+    plan = door.plan_batch(flights, queue, name="nightly", progress=lambda *_: None)
+    assert (plan.rows, plan.created, plan.rejected, plan.chunks) == (60, 60, 0, 1)
+    assert plan.queue_name == queue
+    assert door.queue_stats(queue).total == 0
+    assert door.enqueue_batch(flights, queue, name="nightly").id == plan.batch_id
+
+
+def test_what_a_plan_says_is_what_comes(
+    open_door: Callable[..., Any], server: ServerProcess, queue: str
+) -> None:
+    door = open_door(server)
+    rows = [
+        *({"id": i, "rank": i} for i in range(90)),
+        *({"id": i, "rank": 0} for i in range(10)),
+        {"id": None, "rank": 5},
+        {"id": 500, "rank": 200},
+    ]
+    options: dict[str, Any] = {"key": "id", "priority": "rank", "on_rejected": "skip"}
+    door.enqueue_batch(rows[80:95], queue, key="id")
+    plan = door.plan_batch(rows, queue, **options)
+    assert (plan.rows, plan.created, plan.there, plan.repeated) == (102, 75, 20, 10)
+    assert plan.rejected == 2
+    assert sum(plan.reasons.values()) == 2
+    assert [example.row for example in plan.examples] == [100, 101]
+    assert list(plan.limits) == ["priority (column 'rank') is not a whole number from -100 to 100"]
+    assert plan.samples[:2] == ({"id": 0}, {"id": 1})
+    assert door.queue_stats(queue).total == 15
+
+    batch = door.enqueue_batch(rows, queue, **options)
+    assert (batch.created, batch.rejected, batch.id) == (plan.created, 2, plan.batch_id)
+    assert batch.duplicates == plan.rows - plan.created - plan.rejected
+    again = door.plan_batch(rows, queue, **options)
+    assert (again.created, again.there) == (0, 100)
+    assert json.loads(json.dumps(again.to_dict()))["there"] == 100
+
+
+def test_a_plan_knows_what_a_re_run_means(
+    open_door: Callable[..., Any], server: ServerProcess, queue: str, flights: pa.Table
+) -> None:
+    door = open_door(server)
+    door.enqueue_batch(flights, queue, name="n")
+    assert door.plan_batch(flights, queue, name="n", on_rerun="retry_failed").created == 0
+    fresh = door.plan_batch(flights, queue, name="n", on_rerun="fresh")
+    assert (fresh.created, fresh.there) == (60, 0)
+    assert door.queue_stats(queue).total == 60
+
+
+def test_a_plain_server_cannot_be_asked_by_key(
+    open_door: Callable[..., Any], plain_server: ServerProcess, queue: str, flights: pa.Table
+) -> None:
+    door = open_door(plain_server)
+    door.enqueue_batch(flights, queue)
+    plan = door.plan_batch(flights, queue)
+    assert (plan.created, plan.there) == (60, None)
+    with pytest.raises(InvalidArgumentError, match="batch extension"):
+        door.plan_batch(flights, queue, on_rerun="fresh")
+
+
+def test_a_plan_tells_how_long_it_takes_from_what_the_last_upload_took(
+    door: Any, queue: str
+) -> None:
+    table = make_flights(5_000)
+    assert door.plan_batch(table, queue).seconds is None
+    door.enqueue_batch(table.slice(0, 100), queue)
+    plan = door.plan_batch(table, queue)
+    assert 0 < plan.seconds < 600
+    # Each row is a payload and a key of 32 digits at least.
+    assert plan.bytes > 5_000 * 100
+    assert sum(len(chunk) for chunk in [plan.samples]) == 3
+
+
+def test_where_no_row_can_be_a_job_the_plan_says_so(door: Any, queue: str) -> None:
+    plan = door.plan_batch([{"id": None}] * 3, queue, key="id")
+    assert (plan.rows, plan.rejected, plan.created, plan.chunks) == (3, 3, 0, 0)
+    assert plan.samples == ()
+    plan = door.plan_batch([{"rank": 500}] * 3, queue, priority="rank", payload=["rank"])
+    assert (plan.rejected, plan.created) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "kind", "said"),
+    [
+        ([{"a": 2**60}], {}, LossyValueError, "on_lossy"),
+        ([], {}, InvalidArgumentError, "no rows"),
+        ([{"a": 1}], {"key": "b"}, InvalidArgumentError, "no column 'b'"),
+        ([{"a": 1}], {"on_rerun": "again"}, InvalidArgumentError, "on_rerun is one of"),
+        ([{"a": 1}], {"spread": dt.timedelta(0)}, InvalidArgumentError, "spread="),
+        ("nothing.csv", {}, InvalidArgumentError, "there is no file"),
+    ],
+)
+def test_what_the_call_would_raise_the_plan_raises(
+    door: Any, queue: str, data: Any, options: Any, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        door.plan_batch(data, queue, **options)

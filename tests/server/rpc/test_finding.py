@@ -1,0 +1,23 @@
+"""FindKeys: which rows are jobs already."""
+
+from __future__ import annotations
+
+from wirekit import OTHER_KEY, Wire, answered
+
+from spooled_pipelines.wire import batch_v1 as batch
+
+
+async def test_keys_are_found_in_their_queue_and_organization_alone(wire: Wire) -> None:
+    await wire.enqueue(idempotency_key="k")
+    request = batch.FindKeysRequest(queue_name="q", idempotency_keys=["none", "k"])
+    assert list((await wire.call(request)).found) == [1]
+    assert list((await wire.call(request, key=OTHER_KEY)).found) == []
+    elsewhere = batch.FindKeysRequest(queue_name="other", idempotency_keys=["k"])
+    assert list((await wire.call(elsewhere)).found) == []
+
+
+async def test_too_many_keys_and_no_queue_are_refused(wire: Wire) -> None:
+    with answered("INVALID_ARGUMENT", "at most 10000"):
+        await wire.call(batch.FindKeysRequest(queue_name="q", idempotency_keys=["k"] * 10_001))
+    with answered("INVALID_ARGUMENT", "queue_name"):
+        await wire.call(batch.FindKeysRequest(idempotency_keys=["k"]))
