@@ -22,9 +22,9 @@ SpooledError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spooled_pipelines.rpc.values import BatchStats
@@ -106,6 +106,8 @@ class RowsRejectedError(InvalidArgumentError):
         rejected: how many rows in all.
         examples: the first of them, at most ten.
         reasons: how many rows by reason.
+
+    `table()` lists all of them.
     """
 
     def __init__(
@@ -115,11 +117,22 @@ class RowsRejectedError(InvalidArgumentError):
         rejected: int,
         examples: Sequence[RejectedRow] = (),
         reasons: Mapping[str, int] | None = None,
+        table: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__(message, details={"rejected": rejected})
         self.rejected = rejected
         self.examples = tuple(examples)
         self.reasons = dict(reasons or {})
+        self._table = table
+
+    def table(self) -> Any:
+        """An Arrow table of every rejected row's number and reason; None in another process than
+        that in which the error came up."""
+        return None if self._table is None else self._table()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The list is in a file that ends with its process.
+        return (_rebuild, (type(self), self.message, {**self.__dict__, "_table": None}))
 
 
 class LossyValueError(InvalidArgumentError):

@@ -92,6 +92,7 @@ class Rejections:
         self.reasons: Counter[str] = Counter()
         self.examples: list[RejectedRow] = []
         self._spool = Spool(_REJECTED)
+        self._handed_on = False
 
     @property
     def count(self) -> int:
@@ -115,15 +116,20 @@ class Rejections:
         """The error that names them; `outcome` says what was sent and what to do."""
         reasons = "; ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common(5))
         first = ", ".join(str(example.row) for example in self.examples)
+        # The list is the error's from now on, and goes with it.
+        self._handed_on = True
         return RowsRejectedError(
-            f"{what} ({reasons}). The first are the rows {first}. {outcome}",
+            f"{what} ({reasons}). The first are the rows {first}; the error's table() lists all. "
+            f"{outcome}",
             rejected=self.count,
             examples=self.examples,
             reasons=self.reasons,
+            table=self._spool.table,
         )
 
     def close(self) -> None:
-        self._spool.close()
+        if not self._handed_on:
+            self._spool.close()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from spooled_pipelines.errors import InvalidArgumentError, SourceError
+from spooled_pipelines.errors import InvalidArgumentError, SourceError, SpooledError
 
 
 @contextmanager
@@ -24,6 +24,13 @@ def readable(what: str, row: int | None = None) -> Iterator[None]:
         raise SourceError(_message(what, row, error)) from error
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise InvalidArgumentError(_message(what, row, error)) from error
+    except SpooledError:
+        raise
+    except Exception as error:
+        # Whoever iterates for us has errors of their own; they are not hidden behind one of ours.
+        if hasattr(error, "add_note"):
+            error.add_note(_message(what, row, error))
+        raise
 
 
 def failed(what: str, row: int | None, error: Exception) -> SourceError:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.server_process import ServerProcess
 
@@ -17,6 +22,7 @@ from spooled_pipelines.errors import (
     InvalidArgumentError,
     LossyValueError,
     RowsRejectedError,
+    SourceError,
     SpooledError,
     UnavailableError,
 )
@@ -66,6 +72,80 @@ def test_nothing_is_sent(
         door.enqueue_batch(data, queue, **arguments)
     assert said in str(caught.value)
     assert door.queue_stats(queue).total == 0
+
+
+def test_an_error_of_a_generators_own_says_what_was_read_and_nothing_sent(
+    door: Any, queue: str
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from GOOD
+        raise RuntimeError("the token has expired")
+
+    with pytest.raises(RuntimeError, match="the token has expired") as caught:
+        door.enqueue_batch(rows(), queue, name="nightly")
+    if sys.version_info >= (3, 11):
+        (note,) = caught.value.__notes__
+        assert "cannot be read behind row 29999" in note
+        assert note.endswith("Nothing was sent.")
+    assert door.queue_stats(queue).total == 0
+    # With what was expired made good, the same call is the whole batch.
+    assert door.enqueue_batch(GOOD[:50], queue, name="nightly").created == 50
+
+
+def test_a_folder_that_breaks_in_its_middle_leaves_nothing_and_is_enqueued_once_it_is_whole(
+    door: Any, queue: str, tmp_path: Path
+) -> None:
+    for number in range(3):
+        rows = pa.table({"n": range(10 * number, 10 * number + 10)})
+        pq.write_table(rows, tmp_path / f"{number}.parquet")
+    whole = (tmp_path / "1.parquet").read_bytes()
+    (tmp_path / "1.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidArgumentError, match=r"1\.parquet' cannot be read.*Nothing was sent"):
+        door.enqueue_batch(tmp_path, queue)
+    assert door.queue_stats(queue).total == 0
+    (tmp_path / "1.parquet").write_bytes(whole)
+    assert door.enqueue_batch(tmp_path, queue).created == 30
+
+
+def test_a_query_that_fails_on_a_later_fetch_leaves_nothing_and_can_be_tried_again(
+    door: Any, queue: str
+) -> None:
+    wrong = iter([True, False])
+
+    def picky(n: int) -> int:
+        if n == 25_000 and next(wrong):
+            raise ValueError
+        return n
+
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        connection.create_function("picky", 1, picky)
+        numbers = "WITH RECURSIVE r(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM r LIMIT 30000)"
+        options = {"sql": f"{numbers} SELECT picky(n) AS n FROM r", "connection": connection}
+        with pytest.raises(SourceError, match="the query cannot be read behind row 19999"):
+            door.enqueue_batch(None, queue, **options)
+        assert door.queue_stats(queue).total == 0
+        plan = door.plan_batch(None, queue, **options)
+        assert plan.rows == 30_000
+
+
+def test_of_very_many_bad_rows_the_error_shows_some_and_lists_all(door: Any, queue: str) -> None:
+    bad = [None if i % 10 == 3 else i for i in range(200_000)]
+    ranks = [500 if i % 20 == 7 else 0 for i in range(200_000)]
+    table = pa.table({"id": bad, "rank": ranks})
+    with pytest.raises(RowsRejectedError, match="30000 of 200000 rows cannot be jobs") as caught:
+        door.enqueue_batch(table, queue, key="id", priority="rank")
+    error = caught.value
+    assert len(str(error)) < 500
+    assert sorted(error.reasons.values()) == [10_000, 20_000]
+    assert [example.row for example in error.examples] == [3, 7, 13, 23, 27, 33, 43, 47, 53, 63]
+    listed = error.table()
+    assert listed.column_names == ["row", "reason"]
+    expected = [i for i in range(200_000) if i % 10 == 3 or i % 20 == 7]
+    assert sorted(listed["row"].to_pylist()) == expected
+    assert door.queue_stats(queue).total == 0
+    # In another process there is no list, and the rest is the same.
+    copied = pickle.loads(pickle.dumps(error))
+    assert (copied.table(), copied.reasons, str(copied)) == (None, error.reasons, str(error))
 
 
 def test_a_source_that_breaks_at_its_end_leaves_nothing(door: Any, queue: str) -> None:
