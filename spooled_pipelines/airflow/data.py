@@ -42,6 +42,11 @@ def hold(data: Any) -> Any:
     return Held(data)
 
 
+def hold_function(value: Any) -> Any:
+    """Wrap a function: Airflow would call one that it finds in a template field."""
+    return Held(value) if _is_function(value) else value
+
+
 def open_data(
     data: Any, op_kwargs: Mapping[str, Any] | None, operator: BaseOperator, context: Context
 ) -> Any:

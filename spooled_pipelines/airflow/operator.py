@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException
 
-from spooled_pipelines.airflow.data import HeldArguments, hold, open_data
+from spooled_pipelines.airflow.data import Held, HeldArguments, hold, hold_function, open_data
 from spooled_pipelines.airflow.hook import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.outcome import Tenths
 from spooled_pipelines.airflow.scope import batch_name
@@ -18,6 +18,8 @@ from spooled_pipelines.errors import InvalidArgumentError, SourceError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from spooled_pipelines.batch.exact import OnLossy
+    from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
     from spooled_pipelines.client.sync.client import SpooledClient
 
 
@@ -38,21 +40,29 @@ class EnqueueBatchOperator(BaseOperator):
             those of ``op_kwargs`` and of the task's context that its signature names, and
             returns any of the others.
         queue_name: the queue's name (templated). Airflow's own ``queue`` is the executor's.
+        columns: read these columns alone.
+        where: read the rows alone for which it is true, such as ``[("amount", ">", 5)]``.
         key: the column, or columns, that identify a row: the same key is the same job. Without
             it, the row's whole content does.
         payload: what of a row goes to the worker: None (every column that has no other use), a
-            list of columns, or a mapping of payload field to column.
+            list of columns, a mapping of payload field to column, the one column that holds
+            objects, or a function over a record batch.
+        payload_schema: a JSON Schema, or a pydantic model, that every payload has to fit.
         priority: -100 to 100, or the column that holds it.
         scheduled_at: a time with an offset, or the column that holds it: not before then.
         max_retries: 0 to 100, or the column that holds it.
         timeout_seconds: 1 to 86 400, or the column that holds it.
-        tags: constants to put on each job (templated).
+        tags: constants to put on each job (templated), a list of columns that each are a tag, or
+            the column that holds them.
+        spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` or
+            the task's start on.
         name: the batch's name (templated), if it shall not be made of dag_id, task_id, run_id
             and map_index. Task instances that give the same name fill the same batch.
         on_rejected: ``"raise"``: rows that cannot be jobs fail the task before anything is sent;
             ``"skip"``: they are left out and counted.
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
-            anything is sent; ``"string"``: it is sent as text.
+            anything is sent; ``"string"``: it is sent as text; ``"null"``: it is left out; or
+            one of these for each of some columns.
         on_rerun: what a retry, a Clear or a reprocessing backfill does with the batch that is
             there: ``"retry_failed"`` sends what is missing and puts the batch's dead letters
             back into the queue; ``"resume"`` only sends what is missing; ``"fresh"`` makes every
@@ -87,16 +97,21 @@ class EnqueueBatchOperator(BaseOperator):
         *,
         data: Any,
         queue_name: str,
+        columns: Sequence[str] | None = None,
+        where: Any = None,
         key: str | Sequence[str] | None = None,
-        payload: Sequence[str] | Mapping[str, str] | None = None,
+        payload: PayloadOption = None,
+        payload_schema: Any = None,
         priority: int | str | None = None,
         scheduled_at: datetime | str | None = None,
         max_retries: int | str | None = None,
         timeout_seconds: int | str | None = None,
-        tags: Mapping[str, str] | None = None,
+        tags: TagsOption = None,
+        spread: timedelta | None = None,
+        rate: float | None = None,
         name: str | None = None,
         on_rejected: Literal["raise", "skip"] = "raise",
-        on_lossy: Literal["raise", "string"] = "raise",
+        on_lossy: OnLossy = "raise",
         on_rerun: Literal["resume", "retry_failed", "fresh"] = "retry_failed",
         op_kwargs: Mapping[str, Any] | None = None,
         spooled_conn_id: str = DEFAULT_CONNECTION,
@@ -106,13 +121,18 @@ class EnqueueBatchOperator(BaseOperator):
         self.data = data
         self.op_kwargs = op_kwargs
         self.queue_name = queue_name
+        self.columns = columns
+        self.where = where
         self.key = key
         self.payload = payload
+        self.payload_schema = payload_schema
         self.priority = priority
         self.scheduled_at = scheduled_at
         self.max_retries = max_retries
         self.timeout_seconds = timeout_seconds
         self.tags = tags
+        self.spread = spread
+        self.rate = rate
         self.name = name
         self.on_rejected = on_rejected
         self.on_lossy = on_lossy
@@ -124,7 +144,8 @@ class EnqueueBatchOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's. A mapped task's constants are stored as they are, so rows are held here."""
-        for name, held in (("data", hold), ("op_kwargs", HeldArguments)):
+        holders = {"data": hold, "op_kwargs": HeldArguments, "payload": hold_function}
+        for name, held in holders.items():
             value = kwargs.get(name)
             # What refers to another task has to be seen, and is no row yet.
             if value is not None and not any(XComArg.iter_xcom_references(value)):
@@ -141,6 +162,15 @@ class EnqueueBatchOperator(BaseOperator):
         self._data = hold(data)
 
     @property
+    def payload(self) -> Any:
+        """What of a row goes to the worker; a function is held."""
+        return self._payload
+
+    @payload.setter
+    def payload(self, payload: Any) -> None:
+        self._payload = hold_function(payload)
+
+    @property
     def op_kwargs(self) -> HeldArguments:
         """The arguments of a callable, held out of sight: there may be tables among them."""
         return self._op_kwargs
@@ -154,18 +184,24 @@ class EnqueueBatchOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Enqueue, and return `Batch.to_dict`: the batch's id and queue, and the counts."""
         try:
+            payload = self.payload.value if isinstance(self.payload, Held) else self.payload
             table = open_data(self.data, self.op_kwargs.value, self, context)
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
                 batch = client.enqueue_batch(
                     table,
                     self.queue_name,
+                    columns=self.columns,
+                    where=self.where,
                     key=self.key,
-                    payload=self.payload,
+                    payload=payload,
+                    payload_schema=self.payload_schema,
                     priority=self.priority,
                     scheduled_at=self.scheduled_at,
                     max_retries=self.max_retries,
                     timeout_seconds=self.timeout_seconds,
                     tags=self.tags,
+                    spread=self.spread,
+                    rate=self.rate,
                     name=self.name or batch_name(context),
                     on_rejected=self.on_rejected,
                     on_lossy=self.on_lossy,

@@ -10,21 +10,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, XComArg, task
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
+from airflow.sdk.io import attach
 from airflow.serialization.serialized_objects import DagSerialization
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.scope import batch_name
-from spooled_pipelines.errors import UnavailableError
+from spooled_pipelines.errors import SourceError, UnavailableError
 
 # Text that would be run as Jinja, and that must turn up nowhere but in the job.
 MARK = "{{ 6 * 7 }} marked-row"
@@ -106,6 +109,56 @@ def test_a_file_uri_is_read_like_a_path(
 ) -> None:
     run(operator(queue, data=kind(parquet.as_uri())), context)
     assert payloads(client, queue) == ROWS
+
+
+def test_an_object_storage_path_is_read_through_its_own_file_system(
+    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    storage = fsspec.filesystem("memory")
+    storage.pipe("/bucket/rows.jsonl", "\n".join(json.dumps(row) for row in ROWS).encode())
+    attach("memory", fs=storage)
+    run(operator(queue, data=ObjectStoragePath("memory://bucket/rows.jsonl")), context)
+    assert payloads(client, queue) == ROWS
+
+
+def test_what_is_read_and_what_is_made_of_it_can_be_said(
+    parquet: Path,
+    connected: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    context: dict[str, Any],
+) -> None:
+    def payload(batch: Any) -> Any:
+        return batch.append_column("length", pc.utf8_length(batch.column("text")))
+
+    schema = {"properties": {"length": {"maximum": 100}}}
+    op = operator(
+        queue,
+        data=parquet,
+        columns=["id", "text"],
+        where=[("id", ">", 1)],
+        payload=payload,
+        payload_schema=schema,
+        tags=["text"],
+        spread=dt.timedelta(microseconds=1),
+        on_lossy={"id": "null"},
+    )
+    dag = DAG("said")
+    dag.add_task(op)
+    DagSerialization.to_dict(dag)
+    run(copy.deepcopy(op), context)
+    assert payloads(client, queue) == [{"id": 2, "text": "plain", "length": 5}]
+
+
+def test_a_source_that_fails_is_worth_another_try(
+    connected: ServerProcess, queue: str, context: dict[str, Any]
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield ROWS[0]
+        raise OSError("the share went away")
+
+    with pytest.raises(SourceError, match="the share went away"):
+        run(operator(queue, data=rows), context)
 
 
 def test_a_callable_gets_what_its_signature_names(
