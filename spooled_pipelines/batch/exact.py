@@ -174,8 +174,14 @@ def _digits(texts: Any) -> Any:
     return pc.if_else(fraction, trimmed, texts)
 
 
+# Thirty thousand years.
+_DAYS_MAX = 30_000 * 365
+
+
 def _times(array: Any, place: Place) -> Cells:
     texts = as_text(array, place.path)
+    if _has_dates(array):
+        return _text(texts)
     # Arrow says in words what it has no date for.
     beyond = pc.starts_with(texts, "<")
     if not pc.any(beyond).as_py():
@@ -187,6 +193,22 @@ def _times(array: Any, place: Place) -> Cells:
         index = pc.index(beyond, True).as_py()
         place.refuse(index, named[index].as_py(), "is a time that has no date")
     return _patched(_text(texts), beyond, named, place)
+
+
+def _has_dates(array: Any) -> bool:
+    """Whether all values are surely within the years that Arrow can print."""
+    kind = array.type
+    if types.is_date32(kind):
+        per_day = 1
+    elif types.is_date64(kind):
+        per_day = 86_400_000
+    elif types.is_timestamp(kind):
+        per_day = 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+    else:
+        return True
+    bounds = pc.min_max(array.view(pa.int32() if types.is_date32(kind) else pa.int64()))
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    return low is None or (low > -_DAYS_MAX * per_day and high < _DAYS_MAX * per_day)
 
 
 def _integers(array: Any, place: Place) -> Cells:
