@@ -39,6 +39,8 @@ else:
 
 PREFIX = "SPOOLED_SERVER_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+# What Kubernetes sets in every container where a service is called spooled-server.
+_OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_|PORT(_|$))")
 # What clients read as well.
 KEY_VARIABLE = "SPOOLED_API_KEY"
 _DEFAULT = "default"
@@ -123,6 +125,8 @@ def _of_environment(environment: Mapping[str, str]) -> _Source:
     known = {PREFIX + name.upper(): name for name in Options.model_fields if name not in TABLES}
     for variable, value in environment.items():
         if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or not value:
+            continue
+        if _OF_KUBERNETES.match(variable):
             continue
         name = known.get(variable, variable)
         values[name], origins[name] = value, variable

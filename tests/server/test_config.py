@@ -156,6 +156,9 @@ def test_variables_that_are_wrong_are_refused_by_name() -> None:
     assert "SPOOLED_SERVER_DAYLY_QUOTA: there is no such setting" in message
     assert "did you mean SPOOLED_SERVER_DAILY_QUOTA?" in message
     assert "--max-streams: max_streams" in refused({"max_streams": "x"}, {})
+    # What Kubernetes sets for a service of this name is not meant for us.
+    kubernetes = {"SPOOLED_SERVER_SERVICE_HOST": "10.0.0.1", "SPOOLED_SERVER_PORT": "tcp://x:1"}
+    assert load({}, kubernetes).settings == ServerSettings()
     # Empty is as good as not there.
     assert load({}, {"SPOOLED_SERVER_DAILY_QUOTA": ""}).settings == ServerSettings()
 

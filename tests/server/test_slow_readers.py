@@ -80,6 +80,9 @@ async def test_those_who_do_not_read_cost_the_server_next_to_nothing(
         made = await client.enqueue_batch(table, queue)
         # What the server needs anyway: to be asked for everything once.
         assert await read_all(client, server, made.id) == ROWS
+        # Of the batch that will be watched.
+        jobs = await client.dequeue(queue, "worker", batch_size=20, lease_seconds=300)
+        assert len(jobs) == 20
         before = process.memory_info().rss
         readers = SlowReaders(server, stack)
         channel = await readers.channel()
@@ -94,9 +97,8 @@ async def test_those_who_do_not_read_cost_the_server_next_to_nothing(
         await aeventually(is_at_rest(process), timeout=60)
         # Others go on, over connections of their own and over theirs.
         assert await read_all(client, server, made.id) == ROWS
-        for _ in range(20):
+        for job in jobs:
             await client.enqueue("other", {})
-            (job,) = await client.dequeue("other", "worker")
             await client.complete(job)
         ask = channel.unary_unary(method_named("GetQueueStats").path)
         request = spooled.GetQueueStatsRequest(queue_name=queue).SerializeToString()
