@@ -6,6 +6,7 @@ and the worker's span is a child of it.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -131,7 +132,9 @@ def _span(
             raise
 
 
+@functools.cache
 def _tracer() -> Tracer:
+    # Kept, for making it takes half of a span's time; a provider that comes later is found by it.
     from opentelemetry.trace import get_tracer
 
     return get_tracer("spooled_pipelines", __version__)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 
 from spooled_pipelines.server.calls import Call, Observer
 from spooled_pipelines.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 # As OpenTelemetry tells a server's own failures from a client's.
 _SERVER_FAULTS = frozenset(
@@ -23,7 +28,7 @@ def observer() -> Observer | None:
 
 
 def _trace(call: Call) -> None:
-    from opentelemetry.trace import SpanKind, StatusCode, get_tracer
+    from opentelemetry.trace import SpanKind, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier = {"traceparent": call.traceparent or "", "tracestate": call.tracestate or ""}
@@ -38,7 +43,7 @@ def _trace(call: Call) -> None:
     if call.organization is not None:
         about["spooled.organization"] = call.organization
     # Made when the call is over, with the times that it had: nothing waits for it.
-    span = get_tracer("spooled_pipelines.server", __version__).start_span(
+    span = _tracer().start_span(
         call.method.path.removeprefix("/"),
         context=TraceContextTextMapPropagator().extract(carrier),
         kind=SpanKind.SERVER,
@@ -48,3 +53,10 @@ def _trace(call: Call) -> None:
     if call.code in _SERVER_FAULTS:
         span.set_status(StatusCode.ERROR)
     span.end(ended)
+
+
+@functools.cache
+def _tracer() -> Tracer:
+    from opentelemetry.trace import get_tracer
+
+    return get_tracer("spooled_pipelines.server", __version__)
