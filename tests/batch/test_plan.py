@@ -16,7 +16,6 @@ from support.server_process import ServerProcess
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.batch.prepare import Options, RowOptions
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
-from tests.batch.conftest import make_flights
 
 
 def test_a_plan_takes_what_the_call_takes() -> None:
@@ -89,7 +88,7 @@ def test_a_plain_server_cannot_be_asked_by_key(
 def test_a_plan_tells_how_long_it_takes_from_what_the_last_upload_took(
     door: Any, queue: str
 ) -> None:
-    table = make_flights(5_000)
+    table = pa.table({"n": range(5_000), "text": ["x" * 60] * 5_000})
     assert door.plan_batch(table, queue).seconds is None
     door.enqueue_batch(table.slice(0, 100), queue)
     plan = door.plan_batch(table, queue)
