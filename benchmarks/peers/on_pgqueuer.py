@@ -1,0 +1,51 @@
+"""pgqueuer: enqueue of lists, and its worker until the queue is empty; asyncpg, uvloop."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import asyncpg
+import uvloop
+from pgqueuer import PgQueuer
+from pgqueuer.db import AsyncpgDriver
+from pgqueuer.queries import Queries
+from pgqueuer.types import QueueExecutionMode
+
+from benchmarks.peers.run import Clock, Task, lots, say, task
+
+
+async def _nothing(job: object) -> None:
+    pass
+
+
+async def _main(asked: Task) -> None:
+    connection = await asyncpg.connect(asked.url)
+    if asked.what == "prepare":
+        # All its tables logged ("durable") is its default.
+        await Queries(AsyncpgDriver(connection)).install()
+    elif asked.what == "enqueue":
+        (size,) = asked.settings
+        queries = Queries(AsyncpgDriver(connection))
+        clock = Clock()
+        for lot in lots(asked.rows, size):
+            payloads = [json.dumps(row).encode() for row in lot]
+            await queries.enqueue(["nothing"] * len(lot), payloads, [0] * len(lot))
+        say(clock.seconds())
+    else:
+        (size,) = asked.settings
+        worker = PgQueuer.from_asyncpg_connection(connection)
+        worker.entrypoint("nothing")(_nothing)
+        clock = Clock()
+        await worker.qm.run(
+            mode=QueueExecutionMode.drain,
+            batch_size=size,
+            dequeue_timeout=timedelta(seconds=1),
+        )
+        say(clock.seconds())
+        return
+    await connection.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(task()))

@@ -1,0 +1,43 @@
+"""procrastinate: batch_defer_async, and its worker on an async task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import procrastinate
+
+from benchmarks.peers.run import Clock, Task, lots, say, task
+
+
+async def _nothing(**row: object) -> None:
+    pass
+
+
+async def _main(asked: Task) -> None:
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=asked.url))
+    nothing = app.task(_nothing, name="nothing", queue="benchmark")
+    async with app.open_async():
+        if asked.what == "prepare":
+            await app.schema_manager.apply_schema_async()
+            return
+        clock = Clock()
+        if asked.what == "enqueue":
+            (size,) = asked.settings
+            for lot in lots(asked.rows, size):
+                await nothing.batch_defer_async(*lot)
+        else:
+            (concurrency,) = asked.settings
+            await app.run_worker_async(
+                queues=["benchmark"],
+                wait=False,
+                concurrency=concurrency,
+                install_signal_handlers=False,
+            )
+        say(clock.seconds())
+
+
+if __name__ == "__main__":
+    # A line for each job would be most of the work.
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    asyncio.run(_main(task()))
