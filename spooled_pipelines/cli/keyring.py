@@ -14,7 +14,8 @@ from spooled_pipelines.cli.options import connected
 
 if TYPE_CHECKING:
     from spooled_pipelines.client import SpooledClient
-    from spooled_pipelines.server.store import JobStore, KeyRecord
+    from spooled_pipelines.server.records import KeyRecord
+    from spooled_pipelines.server.store import JobStore
 
 T = TypeVar("T")
 Shown = dict[str, Any]

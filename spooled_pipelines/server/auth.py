@@ -10,8 +10,9 @@ from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.context import Caller
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.logins import FailedLogins
+from spooled_pipelines.server.records import KeyRecord
 from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
-from spooled_pipelines.server.store import JobStore, KeyRecord
+from spooled_pipelines.server.store import JobStore
 
 _HINT = "send metadata x-api-key: KEY, or authorization: Bearer KEY"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.payloads import check_object
-from spooled_pipelines.server.store import Holder, NewJob
+from spooled_pipelines.server.records import Holder, NewJob
 from spooled_pipelines.wire import limits, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Tags
 from spooled_pipelines.wire.spooled_v1 import EnqueueRequest

@@ -13,7 +13,7 @@ from spooled_pipelines.server import checks
 from spooled_pipelines.server.errors import invalid, why_not
 from spooled_pipelines.server.messages import field
 from spooled_pipelines.server.payloads import check_chunk_request
-from spooled_pipelines.server.store import Chunk, ChunkStored
+from spooled_pipelines.server.records import Chunk, ChunkStored
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import ChunkOutcome, JobChunk, OpenBatch, RejectedRow, Tags
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.errors import RefusedError, conflict
-from spooled_pipelines.server.store import BatchOpening
+from spooled_pipelines.server.records import BatchOpening
 
 
 def other_queue(opening: BatchOpening, queue_name: str) -> RefusedError:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.access import Role
 from spooled_pipelines.server.errors import RefusedError, invalid, not_found
+from spooled_pipelines.server.records import KeyRecord
 from spooled_pipelines.server.settings import hash_key
-from spooled_pipelines.server.store import KeyRecord
 
 _NAME_MAX = 100
 _ORGANIZATION_MAX = 100

@@ -10,7 +10,7 @@ from spooled_pipelines.server.errors import (
     RefusedError,
     conflict,
 )
-from spooled_pipelines.server.store import Holder, Status
+from spooled_pipelines.server.records import Holder, Status
 
 _SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 _LONGEST_DELAY_MINUTES = 60

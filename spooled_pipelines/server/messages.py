@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.payloads import varint
-from spooled_pipelines.server.stalls import stalls
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     AttemptRecord,
     BatchRecord,
     JobRecord,
     QueueRecord,
     Status,
 )
+from spooled_pipelines.server.stalls import stalls
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount, Tags
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job

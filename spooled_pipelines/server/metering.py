@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     Chunk,
     ChunkStored,
     Enqueued,
     FailOutcome,
     Holder,
     JobRecord,
-    JobStore,
     NewJob,
 )
+from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.wakeups import Changes
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from prometheus_client.registry import Collector
 from spooled_pipelines.server.calls import Call
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.store import Counts, JobStore, OpenBatches, QueueRecord
+from spooled_pipelines.server.records import Counts, OpenBatches, QueueRecord
+from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.wakeups import Changes
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spooled_pipelines.server.dispatch import Braked
-from spooled_pipelines.server.store import BatchRecord
+from spooled_pipelines.server.records import BatchRecord
 from spooled_pipelines.wire.batch_v1 import Stall
 
 HEARTBEAT_SECONDS = 10

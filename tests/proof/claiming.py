@@ -23,9 +23,9 @@ from serverkit import struct
 from support.server_process import ServerProcess
 
 from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.records import JobRecord
 from spooled_pipelines.server.run import open_store
 from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
-from spooled_pipelines.server.store import JobRecord
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
 

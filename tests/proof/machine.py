@@ -14,8 +14,7 @@ from model import Job, Model, RefusalError, counted, moments
 from serverkit import StoreKit, struct
 
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.run import open_store
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     BatchOpening,
     BatchRecord,
     Chunk,
@@ -28,6 +27,7 @@ from spooled_pipelines.server.store import (
     Status,
     WorkerRecord,
 )
+from spooled_pipelines.server.run import open_store
 
 QUEUES, BATCHES, WORKERS = ("q", "r"), ("a", "b"), ("v", "w")
 # Few names, so that they meet; hashes, as clients send them, and others.

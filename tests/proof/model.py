@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.store import Counts, NewJob, Status
+from spooled_pipelines.server.records import Counts, NewJob, Status
 
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 

@@ -16,9 +16,10 @@ from serverkit import chunk
 from support.server_process import ServerProcess
 
 from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.records import BatchOpening, JobRecord, Status
 from spooled_pipelines.server.run import open_store
 from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
-from spooled_pipelines.server.store import BatchOpening, JobRecord, JobStore, Status
+from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.well_known import Struct
 
 Serve = Callable[[str], ServerProcess]

@@ -8,7 +8,7 @@ from typing import Any
 
 from history import Findings, check, read
 
-from spooled_pipelines.server.store import JobRecord, Status
+from spooled_pipelines.server.records import JobRecord, Status
 from spooled_pipelines.wire.well_known import Struct
 
 CLAIM = {"what": "claim", "job": "j", "lease": "one", "start": 0, "end": 5_000}

@@ -11,14 +11,8 @@ import pytest
 
 from spooled_pipelines.server.clock import ManualClock
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.store import (
-    BatchOpening,
-    Chunk,
-    Holder,
-    JobRecord,
-    JobStore,
-    NewJob,
-)
+from spooled_pipelines.server.records import BatchOpening, Chunk, Holder, JobRecord, NewJob
+from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.wakeups import Changes
 from spooled_pipelines.wire.well_known import Struct
 

@@ -8,7 +8,7 @@ from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.generations import other_queue, superseded
 from spooled_pipelines.server.postgres import pruning, reading
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
-from spooled_pipelines.server.store import BatchOpening, BatchRecord
+from spooled_pipelines.server.records import BatchOpening, BatchRecord
 
 
 async def open_batch(ground: Ground, organization: str, opening: BatchOpening) -> BatchRecord:

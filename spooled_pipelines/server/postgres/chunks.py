@@ -18,7 +18,7 @@ from spooled_pipelines.server.postgres.pruning import forgotten_meanwhile
 from spooled_pipelines.server.postgres.quotas import count_made
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
 from spooled_pipelines.server.quotas import Quotas
-from spooled_pipelines.server.store import Chunk, ChunkStored, Status
+from spooled_pipelines.server.records import Chunk, ChunkStored, Status
 
 # So many chunks at once; the other connections are for everyone else.
 _AT_ONCE = 4

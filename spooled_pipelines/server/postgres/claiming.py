@@ -10,7 +10,7 @@ from spooled_pipelines.server.postgres import limiting
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record
 from spooled_pipelines.server.postgres.sweeping import RELEASED_MAX, count_released
 from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
-from spooled_pipelines.server.store import JobRecord, Status
+from spooled_pipelines.server.records import JobRecord, Status
 from spooled_pipelines.server.wakeups import Changes, Topic
 
 # What others had locked is looked at again after this: they may have died before they took it.

@@ -11,7 +11,7 @@ from spooled_pipelines.server.postgres import settled
 from spooled_pipelines.server.postgres.database import fetch, lent
 from spooled_pipelines.server.postgres.settling import Held, write
 from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
-from spooled_pipelines.server.store import Counts, Status
+from spooled_pipelines.server.records import Counts, Status
 
 # How many jobs one step looks at, so that others are not held up for long.
 STEP_JOBS = 2_000

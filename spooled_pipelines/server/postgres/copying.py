@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 
 from spooled_pipelines.server.postgres.records import HASH_MARK, stored_key
-from spooled_pipelines.server.store import Chunk, Status
+from spooled_pipelines.server.records import Chunk, Status
 
 _HEX_DIGITS = re.compile("[0-9a-f]*")
 _HEX_KEY_LENGTH = 32

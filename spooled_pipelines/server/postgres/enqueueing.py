@@ -11,7 +11,7 @@ from spooled_pipelines.server.postgres.pruning import forgotten_meanwhile
 from spooled_pipelines.server.postgres.quotas import count_singly
 from spooled_pipelines.server.postgres.records import stored_key
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
-from spooled_pipelines.server.store import Enqueued, NewJob, Status
+from spooled_pipelines.server.records import Enqueued, NewJob, Status
 
 
 class Addition(NamedTuple):

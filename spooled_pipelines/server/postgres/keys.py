@@ -7,7 +7,7 @@ from typing import Any
 from spooled_pipelines.server.keymaking import no_key
 from spooled_pipelines.server.postgres.database import fetch, lent
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
-from spooled_pipelines.server.store import KeyRecord
+from spooled_pipelines.server.records import KeyRecord
 
 
 async def add(ground: Ground, key: KeyRecord) -> None:

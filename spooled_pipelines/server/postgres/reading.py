@@ -9,7 +9,7 @@ from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.postgres.database import Connection, fetch, send
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record, stored_key
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     PAGE_BYTES,
     AttemptRecord,
     BatchRecord,

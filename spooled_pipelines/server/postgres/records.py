@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spooled_pipelines.server import ids
-from spooled_pipelines.server.store import JobRecord
+from spooled_pipelines.server.records import JobRecord
 
 _HEX_KEY = re.compile("[0-9a-f]{32}")
 HASH_MARK, TEXT_MARK = b"h", b"t"

@@ -10,7 +10,7 @@ from spooled_pipelines.server import ids
 from spooled_pipelines.server.errors import RefusedError, not_found
 from spooled_pipelines.server.leases import retry_delay_seconds, why_not_held
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
-from spooled_pipelines.server.store import FailOutcome, Holder, Status
+from spooled_pipelines.server.records import FailOutcome, Holder, Status
 
 
 @dataclass(slots=True)

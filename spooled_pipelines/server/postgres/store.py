@@ -34,8 +34,7 @@ from spooled_pipelines.server.postgres.gathering import Gatherer
 from spooled_pipelines.server.postgres.listener import Listener
 from spooled_pipelines.server.postgres.transaction import Ground
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
-from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     AttemptRecord,
     BatchOpening,
     BatchRecord,
@@ -54,6 +53,7 @@ from spooled_pipelines.server.store import (
     QueueRecord,
     WorkerRecord,
 )
+from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.wakeups import Changes
 
 T = TypeVar("T")

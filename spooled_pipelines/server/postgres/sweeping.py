@@ -7,7 +7,7 @@ import asyncio
 from spooled_pipelines.server.leases import expiry_error
 from spooled_pipelines.server.postgres.settling import Held, bury, left_processing, write
 from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
-from spooled_pipelines.server.store import Status
+from spooled_pipelines.server.records import Status
 
 # How many jobs one transaction handles, so that others are not held up for long.
 RELEASED_MAX = 1_000

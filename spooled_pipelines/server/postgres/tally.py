@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from spooled_pipelines.server.leases import error_group
-from spooled_pipelines.server.store import Counts, Status
+from spooled_pipelines.server.records import Counts, Status
 
 # Places in Counts.
 _WAITING = 1

@@ -25,7 +25,7 @@ from spooled_pipelines.server.postgres.database import (
 from spooled_pipelines.server.postgres.names import Names
 from spooled_pipelines.server.postgres.queries import SQL
 from spooled_pipelines.server.postgres.tally import Tally
-from spooled_pipelines.server.store import changes_of
+from spooled_pipelines.server.records import changes_of
 from spooled_pipelines.server.wakeups import Changes
 
 T = TypeVar("T")

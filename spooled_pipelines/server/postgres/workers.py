@@ -5,7 +5,7 @@ from __future__ import annotations
 from spooled_pipelines.server.errors import RefusedError, not_found
 from spooled_pipelines.server.postgres.database import fetch, lent
 from spooled_pipelines.server.postgres.transaction import Ground
-from spooled_pipelines.server.store import WorkerRecord
+from spooled_pipelines.server.records import WorkerRecord
 
 
 async def register(ground: Ground, organization: str, worker: WorkerRecord) -> None:

@@ -9,8 +9,8 @@ from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
+from spooled_pipelines.server.records import BatchRecord, JobPage, Status
 from spooled_pipelines.server.services.uploads import upload
-from spooled_pipelines.server.store import BatchRecord, JobPage, Status
 from spooled_pipelines.server.wakeups import batch_key, control_key
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.store import Holder, JobRecord
+from spooled_pipelines.server.records import Holder, JobRecord
 
 # Kept so that a give-back that is under way is not collected.
 _pending: set[asyncio.Future[None]] = set()

@@ -10,12 +10,12 @@ from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError, invalid
 from spooled_pipelines.server.messages import field, job_bytes
+from spooled_pipelines.server.records import JobRecord
 from spooled_pipelines.server.scopes import check_queues
 from spooled_pipelines.server.services import settling
 from spooled_pipelines.server.services.claiming import Taker, give_back
 from spooled_pipelines.server.services.heartbeats import heartbeat
 from spooled_pipelines.server.services.pushing import Pusher
-from spooled_pipelines.server.store import JobRecord
 from spooled_pipelines.wire.spooled_v1 import (
     DequeueRequest,
     ErrorResponse,

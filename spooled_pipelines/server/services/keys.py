@@ -8,7 +8,7 @@ from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.keymaking import key_id, new_key, organization_name
 from spooled_pipelines.server.messages import timestamp
-from spooled_pipelines.server.store import KeyRecord
+from spooled_pipelines.server.records import KeyRecord
 from spooled_pipelines.wire.keys_v1 import (
     CreateKeyRequest,
     CreateKeyResponse,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.records import JobRecord
 from spooled_pipelines.server.services.claiming import Taker, claim, give_back
-from spooled_pipelines.server.store import JobRecord
 from spooled_pipelines.server.wakeups import job_key, queue_key
 from spooled_pipelines.wire import limits
 

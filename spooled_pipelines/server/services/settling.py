@@ -6,7 +6,7 @@ from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.messages import timestamp
 from spooled_pipelines.server.payloads import check_object
-from spooled_pipelines.server.store import Holder
+from spooled_pipelines.server.records import Holder
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
     CompleteResponse,

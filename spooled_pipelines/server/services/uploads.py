@@ -17,8 +17,8 @@ from spooled_pipelines.server.chunks import (
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import conflict, invalid
 from spooled_pipelines.server.messages import batch_stats
+from spooled_pipelines.server.records import BatchOpening, ChunkStored
 from spooled_pipelines.server.scopes import check_queues
-from spooled_pipelines.server.store import BatchOpening, ChunkStored
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse, JobChunk
 
 # Chunks of one upload that are stored at the same time, so that one sync serves several.

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from spooled_pipelines.server import checks, ids
 from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.records import WorkerRecord
 from spooled_pipelines.server.services import heartbeats
 from spooled_pipelines.server.services.conversation import converse
 from spooled_pipelines.server.stalls import HEARTBEAT_SECONDS
-from spooled_pipelines.server.store import WorkerRecord
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     DeregisterRequest,

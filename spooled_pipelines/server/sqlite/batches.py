@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 from spooled_pipelines.server.errors import conflict, not_found
 from spooled_pipelines.server.generations import other_queue, superseded
-from spooled_pipelines.server.sqlite import jobs, pruning, reading
-from spooled_pipelines.server.sqlite.inserting import insert_rows
-from spooled_pipelines.server.sqlite.queries import SQL
-from spooled_pipelines.server.sqlite.quotas import count_made
-from spooled_pipelines.server.sqlite.transaction import Transaction
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     BatchOpening,
     BatchRecord,
     Chunk,
     ChunkStored,
     Status,
 )
+from spooled_pipelines.server.sqlite import jobs, pruning, reading
+from spooled_pipelines.server.sqlite.inserting import insert_rows
+from spooled_pipelines.server.sqlite.queries import SQL
+from spooled_pipelines.server.sqlite.quotas import count_made
+from spooled_pipelines.server.sqlite.transaction import Transaction
 
 _HEX_DIGITS = re.compile("[0-9a-f]*")
 _HEX_KEY_LENGTH = 32

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from spooled_pipelines.server import dispatch
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import not_found
+from spooled_pipelines.server.records import Counts, Status
 from spooled_pipelines.server.sqlite import jobs
 from spooled_pipelines.server.sqlite.batches import find
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.sqlite.transaction import Transaction
-from spooled_pipelines.server.store import Counts, Status
 
 # How many jobs one step looks at, so that others are not held up for long.
 STEP_JOBS = 2_000

@@ -14,10 +14,7 @@ from spooled_pipelines.server.leases import (
     retry_delay_seconds,
     why_not_held,
 )
-from spooled_pipelines.server.sqlite.queries import SQL
-from spooled_pipelines.server.sqlite.quotas import count_made
-from spooled_pipelines.server.sqlite.transaction import Transaction
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     Enqueued,
     FailOutcome,
     Holder,
@@ -25,6 +22,9 @@ from spooled_pipelines.server.store import (
     NewJob,
     Status,
 )
+from spooled_pipelines.server.sqlite.queries import SQL
+from spooled_pipelines.server.sqlite.quotas import count_made
+from spooled_pipelines.server.sqlite.transaction import Transaction
 
 _HEX_KEY = re.compile("[0-9a-f]{32}")
 # How many jobs one sweep handles, so that others are not held up for long.

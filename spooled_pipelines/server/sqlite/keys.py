@@ -6,9 +6,9 @@ import sqlite3
 from typing import Any
 
 from spooled_pipelines.server.keymaking import no_key
+from spooled_pipelines.server.records import KeyRecord
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.sqlite.transaction import Transaction
-from spooled_pipelines.server.store import KeyRecord
 
 
 def add(tx: Transaction, key: KeyRecord) -> None:

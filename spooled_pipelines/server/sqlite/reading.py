@@ -9,9 +9,7 @@ from typing import Any
 from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import not_found
-from spooled_pipelines.server.sqlite.jobs import job_record, stored_key
-from spooled_pipelines.server.sqlite.queries import SQL
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     PAGE_BYTES,
     AttemptRecord,
     BatchRecord,
@@ -22,6 +20,8 @@ from spooled_pipelines.server.store import (
     OpenBatches,
     QueueRecord,
 )
+from spooled_pipelines.server.sqlite.jobs import job_record, stored_key
+from spooled_pipelines.server.sqlite.queries import SQL
 
 # Payloads and results in one answer: a client takes messages of 4 MiB unless it is told otherwise.
 _ANSWER_BYTES = 3 << 20

@@ -14,24 +14,7 @@ from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
-from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
-from spooled_pipelines.server.sqlite import (
-    batches,
-    control,
-    database,
-    jobs,
-    keys,
-    pruning,
-    reading,
-    workers,
-)
-from spooled_pipelines.server.sqlite.faults import FaultLog
-from spooled_pipelines.server.sqlite.filelock import FileLock
-from spooled_pipelines.server.sqlite.readers import Readers
-from spooled_pipelines.server.sqlite.transaction import Names, Transaction
-from spooled_pipelines.server.sqlite.transaction import Sequence as JobNumbers
-from spooled_pipelines.server.sqlite.writer import Writer
-from spooled_pipelines.server.store import (
+from spooled_pipelines.server.records import (
     AttemptRecord,
     BatchOpening,
     BatchRecord,
@@ -50,6 +33,23 @@ from spooled_pipelines.server.store import (
     QueueRecord,
     WorkerRecord,
 )
+from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
+from spooled_pipelines.server.sqlite import (
+    batches,
+    control,
+    database,
+    jobs,
+    keys,
+    pruning,
+    reading,
+    workers,
+)
+from spooled_pipelines.server.sqlite.faults import FaultLog
+from spooled_pipelines.server.sqlite.filelock import FileLock
+from spooled_pipelines.server.sqlite.readers import Readers
+from spooled_pipelines.server.sqlite.transaction import Names, Transaction
+from spooled_pipelines.server.sqlite.transaction import Sequence as JobNumbers
+from spooled_pipelines.server.sqlite.writer import Writer
 from spooled_pipelines.server.wakeups import Changes
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.quotas import Quotas
+from spooled_pipelines.server.records import Counts, Status, changes_of
 from spooled_pipelines.server.sqlite.queries import SQL
-from spooled_pipelines.server.store import Counts, Status, changes_of
 from spooled_pipelines.server.wakeups import Changes
 
 # Places in Counts.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 
 from spooled_pipelines.server.errors import RefusedError, not_found
+from spooled_pipelines.server.records import WorkerRecord
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.sqlite.transaction import Transaction
-from spooled_pipelines.server.store import WorkerRecord
 
 
 def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:

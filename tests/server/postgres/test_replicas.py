@@ -13,7 +13,7 @@ from serverkit import ORGANIZATION, chunk, holder, new_job
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.quotas import Quotas
-from spooled_pipelines.server.store import BatchOpening, JobRecord
+from spooled_pipelines.server.records import BatchOpening, JobRecord
 
 if TYPE_CHECKING:
     from conftest import Replica

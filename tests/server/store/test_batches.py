@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serverkit import ORGANIZATION, StoreKit, chunk, holder, refused
 
-from spooled_pipelines.server.store import BatchOpening, BatchRecord
+from spooled_pipelines.server.records import BatchOpening, BatchRecord
 
 
 async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:

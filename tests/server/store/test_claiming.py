@@ -6,7 +6,7 @@ import asyncio
 
 from serverkit import ORGANIZATION, StoreKit, holder, refused, struct
 
-from spooled_pipelines.server.store import Status
+from spooled_pipelines.server.records import Status
 
 
 async def test_highest_priority_first_then_oldest(kit: StoreKit) -> None:

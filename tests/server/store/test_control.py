@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from serverkit import ORGANIZATION, StoreKit, chunk, holder, refused
 
-from spooled_pipelines.server.store import BatchOpening, BatchRecord, Counts, JobRecord
+from spooled_pipelines.server.records import BatchOpening, BatchRecord, Counts, JobRecord
 
 
 async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:

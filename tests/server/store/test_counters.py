@@ -10,7 +10,7 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, chunk, holder
 
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.store import JobRecord
+from spooled_pipelines.server.records import JobRecord
 
 STEPS = 120
 

@@ -10,9 +10,9 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.records import BatchOpening, OpenBatches
 from spooled_pipelines.server.retention import STEP_JOBS, Retention, retention_of
 from spooled_pipelines.server.run import open_store
-from spooled_pipelines.server.store import BatchOpening, OpenBatches
 
 DAY = 86_400
 Keep = Callable[..., Awaitable[StoreKit]]

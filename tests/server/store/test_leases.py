@@ -8,7 +8,7 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, holder, refused
 
 from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH
-from spooled_pipelines.server.store import Holder, Status
+from spooled_pipelines.server.records import Holder, Status
 
 Settle = Callable[[StoreKit, Holder, str], Awaitable[object]]
 

@@ -6,7 +6,7 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, holder
 
 from spooled_pipelines.server.dispatch import QueueLimits
-from spooled_pipelines.server.store import JobRecord
+from spooled_pipelines.server.records import JobRecord
 
 NO_LIMITS = QueueLimits()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serverkit import ORGANIZATION, StoreKit, chunk, struct
 
-from spooled_pipelines.server.store import JobRecord, Status
+from spooled_pipelines.server.records import JobRecord, Status
 
 
 async def listed(

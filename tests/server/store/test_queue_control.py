@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serverkit import ORGANIZATION, StoreKit, holder, struct
 
-from spooled_pipelines.server.store import JobPage
+from spooled_pipelines.server.records import JobPage
 
 
 async def pause(kit: StoreKit, paused: bool = True) -> None:

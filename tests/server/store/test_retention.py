@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job, struct
 
+from spooled_pipelines.server.records import Status
 from spooled_pipelines.server.retention import (
     STEP_JOBS,
     Retention,
@@ -16,7 +17,6 @@ from spooled_pipelines.server.retention import (
     seconds_of,
 )
 from spooled_pipelines.server.run import open_store
-from spooled_pipelines.server.store import Status
 
 DAY = 86_400
 PAYLOAD = struct(text="x" * 1_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serverkit import ORGANIZATION, StoreKit, holder
 
-from spooled_pipelines.server.store import Status
+from spooled_pipelines.server.records import Status
 
 
 async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> None:

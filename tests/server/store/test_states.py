@@ -10,7 +10,7 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, holder
 
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.store import BatchOpening, JobRecord, Status
+from spooled_pipelines.server.records import BatchOpening, JobRecord, Status
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"
 # A schedule and a retry are due within this, and a lease lasts longer.

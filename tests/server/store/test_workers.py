@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serverkit import ORGANIZATION, StoreKit, refused
 
-from spooled_pipelines.server.store import WorkerRecord
+from spooled_pipelines.server.records import WorkerRecord
 
 WORKER = WorkerRecord("w", "q", "host", "python", 4, "1", "{}")
 
