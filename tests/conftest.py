@@ -17,7 +17,7 @@ import pytest
 # Tests are imported by path, so that two may have one name; what they share needs a place.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support import waiting
+from support import browser, waiting
 from support.both import with_asyncio_face
 from support.server_process import ServerProcess
 
@@ -30,6 +30,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
     from spooled_pipelines import AsyncSpooledClient, SpooledClient
 
 
@@ -123,3 +125,16 @@ def queue() -> str:
 def eventually() -> Callable[..., object]:
     """`eventually(condition, timeout)`: waits until it is true; fails at the deadline."""
     return waiting.eventually
+
+
+@pytest.fixture
+def open_page() -> Iterator[Callable[..., Page]]:
+    """`open_page(address)`: a page in a headless Chromium. Not for asyncio tests."""
+    with browser.opening_pages() as opened:
+        yield opened
+
+
+@pytest.fixture
+def screenshot(tmp_path: Path) -> Callable[[Page, str], Path]:
+    """`screenshot(page, name)`: keeps a picture in the test's folder, and returns its path."""
+    return lambda page, name: browser.save_screenshot(page, tmp_path, name)

@@ -1,0 +1,20 @@
+"""The browser that the tests of pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_page_is_read_and_kept_as_a_picture(
+    open_page: Callable[..., Any], screenshot: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = tmp_path / "page.html"
+    source.write_text("<button onclick=\"this.textContent = 'pressed'\">press</button>")
+    page = open_page(source.as_uri())
+    page.get_by_role("button").click()
+    assert page.get_by_role("button").inner_text() == "pressed"
+    assert screenshot(page, "pressed").read_bytes().startswith(PNG)
