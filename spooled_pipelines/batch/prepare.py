@@ -178,6 +178,10 @@ class Prepared:
         """What each row's key is made of, in order."""
         return _column(self.hashes, "hash")
 
+    def refuse_rejected(self) -> None:
+        """RowsRejectedError where rows cannot be jobs and nobody said to go on without them."""
+        _refuse_rejected(self.rows, self.sendable, self.rejections, self.skips_rejected)
+
     def close(self) -> None:
         self.pieces.close()
         self.hashes.close()
@@ -225,7 +229,7 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
                 hashes.write(pa.record_batch([hashed], schema=_HASHES))
         _refuse_nothing(source.what, rows)
         if not planning:
-            _refuse_rejected(rows, pieces.rows, rejections, options.on_rejected)
+            _refuse_rejected(rows, pieces.rows, rejections, options.on_rejected == "skip")
         occurrences = None
         if not mapping.key:
             occurrences = Occurrences(lambda: _column(hashes, "hash"), hashes.rows)
@@ -270,12 +274,12 @@ def _refuse_nothing(what: str, rows: int) -> None:
 
 
 def _refuse_rejected(
-    rows: int, sendable: int, rejections: Rejections, on_rejected: OnRejected
+    rows: int, sendable: int, rejections: Rejections, skips_rejected: bool
 ) -> None:
     if not sendable:
         advice = "None can be a job, so nothing was sent. Correct the data."
         raise rejections.error(f"all {rows} rows are rejected", advice)
-    if rejections.count and on_rejected == "raise":
+    if rejections.count and not skips_rejected:
         advice = (
             'Nothing was sent. Correct them, or pass on_rejected="skip" to enqueue the others and '
             "find these in the batch's ledger."

@@ -14,8 +14,9 @@ import pytest
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, RowOptions
-from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
+from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
 
 
 def test_a_plan_takes_what_the_call_takes() -> None:
@@ -122,3 +123,37 @@ def test_what_the_call_would_raise_the_plan_raises(
 ) -> None:
     with pytest.raises(kind, match=said):
         door.plan_batch(data, queue, **options)
+
+
+def test_the_plan_comes_before_the_first_row_and_of_data_that_can_be_read_once(
+    client: SpooledClient, queue: str
+) -> None:
+    def check(plan: BatchPlan) -> None:
+        assert client.queue_stats(queue).total == 0
+        plans.append(plan)
+
+    plans: list[BatchPlan] = []
+    batch = client.enqueue_batch(({"id": i} for i in range(20)), queue, key="id", on_plan=check)
+    (plan,) = plans
+    assert (plan.rows, plan.created, plan.batch_id) == (20, batch.created, batch.id)
+
+
+def test_what_the_plan_is_answered_with_ends_the_call_and_nothing_is_sent(
+    client: SpooledClient, queue: str
+) -> None:
+    def refuse(plan: BatchPlan) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        client.enqueue_batch([{"id": 1}], queue, on_plan=refuse)
+    assert client.queue_stats(queue).total == 0
+
+
+def test_the_plan_counts_rejected_rows_before_they_are_refused(
+    client: SpooledClient, queue: str
+) -> None:
+    plans: list[BatchPlan] = []
+    with pytest.raises(RowsRejectedError):
+        client.enqueue_batch([{"id": 1}, {"id": None}], queue, key="id", on_plan=plans.append)
+    assert plans[0].rejected == 1
+    assert client.queue_stats(queue).total == 0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 from spooled_pipelines.batch import notes
 from spooled_pipelines.batch.aio.batch import AsyncBatch
 from spooled_pipelines.batch.aio.control import check_extension, newest_generation, retry_batch
+from spooled_pipelines.batch.aio.plan import planned
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload
 from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
@@ -30,6 +33,7 @@ async def enqueue_batch(
     *,
     progress: ProgressOption = None,
     on_rerun: OnRerun = "resume",
+    on_plan: Callable[[BatchPlan], object] | None = None,
 ) -> AsyncBatch:
     """Make one job of each row; the same call again makes none of them twice.
 
@@ -45,6 +49,7 @@ async def enqueue_batch(
             queue as well ("retry_failed"); or every row is a new job and what the batch held
             before and had not started is cancelled ("fresh"; a call that was cut short is
             finished by the next one). The last two need the batch extension.
+        on_plan: called with what will be done, before anything is; what it raises ends the call.
 
     Raises:
         InvalidArgumentError: an argument or the data is wrong. Nothing was sent.
@@ -57,8 +62,15 @@ async def enqueue_batch(
     check_on_rerun(on_rerun)
     if on_rerun != "resume":
         await check_extension(calls, f'on_rerun="{on_rerun}"')
-    prepared = await in_thread(prepare, data, queue_name, options)
+    planning = on_plan is not None
+    began = time.perf_counter()
+    prepared = await in_thread(prepare, data, queue_name, options, planning=planning)
     try:
+        if on_plan is not None:
+            prepared_in = time.perf_counter() - began
+            # In a thread, since it may ask a person.
+            await in_thread(on_plan, await planned(calls, prepared, on_rerun, prepared_in))
+            prepared.refuse_rejected()
         batch_id = prepared.batch_id
         with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
             # After the keys were made: the same rows with another trace are the same jobs.

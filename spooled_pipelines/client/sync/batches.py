@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class BatchCalls:
         on_lossy: OnLossy = "raise",
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
+        on_plan: Callable[[BatchPlan], object] | None = None,
     ) -> Batch:
         """Each row of a table becomes a job; the same call again makes none of them twice.
 
@@ -86,6 +87,8 @@ class BatchCalls:
                 ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
                 makes every row a new job and cancels what had not started of the old ones. The
                 last two need a server with the batch extension.
+            on_plan: called with what `plan_batch` would say, before anything is sent; what it
+                raises ends the call. The data is read once for both.
 
         Raises:
             LossyValueError: a value would not survive; nothing was sent.
@@ -116,7 +119,13 @@ class BatchCalls:
             on_lossy=on_lossy,
         )
         return enqueue_batch(
-            self._calls, data, queue_name, options, progress=progress, on_rerun=on_rerun
+            self._calls,
+            data,
+            queue_name,
+            options,
+            progress=progress,
+            on_rerun=on_rerun,
+            on_plan=on_plan,
         )
 
     def plan_batch(
@@ -125,6 +134,7 @@ class BatchCalls:
         queue_name: str,
         *,
         progress: ProgressOption = None,  # noqa: ARG002  (so that any call can be planned)
+        on_plan: object = None,  # noqa: ARG002
         on_rerun: OnRerun = "resume",
         **options: Unpack[RowOptions],
     ) -> BatchPlan:
