@@ -58,6 +58,8 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _BATCH + "RetryBatch": _PRODUCE,
     _BATCH + "ListAttempts": _READ,
     _BATCH + "FindKeys": _READ,
+    _BATCH + "ListBatches": _READ,
+    _BATCH + "FindBatchJobs": _READ,
     _QUEUE_ADMIN + "PauseQueue": _ADMIN,
     _QUEUE_ADMIN + "ResumeQueue": _ADMIN,
     _QUEUE_ADMIN + "PurgeQueue": _ADMIN,
@@ -65,6 +67,8 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _QUEUE_ADMIN + "RedriveDeadLetters": _ADMIN,
     _QUEUE_ADMIN + "SetQueueLimits": _ADMIN,
     _QUEUE_ADMIN + "GetQueueLimits": _ANY,
+    _QUEUE_ADMIN + "ListQueues": _ANY,
+    _QUEUE_ADMIN + "ListWorkers": _ANY,
     _KEY + "CreateKey": _ADMIN,
     _KEY + "ListKeys": _ADMIN,
     _KEY + "RevokeKey": _ADMIN,
@@ -74,6 +78,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
 class Scope(Enum):
     """By what a request tells which queue it touches."""
 
+    # Where it may be empty, the answer holds what is of the key's queues (`Caller.among`).
     QUEUE = "queue_name"
     JOB = "job_id"
     BATCH = "batch_id or batch_ids"
@@ -114,6 +119,8 @@ SCOPES: Mapping[str, Scope] = {
     _OURS + "RetryBatchRequest": Scope.BATCH,
     _OURS + "ListAttemptsRequest": Scope.JOB,
     _OURS + "FindKeysRequest": Scope.QUEUE,
+    _OURS + "ListBatchesRequest": Scope.QUEUE,
+    _OURS + "FindBatchJobsRequest": Scope.BATCH,
     _OURS + "PauseQueueRequest": Scope.QUEUE,
     _OURS + "ResumeQueueRequest": Scope.QUEUE,
     _OURS + "PurgeQueueRequest": Scope.QUEUE,
@@ -121,6 +128,8 @@ SCOPES: Mapping[str, Scope] = {
     _OURS + "RedriveDeadLettersRequest": Scope.QUEUE,
     _OURS + "SetQueueLimitsRequest": Scope.QUEUE,
     _OURS + "GetQueueLimitsRequest": Scope.QUEUE,
+    _OURS + "ListQueuesRequest": Scope.QUEUE,
+    _OURS + "ListWorkersRequest": Scope.QUEUE,
     _OURS + "CreateKeyRequest": Scope.ORGANIZATION,
     _OURS + "ListKeysRequest": Scope.ORGANIZATION,
     _OURS + "RevokeKeyRequest": Scope.ORGANIZATION,

@@ -86,6 +86,16 @@ def batch_size(*values: int) -> int:
     return whole("batch_size", size, 1, limits.DEQUEUE_MAX)
 
 
+def page_size(value: int) -> int:
+    """How many entries a page has at most, the default put in."""
+    return whole("page_size", value, 0, limits.PAGE_JOBS_MAX) or limits.PAGE_JOBS_MAX
+
+
+def optional_queue_name(value: str) -> str:
+    """A queue's name, or nothing."""
+    return value and queue_name(value)
+
+
 def place(page_token: str) -> int:
     """The number that a page goes on behind; 0 from the start."""
     if not page_token:

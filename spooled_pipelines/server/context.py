@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spooled_pipelines.server.access import Role
@@ -26,6 +27,12 @@ class Caller:
     queues: frozenset[str] | None
     digest: bytes = field(repr=False)
     is_operator: bool = False
+
+    def among(self, queue_name: str) -> Sequence[str] | None:
+        """The queues that a listing is about, if it names one and if not; None: all there are."""
+        if queue_name:
+            return [queue_name]
+        return None if self.queues is None else sorted(self.queues)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.dispatch import QueueLimits
+from spooled_pipelines.server.listing import ListedQueue, ListedWorker
 from spooled_pipelines.server.payloads import varint
 from spooled_pipelines.server.records import (
     AttemptRecord,
@@ -11,7 +12,7 @@ from spooled_pipelines.server.records import (
     QueueRecord,
     Status,
 )
-from spooled_pipelines.server.stalls import stalls
+from spooled_pipelines.server.stalls import OFFLINE_MS, stalls
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount, Tags
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
@@ -92,6 +93,36 @@ def queue_limits(limits: QueueLimits) -> queue_admin_v1.QueueLimits:
         jobs_per_second=limits.jobs_per_second,
         burst=limits.burst,
         max_in_flight=limits.max_in_flight,
+    )
+
+
+def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
+    """A queue's counters and what holds it back."""
+    counts = queue.record.counts
+    return queue_admin_v1.Queue(
+        stats=queue_stats(queue.queue_name, queue.record, now),
+        waiting=counts.waiting,
+        cancelled=counts.cancelled,
+        paused=queue.control.paused,
+        limits=queue_limits(queue.control.limits),
+    )
+
+
+def listed_worker(listed: ListedWorker, now: int) -> queue_admin_v1.Worker:
+    """A worker, and whether it is still there."""
+    worker = listed.worker
+    return queue_admin_v1.Worker(
+        worker_id=worker.worker_id,
+        queue_name=worker.queue_name,
+        hostname=worker.hostname,
+        worker_type=worker.worker_type,
+        version=worker.version,
+        max_concurrency=worker.max_concurrency,
+        current_jobs=listed.current_jobs,
+        status=listed.status,
+        registered_at=timestamp(listed.registered_at),
+        seen_at=timestamp(listed.seen_at),
+        offline=now - listed.seen_at >= OFFLINE_MS,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
+from spooled_pipelines.server.listing import Listing
 from spooled_pipelines.server.records import (
     AttemptRecord,
     BatchOpening,
@@ -31,7 +32,7 @@ from spooled_pipelines.server.records import (
 from spooled_pipelines.server.wakeups import Changes
 
 
-class JobStore(Protocol):
+class JobStore(Listing, Protocol):
     """Each operation is one transaction, unless it says "in steps"; it returns once it is durable.
 
     Every operation but `keys`, `queue_names`, `open_batches`, `sweep` and `recount` is for one

@@ -309,3 +309,43 @@ class FindKeysResponse(_message.Message):
     FOUND_FIELD_NUMBER: _ClassVar[int]
     found: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, found: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ListBatchesRequest(_message.Message):
+    __slots__ = ("queue_name", "page_size", "page_token")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    page_size: int
+    page_token: str
+    def __init__(self, queue_name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListBatchesResponse(_message.Message):
+    __slots__ = ("batches", "next_page_token")
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    batches: _containers.RepeatedCompositeFieldContainer[BatchStats]
+    next_page_token: str
+    def __init__(self, batches: _Optional[_Iterable[_Union[BatchStats, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class FindBatchJobsRequest(_message.Message):
+    __slots__ = ("batch_id", "statuses", "text", "page_size", "page_token")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    statuses: _containers.RepeatedScalarFieldContainer[_spooled_pb2.JobStatus]
+    text: str
+    page_size: int
+    page_token: str
+    def __init__(self, batch_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., text: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class FindBatchJobsResponse(_message.Message):
+    __slots__ = ("jobs", "next_page_token")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[_spooled_pb2.Job]
+    next_page_token: str
+    def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

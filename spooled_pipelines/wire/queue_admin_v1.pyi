@@ -1,4 +1,7 @@
 # Made from proto/spooled_pipelines/v1/queue_admin.proto by scripts/build_wire.py (`make proto`): change that, not this.
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from spooled_pipelines.wire import spooled_v1 as _spooled_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -109,3 +112,75 @@ class GetQueueLimitsResponse(_message.Message):
     limits: QueueLimits
     paused: bool
     def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., paused: _Optional[bool] = ...) -> None: ...
+
+class ListQueuesRequest(_message.Message):
+    __slots__ = ("queue_name", "page_size", "page_token")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    page_size: int
+    page_token: str
+    def __init__(self, queue_name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListQueuesResponse(_message.Message):
+    __slots__ = ("queues", "next_page_token")
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedCompositeFieldContainer[Queue]
+    next_page_token: str
+    def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Queue(_message.Message):
+    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits")
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    stats: _spooled_pb2.GetQueueStatsResponse
+    waiting: int
+    cancelled: int
+    paused: bool
+    limits: QueueLimits
+    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+
+class ListWorkersRequest(_message.Message):
+    __slots__ = ("queue_name", "page_size")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    page_size: int
+    def __init__(self, queue_name: _Optional[str] = ..., page_size: _Optional[int] = ...) -> None: ...
+
+class ListWorkersResponse(_message.Message):
+    __slots__ = ("workers",)
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedCompositeFieldContainer[Worker]
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
+
+class Worker(_message.Message):
+    __slots__ = ("worker_id", "queue_name", "hostname", "worker_type", "version", "max_concurrency", "current_jobs", "status", "registered_at", "seen_at", "offline")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    WORKER_TYPE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_JOBS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_AT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_AT_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    queue_name: str
+    hostname: str
+    worker_type: str
+    version: str
+    max_concurrency: int
+    current_jobs: int
+    status: str
+    registered_at: _timestamp_pb2.Timestamp
+    seen_at: _timestamp_pb2.Timestamp
+    offline: bool
+    def __init__(self, worker_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., hostname: _Optional[str] = ..., worker_type: _Optional[str] = ..., version: _Optional[str] = ..., max_concurrency: _Optional[int] = ..., current_jobs: _Optional[int] = ..., status: _Optional[str] = ..., registered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., offline: _Optional[bool] = ...) -> None: ...

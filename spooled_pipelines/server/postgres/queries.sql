@@ -757,3 +757,76 @@ SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.exp
     k.revoked_at
 FROM keys k JOIN organizations o ON o.id = k.organization
 ORDER BY k.created_at, k.key_id
+
+-- name: queues_of_organization
+SELECT q.name, q.id, coalesce(c.pending, 0)::int8, coalesce(c.waiting, 0)::int8,
+    coalesce(c.scheduled, 0)::int8, coalesce(c.processing, 0)::int8,
+    coalesce(c.completed, 0)::int8, coalesce(c.failed, 0)::int8,
+    coalesce(c.deadletter, 0)::int8, coalesce(c.cancelled, 0)::int8,
+    q.paused, l.rate, l.burst, l.level, l.filled_at, l.max_in_flight, l.set_at
+FROM organizations o JOIN queues q ON q.organization = o.id
+LEFT JOIN queue_limits l ON l.queue = q.id
+CROSS JOIN LATERAL (
+    SELECT sum(pending) AS pending, sum(waiting) AS waiting, sum(scheduled) AS scheduled,
+        sum(processing) AS processing, sum(completed) AS completed, sum(failed) AS failed,
+        sum(deadletter) AS deadletter, sum(cancelled) AS cancelled
+    FROM queue_counters WHERE queue = q.id
+) AS c
+WHERE o.name = %(organization)s AND q.name > %(after)s
+    AND (%(queues)s::text[] IS NULL OR q.name = ANY(%(queues)s::text[]))
+ORDER BY q.name LIMIT %(limit)s
+
+-- name: batches_of_organization
+SELECT b.id, b.batch_id FROM batches b
+WHERE b.organization = (SELECT id FROM organizations WHERE name = %(organization)s)
+    AND NOT b.superseded AND NOT b.forgotten AND b.id < %(before)s
+ORDER BY b.id DESC LIMIT %(limit)s
+
+-- name: batches_of_queues
+SELECT b.id, b.batch_id
+FROM organizations o JOIN queues q ON q.organization = o.id
+CROSS JOIN LATERAL (
+    SELECT id, batch_id FROM batches
+    WHERE queue = q.id AND NOT superseded AND NOT forgotten AND id < %(before)s
+    ORDER BY id DESC LIMIT %(limit)s
+) AS b
+WHERE o.name = %(organization)s AND q.name = ANY(%(queues)s)
+ORDER BY b.id DESC LIMIT %(limit)s
+
+-- name: workers_of_organization
+SELECT w.worker_id, q.name, w.hostname, w.worker_type, w.max_concurrency, w.version, w.metadata,
+    w.status, w.current_jobs, w.registered_at, w.seen_at
+FROM workers w JOIN queues q ON q.id = w.queue
+WHERE w.organization = (SELECT id FROM organizations WHERE name = %(organization)s)
+    AND (%(queues)s::text[] IS NULL OR q.name = ANY(%(queues)s::text[]))
+ORDER BY w.seen_at DESC LIMIT %(limit)s
+
+-- With how many places were looked at, and the last of them, where nothing was found too.
+-- name: find_jobs
+WITH place AS MATERIALIZED (
+    (
+        SELECT seq FROM jobs WHERE batch = %(batch)s AND seq > %(after)s
+        ORDER BY seq LIMIT %(searched)s
+    )
+    UNION ALL
+    (
+        SELECT job FROM batch_links WHERE batch = %(batch)s AND job > %(after)s
+        ORDER BY job LIMIT %(searched)s
+    )
+    ORDER BY 1 LIMIT %(searched)s
+), looked AS (
+    SELECT count(*) AS places, max(seq) AS last FROM place
+)
+SELECT looked.places, looked.last, f.*
+FROM looked LEFT JOIN LATERAL (
+    SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries,
+        j.timeout_seconds, j.created_at, j.scheduled_at, j.started_at, j.completed_at,
+        j.lease_expires_at, j.worker_id, j.lease_id, j.last_error, j.idempotency_key, NULL::bytea,
+        NULL::bytea
+    FROM place p JOIN jobs j ON j.seq = p.seq JOIN queues q ON q.id = j.queue
+    WHERE (%(statuses)s::int2[] IS NULL OR j.status = ANY(%(statuses)s::int2[]))
+        AND (%(text)s::bytea = '' OR position(%(text)s::bytea IN j.last_error) > 0
+            OR j.worker_id = %(worker)s::text OR j.idempotency_key = %(key)s::bytea
+            OR j.seq = %(number)s::int8)
+    ORDER BY j.seq LIMIT %(limit)s
+) AS f ON true

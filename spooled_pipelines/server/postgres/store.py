@@ -13,6 +13,7 @@ from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.listing import BatchPage, ListedWorker, QueuePage
 from spooled_pipelines.server.postgres import (
     batches,
     claiming,
@@ -20,6 +21,7 @@ from spooled_pipelines.server.postgres import (
     enqueueing,
     keys,
     limiting,
+    listing,
     pruning,
     reading,
     schema,
@@ -234,6 +236,38 @@ class PostgresStore:
             return await reading.batch_jobs(
                 connection, *where, statuses, after, limit, omit_payload
             )
+
+    async def list_queues(
+        self, organization: str, queues: Sequence[str] | None, after: str, limit: int
+    ) -> QueuePage:
+        async with lent(self._pool) as connection:
+            return await listing.queues(connection, organization, queues, after, limit)
+
+    async def list_batches(
+        self, organization: str, queues: Sequence[str] | None, before: int, limit: int
+    ) -> BatchPage:
+        where = (organization, queues, before, limit)
+        async with lent(self._pool) as connection:
+            return await listing.batches(connection, *where, self._clock.now())
+
+    async def list_workers(
+        self, organization: str, queues: Sequence[str] | None, limit: int
+    ) -> list[ListedWorker]:
+        async with lent(self._pool) as connection:
+            return await listing.workers(connection, organization, queues, limit)
+
+    async def find_jobs(
+        self,
+        organization: str,
+        batch_id: str,
+        statuses: Sequence[int],
+        text: str,
+        after: int,
+        limit: int,
+    ) -> JobPage:
+        where = (self._prefix, organization, batch_id)
+        async with lent(self._pool) as connection:
+            return await listing.find_jobs(connection, *where, statuses, text, after, limit)
 
     async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
         await self._whole(control.set_paused(self._ground, organization, queue_name, paused))

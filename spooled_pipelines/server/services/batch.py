@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import invalid
+from spooled_pipelines.server.listing import NEWEST
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
 from spooled_pipelines.server.records import BatchRecord, JobPage, Status
 from spooled_pipelines.server.services.uploads import upload
@@ -17,12 +18,15 @@ from spooled_pipelines.wire.batch_v1 import (
     BatchStats,
     CancelBatchRequest,
     CancelBatchResponse,
+    FindBatchJobsRequest,
     FindKeysRequest,
     FindKeysResponse,
     GetBatchStatsRequest,
     GetBatchStatsResponse,
     ListAttemptsRequest,
     ListAttemptsResponse,
+    ListBatchesRequest,
+    ListBatchesResponse,
     ListBatchJobsRequest,
     RetryBatchRequest,
     RetryBatchResponse,
@@ -87,9 +91,7 @@ class BatchService:
         self, caller: Caller, request: ListBatchJobsRequest
     ) -> AsyncIterator[bytes]:
         batch_id = checks.batch_id(request.batch_id)
-        statuses = [
-            checks.whole("statuses", status, 1, len(Status.NAMES)) for status in request.statuses
-        ]
+        statuses = _statuses(request.statuses)
         after: int | None = checks.place(request.page_token)
         while after is not None:
             page = await self._services.store.batch_jobs(
@@ -137,6 +139,30 @@ class BatchService:
         found = await self._services.store.find_keys(caller.organization, queue_name, keys)
         return FindKeysResponse(found=found)
 
+    async def list_batches(
+        self, caller: Caller, request: ListBatchesRequest
+    ) -> ListBatchesResponse:
+        queues = caller.among(checks.optional_queue_name(request.queue_name))
+        before = checks.place(request.page_token) or NEWEST
+        size = checks.page_size(request.page_size)
+        page = await self._services.store.list_batches(caller.organization, queues, before, size)
+        return ListBatchesResponse(
+            batches=[self._stats(caller, record) for record in page.batches],
+            next_page_token=None if page.before is None else str(page.before),
+        )
+
+    async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
+        page = await self._services.store.find_jobs(
+            caller.organization,
+            checks.batch_id(request.batch_id),
+            _statuses(request.statuses),
+            checks.text("text", request.text, limits.ERROR_MAX),
+            checks.place(request.page_token),
+            checks.page_size(request.page_size),
+        )
+        # A FindBatchJobsResponse, serialized.
+        return _page_message(caller, page)
+
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
         services = self._services
         taken = services.is_taken(caller.organization, record.queue_name)
@@ -153,6 +179,10 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
     if page.after is not None:
         parts.append(field(2, str(page.after).encode()))
     return b"".join(parts)
+
+
+def _statuses(given: Sequence[int]) -> list[int]:
+    return [checks.whole("statuses", status, 1, len(Status.NAMES)) for status in given]
 
 
 def _batch_ids(given: Sequence[str]) -> list[str]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.messages import field, job_bytes, queue_limits
+from spooled_pipelines.server.messages import (
+    field,
+    job_bytes,
+    listed_queue,
+    listed_worker,
+    queue_limits,
+)
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.queue_admin_v1 import (
     GetQueueLimitsRequest,
     GetQueueLimitsResponse,
     ListDeadLettersRequest,
+    ListQueuesRequest,
+    ListQueuesResponse,
+    ListWorkersRequest,
+    ListWorkersResponse,
     PauseQueueRequest,
     PauseQueueResponse,
     PurgeQueueRequest,
@@ -28,6 +38,7 @@ class QueueAdminService:
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
+        self._clock = services.clock
 
     async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
         queue_name = checks.queue_name(request.queue_name)
@@ -56,6 +67,25 @@ class QueueAdminService:
         limits, paused = await self._store.queue_control(caller.organization, queue_name)
         return GetQueueLimitsResponse(limits=queue_limits(limits), paused=paused)
 
+    async def list_queues(self, caller: Caller, request: ListQueuesRequest) -> ListQueuesResponse:
+        queues = caller.among(checks.optional_queue_name(request.queue_name))
+        after = checks.optional_queue_name(request.page_token)
+        size = checks.page_size(request.page_size)
+        page = await self._store.list_queues(caller.organization, queues, after, size)
+        now = self._clock.now()
+        return ListQueuesResponse(
+            queues=[listed_queue(queue, now) for queue in page.queues], next_page_token=page.after
+        )
+
+    async def list_workers(
+        self, caller: Caller, request: ListWorkersRequest
+    ) -> ListWorkersResponse:
+        queues = caller.among(checks.optional_queue_name(request.queue_name))
+        size = checks.page_size(request.page_size)
+        workers = await self._store.list_workers(caller.organization, queues, size)
+        now = self._clock.now()
+        return ListWorkersResponse(workers=[listed_worker(worker, now) for worker in workers])
+
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
         queue_name = checks.queue_name(request.queue_name)
         cancelled = await self._store.purge_queue(caller.organization, queue_name)
@@ -63,12 +93,11 @@ class QueueAdminService:
 
     async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
         queue_name = checks.queue_name(request.queue_name)
-        size = checks.whole("page_size", request.page_size, 0, limits.PAGE_JOBS_MAX)
         page = await self._store.dead_letters(
             caller.organization,
             queue_name,
             checks.place(request.page_token),
-            size or limits.PAGE_JOBS_MAX,
+            checks.page_size(request.page_size),
         )
         # A ListDeadLettersResponse, serialized.
         parts = [field(1, job_bytes(job, caller.organization)) for job in page.jobs]

@@ -488,3 +488,61 @@ DELETE FROM attempts WHERE job = ?
 
 -- name: forget_job
 DELETE FROM jobs WHERE seq = ?
+
+
+-- Names are of A-Z, a-z, digits and ".", "_", "-": what is above a name and what is one is a range.
+-- name: queues_of_organization
+SELECT q.name, q.id, q.pending, q.waiting, q.scheduled, q.processing, q.completed, q.failed,
+    q.deadletter, q.cancelled, q.paused, q.processing, l.rate, l.burst, l.level, l.filled_at,
+    l.max_in_flight, l.set_at
+FROM organizations o CROSS JOIN queues q ON q.organization = o.id
+LEFT JOIN queue_limits l ON l.queue = q.id
+WHERE o.name = ? AND q.name >= ? AND q.name <= ?
+ORDER BY q.name LIMIT ?
+
+-- name: batches_of_organization
+SELECT b.id, b.batch_id
+FROM organizations o CROSS JOIN batches b INDEXED BY batches_listed ON b.organization = o.id
+WHERE o.name = ? AND b.superseded = 0 AND b.forgotten = 0 AND b.id < ?
+ORDER BY b.id DESC LIMIT ?
+
+-- name: batches_of_queue
+SELECT b.id, b.batch_id
+FROM organizations o CROSS JOIN queues q ON q.organization = o.id
+CROSS JOIN batches b INDEXED BY batches_listed_of_queue ON b.queue = q.id
+WHERE o.name = ? AND q.name = ? AND b.superseded = 0 AND b.forgotten = 0 AND b.id < ?
+ORDER BY b.id DESC LIMIT ?
+
+-- name: workers_of_organization
+SELECT w.worker_id, q.name, w.hostname, w.worker_type, w.max_concurrency, w.version, w.metadata,
+    w.status, w.current_jobs, w.registered_at, w.seen_at
+FROM organizations o CROSS JOIN workers w INDEXED BY workers_listed ON w.organization = o.id
+CROSS JOIN queues q ON q.id = w.queue
+WHERE o.name = ?
+ORDER BY w.seen_at DESC
+
+-- The last place that a search looks at, where it does not come to the end.
+-- name: last_searched
+SELECT seq FROM jobs INDEXED BY jobs_of_batch WHERE batch = ?1 AND seq > ?2
+UNION ALL
+SELECT job FROM batch_links WHERE batch = ?1 AND job > ?2
+ORDER BY 1 LIMIT 1 OFFSET ?3
+
+-- Two lists in order, merged: the batch's own jobs, and those that others made.
+-- name: find_jobs
+SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, NULL, NULL
+FROM jobs j CROSS JOIN queues q ON q.id = j.queue
+WHERE j.batch = ?1 AND j.seq > ?2 AND j.seq <= ?3 AND (?4 >> j.status) & 1
+    AND (?5 = '' OR instr(j.last_error, ?5) OR j.worker_id = ?5 OR j.idempotency_key = ?6
+        OR j.seq = ?7)
+UNION ALL
+SELECT l.job, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
+    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
+    j.lease_id, j.last_error, j.idempotency_key, NULL, NULL
+FROM batch_links l CROSS JOIN jobs j ON j.seq = l.job CROSS JOIN queues q ON q.id = j.queue
+WHERE l.batch = ?1 AND l.job > ?2 AND l.job <= ?3 AND (?4 >> j.status) & 1
+    AND (?5 = '' OR instr(j.last_error, ?5) OR j.worker_id = ?5 OR j.idempotency_key = ?6
+        OR j.seq = ?7)
+ORDER BY 1 LIMIT ?8

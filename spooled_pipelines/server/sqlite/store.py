@@ -13,6 +13,7 @@ from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.listing import BatchPage, ListedWorker, QueuePage
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.records import (
     AttemptRecord,
@@ -40,6 +41,7 @@ from spooled_pipelines.server.sqlite import (
     database,
     jobs,
     keys,
+    listing,
     pruning,
     reading,
     workers,
@@ -217,6 +219,34 @@ class SqliteStore:
         where = (self._prefix, organization, batch_id)
         what = (statuses, after, limit, omit_payload)
         return await self._read(reading.batch_jobs, *where, *what)
+
+    async def list_queues(
+        self, organization: str, queues: Sequence[str] | None, after: str, limit: int
+    ) -> QueuePage:
+        return await self._read(listing.queues, organization, queues, after, limit)
+
+    async def list_batches(
+        self, organization: str, queues: Sequence[str] | None, before: int, limit: int
+    ) -> BatchPage:
+        now = self._clock.now()
+        return await self._read(listing.batches, organization, queues, before, limit, now)
+
+    async def list_workers(
+        self, organization: str, queues: Sequence[str] | None, limit: int
+    ) -> list[ListedWorker]:
+        return await self._read(listing.workers, organization, queues, limit)
+
+    async def find_jobs(
+        self,
+        organization: str,
+        batch_id: str,
+        statuses: Sequence[int],
+        text: str,
+        after: int,
+        limit: int,
+    ) -> JobPage:
+        where = (self._prefix, organization, batch_id)
+        return await self._read(listing.find_jobs, *where, statuses, text, after, limit)
 
     async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
         await self._write(control.set_paused, organization, queue_name, paused)

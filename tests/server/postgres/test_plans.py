@@ -38,6 +38,10 @@ VALUES: dict[str, Any] = {
     "batches": [1, 2],
     "batch_id": "b1",
     "owner": 1,
+    "searched": 10_000,
+    "text": b"",
+    "key": b"t",
+    "number": None,
 }
 STATEMENTS = (
     "claim",
@@ -70,6 +74,7 @@ STATEMENTS = (
     "unmark_linked",
     "remove_jobs",
     "forget_dead_letters",
+    "find_jobs",
 )
 FILL = f"""
 INSERT INTO spooled.organizations (name) VALUES ('acme');

@@ -1,0 +1,115 @@
+"""Queues, batches and workers are listed as far as the key may see them."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from wirekit import OTHER_KEY, Wire, answered
+
+from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire import keys_v1 as keys
+from spooled_pipelines.wire import queue_admin_v1 as queue_admin
+from spooled_pipelines.wire import spooled_v1 as spooled
+
+
+async def open_batch(wire: Wire, batch_id: str, queue_name: str, *, rows: int = 0) -> None:
+    opening = batch.OpenBatch(batch_id=batch_id, queue_name=queue_name, upload_id="u")
+    async with wire.conversation("EnqueueBatch") as upload:
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        await upload.read()
+        if rows:
+            names = [f"{batch_id}-{row}" for row in range(rows)]
+            chunk = batch.JobChunk(payloads=[b""] * rows, idempotency_keys=names)
+            await upload.write(batch.EnqueueBatchRequest(chunk=chunk))
+            await upload.read()
+
+
+async def fill(wire: Wire) -> None:
+    for queue in ("orders", "mails"):
+        await open_batch(wire, f"b-{queue}", queue, rows=3)
+        worker = spooled.RegisterWorkerRequest(queue_name=queue, worker_id=f"w-{queue}")
+        await wire.call(worker, "Register")
+
+
+async def seen(wire: Wire, key: str, queue_name: str = "") -> list[list[str]]:
+    queues = await wire.call(queue_admin.ListQueuesRequest(queue_name=queue_name), key=key)
+    batches = await wire.call(batch.ListBatchesRequest(queue_name=queue_name), key=key)
+    workers = await wire.call(queue_admin.ListWorkersRequest(queue_name=queue_name), key=key)
+    return [
+        [queue.stats.queue_name for queue in queues.queues],
+        [found.batch_id for found in batches.batches],
+        sorted(worker.worker_id for worker in workers.workers),
+    ]
+
+
+async def test_a_listing_holds_what_the_key_may_see(wire: Wire) -> None:
+    await fill(wire)
+    everything = await wire.call(keys.CreateKeyRequest(name="n", role="read"))
+    every = [["mails", "orders"], ["b-mails", "b-orders"], ["w-mails", "w-orders"]]
+    mails = [["mails"], ["b-mails"], ["w-mails"]]
+    assert await seen(wire, everything.secret) == every
+    assert await seen(wire, everything.secret, "mails") == mails
+    limited = await wire.call(keys.CreateKeyRequest(name="n", role="admin", queues=["mails", "x"]))
+    assert await seen(wire, limited.secret) == mails
+    with answered("PERMISSION_DENIED", "other queues"):
+        await seen(wire, limited.secret, "orders")
+    assert await seen(wire, OTHER_KEY) == [[], [], []]
+
+
+async def test_a_search_shows_no_job_of_a_queue_that_the_key_may_not_see(wire: Wire) -> None:
+    await open_batch(wire, "b-mails", "mails", rows=2)
+    # A row of this batch is a job of the other queue already.
+    await wire.enqueue("orders", idempotency_key="b-orders-0")
+    opening = batch.OpenBatch(batch_id="b-mails", queue_name="mails", upload_id="v")
+    async with wire.conversation("EnqueueBatch") as upload:
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        await upload.read()
+        chunk = batch.JobChunk(payloads=[b""], idempotency_keys=["b-orders-0"])
+        await upload.write(batch.EnqueueBatchRequest(chunk=chunk))
+        await upload.read()
+    find = batch.FindBatchJobsRequest(batch_id="b-mails")
+    assert len((await wire.call(find)).jobs) == 3
+    limited = await wire.call(keys.CreateKeyRequest(name="n", role="read", queues=["mails"]))
+    found = await wire.call(find, key=limited.secret)
+    assert [job.queue_name for job in found.jobs] == ["mails", "mails"]
+    with answered("NOT_FOUND"):
+        await wire.call(find, key=OTHER_KEY)
+
+
+async def test_pages_go_on_where_the_one_before_ended(wire: Wire) -> None:
+    await fill(wire)
+    await open_batch(wire, "b-last", "mails")
+    names: list[str] = []
+    for request, of, name in (
+        (queue_admin.ListQueuesRequest(page_size=1), "queues", "stats.queue_name"),
+        (batch.ListBatchesRequest(page_size=1), "batches", "batch_id"),
+        (batch.FindBatchJobsRequest(batch_id="b-mails", page_size=1), "jobs", "idempotency_key"),
+    ):
+        while True:
+            answer = await wire.call(request)
+            names += [attrgetter(name)(entry) for entry in getattr(answer, of)]
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+    assert names[:5] == ["mails", "orders", "b-last", "b-mails", "b-orders"]
+    assert names[5:] == ["b-mails-0", "b-mails-1", "b-mails-2"]
+    for request in (
+        queue_admin.ListQueuesRequest(page_token="no name"),
+        batch.ListBatchesRequest(page_token="x"),
+        batch.ListBatchesRequest(page_size=1_001),
+        batch.FindBatchJobsRequest(batch_id="b-mails", statuses=[9]),
+    ):
+        with answered("INVALID_ARGUMENT"):
+            await wire.call(request)
+
+
+async def test_a_worker_that_missed_its_heartbeats_is_offline(wire: Wire) -> None:
+    await fill(wire)
+    wire.clock.advance(40)
+    await wire.call(spooled.HeartbeatRequest(worker_id="w-mails", current_jobs=2, status="busy"))
+    wire.clock.advance(10)
+    listed = (await wire.call(queue_admin.ListWorkersRequest())).workers
+    assert [(w.worker_id, w.offline, w.current_jobs, w.status) for w in listed] == [
+        ("w-mails", False, 2, "busy"),
+        ("w-orders", True, 0, "healthy"),
+    ]
