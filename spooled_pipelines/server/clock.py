@@ -36,6 +36,30 @@ class SystemClock:
             return
 
 
+class MovableClock(SystemClock):
+    """The machine's clock, and what it was moved forward by."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+        self._sleepers: list[asyncio.Event] = []
+
+    def now(self) -> int:
+        return super().now() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Move forward; those who sleep look at the time again. In the sleepers' event loop."""
+        self._ahead += round(seconds * 1000)
+        for woken in self._sleepers:
+            woken.set()
+
+    async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
+        self._sleepers.append(woken)
+        try:
+            await super().sleep_until(moment, woken)
+        finally:
+            self._sleepers.remove(woken)
+
+
 class ManualClock:
     """A clock that stands still until it is told to move."""
 

@@ -38,6 +38,7 @@ class Failed:
     place: str = ""
     # The handler's decision, not its fault.
     discarded: bool = False
+    exception: BaseException | None = field(default=None, repr=False, compare=False)
 
 
 Outcome = Completed | Failed
@@ -66,8 +67,8 @@ def outcome_of_exception(error: BaseException) -> Failed:
     place = _place(error)
     if isinstance(error, Discard):
         reason = _clean(str(error)) or "discarded by the handler"
-        return Failed(cut(reason), retry=False, kind=kind, place=place, discarded=True)
-    return Failed(error_text(error), retry=True, kind=kind, place=place)
+        return Failed(cut(reason), False, kind, place, discarded=True, exception=error)
+    return Failed(error_text(error), True, kind, place, exception=error)
 
 
 def error_text(error: BaseException) -> str:

@@ -52,6 +52,24 @@ def is_async(handler: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
 
 
+def run_inline(handler: Handler, job: Job) -> Outcome:
+    """Run it in this thread; an async one in an event loop of its own."""
+    if is_async(handler):
+        return run_call(lambda job: asyncio.run(cast("Any", handler)(job)), job)
+    return run_call(handler, job)
+
+
+def run_call(handler: Callable[[Job], Any], job: Job) -> Outcome:
+    """What a plain function makes of a job."""
+    try:
+        value = handler(job)
+    except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
+        return outcome_of_exception(error)
+    if inspect.iscoroutine(value):
+        value.close()
+    return outcome_of_return(value)
+
+
 class ThreadRunner:
     """A pool of daemon threads: a handler that hangs cannot keep the process from ending."""
 
@@ -79,7 +97,7 @@ class ThreadRunner:
     def _work(self) -> None:
         while (held := self._jobs.get()) is not None:
             lost = held.is_lost(time.monotonic())
-            self._done.append((held, None if lost else self._run(held.job)))
+            self._done.append((held, None if lost else run_call(self._handler, held.job)))
             # One wake-up for all that finished since the loop last looked.
             if not self._rung:
                 self._rung = True
@@ -96,15 +114,6 @@ class ThreadRunner:
         self._rung = False
         while self._done:
             self._finished(*self._done.popleft())
-
-    def _run(self, job: Job) -> Outcome:
-        try:
-            value = self._handler(job)
-        except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
-            return outcome_of_exception(error)
-        if inspect.iscoroutine(value):
-            value.close()
-        return outcome_of_return(value)
 
 
 class LoopRunner:

@@ -49,6 +49,20 @@ def test_the_readme_s_first_program_runs_and_a_second_run_enqueues_nothing(tmp_p
     assert "11.4" in second
 
 
+def test_the_page_about_testing_tells_what_works(tmp_path: Path) -> None:
+    shown = dict(blocks())
+    program = tmp_path / "test_page.py"
+    program.write_text(shown["testing.md[0]"] + shown["testing.md[1]"])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_readme_has_the_two_commands_that_set_everything_up() -> None:
     readme = (ROOT / "README.md").read_text()
     console = re.search(r"^```console\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)

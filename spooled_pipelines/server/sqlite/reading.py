@@ -121,11 +121,12 @@ def batches(
     connection: sqlite3.Connection, organization: str, batch_ids: Sequence[str], now: int
 ) -> list[BatchRecord]:
     """Batches as of one moment, in the order asked for."""
-    connection.execute("BEGIN")
+    # A transaction, or a part of the one that this is read in.
+    connection.execute("SAVEPOINT moment")
     try:
         return [batch(connection, organization, batch_id, now) for batch_id in batch_ids]
     finally:
-        connection.execute("COMMIT")
+        connection.execute("RELEASE moment")
 
 
 def batch_jobs(

@@ -1,0 +1,74 @@
+"""A server in memory, and the client of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from spooled_pipelines.client import SpooledClient
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.server.background import MemoryServer
+
+# Those that are open, innermost last: what `run_jobs` means where it is not told.
+_open: list[MemoryClient] = []
+
+
+class MemoryClient(SpooledClient):
+    """A client of a server in memory. `client.settings` is what other clients of it take."""
+
+    def __init__(self, served: MemoryServer) -> None:
+        self._served = served
+        settings = ConnectionSettings(served.address, api_key=served.api_key, tls=False)
+        super().__init__(settings)
+
+    def skip(self, seconds: float) -> None:
+        """Let the server's clock jump forward, and what falls due by that happen at once.
+
+        Leases run out, retries and scheduled jobs come due, batches and keys get older. What a
+        worker measures by itself (its pauses, time-outs) goes by the real clock.
+
+        Raises:
+            InvalidArgumentError: it is below 0; time goes one way.
+        """
+        if seconds < 0:
+            raise InvalidArgumentError(f"seconds is {seconds}, and must be 0 or more")
+        self._served.skip(seconds)
+
+
+@contextmanager
+def server(*, batch_extension: bool = True) -> Iterator[MemoryClient]:
+    """A real server over a store in memory, in this process, and a client of it.
+
+    Nothing is written to the disk, and nothing is left at the end. It speaks over a port of this
+    machine, so that workers, asyncio clients (``AsyncSpooledClient(client.settings)``) and other
+    processes can use it as well.
+
+    Args:
+        batch_extension: False answers as a server that knows ``spooled.v1`` alone.
+    """
+    served = MemoryServer(batch_extension=batch_extension)
+    served.start()
+    try:
+        with MemoryClient(served) as client:
+            _open.append(client)
+            try:
+                yield client
+            finally:
+                _open.remove(client)
+    finally:
+        served.stop()
+
+
+def innermost() -> SpooledClient:
+    """The client of the server that was opened last.
+
+    Raises:
+        InvalidArgumentError: there is none.
+    """
+    if not _open:
+        raise InvalidArgumentError(
+            "no server is open: call this within `with spooled_pipelines.testing.server()`, or "
+            "pass client="
+        )
+    return _open[-1]
