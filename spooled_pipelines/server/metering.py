@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import (
     Chunk,
     ChunkStored,
+    Completion,
     Enqueued,
     FailOutcome,
     Holder,
     JobRecord,
     NewJob,
+    Settlement,
 )
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.wakeups import Changes
@@ -68,3 +71,15 @@ class _MeteredStore:
         outcome = await self._store.fail(organization, holder, error, retry)
         self._metrics.settled(organization, "retry" if outcome.will_retry else "deadletter")
         return outcome
+
+    async def settle(
+        self, organization: str, settlements: Sequence[Settlement]
+    ) -> list[FailOutcome | RefusedError | None]:
+        outcomes = await self._store.settle(organization, settlements)
+        for (_, act), outcome in zip(settlements, outcomes, strict=True):
+            if isinstance(outcome, FailOutcome):
+                kind = "retry" if outcome.will_retry else "deadletter"
+                self._metrics.settled(organization, kind)
+            elif outcome is None and isinstance(act, Completion):
+                self._metrics.settled(organization, "completed")
+        return outcomes

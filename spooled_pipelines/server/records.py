@@ -107,6 +107,31 @@ class FailOutcome(NamedTuple):
     delay_seconds: int
 
 
+class Completion(NamedTuple):
+    """It is done; `result` is a Struct, serialized."""
+
+    result: bytes | None
+
+
+class Failure(NamedTuple):
+    """It failed; `delay_seconds` None: the pause that its retries so far ask for."""
+
+    error: str
+    retry: bool
+    delay_seconds: int | None = None
+
+
+class GiveBack(NamedTuple):
+    """It reached nobody, or is not to be finished: claimable again at once."""
+
+
+class Settlement(NamedTuple):
+    """What someone says about a job that it holds."""
+
+    holder: Holder
+    act: Completion | Failure | GiveBack
+
+
 class Counts(NamedTuple):
     """Jobs by status. `waiting` are those pending jobs whose retry is not due yet."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
+from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.listing import Listing
 from spooled_pipelines.server.records import (
     AttemptRecord,
@@ -27,6 +28,7 @@ from spooled_pipelines.server.records import (
     NewJob,
     OpenBatches,
     QueueRecord,
+    Settlement,
     WorkerRecord,
 )
 from spooled_pipelines.server.wakeups import Changes
@@ -73,6 +75,11 @@ class JobStore(Listing, Protocol):
 
     async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
         """Give a leased job back for a later retry, or to the dead letters."""
+
+    async def settle(
+        self, organization: str, settlements: Sequence[Settlement]
+    ) -> list[FailOutcome | RefusedError | None]:
+        """Settle many: for each, in turn, a failure's outcome, or why it was refused."""
 
     async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
         """Let a lease last this long from now; returns when it ends."""

@@ -71,4 +71,5 @@ def _settle(client: SpooledClient, job: Job, outcome: Outcome) -> None:
             return
         except (InvalidArgumentError, LossyValueError) as error:
             outcome = refused(f"the result cannot be kept: {error}")
-    client.fail(job, outcome.error, retry=outcome.retry)
+    if isinstance(outcome, Failed):
+        client.fail(job, outcome.error, retry=outcome.retry)

@@ -349,3 +349,63 @@ class FindBatchJobsResponse(_message.Message):
     jobs: _containers.RepeatedCompositeFieldContainer[_spooled_pb2.Job]
     next_page_token: str
     def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class SettleRequest(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[JobOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[JobOutcome, _Mapping]]] = ...) -> None: ...
+
+class JobOutcome(_message.Message):
+    __slots__ = ("job_id", "worker_id", "lease_id", "completed", "failed", "returned")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    worker_id: str
+    lease_id: str
+    completed: Completion
+    failed: Failure
+    returned: Return
+    def __init__(self, job_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., completed: _Optional[_Union[Completion, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., returned: _Optional[_Union[Return, _Mapping]] = ...) -> None: ...
+
+class Completion(_message.Message):
+    __slots__ = ("result",)
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    result: bytes
+    def __init__(self, result: _Optional[bytes] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("error", "final", "retry_delay_secs")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_SECS_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    final: bool
+    retry_delay_secs: int
+    def __init__(self, error: _Optional[str] = ..., final: _Optional[bool] = ..., retry_delay_secs: _Optional[int] = ...) -> None: ...
+
+class Return(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SettleResponse(_message.Message):
+    __slots__ = ("settled",)
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    settled: _containers.RepeatedCompositeFieldContainer[JobSettled]
+    def __init__(self, settled: _Optional[_Iterable[_Union[JobSettled, _Mapping]]] = ...) -> None: ...
+
+class JobSettled(_message.Message):
+    __slots__ = ("status", "next_retry_delay_secs", "code", "message")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_RETRY_DELAY_SECS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    status: _spooled_pb2.JobStatus
+    next_retry_delay_secs: int
+    code: str
+    message: str
+    def __init__(self, status: _Optional[_Union[_spooled_pb2.JobStatus, str]] = ..., next_retry_delay_secs: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...

@@ -33,3 +33,5 @@ QUEUE_JOBS_MAX = 1_000_000
 MESSAGE_MAX_BYTES = 16 << 20
 # What a chunk aims at: large enough to make a commit cheap per row, small enough to flow.
 CHUNK_TARGET_BYTES = 1 << 20
+SETTLED_PER_MESSAGE_MAX = 1_000
+RETRY_DELAY_SECONDS_MAX = 30 * 24 * 3_600

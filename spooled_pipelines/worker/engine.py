@@ -31,7 +31,8 @@ _LAST_ANSWER_SECONDS = 3.0
 class WorkerReport:
     """What a worker did, in runs of jobs.
 
-    ``abandoned``: jobs given up when the grace time was over; their leases run out, and then
+    ``returned``: jobs given back unfinished when it stopped, for another worker to do.
+    ``abandoned``: those that the server did not hear of any more; their leases run out, and then
     another worker gets them.
     """
 
@@ -39,6 +40,7 @@ class WorkerReport:
     retrying: int = 0
     deadletter: int = 0
     lost: int = 0
+    returned: int = 0
     abandoned: int = 0
 
     @property

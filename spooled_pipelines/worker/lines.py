@@ -1,4 +1,7 @@
-"""Ways to tell the server what became of a job: one at a time on each, many side by side."""
+"""Ways to tell a plain server what became of a job: one at a time on each, many side by side.
+
+Such a server takes no job back; one that is returned is left the shortest lease there is.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from typing import Protocol
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
-from spooled_pipelines.client.answers import CompleteAnswer, FailAnswer, Refusal
+from spooled_pipelines.client.answers import CompleteAnswer, FailAnswer, Refusal, RenewAnswer
 from spooled_pipelines.errors import ServerError, UnavailableError
 from spooled_pipelines.rpc.values import Job
-from spooled_pipelines.worker.outcome import Completed, Outcome
+from spooled_pipelines.wire.limits import LEASE_SECONDS_MIN
+from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned
 
 
 class Line(Protocol):
@@ -35,14 +39,16 @@ class ConversationLine:
     async def settle(self, job: Job, outcome: Outcome) -> bool:
         if isinstance(outcome, Completed):
             await self._stream.complete(job, result=outcome.result)
-        else:
+        elif isinstance(outcome, Failed):
             await self._stream.fail(job, outcome.error, retry=outcome.retry)
+        else:
+            await self._stream.renew_lease(job, lease_seconds=LEASE_SECONDS_MIN)
         async for answer in self._stream:
             if isinstance(answer, Refusal):
                 raise answer.error
             if isinstance(answer, FailAnswer):
                 return answer.will_retry
-            if isinstance(answer, CompleteAnswer):
+            if isinstance(answer, CompleteAnswer | RenewAnswer):
                 return False
             raise ServerError(f"the server sent a {type(answer).__name__} that nobody asked for")
         raise UnavailableError("the server ended the conversation before it answered")
@@ -60,6 +66,9 @@ class CallLine:
     async def settle(self, job: Job, outcome: Outcome) -> bool:
         if isinstance(outcome, Completed):
             await self._client.complete(job, result=outcome.result)
+            return False
+        if isinstance(outcome, Returned):
+            await self._client.renew_lease(job, lease_seconds=LEASE_SECONDS_MIN)
             return False
         return (await self._client.fail(job, outcome.error, retry=outcome.retry)).will_retry
 

@@ -33,6 +33,8 @@ class Failed:
 
     error: str = field(repr=False)
     retry: bool
+    # Until it is tried again; None: the server's own pause.
+    delay_seconds: int | None = field(default=None, kw_only=True)
     # For the log, where the text of an error might hold data: its type, and where it came from.
     kind: str = ""
     place: str = ""
@@ -41,7 +43,12 @@ class Failed:
     exception: BaseException | None = field(default=None, repr=False, compare=False)
 
 
-Outcome = Completed | Failed
+@dataclass(frozen=True)
+class Returned:
+    """The job is given up unfinished: the server gets it back, to hand it to another."""
+
+
+Outcome = Completed | Failed | Returned
 
 
 def outcome_of_return(value: object) -> Outcome:

@@ -18,15 +18,18 @@ from spooled_pipelines.errors import (
     SpooledError,
 )
 from spooled_pipelines.rpc.values import Job, JobStatus
+from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.worker.faults import is_passing
 from spooled_pipelines.worker.flow import Backoff
+from spooled_pipelines.worker.groups import Groups
 from spooled_pipelines.worker.held import Held, HeldJob
 from spooled_pipelines.worker.lines import CallLine, ConversationLine, Line
 from spooled_pipelines.worker.log import log_job, logger
-from spooled_pipelines.worker.outcome import Completed, Failed, refused
+from spooled_pipelines.worker.outcome import Completed, Failed, Returned, refused
 
-SettledStatus = Literal["completed", "retrying", "deadletter", "lost"]
+SettledStatus = Literal["completed", "retrying", "deadletter", "returned", "lost"]
 
+_DEADLETTER = spooled_v1.JobStatus.JOB_STATUS_DEADLETTER
 # Outcomes under way side by side. The server commits together what arrives together. Some
 # servers allow a connection no more than 100 streams, and the worker has other calls to make.
 _LINES_MAX = 64
@@ -36,7 +39,8 @@ _LINES_MAX = 64
 class Settled:
     """What became of one run of a job, as the server acknowledged it.
 
-    ``"lost"``: the lease was gone, the result was not taken, and the job runs again.
+    ``"returned"``: given back unfinished, as a worker that stops does. ``"lost"``: the lease was
+    gone, the result was not taken, and the job runs again.
     """
 
     job: Job
@@ -61,7 +65,9 @@ class Settler:
         self._held = held
         self._on_settled = on_settled
         self._outcomes: asyncio.Queue[HeldJob] = asyncio.Queue()
-        self._new_line: Callable[[AsyncSpooledClient], Line] = ConversationLine
+        # None: the server takes outcomes in groups, as far as is known.
+        self._new_line: Callable[[AsyncSpooledClient], Line] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
         self._lines: set[asyncio.Task[None]] = set()
         self._idle_lines = 0
         self._hopeless: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -72,11 +78,8 @@ class Settler:
         """Send the job's outcome, now or as soon as there is a server."""
         self.unacknowledged += 1
         self._outcomes.put_nowait(held)
-        # Lines are made as they are needed: a quiet worker has one.
-        if self._outcomes.qsize() > self._idle_lines and len(self._lines) < _LINES_MAX:
-            task = asyncio.ensure_future(self._send_all())
-            self._lines.add(task)
-            task.add_done_callback(self._line_ended)
+        if self._new_line is not None:
+            self._draw_lines(1)
 
     def lose(self, held: HeldJob, reason: str) -> None:
         """Drop the outcome: the lease is gone."""
@@ -86,12 +89,74 @@ class Settler:
     async def run(self) -> None:
         """Until cancelled. Raises what no repeating cures, such as a key that was revoked."""
         try:
+            if self._new_line is None:
+                await self._in_groups()
+                self._new_line = ConversationLine
+            self._draw_lines(self._outcomes.qsize())
             await self._hopeless
         finally:
-            lines = list(self._lines)
-            for task in lines:
+            running = [*self._lines, *self._asking]
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*lines, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _in_groups(self) -> None:
+        """Many outcomes in a message; returns where the server does not know that."""
+        backoff = Backoff(0.05, 5.0)
+
+        def heard(held: HeldJob, answer: batch_v1.JobSettled) -> None:
+            self._cut_off = False
+            backoff.reset()
+            self._heard(held, answer)
+
+        while True:
+            error = await Groups(self._client, self._outcomes, heard).run()
+            if error.code == "UNIMPLEMENTED":
+                return
+            await self._wait_out(error, backoff)
+
+    def _heard(self, held: HeldJob, answer: batch_v1.JobSettled) -> None:
+        outcome = held.outcome
+        if answer.status == _DEADLETTER:
+            self._settled(held, "deadletter")
+        elif answer.status:
+            told: dict[type, SettledStatus] = {Completed: "completed", Failed: "retrying"}
+            self._settled(held, told.get(type(outcome), "returned"))
+        elif answer.code == "INVALID_ARGUMENT" and isinstance(outcome, Completed):
+            held.outcome = refused(f"the result cannot be kept: {answer.message}")
+            self._outcomes.put_nowait(held)
+        elif answer.code == "FAILED_PRECONDITION" and held.sends > 1:
+            task = asyncio.ensure_future(self._ask_what_it_is(held))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        else:
+            self._settled(held, "lost")
+
+    async def _ask_what_it_is(self, held: HeldJob) -> None:
+        try:
+            status = await self._outcome_before(held)
+        except SpooledError:
+            # Sent again, it is asked again.
+            self._outcomes.put_nowait(held)
+        else:
+            self._settled(held, status)
+
+    def _settled(self, held: HeldJob, status: SettledStatus) -> None:
+        self.unacknowledged -= 1
+        if status == "lost":
+            self.lose(held, "refused by the server")
+        else:
+            self._acknowledge(held, status)
+
+    def _draw_lines(self, wanted: int) -> None:
+        # Lines are made as they are needed: a quiet worker has one.
+        while (
+            wanted and self._outcomes.qsize() > self._idle_lines and len(self._lines) < _LINES_MAX
+        ):
+            wanted -= 1
+            task = asyncio.ensure_future(self._send_all())
+            self._lines.add(task)
+            task.add_done_callback(self._line_ended)
 
     def _line_ended(self, task: asyncio.Task[None]) -> None:
         self._lines.discard(task)
@@ -111,7 +176,7 @@ class Settler:
                     self._idle_lines -= 1
                 backoff = Backoff(0.05, 5.0)
                 while True:
-                    line = line or self._new_line(self._client)
+                    line = line or (self._new_line or ConversationLine)(self._client)
                     try:
                         status = await self._send(line, held)
                         break
@@ -120,17 +185,13 @@ class Settler:
                         line = None
                         await self._wait_out(error, backoff)
                 self._cut_off = False
-                self.unacknowledged -= 1
-                if status == "lost":
-                    self.lose(held, "refused by the server")
-                else:
-                    self._acknowledge(held, status)
+                self._settled(held, status)
         finally:
             if line is not None:
                 await line.close()
 
     async def _wait_out(self, error: SpooledError, backoff: Backoff) -> None:
-        if error.code == "UNIMPLEMENTED" and self._new_line is not CallLine:
+        if error.code == "UNIMPLEMENTED" and self._new_line is ConversationLine:
             self._new_line = CallLine
             return
         if not is_passing(error):
@@ -158,7 +219,10 @@ class Settler:
                     return "completed"
                 except InvalidArgumentError as error:
                     outcome = held.outcome = refused(f"the result cannot be kept: {error}")
-            return "retrying" if await line.settle(held.job, outcome) else "deadletter"
+            retried = await line.settle(held.job, outcome)
+            if isinstance(outcome, Returned):
+                return "returned"
+            return "retrying" if retried else "deadletter"
         except (LeaseLostError, NotFoundError, InvalidArgumentError):
             return "lost"
         except ConflictError:
@@ -170,6 +234,8 @@ class Settler:
             return "lost"
         job = await self._client.get_job(held.job.id)
         if job.assigned_worker_id not in (held.job.assigned_worker_id, None):
+            return "lost"
+        if isinstance(held.outcome, Returned):
             return "lost"
         if isinstance(held.outcome, Failed):
             return "deadletter" if job.status is JobStatus.DEADLETTER else "lost"

@@ -10,7 +10,14 @@ from spooled_pipelines.server import ids
 from spooled_pipelines.server.errors import RefusedError, not_found
 from spooled_pipelines.server.leases import retry_delay_seconds, why_not_held
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
-from spooled_pipelines.server.records import FailOutcome, Holder, Status
+from spooled_pipelines.server.records import (
+    Completion,
+    FailOutcome,
+    Failure,
+    GiveBack,
+    Holder,
+    Status,
+)
 
 
 @dataclass(slots=True)
@@ -40,27 +47,10 @@ class Held:
     changed: bool = False
 
 
-class Completion(NamedTuple):
-    """It is done."""
-
-    result: bytes | None
-
-
-class Failure(NamedTuple):
-    """It failed."""
-
-    error: str
-    retry: bool
-
-
 class Renewal(NamedTuple):
     """It takes longer."""
 
     lease_ms: int
-
-
-class GiveBack(NamedTuple):
-    """It reached nobody."""
 
 
 Act = Completion | Failure | Renewal | GiveBack
@@ -132,7 +122,9 @@ def _failed(tx: Transaction, job: Held, failure: Failure) -> FailOutcome:
     if not failure.retry or job.retry_count >= job.max_retries:
         bury(tx, job, failure.error)
         return FailOutcome(will_retry=False, delay_seconds=0)
-    delay = retry_delay_seconds(job.retry_count)
+    delay = failure.delay_seconds
+    if delay is None:
+        delay = retry_delay_seconds(job.retry_count)
     job.error, job.due_at = failure.error, tx.now + delay * 1000
     job.retry_count += 1
     left_processing(tx, job, Status.PENDING, waiting=True)

@@ -12,7 +12,7 @@ import psycopg
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
-from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.listing import BatchPage, ListedWorker, QueuePage
 from spooled_pipelines.server.postgres import (
     batches,
@@ -42,10 +42,13 @@ from spooled_pipelines.server.records import (
     BatchRecord,
     Chunk,
     ChunkStored,
+    Completion,
     CounterMismatch,
     Counts,
     Enqueued,
     FailOutcome,
+    Failure,
+    GiveBack,
     Holder,
     JobPage,
     JobRecord,
@@ -53,6 +56,7 @@ from spooled_pipelines.server.records import (
     NewJob,
     OpenBatches,
     QueueRecord,
+    Settlement,
     WorkerRecord,
 )
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
@@ -131,17 +135,25 @@ class PostgresStore:
 
     async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
         # What is not the holder's any more is refused, and there is nothing to undo.
-        given = [self._settle(organization, holder, settling.GiveBack()) for holder in holders]
+        given = [self._settle(organization, holder, GiveBack()) for holder in holders]
         for outcome in await asyncio.gather(*given, return_exceptions=True):
             if isinstance(outcome, BaseException) and not settling.is_not_held(outcome):
                 raise outcome
 
     async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
-        await self._settle(organization, holder, settling.Completion(result))
+        await self._settle(organization, holder, Completion(result))
 
     async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
-        outcome = await self._settle(organization, holder, settling.Failure(error, retry))
+        outcome = await self._settle(organization, holder, Failure(error, retry))
         return cast("FailOutcome", outcome)
+
+    async def settle(
+        self, organization: str, settlements: Sequence[Settlement]
+    ) -> list[FailOutcome | RefusedError | None]:
+        owner = await self._ground.owner(organization)
+        given = [settling.Settling(owner, holder, act) for holder, act in settlements]
+        outcomes = await self._whole(settling.settle(self._ground, given))
+        return cast("list[FailOutcome | RefusedError | None]", outcomes)
 
     async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
         return cast("int", await self._settle(organization, holder, settling.Renewal(lease_ms)))

@@ -11,6 +11,7 @@ from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.listing import NEWEST
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
 from spooled_pipelines.server.records import BatchRecord, JobPage, Status
+from spooled_pipelines.server.services.outcomes import settle
 from spooled_pipelines.server.services.uploads import upload
 from spooled_pipelines.server.wakeups import batch_key, control_key
 from spooled_pipelines.wire import limits
@@ -32,6 +33,8 @@ from spooled_pipelines.wire.batch_v1 import (
     RetryBatchResponse,
     SealBatchRequest,
     SealBatchResponse,
+    SettleRequest,
+    SettleResponse,
     WatchBatchRequest,
 )
 
@@ -162,6 +165,11 @@ class BatchService:
         )
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
+
+    def settle(
+        self, caller: Caller, requests: AsyncIterator[SettleRequest]
+    ) -> AsyncIterator[SettleResponse]:
+        return settle(self._services, caller, requests)
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
         services = self._services

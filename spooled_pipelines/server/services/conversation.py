@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError, invalid
+from spooled_pipelines.server.errors import RefusedError, invalid
 from spooled_pipelines.server.messages import field, job_bytes
 from spooled_pipelines.server.records import JobRecord
 from spooled_pipelines.server.scopes import check_queues
@@ -85,7 +85,9 @@ class _Conversation:
             if refusal.code in _FATAL:
                 await self.answers.put(refusal)
                 return
-            answer = ProcessResponse(error=ErrorResponse(code=_code(refusal), message=str(refusal)))
+            answer = ProcessResponse(
+                error=ErrorResponse(code=settling.code_in_band(refusal), message=str(refusal))
+            )
         if answer is not None:
             await self.answers.put(answer.SerializeToString())
 
@@ -170,8 +172,3 @@ class _Conversation:
 
 def _taker(request: DequeueRequest | SubscribeRequest) -> Taker:
     return Taker(checks.queue_name(request.queue_name), checks.worker_id(request.worker_id))
-
-
-def _code(refusal: RefusedError) -> str:
-    lost = refusal.message == LEASE_EXPIRED or LEASE_MISMATCH in refusal.message
-    return "LEASE_EXPIRED" if lost else refusal.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
 from spooled_pipelines.server.messages import timestamp
 from spooled_pipelines.server.payloads import check_object
 from spooled_pipelines.server.records import Holder
@@ -51,6 +52,12 @@ async def renew_lease(
     lease = checks.lease_ms("extension_secs", request.extension_secs, request.lease_duration_secs)
     expiry = await services.store.renew(caller.organization, holder, lease)
     return RenewLeaseResponse(success=True, new_expires_at=timestamp(expiry))
+
+
+def code_in_band(refusal: RefusedError) -> str:
+    """How a refusal is called within a stream: a lost lease has a code of its own."""
+    lost = refusal.message == LEASE_EXPIRED or LEASE_MISMATCH in refusal.message
+    return "LEASE_EXPIRED" if lost else refusal.code
 
 
 def _holder(

@@ -15,11 +15,15 @@ from spooled_pipelines.server.leases import (
     why_not_held,
 )
 from spooled_pipelines.server.records import (
+    Completion,
     Enqueued,
     FailOutcome,
+    Failure,
+    GiveBack,
     Holder,
     JobRecord,
     NewJob,
+    Settlement,
     Status,
 )
 from spooled_pipelines.server.sqlite.queries import SQL
@@ -121,14 +125,31 @@ def claim(
 
 def give_back(tx: Transaction, organization: str, holders: Sequence[Holder]) -> None:
     """Undo claims whose jobs reached nobody."""
-    for holder in holders:
-        try:
-            job = _held(tx, organization, holder)
-        except RefusedError:
-            # It is not the holder's any more, so there is nothing to undo.
-            continue
-        tx.connection.execute(SQL["unclaim_job"], (job.seq,))
-        _left_processing(tx, job, Status.PENDING)
+    # What is not the holder's any more is refused, and there is nothing to undo.
+    settle(tx, organization, [Settlement(holder, GiveBack()) for holder in holders])
+
+
+def settle(
+    tx: Transaction, organization: str, settlements: Sequence[Settlement]
+) -> list[FailOutcome | RefusedError | None]:
+    """For each, in turn: a failure's outcome, or why it was refused."""
+    return [_settle_one(tx, organization, holder, act) for holder, act in settlements]
+
+
+def _settle_one(
+    tx: Transaction, organization: str, holder: Holder, act: Completion | Failure | GiveBack
+) -> FailOutcome | RefusedError | None:
+    # What is refused has changed nothing yet.
+    try:
+        if isinstance(act, Failure):
+            return fail(tx, organization, holder, *act)
+        if isinstance(act, Completion):
+            complete(tx, organization, holder, act.result)
+        else:
+            _unclaim(tx, organization, holder)
+    except RefusedError as refusal:
+        return refusal
+    return None
 
 
 def complete(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> None:
@@ -139,14 +160,19 @@ def complete(tx: Transaction, organization: str, holder: Holder, result: bytes |
 
 
 def fail(
-    tx: Transaction, organization: str, holder: Holder, error: str, retry: bool
+    tx: Transaction,
+    organization: str,
+    holder: Holder,
+    error: str,
+    retry: bool,
+    delay_seconds: int | None = None,
 ) -> FailOutcome:
     """Give a leased job back for a later retry, or to the dead letters."""
     job = _held(tx, organization, holder)
     if not retry or job.retry_count >= job.max_retries:
         _bury(tx, job, error)
         return FailOutcome(will_retry=False, delay_seconds=0)
-    delay = retry_delay_seconds(job.retry_count)
+    delay = retry_delay_seconds(job.retry_count) if delay_seconds is None else delay_seconds
     due = tx.now + delay * 1000
     tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
     tx.connection.execute(SQL["retry_job"], (due, error, job.seq))
@@ -243,6 +269,12 @@ def _held(tx: Transaction, organization: str, holder: Holder) -> Holding:
     if refusal is not None:
         raise refusal
     return job
+
+
+def _unclaim(tx: Transaction, organization: str, holder: Holder) -> None:
+    job = _held(tx, organization, holder)
+    tx.connection.execute(SQL["unclaim_job"], (job.seq,))
+    _left_processing(tx, job, Status.PENDING)
 
 
 def _left_processing(tx: Transaction, job: Holding, status: int, waiting: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
-from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.listing import BatchPage, ListedWorker, QueuePage
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.records import (
@@ -32,6 +32,7 @@ from spooled_pipelines.server.records import (
     NewJob,
     OpenBatches,
     QueueRecord,
+    Settlement,
     WorkerRecord,
 )
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention, earliest
@@ -132,6 +133,11 @@ class SqliteStore:
 
     async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
         return await self._write(jobs.fail, organization, holder, error, retry)
+
+    async def settle(
+        self, organization: str, settlements: Sequence[Settlement]
+    ) -> list[FailOutcome | RefusedError | None]:
+        return await self._write(jobs.settle, organization, settlements)
 
     async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
         return await self._write(jobs.renew, organization, holder, lease_ms)

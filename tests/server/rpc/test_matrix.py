@@ -42,6 +42,7 @@ class Things:
             "name": "n",
             "role": "read",
             "id": self.key_id,
+            "completed": batch.Completion(),
         }
         return values.get(field.name)
 
@@ -59,8 +60,9 @@ class Things:
         for field in message_class.DESCRIPTOR.fields:
             if SCOPES[field.message_type.full_name] is not Scope.OPENED:
                 envelope = message_class()
-                content = self.request(type(getattr(envelope, field.name)))
-                getattr(envelope, field.name).CopyFrom(content)
+                place = getattr(envelope, field.name)
+                place = place.add() if field.is_repeated else place
+                place.CopyFrom(self.request(type(place)))
                 made.append(envelope)
         return made
 
@@ -121,6 +123,8 @@ async def _ended(
         answer = await asyncio.wait_for(call.read(), patience)
         if isinstance(answer, spooled.ProcessResponse) and answer.HasField("error"):
             return str(answer.error.code), answer.error.message
+        if isinstance(answer, batch.SettleResponse) and answer.settled[0].code:
+            return answer.settled[0].code, answer.settled[0].message
         if answer is not grpc.aio.EOF:
             return "OK", ""
         return (await call.code()).name, await call.details()
@@ -205,7 +209,8 @@ async def test_what_another_organization_has_is_not_there(wire: Wire, things: Th
         for request in things.requests(method.request_class):
             inside = request
             if SCOPES[request.DESCRIPTOR.full_name] is Scope.INSIDE:
-                inside = getattr(request, request.ListFields()[0][0].name)
+                field, inside = request.ListFields()[0]
+                inside = inside[0] if field.is_repeated else inside
             name = inside.DESCRIPTOR.full_name
             by_id = SCOPES[name] in (Scope.JOB, Scope.BATCH) or name in seen
             taken = name == "spooled.v1.RegisterWorkerRequest"
