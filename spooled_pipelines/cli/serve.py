@@ -100,6 +100,13 @@ def serve(
     min_ping_seconds: Annotated[
         Seconds, typer.Option(show_default="5", help="Clients may ping once in this time.")
     ] = None,
+    max_age_seconds: Annotated[
+        Seconds,
+        typer.Option(
+            show_default="unlimited",
+            help="Ask connections to begin anew after this, so that they spread over servers.",
+        ),
+    ] = None,
     require_lease_id: Annotated[
         Switch,
         typer.Option(

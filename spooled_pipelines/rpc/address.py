@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -12,6 +13,8 @@ CLOUD_SUFFIX = ".spooled.cloud"
 CLOUD_PORT = 443
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _SCHEMES_WITH_HOST = ("dns:", "ipv4:", "ipv6:")
+# The schemes of which one target may name several servers.
+_LISTS = {4: "ipv4", 6: "ipv6"}
 _UNIX_SCHEMES = ("unix:", "unix-abstract:")
 _WEB_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
 
@@ -25,11 +28,13 @@ class Address:
         target: what gRPC takes.
         is_local: this machine only (localhost, 127.0.0.1, [::1] or a unix socket), so that TLS
             is off unless asked for.
+        is_many: it may stand for several servers, so that calls are spread over all of them.
     """
 
     text: str
     target: str
     is_local: bool
+    is_many: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -38,7 +43,9 @@ class Address:
 def parse_address(text: str) -> Address:
     """Reads ``host``, ``host:port``, ``[::1]:50051``, ``dns:///host:port`` or ``unix:/path``.
 
-    Without a port it is 50051, and 443 for hosts of Spooled Cloud.
+    Without a port it is 50051, and 443 for hosts of Spooled Cloud. Several servers are a name in
+    DNS that has all of their addresses (``dns:///host:port``), or their IP addresses with commas
+    between them (``10.0.0.1:50051,10.0.0.2:50051``).
 
     Raises:
         InvalidArgumentError: it is none of these; the message says what is wrong with it.
@@ -55,6 +62,8 @@ def parse_address(text: str) -> Address:
         if given.partition(":")[2] in ("", "//"):
             raise _wrong(text, "the path of the socket is missing")
         return Address(text=given, target=given, is_local=True)
+    if "," in given:
+        return _several(given)
     for scheme in _SCHEMES_WITH_HOST:
         if given.startswith(scheme):
             prefix, _, endpoint = given.rpartition("/")
@@ -64,8 +73,40 @@ def parse_address(text: str) -> Address:
             else:
                 joint = "/"
             host, port = _split(endpoint, text)
-            return _tcp(host, port, prefix=prefix + joint)
-    return _tcp(*_split(given, text), prefix="")
+            found = _tcp(host, port, prefix=prefix + joint)
+            return replace(found, is_many=scheme == "dns:")
+    host, port = _split(given, text)
+    if f"{host.lower()}:" in (*_SCHEMES_WITH_HOST, *_UNIX_SCHEMES):
+        # gRPC would take the name for a scheme, and the port for a path.
+        raise _wrong(text, f"a host of this name is written dns:///{host}:{port}")
+    return _tcp(host, port, prefix="")
+
+
+def _several(given: str) -> Address:
+    """What gRPC takes as one list: IP addresses of one kind."""
+    listed = given.partition(":")[2] if given.startswith(("ipv4:", "ipv6:")) else given
+    found = [_tcp(*_split(one.strip(), given), prefix="") for one in listed.split(",")]
+    kinds = {_ip_version(one.target.rpartition(":")[0].strip("[]"), given) for one in found}
+    if len(kinds) > 1:
+        raise _wrong(given, "addresses of IPv4 and of IPv6 cannot be in one list")
+    text = ",".join(one.text for one in found)
+    return Address(
+        text=text,
+        target=f"{_LISTS[kinds.pop()]}:{text}",
+        is_local=all(one.is_local for one in found),
+        is_many=True,
+    )
+
+
+def _ip_version(host: str, given: str) -> int:
+    try:
+        return ip_address(host).version
+    except ValueError:
+        raise _wrong(
+            given,
+            f"{host!r} is not an IP address, and a list is of these; for names let one name in "
+            "DNS have all addresses, and write dns:///NAME:PORT",
+        ) from None
 
 
 def _tcp(host: str, port: int, *, prefix: str) -> Address:

@@ -36,6 +36,9 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 2_000 if settings.file is None else 100),
     ]
+    if settings.endpoint.is_many:
+        # gRPC's default is to stay with the first that answers, which would leave the others idle.
+        options.append(("grpc.lb_policy_name", "round_robin"))
     if settings.endpoint.is_local:
         # Where http_proxy is set, gRPC would ask that proxy for this very machine.
         options.append(("grpc.enable_http_proxy", 0))

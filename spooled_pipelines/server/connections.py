@@ -7,6 +7,8 @@ from spooled_pipelines.wire import limits
 
 # How long a client has to answer a ping.
 _PONG_MS = 20_000
+# How long calls and streams go on when their connection is old, before they are cut.
+_OLD_MS = 60_000
 # Pings that come too soon before the connection is closed.
 _PING_STRIKES = 2
 _FIXED = (
@@ -22,8 +24,15 @@ _FIXED = (
 def server_options(bounds: ConnectionLimits) -> tuple[tuple[str, int], ...]:
     """The channel arguments of the server."""
     keepalive = int(bounds.keepalive_seconds * 1000)
+    age: tuple[tuple[str, int], ...] = ()
+    if bounds.max_age_seconds is not None:
+        age = (
+            ("grpc.max_connection_age_ms", int(bounds.max_age_seconds * 1000)),
+            ("grpc.max_connection_age_grace_ms", _OLD_MS),
+        )
     return (
         *_FIXED,
+        *age,
         ("grpc.max_receive_message_length", bounds.max_message_bytes),
         ("grpc.max_concurrent_streams", bounds.max_streams),
         # With a soft limit below the hard one gRPC would refuse at random in between.

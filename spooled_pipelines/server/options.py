@@ -34,6 +34,7 @@ def _duration(value: str) -> str:
 Limit = BeforeValidator(_unlimited_is_none)
 Rate = Annotated[float | None, Field(gt=0, allow_inf_nan=False), Limit]
 Quota = Annotated[int | None, Field(ge=0), Limit]
+MaxAge = Annotated[float | None, Limit]
 Keys = Annotated[list[SecretStr], BeforeValidator(_words)]
 Duration = Annotated[str, AfterValidator(_duration)]
 
@@ -70,6 +71,7 @@ class Options(BaseModel):
     max_idle_seconds: float = _CONNECTIONS.max_idle_seconds
     keepalive_seconds: float = _CONNECTIONS.keepalive_seconds
     min_ping_seconds: float = _CONNECTIONS.min_ping_seconds
+    max_age_seconds: MaxAge = None
     require_lease_id: bool = _SERVER.require_lease_id
     batch_extension: bool = _SERVER.batch_extension
     keep_settled: Duration | None = None

@@ -82,6 +82,8 @@ class ConnectionLimits:
         keepalive_seconds: a connection on which nothing came for so long is pinged, and closed if
             no answer comes, so that the streams of a machine that is gone end.
         min_ping_seconds: pings of a client that come faster than this close its connection.
+        max_age_seconds: a connection is asked to end after this time, give or take a tenth, so that
+            clients behind a balancer find new servers; None: never. Its calls have a minute more.
     """
 
     max_message_bytes: int = limits.MESSAGE_MAX_BYTES
@@ -90,11 +92,12 @@ class ConnectionLimits:
     max_idle_seconds: float = 900.0
     keepalive_seconds: float = 60.0
     min_ping_seconds: float = 5.0
+    max_age_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, (least, most) in _CONNECTION_RANGES.items():
             value = getattr(self, name)
-            if not least <= value <= most:
+            if value is not None and not least <= value <= most:
                 raise ValueError(f"{name} is {value}, and must be {least} to {most}")
 
 
@@ -107,6 +110,7 @@ _CONNECTION_RANGES: Mapping[str, tuple[int, int]] = {
     "max_idle_seconds": (1, 2_000_000),
     "keepalive_seconds": (1, 2_000_000),
     "min_ping_seconds": (0, 2_000_000),
+    "max_age_seconds": (1, 2_000_000),
 }
 
 

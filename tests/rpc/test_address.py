@@ -30,6 +30,9 @@ from spooled_pipelines.rpc.address import parse_address
         ("unix:/run/spooled.sock", "unix:/run/spooled.sock", True),
         ("unix:///run/spooled.sock", "unix:///run/spooled.sock", True),
         ("  localhost:1 ", "localhost:1", True),
+        ("127.0.0.1:1,127.0.0.1:2", "ipv4:127.0.0.1:1,127.0.0.1:2", True),
+        ("ipv4:127.0.0.1:1, 10.0.0.2", "ipv4:127.0.0.1:1,10.0.0.2:50051", False),
+        ("[::1]:1,[fe80::1]:2", "ipv6:[::1]:1,[fe80::1]:2", False),
     ],
 )
 def test_an_address_is_read_as_people_write_it(text: str, target: str, is_local: bool) -> None:
@@ -55,6 +58,10 @@ def test_an_address_is_read_as_people_write_it(text: str, target: str, is_local:
         ("user@host:1", "is not a host name"),
         ("two words:1", "is not a host name"),
         ("unix:", "path of the socket"),
+        ("ipv4", "dns:///ipv4:50051"),
+        ("10.0.0.1:1,", "the host is missing"),
+        ("10.0.0.1:1,queue.example.org", "'queue.example.org' is not an IP address"),
+        ("10.0.0.1:1,[::1]:1", "cannot be in one list"),
     ],
 )
 def test_what_is_no_address_is_refused_with_the_reason(text: str, why: str) -> None:

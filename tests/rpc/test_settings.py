@@ -129,3 +129,14 @@ def test_a_tls_file_without_pem_is_named(tmp_path: Path) -> None:
 def test_an_answer_may_be_as_large_as_the_contract_lets_it_be() -> None:
     options = dict(channel_options(ConnectionSettings("localhost:1", api_key=KEY)))
     assert options["grpc.max_receive_message_length"] == -1
+
+
+@pytest.mark.parametrize("address", ["dns:///queue.example.org", "10.0.0.1:1,10.0.0.2:1"])
+def test_calls_are_spread_over_all_servers_that_an_address_names(address: str) -> None:
+    options = dict(channel_options(ConnectionSettings(address, api_key=KEY)))
+    assert options["grpc.lb_policy_name"] == "round_robin"
+
+
+def test_calls_stay_with_the_one_server_that_an_address_names() -> None:
+    options = dict(channel_options(ConnectionSettings("localhost:1", api_key=KEY)))
+    assert "grpc.lb_policy_name" not in options

@@ -170,6 +170,17 @@ async def test_a_peer_that_answers_no_pings_is_let_go(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_an_old_connection_begins_anew_and_its_client_goes_on(tmp_path: Path) -> None:
+    bounds = ConnectionLimits(max_age_seconds=1)
+    async with Wire(tmp_path, connections=bounds) as wire:
+        await wire.enqueue()
+        ready = grpc.ChannelConnectivity.READY
+        await aeventually(lambda: wire.channel.get_state() is not ready, timeout=10)
+        # Whoever calls next is on a new connection, and sees nothing of it.
+        await wire.enqueue()
+        assert wire.channel.get_state() is ready
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -180,6 +191,7 @@ async def test_a_peer_that_answers_no_pings_is_let_go(tmp_path: Path) -> None:
         ("max_idle_seconds", 0.5),
         ("keepalive_seconds", 0),
         ("min_ping_seconds", -1),
+        ("max_age_seconds", 0),
         ("max_idle_seconds", float("nan")),
     ],
 )
