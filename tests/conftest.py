@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY"):
+    for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY", "SPOOLED_TLS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -24,13 +24,15 @@ def connect(
     No connection is made before the first call (`wait_for_ready` makes one).
 
     Args:
-        address: ``host:port``, ``unix:/path``, or ``embedded:PATH`` for the SQLite file PATH
+        address: ``host:port``, several servers as ``dns:///name:port`` or with commas between
+            their IP addresses, ``unix:/path``, or ``embedded:PATH`` for the SQLite file PATH
             with no server to start: the first program of this user that connects serves it to
             the others, and another takes over when it goes. None: SPOOLED_GRPC_ADDRESS, or else
             ``localhost:50051``.
         api_key: None: SPOOLED_API_KEY. ``embedded:`` needs none.
-        tls: None: on, except to this machine. True: on. False: off. A `TLS`: on, with these
-            certificates.
+        tls: True: on. False: off. A `TLS`: on, with these certificates. None: as SPOOLED_TLS (on or
+            off), SPOOLED_TLS_CA, SPOOLED_TLS_CLIENT_CERT, SPOOLED_TLS_CLIENT_KEY (PEM files) and
+            SPOOLED_TLS_SERVER_NAME say, or else on, except to this machine.
         timeout_seconds: how long a call may take, retries and waits included; streams may take
             for ever.
         retry: how often and how fast what is safe to repeat is repeated; None: `RetryPolicy()`.

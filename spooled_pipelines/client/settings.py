@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 ADDRESS_VARIABLE = "SPOOLED_GRPC_ADDRESS"
 KEY_VARIABLE = "SPOOLED_API_KEY"
+TLS_VARIABLE = "SPOOLED_TLS"
+# PEM files, and the name in the server's certificate.
+_TLS_VARIABLES = {
+    "ca": "SPOOLED_TLS_CA",
+    "client_certificate": "SPOOLED_TLS_CLIENT_CERT",
+    "client_key": "SPOOLED_TLS_CLIENT_KEY",
+    "server_name": "SPOOLED_TLS_SERVER_NAME",
+}
+_SWITCH = {"on": True, "off": False}
 EMBEDDED = "embedded:"
 # Often, for as long as a server that leaves may take to end its calls.
 _WHILE_ANOTHER_TAKES_OVER = RetryPolicy(max_attempts=60, initial_seconds=0.05, max_seconds=0.25)
@@ -63,6 +72,8 @@ def settings_from(
         rest["retry"] = retry or _WHILE_ANOTHER_TAKES_OVER
         return _embedded(where.removeprefix(EMBEDDED), api_key, tls, rest)
     key, source = _key(api_key, where)
+    if tls is None:
+        tls = _tls_of_environment()
     settings = ConnectionSettings(where, api_key=key, tls=tls, api_key_source=source, **rest)
     return settings, None
 
@@ -77,6 +88,19 @@ def _key(given: str | None, address: str) -> tuple[str, str]:
             "(connect('embedded:PATH') needs neither server nor key)"
         )
     return key, KEY_VARIABLE
+
+
+def _tls_of_environment() -> TLS | bool | None:
+    switch = os.environ.get(TLS_VARIABLE, "").strip().lower()
+    if switch and switch not in _SWITCH:
+        raise InvalidArgumentError(f"{TLS_VARIABLE} is {switch!r}, and must be on or off")
+    named = {name: os.environ.get(variable) for name, variable in _TLS_VARIABLES.items()}
+    if not any(named.values()):
+        return _SWITCH.get(switch)
+    if switch == "off":
+        given = ", ".join(_TLS_VARIABLES[name] for name, value in named.items() if value)
+        raise InvalidArgumentError(f"{TLS_VARIABLE} is off, and there is {given}: unset one of them")
+    return TLS(**{name: value or None for name, value in named.items()})
 
 
 def _embedded(

@@ -244,6 +244,51 @@ async def test_tls_with_a_ca_of_ones_own(open_client, tls_server, certificates, 
     assert (await client.queue_stats(queue)).pending == 1
 
 
+async def test_the_environment_says_how_tls_is_done(
+    open_client, mtls_server, certificates, queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOOLED_TLS_CA", str(certificates["localhost"]))
+    monkeypatch.setenv("SPOOLED_TLS_CLIENT_CERT", str(certificates["client"]))
+    monkeypatch.setenv("SPOOLED_TLS_CLIENT_KEY", str(certificates["client-key"]))
+    monkeypatch.setenv("SPOOLED_TLS_SERVER_NAME", "localhost")
+    by_number = f"127.0.0.1:{mtls_server.port}"
+    client = open_client(address=by_number, api_key=mtls_server.api_key)
+    assert (await client.queue_stats(queue)).total == 0
+    monkeypatch.setenv("SPOOLED_TLS", "off")
+    with pytest.raises(errors.InvalidArgumentError, match="unset one of them"):
+        connect(by_number, api_key=KEY)
+
+
+def test_tls_is_turned_off_by_the_environment_and_by_nothing_else_than_on_and_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SPOOLED_TLS", "off")
+    with connect("queue.internal:50051", api_key=KEY) as client:
+        assert client.settings.tls_material is None
+    with connect("queue.internal:50051", api_key=KEY, tls=True) as client:
+        assert client.settings.tls_material == TLS()
+    monkeypatch.setenv("SPOOLED_TLS", "maybe")
+    with pytest.raises(errors.InvalidArgumentError, match="SPOOLED_TLS is 'maybe'"):
+        connect("queue.internal:50051", api_key=KEY)
+
+
+async def test_calls_go_to_every_server_of_an_address(
+    open_client, server, tmp_path: Path, queue: str
+) -> None:
+    with ServerProcess(tmp_path / "other.db", api_key=server.api_key) as other:
+        client = open_client(address=f"{server.address},{other.address}", api_key=server.api_key)
+        await client.wait_for_ready()
+        for number in range(10):
+            await client.enqueue(queue, {"n": number})
+        for one in (server, other):
+            with connect(one.address, api_key=one.api_key) as single:
+                assert single.queue_stats(queue).total > 0
+        other.kill()
+        # Who is gone is not asked again.
+        for number in range(10):
+            await client.enqueue(queue, {"n": number})
+
+
 async def test_tls_under_another_name(open_client, tls_server, certificates, queue) -> None:
     by_number = f"127.0.0.1:{tls_server.port}"
     trust = TLS(ca=certificates["localhost"])
