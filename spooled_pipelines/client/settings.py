@@ -99,7 +99,9 @@ def _tls_of_environment() -> TLS | bool | None:
         return _SWITCH.get(switch)
     if switch == "off":
         given = ", ".join(_TLS_VARIABLES[name] for name, value in named.items() if value)
-        raise InvalidArgumentError(f"{TLS_VARIABLE} is off, and there is {given}: unset one of them")
+        raise InvalidArgumentError(
+            f"{TLS_VARIABLE} is off, and there is {given}: unset one of them"
+        )
     return TLS(**{name: value or None for name, value in named.items()})
 
 
