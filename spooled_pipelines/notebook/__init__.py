@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.notebook.enqueue import bulk_enqueue
+from spooled_pipelines.notebook.enqueue import EnqueueInterrupted, bulk_enqueue
+from spooled_pipelines.notebook.plan import ConfirmationNeededError
 from spooled_pipelines.notebook.summary import Enqueued
-from spooled_pipelines.notebook.watch import watch
+from spooled_pipelines.notebook.watch import Watching, watch
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["Enqueued", "bulk_enqueue", "load_ipython_extension", "watch"]
+__all__ = [
+    "ConfirmationNeededError",
+    "EnqueueInterrupted",
+    "Enqueued",
+    "Watching",
+    "bulk_enqueue",
+    "load_ipython_extension",
+    "watch",
+]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -1,13 +1,23 @@
-"""`bulk_enqueue`: a DataFrame becomes jobs, with a bar while it does and a summary after."""
+"""`bulk_enqueue`: what will happen, a bar while it does, and what became of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.batch.plan import BatchPlan
+from spooled_pipelines.notebook import frontend
 from spooled_pipelines.notebook.connection import client_for
+from spooled_pipelines.notebook.plan import check_confirmed, plan_card
 from spooled_pipelines.notebook.progress import move_to, progress_bar
 from spooled_pipelines.notebook.summary import Enqueued
+
+
+class EnqueueInterrupted(KeyboardInterrupt):
+    """Somebody interrupted the kernel; the message says what is there and how to go on."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]
 
 
 def bulk_enqueue(
@@ -19,9 +29,12 @@ def bulk_enqueue(
     api_key: str | None = None,
     key: str | list[str] | None = None,
     name: str | None = None,
+    confirm: bool = False,
     **options: Any,
 ) -> Enqueued:
     """Make each row of a table one job; run again, the same rows make no second job.
+
+    Shows first what it will do, then a bar, and gives back a summary.
 
     Args:
         df: a DataFrame (pandas, polars, …), an Arrow table, or the path of a file.
@@ -30,31 +43,71 @@ def bulk_enqueue(
             SPOOLED_API_KEY, else the file ./spooled.db, with no server to start.
         key: the column or columns that tell rows apart; the whole row if not given.
         name: what people call this batch; the same name is the same batch.
+        confirm: True says yes to what is asked for: more than 100 000 new jobs, or any on a
+            server that is not on this machine.
         options: as `SpooledClient.enqueue_batch` takes them: payload, priority, on_rejected, …
 
     Returns:
         A summary that shows itself in a notebook; it holds the batch and the client.
 
     Raises:
+        ConfirmationNeededError: nothing was sent, since `confirm` is needed.
         SpooledError: nothing was sent, or not all of it, and the message says what to do.
     """
     note = ""
     if client is None:
         client, note = client_for(address, api_key)
-    bar = progress_bar(None, f"enqueue to {queue_name}", " rows")
+    sending = _Sending(client, queue_name, note, confirm, options.get("on_rerun", "resume"))
     try:
         batch = client.enqueue_batch(
             df,
             queue_name,
             key=key,
             name=name,
-            progress=lambda done, total: move_to(bar, done, total),
+            on_plan=sending.planned,
+            progress=sending.at,
             **options,
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "interrupted: what was sent stays; run the same cell again to go on where it stopped"
-        ) from None
+        raise EnqueueInterrupted(sending.broken_off()) from None
     finally:
-        bar.close()
-    return Enqueued(batch, client, note)
+        sending.close()
+    return Enqueued(batch, client, note, ledger=options.get("ledger"))
+
+
+class _Sending:
+    """What is seen of one call while it runs."""
+
+    def __init__(
+        self, client: SpooledClient, queue_name: str, note: str, confirm: bool, on_rerun: str
+    ) -> None:
+        self._settings = client.settings
+        self._queue_name = queue_name
+        self._note = note
+        self._confirm = confirm
+        self._on_rerun = on_rerun
+        self._bar: Any = None
+        self._sent = 0
+
+    def planned(self, plan: BatchPlan) -> None:
+        frontend.show(plan_card(plan, self._settings, self._note))
+        retries = self._on_rerun == "retry_failed" and plan.there != 0
+        check_confirmed(plan, self._settings, confirm=self._confirm, retries=retries)
+        rows = plan.rows - plan.rejected
+        self._bar = progress_bar(rows, f"enqueue to {self._queue_name}", " rows")
+
+    def at(self, sent: int, total: int) -> None:
+        self._sent = sent
+        move_to(self._bar, sent, total)
+
+    def broken_off(self) -> str:
+        if self._bar is None:
+            return "nothing was sent yet. Run the same cell again to begin anew."
+        return (
+            f"{self._sent:,} of {self._bar.total:,} rows were acknowledged, and they stay. Run the "
+            "same cell again to go on from there: no row becomes a job twice."
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -29,6 +29,7 @@ def _arguments() -> argparse.ArgumentParser:
     known.add_argument("-p", "--priority", type=int)
     known.add_argument("--address")
     known.add_argument("--on-rejected", choices=["raise", "skip"], default="raise")
+    known.add_argument("-y", "--confirm", action="store_true")
     known.add_argument("--on-lossy", choices=["raise", "string", "null"], default="raise")
     return known
 
@@ -42,8 +43,8 @@ class EnqueueMagics(Magics):
         """Make each row of a table a job: `%enqueue df -q orders --key order_id`.
 
         Options: -q/--queue (needed), -k/--key COLUMN (repeat it for several), -n/--name,
-        -p/--priority, --address, --on-rejected raise|skip, --on-lossy raise|string|null; each means
-        what it means for `bulk_enqueue`.
+        -p/--priority, --address, -y/--confirm, --on-rejected raise|skip, --on-lossy
+        raise|string|null; each means what it means for `bulk_enqueue`.
         """
         try:
             words = shlex.split(line)
@@ -60,6 +61,7 @@ class EnqueueMagics(Magics):
             key=given.key,
             name=given.name,
             priority=given.priority,
+            confirm=given.confirm,
             on_rejected=given.on_rejected,
             on_lossy=given.on_lossy,
         )

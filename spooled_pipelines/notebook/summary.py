@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, BatchStats, SpooledClient
+from spooled_pipelines.notebook.card import Card
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,14 +24,22 @@ class Enqueued:
         note: where the jobs went, if nobody had said so.
     """
 
-    def __init__(self, batch: Batch, client: SpooledClient, note: str = "") -> None:
+    def __init__(
+        self, batch: Batch, client: SpooledClient, note: str = "", *, ledger: Any = None
+    ) -> None:
         self.batch = batch
         self.client = client
         self.note = note
+        self._ledger_path = ledger
 
     @property
     def id(self) -> str:
         return self.batch.id
+
+    @property
+    def ledger(self) -> pa.Table:
+        """What became of each row: row, key, job_id, outcome, reason; see `Batch.ledger`."""
+        return self.batch.ledger
 
     def stats(self) -> BatchStats:
         """Where the batch stands now."""
@@ -45,30 +53,40 @@ class Enqueued:
         """What came of the jobs, one row each; `.to_pandas()` makes a DataFrame of it."""
         return self.batch.results()
 
+    def plot(self) -> Any:
+        """Jobs by status over time, and how long they took; see `Batch.plot`."""
+        return self.batch.plot()
+
+    def retry_failed(self, where: str | None = None) -> int:
+        """Put dead letters back into the queue; see `Batch.retry_failed`."""
+        return self.batch.retry_failed(where)
+
     def __repr__(self) -> str:
-        lines = [f"{label}: {value}" for label, value in self._facts()]
-        return "\n".join([*lines, *self._reasons(), *filter(None, [self._remark(), self.note])])
+        return self._card().text()
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(label)}</th><td>{escape(value)}</td></tr>"
-            for label, value in self._facts()
-        )
-        rest = [*self._reasons(), *filter(None, [self._remark(), self.note])]
-        return f"<table>{rows}</table>" + "".join(f"<p>{escape(line)}</p>" for line in rest)
+        return self._card().html()
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _card(self) -> Card:
         batch = self.batch
         named = f"{batch.id} ({batch.name})" if batch.name else batch.id
-        return [
+        facts = [
             ("batch", named),
             ("queue", batch.queue_name or ""),
             ("rows", f"{batch.rows:,}"),
             ("created", f"{batch.created:,}"),
             ("there already", f"{batch.duplicates:,}"),
             ("rejected", f"{batch.rejected:,}"),
-            ("go on with", "watch(…), .wait(), .results()"),
+            *([("put back", f"{batch.retried:,} dead letters")] if batch.retried else []),
+            ("ledger", str(self._ledger_path or ".ledger: a line for each row")),
+            ("go on with", "watch(…), .wait(), .results().to_pandas(), .plot()"),
         ]
+        return Card(
+            "Enqueued",
+            facts,
+            [*self._reasons(), *filter(None, [self._remark(), self.note])],
+            link=None if self._ledger_path is None else ("ledger", str(self._ledger_path)),
+        )
 
     def _reasons(self) -> list[str]:
         """Why rows were rejected, the most frequent reason first."""

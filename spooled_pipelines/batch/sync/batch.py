@@ -22,7 +22,7 @@ from spooled_pipelines.errors import (
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
+from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic, sleep
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
 from spooled_pipelines.wire import batch_v1
 
@@ -211,17 +211,34 @@ class Batch:
 
         found = ResultRows()
         ledger = self.ledger
-        if self._has_extension():
-            self._list_jobs(found)
-        elif self._ledger is None:
-            raise InvalidArgumentError(
-                f"the server at {self._calls.settings.name} keeps no batches, so only the "
-                "object that enqueue_batch() returned knows this batch's jobs: ask that one"
-            )
-        else:
-            for job in self._queue().jobs(dict.fromkeys(self._ledger.job_ids())):
-                found.add(job)
+        self._each_job(found)
         return found.table(ledger)
+
+    def timeline(self) -> Any:
+        """When every job came, began and ended, as a pyarrow Table.
+
+        Columns: job_id, status, created_at, started_at (of the last try) and completed_at (UTC),
+        seconds (from the start of the last try to its end; float). Null where it did not happen.
+        """
+        from spooled_pipelines.batch.timeline import Timeline
+
+        found = Timeline()
+        self._each_job(found)
+        return found.table()
+
+    def plot(self) -> Any:
+        """Jobs by status over time, and how long they took: a matplotlib Figure.
+
+        A notebook shows it; `.savefig("batch.png")` keeps it. `timeline()` has the figures.
+
+        Raises:
+            ImportError: matplotlib is not installed (`spooled-pipelines[plot]`).
+            InvalidArgumentError: the batch has no jobs.
+        """
+        from spooled_pipelines.batch.timeline import draw
+
+        title = f"batch {self.name} ({self.id})" if self.name else f"batch {self.id}"
+        return in_thread(draw, self.timeline(), title)
 
     def cancel(self) -> CancelResult:
         """Cancel what has not started: pending, scheduled, or waiting for a retry.
@@ -260,6 +277,19 @@ class Batch:
         method = methods.BATCH["GetBatchStats"]
         answer = self._calls.unary(method, request, timeout=timeout, repeatable=True)
         return batch_stats_from(answer.batches[0])
+
+    def _each_job(self, found: Any) -> None:
+        """Tells `found` of every job, without payloads where the server can leave them out."""
+        if self._has_extension():
+            self._list_jobs(found)
+        elif self._ledger is None:
+            raise InvalidArgumentError(
+                f"the server at {self._calls.settings.name} keeps no batches, so only the "
+                "object that enqueue_batch() returned knows this batch's jobs: ask that one"
+            )
+        else:
+            for job in self._queue().jobs(dict.fromkeys(self._ledger.job_ids())):
+                found.add(job)
 
     def _list_jobs(self, found: Any) -> None:
         """Every page, from where the last one ended if the connection breaks."""

@@ -1,0 +1,74 @@
+"""Where a batch stands, as a card and as a line."""
+
+from __future__ import annotations
+
+from spooled_pipelines import BatchStats
+from spooled_pipelines.batch.pace import Pace
+from spooled_pipelines.notebook.card import Card, duration
+
+_ERROR_SIGNS = 200
+# Readable on white and on black, and told apart without telling red from green.
+_COLOURS = {"completed": "#2e9e6b", "failed": "#d1495b", "running": "#3d7dca"}
+
+
+def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -> Card:
+    """The batch's counts, how fast it is, what holds it back, and its errors.
+
+    `elapsed`: seconds since it is watched; `state`: a sentence in place of what comes next.
+    """
+    done = stats.completed + stats.failed
+    share = f" ({_percent(done, stats.total)})" if stats.total else ""
+    facts = [("done", f"{done:,} of {stats.total:,} jobs{share}")]
+    facts += [
+        (name, f"{count:,}")
+        for name, count in (
+            ("completed", stats.completed),
+            ("dead", stats.deadletter),
+            ("cancelled", stats.cancelled),
+            ("running", stats.processing),
+            ("waiting", stats.pending),
+            ("due later", stats.scheduled),
+        )
+        if count
+    ]
+    lines = []
+    if stats.settled:
+        facts.append(("state", "settled"))
+    elif state:
+        facts.append(("state", state))
+    else:
+        rate = pace.rate()
+        if rate:
+            facts.append(("rate", f"{rate:,.1f} jobs/s"))
+        left = pace.left(stats.open)
+        facts.append(("time left", "not known" if left is None else f"about {duration(left)}"))
+        if not stats.sealed:
+            lines.append("Not sealed yet: more jobs may come.")
+        lines += [f"Held back: {stall.message}" for stall in stats.stalls]
+    facts.append(("watched for", duration(elapsed)))
+    lines += [f"{count:,} × {_short(error)}" for error, count in stats.top_errors]
+    total = max(stats.total, 1)
+    bar = [
+        (stats.completed / total, _COLOURS["completed"]),
+        (stats.failed / total, _COLOURS["failed"]),
+        (stats.processing / total, _COLOURS["running"]),
+    ]
+    named = f"{stats.name} ({stats.batch_id})" if stats.name else stats.batch_id
+    return Card(f"Batch {named} on {stats.queue_name}", facts, lines, bar)
+
+
+def stats_line(stats: BatchStats) -> str:
+    """What a bar does not say itself: what failed, what runs, and why nothing moves."""
+    counts = {"failed": stats.failed, "running": stats.processing, "due later": stats.scheduled}
+    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+    return ", ".join([*parts, *(stall.message for stall in stats.stalls[:1])])
+
+
+def _percent(part: int, whole: int) -> str:
+    # 99.96 % are not all of them.
+    return f"{part / whole:.0%}" if part == whole else f"{min(part / whole, 0.999):.1%}"
+
+
+def _short(error: str) -> str:
+    line = " ".join(error.split())
+    return line if len(line) <= _ERROR_SIGNS else line[: _ERROR_SIGNS - 1] + "…"

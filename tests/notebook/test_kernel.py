@@ -1,0 +1,130 @@
+"""What cells do in a real kernel: shown, live, interrupted, refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.kernel import Kernel, shown
+from support.server_process import ServerProcess
+from support.waiting import eventually
+
+from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines.worker import Discard, Worker
+
+IMPORTS = """
+import pandas as pd
+from spooled_pipelines.notebook import bulk_enqueue, watch
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel for all of them, whose environment names the shared server."""
+    named = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
+    with Kernel(tmp_path_factory.mktemp("kernel"), **named) as running:
+        running.run(IMPORTS)
+        yield running
+
+
+def test_a_cell_shows_the_plan_then_a_bar_then_what_became_of_it(
+    kernel: Kernel, queue: str, server: ServerProcess
+) -> None:
+    cell = f"bulk_enqueue(pd.DataFrame({{'id': range(500)}}), {queue!r}, key='id')"
+    seen = kernel.run(cell)
+    html = shown(seen)
+    plan, _, summary = html.partition("Enqueued")
+    assert "new jobs" in plan
+    assert f"queue {queue} on {server.address}" in plan
+    assert "{&quot;id&quot;: 0}" in plan
+    assert ">500<" in summary
+    bar = [
+        m for m in seen if m["msg_type"] == "stream" or "widget-view" in json.dumps(m["content"])
+    ]
+    assert bar, "no bar"
+    for text in (html, shown(seen, "text/plain"), json.dumps([m["content"] for m in seen])):
+        assert server.api_key not in text
+        assert "<script" not in text
+    assert "nothing was enqueued twice" in shown(kernel.run(cell))
+
+
+def test_a_view_follows_the_batch_while_the_kernel_is_free(
+    kernel: Kernel, client: SpooledClient, queue: str
+) -> None:
+    kernel.run(f"sent = bulk_enqueue(pd.DataFrame({{'id': range(200)}}), {queue!r}, key='id')")
+    kernel.views.clear()
+    kernel.run("view = watch(sent)\nview")
+    assert "not known" in _html(kernel)
+    # Cells run meanwhile: nothing of the batch is done yet.
+    assert "'pending': 200" in shown(kernel.run("dict(pending=sent.stats().pending)"), "text/plain")
+
+    def handler(job: Any) -> None:
+        if job.payload["id"] == 7:
+            raise Discard("<b>seven</b>")
+
+    with Worker(client, queue, handler):
+        kernel.see(lambda message: ">settled<" in json.dumps(message["content"]))
+    assert "200 of 200 jobs (100%)" in _html(kernel)
+    assert "1 × &lt;b&gt;seven&lt;/b&gt;" in _html(kernel)
+    assert "(False, 1)" in shown(kernel.run("view.running, view.wait().failed"), "text/plain")
+
+
+def _html(kernel: Kernel) -> str:
+    """What the views show now."""
+    return "\n".join(view.get("text/html", "") for view in kernel.views.values())
+
+
+def test_looking_ends_when_it_is_told_to_and_the_jobs_stay(
+    kernel: Kernel, client: SpooledClient, queue: str
+) -> None:
+    kernel.run(f"sent = bulk_enqueue(pd.DataFrame({{'id': range(3)}}), {queue!r}, key='id')")
+    kernel.views.clear()
+    kernel.run("view = watch(sent)\nview.stop()")
+    assert "not watched any more" in _html(kernel)
+    assert "False" in shown(kernel.run("view.running"), "text/plain")
+    assert client.queue_stats(queue).pending == 3
+
+
+def test_interrupting_the_kernel_stops_and_the_same_cell_goes_on(
+    start_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = start_server()
+    named = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
+    with (
+        Kernel(tmp_path, **named) as kernel,
+        connect(server.address, api_key=server.api_key) as client,
+    ):
+        kernel.run(IMPORTS + "df = pd.DataFrame({'id': range(60_000)})")
+        cell = "sent = bulk_enqueue(df, 'orders', key='id')"
+        running = kernel.begin(cell)
+        kernel.see(lambda message: "new jobs" in json.dumps(message["content"]))
+        # In the middle of it, and so that there is a middle.
+        eventually(lambda: client.queue_stats("orders").total > 0)
+        server.pause()
+        kernel.interrupt()
+        seen = kernel.finish(running)
+        server.resume()
+        (error,) = [message["content"] for message in seen if message["msg_type"] == "error"]
+        (told,) = error["traceback"]
+        assert told.startswith("Interrupted: ")
+        assert "of 60,000 rows were acknowledged" in told
+        assert "Run the same cell again" in told
+        kernel.run(cell)
+        assert client.queue_stats("orders").total == 60_000
+        assert "60000" in shown(
+            kernel.run("sent.batch.created + sent.batch.duplicates"), "text/plain"
+        )
+
+
+def test_much_and_far_away_need_a_yes_after_the_plan(kernel: Kernel, queue: str) -> None:
+    many = f"bulk_enqueue(pd.DataFrame({{'id': range(100_001)}}), {queue!r}, key='id'"
+    seen = kernel.finish(kernel.begin(f"{many})"))
+    assert "100,001" in shown(seen)
+    (error,) = [message["content"] for message in seen if message["msg_type"] == "error"]
+    assert error["ename"] == "ConfirmationNeededError"
+    (told,) = error["traceback"]
+    assert "nothing was sent" in told
+    assert "confirm=True" in told
