@@ -30,6 +30,7 @@ def bulk_enqueue(
     key: str | list[str] | None = None,
     name: str | None = None,
     confirm: bool = False,
+    quiet: bool = False,
     **options: Any,
 ) -> Enqueued:
     """Make each row of a table one job; run again, the same rows make no second job.
@@ -45,6 +46,7 @@ def bulk_enqueue(
         name: what people call this batch; the same name is the same batch.
         confirm: True says yes to what is asked for: more than 100 000 new jobs, or any on a
             server that is not on this machine.
+        quiet: True leaves out what will happen and the bar, for calls in a loop.
         options: as `SpooledClient.enqueue_batch` takes them: payload, priority, on_rejected, …
 
     Returns:
@@ -57,7 +59,14 @@ def bulk_enqueue(
     note = ""
     if client is None:
         client, note = client_for(address, api_key)
-    sending = _Sending(client, queue_name, note, confirm, options.get("on_rerun", "resume"))
+    sending = _Sending(
+        client,
+        queue_name,
+        note,
+        confirm=confirm,
+        quiet=quiet,
+        retries=options.get("on_rerun") == "retry_failed",
+    )
     try:
         batch = client.enqueue_batch(
             df,
@@ -79,33 +88,45 @@ class _Sending:
     """What is seen of one call while it runs."""
 
     def __init__(
-        self, client: SpooledClient, queue_name: str, note: str, confirm: bool, on_rerun: str
+        self,
+        client: SpooledClient,
+        queue_name: str,
+        note: str,
+        *,
+        confirm: bool,
+        quiet: bool,
+        retries: bool,
     ) -> None:
         self._settings = client.settings
         self._queue_name = queue_name
         self._note = note
         self._confirm = confirm
-        self._on_rerun = on_rerun
+        self._quiet = quiet
+        self._retries = retries
         self._bar: Any = None
         self._sent = 0
+        self._rows: int | None = None
 
     def planned(self, plan: BatchPlan) -> None:
-        frontend.show(plan_card(plan, self._settings, self._note))
-        retries = self._on_rerun == "retry_failed" and plan.there != 0
+        if not self._quiet:
+            frontend.show(plan_card(plan, self._settings, self._note))
+        retries = self._retries and plan.there != 0
         check_confirmed(plan, self._settings, confirm=self._confirm, retries=retries)
-        rows = plan.rows - plan.rejected
-        self._bar = progress_bar(rows, f"enqueue to {self._queue_name}", " rows")
+        self._rows = plan.rows - plan.rejected
+        if not self._quiet:
+            self._bar = progress_bar(self._rows, f"enqueue to {self._queue_name}", " rows")
 
     def at(self, sent: int, total: int) -> None:
         self._sent = sent
-        move_to(self._bar, sent, total)
+        if self._bar is not None:
+            move_to(self._bar, sent, total)
 
     def broken_off(self) -> str:
-        if self._bar is None:
+        if self._rows is None:
             return "nothing was sent yet. Run the same cell again to begin anew."
         return (
-            f"{self._sent:,} of {self._bar.total:,} rows were acknowledged, and they stay. Run the "
-            "same cell again to go on from there: no row becomes a job twice."
+            f"{self._sent:,} of {self._rows:,} rows were acknowledged, and they stay. Run the same "
+            "cell again to go on from there: no row becomes a job twice."
         )
 
     def close(self) -> None:

@@ -74,6 +74,8 @@ class Watching:
             SpooledError: the server is away for good.
         """
         self._ended.wait(timeout)
+        # Some who save notebooks take note only of what is drawn while a cell runs.
+        self._draw(self._card())
         return self.stats
 
     def stop(self) -> None:
@@ -154,9 +156,9 @@ class Watching:
         """The view as it stays; once, whoever comes first."""
         with self._ending:
             if not self._ended.is_set():
-                self._ended.set()
                 self._draw(self._card())
                 self._remove_button()
+                self._ended.set()
 
     def _settled(self) -> int:
         return self._latest.completed + self._latest.failed if self._latest is not None else 0

@@ -97,7 +97,7 @@ def test_interrupting_the_kernel_stops_and_the_same_cell_goes_on(
         Kernel(tmp_path, **named) as kernel,
         connect(server.address, api_key=server.api_key) as client,
     ):
-        kernel.run(IMPORTS + "df = pd.DataFrame({'id': range(60_000)})")
+        kernel.run(IMPORTS + "df = pd.DataFrame({'id': range(30_000)})")
         cell = "sent = bulk_enqueue(df, 'orders', key='id')"
         running = kernel.begin(cell)
         kernel.see(lambda message: "new jobs" in json.dumps(message["content"]))
@@ -110,11 +110,11 @@ def test_interrupting_the_kernel_stops_and_the_same_cell_goes_on(
         (error,) = [message["content"] for message in seen if message["msg_type"] == "error"]
         (told,) = error["traceback"]
         assert told.startswith("Interrupted: ")
-        assert "of 60,000 rows were acknowledged" in told
+        assert "of 30,000 rows were acknowledged" in told
         assert "Run the same cell again" in told
         kernel.run(cell)
-        assert client.queue_stats("orders").total == 60_000
-        assert "60000" in shown(
+        assert client.queue_stats("orders").total == 30_000
+        assert "30000" in shown(
             kernel.run("sent.batch.created + sent.batch.duplicates"), "text/plain"
         )
 
