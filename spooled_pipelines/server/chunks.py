@@ -39,6 +39,7 @@ class Upload:
     # Of these the ones that say where the upload is traced: rows with tags have them as well.
     context: Mapping[str, str]
     generation: int
+    part_id: str
 
 
 class CheckedChunk(NamedTuple):
@@ -62,6 +63,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         tags=checks.tags(request.tags),
         context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
         generation=checks.generation(request.generation),
+        part_id=checks.text("part_id", request.part_id, limits.PART_ID_MAX),
     )
 
 
@@ -110,6 +112,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         scheduled_at=_each(chunk.scheduled_at, _moment, rejected),
         tags=_each(chunk.tags, partial(_row_tags, upload.context), rejected) or upload.tags,
         generation=upload.generation,
+        part_id=upload.part_id,
     )
     if rejected:
         checked = _without(checked, rows, rejected)

@@ -175,6 +175,26 @@ class BatchOpening(NamedTuple):
     queue_name: str
     name: str
     generation: int = 0
+    # The part that is about to come, if the batch comes in parts.
+    part_id: str = ""
+
+
+class PartRecord(NamedTuple):
+    """A part of a batch; `rows` as whoever finished it said."""
+
+    part_id: str
+    finished: bool
+    rows: int
+
+
+class ExpectedParts(NamedTuple):
+    """What has to be finished: so many parts, or these; with neither, all that have begun."""
+
+    count: int | None = None
+    part_ids: Sequence[str] = ()
+
+
+ALL_BEGUN = ExpectedParts()
 
 
 class BatchRecord(NamedTuple):
@@ -225,6 +245,7 @@ class Chunk:
     scheduled_at: Sequence[int | None] | None
     tags: Sequence[bytes | None] | bytes | None
     generation: int = 0
+    part_id: str = ""
 
 
 class ChunkStored(NamedTuple):

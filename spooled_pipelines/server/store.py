@@ -12,6 +12,7 @@ from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.listing import Listing
 from spooled_pipelines.server.records import (
+    ALL_BEGUN,
     AttemptRecord,
     BatchOpening,
     BatchRecord,
@@ -20,6 +21,7 @@ from spooled_pipelines.server.records import (
     CounterMismatch,
     Counts,
     Enqueued,
+    ExpectedParts,
     FailOutcome,
     Holder,
     JobPage,
@@ -27,6 +29,7 @@ from spooled_pipelines.server.records import (
     KeyRecord,
     NewJob,
     OpenBatches,
+    PartRecord,
     QueueRecord,
     Settlement,
     WorkerRecord,
@@ -92,16 +95,37 @@ class JobStore(Listing, Protocol):
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
         """Make a batch, find it or begin a greater generation of it.
 
-        FAILED_PRECONDITION where it is on another queue, or has a newer generation.
+        FAILED_PRECONDITION where it is on another queue, or has a newer generation. The part that
+        it names has begun.
         """
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
-        """Store rows as jobs of a batch, each key once; the same chunk again, the same outcome."""
+        """Store rows as jobs of a batch, each key once; the same chunk again, the same outcome.
+
+        A row that is new to the batch makes the chunk's part unfinished, if it was finished.
+        """
+
+    async def finish_part(
+        self, organization: str, batch_id: str, generation: int, part: PartRecord
+    ) -> PartRecord:
+        """Note that the last row of a part is in; as it is kept."""
+
+    async def batch_parts(
+        self, organization: str, batch_id: str, after: str, limit: int
+    ) -> list[PartRecord]:
+        """Parts with an id above `after`, in the order of their ids."""
 
     async def seal_batch(
-        self, organization: str, batch_id: str, generation: int = 0
+        self,
+        organization: str,
+        batch_id: str,
+        generation: int = 0,
+        expected: ExpectedParts = ALL_BEGUN,
     ) -> BatchRecord:
-        """Note that the last row of the batch's newest generation, which must be this, is in."""
+        """Note that the last row of the batch's newest generation, which must be this, is in.
+
+        FAILED_PRECONDITION while parts are missing.
+        """
 
     async def cancel_batch(
         self, organization: str, batch_id: str, generation: int | None

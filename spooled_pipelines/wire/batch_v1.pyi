@@ -21,7 +21,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class OpenBatch(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -47,7 +48,8 @@ class OpenBatch(_message.Message):
     timeout_seconds: int
     tags: _containers.ScalarMap[str, str]
     generation: int
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ...) -> None: ...
+    part_id: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
@@ -117,18 +119,62 @@ class RejectedRow(_message.Message):
     def __init__(self, row: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SealBatchRequest(_message.Message):
-    __slots__ = ("batch_id", "generation")
+    __slots__ = ("batch_id", "generation", "expected_parts", "part_ids")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_PARTS_FIELD_NUMBER: _ClassVar[int]
+    PART_IDS_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     generation: int
-    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    expected_parts: int
+    part_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., expected_parts: _Optional[int] = ..., part_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SealBatchResponse(_message.Message):
     __slots__ = ("stats",)
     STATS_FIELD_NUMBER: _ClassVar[int]
     stats: BatchStats
     def __init__(self, stats: _Optional[_Union[BatchStats, _Mapping]] = ...) -> None: ...
+
+class FinishPartRequest(_message.Message):
+    __slots__ = ("batch_id", "generation", "part_id", "rows")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    generation: int
+    part_id: str
+    rows: int
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class FinishPartResponse(_message.Message):
+    __slots__ = ("part",)
+    PART_FIELD_NUMBER: _ClassVar[int]
+    part: BatchPart
+    def __init__(self, part: _Optional[_Union[BatchPart, _Mapping]] = ...) -> None: ...
+
+class ListPartsRequest(_message.Message):
+    __slots__ = ("batch_id",)
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    def __init__(self, batch_id: _Optional[str] = ...) -> None: ...
+
+class ListPartsResponse(_message.Message):
+    __slots__ = ("parts",)
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    parts: _containers.RepeatedCompositeFieldContainer[BatchPart]
+    def __init__(self, parts: _Optional[_Iterable[_Union[BatchPart, _Mapping]]] = ...) -> None: ...
+
+class BatchPart(_message.Message):
+    __slots__ = ("part_id", "finished", "rows")
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    part_id: str
+    finished: bool
+    rows: int
+    def __init__(self, part_id: _Optional[str] = ..., finished: _Optional[bool] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class GetBatchStatsRequest(_message.Message):
     __slots__ = ("batch_ids",)

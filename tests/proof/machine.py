@@ -20,16 +20,19 @@ from spooled_pipelines.server.records import (
     Chunk,
     ChunkStored,
     Enqueued,
+    ExpectedParts,
     FailOutcome,
     Holder,
     JobRecord,
     NewJob,
+    PartRecord,
     Status,
     WorkerRecord,
 )
 from spooled_pipelines.server.run import open_store
 
 QUEUES, BATCHES, WORKERS = ("q", "r"), ("a", "b"), ("v", "w")
+PARTS = ("x", "y")
 # Few names, so that they meet; hashes, as clients send them, and others.
 KEYS = (*(hashlib.md5(str(n).encode()).hexdigest() for n in range(9)), "k", "F" * 32, "ü" * 9)
 
@@ -43,6 +46,8 @@ delays = st.sampled_from((None, None, -1, 0, 1, 60))
 leases = st.sampled_from((5, 5, 5, 6, 3600))
 rows = st.tuples(keys, priorities, retries, delays)
 picks = st.integers(0, 11)
+# Most batches do not come in parts.
+parts = st.sampled_from(("", "", *PARTS))
 
 
 class State(NamedTuple):
@@ -108,11 +113,19 @@ class StoreMachine(RuleBasedStateMachine):
             assert created == outcome.created
             self.name(made, outcome.job_id)
 
-    @rule(organization=organizations, batch=batches, queue=queues, name=st.sampled_from(("", "n")))
-    def open_batch(self, organization: str, batch: str, queue: str, name: str) -> None:
+    @rule(
+        organization=organizations,
+        batch=batches,
+        queue=queues,
+        name=st.sampled_from(("", "n")),
+        part=parts,
+    )
+    def open_batch(
+        self, organization: str, batch: str, queue: str, name: str, part: str = ""
+    ) -> None:
         self.same(
-            self.kit.store.open_batch(organization, BatchOpening(batch, queue, name)),
-            lambda: self.model.open_batch(organization, batch, queue, name),
+            self.kit.store.open_batch(organization, BatchOpening(batch, queue, name, 0, part)),
+            lambda: self.model.open_batch(organization, batch, queue, name, part),
             lambda record, _: self.compare_batch(record, organization, batch),
         )
 
@@ -122,9 +135,10 @@ class StoreMachine(RuleBasedStateMachine):
         upload=st.sampled_from(("u", "v")),
         given=st.lists(rows, min_size=1, max_size=8),
         alike=st.booleans(),
+        part=parts,
     )
     def add_chunk(
-        self, organization: str, batch: str, upload: str, given: list[Any], alike: bool
+        self, organization: str, batch: str, upload: str, given: list[Any], alike: bool, part: str
     ) -> None:
         """`alike`: what the first row says goes for all of them, as a single value."""
         if alike:
@@ -143,6 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
             timeout_seconds=one([job.timeout_seconds for job in jobs]),
             scheduled_at=scheduled if any(scheduled) else None,
             tags=None,
+            part_id=part,
         )
         self.send_chunk(organization, chunk, jobs)
         self.chunks.append((organization, chunk))
@@ -167,11 +182,29 @@ class StoreMachine(RuleBasedStateMachine):
         again = {**vars(chunk), "keys": sent}
         self.send_chunk(organization, Chunk(**again), jobs)
 
-    @rule(organization=organizations, batch=batches)
-    def seal(self, organization: str, batch: str) -> None:
+    @rule(organization=organizations, batch=batches, part=st.sampled_from(PARTS))
+    def finish_part(self, organization: str, batch: str, part: str) -> None:
+        rows = next(self.numbers)
+        kept = PartRecord(part, True, rows)
         self.same(
-            self.kit.store.seal_batch(organization, batch),
-            lambda: self.model.seal_batch(organization, batch),
+            self.kit.store.finish_part(organization, batch, 0, kept),
+            lambda: self.model.finish_part(organization, batch, part, rows),
+            lambda record, _: _equal(record, kept),
+        )
+
+    @rule(
+        organization=organizations,
+        batch=batches,
+        count=st.sampled_from((None, None, 0, 1, 2)),
+        part_ids=st.sampled_from(((), (), ("x",), PARTS)),
+    )
+    def seal(
+        self, organization: str, batch: str, count: int | None, part_ids: tuple[str, ...]
+    ) -> None:
+        expected = ExpectedParts(count, part_ids)
+        self.same(
+            self.kit.store.seal_batch(organization, batch, 0, expected),
+            lambda: self.model.seal_batch(organization, batch, expected),
             lambda record, _: self.compare_batch(record, organization, batch),
         )
 
@@ -313,6 +346,9 @@ class StoreMachine(RuleBasedStateMachine):
         for organization, batch in self.model.batches:
             (found,) = self.run(store.batches(organization, [batch]))
             self.compare_batch(found, organization, batch)
+            parts = self.run(store.batch_parts(organization, batch, "", 10))
+            known = self.model.batches[organization, batch].parts
+            assert {part_id: (finished, rows) for part_id, finished, rows in parts} == known
 
     @invariant()
     def everyone_who_waits_is_told(self) -> None:
@@ -409,7 +445,7 @@ class StoreMachine(RuleBasedStateMachine):
         upload = (chunk.upload_id, chunk.number)
         self.same(
             self.kit.store.add_chunk(organization, chunk),
-            lambda: self.model.add_chunk(organization, chunk.batch_id, upload, jobs),
+            lambda: self.model.add_chunk(organization, chunk.batch_id, upload, jobs, chunk.part_id),
             self.compare_chunk,
         )
 

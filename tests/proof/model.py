@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.records import Counts, NewJob, Status
+from spooled_pipelines.server.records import Counts, ExpectedParts, NewJob, Status
 
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 
@@ -58,6 +58,8 @@ class Batch:
     changed_at: int
     sealed: bool = False
     errors: Counter[str] = field(default_factory=Counter)
+    # Each part that has begun: whether it is finished, and its rows.
+    parts: dict[str, tuple[bool, int]] = field(default_factory=dict)
     # What each chunk became, until the batch is sealed.
     outcomes: dict[tuple[str, int], list[tuple[Job, bool]]] = field(default_factory=dict)
 
@@ -160,7 +162,9 @@ class Model:
                 job.last_error = error
         return min(moments(self.jobs), default=None)
 
-    def open_batch(self, organization: str, batch_id: str, queue_name: str, name: str) -> Batch:
+    def open_batch(
+        self, organization: str, batch_id: str, queue_name: str, name: str, part: str = ""
+    ) -> Batch:
         batch = self.batches.get((organization, batch_id))
         if batch is None:
             batch = Batch(queue_name, name, self.now, self.now)
@@ -169,10 +173,17 @@ class Model:
             raise RefusalError("FAILED_PRECONDITION", f"is on queue {batch.queue_name!r}")
         elif name:
             batch.name = name
+        if part:
+            batch.parts.setdefault(part, (False, 0))
         return batch
 
     def add_chunk(
-        self, organization: str, batch_id: str, upload: tuple[str, int], rows: Sequence[NewJob]
+        self,
+        organization: str,
+        batch_id: str,
+        upload: tuple[str, int],
+        rows: Sequence[NewJob],
+        part: str = "",
     ) -> list[tuple[Job, bool]]:
         """Each row's job, and whether the row made it."""
         batch = self.batch(organization, batch_id)
@@ -191,13 +202,25 @@ class Model:
                 continue
             job.batches.add(batch_id)
             batch.sealed, batch.changed_at = False, self.now
+            if part in batch.parts:
+                batch.parts[part] = (False, batch.parts[part][1])
             if job.status == Status.DEADLETTER:
                 batch.errors[(job.last_error or "")[:200]] += 1
         batch.outcomes[upload] = outcome
         return outcome
 
-    def seal_batch(self, organization: str, batch_id: str) -> Batch:
+    def finish_part(self, organization: str, batch_id: str, part: str, rows: int) -> None:
+        self.batch(organization, batch_id).parts[part] = (True, rows)
+
+    def seal_batch(self, organization: str, batch_id: str, expected: ExpectedParts) -> Batch:
         batch = self.batch(organization, batch_id)
+        finished = {part for part, (is_finished, _) in batch.parts.items() if is_finished}
+        if expected.part_ids:
+            whole = set(expected.part_ids) <= finished
+        else:
+            whole = len(finished) == len(batch.parts) and expected.count in (None, len(finished))
+        if not whole:
+            raise RefusalError("FAILED_PRECONDITION", f"{len(finished)} finished parts")
         batch.outcomes.clear()
         if not batch.sealed:
             batch.sealed, batch.changed_at = True, self.now

@@ -6,9 +6,10 @@ from functools import partial
 
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.generations import other_queue, superseded
+from spooled_pipelines.server.parts import check_complete
 from spooled_pipelines.server.postgres import pruning, reading
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
-from spooled_pipelines.server.records import BatchOpening, BatchRecord
+from spooled_pipelines.server.records import BatchOpening, BatchRecord, ExpectedParts, PartRecord
 
 
 async def open_batch(ground: Ground, organization: str, opening: BatchOpening) -> BatchRecord:
@@ -42,11 +43,14 @@ async def _open(
         if opening.generation:
             for before, old_name in await tx.rows("supersede_batch", **values):
                 name = name or old_name
+                await tx.send("forget_parts", batch=before)
                 await tx.send("forget_chunks", batch=before)
                 tx.tally.touched.add(before)
         await tx.send("use_sealed_batch", **values, now=tx.now)
         await tx.send("add_batch", **values, name=name, now=tx.now)
         await tx.send("name_batch", **values, name=name)
+        if opening.part_id:
+            await tx.send("begin_part", **values, part_id=opening.part_id.encode())
         found = await tx.rows("find_batch", organization=organization, batch_id=opening.batch_id)
         if not found:
             await tx.commit()
@@ -56,34 +60,63 @@ async def _open(
     return record
 
 
+async def finish_part(
+    ground: Ground, organization: str, batch_id: str, generation: int, part: PartRecord
+) -> PartRecord:
+    """Note that the part's last row is in."""
+
+    async def finish(tx: Transaction) -> None:
+        async with tx.pipeline():
+            await tx.begin()
+            batch, _ = await _locked(tx, "share_batch", organization, batch_id, generation)
+            values = {**part._asdict(), "part_id": part.part_id.encode()}
+            await tx.send("finish_part", batch=batch, **values)
+            await tx.commit()
+
+    await run(ground, finish)
+    return part
+
+
 async def seal_batch(
-    ground: Ground, organization: str, batch_id: str, generation: int
+    ground: Ground, organization: str, batch_id: str, generation: int, expected: ExpectedParts
 ) -> BatchRecord:
-    """Note that the batch's last row is in."""
-    sealing = partial(_seal, organization=organization, batch_id=batch_id, generation=generation)
-    return await run(ground, sealing)
+    """Note that the batch's last row is in, if all of its parts are."""
+    batch = (organization, batch_id, generation)
+    return await run(ground, partial(_seal, batch=batch, expected=expected))
 
 
-async def _seal(tx: Transaction, organization: str, batch_id: str, generation: int) -> BatchRecord:
+async def _seal(
+    tx: Transaction, batch: tuple[str, str, int], expected: ExpectedParts
+) -> BatchRecord:
+    organization, batch_id, _ = batch
     async with tx.pipeline():
         await tx.begin()
-        rows = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
-        if not rows:
-            raise not_found(f"there is no batch {batch_id!r}")
-        batch, newest = rows[0][0], rows[0][3]
-        if generation != newest:
-            raise superseded(batch_id, generation, newest)
         # Waits for the chunks that are on their way in.
-        locked = await tx.rows("lock_batch", batch=batch)
-        if not locked or locked[0][2]:
-            raise not_found(f"there is no batch {batch_id!r}")
-        ((is_sealed, is_superseded, _),) = locked
-        if is_superseded:
-            raise superseded(batch_id, generation, generation + 1)
-        await tx.send("forget_chunks", batch=batch)
+        number, is_sealed = await _locked(tx, "lock_batch", *batch)
+        check_complete(batch_id, await reading.parts(tx.connection, number), expected)
+        await tx.send("forget_chunks", batch=number)
         if not is_sealed:
-            await tx.send("set_sealed", batch=batch, sealed=True, now=tx.now)
-            tx.tally.touched.add(batch)
+            await tx.send("set_sealed", batch=number, sealed=True, now=tx.now)
+            tx.tally.touched.add(number)
         (record,) = await reading.batches(tx.connection, organization, [batch_id], tx.now)
         await tx.commit()
     return record
+
+
+async def _locked(
+    tx: Transaction, lock: str, organization: str, batch_id: str, generation: int
+) -> tuple[int, bool]:
+    """The number of a batch, which must have this newest generation, and whether it is sealed."""
+    rows = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
+    if not rows:
+        raise not_found(f"there is no batch {batch_id!r}")
+    number, newest = rows[0][0], rows[0][3]
+    if generation != newest:
+        raise superseded(batch_id, generation, newest)
+    locked = await tx.rows(lock, batch=number)
+    if not locked or locked[0][2]:
+        raise not_found(f"there is no batch {batch_id!r}")
+    ((is_sealed, is_superseded, _),) = locked
+    if is_superseded:
+        raise superseded(batch_id, generation, generation + 1)
+    return number, is_sealed

@@ -25,8 +25,9 @@ _AT_ONCE = 4
 _BATCHES_REMEMBERED = 1_000
 
 
-class _IsSealedError(Exception):
-    """The batch was sealed meanwhile, so that it must be locked for oneself alone."""
+class _IsWholeError(Exception):
+    """The batch was sealed meanwhile, or the part finished, so that it must be locked for oneself
+    alone."""
 
 
 class _Place(NamedTuple):
@@ -36,6 +37,13 @@ class _Place(NamedTuple):
     batch: int
     queue: int
     first: int
+
+
+class _Whole(NamedTuple):
+    """What seemed to have all of its rows before the chunk came: the batch, its part."""
+
+    batch: bool
+    part: bool
 
 
 class _Existing(NamedTuple):
@@ -99,7 +107,7 @@ class Chunks:
     async def _store(self, owner: int, mine: _InFlight) -> ChunkStored:
         staged = mine.batch in self._repeated
         while True:
-            with contextlib.suppress(_IsSealedError):
+            with contextlib.suppress(_IsWholeError):
                 quota = self._quotas.of(mine.batch[0])
                 add = partial(_add, owner=owner, mine=mine, staged=staged, quota=quota)
                 return await run(self._ground, add)
@@ -116,7 +124,7 @@ async def _add(
     tx: Transaction, owner: int, mine: _InFlight, staged: bool, quota: int | None
 ) -> ChunkStored:
     chunk, keys = mine.chunk, mine.keys
-    place, was_sealed = await _find(tx, owner, mine)
+    place, was = await _find(tx, owner, mine)
     mine.numbered.set()
     upload = {
         "batch": place.batch,
@@ -125,7 +133,7 @@ async def _add(
     }
     async with tx.pipeline():
         await tx.begin()
-        lock = "lock_batch" if was_sealed else "share_batch"
+        lock = "lock_batch" if was.batch else "share_batch"
         found = await tx.rows(lock, batch=place.batch)
         if not found or found[0][2]:
             raise not_found(f"there is no batch {chunk.batch_id!r}")
@@ -133,8 +141,9 @@ async def _add(
         if is_superseded:
             # At least by the next one.
             raise superseded(chunk.batch_id, chunk.generation, chunk.generation + 1)
-        if is_sealed and not was_sealed:
-            raise _IsSealedError
+        is_finished = await _lock_part(tx, place, chunk, was.part)
+        if (is_sealed and not was.batch) or (is_finished and not was.part):
+            raise _IsWholeError
         if is_sealed:
             await tx.send("use_batch", batch=place.batch, now=tx.now)
         # Waits for whoever stores the same chunk at the same time.
@@ -148,7 +157,10 @@ async def _add(
         stored, linked = await _settle(tx, place, chunk, keys, staged)
         if stored.duplicates:
             await tx.send("keep_chunk_outcome", **upload, duplicates=list(stored.duplicates))
-        if is_sealed and (linked or stored.rows > len(stored.duplicates)):
+        is_new = bool(linked or stored.rows > len(stored.duplicates))
+        if is_finished and is_new:
+            await tx.send("unfinish_part", batch=place.batch, part_id=chunk.part_id.encode())
+        if is_sealed and is_new:
             await tx.send("set_sealed", batch=place.batch, sealed=False, now=tx.now)
             tx.tally.touched.add(place.batch)
         await count_made(tx, owner, quota, stored.rows - len(stored.duplicates))
@@ -156,8 +168,17 @@ async def _add(
     return stored
 
 
-async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, bool]:
-    """Where the rows go, and whether the batch is sealed; takes numbers for them."""
+async def _lock_part(tx: Transaction, place: _Place, chunk: Chunk, was_finished: bool) -> bool:
+    """Whether the chunk's part is finished, which it now stays until the commit, if so locked."""
+    if not chunk.part_id:
+        return False
+    lock = "lock_part" if was_finished else "share_part"
+    found = await tx.rows(lock, batch=place.batch, part_id=chunk.part_id.encode())
+    return bool(found and found[0][0])
+
+
+async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _Whole]:
+    """Where the rows go, and what is whole without them; takes numbers for them."""
     organization, batch_id = mine.batch
     found = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
     if not found:
@@ -165,8 +186,11 @@ async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, b
     ((batch, queue, is_sealed, newest),) = found
     if mine.chunk.generation != newest:
         raise superseded(batch_id, mine.chunk.generation, newest)
+    part_id = mine.chunk.part_id.encode()
+    parts = await tx.rows("find_part", batch=batch, part_id=part_id) if part_id else []
     first = await tx.numbers(len(mine.keys))
-    return _Place(owner, batch, queue, first), is_sealed
+    whole = _Whole(is_sealed, bool(parts and parts[0][0]))
+    return _Place(owner, batch, queue, first), whole
 
 
 async def _bring_in(

@@ -12,6 +12,8 @@ from spooled_pipelines.server.retention import STEP_JOBS
 
 # Batches without jobs cost something too.
 _STEP_BATCHES = 100
+# What else a batch has, and itself.
+_REST = ("forget_parts", "forget_chunks", "forget_counters", "forget_errors", "forget_batch")
 
 
 class PruningSteps:
@@ -151,6 +153,6 @@ async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     for _, queue, status in removed:
         tx.tally.add(queue, (), status, waiting=False, count=-1)
     if len(own) < limit and len(links) < limit:
-        for statement in ("forget_chunks", "forget_counters", "forget_errors", "forget_batch"):
+        for statement in _REST:
             await tx.send(statement, batch=batch)
     return len(own) + len(links)

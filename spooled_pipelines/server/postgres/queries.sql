@@ -1,4 +1,4 @@
--- Every statement names its tables in one order (batches, upload_chunks, jobs, queue_limits,
+-- Every statement names its tables in one order (batches, batch_parts, upload_chunks, jobs, queue_limits,
 -- batch_links, attempts, daily_jobs, counters, batch_errors) and its rows by number, so that no two
 -- transactions wait for each other.
 
@@ -290,6 +290,39 @@ SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR SHARE
 
 -- name: lock_batch
 SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR UPDATE
+
+-- name: begin_part
+INSERT INTO batch_parts (batch, part_id)
+SELECT id, %(part_id)s::bytea FROM batches
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
+    AND queue = %(queue)s AND generation = %(generation)s
+ON CONFLICT DO NOTHING
+
+-- name: find_part
+SELECT finished FROM batch_parts WHERE batch = %(batch)s AND part_id = %(part_id)s
+
+-- Until the commit nobody finishes it; others may add to it all the same.
+-- name: share_part
+SELECT finished FROM batch_parts WHERE batch = %(batch)s AND part_id = %(part_id)s FOR SHARE
+
+-- name: lock_part
+SELECT finished FROM batch_parts WHERE batch = %(batch)s AND part_id = %(part_id)s FOR UPDATE
+
+-- Waits for the chunks that are on their way into the part.
+-- name: finish_part
+INSERT INTO batch_parts (batch, part_id, finished, rows)
+VALUES (%(batch)s, %(part_id)s, %(finished)s, %(rows)s)
+ON CONFLICT (batch, part_id) DO UPDATE SET finished = excluded.finished, rows = excluded.rows
+
+-- name: unfinish_part
+UPDATE batch_parts SET finished = false WHERE batch = %(batch)s AND part_id = %(part_id)s
+
+-- name: parts
+SELECT part_id, finished, rows FROM batch_parts
+WHERE batch = %(batch)s AND part_id > %(after)s::bytea ORDER BY part_id LIMIT %(limit)s
+
+-- name: forget_parts
+DELETE FROM batch_parts WHERE batch = %(batch)s
 
 -- name: generations
 SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization

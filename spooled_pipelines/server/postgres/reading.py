@@ -18,6 +18,7 @@ from spooled_pipelines.server.records import (
     JobPage,
     JobRecord,
     OpenBatches,
+    PartRecord,
     QueueRecord,
 )
 
@@ -114,6 +115,29 @@ async def batches(
     return records
 
 
+async def batch_parts(
+    connection: Connection, organization: str, batch_id: str, after: str, limit: int
+) -> list[PartRecord]:
+    """Parts with an id above `after`, in order."""
+    number = await _number(connection, organization, batch_id)
+    return await parts(connection, number, after, limit)
+
+
+async def parts(
+    connection: Connection, number: int, after: str = "", limit: int | None = None
+) -> list[PartRecord]:
+    """The same by the batch's number."""
+    found = await fetch(connection, "parts", batch=number, after=after.encode(), limit=limit)
+    return [PartRecord(part_id.decode(), finished, rows) for part_id, finished, rows in found]
+
+
+async def _number(connection: Connection, organization: str, batch_id: str) -> int:
+    found = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
+    if not found:
+        raise not_found(f"there is no batch {batch_id!r}")
+    return int(found[0][0])
+
+
 async def batch_jobs(
     connection: Connection,
     prefix: str,
@@ -125,13 +149,11 @@ async def batch_jobs(
     omit_payload: bool,
 ) -> JobPage:
     """Jobs of a batch with a number above `after`, oldest first."""
-    found = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
-    if not found:
-        raise not_found(f"there is no batch {batch_id!r}")
+    number = await _number(connection, organization, batch_id)
     rows = await fetch(
         connection,
         "jobs_of_batch",
-        batch=found[0][0],
+        batch=number,
         statuses=list(statuses) or None,
         after=after,
         limit=limit,

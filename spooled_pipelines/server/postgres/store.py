@@ -37,6 +37,7 @@ from spooled_pipelines.server.postgres.listener import Listener
 from spooled_pipelines.server.postgres.transaction import Ground
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.records import (
+    ALL_BEGUN,
     AttemptRecord,
     BatchOpening,
     BatchRecord,
@@ -46,6 +47,7 @@ from spooled_pipelines.server.records import (
     CounterMismatch,
     Counts,
     Enqueued,
+    ExpectedParts,
     FailOutcome,
     Failure,
     GiveBack,
@@ -55,6 +57,7 @@ from spooled_pipelines.server.records import (
     KeyRecord,
     NewJob,
     OpenBatches,
+    PartRecord,
     QueueRecord,
     Settlement,
     WorkerRecord,
@@ -201,10 +204,26 @@ class PostgresStore:
         return await self._whole(self._chunks.add(organization, chunk))
 
     async def seal_batch(
-        self, organization: str, batch_id: str, generation: int = 0
+        self,
+        organization: str,
+        batch_id: str,
+        generation: int = 0,
+        expected: ExpectedParts = ALL_BEGUN,
     ) -> BatchRecord:
-        sealing = batches.seal_batch(self._ground, organization, batch_id, generation)
-        return await self._whole(sealing)
+        what = (organization, batch_id, generation, expected)
+        return await self._whole(batches.seal_batch(self._ground, *what))
+
+    async def finish_part(
+        self, organization: str, batch_id: str, generation: int, part: PartRecord
+    ) -> PartRecord:
+        what = (organization, batch_id, generation, part)
+        return await self._whole(batches.finish_part(self._ground, *what))
+
+    async def batch_parts(
+        self, organization: str, batch_id: str, after: str, limit: int
+    ) -> list[PartRecord]:
+        async with lent(self._pool) as connection:
+            return await reading.batch_parts(connection, organization, batch_id, after, limit)
 
     async def cancel_batch(
         self, organization: str, batch_id: str, generation: int | None

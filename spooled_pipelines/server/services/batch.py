@@ -10,18 +10,21 @@ from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.listing import NEWEST
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
-from spooled_pipelines.server.records import BatchRecord, JobPage, Status
+from spooled_pipelines.server.records import BatchRecord, ExpectedParts, JobPage, PartRecord, Status
 from spooled_pipelines.server.services.outcomes import settle
 from spooled_pipelines.server.services.uploads import upload
 from spooled_pipelines.server.wakeups import batch_key, control_key
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
+    BatchPart,
     BatchStats,
     CancelBatchRequest,
     CancelBatchResponse,
     FindBatchJobsRequest,
     FindKeysRequest,
     FindKeysResponse,
+    FinishPartRequest,
+    FinishPartResponse,
     GetBatchStatsRequest,
     GetBatchStatsResponse,
     ListAttemptsRequest,
@@ -29,6 +32,8 @@ from spooled_pipelines.wire.batch_v1 import (
     ListBatchesRequest,
     ListBatchesResponse,
     ListBatchJobsRequest,
+    ListPartsRequest,
+    ListPartsResponse,
     RetryBatchRequest,
     RetryBatchResponse,
     SealBatchRequest,
@@ -41,6 +46,7 @@ from spooled_pipelines.wire.batch_v1 import (
 # Changes that come closer together than this are sent as one.
 _COALESCE_SECONDS = 0.1
 _PAGE_JOBS = 1_000
+_PAGE_PARTS = 1_000
 
 
 class BatchService:
@@ -55,8 +61,34 @@ class BatchService:
     async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
         batch_id = checks.batch_id(request.batch_id)
         generation = checks.generation(request.generation)
-        record = await self._services.store.seal_batch(caller.organization, batch_id, generation)
+        expected = _expected(request)
+        record = await self._services.store.seal_batch(
+            caller.organization, batch_id, generation, expected
+        )
         return SealBatchResponse(stats=self._stats(caller, record))
+
+    async def finish_part(self, caller: Caller, request: FinishPartRequest) -> FinishPartResponse:
+        batch_id = checks.batch_id(request.batch_id)
+        generation = checks.generation(request.generation)
+        part_id = checks.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
+        rows = checks.whole("rows", request.rows, 0, limits.PART_ROWS_MAX)
+        kept = await self._services.store.finish_part(
+            caller.organization, batch_id, generation, PartRecord(part_id, True, rows)
+        )
+        return FinishPartResponse(part=BatchPart(**kept._asdict()))
+
+    async def list_parts(
+        self, caller: Caller, request: ListPartsRequest
+    ) -> AsyncIterator[ListPartsResponse]:
+        batch_id = checks.batch_id(request.batch_id)
+        after: str | None = ""
+        while after is not None:
+            parts = await self._services.store.batch_parts(
+                caller.organization, batch_id, after, _PAGE_PARTS
+            )
+            after = parts[-1].part_id if len(parts) == _PAGE_PARTS else None
+            if parts:
+                yield ListPartsResponse(parts=[BatchPart(**part._asdict()) for part in parts])
 
     async def get_batch_stats(
         self, caller: Caller, request: GetBatchStatsRequest
@@ -191,6 +223,19 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
 
 def _statuses(given: Sequence[int]) -> list[int]:
     return [checks.whole("statuses", status, 1, len(Status.NAMES)) for status in given]
+
+
+def _expected(request: SealBatchRequest) -> ExpectedParts:
+    if len(request.part_ids) > limits.PARTS_MAX:
+        raise invalid(
+            f"part_ids has {len(request.part_ids)} ids, and at most {limits.PARTS_MAX} are "
+            "allowed; say expected_parts instead"
+        )
+    if not request.HasField("expected_parts"):
+        return ExpectedParts(None, list(request.part_ids))
+    if request.part_ids:
+        raise invalid("expected_parts and part_ids are two ways to say the same: give one of them")
+    return ExpectedParts(checks.whole("expected_parts", request.expected_parts, 0, 2**31 - 1))
 
 
 def _batch_ids(given: Sequence[str]) -> list[str]:

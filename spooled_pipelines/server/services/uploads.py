@@ -33,7 +33,8 @@ async def upload(
     """The answers of one EnqueueBatch; a RefusedError comes after the outcomes of all before it."""
     opening = await _open(services, caller, requests)
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
-    record = await services.store.open_batch(caller.organization, BatchOpening(*batch))
+    asked = BatchOpening(*batch, opening.part_id)
+    record = await services.store.open_batch(caller.organization, asked)
     taken = services.is_taken(caller.organization, record.queue_name)
     stats = batch_stats(record, services.clock.now(), taken)
     yield EnqueueBatchResponse(opened=stats).SerializeToString()

@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 from spooled_pipelines.server.errors import conflict, not_found
 from spooled_pipelines.server.generations import other_queue, superseded
+from spooled_pipelines.server.parts import check_complete
 from spooled_pipelines.server.records import (
     BatchOpening,
     BatchRecord,
     Chunk,
     ChunkStored,
+    ExpectedParts,
+    PartRecord,
     Status,
 )
 from spooled_pipelines.server.sqlite import jobs, pruning, reading
@@ -59,6 +62,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
             name = name or row[4]
             tx.connection.execute(SQL["supersede_batch"], (row[0],))
             tx.connection.execute(SQL["forget_chunks"], (row[0],))
+            tx.connection.execute(SQL["forget_parts"], (row[0],))
             tx.changes.batches.add((organization, opening.batch_id))
         values = (owner, opening.batch_id, queue, name, opening.generation, tx.now, tx.now)
         tx.connection.execute(SQL["add_batch"], values)
@@ -67,6 +71,9 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
         tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
         if opening.name:
             tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
+    if opening.part_id:
+        number, *_ = find(tx, owner, opening.batch_id)
+        tx.connection.execute(SQL["begin_part"], (number, opening.part_id))
     return reading.batch(tx.connection, organization, opening.batch_id, tx.now)
 
 
@@ -80,10 +87,23 @@ def _check_opening(
         raise superseded(opening.batch_id, opening.generation, row[3])
 
 
-def seal_batch(tx: Transaction, organization: str, batch_id: str, generation: int) -> BatchRecord:
-    """Note that the batch's last row is in."""
+def finish_part(
+    tx: Transaction, organization: str, batch_id: str, generation: int, part: PartRecord
+) -> PartRecord:
+    """Note that the part's last row is in."""
+    owner = tx.names.organization(organization)
+    number, *_ = find(tx, owner, batch_id, generation)
+    tx.connection.execute(SQL["finish_part"], (number, *part))
+    return part
+
+
+def seal_batch(
+    tx: Transaction, organization: str, batch_id: str, generation: int, expected: ExpectedParts
+) -> BatchRecord:
+    """Note that the batch's last row is in, if all of its parts are."""
     owner = tx.names.organization(organization)
     number, _, sealed = find(tx, owner, batch_id, generation)
+    check_complete(batch_id, reading.parts(tx.connection, number), expected)
     tx.connection.execute(SQL["forget_chunks"], (number,))
     if not sealed:
         tx.connection.execute(SQL["set_sealed"], (1, number))
@@ -109,9 +129,12 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     )
     if sealed:
         tx.connection.execute(SQL["use_batch"], (tx.now, batch))
-    if sealed and (linked or stored.rows > len(stored.duplicates)):
+    is_new = bool(linked or stored.rows > len(stored.duplicates))
+    if sealed and is_new:
         tx.connection.execute(SQL["set_sealed"], (0, batch))
         tx.touch_batch(batch)
+    if chunk.part_id and is_new:
+        tx.connection.execute(SQL["unfinish_part"], (batch, chunk.part_id))
     return stored
 
 

@@ -8,6 +8,8 @@ from spooled_pipelines.server.sqlite.transaction import Transaction
 
 # Batches without jobs cost a commit something too.
 _STEP_BATCHES = 100
+# What else a batch has, and itself; "note_last_batch" before it is gone.
+_REST = ("forget_chunks", "forget_parts", "forget_errors", "note_last_batch", "forget_batch")
 
 
 def strip(tx: Transaction, before: int) -> bool:
@@ -51,7 +53,7 @@ def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
         tx.connection.execute(SQL["remove_link"], (batch, seq))
         tx.connection.execute(SQL["unmark_linked"], (seq,))
     if len(own) < limit and len(linked) < limit:
-        for statement in ("forget_chunks", "forget_errors", "note_last_batch", "forget_batch"):
+        for statement in _REST:
             tx.connection.execute(SQL[statement], (batch,))
         tx.names.forget_batch(batch)
     return len(own) + len(linked)

@@ -208,6 +208,23 @@ SELECT rows, duplicates FROM upload_chunks WHERE batch = ? AND upload_id = ? AND
 INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates)
 VALUES (?, ?, ?, ?, ?)
 
+-- name: begin_part
+INSERT INTO batch_parts (batch, part_id) VALUES (?, ?) ON CONFLICT DO NOTHING
+
+-- name: finish_part
+INSERT INTO batch_parts (batch, part_id, finished, rows) VALUES (?, ?, ?, ?)
+ON CONFLICT (batch, part_id) DO UPDATE SET finished = excluded.finished, rows = excluded.rows
+
+-- name: unfinish_part
+UPDATE batch_parts SET finished = 0 WHERE batch = ? AND part_id = ?
+
+-- name: parts
+SELECT part_id, finished, rows FROM batch_parts WHERE batch = ? AND part_id > ?
+ORDER BY part_id LIMIT ?
+
+-- name: forget_parts
+DELETE FROM batch_parts WHERE batch = ?
+
 -- name: add_link
 INSERT INTO batch_links (batch, job) VALUES (?, ?) ON CONFLICT DO NOTHING
 

@@ -18,6 +18,7 @@ from spooled_pipelines.server.records import (
     JobPage,
     JobRecord,
     OpenBatches,
+    PartRecord,
     QueueRecord,
 )
 from spooled_pipelines.server.sqlite.jobs import job_record, stored_key
@@ -129,6 +130,28 @@ def batches(
         connection.execute("RELEASE moment")
 
 
+def batch_parts(
+    connection: sqlite3.Connection, organization: str, batch_id: str, after: str, limit: int
+) -> list[PartRecord]:
+    """Parts with an id above `after`, in order."""
+    return parts(connection, _number(connection, organization, batch_id), after, limit)
+
+
+def parts(
+    connection: sqlite3.Connection, number: int, after: str = "", limit: int = -1
+) -> list[PartRecord]:
+    """The same by the batch's number."""
+    rows = connection.execute(SQL["parts"], (number, after, limit))
+    return [PartRecord(part_id, bool(finished), count) for part_id, finished, count in rows]
+
+
+def _number(connection: sqlite3.Connection, organization: str, batch_id: str) -> int:
+    row = connection.execute(SQL["batch_number"], (organization, batch_id)).fetchone()
+    if row is None:
+        raise not_found(f"there is no batch {batch_id!r}")
+    return int(row[0])
+
+
 def batch_jobs(
     connection: sqlite3.Connection,
     prefix: str,
@@ -140,12 +163,10 @@ def batch_jobs(
     omit_payload: bool,
 ) -> JobPage:
     """Jobs of a batch with a number above `after`, oldest first."""
-    row = connection.execute(SQL["batch_number"], (organization, batch_id)).fetchone()
-    if row is None:
-        raise not_found(f"there is no batch {batch_id!r}")
+    number = _number(connection, organization, batch_id)
     # A bit for each status that is wanted.
     wanted = sum(1 << status for status in set(statuses)) if statuses else -1
-    values = (row[0], after, limit + 1, omit_payload, wanted)
+    values = (number, after, limit + 1, omit_payload, wanted)
     return _page(prefix, limit, PAGE_BYTES, connection.execute(SQL["jobs_of_batch"], values))
 
 

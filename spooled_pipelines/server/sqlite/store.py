@@ -16,6 +16,7 @@ from spooled_pipelines.server.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.listing import BatchPage, ListedWorker, QueuePage
 from spooled_pipelines.server.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.records import (
+    ALL_BEGUN,
     AttemptRecord,
     BatchOpening,
     BatchRecord,
@@ -24,6 +25,7 @@ from spooled_pipelines.server.records import (
     CounterMismatch,
     Counts,
     Enqueued,
+    ExpectedParts,
     FailOutcome,
     Holder,
     JobPage,
@@ -31,6 +33,7 @@ from spooled_pipelines.server.records import (
     KeyRecord,
     NewJob,
     OpenBatches,
+    PartRecord,
     QueueRecord,
     Settlement,
     WorkerRecord,
@@ -185,9 +188,24 @@ class SqliteStore:
         return await self._write(batches.add_chunk, organization, chunk)
 
     async def seal_batch(
-        self, organization: str, batch_id: str, generation: int = 0
+        self,
+        organization: str,
+        batch_id: str,
+        generation: int = 0,
+        expected: ExpectedParts = ALL_BEGUN,
     ) -> BatchRecord:
-        return await self._write(batches.seal_batch, organization, batch_id, generation)
+        what = (organization, batch_id, generation, expected)
+        return await self._write(batches.seal_batch, *what)
+
+    async def finish_part(
+        self, organization: str, batch_id: str, generation: int, part: PartRecord
+    ) -> PartRecord:
+        return await self._write(batches.finish_part, organization, batch_id, generation, part)
+
+    async def batch_parts(
+        self, organization: str, batch_id: str, after: str, limit: int
+    ) -> list[PartRecord]:
+        return await self._read(reading.batch_parts, organization, batch_id, after, limit)
 
     async def cancel_batch(
         self, organization: str, batch_id: str, generation: int | None

@@ -37,6 +37,7 @@ class Things:
             "lease_id": self.job.lease_id,
             "batch_id": "b",
             "batch_ids": ["b"],
+            "part_id": "p",
             "upload_id": "u",
             "error": "boom",
             "name": "n",

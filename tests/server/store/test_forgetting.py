@@ -10,7 +10,7 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import BatchOpening, OpenBatches
+from spooled_pipelines.server.records import BatchOpening, OpenBatches, PartRecord
 from spooled_pipelines.server.retention import STEP_JOBS, Retention, retention_of
 from spooled_pipelines.server.run import open_store
 
@@ -100,6 +100,20 @@ async def test_a_settled_batch_goes_after_its_time_with_jobs_and_keys(keeping: K
     assert await kit.add("b", "one", "two", "three") == (3, [])
     await kit.store.seal_batch(ORGANIZATION, "b")
     assert await kit.counts("b") == {"pending": 3}
+
+
+async def test_the_parts_of_a_batch_go_with_it(keeping: Keep) -> None:
+    kit = await keeping(1, None, 2)
+    opening = BatchOpening("b", "q", "", part_id="x")
+    await kit.store.open_batch(ORGANIZATION, opening)
+    await kit.add("b", "one", part_id="x")
+    await kit.store.finish_part(ORGANIZATION, "b", 0, PartRecord("x", True, 1))
+    await kit.store.seal_batch(ORGANIZATION, "b")
+    await work(kit)
+    await pass_days(kit, 3)
+    assert not await is_there(kit, "b")
+    await kit.open_batch("b")
+    assert await kit.store.batch_parts(ORGANIZATION, "b", "", 10) == []
 
 
 async def test_a_batch_that_is_not_settled_stays(keeping: Keep) -> None:
