@@ -9,7 +9,8 @@ SpooledError
 ├── PermissionDeniedError    the operator: the key may not do this
 ├── NotFoundError            the caller: no such job, batch or worker (for this key)
 ├── ConflictError            the caller: it is not in a state that allows this
-│   └── LeaseLostError       a worker: the job is no longer its own, the result is void
+│   ├── LeaseLostError       a worker: the job is no longer its own, the result is void
+│   └── PartsMissingError    whoever sends the parts: the batch is not all there yet
 ├── RateLimitError           nobody: wait `retry_after` seconds
 ├── QuotaExceededError       the account's owner: waiting does not help
 ├── UnavailableError         the operator: no server, or it went away
@@ -40,6 +41,7 @@ __all__ = [
     "LeaseLostError",
     "LossyValueError",
     "NotFoundError",
+    "PartsMissingError",
     "PermissionDeniedError",
     "QuotaExceededError",
     "RateLimitError",
@@ -169,6 +171,30 @@ class ConflictError(SpooledError):
 
 class LeaseLostError(ConflictError):
     """The job's lease ran out or is another worker's: drop the result, the job runs again."""
+
+
+class PartsMissingError(ConflictError):
+    """A batch was not sealed, since parts of it are not in; those that are stay.
+
+    Attributes:
+        missing: ids of parts that were expected, or have begun and are not finished.
+        finished: how many parts are in.
+        expected: how many have to be; None: all that have begun.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: Sequence[str],
+        finished: int,
+        expected: int | None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code="FAILED_PRECONDITION", details=details)
+        self.missing = tuple(missing)
+        self.finished = finished
+        self.expected = expected
 
 
 class RateLimitError(SpooledError):

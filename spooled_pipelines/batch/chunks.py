@@ -129,6 +129,7 @@ def open_message(
     upload_id: str,
     constants: Constants,
     generation: int = 0,
+    part_id: str | None = None,
 ) -> bytes:
     """The EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -141,6 +142,7 @@ def open_message(
         timeout_seconds=constants.timeout_seconds,
         tags=dict(constants.tags),
         generation=generation,
+        part_id=part_id or "",
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.wire.limits import BATCH_NAME_MAX
+from spooled_pipelines.wire.limits import BATCH_NAME_MAX, PART_ID_MAX
 
 HASH_BYTES = 16
 _MODULUS = 1 << (8 * HASH_BYTES)
@@ -17,27 +17,43 @@ _MODULUS = 1 << (8 * HASH_BYTES)
 
 @dataclass(frozen=True)
 class Scope:
-    """Within what a row is the same row: a named batch of a queue, or the queue itself."""
+    """Within what a row is the same row: a named batch of a queue, or the queue itself.
+
+    A row that no key tells apart from its equals is moreover one of its part's, where the batch
+    comes in parts: nobody counts over all of them how often it came before.
+    """
 
     queue_name: str
     name: str | None = None
+    part_id: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name is None:
-            return
-        if not isinstance(self.name, str) or not 1 <= len(self.name) <= BATCH_NAME_MAX:
-            shown = repr(self.name)
-            raise InvalidArgumentError(
-                f"name is {shown if len(shown) <= 80 else shown[:77] + '...'}; a batch's name is a "
-                f"text of 1 to {BATCH_NAME_MAX} characters."
-            )
+        for what, text, longest in (
+            ("name", self.name, BATCH_NAME_MAX),
+            ("part_id", self.part_id, PART_ID_MAX),
+        ):
+            if text is None:
+                continue
+            if not isinstance(text, str) or not 1 <= len(text) <= longest:
+                shown = repr(text)
+                raise InvalidArgumentError(
+                    f"{what} is {shown if len(shown) <= 80 else shown[:77] + '...'}, and must be a "
+                    f"text of 1 to {longest} characters."
+                )
 
     @property
     def seed(self) -> bytes:
-        """What goes into every row's hash."""
+        """What goes into the hash of every row that has a key."""
         if self.name is None:
             return _hash("queue", self.queue_name)
         return _hash("name", self.queue_name, self.name)
+
+    @property
+    def content_seed(self) -> bytes:
+        """What goes into the hash of a row that is told by its content."""
+        if self.part_id is None:
+            return self.seed
+        return _hash("part", self.seed.hex(), self.part_id)
 
 
 def batch_id(scope: Scope, row_hash_sum: int, rows: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -101,6 +102,26 @@ class Ledger:
         """The id of every row's job; one that several rows share comes several times."""
         for batch in self._spool.batches():
             yield from batch.column("job_id").drop_null().to_pylist()
+
+
+class PartLedgers:
+    """The ledgers of a batch's parts as one, in the order of the parts' ids."""
+
+    def __init__(self, ledgers: Mapping[str, Ledger]) -> None:
+        self._ledgers = ledgers
+
+    def table(self) -> Any:
+        """All rows; a row's number is that within its part, which the column `part_id` names."""
+        tables = []
+        for part_id, ledger in sorted(self._ledgers.items()):
+            table = ledger.table()
+            part_ids = pa.repeat(pa.scalar(part_id), table.num_rows)
+            tables.append(table.append_column("part_id", part_ids))
+        return pa.concat_tables(tables)
+
+    def job_ids(self) -> Iterator[str]:
+        """The id of every row's job."""
+        return chain.from_iterable(ledger.job_ids() for ledger in self._ledgers.values())
 
 
 def _told_apart(count: int, answers: Answers) -> tuple[Any, Any]:

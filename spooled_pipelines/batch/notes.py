@@ -9,10 +9,13 @@ from spooled_pipelines.errors import SpooledError
 
 def add_resume_note(error: BaseException, prepared: Prepared, ledger: Ledger) -> None:
     """Say on `error` how many rows were acknowledged and how to go on."""
+    part_id = prepared.scope.part_id
+    state = f"batch {prepared.batch_id} is not sealed"
+    if part_id is not None:
+        state = f"part {part_id!r} of batch {prepared.batch_id} is not finished"
     text = (
-        f"{ledger.acknowledged} of {prepared.sendable} rows were acknowledged; batch "
-        f"{prepared.batch_id} is not sealed, so nobody takes it for complete. The same call again "
-        "goes on from there and makes no row twice."
+        f"{ledger.acknowledged} of {prepared.sendable} rows were acknowledged; {state}, so nobody "
+        "takes it for complete. The same call again goes on from there and makes no row twice."
     )
     if isinstance(error, SpooledError):
         error.message = f"{error.message.rstrip()} {text}"

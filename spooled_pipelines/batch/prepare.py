@@ -24,6 +24,7 @@ from spooled_pipelines.batch.mapping import Constants, PayloadOption, TagsOption
 from spooled_pipelines.batch.payload_schema import payload_check
 from spooled_pipelines.batch.selection import make_selection
 from spooled_pipelines.batch.source import open_source
+from spooled_pipelines.batch.source_rows import NoRowsError
 from spooled_pipelines.batch.spool import Spool
 from spooled_pipelines.batch.spreading import Spreading, make_spreading
 from spooled_pipelines.errors import InvalidArgumentError, RejectedRow, RowsRejectedError
@@ -60,16 +61,13 @@ class Options:
     name: str | None = None
     on_rejected: OnRejected = "raise"
     on_lossy: OnLossy = "raise"
+    # Where the data is a part of the batch: may have no rows, too.
+    part_id: str | None = None
 
 
-class RowOptions(TypedDict, total=False):
-    """The same for those who pass them on."""
+class JobOptions(TypedDict, total=False):
+    """For those who pass them on: how a row becomes a job."""
 
-    columns: Sequence[str] | None
-    where: Any
-    index: bool
-    sql: str | None
-    connection: Any
     key: str | Sequence[str] | None
     payload: PayloadOption
     payload_schema: Any
@@ -79,10 +77,25 @@ class RowOptions(TypedDict, total=False):
     timeout_seconds: int | str | None
     tags: TagsOption
     spread: timedelta | None
-    rate: float | None
-    name: str | None
     on_rejected: OnRejected
     on_lossy: OnLossy
+
+
+class PartOptions(JobOptions, total=False):
+    """What is read of a table, too."""
+
+    columns: Sequence[str] | None
+    where: Any
+    index: bool
+    sql: str | None
+    connection: Any
+    rate: float | None
+
+
+class RowOptions(PartOptions, total=False):
+    """All of `Options` that a whole table has."""
+
+    name: str | None
 
 
 class Rejections:
@@ -194,17 +207,24 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
     """Read, check and encode all of `data`. Who is only `planning` hears of rejected rows too.
 
     Raises:
-        InvalidArgumentError: an argument is wrong, the data cannot be read, or has no rows.
+        InvalidArgumentError: an argument is wrong, the data cannot be read, or has no rows and is
+            no part.
         LossyValueError: a payload cannot hold a value exactly.
         RowsRejectedError: rows cannot be jobs and `on_rejected` is "raise", or none can.
     """
-    scope = Scope(check.queue_name(queue_name), options.name)
+    scope = Scope(check.queue_name(queue_name), options.name, options.part_id)
+    is_part = options.part_id is not None
     _one_of("on_rejected", options.on_rejected, ("raise", "skip"))
     _check_on_lossy(options.on_lossy)
     check_payload = payload_check(options.payload_schema)
     spreading = make_spreading(options.spread, options.rate, options.scheduled_at)
     selection = make_selection(options.columns, options.where, options.index)
-    source = open_source(data, selection, sql=options.sql, connection=options.connection)
+    try:
+        source = open_source(data, selection, sql=options.sql, connection=options.connection)
+    except NoRowsError:
+        if not is_part:
+            raise
+        return _empty(scope, options)
     with ExitStack() as undo:
         pieces, hashes, rejections = Spool(_PIECES), Spool(_HASHES), Rejections()
         for opened in (pieces, hashes, rejections):
@@ -223,13 +243,16 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
             rejections.add(made.rejected)
             rows += batch.num_rows
             if len(made.rows):
-                hashed = row_hashes(made.identity, scope.seed)
+                seed = scope.seed if mapping.key else scope.content_seed
+                hashed = row_hashes(made.identity, seed)
                 total += hash_sum(hashed)
                 pieces.write(pa.record_batch([made.rows, made.pieces], schema=_PIECES))
                 hashes.write(pa.record_batch([hashed], schema=_HASHES))
-        _refuse_nothing(source.what, rows)
-        if not planning:
-            _refuse_rejected(rows, pieces.rows, rejections, options.on_rejected == "skip")
+        if not is_part:
+            _refuse_nothing(source.what, rows)
+        if not planning and rejections.count:
+            sendable = pieces.rows or (is_part and options.on_rejected == "skip")
+            _refuse_rejected(rows, sendable, rejections, options.on_rejected == "skip")
         occurrences = None
         if not mapping.key:
             occurrences = Occurrences(lambda: _column(hashes, "hash"), hashes.rows)
@@ -248,6 +271,24 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
             spreading=spreading,
             tagged=mapping.tags is not None,
         )
+
+
+def _empty(scope: Scope, options: Options) -> Prepared:
+    """A part without rows, whose columns are not known."""
+    return Prepared(
+        scope=scope,
+        batch_id=batch_id(scope, 0, 0),
+        constants=Constants(),
+        rows=0,
+        sendable=0,
+        rejections=Rejections(),
+        skips_rejected=options.on_rejected == "skip",
+        pieces=Spool(_PIECES),
+        hashes=Spool(_HASHES),
+        occurrences=None,
+        spreading=None,
+        tagged=False,
+    )
 
 
 def _mapping(schema: Any, options: Options) -> Any:

@@ -84,6 +84,8 @@ def open_source(
         with readable(what):
             schema, batches = _opened(data, selection)
     if not len(schema.names):
+        if not getattr(data, "shape", (1,))[0]:
+            raise source_rows.NoRowsError(f"{what} has no rows, so there is nothing to enqueue.")
         raise InvalidArgumentError(f"{what} has no columns, so there is nothing to enqueue.")
     return Source(schema, _gathered(_checked(batches, what)), what)
 

@@ -187,7 +187,8 @@ class PartRecord(NamedTuple):
     rows: int
 
 
-class ExpectedParts(NamedTuple):
+@dataclass(frozen=True)
+class ExpectedParts:
     """What has to be finished: so many parts, or these; with neither, all that have begun."""
 
     count: int | None = None

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pytest
 from support.server_process import ServerProcess
 
+_DRIVEN = ("AsyncBatch", "AsyncOpenBatch")
+
 
 class AsyncDoor:
     """An asyncio client, or a batch of one, driven from blocking tests."""
@@ -31,7 +33,7 @@ class AsyncDoor:
                 return self._iterated(made)
             if inspect.isawaitable(made):
                 made = self._loop.run_until_complete(_awaited(made))
-            return AsyncDoor(made, self._loop) if type(made).__name__ == "AsyncBatch" else made
+            return AsyncDoor(made, self._loop) if type(made).__name__ in _DRIVEN else made
 
         return call
 

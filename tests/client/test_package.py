@@ -93,6 +93,7 @@ PAIRS = [
     ("rpc.{}.runtime", "AsyncResponseStream", "ResponseStream"),
     ("rpc.{}.runtime", "AsyncConversation", "Conversation"),
     ("batch.{}.batch", "AsyncBatch", "Batch"),
+    ("batch.{}.parts", "AsyncOpenBatch", "OpenBatch"),
 ]
 RENAMED = {
     "__aenter__": "__enter__",

@@ -26,7 +26,7 @@ from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
 from spooled_pipelines.wire import batch_v1
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.ledger import Ledger, PartLedgers
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
@@ -62,7 +62,7 @@ class AsyncBatch:
         retried: int = 0,
         extension: bool | None = None,
         queue_before: QueueStats | None = None,
-        ledger: Ledger | None = None,
+        ledger: Ledger | PartLedgers | None = None,
     ) -> None:
         self.id = batch_id
         self.queue_name = queue_name

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.errors import InvalidArgumentError, NotFoundError
+from collections.abc import Sequence
+
+from spooled_pipelines.batch.parts import BatchPart, missing_parts, parts_missing
+from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    SpooledError,
+)
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.runtime import sleep
 from spooled_pipelines.rpc.convert import batch_stats_from, cancel_result_from
 from spooled_pipelines.rpc.values import BatchStats, CancelResult
 from spooled_pipelines.wire import batch_v1
@@ -28,6 +38,63 @@ async def retry_batch(calls: AsyncCalls, batch_id: str, error_contains: str) -> 
     answer = await calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
     retried: int = answer.retried
     return retried
+
+
+async def finish_part(
+    calls: AsyncCalls, batch_id: str, generation: int, part_id: str, rows: int
+) -> None:
+    """Say that a part's last row is in."""
+    request = batch_v1.FinishPartRequest(
+        batch_id=batch_id, generation=generation, part_id=part_id, rows=rows
+    )
+    await calls.unary(methods.BATCH["FinishPart"], request, repeatable=True)
+
+
+async def seal_batch(
+    calls: AsyncCalls,
+    batch_id: str,
+    generation: int,
+    *,
+    count: int | None = None,
+    part_ids: Sequence[str] = (),
+) -> None:
+    """Say that a batch's last row is in: that of so many parts, or of these.
+
+    Raises:
+        PartsMissingError: some parts are not in.
+    """
+    request = batch_v1.SealBatchRequest(
+        batch_id=batch_id, generation=generation, expected_parts=count, part_ids=part_ids
+    )
+    try:
+        await calls.unary(methods.BATCH["SealBatch"], request, repeatable=True)
+    except ConflictError as error:
+        # Which ones are too many for an error on the wire.
+        missing = missing_parts(await list_parts(calls, batch_id), count, part_ids)
+        if missing is None:
+            raise
+        raise parts_missing(batch_id, missing) from error
+
+
+async def list_parts(calls: AsyncCalls, batch_id: str) -> list[BatchPart]:
+    """The parts of a batch's newest generation, in the order of their ids."""
+    request = batch_v1.ListPartsRequest(batch_id=batch_id)
+    patience = Patience(calls.settings.retry)
+    while True:
+        found: list[BatchPart] = []
+        stream = calls.stream(methods.BATCH["ListParts"], request)
+        try:
+            async for page in stream:
+                found += [BatchPart(one.part_id, one.finished, one.rows) for one in page.parts]
+        except SpooledError as error:
+            delay = patience.delay(error)
+            if delay is None:
+                raise
+            await sleep(delay)
+        else:
+            return found
+        finally:
+            stream.cancel()
 
 
 async def newest_generation(calls: AsyncCalls, batch_id: str) -> BatchStats | None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
 
-from spooled_pipelines.batch import notes
 from spooled_pipelines.batch.aio.batch import AsyncBatch
 from spooled_pipelines.batch.aio.control import check_extension, newest_generation, retry_batch
 from spooled_pipelines.batch.aio.plan import planned
+from spooled_pipelines.batch.aio.sending import queue_stats, run_upload, traced
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload
 from spooled_pipelines.batch.ledger import Ledger
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
-from spooled_pipelines.errors import RowsRejectedError
-from spooled_pipelines.rpc import methods, requests, tracing
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread
-from spooled_pipelines.rpc.convert import queue_stats_from
 from spooled_pipelines.rpc.values import BatchStats, QueueStats
 
 
@@ -73,11 +70,7 @@ async def enqueue_batch(
             prepared.refuse_rejected()
         batch_id = prepared.batch_id
         with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
-            # After the keys were made: the same rows with another trace are the same jobs.
-            tags = tracing.with_context(prepared.constants.tags)
-            constants = dataclasses.replace(prepared.constants, tags=tags)
-            traced = dataclasses.replace(prepared, constants=constants)
-            return await _send(calls, traced, progress, on_rerun)
+            return await _send(calls, traced(prepared), progress, on_rerun)
     finally:
         prepared.close()
 
@@ -98,22 +91,9 @@ async def _send(
         cancels = on_rerun == "fresh"
         upload = AsyncChunkUpload(calls, prepared, ledger, shown, generation, cancels_older=cancels)
     else:
-        before = await _queue_stats(calls, prepared.scope.queue_name)
+        before = await queue_stats(calls, prepared.scope.queue_name)
         upload = AsyncSingleUpload(calls, prepared, ledger, shown)
-    began = time.perf_counter()
-    try:
-        await upload.run()
-        calls.rows_per_second = prepared.sendable / (time.perf_counter() - began)
-    except BaseException as error:
-        # Also where a user breaks off: what is there so far, and how to go on, is worth a line.
-        notes.add_resume_note(error, prepared, ledger)
-        ledger.close()
-        raise
-    finally:
-        shown.close()
-    if ledger.rejected and not prepared.skips_rejected:
-        raise _refused_by_server(prepared, ledger)
-    ledger.add_rejected(prepared.rejections)
+    await run_upload(calls, upload, prepared, ledger, shown)
     retried = 0
     if on_rerun == "retry_failed" and (found is not None or ledger.duplicates):
         retried = await retry_batch(calls, prepared.batch_id, "")
@@ -132,20 +112,3 @@ async def _send(
         queue_before=before,
         ledger=ledger,
     )
-
-
-def _refused_by_server(prepared: Prepared, ledger: Ledger) -> RowsRejectedError:
-    count, acknowledged = ledger.rejected, ledger.acknowledged
-    prepared.rejections.add(list(ledger.rejected_rows()))
-    ledger.close()
-    return prepared.rejections.error(
-        f"the server refused {count} of {acknowledged} rows",
-        f"The other {acknowledged - count} are jobs; batch {prepared.batch_id} is not sealed. "
-        'Correct these rows and call again, or pass on_rejected="skip".',
-    )
-
-
-async def _queue_stats(calls: AsyncCalls, queue_name: str) -> QueueStats:
-    request = requests.queue_stats(queue_name)
-    answer = await calls.unary(methods.QUEUE["GetQueueStats"], request, repeatable=True)
-    return queue_stats_from(answer)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from spooled_pipelines.batch.aio.control import cancel_batch
+from spooled_pipelines.batch.aio.control import cancel_batch, finish_part, seal_batch
 from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
 from spooled_pipelines.batch.ledger import Answers, Ledger
 from spooled_pipelines.batch.patience import Patience
@@ -55,13 +55,14 @@ class AsyncChunkUpload:
             uuid.uuid4().hex,
             prepared.constants,
             generation,
+            prepared.scope.part_id,
         )
         self._source: Iterator[Chunk] = prepared.chunks(generation)
         self._waiting: deque[Chunk] = deque()
         self._patience = Patience(calls.settings.retry)
 
     async def run(self) -> None:
-        """Send every row, then seal the batch (unless the server refused some)."""
+        """Send every row, then say that it was the last (unless the server refused some)."""
         while (error := await self._cut_short()) is not None:
             delay = self._patience.delay(error)
             if delay is None:
@@ -73,7 +74,7 @@ class AsyncChunkUpload:
         try:
             await self._converse()
             if self._ledger.rejected == 0 or self._prepared.skips_rejected:
-                await self._seal()
+                await self._end()
         except SpooledError as error:
             return error
         return None
@@ -127,11 +128,12 @@ class AsyncChunkUpload:
         self._patience.moved()
         self._progress.at(self._ledger.acknowledged)
 
-    async def _seal(self) -> None:
-        request = batch_v1.SealBatchRequest(
-            batch_id=self._prepared.batch_id, generation=self._generation
-        )
-        await self._calls.unary(methods.BATCH["SealBatch"], request, repeatable=True)
+    async def _end(self) -> None:
+        batch_id, part_id = self._prepared.batch_id, self._prepared.scope.part_id
+        if part_id is None:
+            await seal_batch(self._calls, batch_id, self._generation)
+        else:
+            await finish_part(self._calls, batch_id, self._generation, part_id, self._prepared.rows)
 
 
 class AsyncSingleUpload:
@@ -196,6 +198,30 @@ class AsyncSingleUpload:
             return await self._calls.unary(methods.QUEUE["Enqueue"], request, repeatable=True)
         except SpooledError as error:
             return error
+
+
+async def open_upload(calls: AsyncCalls, opening: bytes) -> None:
+    """Make a batch, or find it, without any row."""
+    patience = Patience(calls.settings.retry)
+    while (error := await _opened(calls, opening)) is not None:
+        delay = patience.delay(error)
+        if delay is None:
+            raise error
+        await sleep(delay)
+
+
+async def _opened(calls: AsyncCalls, opening: bytes) -> SpooledError | None:
+    conversation = calls.conversation(methods.BATCH["EnqueueBatch"])
+    try:
+        await conversation.write(opening)
+        await _answer(conversation, "opened")
+        await conversation.done_writing()
+        await conversation.read()
+    except SpooledError as error:
+        return error
+    finally:
+        conversation.cancel()
+    return None
 
 
 async def _answer(conversation: AsyncConversation, kind: str) -> Any:

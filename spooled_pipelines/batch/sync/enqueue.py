@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
 
-from spooled_pipelines.batch import notes
 from spooled_pipelines.batch.ledger import Ledger
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, Prepared, prepare
@@ -17,10 +15,9 @@ from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_fo
 from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.control import check_extension, newest_generation, retry_batch
 from spooled_pipelines.batch.sync.plan import planned
+from spooled_pipelines.batch.sync.sending import queue_stats, run_upload, traced
 from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload
-from spooled_pipelines.errors import RowsRejectedError
-from spooled_pipelines.rpc import methods, requests, tracing
-from spooled_pipelines.rpc.convert import queue_stats_from
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
 from spooled_pipelines.rpc.values import BatchStats, QueueStats
@@ -74,11 +71,7 @@ def enqueue_batch(
             prepared.refuse_rejected()
         batch_id = prepared.batch_id
         with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
-            # After the keys were made: the same rows with another trace are the same jobs.
-            tags = tracing.with_context(prepared.constants.tags)
-            constants = dataclasses.replace(prepared.constants, tags=tags)
-            traced = dataclasses.replace(prepared, constants=constants)
-            return _send(calls, traced, progress, on_rerun)
+            return _send(calls, traced(prepared), progress, on_rerun)
     finally:
         prepared.close()
 
@@ -97,22 +90,9 @@ def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: 
         cancels = on_rerun == "fresh"
         upload = ChunkUpload(calls, prepared, ledger, shown, generation, cancels_older=cancels)
     else:
-        before = _queue_stats(calls, prepared.scope.queue_name)
+        before = queue_stats(calls, prepared.scope.queue_name)
         upload = SingleUpload(calls, prepared, ledger, shown)
-    began = time.perf_counter()
-    try:
-        upload.run()
-        calls.rows_per_second = prepared.sendable / (time.perf_counter() - began)
-    except BaseException as error:
-        # Also where a user breaks off: what is there so far, and how to go on, is worth a line.
-        notes.add_resume_note(error, prepared, ledger)
-        ledger.close()
-        raise
-    finally:
-        shown.close()
-    if ledger.rejected and not prepared.skips_rejected:
-        raise _refused_by_server(prepared, ledger)
-    ledger.add_rejected(prepared.rejections)
+    run_upload(calls, upload, prepared, ledger, shown)
     retried = 0
     if on_rerun == "retry_failed" and (found is not None or ledger.duplicates):
         retried = retry_batch(calls, prepared.batch_id, "")
@@ -131,20 +111,3 @@ def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: 
         queue_before=before,
         ledger=ledger,
     )
-
-
-def _refused_by_server(prepared: Prepared, ledger: Ledger) -> RowsRejectedError:
-    count, acknowledged = ledger.rejected, ledger.acknowledged
-    prepared.rejections.add(list(ledger.rejected_rows()))
-    ledger.close()
-    return prepared.rejections.error(
-        f"the server refused {count} of {acknowledged} rows",
-        f"The other {acknowledged - count} are jobs; batch {prepared.batch_id} is not sealed. "
-        'Correct these rows and call again, or pass on_rejected="skip".',
-    )
-
-
-def _queue_stats(calls: Calls, queue_name: str) -> QueueStats:
-    request = requests.queue_stats(queue_name)
-    answer = calls.unary(methods.QUEUE["GetQueueStats"], request, repeatable=True)
-    return queue_stats_from(answer)

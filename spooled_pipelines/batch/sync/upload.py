@@ -13,7 +13,7 @@ from spooled_pipelines.batch.ledger import Answers, Ledger
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
-from spooled_pipelines.batch.sync.control import cancel_batch
+from spooled_pipelines.batch.sync.control import cancel_batch, finish_part, seal_batch
 from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.sync.calls import Calls
@@ -56,13 +56,14 @@ class ChunkUpload:
             uuid.uuid4().hex,
             prepared.constants,
             generation,
+            prepared.scope.part_id,
         )
         self._source: Iterator[Chunk] = prepared.chunks(generation)
         self._waiting: deque[Chunk] = deque()
         self._patience = Patience(calls.settings.retry)
 
     def run(self) -> None:
-        """Send every row, then seal the batch (unless the server refused some)."""
+        """Send every row, then say that it was the last (unless the server refused some)."""
         while (error := self._cut_short()) is not None:
             delay = self._patience.delay(error)
             if delay is None:
@@ -74,7 +75,7 @@ class ChunkUpload:
         try:
             self._converse()
             if self._ledger.rejected == 0 or self._prepared.skips_rejected:
-                self._seal()
+                self._end()
         except SpooledError as error:
             return error
         return None
@@ -128,11 +129,12 @@ class ChunkUpload:
         self._patience.moved()
         self._progress.at(self._ledger.acknowledged)
 
-    def _seal(self) -> None:
-        request = batch_v1.SealBatchRequest(
-            batch_id=self._prepared.batch_id, generation=self._generation
-        )
-        self._calls.unary(methods.BATCH["SealBatch"], request, repeatable=True)
+    def _end(self) -> None:
+        batch_id, part_id = self._prepared.batch_id, self._prepared.scope.part_id
+        if part_id is None:
+            seal_batch(self._calls, batch_id, self._generation)
+        else:
+            finish_part(self._calls, batch_id, self._generation, part_id, self._prepared.rows)
 
 
 class SingleUpload:
@@ -197,6 +199,30 @@ class SingleUpload:
             return self._calls.unary(methods.QUEUE["Enqueue"], request, repeatable=True)
         except SpooledError as error:
             return error
+
+
+def open_upload(calls: Calls, opening: bytes) -> None:
+    """Make a batch, or find it, without any row."""
+    patience = Patience(calls.settings.retry)
+    while (error := _opened(calls, opening)) is not None:
+        delay = patience.delay(error)
+        if delay is None:
+            raise error
+        sleep(delay)
+
+
+def _opened(calls: Calls, opening: bytes) -> SpooledError | None:
+    conversation = calls.conversation(methods.BATCH["EnqueueBatch"])
+    try:
+        conversation.write(opening)
+        _answer(conversation, "opened")
+        conversation.done_writing()
+        conversation.read()
+    except SpooledError as error:
+        return error
+    finally:
+        conversation.cancel()
+    return None
 
 
 def _answer(conversation: Conversation, kind: str) -> Any:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.exact import OnLossy
     from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
     from spooled_pipelines.batch.plan import BatchPlan
-    from spooled_pipelines.batch.prepare import OnRejected, RowOptions
+    from spooled_pipelines.batch.prepare import JobOptions, OnRejected, RowOptions
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.rerun import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
+    from spooled_pipelines.batch.sync.parts import OpenBatch
 
 
 class BatchCalls:
@@ -151,6 +152,39 @@ class BatchCalls:
         from spooled_pipelines.batch.sync.plan import plan_batch
 
         return plan_batch(self._calls, data, queue_name, Options(**options), on_rerun)
+
+    def open_batch(
+        self,
+        name: str | Mapping[str, Any],
+        queue_name: str | None = None,
+        *,
+        on_rerun: OnRerun = "resume",
+        **options: Unpack[JobOptions],
+    ) -> OpenBatch:
+        """A batch that comes in parts, from this process and others: `add` each, then `seal` it.
+
+        Args:
+            name: of the batch; the same name finds the same batch again. Or what `to_dict()` of an
+                open batch gave, alone: then no server is asked.
+            queue_name: where the jobs go.
+            on_rerun: as of `enqueue_batch`, for what is there when it is opened.
+            **options: those of `enqueue_batch` that say how a row becomes a job, for each part
+                that does not say otherwise.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong.
+        """
+        from spooled_pipelines.batch.sync.parts import OpenBatch, open_batch
+
+        if isinstance(name, Mapping):
+            if queue_name is not None or options or on_rerun != "resume":
+                raise InvalidArgumentError(
+                    "what to_dict() gave holds queue and options already: pass it alone"
+                )
+            return OpenBatch.from_dict(self._calls, name)
+        if queue_name is None:
+            raise InvalidArgumentError(f"open_batch({name!r}, ...) needs the queue's name as well")
+        return open_batch(self._calls, name, queue_name, options, on_rerun)
 
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
         """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""

@@ -1,0 +1,215 @@
+"""A batch that comes in parts, from whoever adds them: values and decisions, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from spooled_pipelines.errors import InvalidArgumentError, PartsMissingError
+from spooled_pipelines.wire.limits import PART_ID_MAX, PARTS_MAX
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.ledger import Ledger
+
+# How many there are; or which.
+ExpectedParts: TypeAlias = int | Iterable[str | int] | None
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """A part as the server knows it.
+
+    Attributes:
+        part_id: what it was added as.
+        finished: its last row is in; False: it was half sent, or is on its way.
+        rows: of the part, as whoever finished it said.
+    """
+
+    part_id: str
+    finished: bool
+    rows: int
+
+
+@dataclass(frozen=True)
+class AddedPart:
+    """What became of a part's rows.
+
+    Attributes:
+        part_id: of the part.
+        batch_id: of the batch that it is of.
+        rows: of the part.
+        created: rows that this call made jobs of.
+        duplicates: rows that were jobs already.
+        rejected: rows that are no jobs.
+    """
+
+    part_id: str
+    batch_id: str
+    rows: int
+    created: int
+    duplicates: int
+    rejected: int
+    _ledger: Ledger | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ledger(self) -> Any:
+        """A pyarrow Table, one line per row, as `Batch.ledger`; None in another process."""
+        return None if self._ledger is None else self._ledger.table()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A small plain dict for `seal(added=...)` in another process."""
+        return {name: value for name, value in vars(self).items() if name != "_ledger"}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AddedPart:
+        """What `to_dict` described.
+
+        Raises:
+            InvalidArgumentError: it is no such dict.
+        """
+        names = ("part_id", "batch_id", "rows", "created", "duplicates", "rejected")
+        if not isinstance(values, Mapping) or set(values) != set(names):
+            raise InvalidArgumentError(
+                f"a part's dict has {', '.join(names)}, and this is {type(values).__name__}"
+                f"{sorted(map(str, values)) if isinstance(values, Mapping) else ''}: pass what "
+                "add() returned, or its to_dict()"
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What keeps a batch from being sealed.
+
+    Attributes:
+        part_ids: those that are not in, as far as they have a name.
+        finished: how many of the expected ones are in.
+        expected: how many there have to be; None: as many as have begun.
+        unnamed: how many more are missing; below 0: there are so many too many.
+    """
+
+    part_ids: tuple[str, ...]
+    finished: int
+    expected: int | None
+    unnamed: int = 0
+
+
+def check_part_id(part_id: str | int) -> str:
+    """A part's id as text; numbers are taken for their digits."""
+    if isinstance(part_id, int) and not isinstance(part_id, bool):
+        return str(part_id)
+    if not isinstance(part_id, str) or not 1 <= len(part_id) <= PART_ID_MAX:
+        raise InvalidArgumentError(
+            f"a part's id is a text of 1 to {PART_ID_MAX} characters, or a number, not a "
+            f"{type(part_id).__name__} such as {str(part_id)[:80]!r}"
+        )
+    return part_id
+
+
+def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]]:
+    """How many parts are expected, and which."""
+    if expected is None:
+        return None, ()
+    if isinstance(expected, int) and not isinstance(expected, bool):
+        if not 0 <= expected < 2**31:
+            raise InvalidArgumentError(f"expected_parts is {expected}; there cannot be so many")
+        return expected, ()
+    if isinstance(expected, str | bytes) or not isinstance(expected, Iterable):
+        raise InvalidArgumentError(
+            f"expected_parts is {expected!r}; pass how many parts there are, or their ids"
+        )
+    part_ids = tuple(dict.fromkeys(check_part_id(one) for one in expected))
+    if not part_ids:
+        return 0, ()
+    if len(part_ids) > PARTS_MAX:
+        raise InvalidArgumentError(
+            f"expected_parts has {len(part_ids)} ids, and at most {PARTS_MAX} can be named: pass "
+            "how many they are"
+        )
+    return None, part_ids
+
+
+def missing_parts(
+    parts: Sequence[BatchPart], count: int | None, part_ids: Sequence[str]
+) -> Missing | None:
+    """What keeps a batch of these parts from being sealed; None where nothing does."""
+    finished = {part.part_id for part in parts if part.finished}
+    if part_ids:
+        absent = tuple(one for one in part_ids if one not in finished)
+        here = len(part_ids) - len(absent)
+        return Missing(absent, here, len(part_ids)) if absent else None
+    unfinished = tuple(part.part_id for part in parts if not part.finished)
+    unnamed = 0 if count is None else count - len(parts)
+    if unfinished or unnamed:
+        return Missing(unfinished, len(finished), count, unnamed)
+    return None
+
+
+def parts_missing(batch_id: str, missing: Missing, known: str = "") -> PartsMissingError:
+    """The error that names them; `known` says where they are known from."""
+    finished, expected = missing.finished, missing.expected
+    of = "" if expected is None else f" of {expected}"
+    message = f"batch {batch_id} is not sealed: {finished}{of} parts are in."
+    if missing.part_ids:
+        named = ", ".join(repr(one) for one in missing.part_ids[:_NAMED])
+        more = len(missing.part_ids) - _NAMED
+        message += f" Missing: {named}{f' and {more} more' if more > 0 else ''}."
+    if missing.unnamed > 0:
+        message += f" {missing.unnamed} more have not begun."
+    elif missing.unnamed < 0:
+        message += " Pass the ids of those that are meant as expected_parts."
+    message += f"{known} Add what is missing, and seal it then."
+    return PartsMissingError(
+        message,
+        missing=missing.part_ids,
+        finished=finished,
+        expected=expected,
+        details={"batch_id": batch_id},
+    )
+
+
+def options_to_dict(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON knows them.
+
+    Raises:
+        InvalidArgumentError: one is nothing that JSON knows.
+    """
+    return {name: _plain(name, value) for name, value in options.items()}
+
+
+def options_from_dict(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `options_to_dict` was given."""
+    return {name: _from_plain(value) for name, value in options.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, timedelta):
+        return {"microseconds": value // timedelta(microseconds=1)}
+    if isinstance(value, Mapping):
+        return {"mapping": {str(key): _plain(name, one) for key, one in value.items()}}
+    if isinstance(value, list | tuple):
+        return [_plain(name, one) for one in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InvalidArgumentError(
+        f"{name}= is a {type(value).__name__}, which cannot go to another process in a dict: pass "
+        f"{name}= to add() there instead of to open_batch()"
+    )
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_plain(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    ((kind, held),) = value.items()
+    if kind == "datetime":
+        return datetime.fromisoformat(held)
+    if kind == "microseconds":
+        return timedelta(microseconds=held)
+    return {key: _from_plain(one) for key, one in cast("Mapping[str, Any]", held).items()}

@@ -1,0 +1,305 @@
+# Made from spooled_pipelines/batch/aio/parts.py by `make proto`: change that, not this.
+"""A batch that comes in parts: opened once, added to by anybody, sealed when all of it is in."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.batch.chunks import open_message
+from spooled_pipelines.batch.identity import Scope, batch_id
+from spooled_pipelines.batch.ledger import Ledger, PartLedgers
+from spooled_pipelines.batch.mapping import Constants
+from spooled_pipelines.batch.parts import (
+    AddedPart,
+    BatchPart,
+    ExpectedParts,
+    check_expected,
+    check_part_id,
+    missing_parts,
+    options_from_dict,
+    options_to_dict,
+    parts_missing,
+)
+from spooled_pipelines.batch.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
+from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
+from spooled_pipelines.batch.sync.batch import Batch
+from spooled_pipelines.batch.sync.control import (
+    cancel_batch,
+    check_extension,
+    list_parts,
+    newest_generation,
+    retry_batch,
+    seal_batch,
+)
+from spooled_pipelines.batch.sync.sending import queue_stats, run_upload, traced
+from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload, open_upload
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import check, tracing
+from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.runtime import in_thread
+from spooled_pipelines.rpc.values import QueueStats
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from spooled_pipelines.batch.prepare import JobOptions, PartOptions
+
+
+class OpenBatch:
+    """A batch to which parts are added, here and in other processes, until it is sealed.
+
+    Attributes:
+        id: the batch's id; `client.batch(id)` is the batch itself, also before it is sealed.
+        queue_name: where the jobs go.
+        name: of the batch.
+        generation: which of the batch's generations the parts are of.
+        retried: dead letters that opening it put back into the queue (`on_rerun`).
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        scope: Scope,
+        options: JobOptions,
+        *,
+        extension: bool,
+        generation: int = 0,
+        retried: int = 0,
+        queue_before: QueueStats | None = None,
+    ) -> None:
+        self.id = batch_id(scope, 0, 0)
+        self.queue_name = scope.queue_name
+        self.name = scope.name or ""
+        self.generation = generation
+        self.retried = retried
+        self._calls = calls
+        self._options = options
+        self._extension = extension
+        self._queue_before = queue_before
+        self._added: dict[str, AddedPart] = {}
+        # Where the server keeps no batches, nobody else knows the jobs.
+        self._ledgers: dict[str, Ledger] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.name!r} on {self.queue_name!r}>"
+
+    def add(
+        self,
+        part_id: str | int,
+        data: Any,
+        *,
+        progress: ProgressOption = None,
+        **options: Unpack[PartOptions],
+    ) -> AddedPart:
+        """Each row of a part becomes a job; the same part again makes none of them twice.
+
+        It may be added by anybody, again and by several at once, with its rows in any order. With
+        `key=` it does not matter either how the table was cut into parts; without it a row is one
+        of its part, so that a later run has to cut the table into the same ones. A part may have
+        no rows.
+
+        Args:
+            part_id: what the part is called, 1 to 255 characters, or a number.
+            data: whatever `enqueue_batch` takes.
+            progress: as of `enqueue_batch`.
+            **options: as of `enqueue_batch`; where they are not given, those of `open_batch`.
+                `rate` is of this part alone.
+
+        Raises:
+            RowsRejectedError, LossyValueError, InvalidArgumentError: as `enqueue_batch`; the part
+                is not finished.
+            ConflictError: the batch has begun anew (`on_rerun="fresh"`) since it was opened.
+        """
+        part_id = check_part_id(part_id)
+        check_progress(progress)
+        _check_options(options)
+        given: dict[str, Any] = {**self._options, **options}
+        chosen = Options(**given, name=self.name, part_id=part_id)
+        prepared = in_thread(prepare, data, self.queue_name, chosen)
+        try:
+            with tracing.sending(self.queue_name, rows=prepared.sendable, batch_id=self.id):
+                return self._send(part_id, traced(prepared), progress)
+        finally:
+            prepared.close()
+
+    def seal(
+        self,
+        expected_parts: ExpectedParts = None,
+        *,
+        added: Iterable[AddedPart | Mapping[str, Any]] = (),
+    ) -> Batch:
+        """Say that the last part is in; until then nobody takes the batch for complete.
+
+        Args:
+            expected_parts: how many parts there are, or their ids; None: those that have begun.
+            added: what `add` returned elsewhere, or its `to_dict()`. A server without the batch
+                extension does not know of it; with it, it is for the counts of the result alone.
+
+        Raises:
+            PartsMissingError: some parts are not in, and it names them; or there are more than
+                expected.
+            ConflictError: the batch has begun anew since it was opened.
+        """
+        count, part_ids = check_expected(expected_parts)
+        known = {**self._added, **self._elsewhere(added)}
+        if self._extension:
+            seal_batch(self._calls, self.id, self.generation, count=count, part_ids=part_ids)
+        else:
+            parts = [BatchPart(one.part_id, True, one.rows) for one in known.values()]
+            missing = missing_parts(parts, count, part_ids)
+            if missing is not None:
+                why = " This server keeps no batches, so that only parts that were added here, or "
+                raise parts_missing(self.id, missing, why + "are passed as added=, are known.")
+        return self._sealed(known, count, part_ids)
+
+    def parts(self) -> list[BatchPart]:
+        """The parts that have begun, in the order of their ids.
+
+        Of a server without the batch extension: those that were added here.
+        """
+        if self._extension:
+            return list_parts(self._calls, self.id)
+        known = sorted(self._added.values(), key=lambda one: one.part_id)
+        return [BatchPart(one.part_id, True, one.rows) for one in known]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A small plain dict that `client.open_batch` makes it of again, in another process.
+
+        Raises:
+            InvalidArgumentError: an option is nothing that JSON knows.
+        """
+        made: dict[str, Any] = {
+            "name": self.name,
+            "queue_name": self.queue_name,
+            "generation": self.generation,
+            "extension": self._extension,
+            "options": options_to_dict(self._options),
+        }
+        if self._queue_before is not None:
+            made["queue_before"] = asdict(self._queue_before)
+        return made
+
+    @classmethod
+    def from_dict(cls, calls: Calls, values: Mapping[str, Any]) -> OpenBatch:
+        """What `to_dict` described; it knows nothing of the parts that were added there.
+
+        Raises:
+            InvalidArgumentError: it is no such dict.
+        """
+        wanted = ("name", "queue_name", "generation", "extension", "options")
+        if not set(wanted) <= set(values):
+            raise InvalidArgumentError(
+                f"an open batch's dict has {', '.join(wanted)}, and this one "
+                f"{sorted(map(str, values))}: pass what OpenBatch.to_dict() gave"
+            )
+        before = values.get("queue_before")
+        options: Any = options_from_dict(values["options"])
+        return cls(
+            calls,
+            Scope(values["queue_name"], values["name"]),
+            options,
+            extension=values["extension"],
+            generation=values["generation"],
+            queue_before=None if before is None else QueueStats(**before),
+        )
+
+    def _send(self, part_id: str, prepared: Prepared, progress: ProgressOption) -> AddedPart:
+        ledger = Ledger()
+        shown = Progress(progress, prepared.sendable, self.queue_name)
+        upload: ChunkUpload | SingleUpload
+        if self._extension:
+            upload = ChunkUpload(
+                self._calls, prepared, ledger, shown, self.generation, cancels_older=False
+            )
+        else:
+            upload = SingleUpload(self._calls, prepared, ledger, shown)
+            self._ledgers[part_id] = ledger
+        run_upload(self._calls, upload, prepared, ledger, shown)
+        counts = (prepared.rows, ledger.created, ledger.duplicates, ledger.rejected)
+        self._added[part_id] = AddedPart(part_id, self.id, *counts)
+        return AddedPart(part_id, self.id, *counts, ledger)
+
+    def _elsewhere(self, added: Iterable[AddedPart | Mapping[str, Any]]) -> dict[str, AddedPart]:
+        found = {}
+        for one in added:
+            part = one if isinstance(one, AddedPart) else AddedPart.from_dict(one)
+            if part.batch_id != self.id:
+                raise InvalidArgumentError(
+                    f"added= has part {part.part_id!r} of batch {part.batch_id}, and this is "
+                    f"batch {self.id}"
+                )
+            found[part.part_id] = part
+        return found
+
+    def _sealed(
+        self, known: Mapping[str, AddedPart], count: int | None, part_ids: Sequence[str]
+    ) -> Batch:
+        """The batch, with its counts where every part of it is known here."""
+        every = set(part_ids) <= known.keys() if part_ids else len(known) == count
+        parts = known.values() if every else ()
+        only_ours = not self._extension and known.keys() == self._ledgers.keys()
+        return Batch(
+            self._calls,
+            self.id,
+            queue_name=self.queue_name,
+            name=self.name,
+            rows=sum(part.rows for part in parts) if every else None,
+            created=sum(part.created for part in parts) if every else None,
+            duplicates=sum(part.duplicates for part in parts) if every else None,
+            rejected=sum(part.rejected for part in parts) if every else None,
+            generation=self.generation if self._extension else None,
+            retried=self.retried,
+            extension=self._extension,
+            queue_before=self._queue_before,
+            ledger=PartLedgers(dict(self._ledgers)) if only_ours and known else None,
+        )
+
+
+def open_batch(
+    calls: Calls,
+    name: str,
+    queue_name: str,
+    options: JobOptions,
+    on_rerun: OnRerun = "resume",
+) -> OpenBatch:
+    """Begin a batch that comes in parts, or find it; see `OpenBatch`.
+
+    Raises:
+        InvalidArgumentError: an argument is wrong.
+        SpooledError: the server cannot be reached or refuses.
+    """
+    check_on_rerun(on_rerun)
+    if name is None:
+        raise InvalidArgumentError("a batch that comes in parts needs a name, to be found again by")
+    scope = Scope(check.queue_name(queue_name), name)
+    _check_options(options)
+    if on_rerun != "resume":
+        check_extension(calls, f'on_rerun="{on_rerun}"')
+    if not calls.speaks_batches():
+        before = queue_stats(calls, queue_name)
+        return OpenBatch(calls, scope, options, extension=False, queue_before=before)
+    number = batch_id(scope, 0, 0)
+    found = newest_generation(calls, number)
+    generation = generation_for(on_rerun, found)
+    opening = open_message(number, queue_name, name, uuid.uuid4().hex, Constants(), generation)
+    open_upload(calls, opening)
+    retried = 0
+    if on_rerun == "fresh" and generation:
+        cancel_batch(calls, number, generation - 1)
+    elif on_rerun == "retry_failed" and found is not None:
+        retried = retry_batch(calls, number, "")
+    return OpenBatch(calls, scope, options, extension=True, generation=generation, retried=retried)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """InvalidArgumentError names an option that there is not."""
+    known = Options.__dataclass_fields__.keys() - {"name", "part_id"}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise InvalidArgumentError(
+            f"there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}"
+        )
