@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +18,26 @@ from spooled_pipelines.cli.traces import export_traces
 
 if TYPE_CHECKING:
     from spooled_pipelines.worker import WorkerReport
+    from spooled_pipelines.worker.settings import Executor
 
 
 def work(
-    queue: Annotated[str, typer.Argument(help="The queue's name.")],
-    handler: Annotated[str, typer.Argument(help="MODULE:FUNCTION; the function takes a job.")],
+    queue: Annotated[
+        str, typer.Argument(help="The queue's name; or several with weights: orders=3,mail=1.")
+    ],
+    handler: Annotated[
+        str, typer.Argument(help="MODULE:FUNCTION; the function takes a job, its payload, or rows.")
+    ],
     concurrency: Annotated[int, typer.Option(help="Handlers that run at once.")] = 8,
+    executor: Annotated[
+        str, typer.Option(help="Where plain functions run: on a thread, or in a process, each.")
+    ] = "thread",
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="Workers, each a process with its concurrency.")
+    ] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Jobs that each worker begins a second, at most.")
+    ] = None,
     lease_seconds: Annotated[
         int, typer.Option(help="How long a job waits for a worker that died (5 to 3600).")
     ] = 30,
@@ -28,33 +45,66 @@ def work(
         float, typer.Option(help="How long stopping waits for what runs.")
     ] = 25.0,
     worker_id: Annotated[str | None, typer.Option(help="The worker's name.")] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of /live, /ready, /metrics; other workers: the next ports."),
+    ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a Python file here changes.")
+    ] = False,
+    log_format: Annotated[str, typer.Option(help="text, or json: a line for programs.")] = "text",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each job.")] = False,
     address: Address = None,
     api_key: ApiKey = None,
 ) -> None:
     """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
+    queues = parse_queues(queue)
+    if processes > 1 or reload:
+        if api_key is not None:
+            os.environ["SPOOLED_API_KEY"] = api_key
+        arguments = ["work", queue, handler]
+        arguments += ["--concurrency", str(concurrency), "--executor", executor]
+        arguments += ["--lease-seconds", str(lease_seconds), "--grace-seconds", str(grace_seconds)]
+        arguments += ["--log-format", log_format]
+        arguments += [] if rate is None else ["--rate", str(rate)]
+        arguments += [] if address is None else ["--address", address]
+        arguments += [flag for flag, on in (("--drain", drain), ("--verbose", verbose)) if on]
+        each = [
+            arguments
+            + ([] if worker_id is None else ["--worker-id", _numbered(worker_id, number)])
+            + ([] if http is None else ["--http", _next_port(http, number)])
+            for number in range(processes)
+        ]
+        raise typer.Exit(_work_together(each, reload))
     export_traces("spooled-worker")
     function = load(handler)
-    _log(verbose)
+    _log(verbose, log_format)
 
+    from spooled_pipelines.cli.fleet import told_figures
     from spooled_pipelines.worker import Worker
 
     with connected(address, api_key) as client, LiveLine() as line:
         worker = Worker(
             client,
-            queue,
+            queues,
             function,
             concurrency=concurrency,
+            executor=_executor(executor),
+            rate=rate,
             lease_seconds=lease_seconds,
             grace_seconds=grace_seconds,
             worker_id=worker_id,
+            http=http,
             stop_when_empty=drain,
             on_settled=(lambda _: line.show(describe(worker.report))) if line.live else None,
         )
-        report = worker.run()
+        with told_figures(lambda: worker.report, worker.stop) as is_one_of_many:
+            line.live = line.live and not is_one_of_many
+            report = worker.run()
         line.end()
-    print(describe(report), file=sys.stderr)
+    if not is_one_of_many:
+        print(describe(report), file=sys.stderr)
     if worker.gave_up:
         raise typer.Exit(INTERRUPTED)
     if report.abandoned:
@@ -63,6 +113,60 @@ def work(
             "other workers get them when their leases have run out"
         )
         raise typer.Exit(OTHER)
+
+
+def parse_queues(text: str) -> dict[str, float]:
+    """From `orders`, or `orders=3,mail=1`, to weights by name."""
+    queues: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.strip().partition("=")
+        try:
+            given = float(weight) if equals else 1.0
+        except ValueError:
+            raise UsageError(f"{weight!r} is no weight of {name}: write {name}=2") from None
+        if name in queues:
+            raise UsageError(f"queue {name!r} is named twice")
+        queues[name] = given
+    return queues
+
+
+def _work_together(arguments: list[list[str]], reload: bool) -> int:
+    from spooled_pipelines.cli.fleet import Fleet, reload_on_change
+    from spooled_pipelines.worker import WorkerReport
+
+    with LiveLine() as line:
+
+        def show(figures: Counter[str]) -> None:
+            if line.live:
+                line.show(describe(WorkerReport(**figures)))
+
+        fleet = Fleet(arguments, show, reloads=reload)
+        if reload:
+            reload_on_change(fleet, Path.cwd())
+        code = fleet.run()
+        line.end()
+    print(describe(WorkerReport(**fleet.figures())), file=sys.stderr)
+    return code
+
+
+def _numbered(worker_id: str, number: int) -> str:
+    return worker_id if number == 0 else f"{worker_id}-{number + 1}"
+
+
+def _next_port(address: str, number: int) -> str:
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise UsageError(f"--http {address!r} is not of the form HOST:PORT")
+    # Port 0 is any free one, for each.
+    return f"{host}:{int(port) + number if int(port) else 0}"
+
+
+def _executor(name: str) -> Executor:
+    if name == "process":
+        return "process"
+    if name == "thread":
+        return "thread"
+    raise UsageError(f"--executor {name!r} is neither thread nor process")
 
 
 def describe(report: WorkerReport) -> str:
@@ -74,6 +178,7 @@ def describe(report: WorkerReport) -> str:
             ("to be retried", report.retrying),
             ("dead", report.deadletter),
             ("lost their lease", report.lost),
+            ("given back", report.returned),
             ("given up", report.abandoned),
         )
         if count
@@ -105,10 +210,17 @@ def load(spec: str) -> Callable[[Any], Any]:
     return function
 
 
-def _log(verbose: bool) -> None:
+def _log(verbose: bool, log_format: str) -> None:
     import logging
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    from spooled_pipelines.worker.log import JsonFormatter
+
+    if log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {log_format!r} is neither text nor json")
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    logging.basicConfig(handlers=[handler])
     # Less of what lies below the worker: its errors are told once, at the end.
     logging.getLogger("spooled_pipelines.worker").setLevel(logging.INFO)
     if verbose:

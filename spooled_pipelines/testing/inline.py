@@ -8,8 +8,10 @@ from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.rpc.values import Job
 from spooled_pipelines.testing.memory import innermost
+from spooled_pipelines.wire.limits import DEQUEUE_MAX
+from spooled_pipelines.worker.handling import Handler, handling_of
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, refused
-from spooled_pipelines.worker.runners import Handler, run_inline
+from spooled_pipelines.worker.runners import run_blocking
 
 _WORKER_ID = "spooled-testing"
 _LEASE_SECONDS = 3_600
@@ -51,16 +53,21 @@ def run_jobs(
     if limit < 1:
         raise InvalidArgumentError(f"limit is {limit}, and must be 1 or more")
     client = client or innermost()
+    handling = handling_of(handler)
+    run = run_blocking(handling)
+    at_once = 1 if handling.rows is None else min(handling.rows.max_rows, DEQUEUE_MAX)
     runs: list[JobRun] = []
     while len(runs) < limit:
-        taken = client.dequeue(queue_name, _WORKER_ID, lease_seconds=_LEASE_SECONDS)
-        if not taken:
+        count = min(at_once, limit - len(runs))
+        jobs = client.dequeue(
+            queue_name, _WORKER_ID, batch_size=count, lease_seconds=_LEASE_SECONDS
+        )
+        if not jobs:
             break
-        [job] = taken
-        outcome = run_inline(handler, job)
-        _settle(client, job, outcome)
-        exception = outcome.exception if isinstance(outcome, Failed) else None
-        runs.append(JobRun(client.get_job(job.id), exception))
+        for job, outcome in zip(jobs, run(jobs), strict=True):
+            _settle(client, job, outcome)
+            exception = outcome.exception if isinstance(outcome, Failed) else None
+            runs.append(JobRun(client.get_job(job.id), exception))
     return runs
 
 

@@ -1,8 +1,18 @@
-"""Takes jobs from a queue, keeps their leases, and settles them."""
+"""Takes jobs from queues, keeps their leases, and settles them."""
 
 from spooled_pipelines.worker.engine import WorkerReport
-from spooled_pipelines.worker.outcome import Discard
+from spooled_pipelines.worker.outcome import Discard, Retry
+from spooled_pipelines.worker.rows import batch_handler
+from spooled_pipelines.worker.settings import QueueShare
 from spooled_pipelines.worker.settler import Settled
 from spooled_pipelines.worker.worker import Worker
 
-__all__ = ["Discard", "Settled", "Worker", "WorkerReport"]
+__all__ = [
+    "Discard",
+    "QueueShare",
+    "Retry",
+    "Settled",
+    "Worker",
+    "WorkerReport",
+    "batch_handler",
+]

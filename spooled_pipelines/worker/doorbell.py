@@ -28,29 +28,18 @@ class Doorbell:
         self,
         client: AsyncSpooledClient,
         settings: WorkerSettings,
+        queue_name: str,
         take: Callable[[Job, float], None],
+        rung: Callable[[], None],
     ) -> None:
         self._client = client
         self._settings = settings
+        self._queue_name = queue_name
         self._take = take
+        self._on_ring = rung
         self._stream: AsyncProcessStream | None = None
         self._reader: asyncio.Task[None] | None = None
         self._standing = False
-        self._rung = asyncio.Event()
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait for a job, at most so long; True if one came (and was taken)."""
-        self._rung.clear()
-        await self._ask()
-        try:
-            await asyncio.wait_for(self._rung.wait(), seconds)
-        except asyncio.TimeoutError:
-            return False
-        return True
-
-    def interrupt(self) -> None:
-        """Let a waiter go."""
-        self._rung.set()
 
     async def close(self) -> None:
         """Take back the request. A job that is on its way is still taken."""
@@ -68,7 +57,8 @@ class Doorbell:
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
 
-    async def _ask(self) -> None:
+    async def ask(self) -> None:
+        """Ask for the next job, unless it is asked for already; `rung` is called when it came."""
         if self._standing:
             return
         try:
@@ -76,7 +66,7 @@ class Doorbell:
                 self._stream = self._client.process_jobs()
                 self._reader = asyncio.ensure_future(self._read(self._stream))
             await self._stream.dequeue(
-                self._settings.queue_name,
+                self._queue_name,
                 self._settings.worker_id,
                 batch_size=1,
                 lease_seconds=self._settings.lease_seconds,
@@ -92,7 +82,7 @@ class Doorbell:
                 self._standing = False
                 if isinstance(answer, Job):
                     self._take(answer, time.monotonic())
-                    self._rung.set()
+                    self._on_ring()
         except SpooledError as error:
             logger.debug("the conversation for the next job ended: %s", error)
         finally:

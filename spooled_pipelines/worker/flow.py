@@ -57,6 +57,33 @@ def how_many(load: Load, concurrency: int, rate: float) -> int:
     return min(room, DEQUEUE_MAX)
 
 
+class Allowance:
+    """How many jobs a worker with a rate may begin now.
+
+    In any T seconds no more than ``rate * T`` and a tenth of a second's worth (at least one).
+    """
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._most = max(1.0, rate / 10)
+        self._level = self._most
+        self._at = now
+
+    def left(self, now: float) -> int:
+        """How many."""
+        self._level = min(self._most, self._level + self._rate * max(0.0, now - self._at))
+        self._at = now
+        return max(0, math.floor(self._level + 1e-9))
+
+    def spend(self, jobs: int) -> None:
+        """So many were begun; more than were left are a debt."""
+        self._level -= jobs
+
+    def seconds_until_one(self) -> float:
+        """How long it takes until there is one, as of the last look."""
+        return max(0.0, (1.0 - self._level) / self._rate)
+
+
 class Backoff:
     """Delays that double up to a limit, each with jitter, so that workers do not come back at once.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import ConflictError, NotFoundError, SpooledError
@@ -18,7 +19,15 @@ _AT_ONCE = 32
 class Leases:
     """Renews each lease when a third of it has passed, whatever the handlers do meanwhile."""
 
-    def __init__(self, client: AsyncSpooledClient, held: Held, lease_seconds: int) -> None:
+    def __init__(
+        self,
+        client: AsyncSpooledClient,
+        held: Held,
+        lease_seconds: int,
+        *,
+        lost: Callable[[HeldJob], None],
+    ) -> None:
+        self._lost = lost
         self._client = client
         self._held = held
         self._lease_seconds = lease_seconds
@@ -50,6 +59,7 @@ class Leases:
                         held,
                         reason=error.code,
                     )
+                    self._lost(held)
             except SpooledError as error:
                 if not is_passing(error):
                     raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import datetime, timezone
 
 from spooled_pipelines.worker.held import HeldJob
 
@@ -20,4 +22,20 @@ def log_job(level: int, event: str, held: HeldJob, **facts: object) -> None:
         **{name: value for name, value in facts.items() if value not in ("", None)},
     }
     text = " ".join(f"{name}={value}" for name, value in fields.items())
-    logger.log(level, "%s %s", event, text, extra=fields)
+    logger.log(level, "%s %s", event, text, extra={**fields, "event": event, "facts": fields})
+
+
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record, the facts about a job as fields of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": getattr(record, "event", None) or record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)

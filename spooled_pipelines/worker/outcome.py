@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import timedelta
 from typing import Any
 
-from spooled_pipelines.wire.limits import ERROR_MAX
+from spooled_pipelines.wire.limits import ERROR_MAX, RETRY_DELAY_SECONDS_MAX
 
 # Of an error's text this much may be the message; the end of the traceback gets the rest.
 _MESSAGE_MAX = 1_024
@@ -18,6 +20,72 @@ class Discard(Exception):  # noqa: N818 - raised as a decision, like StopIterati
 
     raise Discard("the order was cancelled meanwhile")
     """
+
+
+class Retry(Exception):  # noqa: N818 - a decision as well
+    """Raise it in a handler to have the job tried again, if it has retries left.
+
+    raise Retry("the bank is closed", after=timedelta(hours=8))
+
+    Args:
+        reason: kept with the job.
+        after: seconds or a timedelta, at most 30 days; None: the server's pause, which grows with
+            each try. Only a server with the batch extension knows another than its own.
+
+    Raises:
+        ValueError: `after` is below 0 or above 30 days.
+    """
+
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
+        super().__init__(reason)
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and not 0 <= seconds <= RETRY_DELAY_SECONDS_MAX:
+            raise ValueError(f"after is {seconds} s, and must be 0 to 30 days")
+        self.after = None if seconds is None else math.ceil(seconds)
+
+
+class PayloadMisfitError(Exception):
+    """A payload is not what the handler takes; trying again does not change that."""
+
+
+@dataclass(frozen=True)
+class RetryRules:
+    """What the exceptions of a handler decide, by the nearest of their classes that is named."""
+
+    retry_on: tuple[type[BaseException], ...] = (BaseException,)
+    discard_on: tuple[type[BaseException], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        retry_on: Sequence[type[BaseException]] | type[BaseException] | None,
+        discard_on: Sequence[type[BaseException]] | type[BaseException],
+    ) -> RetryRules:
+        """TypeError where something in them is no class of exceptions."""
+        retried = (BaseException,) if retry_on is None else _classes("retry_on", retry_on)
+        return cls(retried, _classes("discard_on", discard_on))
+
+    def retries(self, error: BaseException) -> bool:
+        """Whether a job that failed with this is to be tried again."""
+        for kind in type(error).__mro__:
+            if kind in self.discard_on:
+                return False
+            if kind in self.retry_on:
+                return True
+        return False
+
+
+EVERYTHING_IS_RETRIED = RetryRules()
+
+
+def _classes(
+    name: str, given: Sequence[type[BaseException]] | type[BaseException]
+) -> tuple[type[BaseException], ...]:
+    classes = (given,) if isinstance(given, type) else tuple(given)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"{name} holds {each!r}, and should hold classes of exceptions")
+    return classes
 
 
 @dataclass(frozen=True)
@@ -52,14 +120,30 @@ Outcome = Completed | Failed | Returned
 
 
 def outcome_of_return(value: object) -> Outcome:
-    """A mapping is the result, None is none; anything else is a fault that a retry cannot cure."""
+    """A mapping is the result, None is none; so are a dataclass, a pydantic model and an Arrow row.
+
+    Anything else is a fault that a retry cannot cure.
+    """
     if value is None:
         return Completed(None)
+    if isinstance(value, dict):
+        return Completed(value)
+    if hasattr(value, "as_py"):
+        value = value.as_py()
     if isinstance(value, Mapping):
         return Completed(dict(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return Completed(asdict(value))
+    if hasattr(value, "model_dump"):
+        return Completed(value.model_dump())
+    if hasattr(value, "to_pylist"):
+        rows = value.to_pylist()
+        if len(rows) == 1 and isinstance(rows[0], Mapping):
+            return Completed(dict(rows[0]))
     kind = type(value).__name__
     return refused(
-        f"TypeError: the handler returned a {kind}; it should return a mapping (the result) or None"
+        f"TypeError: the handler returned a {kind}; it should return a mapping, a dataclass, a "
+        "pydantic model or an Arrow row (the result), or None"
     )
 
 
@@ -68,14 +152,25 @@ def refused(reason: str) -> Failed:
     return Failed(cut(reason), retry=False, kind="result refused")
 
 
-def outcome_of_exception(error: BaseException) -> Failed:
+def outcome_of_exception(error: BaseException, rules: RetryRules = EVERYTHING_IS_RETRIED) -> Failed:
     """The failure that an exception out of a handler stands for."""
     kind = type(error).__name__
     place = _place(error)
+    if isinstance(error, PayloadMisfitError):
+        return Failed(cut(str(error)), False, kind="payload refused", exception=error)
     if isinstance(error, Discard):
         reason = _clean(str(error)) or "discarded by the handler"
         return Failed(cut(reason), False, kind, place, discarded=True, exception=error)
-    return Failed(error_text(error), True, kind, place, exception=error)
+    if isinstance(error, Retry):
+        reason = cut(_clean(str(error)) or "to be tried again")
+        return Failed(reason, True, kind, place, exception=error, delay_seconds=error.after)
+    return Failed(error_text(error), rules.retries(error), kind, place, exception=error)
+
+
+def timed_out(seconds: int) -> Failed:
+    """The handler took longer than its job allows."""
+    error = f"TimeoutError: the handler did not end within the job's {seconds} s"
+    return Failed(error, retry=True, kind="TimeoutError")
 
 
 def error_text(error: BaseException) -> str:

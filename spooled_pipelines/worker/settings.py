@@ -6,12 +6,67 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire import limits
 
 CONCURRENCY_MAX = 10_000
+PROCESSES_MAX = 256
+
+Executor: TypeAlias = Literal["thread", "process"]
+
+
+@dataclass(frozen=True)
+class QueueShare:
+    """One of the queues of a worker.
+
+    Attributes:
+        name: the queue's.
+        weight: while several queues have jobs, each gets slots in this proportion.
+        concurrency: at most so many of its jobs at once; None: as many as the worker does.
+    """
+
+    name: str
+    weight: float = 1.0
+    concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            len(self.name) <= limits.QUEUE_NAME_MAX
+            and limits.NAME_PATTERN.fullmatch(self.name) is not None,
+            f"queue_name {self.name!r} is not a queue's name: 1 to {limits.QUEUE_NAME_MAX} "
+            "of A-Z a-z 0-9 . _ - and not starting with . or -",
+        )
+        _check(0 < self.weight <= 1e6, f"weight {self.weight} is not above 0 and at most 1000000")
+        _check(
+            self.concurrency is None or 1 <= self.concurrency <= CONCURRENCY_MAX,
+            f"concurrency {self.concurrency} of {self.name} is not within 1 to {CONCURRENCY_MAX}",
+        )
+
+
+QueuesOption: TypeAlias = str | QueueShare | Sequence[str | QueueShare] | Mapping[str, float]
+
+
+def queues_from(given: QueuesOption) -> tuple[QueueShare, ...]:
+    """From a name, several, or a mapping from name to weight.
+
+    Raises:
+        InvalidArgumentError: there is none, one comes twice, or something is outside its limits.
+    """
+    if isinstance(given, str | QueueShare):
+        given = [given]
+    if isinstance(given, Mapping):
+        shares = tuple(QueueShare(name, weight) for name, weight in given.items())
+    else:
+        shares = tuple(QueueShare(each) if isinstance(each, str) else each for each in given)
+    _check(bool(shares), "a worker needs a queue to take from, and was given none")
+    names = [share.name for share in shares]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    _check(twice is None, f"queue {twice!r} is named twice")
+    return shares
 
 
 @dataclass(frozen=True)
@@ -19,7 +74,7 @@ class WorkerSettings:
     """How one worker works; checked when made.
 
     Attributes:
-        queue_name: the queue that jobs are taken from.
+        queues: those that jobs are taken from.
         worker_id: how the server and the logs call this worker.
         concurrency: handlers that run at once.
         lease_seconds: how long a job stays this worker's without a sign of life (5 to 3600).
@@ -27,24 +82,34 @@ class WorkerSettings:
         grace_seconds: how long a stopping worker waits for running handlers and for their results
             to arrive. The default ends before Kubernetes' 30 seconds do.
         idle_seconds: the longest pause between two questions to an empty queue.
-        stop_when_empty: end once the queue has no job that is due and all that was taken is done.
+        stop_when_empty: end once no queue has a job that is due and all that was taken is done.
+        executor: where plain handlers run: on threads, or in processes of their own.
+        rate: at most so many jobs are begun a second; None: as fast as they come.
+        jobs_per_call: how many jobs one call of the handler takes at most.
     """
 
-    queue_name: str
+    queues: tuple[QueueShare, ...]
     worker_id: str
     concurrency: int = 8
     lease_seconds: int = 30
     grace_seconds: float = 25.0
     idle_seconds: float = 1.0
     stop_when_empty: bool = False
+    executor: Executor = "thread"
+    rate: float | None = None
+    jobs_per_call: int = 1
+
+    @property
+    def queue_names(self) -> str:
+        """For people."""
+        return ", ".join(share.name for share in self.queues)
+
+    @property
+    def slots(self) -> int:
+        """Jobs that can be in hand at once."""
+        return self.concurrency * self.jobs_per_call
 
     def __post_init__(self) -> None:
-        _check(
-            len(self.queue_name) <= limits.QUEUE_NAME_MAX
-            and limits.NAME_PATTERN.fullmatch(self.queue_name) is not None,
-            f"queue_name {self.queue_name!r} is not a queue's name: 1 to {limits.QUEUE_NAME_MAX} "
-            "of A-Z a-z 0-9 . _ - and not starting with . or -",
-        )
         _check(
             len(self.worker_id) <= limits.WORKER_ID_MAX
             and limits.WORKER_ID_PATTERN.fullmatch(self.worker_id) is not None,
@@ -61,6 +126,15 @@ class WorkerSettings:
             f"to {limits.LEASE_SECONDS_MAX}",
         )
         _check(self.grace_seconds >= 0, f"grace_seconds {self.grace_seconds} is below 0")
+        _check(
+            self.executor in ("thread", "process"),
+            f"executor {self.executor!r} is neither 'thread' nor 'process'",
+        )
+        _check(
+            self.executor == "thread" or self.concurrency <= PROCESSES_MAX,
+            f"concurrency {self.concurrency} is not within 1 to {PROCESSES_MAX} processes",
+        )
+        _check(self.rate is None or self.rate > 0, f"rate {self.rate} is not above 0")
         _check(self.idle_seconds > 0, f"idle_seconds {self.idle_seconds} is not above 0")
 
 

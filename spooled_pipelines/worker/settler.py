@@ -74,6 +74,11 @@ class Settler:
         self._cut_off = False
         self.unacknowledged = 0
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether the server takes a job back without counting it as a try that failed."""
+        return self._new_line is None
+
     def settle(self, held: HeldJob) -> None:
         """Send the job's outcome, now or as soon as there is a server."""
         self.unacknowledged += 1

@@ -5,39 +5,53 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spooled_pipelines.client import AsyncSpooledClient, SpooledClient
-from spooled_pipelines.errors import SpooledError
+from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.worker.connection import connection_of
 from spooled_pipelines.worker.engine import Engine, WorkerReport
+from spooled_pipelines.worker.handling import Handler, Handling, handling_of
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.runners import Handler
-from spooled_pipelines.worker.settings import WorkerSettings, make_worker_id
+from spooled_pipelines.worker.rows import batch_handler
+from spooled_pipelines.worker.settings import (
+    Executor,
+    QueuesOption,
+    WorkerSettings,
+    make_worker_id,
+    queues_from,
+)
 from spooled_pipelines.worker.settler import Settled
+from spooled_pipelines.worker.status import StatusPage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+F = TypeVar("F", bound=Callable[..., Any])
 # How long a signal may go unnoticed, at worst.
 _SIGNAL_SECONDS = 0.5
 
 
 class Worker:
-    """Takes jobs from one queue and runs `handler` on each.
+    """Takes jobs from one queue or several and runs `handler` on each.
 
         def handler(job):
             return {"doubled": job.payload["n"] * 2}
 
         Worker("localhost:50051", "numbers", handler).run()
 
-    A plain function runs on one of `concurrency` threads; an async one runs in the worker's own
-    event loop. What it returns (a mapping, or None) is the job's result. What it raises fails the
-    job, which the server tries again later as often as the job allows; `Discard` gives it up at
-    once. A result that a payload could not hold exactly, or above 1 MiB, fails the job for good.
+    A plain function runs on one of `concurrency` threads (or in one of as many processes); an
+    async one runs in the worker's own event loop. Its parameter gets the `Job`, or the payload
+    where it is a dataclass, a pydantic model or a dict by its annotation. What it returns (a
+    mapping, a dataclass, a pydantic model, an Arrow row, or None) is the job's result. What it
+    raises fails the job, which the server tries again later as often as the job allows; `Discard`
+    gives it up at once. A result that a payload could not hold exactly, or above 1 MiB, and a
+    payload that does not fit the parameter fail the job for good.
 
     A job runs at least once: a worker that dies, or is cut off for longer than the lease, leaves
     it to another. Only the holder of the live lease can settle it, so it counts once.
@@ -45,12 +59,17 @@ class Worker:
     Args:
         client_or_address: a client, whose address and key are used (not its connection), or an
             address as `connect` takes it.
-        queue_name: the queue to take from.
-        handler: called with the `Job`.
+        queue_name: the queue to take from; or several: names, `QueueShare`s, or a mapping from name
+            to weight.
+        handler: called with each job; or marked by `batch_handler`, with many. None: it is given
+            by ``@worker.batch_handler(...)`` before the worker starts.
         api_key: with an address; else SPOOLED_API_KEY.
-        concurrency, lease_seconds, grace_seconds, idle_seconds, stop_when_empty: see
-            `WorkerSettings`.
+        concurrency, lease_seconds, grace_seconds, idle_seconds, stop_when_empty, executor, rate:
+            see `WorkerSettings`.
         worker_id: how the server calls this worker; made up from host and process where not given.
+        retry_on, discard_on: classes of exceptions after which a job is tried again, or given up
+            for good; the nearest class of an exception counts. By default all are tried again.
+        http: ``host:port`` where ``/live``, ``/ready`` and ``/metrics`` are answered.
         on_settled: called in the worker's thread with each `Settled`, for counting and progress;
             it should return fast.
 
@@ -61,8 +80,8 @@ class Worker:
     def __init__(
         self,
         client_or_address: SpooledClient | AsyncSpooledClient | str | None,
-        queue_name: str,
-        handler: Handler,
+        queue_name: QueuesOption,
+        handler: Handler | None = None,
         *,
         api_key: str | None = None,
         concurrency: int = 8,
@@ -71,28 +90,34 @@ class Worker:
         grace_seconds: float = 25.0,
         idle_seconds: float = 1.0,
         stop_when_empty: bool = False,
+        executor: Executor = "thread",
+        rate: float | None = None,
+        retry_on: Sequence[type[BaseException]] | None = None,
+        discard_on: Sequence[type[BaseException]] = (),
+        http: str | None = None,
         on_settled: Callable[[Settled], None] | None = None,
     ) -> None:
-        given: object = handler
-        if not callable(given):
-            kind = type(given).__name__
-            raise TypeError(f"handler should be a function of one job, and is a {kind}")
         self.settings = WorkerSettings(
-            queue_name=queue_name,
+            queues=queues_from(queue_name),
             worker_id=worker_id or make_worker_id(),
             concurrency=concurrency,
             lease_seconds=lease_seconds,
             grace_seconds=grace_seconds,
             idle_seconds=idle_seconds,
             stop_when_empty=stop_when_empty,
+            executor=executor,
+            rate=rate,
         )
         self._connect = connection_of(client_or_address, api_key)
-        self._handler = handler
+        self._prepare = partial(handling_of, retry_on=retry_on, discard_on=discard_on)
+        self._handling: Handling | None = None
+        if handler is not None:
+            self._take_handler(handler)
+        self._status = None if http is None else StatusPage(http)
         self._on_settled = on_settled
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[WorkerReport] | None = None
         self._engine: Engine | None = None
         self._stop_asked = False
         self._gave_up = False
@@ -101,8 +126,24 @@ class Worker:
         self._error: BaseException | None = None
         self._report = WorkerReport()
 
+    def batch_handler(
+        self, *, max_rows: int = 500, max_wait: float = 0.05, schema: Any = None
+    ) -> Callable[[F], F]:
+        """Give the worker a handler of many jobs at once; see the function of this name.
+
+        @worker.batch_handler(max_rows=1_000)
+        def score(rows): ...
+        """
+
+        def take(function: F) -> F:
+            mark = batch_handler(max_rows=max_rows, max_wait=max_wait, schema=schema)
+            self._take_handler(mark(function))
+            return function
+
+        return take
+
     def __repr__(self) -> str:
-        return f"Worker({self.settings.queue_name!r}, worker_id={self.settings.worker_id!r})"
+        return f"Worker({self.settings.queue_names!r}, worker_id={self.settings.worker_id!r})"
 
     @property
     def report(self) -> WorkerReport:
@@ -124,9 +165,13 @@ class Worker:
         """
         with self._lock:
             if self._thread is None:
+                if self._handling is None:
+                    raise InvalidArgumentError(
+                        "this worker has no handler: pass one, or use @worker.batch_handler()"
+                    )
                 self._thread = threading.Thread(
                     target=self._main,
-                    name=f"spooled-worker-{self.settings.queue_name}",
+                    name=f"spooled-worker-{self.settings.queue_names}",
                     daemon=True,
                 )
                 self._thread.start()
@@ -139,7 +184,7 @@ class Worker:
         """Work until `stop()`, SIGTERM or SIGINT; then finish what was taken, and return.
 
         Signals are listened to only in the main thread. The first one stops; the second one
-        gives up what still runs and returns at once.
+        gives back what still runs and returns at once.
 
         Raises:
             SpooledError: the server was not there at the start, or refuses the key.
@@ -155,11 +200,9 @@ class Worker:
         self._in_loop(lambda engine: engine.stop())
 
     def give_up(self) -> None:
-        """End at once: running handlers are left alone, and their jobs' leases run out."""
+        """End at once: what runs is told to end, and its jobs are given back for others to do."""
         self._stop_asked = self._gave_up = True
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
-            _call(loop, task.cancel)
+        self._in_loop(lambda engine: engine.give_up())
 
     def join(self, timeout: float | None = None) -> WorkerReport:
         """Wait for the end and say what was done. Raises what ended the work, if an error did.
@@ -191,8 +234,6 @@ class Worker:
     def _main(self) -> None:
         try:
             self._report = asyncio.run(self._work())
-        except asyncio.CancelledError:
-            self._report = self._given_up()
         except SpooledError as error:
             self._error = error
         except BaseException as error:  # noqa: BLE001 - the thread's boundary: join() raises it
@@ -204,18 +245,26 @@ class Worker:
             self._started.set()
 
     async def _work(self) -> WorkerReport:
+        handling = self._handling
+        if handling is None:
+            raise RuntimeError("started without a handler")
+        ended = None if self._status is None else self._status.ended
         async with self._connect() as client:
-            engine = Engine(client, self.settings, self._handler, self._on_settled)
+            engine = Engine(client, self.settings, handling, self._on_settled, ended)
             self._engine = engine
-            self._task = asyncio.current_task()
             self._loop = asyncio.get_running_loop()
             if self._stop_asked:
                 engine.stop()
-            return await engine.run(self._started.set)
+            if self._status is None:
+                return await engine.run(self._started.set)
+            with self._status.of(engine, self.settings):
+                return await engine.run(self._started.set)
 
-    def _given_up(self) -> WorkerReport:
-        engine = self._engine
-        return engine.report() if engine is not None else self._report
+    def _take_handler(self, handler: Handler) -> None:
+        self._handling = self._prepare(handler)
+        rows = self._handling.rows
+        jobs_per_call = 1 if rows is None else rows.max_rows
+        self.settings = replace(self.settings, jobs_per_call=jobs_per_call)
 
     def _in_loop(self, call: Callable[[Engine], None]) -> None:
         loop, engine = self._loop, self._engine
@@ -230,7 +279,7 @@ class Worker:
 
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             if self._stop_asked:
-                logger.warning("second signal: giving up at once")
+                logger.warning("second signal: giving back what runs")
                 self.give_up()
             else:
                 logger.info("%s: stopping", signal.Signals(number).name)

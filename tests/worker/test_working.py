@@ -232,7 +232,7 @@ def test_stopping_finishes_what_runs(client: SpooledClient, queue: str, fill: Fi
     assert client.get_job(job_id).result == {"finished": True}
 
 
-def test_what_outlasts_the_grace_time_is_given_up_and_said(
+def test_what_outlasts_the_grace_time_is_given_back_and_said(
     client: SpooledClient, queue: str, fill: Fill, caplog: pytest.LogCaptureFixture
 ) -> None:
     [job_id] = fill(1)
@@ -246,10 +246,11 @@ def test_what_outlasts_the_grace_time_is_given_up_and_said(
     try:
         assert began.wait(10)
         worker.stop()
-        assert worker.join(timeout=10) == WorkerReport(abandoned=1)
+        assert worker.join(timeout=10) == WorkerReport(returned=1)
     finally:
         go_on.set()
-    assert client.get_job(job_id).status == "processing"
+    job = client.get_job(job_id)
+    assert (job.status, job.retry_count) == ("pending", 0)
     assert any(getattr(record, "job_id", "") == job_id for record in caplog.records)
 
 

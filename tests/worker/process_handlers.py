@@ -1,0 +1,39 @@
+"""Handlers for processes of their own, which import them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from spooled_pipelines import Job
+from spooled_pipelines.worker import Retry, batch_handler
+
+
+def crash_on_demand(job: Job) -> dict[str, Any]:
+    how = job.payload.get("how")
+    if how == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "exit":
+        os._exit(7)
+    if how == "raise":
+        raise ValueError("an ordinary error")
+    if how == "retry":
+        raise Retry("later", after=30)
+    if how == "hang":
+        Path(job.payload["mark"]).touch()
+        time.sleep(600)
+    return {"pid": os.getpid()}
+
+
+async def awaited(job: Job) -> dict[str, Any]:
+    return {"pid": os.getpid()}
+
+
+@batch_handler(max_wait=0.2)
+def rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch({"pid": [os.getpid()] * batch.num_rows})

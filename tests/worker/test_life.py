@@ -1,0 +1,277 @@
+"""Several queues, limits, time-outs, and what a worker says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
+from typing import Any
+
+import pytest
+from support.waiting import eventually
+
+from spooled_pipelines import Job
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.testing import MemoryClient, server
+from spooled_pipelines.worker import QueueShare, Worker, WorkerReport
+from spooled_pipelines.worker.flow import Allowance
+from spooled_pipelines.worker.status import StatusPage
+
+LEASE = 5
+
+
+def fill(client: MemoryClient, queue_name: str, count: int, **options: Any) -> list[str]:
+    return [client.enqueue(queue_name, {"n": n}, **options).job_id for n in range(count)]
+
+
+def test_queues_are_served_in_proportion_to_their_weights(spooled_client: MemoryClient) -> None:
+    client = spooled_client
+    for name in ("much", "little"):
+        client.enqueue_batch([{"n": n} for n in range(200)], name, key="n", name=name)
+    order: list[str] = []
+    with Worker(client, {"much": 3, "little": 1}, lambda job: order.append(job.queue_name)):
+        eventually(lambda: len(order) >= 400, 60)
+    first = Counter(order[:200])
+    assert first["much"] > first["little"] > 0
+
+
+@pytest.mark.parametrize("queues", [["a", "b"], [QueueShare("a", 2), "b"], {"a": 1, "b": 5}])
+def test_every_queue_is_worked_off_and_new_jobs_of_each_are_found(
+    spooled_client: MemoryClient, queues: Any
+) -> None:
+    fill(spooled_client, "a", 5)
+    fill(spooled_client, "b", 5)
+    report = Worker(spooled_client, queues, lambda job: None, stop_when_empty=True).run()
+    assert report.completed == 10
+    with Worker(spooled_client, queues, lambda job: None) as worker:
+        for name in ("a", "b", "a"):
+            before = worker.report.completed
+            fill(spooled_client, name, 1)
+            eventually(lambda before=before: worker.report.completed == before + 1)
+
+
+def test_a_queue_has_no_more_in_hand_than_its_concurrency(spooled_client: MemoryClient) -> None:
+    fill(spooled_client, "narrow", 12)
+    fill(spooled_client, "wide", 12)
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    async def handler(job: Job) -> None:
+        running[job.queue_name] += 1
+        most[job.queue_name] = max(most[job.queue_name], running[job.queue_name])
+        await asyncio.sleep(0.02)
+        running[job.queue_name] -= 1
+
+    queues = [QueueShare("narrow", concurrency=2), QueueShare("wide")]
+    report = Worker(spooled_client, queues, handler, concurrency=8, stop_when_empty=True).run()
+    assert report.completed == 24
+    assert most["narrow"] <= 2 < most["wide"]
+
+
+@pytest.mark.parametrize(
+    ("queues", "said"),
+    [
+        ([], "given none"),
+        (["a", "a"], "'a' is named twice"),
+        ({"a": 0}, "weight 0"),
+        ([QueueShare("b"), ".c"], "'.c' is not"),
+    ],
+)
+def test_queues_that_make_no_sense_are_refused(
+    spooled_client: MemoryClient, queues: Any, said: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=said):
+        Worker(spooled_client, queues, lambda job: None)
+    with pytest.raises(InvalidArgumentError, match="concurrency 0"):
+        QueueShare("q", concurrency=0)
+
+
+def test_a_rate_is_an_allowance_that_fills_again() -> None:
+    allowance = Allowance(10, now=0.0)
+    assert allowance.left(0.0) == 1
+    allowance.spend(1)
+    assert allowance.left(0.05) == 0
+    assert allowance.seconds_until_one() == pytest.approx(0.05)
+    assert allowance.left(0.1) == 1
+    fast = Allowance(1_000, now=0.0)
+    assert fast.left(60.0) == 100
+    fast.spend(150)
+    assert fast.left(60.04) == 0
+
+
+def test_a_worker_with_a_rate_begins_no_more_than_that(spooled_client: MemoryClient) -> None:
+    fill(spooled_client, "q", 12)
+    began: list[float] = []
+    import time
+
+    def handler(job: Job) -> None:
+        began.append(time.monotonic())
+
+    Worker(spooled_client, "q", handler, rate=20, stop_when_empty=True).run()
+    assert len(began) == 12
+    # Two at once, then one each twentieth of a second.
+    assert began[-1] - began[0] >= 9 / 20
+
+
+def test_an_async_handler_that_takes_too_long_is_cancelled(spooled_client: MemoryClient) -> None:
+    [job_id] = fill(spooled_client, "q", 1, timeout_seconds=1)
+    cancelled = threading.Event()
+
+    async def handler(job: Job) -> None:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    report = Worker(spooled_client, "q", handler, stop_when_empty=True).run()
+    assert (report, cancelled.is_set()) == (WorkerReport(retrying=1), True)
+    assert "did not end within" in (spooled_client.get_job(job_id).last_error or "")
+
+
+def test_a_thread_is_told_and_its_job_fails_meanwhile_and_it_is_named(
+    spooled_client: MemoryClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    [job_id] = fill(spooled_client, "q", 1, timeout_seconds=1)
+    told, go_on = threading.Event(), threading.Event()
+
+    def handler(job: Job) -> dict[str, Any]:
+        assert not job.cancelled
+        eventually(lambda: job.cancelled)
+        told.set()
+        go_on.wait(60)
+        return {"too": "late"}
+
+    http = "127.0.0.1:0"
+    worker = Worker(spooled_client, "q", handler, concurrency=1, http=http).start()
+    try:
+        assert told.wait(20)
+        eventually(lambda: worker.report.retrying == 1)
+        eventually(lambda: "handler hangs" in caplog.text, 20)
+        [record] = [each for each in caplog.records if "handler hangs" in each.message]
+        assert (record.job_id, "test_life.py" in record.at or "threading.py" in record.at) == (
+            job_id,
+            True,
+        )
+        assert worker._status is not None
+        assert "do not end" in (worker._status.live() or "")
+    finally:
+        go_on.set()
+        worker.stop()
+    assert worker.join(20) == WorkerReport(retrying=1)
+    job = spooled_client.get_job(job_id)
+    assert (job.status, job.result) == ("pending", None)
+
+
+def test_a_lost_lease_cancels_the_handler_and_its_result_is_dropped(
+    spooled_client: MemoryClient,
+) -> None:
+    [job_id] = fill(spooled_client, "q", 1)
+    began, cancelled = threading.Event(), threading.Event()
+
+    async def handler(job: Job) -> None:
+        began.set()
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    with Worker(spooled_client, "q", handler, lease_seconds=LEASE) as worker:
+        assert began.wait(20)
+        spooled_client.pause_queue("q")
+        spooled_client.skip(LEASE + 1)
+        assert cancelled.wait(20)
+        eventually(lambda: worker.report.lost == 1)
+    job = spooled_client.get_job(job_id)
+    assert (job.status, job.retry_count) == ("pending", 1)
+
+
+def test_what_was_fetched_ahead_goes_back_at_once(spooled_client: MemoryClient) -> None:
+    fill(spooled_client, "q", 200)
+    go_on = threading.Event()
+    done = Counter[str]()
+
+    def handler(job: Job) -> None:
+        done["n"] += 1
+        if done["n"] > 50:
+            go_on.wait(20)
+
+    worker = Worker(spooled_client, "q", handler, concurrency=1).start()
+    eventually(lambda: done["n"] > 50)
+    worker.stop()
+    # Before what runs has ended: the rest is there for others.
+    eventually(lambda: spooled_client.queue_stats("q").processing <= 1)
+    go_on.set()
+    report = worker.join(20)
+    stats = spooled_client.queue_stats("q")
+    assert (stats.processing, stats.completed) == (0, report.completed)
+    assert stats.pending == 200 - report.completed
+    assert {job.retry_count for job in spooled_client.dequeue("q", "w", batch_size=100)} == {0}
+
+
+def test_a_second_stop_gives_back_what_runs(spooled_client: MemoryClient) -> None:
+    [job_id] = fill(spooled_client, "q", 1)
+    began, told = threading.Event(), threading.Event()
+
+    def handler(job: Job) -> None:
+        began.set()
+        eventually(lambda: job.cancelled, 20)
+        told.set()
+
+    worker = Worker(spooled_client, "q", handler).start()
+    assert began.wait(20)
+    worker.stop()
+    worker.give_up()
+    assert worker.join(20) == WorkerReport(returned=1)
+    assert told.wait(20)
+    job = spooled_client.get_job(job_id)
+    assert (job.status, job.retry_count) == ("pending", 0)
+
+
+def test_a_plain_server_takes_nothing_back_and_the_rest_is_done() -> None:
+    with server(batch_extension=False) as client:
+        fill(client, "q", 50)
+        done = Counter[str]()
+        worker = Worker(client, "q", lambda job: done.update("n"), concurrency=1)
+
+        def settled(_: object) -> None:
+            if done["n"] >= 10:
+                worker.stop()
+
+        worker._on_settled = settled
+        report = worker.run()
+        assert report.returned == 0
+        assert client.queue_stats("q").processing == 0
+        assert client.queue_stats("q").completed == report.completed == done["n"]
+
+
+def get(page: StatusPage, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{page.port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_it_says_over_http_that_it_lives_is_ready_and_what_it_did(
+    spooled_client: MemoryClient,
+) -> None:
+    fill(spooled_client, "q", 3)
+    with Worker(spooled_client, "q", lambda job: None, http="127.0.0.1:0") as worker:
+        page = worker._status
+        assert page is not None
+        eventually(lambda: worker.report.completed == 3)
+        assert get(page, "/live") == (200, "ok\n")
+        assert get(page, "/ready") == (200, "ok\n")
+        assert get(page, "/else")[0] == 404
+        figures = get(page, "/metrics")[1]
+        assert 'spooled_worker_jobs_total{status="completed"} 3.0' in figures
+        assert 'spooled_worker_handler_seconds_count{queue="q"} 3.0' in figures
+        assert "spooled_worker_unfinished 0.0" in figures
+    assert page.ready() == "stopping"
+    with pytest.raises(InvalidArgumentError, match="HOST:PORT"):
+        StatusPage("nowhere")
