@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from spooled_pipelines.batch import wire_bytes
 from spooled_pipelines.batch.cells import join
-from spooled_pipelines.batch.keys import KEY_CHARACTERS, Occurrences, key_texts, row_hashes
+from spooled_pipelines.batch.keys import KEY_CHARACTERS, key_texts, row_hashes
 from spooled_pipelines.batch.mapping import Constants
+from spooled_pipelines.batch.occurrences import Occurrences
 from spooled_pipelines.batch.spool import Spool
 from spooled_pipelines.batch.spreading import Spreading
 from spooled_pipelines.wire import batch_v1, spooled_v1

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spooled_pipelines.batch import wire_bytes
-from spooled_pipelines.batch.cells import Cells, by_value, of_array, side_by_side
+from spooled_pipelines.batch.cells import Cells, by_value, of_array, side_by_side, tagged
 from spooled_pipelines.batch.exact import OnLossy, Place, plain, value_cells
+from spooled_pipelines.batch.keys import row_numbers
 from spooled_pipelines.batch.mapping import Mapping, RowNumber
 from spooled_pipelines.batch.nested import field
 from spooled_pipelines.batch.objects import made_payload, made_value, no_object, object_cells
@@ -85,7 +86,7 @@ def encode(
         InvalidArgumentError: the function that makes the payload made something else.
     """
     columns = {name: plain(batch.column(name)) for name in mapping.columns}
-    rows = pa.array(range(first_row, first_row + batch.num_rows), pa.int64())
+    rows = row_numbers(first_row, batch.num_rows)
     made = None if mapping.function is None else made_payload(mapping.function, batch, first_row)
     keep, rejected = _rejected(columns, rows, mapping)
     if keep is not None:
@@ -121,13 +122,13 @@ def encode(
     else:
         fields = [(name, value_of(column)) for name, column in mapping.fields]
         body = side_by_side([field(name, value) for name, value in fields], count)
-    payload = body.wrapped(lambda size: wire_bytes.PAYLOAD + wire_bytes.varint(size))
+    payload = body.wrapped(tagged(wire_bytes.PAYLOAD))
     others = [_number_cells(columns[number.column], number) for number in mapping.numbers]
     if mapping.scheduled_at is not None:
         others.append(_due_cells(columns[mapping.scheduled_at]))
     tags = _tags(columns, mapping, count)
     if tags is not None:
-        others.append(tags.wrapped(lambda size: wire_bytes.CHUNK_TAGS + wire_bytes.varint(size)))
+        others.append(tags.wrapped(tagged(wire_bytes.CHUNK_TAGS)))
     pieces = side_by_side([payload, *others], count).joined(count)
     identity = pieces
     if mapping.key:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spooled_pipelines.batch import json_values, nested, temporal
-from spooled_pipelines.batch.cells import Cells, of_array
+from spooled_pipelines.batch.cells import Cells, of_array, tagged
 from spooled_pipelines.batch.kinds import is_json
 from spooled_pipelines.batch.wire_bytes import (
     VALUE_FALSE,
@@ -26,7 +26,6 @@ from spooled_pipelines.batch.wire_bytes import (
     VALUE_NUMBER,
     VALUE_TEXT,
     VALUE_TRUE,
-    varint,
     with_length,
 )
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
@@ -260,11 +259,7 @@ def _patched(cells: Cells, where: Any, texts: Any, place: Place) -> Cells:
 
 def _text(array: Any) -> Cells:
     pieces = of_array(array.cast(pa.binary()))
-    return pieces.wrapped(_text_head).or_null(VALUE_NULL)
-
-
-def _text_head(size: int) -> bytes:
-    return VALUE_TEXT + varint(size)
+    return pieces.wrapped(tagged(VALUE_TEXT)).or_null(VALUE_NULL)
 
 
 def _bytes(array: Any, place: Place) -> Cells:

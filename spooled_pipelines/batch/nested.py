@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.cells import Cells, of_array, side_by_side
+from spooled_pipelines.batch.cells import Cells, Head, of_array, side_by_side, tagged
 from spooled_pipelines.batch.wire_bytes import (
     FIRST,
     SECOND,
@@ -50,8 +51,7 @@ def cells(array: Any, place: Place, value_cells: ValueCells) -> Cells:
         )
     else:
         bodies, head = _lists(array, place, value_cells), VALUE_LIST
-    wrapped = of_array(bodies).wrapped(lambda size: head + varint(size))
-    return wrapped.or_null(VALUE_NULL)
+    return of_array(bodies).wrapped(tagged(head)).or_null(VALUE_NULL)
 
 
 def object_bodies(array: Any, place: Place, value_cells: ValueCells) -> Any:
@@ -66,13 +66,18 @@ def _is_object(kind: Any) -> bool:
 
 def field(name: str, value: Cells) -> Cells:
     """One entry of Struct.fields, for each value."""
+    return value.wrapped(_field_head(name))
+
+
+@lru_cache(maxsize=1024)
+def _field_head(name: str) -> Head:
     key = with_length(FIRST, name.encode())
 
     def head(size: int) -> bytes:
         value_head = SECOND + varint(size)
         return FIRST + varint(len(key) + len(value_head) + size) + key + value_head
 
-    return value.wrapped(head)
+    return head
 
 
 def _structs(array: Any, place: Place, value_cells: ValueCells) -> Any:
@@ -99,7 +104,7 @@ def _lists(array: Any, place: Place, value_cells: ValueCells) -> Any:
     inside = replace(place, path=f"{place.path}[]", row_of=_rows_inside(sizes, place))
     values = pc.list_flatten(array)
     items = value_cells(values, inside).settled(len(values))
-    items = items.wrapped(lambda size: FIRST + varint(size))
+    items = items.wrapped(tagged(FIRST))
     return _joined_by_list(items.joined(len(values)), sizes)
 
 
@@ -113,11 +118,11 @@ def _maps(array: Any, place: Place, value_cells: ValueCells) -> Any:
     row_of = _rows_inside(sizes, place)
     _refuse_doubled_keys(keys, sizes, place)
     inside = replace(place, path=f"{place.path}{{}}", row_of=row_of)
-    key_cells = of_array(keys.cast(pa.binary())).wrapped(lambda size: FIRST + varint(size))
+    key_cells = of_array(keys.cast(pa.binary())).wrapped(tagged(FIRST))
     item_cells = value_cells(values, inside).settled(len(keys))
-    item_cells = item_cells.wrapped(lambda size: SECOND + varint(size))
+    item_cells = item_cells.wrapped(tagged(SECOND))
     entries = side_by_side([key_cells, item_cells], len(keys))
-    entries = entries.wrapped(lambda size: FIRST + varint(size))
+    entries = entries.wrapped(tagged(FIRST))
     return _joined_by_list(entries.joined(len(keys)), sizes)
 
 

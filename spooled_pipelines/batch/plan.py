@@ -8,7 +8,7 @@ from typing import Any
 
 from spooled_pipelines.batch.chunks import Chunk
 from spooled_pipelines.batch.encode import is_limit
-from spooled_pipelines.batch.keys import Occurrences
+from spooled_pipelines.batch.occurrences import Occurrences
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.errors import RejectedRow
 from spooled_pipelines.rpc.struct import from_struct
@@ -71,7 +71,7 @@ class Planning:
         self._prepared = prepared
         # Without `key=` equal rows have been told apart already.
         hashes = prepared.occurrences is None
-        self._repeats = Occurrences(prepared.row_hashes, prepared.sendable) if hashes else None
+        self._repeats = Occurrences(prepared.row_hashes(), prepared.sendable) if hashes else None
         self._first = 0
         self._created = 0
         self._there = 0

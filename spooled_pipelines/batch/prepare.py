@@ -19,8 +19,9 @@ from spooled_pipelines.batch.chunks import Chunk, chunks
 from spooled_pipelines.batch.encode import encode
 from spooled_pipelines.batch.exact import LOSSY, OnLossy
 from spooled_pipelines.batch.identity import Scope, batch_id, generation_seed
-from spooled_pipelines.batch.keys import HASH_TYPE, Occurrences, hash_sum, row_hashes
+from spooled_pipelines.batch.keys import HASH_TYPE, hash_sum, row_hashes
 from spooled_pipelines.batch.mapping import Constants, PayloadOption, TagsOption, make_mapping
+from spooled_pipelines.batch.occurrences import Occurrences
 from spooled_pipelines.batch.payload_schema import payload_check
 from spooled_pipelines.batch.selection import make_selection
 from spooled_pipelines.batch.source import open_source
@@ -255,7 +256,7 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
             _refuse_rejected(rows, sendable, rejections, options.on_rejected == "skip")
         occurrences = None
         if not mapping.key:
-            occurrences = Occurrences(lambda: _column(hashes, "hash"), hashes.rows)
+            occurrences = Occurrences(_column(hashes, "hash"), hashes.rows)
         undo.pop_all()
         return Prepared(
             scope=scope,

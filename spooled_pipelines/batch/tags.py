@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.cells import Cells, of_array, side_by_side
+from spooled_pipelines.batch.cells import Cells, of_array, side_by_side, tagged
 from spooled_pipelines.batch.exact import plain
 from spooled_pipelines.batch.wire_bytes import FIRST, SECOND, varint, with_length
 from spooled_pipelines.wire.limits import TAGS_MAX_BYTES
@@ -63,5 +63,5 @@ def too_large(cells: Cells, rows: int) -> list[int]:
 def _entry(name: str, column: Any) -> Cells:
     key = with_length(FIRST, name.encode())
     texts = plain(column).cast(pa.string()).cast(pa.binary())
-    value = of_array(texts).wrapped(lambda size: SECOND + varint(size))
+    value = of_array(texts).wrapped(tagged(SECOND))
     return value.wrapped(lambda size: FIRST + varint(len(key) + size) + key).or_null(b"")

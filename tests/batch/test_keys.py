@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.arrow_strategies import tables
 
-from spooled_pipelines.batch import keys
+from spooled_pipelines.batch import keys, occurrences
 from spooled_pipelines.batch.prepare import Options, prepare
 
 
@@ -173,16 +173,19 @@ def test_keys_are_thirty_two_hexadecimal_digits_and_stay_what_they_are() -> None
     ]
 
 
-@pytest.mark.parametrize("bucket", [8, 64, 100_000])
+@pytest.mark.parametrize(
+    ("bucket", "extent"), [(8, 32), (8, 1 << 20), (64, 640), (100_000, 1 << 20)]
+)
 def test_occurrences_are_counted_in_order_however_many_rows_there_are(
-    monkeypatch: pytest.MonkeyPatch, bucket: int
+    monkeypatch: pytest.MonkeyPatch, bucket: int, extent: int
 ) -> None:
-    monkeypatch.setattr(keys, "_BUCKET_ROWS", bucket)
+    monkeypatch.setattr(occurrences, "_BUCKET_ROWS", bucket)
+    monkeypatch.setattr(occurrences, "_EXTENT_BYTES", extent)
     order = random.Random(7)
     values = [b"%d" % order.randrange(300) for _ in range(1_000)]
     hashes = keys.row_hashes(pa.array(values), b"s" * 16)
     parts = [hashes.slice(0, 333), hashes.slice(333, 1), hashes.slice(334)]
-    found = keys.Occurrences(lambda: iter(parts), len(values))
+    found = occurrences.Occurrences(iter(parts), len(values))
     numbered = pa.concat_arrays(
         [found.numbered(part, first) for part, first in zip(parts, (0, 333, 334), strict=True)]
     ).to_pylist()
