@@ -13,9 +13,10 @@ from collections.abc import Callable
 from benchmarks.against import against
 from benchmarks.database import database
 from benchmarks.encoding import encoding
-from benchmarks.fanout import with_extension, without_extension
+from benchmarks.fanout import fanout
 from benchmarks.latency import latency
 from benchmarks.memory import memory
+from benchmarks.plain import plain
 from benchmarks.postgres import postgres
 from benchmarks.scale import scale
 from benchmarks.soak import soak
@@ -24,11 +25,11 @@ from benchmarks.tracing import tracing
 from benchmarks.working import working
 
 ALL: dict[str, Callable[[], bool]] = {
-    "fanout": with_extension,
+    "fanout": fanout,
     "encoding": encoding,
     "database": database,
     "postgres": postgres,
-    "plain": without_extension,
+    "plain": plain,
     "memory": memory,
     "tracing": tracing,
     "takeover": takeover,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import rate, show_ratio
+from benchmarks.measure import Side, in_turns, show_ratio
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
@@ -15,6 +17,7 @@ from spooled_pipelines.server.sqlite.database import open_writer
 
 _ROWS = 100_000
 _TRANSACTION_ROWS = 10_000
+_RUNS = 5
 _INSERT = """
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max_retries,
     timeout_seconds, created_at, scheduled_at, idempotency_key, tags, payload)
@@ -32,16 +35,21 @@ def database() -> bool:
         for key, piece in zip(chunk.keys.to_pylist(), chunk.pieces.to_pylist(), strict=True)
     ]
     prepared.close()
-    theirs = rate("sqlite3 executemany", _ROWS, lambda _: _insert(rows))
-    seconds: list[float] = []
-    for _ in range(3):
-        # Each with a store of its own, as empty as the other's.
-        with server() as address, connect(address, api_key=API_KEY) as client:
-            client.enqueue_batch(frame.head(100), "warm")
-            once = rate("", _ROWS, lambda _: client.enqueue_batch(frame, "ours"), runs=1)
-            seconds.extend(once.seconds)
-    ours = type(theirs)("enqueue_batch", _ROWS, tuple(seconds))
+    theirs, ours = in_turns(
+        Side("sqlite3 executemany", _ROWS, lambda _: _insert(rows)),
+        Side("enqueue_batch", _ROWS, lambda _: _enqueue(frame)),
+        runs=_RUNS,
+    )
     return show_ratio("the speed of raw SQLite, same columns and indexes", 0.5, ours, theirs)
+
+
+def _enqueue(frame: Any) -> float:
+    """Seconds, with a store as empty as the other side's."""
+    with server() as address, connect(address, api_key=API_KEY) as client:
+        client.enqueue_batch(frame.head(100), "warm")
+        began = time.perf_counter()
+        client.enqueue_batch(frame, "ours")
+        return time.perf_counter() - began
 
 
 def _insert(rows: list[tuple[bytes, bytes]]) -> None:
