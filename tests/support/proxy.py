@@ -1,9 +1,10 @@
-"""A TCP proxy that can lose answers and cut connections, to stand between client and server."""
+"""A TCP proxy between client and server that can lose, hold and cut what goes through it."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,13 +13,29 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _PIECE = 64 << 10
+# Linger for no time at all: close() resets the connection.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class _Losing:
+    """Whether what goes either way gets lost."""
+
+    def __init__(self) -> None:
+        self.requests = threading.Event()
+        self.answers = threading.Event()
 
 
 class Proxy:
     """Forwards a port of this machine to `target` ("host:port"); a context manager.
 
     `lose_answers()`: from now on nothing comes back from the server (requests still reach it).
+    `silence()`: the connections stay, and nothing goes through them any more; new ones work.
+    `hold()`: nothing moves until `release()`.
     `cut()`: every connection is reset, and answers come again on new ones.
+    `strike(after, action)`: calls `action` once that many more bytes have gone to the server, in
+    the midst of whatever is sent; the next byte waits until it returns.
+
+    `sent` counts the bytes that went to the server.
     """
 
     def __init__(self, target: str) -> None:
@@ -28,9 +45,14 @@ class Proxy:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._losing = threading.Event()
+        self._losing = _Losing()
+        self._moving = threading.Event()
+        self._moving.set()
         self._lock = threading.Lock()
+        self._strike_at: int | None = None
+        self._action: Callable[[], object] = lambda: None
         self.connections = 0
+        self.sent = 0
 
     def __enter__(self) -> Self:
         self._run(self._accept)
@@ -41,22 +63,42 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.release()
         self.cut()
         for thread in self._threads:
             thread.join(5)
 
     def lose_answers(self) -> None:
-        self._losing.set()
+        self._losing.answers.set()
+
+    def silence(self) -> None:
+        with self._lock:
+            # A new one for the connections that come.
+            losing, self._losing = self._losing, _Losing()
+        losing.requests.set()
+        losing.answers.set()
+
+    def hold(self) -> None:
+        self._moving.clear()
+
+    def release(self) -> None:
+        self._moving.set()
 
     def cut(self) -> None:
         with self._lock:
             doomed, self._sockets = self._sockets, set()
             # A new one, so that what is still on its way through the old connections stays lost.
-            self._losing = threading.Event()
+            self._losing = _Losing()
         for one in doomed:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                # Whoever waits for it to be readable holds it open.
+                one.shutdown(socket.SHUT_RD)
             one.close()
+
+    def strike(self, after: int, action: Callable[[], object]) -> None:
+        with self._lock:
+            self._strike_at, self._action = self.sent + after, action
 
     def _run(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -78,16 +120,43 @@ class Proxy:
                 self._sockets |= {client, server}
                 self.connections += 1
                 losing = self._losing
-            self._run(self._forward, client, server, threading.Event())
-            self._run(self._forward, server, client, losing)
+            self._run(self._forward, client, server, losing.requests, self._count)
+            self._run(self._forward, server, client, losing.answers, lambda piece: (piece, None))
 
-    def _forward(self, source: socket.socket, sink: socket.socket, losing: threading.Event) -> None:
+    def _count(self, piece: bytes) -> tuple[bytes, Callable[[], object] | None]:
+        """What of the piece comes before a strike, and the strike."""
+        with self._lock:
+            before = self.sent
+            self.sent += len(piece)
+            if self._strike_at is None or self.sent < self._strike_at:
+                return piece, None
+            self._strike_at, place = None, max(self._strike_at - before, 0)
+            return piece[:place], self._action
+
+    def _forward(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        losing: threading.Event,
+        count: Callable[[bytes], tuple[bytes, Callable[[], object] | None]],
+    ) -> None:
         try:
             while piece := source.recv(_PIECE):
+                self._moving.wait()
+                first, strike = count(piece)
+                if strike is not None:
+                    if not losing.is_set():
+                        sink.sendall(first)
+                    strike()
+                    self._moving.wait()
+                    piece = piece[len(first) :]
                 if not losing.is_set():
                     sink.sendall(piece)
         except OSError:
             pass
+        if losing.is_set():
+            # Whoever is on the other side is not told.
+            return
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,362 @@
+"""A server with a store and a proxy before it, on which faults strike while a table is enqueued."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet
+from support.proxy import Proxy
+from support.server_process import ServerProcess
+
+from spooled_pipelines import AsyncSpooledClient, connect
+from spooled_pipelines.errors import SpooledError
+from spooled_pipelines.rpc.retry import RetryPolicy
+from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.store import CounterMismatch
+from spooled_pipelines.wire.well_known import Struct
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ONCE = RetryPolicy(max_attempts=1)
+_CHECKED_PAYLOADS = 200
+
+_CLIENT = """
+import sys
+from spooled_pipelines import connect
+
+address, key, path, queue = sys.argv[1:]
+with connect(address, api_key=key) as client:
+    client.enqueue_batch(path, queue)
+"""
+
+
+def table_of(rows: int) -> pa.Table:
+    """No two rows are the same, and no two are as long."""
+    chance = random.Random(rows)
+    return pa.table(
+        {
+            "n": pa.array(range(rows), pa.int64()),
+            "text": [f"row {n} " + "x" * chance.randrange(120) for n in range(rows)],
+        }
+    )
+
+
+class StoredJob(NamedTuple):
+    key: str
+    payload: bytes
+
+
+class SqliteFile:
+    """What a SQLite file holds, and what may befall it."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+
+    def jobs(self, queue: str) -> dict[str, StoredJob]:
+        """By their ids."""
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as file:
+            prefix = file.execute("SELECT value FROM meta WHERE name = 'id_prefix'").fetchone()[0]
+            rows = file.execute(
+                "SELECT seq, idempotency_key, payload FROM jobs "
+                "WHERE queue = (SELECT id FROM queues WHERE name = ?)",
+                (queue,),
+            )
+            return {f"{prefix}{n:012x}": StoredJob(key.hex(), data) for n, key, data in rows}
+
+    def busy(self, seconds: float) -> None:
+        """Another program has it for writing."""
+        with closing(sqlite3.connect(self._path, isolation_level=None, timeout=30)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            threading.Event().wait(seconds)
+            file.execute("ROLLBACK")
+
+    def full(self, server: ServerProcess, seconds: float) -> None:
+        """No file of the server's may grow."""
+        files = self._path.parent.glob(self._path.name + "*")
+        size = max(file.stat().st_size for file in files)
+        _, most = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, most))
+        threading.Event().wait(seconds)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (most, most))
+
+
+_FULL_DISK = """
+CREATE SEQUENCE spooled.faults START 2;
+CREATE FUNCTION spooled.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- A sequence's number is not taken back with the transaction: it fails once.
+    IF nextval('spooled.faults') = 1 THEN
+        RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER full_disk AFTER INSERT ON spooled.jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION spooled.full_disk();
+"""
+
+
+class PostgresDatabase:
+    """What a PostgreSQL database holds, and what may befall it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_FULL_DISK)
+
+    def jobs(self, queue: str) -> dict[str, StoredJob]:
+        """By their ids."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute("SELECT id_prefix FROM spooled.store").fetchone()
+            assert row is not None
+            rows = connection.execute(
+                "SELECT seq, idempotency_key, payload FROM spooled.jobs "
+                "WHERE queue = (SELECT id FROM spooled.queues WHERE name = %s)",
+                (queue,),
+            )
+            # A key of hexadecimal digits is kept as an "h" and its bytes.
+            return {
+                f"{row[0]}{n:012x}": StoredJob(bytes(key)[1:].hex(), bytes(data))
+                for n, key, data in rows
+            }
+
+    def busy(self, seconds: float) -> None:
+        """Another session has locked the jobs."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute("LOCK TABLE spooled.jobs IN ACCESS EXCLUSIVE MODE")
+            threading.Event().wait(seconds)
+            connection.rollback()
+
+    def full(self, _server: ServerProcess, _seconds: float) -> None:
+        """The next statement that inserts finds no room on the disk."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SELECT setval('spooled.faults', 1, false)")
+
+
+@dataclass
+class Struck:
+    """What came of one fault.
+
+    Attributes:
+        seed: from which fault, place and client follow.
+        fault: its name.
+        felt: whether it struck while the table was on its way.
+        survived: whether the first call went on by itself.
+        wrong: what was not as promised.
+    """
+
+    seed: int
+    fault: str
+    felt: bool
+    survived: bool
+    wrong: str = ""
+
+
+class Ground:
+    """Strikes a table that is being enqueued, makes the same call again, and counts the jobs."""
+
+    def __init__(self, store: SqliteFile | PostgresDatabase, folder: Path, *arguments: str) -> None:
+        self.store = store
+        self.plain = bool(arguments)
+        self._folder = folder
+        # The later --store wins; the first names the log.
+        name = folder / "server"
+        self.server = ServerProcess(name, "--store", store.url, *arguments)
+        self.client: subprocess.Popen[bytes] | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.server)
+        self.proxy = self._stack.enter_context(Proxy(self.server.address))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def strike(self, seed: int, rows: int) -> Struck:
+        """Fault number `seed`, somewhere within so many rows."""
+        name = list(FAULTS)[seed % len(FAULTS)]
+        chance = random.Random(seed)
+        table, queue = table_of(rows), f"faults-{seed}"
+        struck = Struck(seed, name, felt=False, survived=False)
+        size = self._size(table)
+
+        def fall() -> None:
+            struck.felt = True
+            FAULTS[name](self, chance)
+
+        self.proxy.strike(int(size * chance.uniform(0.02, 0.95)), fall)
+        asynchronous, patient = chance.random() < 0.5, chance.random() < 0.5
+        if name == "client killed":
+            self._doomed(table, queue)
+        else:
+            policy = RetryPolicy() if patient else ONCE
+            struck.survived = self._first(table, queue, policy, asynchronous)
+        try:
+            batch = self._call(table, queue, RetryPolicy(), asynchronous)
+            self._is_whole(batch, queue, rows, struck.survived)
+        except (AssertionError, SpooledError) as error:
+            struck.wrong = f"seed {seed}, {name}: {error!r}"
+        return struck
+
+    def mismatches(self) -> list[CounterMismatch]:
+        """Stop the server; every counter that a recount finds wrong."""
+        self.server.stop()
+        return asyncio.run(_recount(self.store.url))
+
+    def _size(self, table: pa.Table) -> int:
+        """Bytes that travel for this table, as this client sends it."""
+        before = self.proxy.sent
+        self._call(table, f"size-{table.num_rows}", RetryPolicy(), False)
+        size = self.proxy.sent - before
+        self._size = lambda table, size=size, rows=table.num_rows: size * table.num_rows // rows
+        return size
+
+    def _first(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> bool:
+        """Whether the call went on by itself."""
+        try:
+            self._call(table, queue, policy, asynchronous)
+        except SpooledError as error:
+            if error.details.get("batch_id") and "The same call again goes on" not in str(error):
+                raise
+            return False
+        return True
+
+    def _doomed(self, table: pa.Table, queue: str) -> None:
+        path = self._folder / f"{queue}.parquet"
+        pyarrow.parquet.write_table(table, path)
+        command = [sys.executable, "-c", _CLIENT, self.proxy.address, self.server.api_key]
+        self.client = subprocess.Popen([*command, str(path), queue], stderr=subprocess.DEVNULL)
+        self.client.wait()
+
+    def _call(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> Any:
+        settings = {"address": self.proxy.address, "api_key": self.server.api_key, "retry": policy}
+        if asynchronous:
+            return asyncio.run(_enqueue(table, queue, settings))
+        with connect(**settings) as client:
+            batch = client.enqueue_batch(table, queue)
+            return batch, batch.stats()
+
+    def _is_whole(self, made: Any, queue: str, rows: int, survived: bool) -> None:
+        batch, stats = made
+        assert (batch.rows, batch.rejected) == (rows, 0)
+        assert batch.created + batch.duplicates == rows
+        if survived:
+            assert batch.created == 0, f"{batch.created} rows were missing after a call that ended"
+        ledger = batch.ledger
+        assert ledger["row"].to_pylist() == list(range(rows))
+        told = dict(zip(ledger["job_id"].to_pylist(), ledger["key"].to_pylist(), strict=True))
+        stored = self.store.jobs(queue)
+        missing, doubled = rows - len(told.keys() & stored.keys()), len(stored) - rows
+        assert (missing, doubled) == (0, 0), f"{missing} rows lost, {doubled} jobs too many"
+        assert told == {job_id: job.key for job_id, job in stored.items()}
+        assert stats.total == rows
+        assert self.plain or stats.sealed
+        ids = ledger["job_id"].to_pylist()
+        for row in range(0, rows, max(rows // _CHECKED_PAYLOADS, 1)):
+            assert Struct.FromString(stored[ids[row]].payload)["n"] == row
+
+
+async def _enqueue(table: pa.Table, queue: str, settings: dict[str, Any]) -> Any:
+    async with AsyncSpooledClient(**settings) as client:
+        batch = await client.enqueue_batch(table, queue)
+        return batch, await batch.stats()
+
+
+async def _recount(url: str) -> list[CounterMismatch]:
+    store = open_store(url, SystemClock())
+    await store.open(lambda _: None)
+    try:
+        return await store.recount()
+    finally:
+        await store.close()
+
+
+def _client_killed(ground: Ground, _: random.Random) -> None:
+    assert ground.client is not None
+    ground.client.kill()
+    ground.client.wait()
+
+
+def _server_killed(ground: Ground, _: random.Random) -> None:
+    ground.server.kill()
+    ground.server.restart()
+
+
+def _reset(ground: Ground, _: random.Random) -> None:
+    ground.proxy.cut()
+
+
+def _stalled(ground: Ground, chance: random.Random) -> None:
+    ground.proxy.hold()
+    _later(chance.uniform(0.1, 1.5), ground.proxy.release)
+
+
+def _half_open(ground: Ground, _: random.Random) -> None:
+    ground.proxy.silence()
+
+
+def _answer_lost(ground: Ground, chance: random.Random) -> None:
+    ground.proxy.lose_answers()
+    # Meanwhile what was sent is committed.
+    _later(chance.uniform(0.1, 0.5), ground.proxy.cut)
+
+
+def _busy(ground: Ground, chance: random.Random) -> None:
+    threading.Thread(target=ground.store.busy, args=(chance.uniform(0.1, 1.5),)).start()
+
+
+def _full(ground: Ground, chance: random.Random) -> None:
+    seconds = chance.uniform(0.05, 0.5)
+    threading.Thread(target=ground.store.full, args=(ground.server, seconds)).start()
+
+
+def _later(seconds: float, action: Callable[[], None]) -> None:
+    threading.Timer(seconds, action).start()
+
+
+FAULTS: dict[str, Callable[[Ground, random.Random], None]] = {
+    "client killed": _client_killed,
+    "server killed": _server_killed,
+    "connection reset": _reset,
+    "stalled": _stalled,
+    "half open": _half_open,
+    "answer lost": _answer_lost,
+    "database busy": _busy,
+    "disk full": _full,
+}
+
+
+def summary(struck: list[Struck]) -> str:
+    """How many of each fault struck, and how many calls went on by themselves."""
+    felt = Counter(one.fault for one in struck if one.felt)
+    alone = Counter(one.fault for one in struck if one.survived)
+    each = [f"{name} {felt[name]} ({alone[name]} went on alone)" for name in FAULTS]
+    return f"{len(struck)} faults: " + ", ".join(each)
+
+
+@contextmanager
+def ground_over(kind: str, folder: Path, database: Callable[[], str]) -> Iterator[Ground]:
+    """`kind` is "sqlite", "postgresql" or "plain"."""
+    store: SqliteFile | PostgresDatabase = (
+        PostgresDatabase(database()) if kind == "postgresql" else SqliteFile(folder / "jobs.db")
+    )
+    arguments = ("--no-batch-extension",) if kind == "plain" else ()
+    with Ground(store, folder, *arguments) as ground:
+        yield ground
