@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.against import against
+from benchmarks.asynchronous import asynchronous
 from benchmarks.database import database
 from benchmarks.encoding import encoding
 from benchmarks.fanout import fanout
@@ -18,6 +19,7 @@ from benchmarks.latency import latency
 from benchmarks.memory import memory
 from benchmarks.plain import plain
 from benchmarks.postgres import postgres
+from benchmarks.results import results
 from benchmarks.scale import scale
 from benchmarks.soak import soak
 from benchmarks.takeover import takeover
@@ -31,6 +33,8 @@ ALL: dict[str, Callable[[], bool]] = {
     "postgres": postgres,
     "plain": plain,
     "memory": memory,
+    "results": results,
+    "asyncio": asynchronous,
     "tracing": tracing,
     "takeover": takeover,
     "working": working,

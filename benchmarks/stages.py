@@ -20,13 +20,13 @@ from spooled_pipelines.batch.ledger import Answers, Ledger
 from spooled_pipelines.batch.mapping import make_mapping
 from spooled_pipelines.batch.prepare import Options, prepare
 from spooled_pipelines.batch.source import open_source
-from spooled_pipelines.server.chunks import CheckedChunk, Upload, checked_chunk, outcome
+from spooled_pipelines.server.chunks import CheckedChunk, checked_chunk, checked_upload, outcome
+from spooled_pipelines.server.records import ChunkStored
 from spooled_pipelines.server.sqlite.database import open_writer
 from spooled_pipelines.server.sqlite.inserting import insert_rows
-from spooled_pipelines.server.store import ChunkStored
-from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse
+from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse, OpenBatch
 
-_UPLOAD = Upload("b", "q", "", "u", 0, 3, 300, None, {}, 0)
+_UPLOAD = checked_upload(OpenBatch(batch_id="b", queue_name="q", upload_id="u"))
 # As the store's numbers, in a database of its own.
 _ONE, _PENDING = 1, 1
 
