@@ -132,8 +132,13 @@ class JobStore(Listing, Protocol):
     ) -> Counts:
         """Cancel what has not started, in steps, of generations up to this; their counters then."""
 
-    async def retry_batch(self, organization: str, batch_id: str, error_contains: str) -> int:
-        """Give dead letters whose error has this text all their retries back, in steps."""
+    async def retry_batch(
+        self, organization: str, batch_id: str, error_contains: str, cancelled: bool = False
+    ) -> int:
+        """Give dead letters whose error has this text all their retries back, in steps.
+
+        And, where that is asked for, what was cancelled.
+        """
 
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         """Every attempt at a job, oldest first."""

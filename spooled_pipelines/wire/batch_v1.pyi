@@ -189,10 +189,12 @@ class GetBatchStatsResponse(_message.Message):
     def __init__(self, batches: _Optional[_Iterable[_Union[BatchStats, _Mapping]]] = ...) -> None: ...
 
 class WatchBatchRequest(_message.Message):
-    __slots__ = ("batch_ids",)
+    __slots__ = ("batch_ids", "milestones")
     BATCH_IDS_FIELD_NUMBER: _ClassVar[int]
+    MILESTONES_FIELD_NUMBER: _ClassVar[int]
     batch_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, batch_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    milestones: bool
+    def __init__(self, batch_ids: _Optional[_Iterable[str]] = ..., milestones: _Optional[bool] = ...) -> None: ...
 
 class BatchStats(_message.Message):
     __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation")
@@ -303,12 +305,14 @@ class CancelBatchResponse(_message.Message):
     def __init__(self, cancelled: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[int] = ...) -> None: ...
 
 class RetryBatchRequest(_message.Message):
-    __slots__ = ("batch_id", "error_contains")
+    __slots__ = ("batch_id", "error_contains", "cancelled")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_CONTAINS_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     error_contains: str
-    def __init__(self, batch_id: _Optional[str] = ..., error_contains: _Optional[str] = ...) -> None: ...
+    cancelled: bool
+    def __init__(self, batch_id: _Optional[str] = ..., error_contains: _Optional[str] = ..., cancelled: _Optional[bool] = ...) -> None: ...
 
 class RetryBatchResponse(_message.Message):
     __slots__ = ("retried",)

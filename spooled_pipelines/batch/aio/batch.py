@@ -253,7 +253,7 @@ class AsyncBatch:
         await check_extension(self._calls, "cancelling a batch")
         return await cancel_batch(self._calls, self.id, self.generation)
 
-    async def retry_failed(self, where: str | None = None) -> int:
+    async def retry_failed(self, where: str | None = None, *, cancelled: bool = False) -> int:
         """Put dead letters back into the queue with all their retries; returns how many.
 
         The batch is then not settled any more, and can be waited for again. What was tried so far
@@ -261,13 +261,14 @@ class AsyncBatch:
 
         Args:
             where: only jobs whose error has this text in it.
+            cancelled: also what was cancelled; a job that was not due yet is due when it was.
 
         Raises:
             InvalidArgumentError: the server keeps no batches.
             NotFoundError: there is no such batch.
         """
         await check_extension(self._calls, "retrying a batch")
-        return await retry_batch(self._calls, self.id, where or "")
+        return await retry_batch(self._calls, self.id, where or "", cancelled)
 
     async def _stats(self, timeout: float | None) -> BatchStats:
         if not await self._has_extension():

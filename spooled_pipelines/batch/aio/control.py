@@ -31,9 +31,13 @@ async def cancel_batch(calls: AsyncCalls, batch_id: str, generation: int | None)
     return cancel_result_from(answer)
 
 
-async def retry_batch(calls: AsyncCalls, batch_id: str, error_contains: str) -> int:
-    """Put dead letters back into the queue; returns how many."""
-    request = batch_v1.RetryBatchRequest(batch_id=batch_id, error_contains=error_contains)
+async def retry_batch(
+    calls: AsyncCalls, batch_id: str, error_contains: str, cancelled: bool = False
+) -> int:
+    """Put dead letters (and what was cancelled) back into the queue; returns how many."""
+    request = batch_v1.RetryBatchRequest(
+        batch_id=batch_id, error_contains=error_contains, cancelled=cancelled
+    )
     method = methods.BATCH["RetryBatch"]
     answer = await calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
     retried: int = answer.retried

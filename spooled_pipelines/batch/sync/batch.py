@@ -254,7 +254,7 @@ class Batch:
         check_extension(self._calls, "cancelling a batch")
         return cancel_batch(self._calls, self.id, self.generation)
 
-    def retry_failed(self, where: str | None = None) -> int:
+    def retry_failed(self, where: str | None = None, *, cancelled: bool = False) -> int:
         """Put dead letters back into the queue with all their retries; returns how many.
 
         The batch is then not settled any more, and can be waited for again. What was tried so far
@@ -262,13 +262,14 @@ class Batch:
 
         Args:
             where: only jobs whose error has this text in it.
+            cancelled: also what was cancelled; a job that was not due yet is due when it was.
 
         Raises:
             InvalidArgumentError: the server keeps no batches.
             NotFoundError: there is no such batch.
         """
         check_extension(self._calls, "retrying a batch")
-        return retry_batch(self._calls, self.id, where or "")
+        return retry_batch(self._calls, self.id, where or "", cancelled)
 
     def _stats(self, timeout: float | None) -> BatchStats:
         if not self._has_extension():

@@ -32,9 +32,11 @@ def cancel_batch(calls: Calls, batch_id: str, generation: int | None) -> CancelR
     return cancel_result_from(answer)
 
 
-def retry_batch(calls: Calls, batch_id: str, error_contains: str) -> int:
-    """Put dead letters back into the queue; returns how many."""
-    request = batch_v1.RetryBatchRequest(batch_id=batch_id, error_contains=error_contains)
+def retry_batch(calls: Calls, batch_id: str, error_contains: str, cancelled: bool = False) -> int:
+    """Put dead letters (and what was cancelled) back into the queue; returns how many."""
+    request = batch_v1.RetryBatchRequest(
+        batch_id=batch_id, error_contains=error_contains, cancelled=cancelled
+    )
     method = methods.BATCH["RetryBatch"]
     answer = calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
     retried: int = answer.retried

@@ -48,13 +48,21 @@ async def cancel_batch(
     return Counts(*counts)
 
 
-async def retry_batch(ground: Ground, organization: str, batch_id: str, error_contains: str) -> int:
-    """Put dead letters with such an error back into the queue; returns how many."""
+async def retry_batch(
+    ground: Ground, organization: str, batch_id: str, error_contains: str, cancelled: bool
+) -> int:
+    """Put dead letters with such an error back into the queue; returns how many.
+
+    And, where that is asked for, what was cancelled.
+    """
     async with lent(ground.pool) as connection:
         rows = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
     if not rows:
         raise not_found(f"there is no batch {batch_id!r}")
-    return await _in_steps(ground, partial(_retry, batch=rows[0][0], error_contains=error_contains))
+    number = rows[0][0]
+    return await _in_steps(
+        ground, partial(_retry, batch=number, error_contains=error_contains, cancelled=cancelled)
+    )
 
 
 async def _in_steps(ground: Ground, step: Callable[..., Awaitable[_Step]]) -> int:
@@ -78,13 +86,18 @@ async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
     return _Step(len(found), following)
 
 
-async def _retry(tx: Transaction, batch: int, error_contains: str, after: int) -> _Step:
+async def _retry(
+    tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int
+) -> _Step:
     async with tx.pipeline():
         await tx.begin()
         places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
         await settled.unsettle(tx, [seq for (seq,) in places])
         dead, following = await _locked(tx, places, (Status.DEADLETTER,))
         changed = await _revive(tx, dead, error_contains)
+        if cancelled:
+            found, _ = await _locked(tx, places, (Status.CANCELLED,))
+            changed += await _restore(tx, found)
         await tx.commit()
     return _Step(changed, following)
 
@@ -154,6 +167,23 @@ async def _revive(tx: Transaction, dead: Sequence[_Found], error_contains: str) 
         job.status, job.retry_count = Status.PENDING, 0
         job.started_at = job.completed_at = job.worker_id = job.lease_id = None
     await write(tx, [job for job, _ in found])
+    return len(found)
+
+
+async def _restore(tx: Transaction, cancelled: Sequence[_Found]) -> int:
+    """Undo the cancelling: what was not due yet is due when it was; retries begin anew."""
+    found = [job for job, _ in await _without_forgotten(tx, list(cancelled))]
+    rows = await tx.rows("scheduled_after", seqs=[job.seq for job in found], now=tx.now)
+    later: dict[int, int] = dict(rows)
+    for job in found:
+        job.due_at = later.get(job.seq)
+        job.status = Status.PENDING if job.due_at is None else Status.SCHEDULED
+        tx.tally.move(job.queue, job.batches, Status.CANCELLED, job.status)
+        if job.due_at is not None:
+            tx.tally.due_at(job.due_at)
+        job.retry_count = 0
+        job.started_at = job.completed_at = job.worker_id = job.lease_id = None
+    await write(tx, found)
     return len(found)
 
 

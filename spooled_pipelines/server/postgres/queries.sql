@@ -357,6 +357,9 @@ SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries
 FROM jobs WHERE seq = ANY(%(seqs)s) AND status = ANY(%(statuses)s)
 ORDER BY seq FOR UPDATE
 
+-- name: scheduled_after
+SELECT seq, scheduled_at FROM jobs WHERE seq = ANY(%(seqs)s) AND scheduled_at > %(now)s
+
 -- name: set_paused
 UPDATE queues SET paused = %(paused)s WHERE id = %(queue)s
 
@@ -449,10 +452,10 @@ FROM settled s WHERE b.id = s.id RETURNING b.id
 -- name: unsettle
 UPDATE batches SET settled_at = NULL
 WHERE settled_at IS NOT NULL AND id IN (
-    SELECT batch FROM jobs WHERE seq = ANY(%(seqs)s) AND status = 6 AND batch IS NOT NULL
+    SELECT batch FROM jobs WHERE seq = ANY(%(seqs)s) AND status IN (6, 7) AND batch IS NOT NULL
     UNION
     SELECT l.batch FROM batch_links l JOIN jobs j ON j.seq = l.job
-    WHERE l.job = ANY(%(seqs)s) AND j.status = 6
+    WHERE l.job = ANY(%(seqs)s) AND j.status IN (6, 7)
 )
 
 -- name: remembered

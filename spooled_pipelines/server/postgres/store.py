@@ -231,8 +231,12 @@ class PostgresStore:
         cancelling = control.cancel_batch(self._ground, organization, batch_id, generation)
         return await self._whole(cancelling)
 
-    async def retry_batch(self, organization: str, batch_id: str, error_contains: str) -> int:
-        retrying = control.retry_batch(self._ground, organization, batch_id, error_contains)
+    async def retry_batch(
+        self, organization: str, batch_id: str, error_contains: str, cancelled: bool = False
+    ) -> int:
+        retrying = control.retry_batch(
+            self._ground, organization, batch_id, error_contains, cancelled
+        )
         return await self._whole(retrying)
 
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:

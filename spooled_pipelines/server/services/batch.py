@@ -106,7 +106,8 @@ class BatchService:
         if not batch_ids:
             raise invalid("batch_ids is empty; name the batches to watch")
         organization = caller.organization
-        sent: dict[str, BatchRecord] = {}
+        said = milestone if request.milestones else tuple
+        sent: dict[str, tuple[object, ...]] = {}
         with self._services.hub.waiter() as waiter:
             waiter.watch(control_key(organization))
             for batch_id in batch_ids:
@@ -114,8 +115,9 @@ class BatchService:
             while True:
                 records = await self._services.store.batches(organization, batch_ids)
                 for record in records:
-                    if sent.get(record.batch_id) != record:
-                        sent[record.batch_id] = record
+                    now = said(record)
+                    if sent.get(record.batch_id) != now:
+                        sent[record.batch_id] = now
                         yield self._stats(caller, record)
                 if all(record.settled for record in records):
                     return
@@ -154,7 +156,9 @@ class BatchService:
     async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
         batch_id = checks.batch_id(request.batch_id)
         contains = checks.text("error_contains", request.error_contains, limits.ERROR_MAX)
-        retried = await self._services.store.retry_batch(caller.organization, batch_id, contains)
+        retried = await self._services.store.retry_batch(
+            caller.organization, batch_id, contains, request.cancelled
+        )
         return RetryBatchResponse(retried=retried)
 
     async def list_attempts(
@@ -207,6 +211,14 @@ class BatchService:
         services = self._services
         taken = services.is_taken(caller.organization, record.queue_name)
         return batch_stats(record, services.clock.now(), taken)
+
+
+def milestone(record: BatchRecord) -> tuple[object, ...]:
+    """What of a batch a wait acts or reports on; progress in tenths."""
+    counts = record.counts
+    tenth = (counts.total - record.open_jobs) * 10 // max(counts.total, 1)
+    failed = counts.deadletter + counts.cancelled
+    return record.generation, record.sealed, record.settled, record.queue_paused, failed, tenth
 
 
 def _page_message(caller: Caller, page: JobPage) -> bytes:

@@ -67,10 +67,16 @@ def cancel(tx: Transaction, batch: int, after: int) -> Step:
     return Step(changed, _following(rows))
 
 
-def retry(tx: Transaction, batch: int, error_contains: str, after: int) -> Step:
-    """Put those of the next jobs back into the queue that are dead of such an error."""
+def retry(tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int) -> Step:
+    """Put those of the next jobs back into the queue that are dead of such an error.
+
+    And, where that is asked for, those that were cancelled.
+    """
     rows = tx.connection.execute(SQL["places_of_batch"], (batch, after, STEP_JOBS)).fetchall()
-    return _revive(tx, rows, error_contains)
+    step = _revive(tx, rows, error_contains)
+    if not cancelled:
+        return step
+    return Step(step.changed + _restore(tx, rows), step.after)
 
 
 def purge(tx: Transaction, queue: int, highest: int, _: int) -> Step:
@@ -146,6 +152,22 @@ def _revive(tx: Transaction, rows: list[_Place], error_contains: str) -> Step:
         jobs.count_errors(tx, batches, error, -1)
         changed += 1
     return Step(changed, _following(rows))
+
+
+def _restore(tx: Transaction, rows: list[_Place]) -> int:
+    """Undo the cancelling of these jobs; returns how many had been."""
+    restored = 0
+    for seq, queue, status, _, own_batch, linked in rows:
+        batches = tx.batches_of(seq, own_batch, linked)
+        if status != Status.CANCELLED or not any(_is_remembered(tx, batch) for batch in batches):
+            continue
+        (due_at,) = tx.connection.execute(SQL["restore_job"], (tx.now, seq)).fetchone()
+        now = Status.PENDING if due_at is None else Status.SCHEDULED
+        tx.move(queue, batches, Status.CANCELLED, now)
+        if due_at is not None:
+            tx.changes.due_at(due_at)
+        restored += 1
+    return restored
 
 
 def _is_remembered(tx: Transaction, batch: int) -> bool:

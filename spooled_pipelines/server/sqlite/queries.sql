@@ -330,6 +330,13 @@ UPDATE jobs SET status = 1, retry_count = 0, started_at = NULL, completed_at = N
     worker_id = NULL, lease_id = NULL
 WHERE seq = ?
 
+-- What was cancelled before it was due is due when it was; retries begin anew.
+-- name: restore_job
+UPDATE jobs SET status = iif(scheduled_at > ?1, 2, 1), due_at = iif(scheduled_at > ?1,
+    scheduled_at, NULL), retry_count = 0, started_at = NULL, completed_at = NULL,
+    worker_id = NULL, lease_id = NULL
+WHERE seq = ?2 RETURNING due_at
+
 -- name: note_attempt
 INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
 SELECT j.seq, coalesce((SELECT max(a.number) FROM attempts a WHERE a.job = j.seq), 0) + 1,

@@ -215,9 +215,11 @@ class SqliteStore:
             await self._in_steps(control.cancel, number)
         return await self._write(control.counts, numbers)
 
-    async def retry_batch(self, organization: str, batch_id: str, error_contains: str) -> int:
+    async def retry_batch(
+        self, organization: str, batch_id: str, error_contains: str, cancelled: bool = False
+    ) -> int:
         number = await self._write(control.newest, organization, batch_id)
-        return await self._in_steps(control.retry, number, error_contains)
+        return await self._in_steps(control.retry, number, error_contains, cancelled)
 
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         return await self._read(reading.attempts, self._prefix, organization, job_id)

@@ -157,6 +157,30 @@ async def test_dead_letters_go_back_with_all_their_retries(kit: StoreKit) -> Non
     assert await kit.store.retry_batch(ORGANIZATION, "b", "") == 0
 
 
+async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKit) -> None:
+    await kit.open_batch()
+    due = kit.clock.now() + 60_000
+    await kit.add("b", "now", "later", scheduled_at=[None, due], max_retries=0)
+    await kit.add("b", "dead", number=1, max_retries=0, priorities=5)
+    await bury(kit)
+    await kit.store.seal_batch(ORGANIZATION, "b")
+    await cancel(kit)
+    assert (await record(kit)).settled
+    kit.changed()
+    assert await kit.store.retry_batch(ORGANIZATION, "b", "another error", True) == 2
+    changes = kit.changed()
+    assert (changes.due, changes.ready_queues) == (due, {(ORGANIZATION, "q")})
+    assert await kit.counts() == {"pending": 1, "scheduled": 1, "deadletter": 1}
+    assert not (await record(kit)).settled
+    await kit.complete(await kit.claim_one())
+    assert await kit.claim(1) == []
+    kit.clock.advance(60)
+    await kit.store.sweep()
+    await kit.complete(await kit.claim_one())
+    assert await kit.counts() == await kit.queue_counts() == {"completed": 2, "deadletter": 1}
+    assert await kit.store.retry_batch(ORGANIZATION, "b", "", True) == 1
+
+
 async def test_dead_letters_are_chosen_by_their_error(kit: StoreKit) -> None:
     await kit.open_batch()
     await kit.add("b", "x", "y", "z", max_retries=0)

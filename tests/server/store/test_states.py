@@ -78,6 +78,12 @@ async def cancelled(kit: StoreKit) -> JobRecord:
     return job
 
 
+async def cancelled_early(kit: StoreKit) -> JobRecord:
+    job = await scheduled(kit)
+    await kit.store.cancel_batch(ORGANIZATION, "b", None)
+    return job
+
+
 STATES: dict[str, Callable[[StoreKit], Awaitable[JobRecord]]] = {
     "scheduled": scheduled,
     "pending": pending,
@@ -87,6 +93,7 @@ STATES: dict[str, Callable[[StoreKit], Awaitable[JobRecord]]] = {
     "completed": completed,
     "deadletter": deadletter,
     "cancelled": cancelled,
+    "cancelled, not due yet": cancelled_early,
 }
 
 
@@ -110,6 +117,9 @@ EVENTS: dict[str, Event] = {
     "its batch is cancelled": lambda kit, _: kit.store.cancel_batch(ORGANIZATION, "b", None),
     "its queue is purged": lambda kit, _: kit.store.purge_queue(ORGANIZATION, "q"),
     "its batch is retried": lambda kit, _: kit.store.retry_batch(ORGANIZATION, "b", ""),
+    "its batch is retried with what was cancelled": lambda kit, _: kit.store.retry_batch(
+        ORGANIZATION, "b", "", True
+    ),
     "its queue's dead letters are redriven": lambda kit, _: kit.store.redrive(
         ORGANIZATION, "q", ""
     ),
