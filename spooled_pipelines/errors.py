@@ -2,6 +2,7 @@
 
 SpooledError
 ├── InvalidArgumentError     the caller: a value is not what the contract allows
+│   ├── EmptyTableError      the data: it has no rows
 │   ├── SourceError          the data's owner: it could not be read to its end; try again
 │   ├── RowsRejectedError    the data: some rows cannot be jobs (which, and why)
 │   └── LossyValueError      the data: a value that a payload cannot hold exactly
@@ -37,6 +38,7 @@ __all__ = [
     "BatchTimeoutError",
     "ConflictError",
     "DeadlineExceededError",
+    "EmptyTableError",
     "InvalidArgumentError",
     "LeaseLostError",
     "LossyValueError",
@@ -86,6 +88,10 @@ def _rebuild(kind: type[SpooledError], message: str, attributes: dict[str, objec
 
 class InvalidArgumentError(SpooledError):
     """A value is outside what the contract allows; the message names it and the limit."""
+
+
+class EmptyTableError(InvalidArgumentError):
+    """The table has no rows, so there is nothing to enqueue."""
 
 
 class SourceError(InvalidArgumentError):

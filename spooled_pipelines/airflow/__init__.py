@@ -10,16 +10,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spooled_pipelines.airflow.hook import SpooledHook
+    from spooled_pipelines.airflow.decorator import enqueue_batch
+    from spooled_pipelines.airflow.hook import SpooledAsyncHook, SpooledHook
     from spooled_pipelines.airflow.operator import EnqueueBatchOperator
+    from spooled_pipelines.airflow.results import BatchResultsOperator
     from spooled_pipelines.airflow.sensor import StreamJobsSensor
 
-__all__ = ["EnqueueBatchOperator", "SpooledHook", "StreamJobsSensor"]
+__all__ = [
+    "BatchResultsOperator",
+    "EnqueueBatchOperator",
+    "SpooledAsyncHook",
+    "SpooledHook",
+    "StreamJobsSensor",
+    "enqueue_batch",
+]
 
 _HOMES = {
+    "BatchResultsOperator": "results",
     "EnqueueBatchOperator": "operator",
+    "SpooledAsyncHook": "hook",
     "SpooledHook": "hook",
     "StreamJobsSensor": "sensor",
+    "enqueue_batch": "decorator",
 }
 
 

@@ -2,12 +2,15 @@
 
 Host, port and password (the API key) are the connection's own fields; the rest is in its extra:
 ``tls`` (``auto``, ``on``, ``off``), ``ca``, ``client_certificate``, ``client_key`` (paths of PEM
-files, or the PEM itself) and ``server_name``.
+files, or the PEM itself), ``server_name``, ``organization``, ``batch_extension`` (``auto``, ``on``,
+``off``), ``timeout_seconds`` (how long one call may take) and ``page`` (the address of the
+server's status page, for links).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
@@ -16,11 +19,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 CONNECTION_TYPE = "spooled"
-_TLS_WORDS: dict[Any, bool | None] = {
+_SWITCH: dict[Any, bool | None] = {
     **dict.fromkeys((None, "", "auto"), None),
     **dict.fromkeys((True, "on", "true", "1"), True),
     **dict.fromkeys((False, "off", "false", "0"), False),
 }
+_TIMEOUT_MAX_SECONDS = 3_600.0
 _TLS_FIELDS = ("ca", "client_certificate", "client_key", "server_name")
 
 
@@ -41,12 +45,26 @@ def settings_of(connection: Connection) -> ConnectionSettings:
         raise InvalidArgumentError(f"{where} has no host: set it to the Spooled server's name")
     if not connection.password:
         raise AuthenticationError(f"{where} has no password: set it to the Spooled API key")
+    extra = connection.extra_dejson
+    extension = _switch(extra, "batch_extension", where)
     return ConnectionSettings(
         address=_address(connection.host, connection.port),
         api_key=connection.password,
-        tls=_tls(connection.extra_dejson, where),
+        tls=_tls(extra, where),
+        timeout_seconds=_seconds(extra, where),
+        batch_extension="auto" if extension is None else "on" if extension else "off",
         api_key_source=f"the password of {where}",
+        organization=str(extra["organization"]) if extra.get("organization") else None,
     )
+
+
+def page_url(connection: Connection, *path: str) -> str:
+    """Where the server's status page shows something; empty where the connection names none."""
+    base = str(connection.extra_dejson.get("page") or "").rstrip("/")
+    # It becomes a link in Airflow's pages.
+    if urlsplit(base).scheme not in ("http", "https"):
+        return ""
+    return "/".join([base, *(quote(part, safe="") for part in path)])
 
 
 def _address(host: str, port: int | None) -> str:
@@ -57,11 +75,7 @@ def _address(host: str, port: int | None) -> str:
 
 
 def _tls(extra: dict[str, Any], where: str) -> TLS | bool | None:
-    said = extra.get("tls")
-    word = said.strip().lower() if isinstance(said, str) else said
-    if isinstance(word, (dict, list)) or word not in _TLS_WORDS:
-        raise InvalidArgumentError(f"{where} has tls={said!r} in its extra: say auto, on or off")
-    wanted = _TLS_WORDS[word]
+    wanted = _switch(extra, "tls", where)
     material = {name: extra[name] for name in _TLS_FIELDS if extra.get(name)}
     if not material:
         return wanted
@@ -70,3 +84,27 @@ def _tls(extra: dict[str, Any], where: str) -> TLS | bool | None:
             f"{where} has tls=off and {', '.join(material)} in its extra: clear one or the other"
         )
     return TLS(**material)
+
+
+def _switch(extra: dict[str, Any], name: str, where: str) -> bool | None:
+    said = extra.get(name)
+    word = said.strip().lower() if isinstance(said, str) else said
+    if isinstance(word, (dict, list)) or word not in _SWITCH:
+        raise InvalidArgumentError(f"{where} has {name}={said!r} in its extra: say auto, on or off")
+    return _SWITCH[word]
+
+
+def _seconds(extra: dict[str, Any], where: str) -> float:
+    said = extra.get("timeout_seconds")
+    if said in (None, ""):
+        return ConnectionSettings.timeout_seconds
+    try:
+        seconds = float(said)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= _TIMEOUT_MAX_SECONDS:
+        raise InvalidArgumentError(
+            f"{where} has timeout_seconds={said!r} in its extra: say how many seconds a call may "
+            f"take, more than 0 and at most {_TIMEOUT_MAX_SECONDS:g}"
+        )
+    return seconds

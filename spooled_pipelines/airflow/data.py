@@ -9,13 +9,15 @@ everything but a path is wrapped in Held, which renders to itself and shows only
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from airflow.sdk import ObjectStoragePath, XComArg
+from airflow.sdk import Asset, ObjectStoragePath, XComArg
 from airflow.sdk.bases.decorator import determine_kwargs
+from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -37,6 +39,8 @@ def hold(data: Any) -> Any:
     """Wrap ``data``, unless it is a path or URI (templated, and fine to show) or held already."""
     if isinstance(data, (str, ObjectStoragePath, Held)):
         return data
+    if isinstance(data, Asset):
+        return data.uri
     if isinstance(data, os.PathLike):
         return os.fspath(data)
     return Held(data)
@@ -65,12 +69,41 @@ def open_data(
     elif _is_function(value):
         arguments = operator.render_template(dict(op_kwargs or {}), context)
         value = value(**determine_kwargs(value, (), {**context, **arguments}))
+    if isinstance(value, Asset):
+        value = value.uri
     if value is None:
         raise InvalidArgumentError(
             f"data={told} gave None instead of a table. Return a table from it, or if it is "
             "another task's output, see whether that task ran and pushed one."
         )
-    return _path(value) if isinstance(value, (str, os.PathLike, ObjectStoragePath)) else value
+    if isinstance(value, (str, os.PathLike, ObjectStoragePath)):
+        return _path(value)
+    return _rows_of_tables(value)
+
+
+def _rows_of_tables(value: Any) -> Any:
+    """What yields tables, or holds several, as the rows of one; anything else as it is."""
+    if not isinstance(value, (Iterator, list, tuple, LazyXComSequence)):
+        return value
+    items = iter(value)
+    first = next(items, None)
+    if not _is_table(first):
+        # A list may be gone through again, and tells more about its columns.
+        return chain([first], items) if isinstance(value, Iterator) and first is not None else value
+    return _batches(chain([first], items))
+
+
+def _batches(tables: Iterable[Any]) -> Iterator[Any]:
+    from spooled_pipelines.batch.source import open_source
+
+    for table in tables:
+        # A part of a table may well be empty.
+        if not isinstance(table, list) or table:
+            yield from open_source(table).batches
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) or hasattr(value, "__arrow_c_stream__")
 
 
 def describe(value: Any) -> str:

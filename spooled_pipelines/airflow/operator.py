@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow.sdk import BaseOperator, XComArg
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Asset, BaseHook, BaseOperator, XComArg
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 
+from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.data import Held, HeldArguments, hold, hold_function, open_data
 from spooled_pipelines.airflow.hook import DEFAULT_CONNECTION, SpooledHook
-from spooled_pipelines.airflow.outcome import Tenths
+from spooled_pipelines.airflow.links import BatchLink, QueueLink
+from spooled_pipelines.airflow.options import check_options
+from spooled_pipelines.airflow.outcome import Progress, Tenths, stats_dict
 from spooled_pipelines.airflow.scope import batch_name
-from spooled_pipelines.errors import InvalidArgumentError, SourceError
+from spooled_pipelines.airflow.together import batches_of
+from spooled_pipelines.airflow.waits import BatchWait
+from spooled_pipelines.errors import (
+    BatchFailedError,
+    BatchTimeoutError,
+    EmptyTableError,
+    InvalidArgumentError,
+    SourceError,
+    SpooledError,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from spooled_pipelines.airflow.killing import Running
     from spooled_pipelines.batch.exact import OnLossy
     from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
+    from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client.sync.client import SpooledClient
+
+# As a sensor's.
+_WAIT_SECONDS = timedelta(days=7).total_seconds()
+# Airflow's own watch over deferred tasks is there for a triggerer that does not run at all.
+_BACKSTOP_SECONDS = 60.0
 
 
 class EnqueueBatchOperator(BaseOperator):
@@ -35,13 +61,17 @@ class EnqueueBatchOperator(BaseOperator):
 
     Args:
         data: another task's output (a DataFrame or a list of dicts), the path or URI of a
-            Parquet, CSV, JSON or Arrow file, glob or folder (templated), a callable, or whatever
-            else `SpooledClient.enqueue_batch` takes. A callable gets
-            those of ``op_kwargs`` and of the task's context that its signature names, and
-            returns any of the others.
+            Parquet, CSV, JSON or Arrow file, glob or folder (templated), an `Asset` (its URI is
+            read, and it is an inlet), a callable, or whatever else `SpooledClient.enqueue_batch`
+            takes. A callable gets those of ``op_kwargs`` and of the task's context that its
+            signature names, and returns any of the others, or yields tables.
         queue_name: the queue's name (templated). Airflow's own ``queue`` is the executor's.
+        sql, sql_conn_id: instead of ``data``, a query (templated; the path of a .sql file will do)
+            and the connection, of any database that Airflow has a hook for, to run it on. Its
+            rows are streamed.
         columns: read these columns alone.
         where: read the rows alone for which it is true, such as ``[("amount", ">", 5)]``.
+        index: read a DataFrame's index as columns.
         key: the column, or columns, that identify a row: the same key is the same job. Without
             it, the row's whole content does.
         payload: what of a row goes to the worker: None (every column that has no other use), a
@@ -63,31 +93,58 @@ class EnqueueBatchOperator(BaseOperator):
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
             anything is sent; ``"string"``: it is sent as text; ``"null"``: it is left out; or
             one of these for each of some columns.
+        on_empty: what a table without rows means: ``"success"`` (a batch without jobs, for which
+            nobody waits), ``"skip"`` or ``"fail"``.
         on_rerun: what a retry, a Clear or a reprocessing backfill does with the batch that is
-            there: ``"retry_failed"`` sends what is missing and puts the batch's dead letters
-            back into the queue; ``"resume"`` only sends what is missing; ``"fresh"`` makes every
-            row a new job and cancels what had not started of the old ones (a try that was cut
-            short is finished, not begun again). On a server without the batch extension,
-            ``"retry_failed"`` can do no more than ``"resume"``, and ``"fresh"`` fails the task.
+            there: ``"retry_failed"`` sends what is missing and puts the batch's dead letters, and
+            what was cancelled, back into the queue; ``"resume"`` only sends what is missing;
+            ``"fresh"`` makes every row a new job and cancels what had not started of the old ones
+            (a try that was cut short is finished, not begun again). On a server without the batch
+            extension, ``"retry_failed"`` can do no more than ``"resume"``, and ``"fresh"`` fails
+            the task.
+        wait_for_completion: stay until every job is settled, and return the counts as well.
+        deferrable: wait in the triggerer, without a worker slot; False waits in the worker.
+        wait_timeout: how long to wait at most, in seconds or as a timedelta; a week by default.
+            ``execution_timeout`` holds, too, from the task's start on.
+        max_failed: how many jobs may end as dead letters or cancelled: a count, or a fraction of
+            all jobs between 0 and 1. More fail the task, as soon as that is certain.
+        on_breach: what becomes of the other jobs then: ``"fail"`` leaves them alone, ``"stop"``
+            cancels those that have not started.
+        cancel_on_kill: whether the jobs that have not started are cancelled where the task is
+            marked failed or success, or its process is told to end. None: as the configuration's
+            ``[spooled] cancel_on_kill`` says. Run again, the task puts them back.
+        ledger: where to write what became of each row, as Parquet (a path or URI; templated).
+        results: where to write what became of each job, as Parquet (a path or URI; templated);
+            needs ``wait_for_completion``.
         op_kwargs: arguments for a callable ``data`` (templated).
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
+    The asset events of its ``outlets`` carry the batch's id, its queue and the counts.
+
     Raises:
-        AirflowFailException: the data or an argument is not what it has to be; trying again
-            would not help, so retries are not used up.
+        AirflowFailException: the data or an argument is not what it has to be, or too many jobs
+            failed; trying again would not help, so retries are not used up.
+        AirflowTaskTimeout: the batch was not settled in time; a retry goes on waiting for it.
         SpooledError: the server cannot be reached or does not take the key.
     """
 
     template_fields: Sequence[str] = (
         "data",
+        "sql",
+        "sql_conn_id",
         "op_kwargs",
         "queue_name",
         "key",
         "payload",
         "tags",
         "name",
+        "ledger",
+        "results",
         "spooled_conn_id",
     )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 - as Airflow's own
+    operator_extra_links = (BatchLink(), QueueLink())
     # Tables are not copied when Airflow copies a DAG.
     shallow_copy_attrs: Sequence[str] = ("_data", "_op_kwargs")
     ui_color = "#dbeafe"
@@ -95,10 +152,13 @@ class EnqueueBatchOperator(BaseOperator):
     def __init__(
         self,
         *,
-        data: Any,
         queue_name: str,
+        data: Any = None,
+        sql: str | None = None,
+        sql_conn_id: str | None = None,
         columns: Sequence[str] | None = None,
         where: Any = None,
+        index: bool = False,
         key: str | Sequence[str] | None = None,
         payload: PayloadOption = None,
         payload_schema: Any = None,
@@ -112,17 +172,31 @@ class EnqueueBatchOperator(BaseOperator):
         name: str | None = None,
         on_rejected: Literal["raise", "skip"] = "raise",
         on_lossy: OnLossy = "raise",
+        on_empty: Literal["success", "skip", "fail"] = "success",
         on_rerun: Literal["resume", "retry_failed", "fresh"] = "retry_failed",
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        wait_timeout: timedelta | float = _WAIT_SECONDS,
+        max_failed: float = 0,
+        on_breach: Literal["fail", "stop"] = "fail",
+        cancel_on_kill: bool | None = None,
+        ledger: Any = None,
+        results: Any = None,
         op_kwargs: Mapping[str, Any] | None = None,
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(data, Asset):
+            self.inlets = [*self.inlets, data]
         self.data = data
+        self.sql = sql
+        self.sql_conn_id = sql_conn_id
         self.op_kwargs = op_kwargs
         self.queue_name = queue_name
         self.columns = columns
         self.where = where
+        self.index = index
         self.key = key
         self.payload = payload
         self.payload_schema = payload_schema
@@ -136,8 +210,21 @@ class EnqueueBatchOperator(BaseOperator):
         self.name = name
         self.on_rejected = on_rejected
         self.on_lossy = on_lossy
+        self.on_empty = on_empty
         self.on_rerun = on_rerun
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.wait_timeout = wait_timeout
+        self.max_failed = max_failed
+        self.on_breach = on_breach
+        self.cancel_on_kill = cancel_on_kill
+        self.ledger = ledger
+        self.results = results
         self.spooled_conn_id = spooled_conn_id
+        # For the link to it.
+        self.shown_batch: dict[str, Any] | None = None
+        self._running: Running | None = None
+        check_options(self)
         # Airflow looks for references in template fields, and does not see into what we hold.
         XComArg.apply_upstream_relationship(self, [data, op_kwargs])
 
@@ -159,7 +246,7 @@ class EnqueueBatchOperator(BaseOperator):
 
     @data.setter
     def data(self, data: Any) -> None:
-        self._data = hold(data)
+        self._data = None if data is None else hold(data)
 
     @property
     def payload(self) -> Any:
@@ -182,50 +269,149 @@ class EnqueueBatchOperator(BaseOperator):
         )
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Enqueue, and return `Batch.to_dict`: the batch's id and queue, and the counts."""
+        """Enqueue, and return `Batch.to_dict`: the batch's id and queue, and the counts.
+
+        With the counts of its end, where the task waits for that.
+        """
+        began = time.time()
         try:
-            payload = self.payload.value if isinstance(self.payload, Held) else self.payload
-            table = open_data(self.data, self.op_kwargs.value, self, context)
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                batch = client.enqueue_batch(
-                    table,
-                    self.queue_name,
-                    columns=self.columns,
-                    where=self.where,
-                    key=self.key,
-                    payload=payload,
-                    payload_schema=self.payload_schema,
-                    priority=self.priority,
-                    scheduled_at=self.scheduled_at,
-                    max_retries=self.max_retries,
-                    timeout_seconds=self.timeout_seconds,
-                    tags=self.tags,
-                    spread=self.spread,
-                    rate=self.rate,
-                    name=self.name or batch_name(context),
-                    on_rejected=self.on_rejected,
-                    on_lossy=self.on_lossy,
-                    on_rerun=self._on_rerun(client),
-                    progress=Tenths(self.log.info),
-                )
+                made = self._enqueued(client, context)
+                if not self.wait_for_completion:
+                    return self._ended(context, made, None)
+                deadline = self._deadline(began)
+                if not self.deferrable:
+                    return self._ended(context, made, self._wait_here(client, made, deadline))
         except SourceError:
             # What could not be read now may be there for the next try.
             raise
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from error
+        finally:
+            running, self._running = self._running, None
+            if running is not None:
+                running.check()
+        wait = BatchWait(batches_of(made, "empty"), self.max_failed)
+        left = max(deadline - time.time(), 0.0)
+        raise TaskDeferred(
+            trigger=wait.trigger(self.spooled_conn_id, deadline, self._cancels_on_kill()),
+            method_name="execute_complete",
+            kwargs={"made": made},
+            timeout=timedelta(seconds=left + _BACKSTOP_SECONDS),
+        )
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any],
+        made: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Go on where the trigger ended: return the counts, or fail with what is wrong."""
+        status, message = event["status"], event.get("message", "")
+        # Airflow's dag.test() keeps no arguments; the event has what is needed most.
+        made = made or dict(event["batch"])
+        self.shown_batch = made
+        if status == "settled":
+            return self._ended(context, made, event["stats"])
+        if status == "failed":
+            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                self._breached(client, made, message)
+        if status == "timeout":
+            raise AirflowTaskTimeout(message)
+        if status == "hopeless":
+            raise AirflowFailException(message)
+        raise SpooledError(message)
+
+    def on_kill(self) -> None:
+        """Stop sending, and cancel what has not started."""
+        if self._running is not None:
+            self._running.kill(cancels=self._cancels_on_kill())
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """What was read, and the queue that it went to."""
+        from spooled_pipelines.airflow.lineage import of_enqueue
+
+        return of_enqueue(self, task_instance)
+
+    def _enqueued(self, client: SpooledClient, context: Context) -> dict[str, Any]:
+        from spooled_pipelines.airflow.killing import Running
+
+        name = self.name or batch_name(context)
+        self._running = Running(client, self.queue_name, name, self.log)
+        try:
+            batch = self._enqueue(client, context, name)
+        except EmptyTableError as error:
+            batch = self._empty(client, name, error)
+        made: dict[str, Any] = batch.to_dict()
+        self.shown_batch = made
+        self._running.generation = batch.generation
         self.log.info(
             "Batch %s on queue %s: %d rows, %d jobs created, %d there already, %d rejected, "
             "%d dead letters back in the queue",
-            batch.id,
-            batch.queue_name,
-            batch.rows,
-            batch.created,
-            batch.duplicates,
-            batch.rejected,
-            batch.retried,
+            *(batch.id, batch.queue_name, batch.rows, batch.created, batch.duplicates),
+            *(batch.rejected, batch.retried),
         )
-        returned: dict[str, Any] = batch.to_dict()
-        return returned
+        if self.ledger is not None and batch.ledger is not None:
+            from spooled_pipelines.airflow.outputs import write_parquet
+
+            made["ledger"] = write_parquet(batch.ledger, self.ledger)
+        return made
+
+    def _enqueue(self, client: SpooledClient, context: Context, name: str) -> Batch:
+        payload = self.payload.value if isinstance(self.payload, Held) else self.payload
+        with ExitStack() as opened:
+            table = connection = None
+            if self.sql is not None:
+                connection = opened.enter_context(closing(self._database()))
+            else:
+                table = open_data(self.data, self.op_kwargs.value, self, context)
+            batch = client.enqueue_batch(
+                table,
+                self.queue_name,
+                sql=self.sql,
+                connection=connection,
+                columns=self.columns,
+                where=self.where,
+                index=self.index,
+                key=self.key,
+                payload=payload,
+                payload_schema=self.payload_schema,
+                priority=self.priority,
+                scheduled_at=self.scheduled_at,
+                max_retries=self.max_retries,
+                timeout_seconds=self.timeout_seconds,
+                tags=self.tags,
+                spread=self.spread,
+                rate=self.rate,
+                name=name,
+                on_rejected=self.on_rejected,
+                on_lossy=self.on_lossy,
+                on_rerun=self._on_rerun(client),
+                progress=Tenths(self.log.info),
+            )
+        # What a kill before had cancelled is wanted again, now that the task runs again.
+        if self._on_rerun(client) == "retry_failed" and batch.stats().cancelled:
+            batch.retried += batch.retry_failed(cancelled=True)
+        return batch
+
+    def _database(self) -> Any:
+        hook = BaseHook.get_hook(str(self.sql_conn_id))
+        if not hasattr(hook, "get_records"):
+            raise InvalidArgumentError(
+                f"the Airflow connection {self.sql_conn_id!r} is no database's: its hook is "
+                f"{type(hook).__name__}, which runs no SQL"
+            )
+        return hook.get_conn()
+
+    def _empty(self, client: SpooledClient, name: str, error: EmptyTableError) -> Batch:
+        if self.on_empty == "skip":
+            raise AirflowSkipException(error.message) from error
+        if self.on_empty == "fail":
+            raise AirflowFailException(error.message) from error
+        from spooled_pipelines.batch.sync.empty import enqueue_nothing
+
+        self.log.info("%s", error.message)
+        return enqueue_nothing(client.calls, self.queue_name, name)
 
     def _on_rerun(self, client: SpooledClient) -> Literal["resume", "retry_failed", "fresh"]:
         """The default must not keep a plain server, which has no such thing, from being used."""
@@ -233,3 +419,56 @@ class EnqueueBatchOperator(BaseOperator):
             self.log.info("This server keeps no batches: jobs that are dead stay dead")
             return "resume"
         return self.on_rerun
+
+    def _wait_here(
+        self, client: SpooledClient, made: dict[str, Any], deadline: float
+    ) -> dict[str, Any]:
+        try:
+            stats = client.batch(made).wait(
+                timeout=max(deadline - time.time(), 0.0),
+                max_failed=self.max_failed,
+                on_progress=Progress(self.log.info),
+            )
+        except BatchFailedError as error:
+            self._breached(client, made, error.message)
+        except BatchTimeoutError as error:
+            raise AirflowTaskTimeout(error.message) from error
+        return stats_dict(stats)
+
+    def _breached(self, client: SpooledClient, made: Mapping[str, Any], message: str) -> NoReturn:
+        if self.on_breach == "stop":
+            done = client.batch(dict(made)).cancel()
+            message = f"{message} {done.cancelled} that had not started are cancelled."
+        raise AirflowFailException(message)
+
+    def _ended(
+        self, context: Context, made: dict[str, Any], stats: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """What the task returns, once results are written and the assets have their events."""
+        counts = {} if stats is None else {n: stats[n] for n in _COUNTS}
+        returned = {**made, **counts}
+        if self.results is not None:
+            from spooled_pipelines.airflow.outputs import write_parquet
+
+            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                returned["results"] = write_parquet(client.batch(made).results(), self.results)
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset) and "outlet_events" in context:
+                told = {n: returned[n] for n in (*_TOLD, *_COUNTS) if n in returned}
+                context["outlet_events"][outlet].extra.update(told)
+        return returned
+
+    def _deadline(self, began: float) -> float:
+        waited = self.wait_timeout
+        seconds = waited.total_seconds() if isinstance(waited, timedelta) else float(waited)
+        deadline = time.time() + seconds
+        if self.execution_timeout is not None:
+            deadline = min(deadline, began + self.execution_timeout.total_seconds())
+        return deadline
+
+    def _cancels_on_kill(self) -> bool:
+        return config.cancel_on_kill() if self.cancel_on_kill is None else self.cancel_on_kill
+
+
+_COUNTS = ("completed", "deadletter", "cancelled")
+_TOLD = ("batch_id", "queue_name", "rows", "created", "duplicates", "rejected", "ledger", "results")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import monotonic
 
+from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.errors import (
     AuthenticationError,
     DeadlineExceededError,
+    InvalidArgumentError,
     PermissionDeniedError,
     SpooledError,
     UnavailableError,
 )
+from spooled_pipelines.rpc.methods import QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.wire import spooled_v1
 
 BUDGET_SECONDS = 5.0
 # Any name will do: the statistics of a queue that has no jobs are all zero.
@@ -39,17 +44,17 @@ _ADVICE = {
 
 def probe(settings: ConnectionSettings) -> tuple[bool, str]:
     """Make one harmless call, within 5 s; the sentence for people holds no secret."""
-    from spooled_pipelines.client.sync.client import SpooledClient
-
     once = replace(settings, timeout_seconds=BUDGET_SECONDS, retry=RetryPolicy(max_attempts=1))
     where = f"The server at {settings.name}"
+    ends = monotonic() + BUDGET_SECONDS
     try:
         with SpooledClient(once) as client:
-            client.queue_stats(_QUEUE)
+            limited = _is_limited(client)
+            may_enqueue = _may_enqueue(client, max(ends - monotonic(), 0.5))
     except AuthenticationError:
         return False, f"{where} does not accept this API key. Copy it again, or make another."
-    except PermissionDeniedError:
-        return True, f"{where} accepts the API key, which is limited to some queues."
+    except PermissionDeniedError as error:
+        return False, f"{where} knows the API key, but gives it no permission: {error.message}."
     except UnavailableError as error:
         cause = str(error.details.get("cause"))
         if cause == "tls_mismatch":
@@ -62,4 +67,33 @@ def probe(settings: ConnectionSettings) -> tuple[bool, str]:
         )
     except SpooledError as error:
         return False, error.message
-    return True, f"{where} accepts the API key."
+    if not may_enqueue:
+        return False, (
+            f"{where} accepts the API key, which has no permission to enqueue (it can be used to "
+            "wait and to read). Take a key with the role produce or admin."
+        )
+    some = ", which is limited to some queues" if limited else ""
+    return True, f"{where} accepts the API key{some}."
+
+
+def _is_limited(client: SpooledClient) -> bool:
+    """Whether the key is for some queues only."""
+    try:
+        client.queue_stats(_QUEUE)
+    except PermissionDeniedError as error:
+        if "limited" not in error.message:
+            raise
+        return True
+    return False
+
+
+def _may_enqueue(client: SpooledClient, seconds: float) -> bool:
+    # Refused for its empty name, after the key's role has been looked at: nothing is made.
+    nothing = spooled_v1.EnqueueRequest()
+    try:
+        client.calls.unary(QUEUE["Enqueue"], nothing, timeout=seconds, repeatable=True)
+    except PermissionDeniedError:
+        return False
+    except InvalidArgumentError:
+        pass
+    return True

@@ -9,6 +9,32 @@ from __future__ import annotations
 from typing import Any
 
 NAME = "Spooled"
+CONFIG_SECTION = "spooled"
+CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
+    "cancel_on_kill": {
+        "description": "Whether a task that enqueued a batch and is marked failed or success "
+        "cancels what of it has not started, unless the task itself says.",
+        "version_added": "0.2.0",
+        "type": "boolean",
+        "example": None,
+        "default": "True",
+    },
+    "queue_poll_seconds": {
+        "description": "How often a queue is looked at that a task waits for. All tasks of a "
+        "triggerer that wait for one queue share the look.",
+        "version_added": "0.2.0",
+        "type": "float",
+        "example": None,
+        "default": "2.0",
+    },
+    "xcom_rows_max": {
+        "description": "How many rows of results a task may return through XCom.",
+        "version_added": "0.2.0",
+        "type": "integer",
+        "example": None,
+        "default": "1000",
+    },
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -20,9 +46,29 @@ def get_provider_info() -> dict[str, Any]:
         "until they are done.",
         "integrations": [{"integration-name": NAME, "tags": ["service"]}],
         "hooks": _modules("spooled_pipelines.airflow.hook"),
-        "operators": _modules("spooled_pipelines.airflow.operator"),
+        "operators": _modules(
+            "spooled_pipelines.airflow.operator", "spooled_pipelines.airflow.results"
+        ),
         "sensors": _modules("spooled_pipelines.airflow.sensor"),
         "triggers": _modules("spooled_pipelines.airflow.triggers"),
+        "extra-links": [
+            "spooled_pipelines.airflow.links.BatchLink",
+            "spooled_pipelines.airflow.links.QueueLink",
+        ],
+        "task-decorators": [
+            {
+                "name": "enqueue_batch",
+                "class-name": "spooled_pipelines.airflow.decorator.enqueue_batch",
+                "path": "spooled_pipelines.airflow.decorator.enqueue_batch",
+            }
+        ],
+        "asset-uris": [{"schemes": ["spooled"], "handler": None}],
+        "config": {
+            CONFIG_SECTION: {
+                "description": "Tasks that enqueue tables into Spooled, and wait for them.",
+                "options": CONFIG_OPTIONS,
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "spooled",
@@ -48,34 +94,68 @@ def _modules(*names: str) -> list[dict[str, Any]]:
 
 
 def _connection_fields() -> dict[str, Any]:
-    def text(label: str, description: str) -> dict[str, Any]:
-        return {
-            "label": label,
-            "description": description,
-            "schema": {"type": ["string", "null"]},
-        }
-
     return {
-        "tls": {
-            "label": "TLS",
-            "description": "auto: on, except to localhost.",
+        "tls": _choice("TLS", "auto: on, except to localhost."),
+        "ca": _text(
+            "CA certificates",
+            "PEM, or the path of a PEM file, with the authorities to trust, where the system's do "
+            "not do.",
+            "/etc/ssl/spooled-ca.pem",
+        ),
+        "client_certificate": _text(
+            "Client certificate",
+            "PEM, or the path of a PEM file; only for servers that ask for one.",
+            "/etc/ssl/airflow.pem",
+        ),
+        "client_key": _text(
+            "Client key",
+            "The private key of the client certificate: PEM, or the path of a PEM file.",
+            "/etc/ssl/airflow.key",
+            secret=True,
+        ),
+        "server_name": _text(
+            "Server name",
+            "The name in the server's certificate, where it is not the host.",
+            "spooled.internal",
+        ),
+        "organization": _text(
+            "Organization",
+            "The one that the key has to be for: a key of another one is refused. Empty: any.",
+            "acme",
+        ),
+        "batch_extension": _choice(
+            "Batch extension",
+            "auto asks the server once; off does without, as Spooled Cloud does.",
+        ),
+        "timeout_seconds": {
+            "label": "Deadline",
+            "description": "Seconds that one call may take, its retries included.",
             "schema": {
-                "type": ["string", "null"],
-                "enum": ["auto", "on", "off"],
-                "default": "auto",
+                "type": ["number", "null"],
+                "exclusiveMinimum": 0,
+                "maximum": 3600,
+                "default": 30,
+                "examples": [30],
             },
         },
-        "ca": text(
-            "CA certificates",
-            "Path of a PEM file with the authorities to trust, where the system's do not do.",
-        ),
-        "client_certificate": text(
-            "Client certificate", "Path of a PEM file; only for servers that ask for one."
-        ),
-        "client_key": text(
-            "Client key", "Path of the PEM file with the client certificate's private key."
-        ),
-        "server_name": text(
-            "Server name", "The name in the server's certificate, where it is not the host."
+        "page": _text(
+            "Status page",
+            "The address of the server's page (serve --http), for links from tasks to their batch.",
+            "https://spooled.example.org",
         ),
     }
+
+
+def _choice(label: str, description: str) -> dict[str, Any]:
+    schema = {"type": ["string", "null"], "enum": ["auto", "on", "off"], "default": "auto"}
+    return {"label": label, "description": description, "schema": schema}
+
+
+def _text(
+    label: str, description: str, placeholder: str, *, secret: bool = False
+) -> dict[str, Any]:
+    # The form has no placeholder for these but the schema's first example.
+    schema: dict[str, Any] = {"type": ["string", "null"], "examples": [placeholder]}
+    if secret:
+        schema["format"] = "password"
+    return {"label": label, "description": description, "schema": schema}

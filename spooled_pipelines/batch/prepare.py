@@ -28,7 +28,12 @@ from spooled_pipelines.batch.source import open_source
 from spooled_pipelines.batch.source_rows import NoRowsError
 from spooled_pipelines.batch.spool import Spool
 from spooled_pipelines.batch.spreading import Spreading, make_spreading
-from spooled_pipelines.errors import InvalidArgumentError, RejectedRow, RowsRejectedError
+from spooled_pipelines.errors import (
+    EmptyTableError,
+    InvalidArgumentError,
+    RejectedRow,
+    RowsRejectedError,
+)
 from spooled_pipelines.rpc import check
 
 OnRejected: TypeAlias = Literal["raise", "skip"]
@@ -312,7 +317,7 @@ def _mapping(schema: Any, options: Options) -> Any:
 
 def _refuse_nothing(what: str, rows: int) -> None:
     if not rows:
-        raise InvalidArgumentError(f"{what} has no rows, so there is nothing to enqueue.")
+        raise EmptyTableError(f"{what} has no rows, so there is nothing to enqueue.")
 
 
 def _refuse_rejected(

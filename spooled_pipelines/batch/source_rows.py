@@ -12,7 +12,7 @@ from pyarrow import types
 
 from spooled_pipelines.batch.kinds import is_json, same_kind
 from spooled_pipelines.batch.source_values import column_of
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 
 class NoRowsError(InvalidArgumentError):
@@ -24,7 +24,11 @@ def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> tuple[Any, I
     iterator = iter(data)
     first = next(iterator, None)
     if first is None:
+<<<<<<< HEAD
         raise NoRowsError("the data has no rows, so there is nothing to enqueue.")
+=======
+        raise EmptyTableError("the data has no rows, so there is nothing to enqueue.")
+>>>>>>> 97572c1 (Wait for a thousand batches on a few streams, for queues, and for what the operator enqueued)
     items = chain([first], iterator)
     if isinstance(first, pa.RecordBatch):
         return first.schema, _record_batches(items, first.schema)

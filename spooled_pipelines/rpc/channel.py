@@ -11,6 +11,7 @@ from spooled_pipelines.rpc.settings import TLS, ConnectionSettings, PemSource
 from spooled_pipelines.wire import limits
 
 API_KEY_HEADER = "x-api-key"
+ORGANIZATION_HEADER = "x-spooled-organization"
 
 
 def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]:
@@ -72,7 +73,10 @@ def credentials_of(tls: TLS) -> grpc.ChannelCredentials:
 
 def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str], ...]:
     """The metadata of each call."""
-    return ((API_KEY_HEADER, settings.api_key),)
+    metadata = ((API_KEY_HEADER, settings.api_key),)
+    if settings.organization is None:
+        return metadata
+    return (*metadata, (ORGANIZATION_HEADER, settings.organization))
 
 
 def _pem(source: PemSource | None, name: str) -> bytes | None:

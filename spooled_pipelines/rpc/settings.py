@@ -55,6 +55,8 @@ class ConnectionSettings:
         batch_extension: ``"auto"`` asks the server once whether it speaks it; ``"on"`` takes it
             for granted; ``"off"`` does without.
         api_key_source: where the key came from, for messages: people must be able to find it.
+        organization: the one that the key has to be for; a server with the batch extension
+            refuses the key of another. None: whichever the key is for.
         file: the file that programs of this machine serve to each other at this address, by its
             real path; None for any other server.
     """
@@ -67,6 +69,7 @@ class ConnectionSettings:
     batch_extension: BatchExtension = "auto"
     api_key_source: str = "the api_key argument"
     file: str | None = None
+    organization: str | None = None
 
     def __post_init__(self) -> None:
         parse_address(self.address)
@@ -74,6 +77,10 @@ class ConnectionSettings:
         if not self.timeout_seconds > 0:
             raise InvalidArgumentError(
                 f"timeout_seconds is {self.timeout_seconds!r}, and must be more than 0"
+            )
+        if self.organization is not None and not self.organization.isascii():
+            raise InvalidArgumentError(
+                f"organization is {self.organization!r}, and must be its name in ASCII"
             )
         if self.batch_extension not in _BATCH_EXTENSION:
             raise InvalidArgumentError(

@@ -14,6 +14,8 @@ from spooled_pipelines.server.records import KeyRecord
 from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
 from spooled_pipelines.server.store import JobStore
 
+# Says which organization the caller takes its key to be for.
+_ORGANIZATION_HEADER = "x-spooled-organization"
 _HINT = "send metadata x-api-key: KEY, or authorization: Bearer KEY"
 
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -72,6 +74,12 @@ class KeyRing:
             self._logins.failed(peer, digest)
             raise
         self._logins.succeeded(peer, digest)
+        wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
+        if wanted is not None and wanted != caller.organization:
+            raise RefusedError(
+                "PERMISSION_DENIED",
+                f"this API key is for the organization {caller.organization!r}, not {wanted!r}",
+            )
         return caller
 
     def end_of(self, caller: Caller) -> RefusedError | None:

@@ -54,7 +54,10 @@ def test_the_hook_is_known_by_its_connection_type_with_labels_and_fields() -> No
         for name in manager.connection_form_widgets
         if name.startswith("extra__spooled__")
     }
-    assert shown == {"tls", "ca", "client_certificate", "client_key", "server_name"}
+    assert shown == {
+        *("tls", "ca", "client_certificate", "client_key", "server_name"),
+        *("organization", "batch_extension", "timeout_seconds", "page"),
+    }
 
 
 def test_every_module_the_provider_names_can_be_imported() -> None:
@@ -93,7 +96,10 @@ def test_what_is_heavy_is_not_loaded_before_it_is_used(
 def test_the_public_names_are_those_listed() -> None:
     import spooled_pipelines.airflow as provider
 
-    assert provider.__all__ == ["EnqueueBatchOperator", "SpooledHook", "StreamJobsSensor"]
+    assert provider.__all__ == [
+        *("BatchResultsOperator", "EnqueueBatchOperator", "SpooledAsyncHook", "SpooledHook"),
+        *("StreamJobsSensor", "enqueue_batch"),
+    ]
     for name in provider.__all__:
         assert getattr(provider, name).__name__ == name
     with pytest.raises(AttributeError, match="NoSuchThing"):

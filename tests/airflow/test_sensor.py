@@ -146,12 +146,23 @@ def test_a_batch_that_is_not_there_fails_the_task_for_good(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("batch", [None, {}, {"rows": 3}, ["b_1"]])
+@pytest.mark.parametrize("batch", [{}, {"rows": 3}, [], [None], [["b_1"], 7]])
 def test_what_is_no_batch_fails_the_task_for_good(
     batch: Any, mode: dict[str, Any], connected: ServerProcess, reschedulable: dict[str, Any]
 ) -> None:
     with pytest.raises(AirflowFailException, match=r"enqueue\.output"):
         sensor(batch, **mode).execute(reschedulable)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_output_of_a_task_that_did_not_run_says_so(
+    mode: dict[str, Any], connected: ServerProcess, reschedulable: dict[str, Any]
+) -> None:
+    op = sensor("b_1", **mode)
+    # What Airflow renders a reference to nothing as.
+    op.batch = None
+    with pytest.raises(AirflowFailException, match="Did the task that enqueues run"):
+        op.execute(reschedulable)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -196,7 +207,8 @@ def test_an_open_batch_defers_with_all_that_the_trigger_needs_and_no_secret(
     assert isinstance(waiting.trigger, BatchTrigger)
     path, arguments = waiting.trigger.serialize()
     assert path == "spooled_pipelines.airflow.triggers.BatchTrigger"
-    assert arguments["batch"] == made
+    assert arguments["batch"]["batch_id"] == made["batch_id"]
+    assert arguments["cancel_on_kill"] is False
     assert arguments["spooled_conn_id"] == "spooled_default"
     assert arguments["max_failed"] == 1
     assert began + 100 <= arguments["deadline"] <= time.time() + 100

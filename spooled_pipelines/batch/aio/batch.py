@@ -8,7 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch import verdict
-from spooled_pipelines.batch.aio.control import cancel_batch, check_extension, retry_batch
+from spooled_pipelines.batch.aio.control import (
+    cancel_batch,
+    check_extension,
+    retry_batch,
+    stats_of,
+)
 from spooled_pipelines.batch.aio.plain import AsyncQueueFollower
 from spooled_pipelines.batch.aio.watching import watch_queue, watch_stream
 from spooled_pipelines.batch.patience import Patience
@@ -20,8 +25,12 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
+<<<<<<< HEAD
 from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic, sleep
 from spooled_pipelines.rpc.convert import batch_stats_from
+=======
+from spooled_pipelines.rpc.aio.runtime import monotonic, sleep
+>>>>>>> 97572c1 (Wait for a thousand batches on a few streams, for queues, and for what the operator enqueued)
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
 from spooled_pipelines.wire import batch_v1
 
@@ -273,10 +282,8 @@ class AsyncBatch:
     async def _stats(self, timeout: float | None) -> BatchStats:
         if not await self._has_extension():
             return await self._queue().stats(timeout)
-        request = batch_v1.GetBatchStatsRequest(batch_ids=[self.id])
-        method = methods.BATCH["GetBatchStats"]
-        answer = await self._calls.unary(method, request, timeout=timeout, repeatable=True)
-        return batch_stats_from(answer.batches[0])
+        (found,) = await stats_of(self._calls, [self.id], timeout)
+        return found
 
     async def _each_job(self, found: Any) -> None:
         """Tells `found` of every job, without payloads where the server can leave them out."""

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch import verdict
 from spooled_pipelines.batch.patience import Patience
-from spooled_pipelines.batch.sync.control import cancel_batch, check_extension, retry_batch
+from spooled_pipelines.batch.sync.control import (
+    cancel_batch,
+    check_extension,
+    retry_batch,
+    stats_of,
+)
 from spooled_pipelines.batch.sync.plain import QueueFollower
 from spooled_pipelines.batch.sync.watching import watch_queue, watch_stream
 from spooled_pipelines.errors import (
@@ -20,7 +25,6 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic, sleep
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
@@ -274,10 +278,8 @@ class Batch:
     def _stats(self, timeout: float | None) -> BatchStats:
         if not self._has_extension():
             return self._queue().stats(timeout)
-        request = batch_v1.GetBatchStatsRequest(batch_ids=[self.id])
-        method = methods.BATCH["GetBatchStats"]
-        answer = self._calls.unary(method, request, timeout=timeout, repeatable=True)
-        return batch_stats_from(answer.batches[0])
+        (found,) = stats_of(self._calls, [self.id], timeout)
+        return found
 
     def _each_job(self, found: Any) -> None:
         """Tells `found` of every job, without payloads where the server can leave them out."""

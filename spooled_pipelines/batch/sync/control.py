@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+<<<<<<< HEAD
 from spooled_pipelines.batch.parts import BatchPart, missing_parts, parts_missing
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import (
@@ -13,12 +14,16 @@ from spooled_pipelines.errors import (
     NotFoundError,
     SpooledError,
 )
+=======
+from spooled_pipelines.errors import InvalidArgumentError, NotFoundError
+>>>>>>> 97572c1 (Wait for a thousand batches on a few streams, for queues, and for what the operator enqueued)
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.convert import batch_stats_from, cancel_result_from
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import sleep
 from spooled_pipelines.rpc.values import BatchStats, CancelResult
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 # A batch of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -100,13 +105,29 @@ def list_parts(calls: Calls, batch_id: str) -> list[BatchPart]:
 
 def newest_generation(calls: Calls, batch_id: str) -> BatchStats | None:
     """Where a batch stands; None where there is none."""
-    request = batch_v1.GetBatchStatsRequest(batch_ids=[batch_id])
-    method = methods.BATCH["GetBatchStats"]
     try:
-        answer = calls.unary(method, request, repeatable=True)
+        (found,) = stats_of(calls, [batch_id])
     except NotFoundError:
         return None
-    return batch_stats_from(answer.batches[0])
+    return found
+
+
+def stats_of(
+    calls: Calls, batch_ids: Sequence[str], timeout: float | None = None
+) -> list[BatchStats]:
+    """Where some batches stand, in this order.
+
+    Raises:
+        NotFoundError: one is not there; the message names it.
+    """
+    found: list[BatchStats] = []
+    method = methods.BATCH["GetBatchStats"]
+    for start in range(0, len(batch_ids), BATCH_IDS_PER_CALL_MAX):
+        some = batch_ids[start : start + BATCH_IDS_PER_CALL_MAX]
+        request = batch_v1.GetBatchStatsRequest(batch_ids=some)
+        answer = calls.unary(method, request, timeout=timeout, repeatable=True)
+        found += [batch_stats_from(message) for message in answer.batches]
+    return found
 
 
 def check_extension(calls: Calls, what: str) -> None:

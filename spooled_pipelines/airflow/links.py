@@ -1,0 +1,54 @@
+"""Links from a task to the server's status page: its batch, and its queue.
+
+Airflow asks for them when a task ends or is deferred, in the process that ran it, and keeps the
+addresses. Where they lead says the connection's extra, ``page``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperatorLink
+
+from spooled_pipelines.errors import SpooledError
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class BatchLink(BaseOperatorLink):
+    """The page of the batch that a task enqueued or waits for."""
+
+    name = "Spooled batch"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        """Empty where the task has no batch, more than one, or the connection no page."""
+        from spooled_pipelines.airflow.together import batches_of
+
+        shown = getattr(operator, "shown_batch", None) or getattr(operator, "batch", None)
+        if not isinstance(shown, (str, dict)):
+            return ""
+        return _page(operator, "batches", batches_of(shown, "empty")[0]["batch_id"])
+
+
+class QueueLink(BaseOperatorLink):
+    """The page of the queue that a task sends to or waits for."""
+
+    name = "Spooled queue"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        """Empty where the task's queue is not known, or the connection has no page."""
+        queue_name = getattr(operator, "queue_name", None)
+        if queue_name is None and isinstance(getattr(operator, "batch", None), dict):
+            queue_name = operator.batch.get("queue_name")
+        return _page(operator, "queues", queue_name) if isinstance(queue_name, str) else ""
+
+
+def _page(operator: Any, *path: str) -> str:
+    from spooled_pipelines.airflow.hook import SpooledHook
+
+    try:
+        return SpooledHook(operator.spooled_conn_id).page_url(*path)
+    except SpooledError:
+        # The task itself has said so.
+        return ""

@@ -1,0 +1,47 @@
+"""Ledger and results as Parquet files, on this machine or in object storage."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from airflow.sdk import ObjectStoragePath
+
+from spooled_pipelines.errors import InvalidArgumentError
+
+
+def check_location(location: Any, argument: str) -> None:
+    """InvalidArgumentError where it is no place for a Parquet file."""
+    if not isinstance(location, (str, Path, ObjectStoragePath)) or not str(location):
+        raise InvalidArgumentError(
+            f"{argument} is {location!r}, and must be the path or URI of a Parquet file to write"
+        )
+
+
+def write_parquet(table: Any, location: str | Path | ObjectStoragePath) -> str:
+    """Write an Arrow table there; it is there whole or not at all. Returns where it is.
+
+    A URI is written through Airflow's object storage: ``s3://connection@bucket/results.parquet``.
+    """
+    import pyarrow.parquet as pq
+
+    text = str(location)
+    parts = urlsplit(text)
+    if len(parts.scheme) > 1 and parts.scheme != "file":
+        target = location if isinstance(location, ObjectStoragePath) else ObjectStoragePath(text)
+        # Object stores show a file once it is closed.
+        with target.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's is not
+            pq.write_table(table, file)
+        return text
+    path = Path(url2pathname(parts.path) if parts.scheme == "file" else text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        pq.write_table(table, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return str(path)
