@@ -97,8 +97,8 @@ def _batches(tables: Iterable[Any]) -> Iterator[Any]:
     from spooled_pipelines.batch.source import open_source
 
     for table in tables:
-        # A part of a table may well be empty.
-        if not isinstance(table, list) or table:
+        # A part of a table may well be empty, and then not even have columns.
+        if not hasattr(table, "__len__") or len(table):
             yield from open_source(table).batches
 
 

@@ -108,11 +108,11 @@ class Running:
         from spooled_pipelines.client.sync.client import SpooledClient
 
         made = batch_id(Scope(self._queue_name, self._name), 0, 0)
+        # What was on its way when the upload broke off is stored by then.
+        time.sleep(_SETTLE_SECONDS)
         try:
             with SpooledClient(self._client.settings) as client:
-                cancel_batch(client.calls, made, self.generation)
-                # What was on its way when the upload broke off is stored by now.
-                time.sleep(_SETTLE_SECONDS)
+                # A large batch takes longer than there is time: the server goes on by itself.
                 done = cancel_batch(client.calls, made, self.generation)
         except NotFoundError:
             # Nothing was sent yet.

@@ -50,7 +50,9 @@ def get_provider_info() -> dict[str, Any]:
             "spooled_pipelines.airflow.operator", "spooled_pipelines.airflow.results"
         ),
         "sensors": _modules("spooled_pipelines.airflow.sensor"),
-        "triggers": _modules("spooled_pipelines.airflow.triggers"),
+        "triggers": _modules(
+            "spooled_pipelines.airflow.triggers", "spooled_pipelines.airflow.event_triggers"
+        ),
         "extra-links": [
             "spooled_pipelines.airflow.links.BatchLink",
             "spooled_pipelines.airflow.links.QueueLink",

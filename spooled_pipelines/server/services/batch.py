@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
@@ -54,6 +55,7 @@ class BatchService:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._cancelling: set[asyncio.Future[Any]] = set()
 
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return upload(self._services, caller, requests)
@@ -146,7 +148,13 @@ class BatchService:
         generation: int | None = None
         if request.HasField("generation"):
             generation = checks.generation(request.generation)
-        counts = await self._services.store.cancel_batch(caller.organization, batch_id, generation)
+        # Who asks may be about to be killed, and has no time to see it through.
+        cancelling = asyncio.ensure_future(
+            self._services.store.cancel_batch(caller.organization, batch_id, generation)
+        )
+        self._cancelling.add(cancelling)
+        cancelling.add_done_callback(self._cancelling.discard)
+        counts = await asyncio.shield(cancelling)
         return CancelBatchResponse(
             cancelled=counts.cancelled,
             running=counts.processing,

@@ -1,0 +1,41 @@
+"""Every night: what died of a time-out gets another chance, and anything else is reported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+
+from spooled_pipelines.airflow import SpooledHook, StreamJobsSensor
+
+with DAG(
+    dag_id="redrive",
+    schedule="0 3 * * *",
+    catchup=False,
+    params={
+        "queue": Param("orders", type="string", description="the queue"),
+        "error": Param("Timeout", type="string", description="the text in the errors"),
+    },
+    doc_md=__doc__,
+    tags=["spooled"],
+):
+
+    @task
+    def redrive(params: dict[str, Any]) -> int:
+        """Put them back, with all their retries. The key has to be an admin's."""
+        with SpooledHook().get_conn() as client:
+            return client.redrive(params["queue"], where=params["error"])
+
+    done = StreamJobsSensor(
+        task_id="done", queue_name="{{ params.queue }}", until="open == 0", timeout=6 * 3600
+    )
+
+    @task
+    def report(params: dict[str, Any]) -> dict[str, int]:
+        """How many are dead of what."""
+        with SpooledHook().get_conn() as client:
+            dead = client.dead_letters(params["queue"], limit=1_000)
+        return dict(Counter((job.last_error or "?").split(":")[0] for job in dead))
+
+    redrive() >> done >> report()

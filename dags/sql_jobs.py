@@ -1,0 +1,45 @@
+"""From a database into jobs, and what came of them back into it.
+
+The rows of a query are streamed from the connection `shop` (any database that Airflow has a hook
+for), and the results are written into its table `scores`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, BaseHook, Param, task
+
+from spooled_pipelines.airflow import BatchResultsOperator, EnqueueBatchOperator, StreamJobsSensor
+
+with DAG(
+    dag_id="customer_scores",
+    schedule=None,
+    catchup=False,
+    params={"since": Param("2026-01-01", type="string", description="customers since then")},
+    doc_md=__doc__,
+    tags=["spooled"],
+):
+    enqueue = EnqueueBatchOperator(
+        task_id="enqueue",
+        sql="SELECT id, name, spent FROM customers WHERE since >= '{{ params.since }}'",
+        sql_conn_id="shop",
+        queue_name="scores",
+        key="id",
+        tags={"run": "{{ run_id }}"},
+    )
+    wait = StreamJobsSensor(task_id="wait", batch=enqueue.output, timeout=3600)
+    results = BatchResultsOperator(task_id="results", batch=enqueue.output)
+
+    @task
+    def store(rows: list[dict[str, Any]]) -> int:
+        """Write the scores; again and again, it is the same."""
+        scores = [(row["customer"], row["score"]) for row in rows if row["status"] == "completed"]
+        hook = BaseHook.get_hook("shop")
+        hook.insert_rows(
+            "scores", scores, ["customer", "score"], replace=True, replace_index="customer"
+        )
+        return len(scores)
+
+    enqueue >> wait >> results
+    store(results.output)  # type: ignore[arg-type]  # Airflow puts its value in place

@@ -1,0 +1,154 @@
+"""An asset's watcher tells of each batch that is done, and of dead letters that grow, once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, Asset, AssetWatcher
+from airflow.serialization.serialized_objects import DagSerialization
+from support.server_process import ServerProcess
+
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.airflow.event_triggers import (
+    BatchDoneTrigger,
+    DeadLettersTrigger,
+    SpooledEventTrigger,
+)
+from spooled_pipelines.errors import InvalidArgumentError
+
+
+class Memory:
+    """What Airflow 3.3 gives a watcher to keep its state in; its database is not here."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.writes = 0
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.kept[key]) if key in self.kept else default
+
+    async def aset(self, key: str, value: Any) -> None:
+        self.kept[key] = json.dumps(value)
+        self.writes += 1
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__SPOOLED__QUEUE_POLL_SECONDS", "0.1")
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    trigger: SpooledEventTrigger, memory: Memory
+) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+    """What the trigger tells, once it has looked for the first time."""
+    trigger.asset_state_store = memory  # type: ignore[assignment]
+    told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def run() -> None:
+        async for event in trigger.run():
+            told.put_nowait(event.payload)
+
+    writes = memory.writes
+    running = asyncio.create_task(run())
+    for _ in range(2_000):
+        if memory.writes > writes or running.done() or not told.empty():
+            break
+        await asyncio.sleep(0.01)
+    assert not running.done(), running.exception()
+    try:
+        yield told
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def quiet(told: asyncio.Queue[dict[str, Any]]) -> bool:
+    """Nothing more comes within some looks."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(told.get(), 0.5)
+        return False
+    return True
+
+
+def work(client: SpooledClient, queue: str, *, fail: bool = False) -> None:
+    for job in client.dequeue(queue, "hand", batch_size=100):
+        if fail:
+            client.fail(job, "broken", retry=False)
+        else:
+            client.complete(job)
+
+
+async def test_each_batch_that_is_done_is_told_once_over_restarts(
+    connected: ServerProcess, client: SpooledClient, queue: str
+) -> None:
+    def enqueue(name: str) -> str:
+        return client.enqueue_batch([{"id": 1}], queue, name=name).id
+
+    await asyncio.to_thread(enqueue, "before")
+    await asyncio.to_thread(work, client, queue)
+    memory = Memory()
+    async with watching(BatchDoneTrigger(queue), memory) as told:
+        first = await asyncio.to_thread(enqueue, "first")
+        await asyncio.to_thread(work, client, queue)
+        event = await asyncio.wait_for(told.get(), 20)
+        assert (event["batch_id"], event["completed"]) == (first, 1)
+        assert await quiet(told)
+    second = await asyncio.to_thread(enqueue, "second")
+    await asyncio.to_thread(work, client, queue)
+    async with watching(BatchDoneTrigger(queue), memory) as told:
+        # It was settled while nobody looked.
+        assert (await asyncio.wait_for(told.get(), 20))["batch_id"] == second
+        assert await quiet(told)
+        open_one = await asyncio.to_thread(enqueue, "open")
+        assert await quiet(told)
+    assert open_one not in str(memory.kept)
+
+
+async def test_dead_letters_that_grow_are_told_and_those_before_are_not(
+    connected: ServerProcess, client: SpooledClient, queue: str
+) -> None:
+    def bury(jobs: int) -> None:
+        client.enqueue_batch([{"id": n} for n in range(jobs)], queue, name=f"{jobs}")
+        work(client, queue, fail=True)
+
+    await asyncio.to_thread(bury, 3)
+    memory = Memory()
+    async with watching(DeadLettersTrigger(queue, at_least=2), memory) as told:
+        await asyncio.to_thread(bury, 1)
+        assert await quiet(told)
+        await asyncio.to_thread(bury, 4)
+        event = await asyncio.wait_for(told.get(), 20)
+        assert event == {"queue_name": queue, "dead_letters": 8, "new": 5}
+    await asyncio.to_thread(bury, 2)
+    async with watching(DeadLettersTrigger(queue, at_least=2), memory) as told:
+        assert (await asyncio.wait_for(told.get(), 20))["new"] == 2
+        assert await asyncio.to_thread(client.redrive, queue) == 10
+        assert await quiet(told)
+
+
+@pytest.mark.parametrize(
+    "trigger", [BatchDoneTrigger("q", 10, "spooled_eu"), DeadLettersTrigger("q", 5)]
+)
+def test_a_watcher_is_stored_with_its_dag(trigger: Any) -> None:
+    path, arguments = trigger.serialize()
+    again = type(trigger)(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == (path, arguments)
+    asset = Asset("done", watchers=[AssetWatcher(name="w", trigger=trigger)])
+    with DAG("d", schedule=[asset]) as dag:
+        pass
+    stored = json.dumps(DagSerialization.to_dict(dag))
+    assert type(trigger).__name__ in stored
+
+
+@pytest.mark.parametrize("newest", [0, 1001])
+def test_numbers_that_make_no_sense_are_refused(newest: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"newest is {newest}"):
+        BatchDoneTrigger("q", newest)
+    with pytest.raises(InvalidArgumentError, match="at_least is 0"):
+        DeadLettersTrigger("q", 0)

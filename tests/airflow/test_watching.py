@@ -1,0 +1,180 @@
+"""However many triggers wait, they share a connection and a few streams, and each gets its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.airflow import shared as shared_module
+from spooled_pipelines.airflow import watching
+from spooled_pipelines.airflow.shared import Shared, shared
+from spooled_pipelines.airflow.triggers import BatchTrigger
+
+MANY = 60
+
+
+@pytest.fixture
+def batches(connected: ServerProcess, client: SpooledClient, queue: str) -> list[dict[str, Any]]:
+    """Many batches of one job each, on one queue."""
+    return [
+        client.enqueue_batch([{"id": number}], queue, name=f"b{number}").to_dict()
+        for number in range(MANY)
+    ]
+
+
+def settle(client: SpooledClient, queue: str, jobs: int) -> None:
+    done = 0
+    while done < jobs:
+        for job in client.dequeue(queue, "hand", batch_size=min(100, jobs - done)):
+            client.complete(job)
+            done += 1
+
+
+async def wait_for(batch: Any) -> dict[str, Any]:
+    async for event in BatchTrigger(batch).run():
+        payload: dict[str, Any] = event.payload
+        return payload
+    raise AssertionError("the trigger ended without an event")
+
+
+@contextlib.asynccontextmanager
+async def waiting(batches: list[dict[str, Any]]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    tasks = [asyncio.create_task(wait_for(batch)) for batch in batches]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def connections() -> list[Shared]:
+    """Those of this event loop that are in use."""
+    made = shared_module._shared.get(asyncio.get_running_loop(), {})
+    return [future.result() for future in made.values() if future.done()]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.01)
+
+
+async def test_all_triggers_share_one_client_and_a_handful_of_streams(
+    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+) -> None:
+    async with waiting([]) as _, contextlib.AsyncExitStack() as stack:
+        tasks: list[asyncio.Task[Any]] = []
+        # They do not all come at once.
+        for start in range(0, MANY, 6):
+            tasks += await stack.enter_async_context(waiting(batches[start : start + 6]))
+            await asyncio.sleep(2 * watching._GATHER_SECONDS)
+        (connection,) = connections()
+        assert connection.users == MANY
+        assert len(connection.batches._streams) <= watching._STREAMS
+        followed = [one for ids in connection.batches._streams.values() for one in ids]
+        assert sorted(followed) == sorted(batch["batch_id"] for batch in batches)
+        await asyncio.to_thread(settle, client, queue, MANY)
+        events = await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        assert [event["stats"]["batch_id"] for event in events] == [
+            batch["batch_id"] for batch in batches
+        ]
+        assert {event["status"] for event in events} == {"settled"}
+    assert connections() == []
+
+
+async def test_a_batch_that_is_not_there_is_no_trouble_for_the_others(
+    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+) -> None:
+    async with waiting([*batches[:5], {"batch_id": "b_nosuchbatch"}]) as tasks:
+        event = await asyncio.wait_for(tasks[-1], 20)
+        assert (event["status"], "b_nosuchbatch" in event["message"]) == ("hopeless", True)
+        assert not any(task.done() for task in tasks[:-1])
+        await asyncio.to_thread(settle, client, queue, MANY)
+        events = await asyncio.wait_for(asyncio.gather(*tasks[:-1]), 20)
+        assert {event["status"] for event in events} == {"settled"}
+
+
+async def test_streams_are_let_go_of_when_nobody_waits_for_their_batches(
+    batches: list[dict[str, Any]],
+) -> None:
+    async with waiting(batches[:2]), waiting(batches[2:10]) as tasks:
+        await until(lambda: bool(connections()) and bool(connections()[0].batches._streams))
+        (connection,) = connections()
+        await until(lambda: sum(map(len, connection.batches._streams.values())) == 10)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        followed = [one for ids in connection.batches._streams.values() for one in ids]
+        assert len(followed) < 5
+        assert {batch["batch_id"] for batch in batches[:2]} <= set(followed)
+
+
+async def test_whoever_comes_later_learns_what_is_known_already(
+    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+) -> None:
+    async with waiting(batches[:1]) as first, waiting(batches[:1]) as second:
+        await until(lambda: bool(connections()) and bool(connections()[0].batches._newest))
+        async with waiting(batches[:1]) as third:
+            await asyncio.to_thread(settle, client, queue, MANY)
+            events = await asyncio.wait_for(asyncio.gather(*first, *second, *third), 20)
+    assert {event["status"] for event in events} == {"settled"}
+
+
+async def test_several_batches_are_judged_together(
+    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+) -> None:
+    async with waiting([batches[:3]]) as (task,):
+        await until(lambda: bool(connections()) and len(connections()[0].batches._newest) == 3)
+        await asyncio.to_thread(settle, client, queue, MANY)
+        event = await asyncio.wait_for(task, 20)
+    assert event["status"] == "settled"
+    assert (event["stats"]["batch_id"], event["stats"]["total"]) == ("3 batches", 3)
+    assert len(json.dumps(event)) < 1000
+
+
+async def test_another_key_is_another_connection(
+    batches: list[dict[str, Any]],
+    server: ServerProcess,
+    connect_airflow: Callable[..., None],
+) -> None:
+    async with shared("spooled_default") as first:
+        async with shared("spooled_default") as same:
+            assert same is first
+        connect_airflow(server, extra={"timeout_seconds": 7})
+        async with shared("spooled_default") as other:
+            assert other is not first
+            assert other.client.settings.timeout_seconds == 7
+
+
+@pytest.fixture
+def milestones(connected: ServerProcess, client: SpooledClient, queue: str) -> str:
+    return client.enqueue_batch([{"id": number} for number in range(40)], queue, name="m").id
+
+
+async def test_a_batch_in_work_is_told_of_by_tenths(
+    milestones: str, client: SpooledClient, queue: str
+) -> None:
+    told: list[int] = []
+    async with (
+        shared("spooled_default") as connection,
+        connection.changes_of([{"batch_id": milestones}]) as changes,
+    ):
+        told += [stats.completed for stats in await changes.news(20)]
+        for _ in range(40):
+            (job,) = await asyncio.to_thread(client.dequeue, queue, "hand")
+            await asyncio.to_thread(client.complete, job)
+        while told[-1] < 40:
+            told += [stats.completed for stats in await changes.news(20)]
+    # One for each tenth at most, and what was there at the beginning.
+    assert len(told) <= 11
+    assert told[0] == 0
