@@ -6,6 +6,8 @@ jobs together. A part that is cleared alone sends what is missing of it, and not
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import DAG, Param, task
 
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor
@@ -20,7 +22,7 @@ with DAG(
 ):
 
     @task
-    def parts(params: dict[str, int]) -> list[dict[str, int]]:
+    def parts(params: Any = None) -> list[dict[str, int]]:
         """What each mapped task is to read."""
         return [{"station": number} for number in range(params["stations"])]
 

@@ -22,7 +22,7 @@ with DAG(
 ):
 
     @task
-    def redrive(params: dict[str, Any]) -> int:
+    def redrive(params: Any = None) -> int:
         """Put them back, with all their retries. The key has to be an admin's."""
         with SpooledHook().get_conn() as client:
             return client.redrive(params["queue"], where=params["error"])
@@ -32,7 +32,7 @@ with DAG(
     )
 
     @task
-    def report(params: dict[str, Any]) -> dict[str, int]:
+    def report(params: Any = None) -> dict[str, int]:
         """How many are dead of what."""
         with SpooledHook().get_conn() as client:
             dead = client.dead_letters(params["queue"], limit=1_000)

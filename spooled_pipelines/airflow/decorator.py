@@ -71,6 +71,8 @@ def enqueue_batch(
     """
     return task_decorator_factory(
         python_callable=python_callable,
+        # What the function returns is no XCom, whatever its annotation says.
+        multiple_outputs=False,
         decorated_operator_class=EnqueueBatchDecoratedOperator,
         **kwargs,
     )

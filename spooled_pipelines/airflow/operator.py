@@ -408,10 +408,10 @@ class EnqueueBatchOperator(BaseOperator):
             raise AirflowSkipException(error.message) from error
         if self.on_empty == "fail":
             raise AirflowFailException(error.message) from error
-        from spooled_pipelines.batch.sync.empty import enqueue_nothing
-
         self.log.info("%s", error.message)
-        return enqueue_nothing(client.calls, self.queue_name, name)
+        batch = client.open_batch(name, self.queue_name).seal()
+        batch.rows = batch.created = batch.duplicates = batch.rejected = 0
+        return batch
 
     def _on_rerun(self, client: SpooledClient) -> Literal["resume", "retry_failed", "fresh"]:
         """The default must not keep a plain server, which has no such thing, from being used."""

@@ -25,7 +25,6 @@ from spooled_pipelines.batch.occurrences import Occurrences
 from spooled_pipelines.batch.payload_schema import payload_check
 from spooled_pipelines.batch.selection import make_selection
 from spooled_pipelines.batch.source import open_source
-from spooled_pipelines.batch.source_rows import NoRowsError
 from spooled_pipelines.batch.spool import Spool
 from spooled_pipelines.batch.spreading import Spreading, make_spreading
 from spooled_pipelines.errors import (
@@ -227,7 +226,7 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
     selection = make_selection(options.columns, options.where, options.index)
     try:
         source = open_source(data, selection, sql=options.sql, connection=options.connection)
-    except NoRowsError:
+    except EmptyTableError:
         if not is_part:
             raise
         return _empty(scope, options)

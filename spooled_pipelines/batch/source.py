@@ -23,7 +23,7 @@ from spooled_pipelines.batch import (
 )
 from spooled_pipelines.batch.reading import readable
 from spooled_pipelines.batch.selection import Selection
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 # Rows looked at together: enough to work by column, few enough for the processor's cache.
 BATCH_ROWS = 10_000
@@ -85,7 +85,7 @@ def open_source(
             schema, batches = _opened(data, selection)
     if not len(schema.names):
         if not getattr(data, "shape", (1,))[0]:
-            raise source_rows.NoRowsError(f"{what} has no rows, so there is nothing to enqueue.")
+            raise EmptyTableError(f"{what} has no rows, so there is nothing to enqueue.")
         raise InvalidArgumentError(f"{what} has no columns, so there is nothing to enqueue.")
     return Source(schema, _gathered(_checked(batches, what)), what)
 

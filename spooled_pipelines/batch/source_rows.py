@@ -15,20 +15,12 @@ from spooled_pipelines.batch.source_values import column_of
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 
-class NoRowsError(InvalidArgumentError):
-    """There is nothing in it, not even what tells its columns."""
-
-
 def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> tuple[Any, Iterator[Any]]:
     """The schema and record batches of an iterable; the first item says what it is."""
     iterator = iter(data)
     first = next(iterator, None)
     if first is None:
-<<<<<<< HEAD
-        raise NoRowsError("the data has no rows, so there is nothing to enqueue.")
-=======
         raise EmptyTableError("the data has no rows, so there is nothing to enqueue.")
->>>>>>> 97572c1 (Wait for a thousand batches on a few streams, for queues, and for what the operator enqueued)
     items = chain([first], iterator)
     if isinstance(first, pa.RecordBatch):
         return first.schema, _record_batches(items, first.schema)

@@ -91,8 +91,8 @@ def test_the_rows_of_a_query_become_jobs(
 def test_a_query_that_the_database_refuses_leaves_the_task_its_retries(
     database: str, connected: ServerProcess, queue: str, context: dict[str, Any]
 ) -> None:
-    with pytest.raises(SourceError, match="no such table: nothing"):
-        run(operator(queue, sql="SELECT * FROM nothing", sql_conn_id=database), context)
+    with pytest.raises(SourceError, match="no such table: missing"):
+        run(operator(queue, sql="SELECT * FROM missing", sql_conn_id=database), context)
 
 
 def test_a_connection_that_is_no_database_is_named(
@@ -234,7 +234,7 @@ class TestTheDecorator:
 
     @pytest.mark.parametrize("argument", ["data", "sql"])
     def test_it_takes_no_other_source(self, argument: str) -> None:
-        decorated = enqueue_batch(queue_name="q", **{argument: "x"})(list)
+        decorated = enqueue_batch(queue_name="q", **{argument: "x"})(lambda: None)
         with DAG("d", schedule=None), pytest.raises(InvalidArgumentError, match=f"no {argument}="):
             decorated()
 

@@ -25,12 +25,7 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
-<<<<<<< HEAD
 from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic, sleep
-from spooled_pipelines.rpc.convert import batch_stats_from
-=======
-from spooled_pipelines.rpc.aio.runtime import monotonic, sleep
->>>>>>> 97572c1 (Wait for a thousand batches on a few streams, for queues, and for what the operator enqueued)
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
 from spooled_pipelines.wire import batch_v1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-<<<<<<< HEAD
 from spooled_pipelines.batch.parts import BatchPart, missing_parts, parts_missing
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import (
@@ -13,9 +12,6 @@ from spooled_pipelines.errors import (
     NotFoundError,
     SpooledError,
 )
-=======
-from spooled_pipelines.errors import InvalidArgumentError, NotFoundError
->>>>>>> 97572c1 (Wait for a thousand batches on a few streams, for queues, and for what the operator enqueued)
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import sleep
