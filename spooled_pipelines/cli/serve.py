@@ -155,6 +155,13 @@ def serve(
     metrics: Annotated[
         Text, typer.Option(help="HOST:PORT where Prometheus finds /metrics (plain HTTP).")
     ] = None,
+    http: Annotated[
+        Text,
+        typer.Option(
+            help="HOST:PORT of the page for people, with /metrics, /healthz and /readyz; over TLS "
+            "where --tls-cert is given."
+        ),
+    ] = None,
     log_format: Annotated[
         Text, typer.Option(show_default="text", help="text, or json for programs.")
     ] = None,
@@ -198,7 +205,11 @@ def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) ->
             return
         configure_logging(loaded.options.log_format, loaded.options.log_level)
         export_traces("spooled-server")
-        run(loaded.settings, ready=lambda address: print(f"listening on {address}", flush=True))
+        run(
+            loaded.settings,
+            ready=lambda address: print(f"listening on {address}", flush=True),
+            page_ready=lambda url: print(f"page at {url}", flush=True),
+        )
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error
     except NoKeysError as error:

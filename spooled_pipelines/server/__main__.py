@@ -13,7 +13,7 @@ from spooled_pipelines.server.settings import OrganizationKey, ServerSettings
 
 
 def main() -> int:
-    """Serve until a signal comes; prints one line, `listening on HOST:PORT`."""
+    """Serve until a signal comes; prints `page at URL`, if so, and `listening on HOST:PORT`."""
     parser = argparse.ArgumentParser(prog="python -m spooled_pipelines.server")
     parser.add_argument("--listen", default="127.0.0.1:50051", metavar="HOST:PORT")
     parser.add_argument("--store", default="sqlite:///spooled.db", metavar="URL")
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--keep-batches", metavar="DURATION")
     parser.add_argument("--keep-dead-letters", metavar="DURATION")
     parser.add_argument("--metrics", metavar="HOST:PORT")
+    parser.add_argument("--http", metavar="HOST:PORT")
     parser.add_argument("--log-format", default="text", choices=FORMATS)
     parser.add_argument("--log-level", default="warning", choices=LEVELS)
     parser.add_argument("--grace-seconds", type=float, default=5.0, metavar="S")
@@ -58,9 +59,14 @@ def main() -> int:
                 options.keep_dead_letters,
             ),
             metrics=options.metrics,
+            http=options.http,
             grace_seconds=options.grace_seconds,
         )
-        run(settings, ready=lambda address: print(f"listening on {address}", flush=True))
+        run(
+            settings,
+            ready=lambda address: print(f"listening on {address}", flush=True),
+            page_ready=lambda url: print(f"page at {url}", flush=True),
+        )
     except (OSError, StoreUnavailableError, ValueError) as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1

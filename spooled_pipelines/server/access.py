@@ -77,6 +77,11 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _KEY + "RevokeKey": _ADMIN,
 }
 
+# Whose page shows what is in jobs: a screen has more readers than the one who signed in, and who
+# looks after the numbers alone need not have the data before their eyes. Over RPC a `read` key
+# gets them, as the one who waits for results must.
+SEES_PAYLOADS = _PRODUCE | {Role.WORK}
+
 
 class Scope(Enum):
     """By what a request tells which queue it touches."""

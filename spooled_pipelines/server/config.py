@@ -246,6 +246,7 @@ def _settings(options: Options) -> ServerSettings:
             options.keep_dead_letters,
         ),
         metrics=options.metrics,
+        http=options.http,
         grace_seconds=options.grace_seconds,
     )
 

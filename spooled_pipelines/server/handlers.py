@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from spooled_pipelines.server import calls
 from spooled_pipelines.server.access import ROLES, check_tables
-from spooled_pipelines.server.auth import KeyRing
+from spooled_pipelines.server.auth import KeyRing, Metadata
 from spooled_pipelines.server.context import Caller
 from spooled_pipelines.server.errors import RefusedError, invalid, stopping
 from spooled_pipelines.server.logins import peer_host
@@ -77,6 +77,11 @@ class Gate:
         """Whose call it is; a RefusedError where it may not go on."""
         metadata = context.invocation_metadata() or ()
         caller = self._keys.caller(metadata, peer_host(context.peer()))
+        self.let(caller, method)
+        return caller
+
+    def let(self, caller: Caller, method: Method) -> None:
+        """RefusedError where the caller may not make this call, or not now."""
         if caller.role not in ROLES[method.path]:
             raise RefusedError(
                 "PERMISSION_DENIED",
@@ -86,7 +91,6 @@ class Gate:
         if self._stopping:
             raise stopping()
         self._rate.admit(caller.organization)
-        return caller
 
     async def check(self, caller: Caller, request: Any) -> None:
         """RefusedError where the request is about a queue that the key may not touch."""
@@ -167,7 +171,7 @@ def build_handlers(
         grpc.method_handlers_generic_handler(
             service,
             {
-                name: _handler(method, getattr(implementation, _snake(name)), gate)
+                name: _handler(method, function_of(implementation, method), gate)
                 for name, method in methods_of(service).items()
             },
         )
@@ -175,8 +179,11 @@ def build_handlers(
     ]
 
 
-def _snake(name: str) -> str:
-    return re.sub("(?<!^)(?=[A-Z])", "_", name).lower()
+def function_of(implementation: object, method: Method) -> Callable[..., Any]:
+    """What answers an RPC."""
+    name = re.sub("(?<!^)(?=[A-Z])", "_", method.name).lower()
+    function: Callable[..., Any] = getattr(implementation, name)
+    return function
 
 
 def _handler(method: Method, function: Callable[..., Any], gate: Gate) -> Any:
@@ -217,16 +224,16 @@ async def _checked(
             yield answer
 
 
-@contextlib.asynccontextmanager
-async def _answering(gate: Gate, method: Method, context: Context) -> AsyncIterator[calls.Call]:
-    """Turns what a call raises into its status, and tells those who observe what it was."""
-    call = calls.begin(method, context.invocation_metadata() or ())
+@contextlib.contextmanager
+def noted(gate: Gate, method: Method, metadata: Metadata = ()) -> Iterator[calls.Call]:
+    """Tells those who observe what became of a call; what fails inside is logged, and refused."""
+    call = calls.begin(method, metadata)
     try:
         with gate.call():
             yield call
     except RefusedError as refusal:
         call.code = refusal.code
-        await _refuse(context, call, refusal)
+        raise
     except (asyncio.CancelledError, grpc.aio.AbortError):
         call.code = "CANCELLED"
         raise
@@ -235,11 +242,21 @@ async def _answering(gate: Gate, method: Method, context: Context) -> AsyncItera
         call.code = "INTERNAL"
         _log.exception("%s failed", method.path)
         message = f"the server failed; its log says more about request {call.request_id}"
-        await _refuse(context, call, RefusedError("INTERNAL", message))
+        raise RefusedError("INTERNAL", message) from None
     finally:
         call.end()
         for observe in gate.observers:
             observe(call)
+
+
+@contextlib.asynccontextmanager
+async def _answering(gate: Gate, method: Method, context: Context) -> AsyncIterator[calls.Call]:
+    """Turns what a call raises into its status."""
+    try:
+        with noted(gate, method, context.invocation_metadata() or ()) as call:
+            yield call
+    except RefusedError as refusal:
+        await _refuse(context, call, refusal)
 
 
 async def _write(context: Context, answer: Any) -> None:

@@ -63,5 +63,10 @@ class FailedLogins:
 
 
 def peer_host(peer: str) -> str:
-    """`ipv4:192.0.2.1:50312` and `ipv6:[::1]:50312` without the port."""
+    """`ipv4:192.0.2.1:50312` and `ipv6:%5B::1%5D:50312` without the port."""
     return peer.rpartition(":")[0] if peer.startswith("ip") else peer
+
+
+def peer_of(host: str) -> str:
+    """The same of an address as HTTP has it: 192.0.2.1, or ::1."""
+    return f"ipv6:%5B{host}%5D" if ":" in host else f"ipv4:{host}"

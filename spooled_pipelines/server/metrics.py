@@ -7,7 +7,14 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -15,10 +22,12 @@ from spooled_pipelines.server.calls import Call
 from spooled_pipelines.server.clock import Clock
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import Counts, OpenBatches, QueueRecord
+from spooled_pipelines.server.settings import host_and_port
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.wakeups import Changes
 
 _log = logging.getLogger(__name__)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
 # Queues beyond these have no series of their own: whoever makes queues must not fill Prometheus.
 QUEUES_MAX = 500
 _COLLECT_SECONDS = 10.0
@@ -96,16 +105,20 @@ class Metrics:
         """A worker is done with a job."""
         self._settled.labels(organization, outcome).inc()
 
-    def listen(self, address: str, store: JobStore, clock: Clock) -> tuple[str, Callable[[], None]]:
+    def watch(self, store: JobStore, clock: Clock) -> None:
+        """Tell of the queues and batches of this store from now on."""
+        self.registry.register(_Depths(store, clock, asyncio.get_running_loop()))
+
+    async def text(self) -> bytes:
+        """What Prometheus reads."""
+        # In a thread: the collector of the queues waits for this loop.
+        return await asyncio.to_thread(generate_latest, self.registry)
+
+    def listen(self, address: str) -> tuple[str, Callable[[], None]]:
         """Answer GET /metrics; returns the real address, and what ends it. OSError else."""
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        if not host or not port.isdigit():
-            raise ValueError(f"metrics address {address!r} is not of the form HOST:PORT")
-        loop = asyncio.get_running_loop()
-        self.registry.register(_Depths(store, clock, loop))
+        host, port = host_and_port(address, "metrics")
         try:
-            server, thread = start_http_server(int(port), host, registry=self.registry)
+            server, thread = start_http_server(port, host, registry=self.registry)
         except (OSError, socket.gaierror) as error:
             raise OSError(f"cannot listen on {address} for metrics: {error}") from error
 

@@ -79,6 +79,7 @@ class Options(BaseModel):
     keep_batches: Duration | None = None
     keep_dead_letters: Duration | None = None
     metrics: str | None = None
+    http: str | None = None
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     grace_seconds: float = _SERVER.grace_seconds

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -17,6 +17,7 @@ from spooled_pipelines.server.auth import KeyRing
 from spooled_pipelines.server.clock import Clock, SystemClock
 from spooled_pipelines.server.connections import server_options
 from spooled_pipelines.server.context import Services
+from spooled_pipelines.server.direct import DirectCalls
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.handlers import Gate, build_handlers
 from spooled_pipelines.server.keeping import keep_keys
@@ -46,6 +47,7 @@ from spooled_pipelines.wire import methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.server.metrics import Metrics
+    from spooled_pipelines.server.page.serving import PageServer
 
 _log = logging.getLogger(__name__)
 # What a client that does not read its answers is waited for.
@@ -71,7 +73,7 @@ class Server:
         )
         self._metrics = None
         observers: list[calls.Observer] = [calls.log_call]
-        if settings.metrics is not None:
+        if settings.metrics is not None or settings.http is not None:
             self._metrics = _new_metrics()
             self._store = metered(self._store, self._metrics)
             observers.append(self._metrics.call_ended)
@@ -80,6 +82,9 @@ class Server:
             observers.append(trace)
         self.metrics_address: str | None = None
         self._end_metrics: Callable[[], None] | None = None
+        self.page_url: str | None = None
+        self._page: PageServer | None = None
+        self._draining = False
         self._grpc: grpc.aio.Server | None = None
         self._health: Health | None = None
         self._timer: asyncio.Task[None] | None = None
@@ -108,12 +113,17 @@ class Server:
                     "no key would let anybody in: give the server an API key, or make one in its "
                     "store with `spooled-pipelines keys create`"
                 )
-            if self._metrics is not None and self._settings.metrics is not None:
-                self.metrics_address, self._end_metrics = self._metrics.listen(
-                    self._settings.metrics, self._store, self._clock
-                )
-            address = await self._listen()
+            if self._metrics is not None:
+                self._metrics.watch(self._store, self._clock)
+                if self._settings.metrics is not None:
+                    listening = self._metrics.listen(self._settings.metrics)
+                    self.metrics_address, self._end_metrics = listening
+            implementations = self._implementations()
+            if self._metrics is not None and self._settings.http is not None:
+                await self._start_page(self._settings.http, self._metrics, implementations)
+            address = await self._listen(implementations)
         except BaseException:
+            await self._stop_page()
             await self._stop_metrics()
             await self._store.close()
             raise
@@ -126,6 +136,7 @@ class Server:
 
         Calls that are running have the grace time of the settings to end.
         """
+        self._draining = True
         if self._health is not None:
             await self._health.drain()
         self._hub.close()
@@ -140,6 +151,7 @@ class Server:
             await self._keeper
             self._keeper = None
         await settle_give_backs()
+        await self._stop_page()
         await self._stop_metrics()
         await self._store.close()
 
@@ -149,16 +161,42 @@ class Server:
             await asyncio.to_thread(self._end_metrics)
             self._end_metrics = None
 
-    async def _listen(self) -> str:
+    async def _start_page(
+        self, address: str, metrics: Metrics, implementations: Mapping[str, object]
+    ) -> None:
+        calls = DirectCalls(implementations, self._gate)
+        page = _new_page(
+            address,
+            _certificate_files(self._settings),
+            calls,
+            self._keys,
+            self._clock,
+            self._store,
+            metrics,
+            lambda: self._draining,
+        )
+        self.page_url = await page.start()
+        self._page = page
+
+    async def _stop_page(self) -> None:
+        if self._page is not None:
+            await self._page.stop()
+            self._page = None
+
+    def _implementations(self) -> dict[str, object]:
         services = Services(self._store, self._hub, self._clock, self._settings.require_lease_id)
-        implementations: dict[str, object] = {
+        return {
             methods.QUEUE_SERVICE: QueueService(services),
             methods.WORKER_SERVICE: WorkerService(services),
+            methods.BATCH_SERVICE: BatchService(services),
+            methods.KEY_SERVICE: KeyService(services, self._keys),
+            methods.QUEUE_ADMIN_SERVICE: QueueAdminService(services),
         }
-        if self._settings.batch_extension:
-            implementations[methods.BATCH_SERVICE] = BatchService(services)
-            implementations[methods.KEY_SERVICE] = KeyService(services, self._keys)
-            implementations[methods.QUEUE_ADMIN_SERVICE] = QueueAdminService(services)
+
+    async def _listen(self, implementations: Mapping[str, object]) -> str:
+        if not self._settings.batch_extension:
+            plain = (methods.QUEUE_SERVICE, methods.WORKER_SERVICE)
+            implementations = {name: implementations[name] for name in plain}
         server = grpc.aio.server(options=server_options(self._settings.connections))
         server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._gate)))
         self._health = await add_standard_services(server, tuple(implementations))
@@ -188,6 +226,18 @@ def _new_metrics() -> Metrics:
     return Metrics()
 
 
+def _new_page(address: str, files: CertificateFiles | None, *about: Any) -> PageServer:
+    try:
+        # An extra of its own, and slow to import.
+        from spooled_pipelines.server.page.app import Ground
+        from spooled_pipelines.server.page.serving import PageServer
+    except ImportError as error:
+        raise ValueError(
+            "the page needs starlette, jinja2 and uvicorn; pip install 'spooled-pipelines[page]'"
+        ) from error
+    return PageServer(address, files, Ground(*about))
+
+
 def open_store(
     url: str, clock: Clock, retention: Retention = KEEP_ALL, quotas: Quotas = UNLIMITED
 ) -> JobStore:
@@ -215,35 +265,55 @@ async def serve(
     settings: ServerSettings,
     *,
     ready: Callable[[str], None],
+    page_ready: Callable[[str], None] | None = None,
     clock: Clock | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until `stop` is set; `ready` gets the address."""
+    """Serve until SIGTERM or SIGINT, or until `stop` is set.
+
+    `ready` gets the address, and before that `page_ready` the page's URL, if there is one.
+    """
     ended = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
     server = Server(settings, clock=clock)
-    ready(await server.start())
+    address = await server.start()
+    if server.page_url is not None:
+        (page_ready or _announce_page)(server.page_url)
+    ready(address)
     try:
         await ended.wait()
     finally:
         await server.stop()
 
 
-def run(settings: ServerSettings, *, ready: Callable[[str], None] | None = None) -> None:
+def run(
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    page_ready: Callable[[str], None] | None = None,
+) -> None:
     """Serve in this thread until SIGTERM or SIGINT."""
-    asyncio.run(serve(settings, ready=ready or _announce))
+    asyncio.run(serve(settings, ready=ready or _announce, page_ready=page_ready))
 
 
 def _announce(address: str) -> None:
     _log.info("listening on %s", address)
 
 
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+def _announce_page(url: str) -> None:
+    _log.info("page at %s", url)
+
+
+def _certificate_files(settings: ServerSettings) -> CertificateFiles | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     authority = Path(settings.tls_client_ca) if settings.tls_client_ca else None
-    files = CertificateFiles(Path(settings.tls_cert), Path(settings.tls_key), authority)
-    return Certificates(files).credentials()
+    return CertificateFiles(Path(settings.tls_cert), Path(settings.tls_key), authority)
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    files = _certificate_files(settings)
+    return None if files is None else Certificates(files).credentials()

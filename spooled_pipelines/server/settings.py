@@ -43,6 +43,15 @@ def shown_store(url: str) -> str:
     return f"{scheme}://{place}"
 
 
+def host_and_port(address: str, setting: str) -> tuple[str, int]:
+    """The parts of "HOST:PORT" or "[IPV6]:PORT"; ValueError where it is neither."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{setting} address {address!r} is not of the form HOST:PORT")
+    return host, int(port)
+
+
 def hash_key(key: str) -> bytes:
     """What is kept of a key."""
     return hashlib.sha256(key.encode()).digest()
@@ -137,6 +146,8 @@ class ServerSettings:
         batch_extension: False answers as a plain server, which does not know batches.
         retention: how long what is settled is kept; for ever where nothing is said.
         metrics: "HOST:PORT" where Prometheus is answered, in plain HTTP; None: nowhere.
+        http: "HOST:PORT" of the page for people, with /metrics, /healthz and /readyz; over TLS
+            where there is a certificate; None: nowhere.
         grace_seconds: how long stopping waits for calls that are running.
     """
 
@@ -155,6 +166,7 @@ class ServerSettings:
     batch_extension: bool = True
     retention: Retention = KEEP_ALL
     metrics: str | None = None
+    http: str | None = None
     grace_seconds: float = 5.0
 
     def __post_init__(self) -> None:

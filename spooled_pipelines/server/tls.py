@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import grpc
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Of a file: when it was changed, its size and which one it is.
 _Stamp = tuple[int, int, int]
@@ -31,43 +34,32 @@ class CertificateFiles:
         return tuple(path for path in given if path is not None)
 
 
-class Certificates:
-    """Looks at the files whenever a connection is made, and keeps the last ones that were good.
+class _Latest(Generic[T]):
+    """What was made of the files when they were last good; OSError or ValueError at first."""
 
-    OSError or ValueError where the first ones are not.
-    """
-
-    def __init__(self, files: CertificateFiles) -> None:
+    def __init__(self, files: CertificateFiles, make: Callable[[CertificateFiles], T]) -> None:
         self._files = files
+        self._make = make
         self._stamps = _stamps(files)
         self._refused: tuple[_Stamp, ...] | str | None = None
-        self._configuration = _load(files)
+        self.made = make(files)
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """What a port is opened with. Connections that are open stay as they are."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
-            # gRPC asks for None where nothing changed; its stubs do not know that.
-            self._newer,  # type: ignore[arg-type]
-            require_client_authentication=self._files.client_authority is not None,
-        )
-
-    def _newer(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC, in a thread of its own, for each new connection; None: as before."""
+    def newer(self) -> T | None:
+        """What is made of files that changed since the last time; None: as before."""
         try:
             stamps = _stamps(self._files)
             if stamps in (self._stamps, self._refused):
                 return None
-            configuration = _load(self._files)
+            made = self._make(self._files)
             if _stamps(self._files) != stamps:
                 # Being written right now; the next connection finds them whole.
                 return None
         except (OSError, ValueError) as error:
             self._refuse(error)
             return None
-        self._stamps, self._refused = stamps, None
+        self._stamps, self._refused, self.made = stamps, None, made
         _log.info("certificates were read again: %s", self._files.chain)
-        return configuration
+        return made
 
     def _refuse(self, error: OSError | ValueError) -> None:
         """Say once what is wrong with what is there now."""
@@ -80,6 +72,46 @@ class Certificates:
             _log.error("new certificates are not taken, the old ones stay in use: %s", error)
 
 
+class Certificates:
+    """Looks at the files whenever a connection is made, and keeps the last ones that were good.
+
+    OSError or ValueError where the first ones are not.
+    """
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self._files = files
+        self._latest = _Latest(files, _for_grpc)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """What a port is opened with. Connections that are open stay as they are."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._latest.made,
+            # Called in a thread of gRPC's own, for each new connection. It asks for None where
+            # nothing changed; its stubs do not know that.
+            self._latest.newer,  # type: ignore[arg-type]
+            require_client_authentication=self._files.client_authority is not None,
+        )
+
+
+class PageCertificates:
+    """The same for Python's own TLS."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self._latest = _Latest(files, _context)
+
+    def context(self) -> ssl.SSLContext:
+        """What a port is opened with. Connections that are open stay as they are."""
+        first = self._latest.made
+
+        def renew(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+            self._latest.newer()
+            connection.context = self._latest.made
+
+        # Called for each new connection, whether it names a server or not.
+        first.sni_callback = renew
+        return first
+
+
 def _stamps(files: CertificateFiles) -> tuple[_Stamp, ...]:
     return tuple(_stamp(path.stat()) for path in files.paths)
 
@@ -88,10 +120,15 @@ def _stamp(found: os.stat_result) -> _Stamp:
     return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def _load(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
+def _for_grpc(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
     """What is in the files; ValueError where gRPC could not use it, which it would not say."""
     chain, key = files.chain.read_bytes(), files.key.read_bytes()
     authority = files.client_authority.read_bytes() if files.client_authority else None
+    _context(files)
+    return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+
+
+def _context(files: CertificateFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An encrypted key is refused, where OpenSSL would ask the terminal for its password.
@@ -109,7 +146,8 @@ def _load(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
                 f"tls_client_ca {files.client_authority} is no PEM file of certificates "
                 f"({_reason(error)})"
             ) from error
-    return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -17,6 +17,7 @@ API_KEY = "sp_test_0123456789abcdefghijklmnopqrstuv"
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 _READY = "listening on "
+_PAGE = "page at "
 
 
 class ServerProcess:
@@ -42,6 +43,8 @@ class ServerProcess:
         self.host = host
         self.port = port
         self.arguments = arguments
+        # The URL of the page, with "--http".
+        self.page = ""
         self.log = store.with_name(store.name + ".log")
         self._process: subprocess.Popen[str] | None = None
 
@@ -73,7 +76,10 @@ class ServerProcess:
                 text=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
-        line = self._first_line(self._process)
+        line = self._next_line(self._process)
+        if line.startswith(_PAGE):
+            self.page = line.removeprefix(_PAGE)
+            line = self._next_line(self._process)
         if not line.startswith(_READY):
             self.kill()
             raise AssertionError(f"the server did not start ({line!r}): {self.log.read_text()}")
@@ -124,7 +130,7 @@ class ServerProcess:
             process.stdout.close()
 
     @staticmethod
-    def _first_line(process: subprocess.Popen[str]) -> str:
+    def _next_line(process: subprocess.Popen[str]) -> str:
         # A watchdog: reading a pipe has no time-out of its own.
         watchdog = threading.Timer(START_SECONDS, process.kill)
         watchdog.start()
