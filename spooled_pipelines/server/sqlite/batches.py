@@ -7,7 +7,6 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import NamedTuple
 
 from spooled_pipelines.server.errors import conflict, not_found
@@ -177,7 +176,7 @@ def _store_rows(
             "created_at": tx.now,
             "scheduled_at": chunk.scheduled_at,
             "idempotency_key": keys,
-            "tags": repeat(chunk.tags) if isinstance(chunk.tags, bytes) else chunk.tags,
+            "tags": chunk.tags,
             "payload": chunk.payloads,
         },
     )
