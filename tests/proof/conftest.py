@@ -19,7 +19,9 @@ from pgkit import Cluster, running_cluster
 from support.server_process import ServerProcess
 
 # Their assertions say what was compared, as those of tests do.
-pytest.register_assert_rewrite("claiming", "history", "load", "machine")
+pytest.register_assert_rewrite(
+    "batch_rules", "claiming", "history", "job_rules", "load", "queue_rules", "side_by_side"
+)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.records import Counts, ExpectedParts, NewJob, Status
+from spooled_pipelines.server.records import (
+    AttemptRecord,
+    Counts,
+    ExpectedParts,
+    NewJob,
+    Status,
+)
 
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 
@@ -32,7 +38,13 @@ class Job:
     created_at: int
     due_at: int | None
     status: int
-    batches: set[str] = field(default_factory=set)
+    # Made by a row of a batch, and so gone with the last batch that it is in.
+    is_row: bool = False
+    batches: set[Batch] = field(default_factory=set)
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    # Forgotten altogether; its payload, result and tags alone.
+    is_gone: bool = False
+    is_stripped: bool = False
     job_id: str = ""
     retry_count: int = 0
     started_at: int | None = None
@@ -47,15 +59,25 @@ class Job:
     def claimable(self) -> bool:
         return self.status == Status.PENDING and self.due_at is None
 
+    @property
+    def history(self) -> list[AttemptRecord]:
+        """The attempts that failed, then the one that runs or completed."""
+        if self.status not in (Status.PROCESSING, Status.COMPLETED) or self.started_at is None:
+            return self.attempts
+        last = (len(self.attempts) + 1, self.worker_id, self.started_at, self.completed_at, None)
+        return [*self.attempts, AttemptRecord(*last)]
+
 
 @dataclass(eq=False)
 class Batch:
-    """A batch: the jobs that its rows are."""
+    """A generation of a batch: the jobs that its rows are."""
 
     queue_name: str
     name: str
+    generation: int
     created_at: int
     changed_at: int
+    used_at: int = 0
     sealed: bool = False
     errors: Counter[str] = field(default_factory=Counter)
     # Each part that has begun: whether it is finished, and its rows.
@@ -70,7 +92,10 @@ class Model:
     def __init__(self) -> None:
         self.now = 0
         self.jobs: list[Job] = []
-        self.batches: dict[tuple[str, str], Batch] = {}
+        self.made = 0
+        # The generations of each batch, the newest last.
+        self.generations: dict[tuple[str, str], list[Batch]] = {}
+        self.paused: set[tuple[str, str]] = set()
         # By id: organization, queue, when it was heard of.
         self.workers: dict[str, tuple[str, str, int]] = {}
         self.expired_at: dict[tuple[str, str], int] = {}
@@ -85,7 +110,8 @@ class Model:
         if due is not None and due <= self.now:
             due = None
         status = Status.PENDING if due is None else Status.SCHEDULED
-        made = Job(organization, len(self.jobs), job, self.now, due, status)
+        made = Job(organization, self.made, job, self.now, due, status)
+        self.made += 1
         self.jobs.append(made)
         return made, True
 
@@ -94,16 +120,18 @@ class Model:
     ) -> list[Job]:
         """Highest priority first, then oldest."""
         self.release_due()
+        if (organization, queue_name) in self.paused:
+            return []
         ready = [job for job in self.of(organization, queue_name) if job.claimable]
         claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.number))[:limit]
         for job in claimed:
-            self._move(job, Status.PROCESSING)
+            self.move(job, Status.PROCESSING)
             job.worker_id, job.started_at = worker_id, self.now
             job.lease_expires_at = self.now + lease_ms
         return claimed
 
     def complete(self, job: Job, result: bytes | None) -> None:
-        self._move(job, Status.COMPLETED)
+        self.move(job, Status.COMPLETED)
         job.completed_at, job.result = self.now, result
 
     def fail(self, job: Job, error: str, retry: bool) -> int:
@@ -112,18 +140,19 @@ class Model:
             self._bury(job, error)
             return 0
         seconds = min(60 * 2**job.retry_count, 3600)
-        self._move(job, Status.PENDING)
+        self._note_attempt(job, error)
+        self.move(job, Status.PENDING)
         job.retry_count += 1
         job.last_error, job.due_at = error, self.now + seconds * 1000
         return seconds
 
     def give_back(self, job: Job) -> None:
-        self._move(job, Status.PENDING)
+        self.move(job, Status.PENDING)
         job.worker_id = job.lease_id = job.started_at = None
 
     def check_holder(self, job: Job | None, worker_id: str, lease_id: str) -> Job:
         """The job, if it is this holder's."""
-        if job is None:
+        if job is None or job.is_gone:
             raise RefusalError("NOT_FOUND", "there is no job")
         why = None
         if job.status in SETTLED:
@@ -143,7 +172,7 @@ class Model:
     def release_due(self) -> None:
         for job in self.jobs:
             if job.due_at is not None and job.due_at <= self.now:
-                self._move(job, Status.PENDING)
+                self.move(job, Status.PENDING)
 
     def sweep(self) -> int | None:
         """Returns when something is due next."""
@@ -157,22 +186,37 @@ class Model:
             if job.retry_count >= job.asked.max_retries:
                 self._bury(job, error)
             else:
-                self._move(job, Status.PENDING)
+                self._note_attempt(job, error)
+                self.move(job, Status.PENDING)
                 job.retry_count += 1
                 job.last_error = error
         return min(moments(self.jobs), default=None)
 
     def open_batch(
-        self, organization: str, batch_id: str, queue_name: str, name: str, part: str = ""
+        self,
+        organization: str,
+        batch_id: str,
+        queue_name: str,
+        name: str,
+        generation: int,
+        part: str,
     ) -> Batch:
-        batch = self.batches.get((organization, batch_id))
-        if batch is None:
-            batch = Batch(queue_name, name, self.now, self.now)
-            self.batches[organization, batch_id] = batch
-        elif batch.queue_name != queue_name:
-            raise RefusalError("FAILED_PRECONDITION", f"is on queue {batch.queue_name!r}")
-        elif name:
-            batch.name = name
+        """The newest generation, which is made where this is a newer one."""
+        generations = self.generations.setdefault((organization, batch_id), [])
+        before = generations[-1] if generations else None
+        if before is not None:
+            if before.queue_name != queue_name:
+                raise RefusalError("FAILED_PRECONDITION", f"is on queue {before.queue_name!r}")
+            self._check_generation(batch_id, before, generation, newer=True)
+            name = name or before.name
+        if before is None or generation > before.generation:
+            if before is not None:
+                before.outcomes.clear()
+            batch = Batch(queue_name, name, generation, self.now, self.now)
+            generations.append(batch)
+        else:
+            batch = before
+            batch.name, batch.used_at = name, self.now
         if part:
             batch.parts.setdefault(part, (False, 0))
         return batch
@@ -181,26 +225,30 @@ class Model:
         self,
         organization: str,
         batch_id: str,
+        generation: int,
         upload: tuple[str, int],
         rows: Sequence[NewJob],
-        part: str = "",
+        part: str,
     ) -> list[tuple[Job, bool]]:
         """Each row's job, and whether the row made it."""
-        batch = self.batch(organization, batch_id)
+        batch = self.batch(organization, batch_id, generation)
         if upload in batch.outcomes:
             made = [created for _, created in batch.outcomes[upload]]
-            keys = {job.asked.idempotency_key: job for job in self.of(organization, None, batch_id)}
+            keys = {job.asked.idempotency_key: job for job in self.of(organization, batch=batch)}
             found = [keys.get(row.idempotency_key) for row in rows]
             if len(found) != len(made) or None in found:
                 raise RefusalError("FAILED_PRECONDITION", "came before with other rows")
             return [(job, one) for job, one in zip(found, made, strict=True) if job is not None]
+        if batch.sealed:
+            batch.used_at = self.now
         outcome = []
         for row in rows:
             job, created = self.enqueue(organization, row._replace(queue_name=batch.queue_name))
+            job.is_row |= created
             outcome.append((job, created))
-            if batch_id in job.batches:
+            if batch in job.batches:
                 continue
-            job.batches.add(batch_id)
+            job.batches.add(batch)
             batch.sealed, batch.changed_at = False, self.now
             if part in batch.parts:
                 batch.parts[part] = (False, batch.parts[part][1])
@@ -209,11 +257,15 @@ class Model:
         batch.outcomes[upload] = outcome
         return outcome
 
-    def finish_part(self, organization: str, batch_id: str, part: str, rows: int) -> None:
-        self.batch(organization, batch_id).parts[part] = (True, rows)
+    def finish_part(
+        self, organization: str, batch_id: str, generation: int, part: str, rows: int
+    ) -> None:
+        self.batch(organization, batch_id, generation).parts[part] = (True, rows)
 
-    def seal_batch(self, organization: str, batch_id: str, expected: ExpectedParts) -> Batch:
-        batch = self.batch(organization, batch_id)
+    def seal_batch(
+        self, organization: str, batch_id: str, generation: int, expected: ExpectedParts
+    ) -> Batch:
+        batch = self.batch(organization, batch_id, generation)
         finished = {part for part, (is_finished, _) in batch.parts.items() if is_finished}
         if expected.part_ids:
             whole = set(expected.part_ids) <= finished
@@ -243,13 +295,22 @@ class Model:
         del self.workers[worker_id]
         return True
 
-    def batch(self, organization: str, batch_id: str) -> Batch:
-        if (organization, batch_id) not in self.batches:
+    @property
+    def batches(self) -> dict[tuple[str, str], Batch]:
+        """The newest generation of each."""
+        return {key: found[-1] for key, found in self.generations.items() if found}
+
+    def batch(self, organization: str, batch_id: str, generation: int | None = None) -> Batch:
+        """The newest generation, which must be this one."""
+        found = self.batches.get((organization, batch_id))
+        if found is None:
             raise RefusalError("NOT_FOUND", f"there is no batch {batch_id!r}")
-        return self.batches[organization, batch_id]
+        if generation is not None:
+            self._check_generation(batch_id, found, generation, newer=False)
+        return found
 
     def of(
-        self, organization: str, queue_name: str | None = None, batch_id: str | None = None
+        self, organization: str, queue_name: str | None = None, batch: Batch | None = None
     ) -> list[Job]:
         """Jobs of an organization, a queue, a batch; oldest first."""
         return [
@@ -257,19 +318,33 @@ class Model:
             for job in self.jobs
             if job.organization == organization
             and (queue_name is None or job.asked.queue_name == queue_name)
-            and (batch_id is None or batch_id in job.batches)
+            and (batch is None or batch in job.batches)
         ]
 
-    def _bury(self, job: Job, error: str) -> None:
-        self._move(job, Status.DEADLETTER)
-        job.completed_at, job.last_error = self.now, error
-        for batch_id in job.batches:
-            self.batches[job.organization, batch_id].errors[error[:200]] += 1
-
-    def _move(self, job: Job, status: int) -> None:
+    def move(self, job: Job, status: int) -> None:
+        """The job is in this status from now on."""
         job.status, job.due_at, job.lease_expires_at = status, None, None
-        for batch_id in job.batches:
-            self.batches[job.organization, batch_id].changed_at = self.now
+        for batch in job.batches:
+            batch.changed_at = self.now
+
+    def _bury(self, job: Job, error: str) -> None:
+        self._note_attempt(job, error)
+        self.move(job, Status.DEADLETTER)
+        job.completed_at, job.last_error = self.now, error
+        for batch in job.batches:
+            batch.errors[error[:200]] += 1
+
+    def _note_attempt(self, job: Job, error: str) -> None:
+        assert job.started_at is not None
+        number = len(job.attempts) + 1
+        job.attempts.append(AttemptRecord(number, job.worker_id, job.started_at, self.now, error))
+
+    @staticmethod
+    def _check_generation(batch_id: str, newest: Batch, meant: int, *, newer: bool) -> None:
+        if meant < newest.generation:
+            raise RefusalError("FAILED_PRECONDITION", f"batch {batch_id!r} has begun anew")
+        if meant > newest.generation and not newer:
+            raise RefusalError("FAILED_PRECONDITION", f"has no generation {meant} yet")
 
 
 def counted(jobs: Iterable[Job]) -> Counts:

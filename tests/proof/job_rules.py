@@ -1,0 +1,172 @@
+"""What happens to jobs: enqueued, claimed, settled, given back, and time passes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import strategies as st
+from model import Job, RefusalError
+from serverkit import struct
+from side_by_side import ERRORS, SideBySide, act, equal, keys, organizations, picks, queues, workers
+
+from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.records import Enqueued, FailOutcome, Holder, WorkerRecord
+
+priorities = st.sampled_from((0, 0, 5, -5, 100))
+retries = st.sampled_from((0, 1, 3))
+# Seconds from now; below 0 lies in the past.
+delays = st.sampled_from((None, None, -1, 0, 1, 60))
+leases = st.sampled_from((5, 5, 5, 6, 3600))
+
+
+class JobRules(SideBySide):
+    """Jobs, those who do them, and the clock."""
+
+    @act(
+        weight=3,
+        organization=organizations,
+        queue=queues,
+        asked=st.lists(st.tuples(st.none() | keys, priorities, retries, delays), max_size=4),
+    )
+    def enqueue(self, organization: str, queue: str, asked: list[Any]) -> None:
+        new = [self.new_job(row, queue) for row in asked]
+        stored = self.together(self.kit.store.enqueue(organization, job) for job in new)
+        for job, outcome in zip(new, stored, strict=True):
+            assert isinstance(outcome, Enqueued)
+            made, created = self.model.enqueue(organization, job)
+            assert created == outcome.created
+            self.name(made, outcome.job_id)
+
+    @act(
+        weight=5,
+        pick=picks,
+        claims=st.lists(st.tuples(workers, leases, st.integers(1, 5)), min_size=1, max_size=3),
+    )
+    def claim(self, pick: int, claims: list[Any]) -> None:
+        organization, queue = self.topic(pick, lambda job: job.claimable)
+        claims = [(worker, 1000 * seconds, limit) for worker, seconds, limit in claims]
+        lots = self.together(self.kit.store.claim(organization, queue, *one) for one in claims)
+        for one, records in zip(claims, lots, strict=True):
+            expected = self.model.claim(organization, queue, *one)
+            assert [record.job_id for record in records] == [job.job_id for job in expected]
+            for record, job in zip(records, expected, strict=True):
+                assert record.lease_id
+                assert record.lease_id not in {holder.lease_id for _, holder in self.leases}
+                job.lease_id = record.lease_id
+                holder = Holder(job.job_id, record.worker_id or "", record.lease_id)
+                self.leases.append((organization, holder))
+        # Only now: another claim of the same moment changes no job of this one.
+        for record in itertools.chain(*lots):
+            self.compare_job(record, self.known[record.job_id])
+
+    @act(
+        weight=6,
+        when=lambda self: self.leases,
+        acts=st.lists(
+            st.tuples(
+                picks,
+                st.sampled_from(("right", "right", "right", "", "wrong")),
+                st.sampled_from(("right", "right", "right", "", "wrong")),
+                st.sampled_from(("complete", "complete", "fail", "fail", "bury", "renew")),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        stranger=st.sampled_from((False,) * 5 + (True,)),
+    )
+    def settle(self, acts: list[Any], stranger: bool) -> None:
+        """With the right lease, an old one, a wrong one or none. `stranger`: another's key."""
+        chosen = []
+        for pick, worker, lease, what in acts:
+            organization, holder = self.leases[-1 - pick % len(self.leases)]
+            given = {"right": holder.worker_id, "wrong": "nobody", "": ""}[worker]
+            token = {"right": holder.lease_id, "wrong": "0" * 32, "": ""}[lease]
+            if stranger:
+                organization = "other" if organization == "acme" else "acme"
+            chosen.append((organization, Holder(holder.job_id, given, token), what))
+        for (organization, holder, what), outcome in zip(
+            chosen, self.together(self._settle(*one) for one in chosen), strict=True
+        ):
+            self.compare(outcome, equal, self._expected(organization, holder, what))
+
+    @act(when=lambda self: self.leases, pick=picks)
+    def give_back(self, pick: int) -> None:
+        organization, holder = self.leases[-1 - pick % len(self.leases)]
+        assert self.run(self.kit.store.give_back(organization, [holder])) is None
+        try:
+            job = self.known[holder.job_id]
+            self.model.give_back(self.model.check_holder(job, holder.worker_id, holder.lease_id))
+        except RefusalError:
+            return
+
+    @act(
+        weight=3,
+        seconds=st.sampled_from((0.001, 1, 5, 5, 6, 60, 60, 3600)),
+        sweep=st.sampled_from((False, False, True)),
+    )
+    def wait(self, seconds: float, sweep: bool) -> None:
+        """Without `sweep` the timer is behind."""
+        self.kit.clock.advance(seconds)
+        self.model.now = self.kit.clock.now()
+        if sweep:
+            assert self.run(self.kit.store.sweep()) == self.model.sweep()
+
+    @act(now=st.sampled_from((False, False, True)))
+    def restart(self, now: bool) -> None:
+        if now:
+            self.run(self.kit.reopen())
+
+    @act(organization=organizations, worker=workers, queue=queues)
+    def register(self, organization: str, worker: str, queue: str) -> None:
+        record = WorkerRecord(worker, queue, "h", "python", 1, "1", "{}")
+        self.same(
+            self.kit.store.register_worker(organization, record),
+            lambda: self.model.register(organization, worker, queue),
+            equal,
+        )
+
+    @act(organization=organizations, worker=workers)
+    def heartbeat(self, organization: str, worker: str) -> None:
+        self.same(
+            self.kit.store.heartbeat(organization, worker, 1, "healthy", "{}"),
+            lambda: self.model.heartbeat(organization, worker),
+            equal,
+        )
+
+    @act(organization=organizations, worker=workers)
+    def deregister(self, organization: str, worker: str) -> None:
+        gone = self.run(self.kit.store.deregister_worker(organization, worker))
+        assert gone == self.model.deregister(organization, worker)
+
+    async def _settle(self, organization: str, holder: Holder, what: str) -> Any:
+        store = self.kit.store
+        try:
+            if what == "complete":
+                return await store.complete(organization, holder, struct(of=holder.job_id))
+            if what == "renew":
+                return await store.renew(organization, holder, 9_000)
+            return await store.fail(organization, holder, _error(what), what == "fail")
+        except RefusedError as refusal:
+            return refusal
+
+    def _expected(self, organization: str, holder: Holder, what: str) -> Any:
+        """What the model makes of it: the outcome, or a RefusalError."""
+        job: Job | None = self.known[holder.job_id]
+        if job is not None and job.organization != organization:
+            job = None
+        try:
+            job = self.model.check_holder(job, holder.worker_id, holder.lease_id)
+        except RefusalError as refusal:
+            return refusal
+        if what == "complete":
+            return self.model.complete(job, struct(of=holder.job_id))
+        if what == "renew":
+            job.lease_expires_at = self.model.now + 9_000
+            return job.lease_expires_at
+        seconds = self.model.fail(job, _error(what), what == "fail")
+        return FailOutcome(seconds > 0, seconds)
+
+
+def _error(what: str) -> str:
+    return next(error for error in ERRORS if error.startswith(what))

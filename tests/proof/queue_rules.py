@@ -1,0 +1,78 @@
+"""What operators do: cancel, retry, pause, purge, redrive, forget."""
+
+from __future__ import annotations
+
+import model_control
+from hypothesis import strategies as st
+from model import Job
+from side_by_side import ERRORS, SideBySide, act, equal, organizations, picks, queues
+
+from spooled_pipelines.server.records import Status
+from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention
+
+# A text that some errors have in them, or all of them.
+texts = st.sampled_from(("", "", ERRORS[0][:4], ERRORS[1][:9], "Lease expired", "nothing"))
+retentions = st.sampled_from(
+    (
+        Retention(5, 60),
+        Retention(0, None, 0, 0),
+        Retention(0, 0, 0, 0),
+        Retention(0, 0, 0),
+        Retention(0, None, 5, 5),
+        Retention(5, 60, 60, 3600),
+        Retention(0, 0, 0, 0),
+    )
+)
+
+
+def _is_dead(job: Job) -> bool:
+    return job.status == Status.DEADLETTER
+
+
+class QueueRules(SideBySide):
+    """Batches and queues, as those see them who run them."""
+
+    @act(pick=picks, generation=st.sampled_from((None, None, 0, 1)))
+    def cancel(self, pick: int, generation: int | None) -> None:
+        organization, batch = self.batch(pick, lambda job: job.due_at is not None)
+        self.same(
+            self.kit.store.cancel_batch(organization, batch, generation),
+            lambda: model_control.cancel_batch(self.model, organization, batch, generation),
+            equal,
+        )
+
+    @act(pick=picks, text=texts)
+    def retry(self, pick: int, text: str) -> None:
+        organization, batch = self.batch(pick, _is_dead)
+        self.same(
+            self.kit.store.retry_batch(organization, batch, text),
+            lambda: model_control.retry_batch(self.model, organization, batch, text),
+            equal,
+        )
+
+    @act(organization=organizations, queue=queues, paused=st.sampled_from((True, False, False)))
+    def pause(self, organization: str, queue: str, paused: bool) -> None:
+        self.run(self.kit.store.set_paused(organization, queue, paused))
+        (self.model.paused.add if paused else self.model.paused.discard)((organization, queue))
+
+    @act(pick=picks)
+    def purge(self, pick: int) -> None:
+        organization, queue = self.topic(pick, lambda job: job.due_at is not None)
+        purged = self.run(self.kit.store.purge_queue(organization, queue))
+        assert purged == model_control.purge_queue(self.model, organization, queue)
+
+    @act(pick=picks, text=texts)
+    def redrive(self, pick: int, text: str) -> None:
+        organization, queue = self.topic(pick, _is_dead)
+        revived = self.run(self.kit.store.redrive(organization, queue, text))
+        assert revived == model_control.redrive(self.model, organization, queue, text)
+
+    @act(weight=2, retention=retentions)
+    def forget(self, retention: Retention) -> None:
+        """As a server with these settings would, once and again after its pause."""
+        for _ in range(2):
+            self.kit.store._pruner = Pruner(retention, self.kit.clock)
+            self.run(self.kit.store.sweep())
+        self.kit.store._pruner = Pruner(KEEP_ALL, self.kit.clock)
+        self.model.sweep()
+        model_control.prune(self.model, retention)
