@@ -70,7 +70,8 @@ def checked_upload(request: OpenBatch) -> Upload:
 def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChunk:
     """The chunk's rows as columns; `request` is the whole message that it came in."""
     payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
-    rows = len(payloads)
+    # One that is stored already may come without its payloads.
+    rows = len(payloads) or len(keys)
     _check_lengths(chunk, rows)
     rejected: dict[int, str] = {}
     for place, message in check_chunk_request(request, payloads):

@@ -232,7 +232,7 @@ class Chunk:
     """Rows of a batch, checked already, as columns of the same length.
 
     A column that is one value instead of a sequence has it for every row; `scheduled_at` None
-    means that no row has a schedule.
+    means that no row has a schedule. No `payloads` for its `keys`: it was stored before.
     """
 
     batch_id: str
@@ -247,6 +247,13 @@ class Chunk:
     tags: Sequence[bytes | None] | bytes | None
     generation: int = 0
     part_id: str = ""
+
+
+class ChunkRange(NamedTuple):
+    """Numbers of chunks, both ends included."""
+
+    first: int
+    last: int
 
 
 class ChunkStored(NamedTuple):
@@ -278,6 +285,8 @@ class AttemptRecord(NamedTuple):
     error: str | None
 
 
+# How many runs of chunks whoever opens an upload again is told.
+CHUNK_RANGES_MAX = 1_000
 # Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
 PAGE_BYTES = 256 << 10
 

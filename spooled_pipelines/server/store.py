@@ -17,6 +17,7 @@ from spooled_pipelines.server.records import (
     BatchOpening,
     BatchRecord,
     Chunk,
+    ChunkRange,
     ChunkStored,
     CounterMismatch,
     Counts,
@@ -104,6 +105,11 @@ class JobStore(Listing, Protocol):
 
         A row that is new to the batch makes the chunk's part unfinished, if it was finished.
         """
+
+    async def stored_chunks(
+        self, organization: str, batch_id: str, upload_id: str
+    ) -> list[ChunkRange]:
+        """Which chunks of an upload to a batch that is not sealed are stored: the first ranges."""
 
     async def finish_part(
         self, organization: str, batch_id: str, generation: int, part: PartRecord

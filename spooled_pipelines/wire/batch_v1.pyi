@@ -85,12 +85,22 @@ class Tags(_message.Message):
     def __init__(self, tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EnqueueBatchResponse(_message.Message):
-    __slots__ = ("opened", "outcome")
+    __slots__ = ("opened", "outcome", "stored")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
     opened: BatchStats
     outcome: ChunkOutcome
-    def __init__(self, opened: _Optional[_Union[BatchStats, _Mapping]] = ..., outcome: _Optional[_Union[ChunkOutcome, _Mapping]] = ...) -> None: ...
+    stored: _containers.RepeatedCompositeFieldContainer[ChunkRange]
+    def __init__(self, opened: _Optional[_Union[BatchStats, _Mapping]] = ..., outcome: _Optional[_Union[ChunkOutcome, _Mapping]] = ..., stored: _Optional[_Iterable[_Union[ChunkRange, _Mapping]]] = ...) -> None: ...
+
+class ChunkRange(_message.Message):
+    __slots__ = ("first", "last")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    last: int
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class ChunkOutcome(_message.Message):
     __slots__ = ("number", "created", "duplicates", "job_ids", "duplicate_rows", "rejected")

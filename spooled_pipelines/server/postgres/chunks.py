@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from spooled_pipelines.server.errors import conflict, not_found
+from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.generations import superseded
 from spooled_pipelines.server.postgres.copying import Copy, stored_keys, when_due
 from spooled_pipelines.server.postgres.pruning import forgotten_meanwhile
@@ -19,6 +19,7 @@ from spooled_pipelines.server.postgres.quotas import count_made
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
 from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.records import Chunk, ChunkStored, Status
+from spooled_pipelines.server.uploading import check_whole, other_rows
 
 # So many chunks at once; the other connections are for everyone else.
 _AT_ONCE = 4
@@ -151,6 +152,7 @@ async def _add(
             stored = await _replayed(tx, place, chunk, keys, upload)
             await tx.commit()
             return stored
+        check_whole(chunk)
         await tx.send("keep_so_far")
     staged = await _bring_in(tx, place, chunk, keys, staged)
     async with tx.pipeline():
@@ -294,10 +296,7 @@ async def _replayed(
         linked = await tx.rows("find_links", batch=place.batch, jobs=sorted(others))
         others -= {seq for (seq,) in linked}
     if not len(found) == len(keys) == rows or others:
-        raise conflict(
-            f"chunk {chunk.number} of upload {chunk.upload_id!r} came before with other rows; "
-            "count chunks up, or choose another upload_id"
-        )
+        raise other_rows(chunk)
     return ChunkStored(rows, None, [job.seq for job in found], duplicates)
 
 

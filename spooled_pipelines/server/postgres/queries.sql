@@ -478,6 +478,14 @@ VALUES (%(batch)s, %(upload_id)s, %(number)s, %(rows)s) ON CONFLICT DO NOTHING R
 SELECT rows, duplicates FROM upload_chunks
 WHERE batch = %(batch)s AND upload_id = %(upload_id)s AND number = %(number)s
 
+-- Runs of numbers: within one, number and place grow together.
+-- name: stored_chunks
+SELECT min(number), max(number) FROM (
+    SELECT number, number - row_number() OVER (ORDER BY number) AS run FROM upload_chunks
+    WHERE batch = %(batch)s AND upload_id = %(upload_id)s
+) AS numbered
+GROUP BY run ORDER BY 1 LIMIT %(limit)s
+
 -- name: keep_chunk_outcome
 UPDATE upload_chunks SET duplicates = %(duplicates)s
 WHERE batch = %(batch)s AND upload_id = %(upload_id)s AND number = %(number)s

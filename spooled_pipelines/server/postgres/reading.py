@@ -10,9 +10,11 @@ from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.postgres.database import Connection, fetch, send
 from spooled_pipelines.server.postgres.records import ANSWER_BYTES, job_record, stored_key
 from spooled_pipelines.server.records import (
+    CHUNK_RANGES_MAX,
     PAGE_BYTES,
     AttemptRecord,
     BatchRecord,
+    ChunkRange,
     CounterMismatch,
     Counts,
     JobPage,
@@ -113,6 +115,21 @@ async def batches(
             )
         )
     return records
+
+
+async def stored_chunks(
+    connection: Connection, organization: str, batch_id: str, upload_id: str
+) -> list[ChunkRange]:
+    """Which chunks of an upload are stored."""
+    number = await _number(connection, organization, batch_id)
+    rows = await fetch(
+        connection,
+        "stored_chunks",
+        batch=number,
+        upload_id=upload_id.encode(),
+        limit=CHUNK_RANGES_MAX,
+    )
+    return [ChunkRange._make(row) for row in rows]
 
 
 async def batch_parts(

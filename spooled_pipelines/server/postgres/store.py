@@ -42,6 +42,7 @@ from spooled_pipelines.server.records import (
     BatchOpening,
     BatchRecord,
     Chunk,
+    ChunkRange,
     ChunkStored,
     Completion,
     CounterMismatch,
@@ -212,6 +213,12 @@ class PostgresStore:
     ) -> BatchRecord:
         what = (organization, batch_id, generation, expected)
         return await self._whole(batches.seal_batch(self._ground, *what))
+
+    async def stored_chunks(
+        self, organization: str, batch_id: str, upload_id: str
+    ) -> list[ChunkRange]:
+        async with lent(self._pool) as connection:
+            return await reading.stored_chunks(connection, organization, batch_id, upload_id)
 
     async def finish_part(
         self, organization: str, batch_id: str, generation: int, part: PartRecord

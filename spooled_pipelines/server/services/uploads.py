@@ -19,7 +19,12 @@ from spooled_pipelines.server.errors import conflict, invalid
 from spooled_pipelines.server.messages import batch_stats
 from spooled_pipelines.server.records import BatchOpening, ChunkStored
 from spooled_pipelines.server.scopes import check_queues
-from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse, JobChunk
+from spooled_pipelines.wire.batch_v1 import (
+    ChunkRange,
+    EnqueueBatchRequest,
+    EnqueueBatchResponse,
+    JobChunk,
+)
 
 # Chunks of one upload that are stored at the same time, so that one sync serves several.
 _IN_FLIGHT = 8
@@ -37,7 +42,11 @@ async def upload(
     record = await services.store.open_batch(caller.organization, asked)
     taken = services.is_taken(caller.organization, record.queue_name)
     stats = batch_stats(record, services.clock.now(), taken)
-    yield EnqueueBatchResponse(opened=stats).SerializeToString()
+    there = await services.store.stored_chunks(
+        caller.organization, opening.batch_id, opening.upload_id
+    )
+    ranges = [ChunkRange(first=first, last=last) for first, last in there]
+    yield EnqueueBatchResponse(opened=stats, stored=ranges).SerializeToString()
     stored: asyncio.Queue[_Stored | Exception | None] = asyncio.Queue(_IN_FLIGHT)
     reading = asyncio.ensure_future(_read(services, caller, opening, requests, stored))
     try:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from spooled_pipelines.server.errors import conflict, not_found
+from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.generations import other_queue, superseded
 from spooled_pipelines.server.parts import check_complete
 from spooled_pipelines.server.records import (
@@ -26,6 +26,7 @@ from spooled_pipelines.server.sqlite.inserting import insert_rows
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.sqlite.quotas import count_made
 from spooled_pipelines.server.sqlite.transaction import Transaction
+from spooled_pipelines.server.uploading import check_whole, other_rows
 
 _HEX_DIGITS = re.compile("[0-9a-f]*")
 _HEX_KEY_LENGTH = 32
@@ -121,6 +122,7 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     kept = tx.connection.execute(SQL["chunk_outcome"], upload).fetchone()
     if kept is not None:
         return _replayed(tx, place, chunk, keys, *kept)
+    check_whole(chunk)
     stored, linked = _store_rows(tx, place, chunk, keys)
     count_made(tx, organization, stored.rows - len(stored.duplicates))
     tx.connection.execute(
@@ -148,10 +150,7 @@ def _replayed(
     found = [job for job in _existing(tx, place, keys) if job is not None]
     # Each row of a chunk that came before is a job of the batch.
     if not len(found) == len(keys) == rows or not all(_has(tx, place, job) for job in found):
-        raise conflict(
-            f"chunk {chunk.number} of upload {chunk.upload_id!r} came before with other rows; "
-            "count chunks up, or choose another upload_id"
-        )
+        raise other_rows(chunk)
     return ChunkStored(rows, None, [job.seq for job in found], _unpacked(duplicates))
 
 

@@ -204,6 +204,14 @@ DELETE FROM upload_chunks WHERE batch = ?
 -- name: chunk_outcome
 SELECT rows, duplicates FROM upload_chunks WHERE batch = ? AND upload_id = ? AND number = ?
 
+-- Runs of numbers: within one, number and place grow together.
+-- name: stored_chunks
+SELECT min(number), max(number) FROM (
+    SELECT number, number - row_number() OVER (ORDER BY number) AS run FROM upload_chunks
+    WHERE batch = ? AND upload_id = ?
+)
+GROUP BY run ORDER BY 1 LIMIT ?
+
 -- name: keep_chunk_outcome
 INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates)
 VALUES (?, ?, ?, ?, ?)

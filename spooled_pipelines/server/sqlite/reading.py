@@ -10,9 +10,11 @@ from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.dispatch import QueueControl, QueueLimits
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.records import (
+    CHUNK_RANGES_MAX,
     PAGE_BYTES,
     AttemptRecord,
     BatchRecord,
+    ChunkRange,
     CounterMismatch,
     Counts,
     JobPage,
@@ -128,6 +130,15 @@ def batches(
         return [batch(connection, organization, batch_id, now) for batch_id in batch_ids]
     finally:
         connection.execute("RELEASE moment")
+
+
+def stored_chunks(
+    connection: sqlite3.Connection, organization: str, batch_id: str, upload_id: str
+) -> list[ChunkRange]:
+    """Which chunks of an upload are stored."""
+    number = _number(connection, organization, batch_id)
+    rows = connection.execute(SQL["stored_chunks"], (number, upload_id, CHUNK_RANGES_MAX))
+    return [ChunkRange._make(row) for row in rows]
 
 
 def batch_parts(

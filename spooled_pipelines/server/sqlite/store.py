@@ -21,6 +21,7 @@ from spooled_pipelines.server.records import (
     BatchOpening,
     BatchRecord,
     Chunk,
+    ChunkRange,
     ChunkStored,
     CounterMismatch,
     Counts,
@@ -196,6 +197,11 @@ class SqliteStore:
     ) -> BatchRecord:
         what = (organization, batch_id, generation, expected)
         return await self._write(batches.seal_batch, *what)
+
+    async def stored_chunks(
+        self, organization: str, batch_id: str, upload_id: str
+    ) -> list[ChunkRange]:
+        return await self._read(reading.stored_chunks, organization, batch_id, upload_id)
 
     async def finish_part(
         self, organization: str, batch_id: str, generation: int, part: PartRecord
