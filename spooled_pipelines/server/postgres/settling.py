@@ -108,8 +108,11 @@ def _judged(tx: Transaction, job: Held | None, settling: Settling) -> Settled | 
         left_processing(tx, job, Status.COMPLETED)
         return None
     if isinstance(act, Renewal):
-        job.lease_expires_at = tx.now + act.lease_ms
+        before, job.lease_expires_at = job.lease_expires_at, tx.now + act.lease_ms
         job.changed = True
+        # Whoever looks when it would have ended before looks again: only an earlier end is news.
+        if before is not None and job.lease_expires_at < before:
+            tx.tally.due_at(job.lease_expires_at)
         return job.lease_expires_at
     if isinstance(act, GiveBack):
         left_processing(tx, job, Status.PENDING)

@@ -146,6 +146,20 @@ async def test_a_lease_that_ran_out_gives_the_job_back_at_once(kit: StoreKit) ->
     assert "Lease expired" in again.last_error
 
 
+async def test_a_lease_that_is_renewed_for_less_than_it_had_is_looked_after_in_time(
+    kit: StoreKit,
+) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one(seconds=3_600)
+    kit.changed()
+    expiry = await kit.store.renew(ORGANIZATION, holder(job), 5_000)
+    # The timer, which would look in an hour, is told.
+    assert kit.changed().due == expiry == kit.clock.now() + 5_000
+    kit.clock.advance(5)
+    assert await kit.store.sweep() is None
+    assert (await kit.job(job.job_id)).status == Status.PENDING
+
+
 async def test_a_lease_that_ran_out_with_no_retry_left_is_a_dead_letter(kit: StoreKit) -> None:
     await kit.enqueue(max_retries=1)
     for _ in range(2):
