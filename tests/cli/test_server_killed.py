@@ -1,0 +1,96 @@
+"""A server that is killed while a command runs: one line, what is done so far, how to go on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.server_process import ServerProcess
+from support.waiting import eventually
+
+from spooled_pipelines import connect
+
+ROWS = 60_000
+# The command as it is, but for the minutes that it waits for a server to come back.
+PROGRAM = """
+import sys, time
+from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.sync import watching
+from spooled_pipelines.cli.main import main
+Patience.__init__.__defaults__ = (1.0, time.monotonic)
+watching._AWAY_SECONDS = 1.0
+main()
+"""
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server that the test may kill."""
+    with ServerProcess(tmp_path / "mortal.db") as server:
+        yield server
+
+
+@pytest.fixture
+def start(mortal: ServerProcess, environment: dict[str, str], folder: Path) -> Iterator[Start]:
+    """Starts a command of the shell against that server."""
+    told = {"SPOOLED_GRPC_ADDRESS": mortal.address, "SPOOLED_API_KEY": mortal.api_key}
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            cwd=folder,
+            env={**environment, **told},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(command)
+        return command
+
+    yield start
+    for command in started:
+        command.kill()
+        command.communicate()
+
+
+def complaint(command: subprocess.Popen[str], code: int) -> str:
+    """The one line on stderr of a command that ended with this code."""
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == code, said
+    assert said.startswith("spooled-pipelines: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_enqueueing_says_how_far_it_came_and_the_same_command_finishes_it(
+    mortal: ServerProcess, start: Start, folder: Path
+) -> None:
+    (folder / "many.csv").write_text("n\n" + "\n".join(map(str, range(ROWS))))
+    command = start("enqueue", "many.csv", "q", "--key", "n")
+    with connect(mortal.address, api_key=mortal.api_key) as client:
+        eventually(lambda: client.queue_stats("q").total, 30)
+        mortal.kill()
+        said = complaint(command, 3)
+        assert mortal.address in said
+        assert f"of {ROWS} rows were acknowledged" in said
+        assert "The same call again goes on from there" in said
+        mortal.restart()
+        again = start("enqueue", "many.csv", "q", "--key", "n")
+        assert again.wait(60) == 0
+        assert client.queue_stats("q").total == ROWS
+
+
+def test_watching_says_that_the_server_is_gone(mortal: ServerProcess, start: Start) -> None:
+    enqueued, _ = start("enqueue", "orders.csv", "q", "--json").communicate(timeout=60)
+    command = start("watch", json.loads(enqueued)["batch_id"], "--json")
+    assert command.stdout is not None
+    # It follows the batch by now.
+    assert json.loads(command.stdout.readline())["pending"] == 3
+    mortal.kill()
+    assert mortal.address in complaint(command, 3)
