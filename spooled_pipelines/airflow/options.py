@@ -31,6 +31,8 @@ def check_options(operator: Any) -> None:
         if value not in choices:
             allowed = " or ".join(repr(choice) for choice in choices)
             raise InvalidArgumentError(f"{argument} is {allowed}, not {value!r}")
+    if operator.part is not None:
+        _check_part(operator)
     check_max_failed(operator.max_failed)
     for argument in ("ledger", "results"):
         if getattr(operator, argument) is not None:
@@ -41,4 +43,21 @@ def check_options(operator: Any) -> None:
         raise InvalidArgumentError(
             "results=, max_failed= and on_breach= are about the end of the jobs: they need "
             "wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
+        )
+
+
+def _check_part(operator: Any) -> None:
+    if operator.name is None:
+        raise InvalidArgumentError(
+            "part= needs name=: the name that all parts of the batch give, such as '{{ run_id }}'"
+        )
+    if operator.on_rerun == "fresh":
+        raise InvalidArgumentError(
+            'on_rerun="fresh" begins a batch anew, and a part is not all of it: say "resume" or '
+            '"retry_failed"'
+        )
+    if operator.wait_for_completion:
+        raise InvalidArgumentError(
+            "wait_for_completion=True is about a whole batch: let a StreamJobsSensor wait for all "
+            "parts"
         )

@@ -10,6 +10,7 @@ from spooled_pipelines.errors import (
     BatchError,
     InvalidArgumentError,
     NotFoundError,
+    PartsMissingError,
     PermissionDeniedError,
     SpooledError,
 )
@@ -21,7 +22,7 @@ _COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadlett
 # Airflow writes an event whole to the task's log and keeps it in its database.
 _EVENT_TEXT_MAX = 400
 # What does not get better by trying again.
-HOPELESS = (InvalidArgumentError, NotFoundError, PermissionDeniedError)
+HOPELESS = (InvalidArgumentError, NotFoundError, PartsMissingError, PermissionDeniedError)
 
 
 def stats_dict(stats: BatchStats) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def probe(settings: ConnectionSettings) -> tuple[bool, str]:
     except AuthenticationError:
         return False, f"{where} does not accept this API key. Copy it again, or make another."
     except PermissionDeniedError as error:
-        return False, f"{where} knows the API key, but gives it no permission: {error.message}."
+        return False, f"{where} knows the API key, but gives it no permission: {error.message}"
     except UnavailableError as error:
         cause = str(error.details.get("cause"))
         if cause == "tls_mismatch":
@@ -81,7 +81,7 @@ def _is_limited(client: SpooledClient) -> bool:
     try:
         client.queue_stats(_QUEUE)
     except PermissionDeniedError as error:
-        if "limited" not in error.message:
+        if "for the organization" in error.message:
             raise
         return True
     return False

@@ -78,16 +78,28 @@ def batches_of(value: Any, told: str) -> list[dict[str, Any]]:
     if isinstance(value, str) and value:
         return [{"batch_id": value}]
     if isinstance(value, Mapping) and value.get("batch_id"):
-        return [{name: value[name] for name in _NEEDED if value.get(name) is not None}]
+        batch = {name: value[name] for name in _NEEDED if value.get(name) is not None}
+        if value.get("part"):
+            batch |= {"opened": value["opened"], "parts": [value["part"]]}
+        return [batch]
     if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)):
         # Of a mapped task that skipped there is nothing in between.
-        found = [batch for one in value if one is not None for batch in batches_of(one, told)]
+        found: dict[str, dict[str, Any]] = {}
+        for batch in (batch for one in value if one is not None for batch in batches_of(one, told)):
+            first = found.setdefault(batch["batch_id"], batch)
+            if first is not batch and "parts" in batch:
+                first["parts"] = [*first.get("parts", ()), *batch["parts"]]
         if found:
-            return list({batch["batch_id"]: batch for batch in found}.values())
+            return list(found.values())
     raise InvalidArgumentError(
         f"batch is {told}, and must be what EnqueueBatchOperator returns (batch=enqueue.output), a "
         "batch's id, or a list of them. Did the task that enqueues run?"
     )
+
+
+def without_parts(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What is needed to wait for a batch once it is sealed."""
+    return {name: batch[name] for name in _NEEDED if name in batch}
 
 
 def generation_of(batch: Mapping[str, Any]) -> int | None:

@@ -16,7 +16,7 @@ from spooled_pipelines.airflow.outcome import (
     stats_dict,
     step_of,
 )
-from spooled_pipelines.airflow.together import Together
+from spooled_pipelines.airflow.together import Together, without_parts
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger
 from spooled_pipelines.batch.verdict import breached, failed_error
 
@@ -65,6 +65,7 @@ class BatchWait:
 
     def look(self, client: SpooledClient) -> Look:
         """As `Wait.look`."""
+        _seal(client, self.batches)
         together = Together(batch["batch_id"] for batch in self.batches)
         for one in _stats(client, self.batches):
             together.put(one)
@@ -79,7 +80,8 @@ class BatchWait:
         self, spooled_conn_id: str, deadline: float | None, cancel_on_kill: bool
     ) -> BatchTrigger:
         """As `Wait.trigger`."""
-        one_or_more = self.batches[0] if len(self.batches) == 1 else list(self.batches)
+        plain = [without_parts(batch) for batch in self.batches]
+        one_or_more = plain[0] if len(plain) == 1 else plain
         return BatchTrigger(one_or_more, spooled_conn_id, self.max_failed, deadline, cancel_on_kill)
 
 
@@ -109,9 +111,17 @@ class QueueWait:
         return QueueTrigger(self.queue_name, self.until, self.fail_if, spooled_conn_id, deadline)
 
 
+def _seal(client: SpooledClient, batches: Sequence[dict[str, Any]]) -> None:
+    """All parts of a batch are in, as far as Airflow knows; the server knows better."""
+    for batch in batches:
+        if "parts" in batch:
+            expected = [part["part_id"] for part in batch["parts"]]
+            client.open_batch(batch["opened"]).seal(expected, added=batch["parts"])
+
+
 def _stats(client: SpooledClient, batches: Sequence[dict[str, Any]]) -> list[BatchStats]:
     from spooled_pipelines.batch.sync.control import stats_of
 
     if client.calls.speaks_batches():
         return stats_of(client.calls, [batch["batch_id"] for batch in batches])
-    return [client.batch(batch).stats() for batch in batches]
+    return [client.batch(without_parts(batch)).stats() for batch in batches]

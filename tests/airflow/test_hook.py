@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import pytest
 from airflow.sdk import Connection
 from support.server_process import ServerProcess
 
-from spooled_pipelines.airflow import SpooledHook
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.airflow import SpooledAsyncHook, SpooledHook
 from spooled_pipelines.airflow.connection import settings_of
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.settings import TLS
+from spooled_pipelines.wire import keys_v1
+from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
 
 KEY = "sp_test_thisisthekeyofthetests"
 
@@ -68,6 +71,19 @@ def test_tls_files_and_the_servers_name_come_from_the_extra() -> None:
     assert material == TLS("/ca.pem", "/c.pem", "/k.pem", "spooled.internal")
 
 
+def test_the_rest_of_the_extra_is_what_a_client_is_told() -> None:
+    extra = (
+        '{"organization": "acme", "batch_extension": "off", "timeout_seconds": "7.5",'
+        ' "page": "https://spooled.example.org"}'
+    )
+    settings = settings_of(connection(extra=extra))
+    assert settings.organization == "acme"
+    assert settings.batch_extension == "off"
+    assert settings.timeout_seconds == 7.5
+    bare = settings_of(connection())
+    assert (bare.organization, bare.batch_extension, bare.timeout_seconds) == (None, "auto", 30)
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
@@ -82,6 +98,13 @@ def test_tls_files_and_the_servers_name_come_from_the_extra() -> None:
             "tls=off and ca",
         ),
         ({"extra": '{"client_key": "/k.pem"}'}, InvalidArgumentError, "client_certificate"),
+        (
+            {"extra": '{"batch_extension": "maybe"}'},
+            InvalidArgumentError,
+            "batch_extension='maybe'",
+        ),
+        ({"extra": '{"timeout_seconds": 0}'}, InvalidArgumentError, "timeout_seconds=0"),
+        ({"extra": '{"timeout_seconds": "soon"}'}, InvalidArgumentError, "timeout_seconds='soon'"),
     ],
 )
 def test_a_connection_that_makes_no_sense_is_refused_by_name_and_field(
@@ -95,18 +118,39 @@ def test_a_connection_that_makes_no_sense_is_refused_by_name_and_field(
 def test_the_uri_form_of_a_connection_works_as_the_json_form_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    uri = f"spooled://:{KEY}@example.org:8443/?tls=on&server_name=spooled.internal"
+    uri = (
+        f"spooled://:{KEY}@example.org:8443/?tls=on&server_name=spooled.internal"
+        "&organization=acme&batch_extension=on&timeout_seconds=12"
+    )
     monkeypatch.setenv("AIRFLOW_CONN_SPOOLED_DEFAULT", uri)
     with SpooledHook().get_conn() as client:
         assert client.settings.address == "example.org:8443"
         assert client.settings.api_key == KEY
         assert client.settings.tls_material == TLS(server_name="spooled.internal")
+        assert client.settings.organization == "acme"
+        assert client.settings.batch_extension == "on"
+        assert client.settings.timeout_seconds == 12
 
 
 def test_the_client_works_and_shows_no_key(connected: ServerProcess, queue: str) -> None:
     with SpooledHook().get_conn() as client:
         assert client.enqueue(queue, {"n": 1}).created
         assert connected.api_key not in repr(client) + repr(client.settings)
+
+
+def test_a_connection_that_is_not_there_is_named_with_what_to_do() -> None:
+    for call in (SpooledHook("nowhere").get_conn, lambda: SpooledHook("nowhere").page_url("x")):
+        with pytest.raises(InvalidArgumentError, match="no Airflow connection 'nowhere': add it"):
+            call()
+    good, message = SpooledHook("nowhere").test_connection()
+    assert (good, "'nowhere'" in message) == (False, True)
+
+
+async def test_the_hook_for_triggers_works_too(connected: ServerProcess, queue: str) -> None:
+    async with await SpooledAsyncHook().get_conn() as client:
+        assert (await client.queue_stats(queue)).total == 0
+    with pytest.raises(InvalidArgumentError, match="no Airflow connection 'nowhere'"):
+        await SpooledAsyncHook("nowhere").get_conn()
 
 
 async def test_the_asyncio_client_works_too(connected: ServerProcess, queue: str) -> None:
@@ -145,6 +189,55 @@ class TestTestConnection:
         assert not good
         assert "does not accept this API key" in message
         assert KEY not in message
+
+    @pytest.fixture
+    def key_with(self, client: SpooledClient) -> Callable[..., str]:
+        """`key_with(role, queues)`: the secret of a new API key."""
+
+        def key_with(role: str, queues: Sequence[str] = ()) -> str:
+            request = keys_v1.CreateKeyRequest(name="form", role=role, queues=queues)
+            answer = client.calls.unary(
+                methods_of(KEY_SERVICE)["CreateKey"], request, repeatable=False
+            )
+            secret: str = answer.secret
+            return secret
+
+        return key_with
+
+    @pytest.mark.parametrize("role", ["read", "work"])
+    def test_a_key_without_permission_to_enqueue(
+        self,
+        role: str,
+        server: ServerProcess,
+        key_with: Callable[..., str],
+        connect_airflow: Callable[..., None],
+    ) -> None:
+        connect_airflow(server, password=key_with(role))
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "has no permission to enqueue" in message
+
+    def test_a_key_for_some_queues(
+        self,
+        server: ServerProcess,
+        key_with: Callable[..., str],
+        connect_airflow: Callable[..., None],
+    ) -> None:
+        connect_airflow(server, password=key_with("produce", ["orders"]))
+        good, message = SpooledHook().test_connection()
+        assert good, message
+        assert "limited to some queues" in message
+
+    def test_a_key_of_another_organization(
+        self, server: ServerProcess, connect_airflow: Callable[..., None]
+    ) -> None:
+        connect_airflow(server, extra={"organization": "acme"})
+        good, message = SpooledHook().test_connection()
+        assert not good
+        assert "not 'acme'" in message
+        connect_airflow(server, extra={"organization": "default"})
+        good, message = SpooledHook().test_connection()
+        assert good, message
 
     def test_no_server(self, connect_airflow: Callable[..., None]) -> None:
         with socket.socket() as taken:

@@ -1,0 +1,175 @@
+"""The example DAGs run, against a real server and a real database, and the docs show them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import SpooledClient, connect
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow-dags.md"
+EXAMPLES = ("backfill", "sql_jobs", "mapped", "redrive", "event_driven")
+# Airflow changes much in a process that runs a DAG, so all of them share one that is not ours.
+RUN_DAGS = """
+import json, sys
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+from airflow.sdk import timezone
+from airflow.utils.db import resetdb
+
+resetdb()
+DagBundlesManager().sync_bundles_to_db()
+bag = DagBag(sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+sync_bag_to_db(bag, "dags-folder", None)
+
+def run(dag_id, **arguments):
+    run = bag.get_dag(dag_id).test(**arguments)
+    returned = {}
+    for ti in run.get_task_instances():
+        name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
+        returned[name] = ti.xcom_pull(ti.task_id, map_indexes=ti.map_index)
+    print("RETURNED", json.dumps([dag_id, run.state, returned]), flush=True)
+
+for day in (1, 2):
+    run("sales", logical_date=timezone.datetime(2026, 1, day))
+run("customer_scores")
+run("readings")
+run("redrive")
+"""
+
+
+def work(client: SpooledClient) -> None:
+    """What workers would do with the jobs of all these queues."""
+    for queue in ("sales-2026-01", "scores", "readings", "orders"):
+        for job in client.dequeue(queue, "hand", batch_size=100):
+            result = {"customer": job.payload["id"], "score": 7} if queue == "scores" else {}
+            client.complete(job, result=result)
+
+
+@contextlib.contextmanager
+def workers(server: ServerProcess) -> Iterator[None]:
+    over = threading.Event()
+
+    def go_on() -> None:
+        with connect(server.address, api_key=server.api_key) as client:
+            while not over.wait(0.05):
+                work(client)
+
+    working = threading.Thread(target=go_on)
+    working.start()
+    try:
+        yield
+    finally:
+        over.set()
+        working.join()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A server of their own, since queues have fixed names; the shop's database; all runs."""
+    folder = tmp_path_factory.mktemp("dags")
+    shop = folder / "shop.db"
+    with sqlite3.connect(shop) as database:
+        database.execute("CREATE TABLE customers (id INTEGER, name TEXT, spent REAL, since TEXT)")
+        database.execute("CREATE TABLE scores (customer INTEGER PRIMARY KEY, score INTEGER)")
+        rows = [(n, f"c{n}", 1.5 * n, "2026-02-01" if n % 2 else "2025-01-01") for n in range(10)]
+        database.executemany("INSERT INTO customers VALUES (?, ?, ?, ?)", rows)
+    database.close()
+    with ServerProcess(folder / "jobs.db") as server:
+        with connect(server.address, api_key=server.api_key) as client:
+            client.enqueue_batch([{"id": n} for n in range(6)], "orders", name="dead")
+            for number, job in enumerate(client.dequeue("orders", "hand", batch_size=6)):
+                error = "Timeout: too slow" if number < 4 else "ValueError: no"
+                client.fail(job, error, retry=False)
+        spooled = {
+            "conn_type": "spooled",
+            "host": server.host,
+            "port": server.port,
+            "password": server.api_key,
+        }
+        environment = {
+            **os.environ,
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+            "AIRFLOW_CONN_SPOOLED_DEFAULT": json.dumps(spooled),
+            "AIRFLOW_CONN_SHOP": json.dumps({"conn_type": "sqlite", "host": str(shop)}),
+            "AIRFLOW__SPOOLED__QUEUE_POLL_SECONDS": "0.2",
+        }
+        with workers(server):
+            done = subprocess.run(
+                [sys.executable, "-c", RUN_DAGS, str(DAGS)],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+            )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        with connect(server.address, api_key=server.api_key) as client:
+            runs = [
+                json.loads(line[9:])
+                for line in done.stdout.splitlines()
+                if line.startswith("RETURNED ")
+            ]
+            yield {"runs": runs, "client": client, "shop": shop}
+
+
+def returned(world: dict[str, Any], dag_id: str) -> list[dict[str, Any]]:
+    found = [(state, values) for name, state, values in world["runs"] if name == dag_id]
+    assert found, dag_id
+    assert {state for state, _ in found} == {"success"}
+    return [values for _, values in found]
+
+
+def test_each_day_of_a_backfill_is_a_batch_on_its_months_queue(world: dict[str, Any]) -> None:
+    days = [values["enqueue"] for values in returned(world, "sales")]
+    assert [day["completed"] for day in days] == [200, 200]
+    assert len({day["batch_id"] for day in days}) == 2
+    assert {day["queue_name"] for day in days} == {"sales-2026-01"}
+    assert world["client"].queue_stats("sales-2026-01").completed == 400
+
+
+def test_rows_of_a_database_come_back_into_it_with_what_was_made_of_them(
+    world: dict[str, Any],
+) -> None:
+    (values,) = returned(world, "customer_scores")
+    assert values["enqueue"]["created"] == 5
+    assert values["store"] == 5
+    with contextlib.closing(sqlite3.connect(world["shop"])) as database:
+        scores = database.execute("SELECT customer, score FROM scores ORDER BY 1").fetchall()
+    assert scores == [(n, 7) for n in (1, 3, 5, 7, 9)]
+
+
+def test_parts_are_one_batch_that_is_sealed_by_whoever_waits(world: dict[str, Any]) -> None:
+    (values,) = returned(world, "readings")
+    parts = [value for name, value in values.items() if name.startswith("enqueue[")]
+    assert [part["created"] for part in parts] == [24] * 4
+    assert len({part["batch_id"] for part in parts}) == 1
+    assert (values["wait"]["total"], values["wait"]["completed"]) == (96, 96)
+    assert values["wait"]["sealed"]
+
+
+def test_what_died_of_a_time_out_gets_another_chance(world: dict[str, Any]) -> None:
+    (values,) = returned(world, "redrive")
+    assert values["redrive"] == 4
+    assert (values["done"]["completed"], values["done"]["deadletter"]) == (4, 2)
+    assert values["report"] == {"ValueError": 2}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_docs_show_it(name: str) -> None:
+    code = (DAGS / f"{name}.py").read_text()
+    shown = code.partition('"""\n\n')[2].split("from __future__ import annotations\n\n", 1)[-1]
+    assert shown.strip() in PAGE.read_text()
