@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import os
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import numpy as np
@@ -19,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.arrow_strategies import plain, tables
+from hypothesis import strategies as st
+from support.arrow_strategies import LOSSY_COLUMNS, Lossy, OnLossy, plain, tables
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient, connect
@@ -363,17 +366,65 @@ def test_an_on_lossy_that_cannot_be_meant_is_refused(
         client.enqueue_batch([{"x": 1}], "q", on_lossy=on_lossy)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tables())
-def test_any_table_arrives_at_a_worker_as_it_is(client: SpooledClient, table: pa.Table) -> None:
+def arrives(client: SpooledClient, table: pa.Table, on_lossy: OnLossy) -> None:
+    """Every value as it is, or as asked; or else nothing at all, for a value that is named."""
     queue = f"types-{uuid4().hex[:12]}"
-    batch = client.enqueue_batch(table, queue)
+    kinds = {field.name: field.type for field in table.schema}
+    rows = table.to_pylist()
+    try:
+        expected = [
+            {name: plain(value, kinds[name], on_lossy) for name, value in row.items()}
+            for row in rows
+        ]
+    except Lossy:
+        with pytest.raises(LossyValueError) as caught:
+            client.enqueue_batch(table, queue, on_lossy=on_lossy)
+        assert client.queue_stats(queue).total == 0
+        name = next(name for name in kinds if _is_within(caught.value.column, name))
+        with pytest.raises(Lossy):
+            plain(rows[caught.value.row or 0][name], kinds[name], on_lossy)
+        return
+    batch = client.enqueue_batch(table, queue, on_lossy=on_lossy)
     payloads = {}
     while jobs := client.dequeue(queue, "worker-1", batch_size=100):
         payloads.update({job.id: job.payload for job in jobs})
-    kinds = {field.name: field.type for field in table.schema}
-    expected = [
-        {name: plain(value, kinds[name]) for name, value in row.items()}
-        for row in table.to_pylist()
-    ]
     assert [payloads[job_id] for job_id in batch.ledger["job_id"].to_pylist()] == expected
+
+
+def _is_within(path: str | None, column: str) -> bool:
+    """Whether the path of a value leads into this column."""
+    return path == column or (path or "").startswith((f"{column}.", f"{column}[", f"{column}{{"))
+
+
+UNHURRIED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(UNHURRIED, max_examples=25)
+@given(tables())
+def test_any_table_arrives_at_a_worker_as_it_is(client: SpooledClient, table: pa.Table) -> None:
+    arrives(client, table, "raise")
+
+
+@settings(UNHURRIED, max_examples=25)
+@given(tables(LOSSY_COLUMNS), st.sampled_from(get_args(OnLossy)))
+def test_what_a_payload_cannot_hold_is_named_or_sent_as_asked_in_any_table(
+    client: SpooledClient, table: pa.Table, on_lossy: OnLossy
+) -> None:
+    arrives(client, table, on_lossy)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_thousands_of_tables_arrive_as_they_are_or_as_asked(client: SpooledClient) -> None:
+    examples = int(os.environ.get("SPOOLED_PROOF_TABLES", "3000"))
+    sent: Counter[str] = Counter()
+
+    @settings(UNHURRIED, max_examples=examples, database=None)
+    @given(tables(LOSSY_COLUMNS), st.sampled_from(get_args(OnLossy)))
+    def any_table(table: pa.Table, on_lossy: OnLossy) -> None:
+        arrives(client, table, on_lossy)
+        sent[on_lossy] += 1
+        sent["values"] += table.num_rows * table.num_columns
+
+    any_table()
+    print(f"\n{sum(sent[name] for name in get_args(OnLossy))} tables: {dict(sent)}")

@@ -196,10 +196,12 @@ class Ground:
         table, queue = table_of(rows), f"faults-{seed}"
         struck = Struck(seed, name, felt=False, survived=False)
         size = self._size(table)
+        over = threading.Event()
 
         def fall() -> None:
             struck.felt = True
             FAULTS[name](self, chance)
+            over.set()
 
         self.proxy.strike(int(size * chance.uniform(0.02, 0.95)), fall)
         asynchronous, patient = chance.random() < 0.5, chance.random() < 0.5
@@ -208,6 +210,8 @@ class Ground:
         else:
             policy = RetryPolicy() if patient else ONCE
             struck.survived = self._first(table, queue, policy, asynchronous)
+        # Whoever is told that the server is away calls again when it is back.
+        assert not struck.felt or over.wait(30)
         try:
             batch = self._call(table, queue, RetryPolicy(), asynchronous)
             self._is_whole(batch, queue, rows, struck.survived)
