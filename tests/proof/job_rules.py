@@ -11,13 +11,30 @@ from serverkit import struct
 from side_by_side import ERRORS, SideBySide, act, equal, keys, organizations, picks, queues, workers
 
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import Enqueued, FailOutcome, Holder, WorkerRecord
+from spooled_pipelines.server.records import (
+    Completion,
+    Enqueued,
+    FailOutcome,
+    Failure,
+    Holder,
+    Settlement,
+    WorkerRecord,
+)
 
 priorities = st.sampled_from((0, 0, 5, -5, 100))
 retries = st.sampled_from((0, 1, 3))
 # Seconds from now; below 0 lies in the past.
 delays = st.sampled_from((None, None, -1, 0, 1, 60))
 leases = st.sampled_from((5, 5, 5, 6, 3600))
+
+
+RESULT = struct(of="it")
+# What may be said in one message with others.
+ACTS = {
+    "complete": Completion(RESULT),
+    "fail": Failure(ERRORS[0], retry=True),
+    "bury": Failure(ERRORS[1], retry=False),
+}
 
 
 class JobRules(SideBySide):
@@ -74,9 +91,13 @@ class JobRules(SideBySide):
             max_size=4,
         ),
         stranger=st.sampled_from((False,) * 5 + (True,)),
+        at_once=st.booleans(),
     )
-    def settle(self, acts: list[Any], stranger: bool) -> None:
-        """With the right lease, an old one, a wrong one or none. `stranger`: another's key."""
+    def settle(self, acts: list[Any], stranger: bool, at_once: bool) -> None:
+        """With the right lease, an old one, a wrong one or none.
+
+        `stranger`: another's key. `at_once`: in one message, where all are one organization's.
+        """
         chosen = []
         for pick, worker, lease, what in acts:
             organization, holder = self.leases[-1 - pick % len(self.leases)]
@@ -85,9 +106,12 @@ class JobRules(SideBySide):
             if stranger:
                 organization = "other" if organization == "acme" else "acme"
             chosen.append((organization, Holder(holder.job_id, given, token), what))
-        for (organization, holder, what), outcome in zip(
-            chosen, self.together(self._settle(*one) for one in chosen), strict=True
-        ):
+        settlements = [Settlement(holder, ACTS[what]) for _, holder, what in chosen if what in ACTS]
+        if at_once and len(settlements) == len(chosen) and len({one[0] for one in chosen}) == 1:
+            outcomes = self.run(self.kit.store.settle(chosen[0][0], settlements))
+        else:
+            outcomes = self.together(self._settle(*one) for one in chosen)
+        for (organization, holder, what), outcome in zip(chosen, outcomes, strict=True):
             self.compare(outcome, equal, self._expected(organization, holder, what))
 
     @act(when=lambda self: self.leases, pick=picks)
@@ -143,7 +167,7 @@ class JobRules(SideBySide):
         store = self.kit.store
         try:
             if what == "complete":
-                return await store.complete(organization, holder, struct(of=holder.job_id))
+                return await store.complete(organization, holder, RESULT)
             if what == "renew":
                 return await store.renew(organization, holder, 9_000)
             return await store.fail(organization, holder, _error(what), what == "fail")
@@ -160,7 +184,7 @@ class JobRules(SideBySide):
         except RefusalError as refusal:
             return refusal
         if what == "complete":
-            return self.model.complete(job, struct(of=holder.job_id))
+            return self.model.complete(job, RESULT)
         if what == "renew":
             job.lease_expires_at = self.model.now + 9_000
             return job.lease_expires_at

@@ -96,6 +96,8 @@ class Model:
         # The generations of each batch, the newest last.
         self.generations: dict[tuple[str, str], list[Batch]] = {}
         self.paused: set[tuple[str, str]] = set()
+        # How many jobs of a queue may be in flight.
+        self.caps: dict[tuple[str, str], int] = {}
         # By id: organization, queue, when it was heard of.
         self.workers: dict[str, tuple[str, str, int]] = {}
         self.expired_at: dict[tuple[str, str], int] = {}
@@ -120,8 +122,7 @@ class Model:
     ) -> list[Job]:
         """Highest priority first, then oldest."""
         self.release_due()
-        if (organization, queue_name) in self.paused:
-            return []
+        limit = min(limit, self.room(organization, queue_name))
         ready = [job for job in self.of(organization, queue_name) if job.claimable]
         claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.number))[:limit]
         for job in claimed:
@@ -129,6 +130,17 @@ class Model:
             job.worker_id, job.started_at = worker_id, self.now
             job.lease_expires_at = self.now + lease_ms
         return claimed
+
+    def room(self, organization: str, queue_name: str) -> int:
+        """How many jobs may be claimed now, if there are so many."""
+        if (organization, queue_name) in self.paused:
+            return 0
+        cap = self.caps.get((organization, queue_name), len(self.jobs))
+        return max(0, cap - self.in_flight(organization, queue_name))
+
+    def in_flight(self, organization: str, queue_name: str) -> int:
+        jobs = self.of(organization, queue_name)
+        return sum(job.status == Status.PROCESSING for job in jobs)
 
     def complete(self, job: Job, result: bytes | None) -> None:
         self.move(job, Status.COMPLETED)

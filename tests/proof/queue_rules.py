@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from model import Job
 from side_by_side import ERRORS, SideBySide, act, equal, organizations, picks, queues
 
+from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.records import Status
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention
 
@@ -54,6 +55,14 @@ class QueueRules(SideBySide):
     def pause(self, organization: str, queue: str, paused: bool) -> None:
         self.run(self.kit.store.set_paused(organization, queue, paused))
         (self.model.paused.add if paused else self.model.paused.discard)((organization, queue))
+
+    @act(organization=organizations, queue=queues, cap=st.sampled_from((None, 1, 2, 4)))
+    def limit(self, organization: str, queue: str, cap: int | None) -> None:
+        limits = QueueLimits(max_in_flight=cap)
+        assert self.run(self.kit.store.set_limits(organization, queue, limits)) == limits
+        self.model.caps.pop((organization, queue), None)
+        if cap is not None:
+            self.model.caps[organization, queue] = cap
 
     @act(pick=picks)
     def purge(self, pick: int) -> None:

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from model import Batch, Job, Model, RefusalError, counted, moments
 from serverkit import StoreKit, refused, struct
 
+from spooled_pipelines.server.dispatch import Braked, QueueLimits
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import (
     BatchRecord,
@@ -40,6 +41,8 @@ class State(NamedTuple):
     """What those who wait should hear of: a batch's is whether it is sealed, and its counts."""
 
     ready: dict[tuple[str, str], set[int]]
+    # The queues of which somebody could claim.
+    open: set[tuple[str, str]]
     batches: dict[tuple[str, str], Any]
     # Each leased job with its lease, each job with what it is due for.
     held: set[tuple[str, str | None]]
@@ -193,6 +196,8 @@ class SideBySide(RuleBasedStateMachine):
         told, before = self.kit.changed(), self.before
         self.before = now = self.state()
         gained = {topic for topic, jobs in now.ready.items() if jobs - before.ready[topic]}
+        # Those who wait for room, too: a queue that was paused or full and is not any more.
+        gained |= now.open - before.open
         assert gained <= told.ready_queues
         new = (False, counted(()))
         both = now.batches.keys() | before.batches.keys()
@@ -210,8 +215,12 @@ class SideBySide(RuleBasedStateMachine):
 
     def state(self) -> State:
         jobs, batches = self.model.jobs, self.model.batches
+        ready = {
+            one: {job.number for job in self.model.of(*one) if job.claimable} for one in TOPICS
+        }
         return State(
-            {one: {job.number for job in self.model.of(*one) if job.claimable} for one in TOPICS},
+            ready,
+            {one for one in TOPICS if ready[one] and self.model.room(*one)},
             {
                 key: (batch.sealed, counted(self.model.of(key[0], batch=batch)))
                 for key, batch in batches.items()
@@ -238,12 +247,20 @@ class SideBySide(RuleBasedStateMachine):
             self.model.expired_at.get(place),
             batch.generation,
             place in self.model.paused,
+            self.braked(place),
         )
         # Which of several that are equally frequent come is open.
         errors = +batch.errors
         frequent = [count for _, count in errors.most_common(5)]
         assert [count for _, count in record.top_errors] == frequent
         assert set(record.top_errors) <= set(errors.items())
+
+    def braked(self, topic: tuple[str, str]) -> Braked | None:
+        cap = self.model.caps.get(topic)
+        if cap is None:
+            return None
+        is_full = self.model.in_flight(*topic) >= cap
+        return Braked(QueueLimits(max_in_flight=cap), in_flight=is_full, rate=False)
 
     def compare_job(self, record: JobRecord, job: Job) -> None:
         asked = job.asked
