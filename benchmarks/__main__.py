@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable
 
 from benchmarks.against import against
+from benchmarks.airflow_memory import memory_in_airflow
+from benchmarks.airflow_parsing import parsing
+from benchmarks.airflow_waits import waits
+from benchmarks.airflow_ways import ways
 from benchmarks.asynchronous import asynchronous
 from benchmarks.database import database
 from benchmarks.encoding import encoding
@@ -41,6 +45,10 @@ ALL: dict[str, Callable[[], bool]] = {
     "latency": latency,
     "scale": scale,
     "peers": against,
+    "airflow-parsing": parsing,
+    "airflow-waits": waits,
+    "airflow-ways": ways,
+    "airflow-memory": memory_in_airflow,
 }
 
 

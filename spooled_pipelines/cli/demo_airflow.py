@@ -14,52 +14,58 @@ import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from spooled_pipelines.cli.demo_processes import Session, Sessions, free_ports
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 READY_SECONDS = 120.0
-_CALL_SECONDS = 15.0
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
 class Airflow:
     """A running `airflow standalone`, and the few REST calls that are needed of it."""
 
-    def __init__(self, session: Session, port: int) -> None:
+    call_seconds = 15.0
+
+    def __init__(self, session: Session, port: int, environment: Mapping[str, str]) -> None:
         self.session = session
+        self.environment = environment
         self.address = f"http://127.0.0.1:{port}"
         self._token = ""
 
     @classmethod
     def start(
         cls, sessions: Sessions, home: Path, dags: Path, environment: Mapping[str, str]
-    ) -> Airflow:
+    ) -> Self:
         """Start it; it is not ready yet. ``environment`` comes on top of this process's own."""
         home.mkdir(parents=True, exist_ok=True)
         api, worker_logs, trigger_logs = free_ports(3)
+        whole = {
+            **_inherited(),
+            **_settings(home, dags, api, worker_logs, trigger_logs),
+            **environment,
+        }
         session = sessions.start(
             "airflow",
             [sys.executable, "-m", "airflow", "standalone"],
             log=home / "airflow.log",
-            environment={
-                **_inherited(),
-                **_settings(home, dags, api, worker_logs, trigger_logs),
-                **environment,
-            },
+            environment=whole,
             folder=home,
         )
-        return cls(session, api)
+        return cls(session, api, whole)
 
-    def wait_until_ready(self, dag_id: str) -> None:
-        """Until every component is up and the DAG is known.
+    def wait_until_ready(self, dag_id: str, seconds: float = READY_SECONDS) -> None:
+        """Until every component is up and the DAG, where one is named, is known.
 
         Raises:
             DemoError: it ended, or is not ready in time; with the end of its log.
         """
         self.session.until(
-            lambda: self._is_ready(dag_id) or None, seconds=READY_SECONDS, what="Airflow to start"
+            lambda: self._is_ready(dag_id) or None, seconds=seconds, what="Airflow to start"
         )
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
@@ -98,7 +104,8 @@ class Airflow:
         self._token = self._token or (self._call("GET", "/auth/token") or {}).get(
             "access_token", ""
         )
-        return bool(self._token) and self._call("GET", f"/api/v2/dags/{dag_id}") is not None
+        known = not dag_id or self._call("GET", f"/api/v2/dags/{dag_id}") is not None
+        return bool(self._token) and known
 
     def _must(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         # SQLite under Airflow is busy now and then, and says so with an error.
@@ -108,6 +115,14 @@ class Airflow:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer, or None where there is no good one (yet)."""
+        status, content = self.ask(method, path, body)
+        # A run that a call before this one has started, though its answer was an error.
+        if status == 409 and method == "POST":
+            return {}
+        return content if 200 <= status < 300 else None
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """Make one REST call: the HTTP status and what came with it; 0 where nobody answers."""
         request = urllib.request.Request(  # noqa: S310 - the address is our own
             self.address + path,
             method=method,
@@ -115,15 +130,12 @@ class Airflow:
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
         )
         try:
-            with _opener.open(request, timeout=_CALL_SECONDS) as answer:
-                return json.load(answer)
+            with _opener.open(request, timeout=self.call_seconds) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            # A run that a call before this one has started, though its answer was an error.
-            if error.code == 409 and method == "POST":
-                return {}
-            return None
+            return error.code, error.read().decode(errors="replace")
         except (urllib.error.URLError, HTTPException, OSError):
-            return None
+            return 0, None
 
 
 # No proxy stands between this machine and itself, whatever the environment says.

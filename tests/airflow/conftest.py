@@ -6,15 +6,26 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+# Tests are imported by path; what they share needs a place.
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
+
+from pgkit import running_cluster
+from rerun_table import HALF_BYTES, kill_process_of
+from support.proxy import Proxy
 from support.server_process import ServerProcess
+from support.standalone import World, connection_to, standalone
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
+TEST_DAGS = Path(__file__).resolve().parent / "dags"
 
 # Airflow reads its settings when it is imported, which collecting the tests does.
 _home = tempfile.TemporaryDirectory(prefix="airflow-tests-")
@@ -25,6 +36,41 @@ os.environ.update(
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_home.name}/airflow.db",
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=f"{_home.name}/logs",
 )
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    """A real Airflow over PostgreSQL, with the DAGs of `dags/` and of the tests, and their server.
+
+    It takes half a minute and a core to start, so that all modules share it: use DAGs of your own.
+    SQLite, which the demo's test and the long run have, gives up where the machine is busy.
+    """
+    with running_cluster() as cluster, _world(cluster.empty_database()) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def world_on_sqlite() -> Iterator[World]:
+    """The same, where Airflow keeps its own data in SQLite."""
+    with _world(None) as made:
+        yield made
+
+
+@contextmanager
+def _world(database: str | None) -> Iterator[World]:
+    with ExitStack() as stack:
+
+        def environment(folder: Path, server: ServerProcess) -> Mapping[str, str]:
+            cut = stack.enter_context(Proxy(server.address))
+            cut.strike(HALF_BYTES, lambda: kill_process_of(folder, "dies_during"))
+            return {
+                "TESTS_FOLDER": str(folder),
+                "AIRFLOW_CONN_SPOOLED_CUT": connection_to(cut.address),
+                "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            }
+
+        dags = [*DAGS.glob("*.py"), *TEST_DAGS.glob("*.py")]
+        yield stack.enter_context(standalone(dags, environment, database))
 
 
 @pytest.fixture

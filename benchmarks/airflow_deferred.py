@@ -1,0 +1,57 @@
+"""Run in an Airflow home of its own: puts task instances to sleep in its database, as a worker
+would that has deferred them. Started by `benchmarks.airflow_waits`; prints nothing.
+
+    python -m benchmarks.airflow_deferred DAG_ID WAITS.json
+
+The file holds what each trigger waits for: a list of `Batch.to_dict`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from airflow.models.dagbag import DBDagBag
+from airflow.models.trigger import Trigger
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState, TaskInstanceState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+from spooled_pipelines.airflow.triggers import BatchTrigger
+
+
+def main() -> None:
+    dag_id, path = sys.argv[1:]
+    batches = json.loads(Path(path).read_text())
+    now = datetime.now(timezone.utc)
+    with create_session() as session:
+        dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+        assert dag is not None
+        run = dag.create_dagrun(
+            run_id="waits",
+            run_after=now,
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.CLI,
+            state=DagRunState.RUNNING,
+            start_date=now,
+            session=session,
+        )
+        instances = sorted(run.get_task_instances(session=session), key=lambda ti: ti.map_index)
+        assert len(instances) == len(batches), len(instances)
+        for instance, batch in zip(instances, batches, strict=True):
+            deadline = (now + timedelta(hours=1)).timestamp()
+            trigger = Trigger.from_object(BatchTrigger(batch=batch, deadline=deadline))
+            session.add(trigger)
+            session.flush()
+            instance.state = TaskInstanceState.DEFERRED
+            instance.start_date = now
+            instance.try_number = 1
+            instance.trigger_id = trigger.id
+            instance.next_method = "execute_complete"
+            instance.next_kwargs = {}
+
+
+if __name__ == "__main__":
+    main()

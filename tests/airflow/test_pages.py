@@ -1,0 +1,119 @@
+"""In Airflow's own pages and a real browser: a connection is made and tested, a run is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from support.standalone import KEY, World
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+# The first time, the API server reads its pages from the disk.
+FIRST_MS = 120_000
+
+OpenPage = Callable[[str], "Page"]
+Screenshot = Callable[["Page", str], Path]
+
+
+@pytest.fixture
+def fill_in(open_page: OpenPage, world: World) -> Callable[..., Page]:
+    """Fills in the form of a new connection, up to its Save button; gives the page."""
+
+    def fill_in(conn_id: str, key: str) -> Page:
+        page = open_page("about:blank")
+        page.goto(f"{world.airflow.address}/connections", timeout=FIRST_MS)
+        page.get_by_role("button", name="Add Connection").click(timeout=FIRST_MS)
+        form = page.get_by_role("dialog")
+        field(form, "connection_id").fill(conn_id)
+        form.get_by_role("combobox").first.fill("spool")
+        page.get_by_role("option", name="spooled").first.click()
+        field(form, "host").fill(world.server.host)
+        field(form, "port").fill(str(world.server.port))
+        field(form, "password").fill(key)
+        return page
+
+    return fill_in
+
+
+def field(form: Locator, name: str) -> Locator:
+    return form.locator(f"input[name={name}]")
+
+
+def test_the_form_names_its_fields_as_a_user_of_spooled_does(
+    fill_in: Callable[..., Page], screenshot: Screenshot
+) -> None:
+    page = fill_in("spooled_form", KEY)
+    form = page.get_by_role("dialog")
+    assert field(form, "host").get_attribute("placeholder") == "grpc.spooled.cloud"
+    assert field(form, "password").get_attribute("type") == "password"
+    shown = form.inner_text()
+    assert "API key" in shown
+    # What a key has no use for is not asked for.
+    assert "Login" not in shown
+    assert "Schema" not in shown
+    screenshot(page, "airflow-connection")
+    form.get_by_role("button", name="Extra Fields", exact=True).click()
+    form.get_by_text("CA certificates").wait_for()
+    assert "auto: on, except to localhost." in form.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "works", "says"),
+    [
+        (KEY, True, "accepts the API key"),
+        ("sp_test_notthekeyatall00000000000000000", False, "does not accept this API key"),
+    ],
+    ids=["the key", "a wrong key"],
+)
+def test_the_form_s_test_says_whether_the_connection_works(
+    fill_in: Callable[..., Page], key: str, works: bool, says: str
+) -> None:
+    conn_id = f"spooled_{'works' if works else 'fails'}"
+    page = fill_in(conn_id, key)
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    row = page.get_by_role("row").filter(has_text=conn_id)
+    with page.expect_response("**/api/v2/connections/test") as answered:
+        row.get_by_role("button", name="Test Connection").click()
+    answer: dict[str, Any] = answered.value.json()
+    assert answer["status"] is works
+    assert says in answer["message"]
+    assert key not in answer["message"]
+
+
+def test_a_run_is_started_and_watched_until_its_jobs_are_done(
+    open_page: OpenPage, screenshot: Screenshot, world: World
+) -> None:
+    world.airflow.knows(["watched"])
+    page = open_page("about:blank")
+    page.goto(f"{world.airflow.address}/dags/watched", timeout=FIRST_MS)
+    page.get_by_role("button", name="Trigger").first.click(timeout=FIRST_MS)
+    page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
+    (run_id,) = world.airflow.until(
+        lambda: list(world.airflow.runs("watched")), 60, "the run to be there"
+    )
+    page.goto(f"{world.airflow.address}/dags/watched/runs/{quote(run_id)}", timeout=FIRST_MS)
+    waiting = page.get_by_role("row").filter(has_text="wait")
+    waiting.get_by_text("Deferred").wait_for(timeout=FIRST_MS)
+    with world.client() as client:
+        for job in client.dequeue("watched", "worker", batch_size=20):
+            client.complete(job)
+    # The page looks again by itself.
+    waiting.get_by_text("Success").wait_for(timeout=FIRST_MS)
+    page.goto(f"{page.url}/tasks/enqueue", timeout=FIRST_MS)
+    page.get_by_text("20 jobs created").wait_for(timeout=FIRST_MS)
+    screenshot(page, "airflow-task")
+    link = page.get_by_role("link", name="Spooled batch")
+    page.goto(str(link.get_attribute("href")))
+    # The server's own page asks for the key once.
+    page.locator("input[name=key]").fill(KEY)
+    page.locator("input[name=key]").press("Enter")
+    page.get_by_text(
+        world.airflow.returned("watched", run_id, "enqueue")["batch_id"]
+    ).first.wait_for()
+    screenshot(page, "airflow-batch-link")
