@@ -11,7 +11,7 @@ import rerun_table
 from rerun_table import count_jobs
 from support.standalone import World
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 # What the page calls the tasks, and how the DAGs of each begin.
 TASKS = {

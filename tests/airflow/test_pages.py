@@ -13,7 +13,7 @@ from support.standalone import KEY, World
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 # The first time, the API server reads its pages from the disk.
 FIRST_MS = 120_000
 

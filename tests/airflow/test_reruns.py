@@ -8,7 +8,7 @@ import pytest
 import rerun_table
 from rerun_table import ROWS, SCENARIOS, WORKED_ON, Observed, Row, do_all
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(

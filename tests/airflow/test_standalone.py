@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from support.standalone import KEY, World
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 
 ROWS = 400
 
