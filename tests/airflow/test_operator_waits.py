@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import DAG, Asset, task
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -27,7 +27,12 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow import BatchResultsOperator, EnqueueBatchOperator, killing
+from spooled_pipelines.airflow import (
+    BatchResultsOperator,
+    EnqueueBatchOperator,
+    SpooledHook,
+    killing,
+)
 from spooled_pipelines.airflow.triggers import BatchTrigger
 
 ROWS = [{"id": number} for number in range(4)]
@@ -394,3 +399,32 @@ class TestResults:
     ) -> None:
         with pytest.raises(AirflowFailException, match="b_nosuchbatch"):
             BatchResultsOperator(task_id="r", batch="b_nosuchbatch").execute(context)
+
+
+# Setup and teardown.
+
+
+def test_a_teardown_cancels_what_a_setup_has_enqueued(
+    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    with DAG("d", schedule=None) as dag:
+        enqueue = EnqueueBatchOperator(
+            task_id="enqueue", data=ROWS, queue_name=queue, key="id"
+        ).as_setup()
+
+        @task
+        def use(batch: Any) -> None: ...
+
+        @task
+        def clean_up(batch: Any) -> int:
+            with SpooledHook().get_conn() as client:
+                return client.batch(batch).cancel().cancelled
+
+        use(enqueue.output) >> clean_up(enqueue.output).as_teardown(setups=enqueue)
+    op = dag.get_task("enqueue")
+    assert isinstance(op, EnqueueBatchOperator)
+    assert op.is_setup
+    assert dag.get_task("clean_up").upstream_task_ids == {"enqueue", "use"}
+    made = run(op, context)
+    assert clean_up.function(made) == 4
+    assert client.batch(made).stats().settled
