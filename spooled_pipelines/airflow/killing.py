@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
@@ -21,6 +21,7 @@ from spooled_pipelines.errors import NotFoundError, SpooledError
 
 if TYPE_CHECKING:
     from spooled_pipelines.client.sync.client import SpooledClient
+    from spooled_pipelines.rpc.settings import ConnectionSettings
 
 CANCELLED = "The task was killed. Batch %s: %d jobs cancelled, %d running, %d done"
 # Airflow gives a process five seconds between being told to end and being killed.
@@ -89,10 +90,7 @@ class Running:
     def kill(self, *, cancels: bool) -> None:
         """Break off, and cancel what has not started; returns in time for Airflow."""
         self._killed = True
-        # A signal comes in the middle of anything, also of a call that holds a lock of gRPC's.
-        killing = threading.Thread(target=self._kill, args=(cancels,), daemon=True)
-        killing.start()
-        killing.join(_KILL_SECONDS)
+        in_time(lambda: self._kill(cancels))
 
     def check(self) -> None:
         """AirflowException where the task was told to end: nothing may follow."""
@@ -100,24 +98,41 @@ class Running:
             raise AirflowException("The task was told to end, so its enqueue was broken off.")
 
     def _kill(self, cancels: bool) -> None:
-        self._client.close()
-        if not cancels:
-            return
         from spooled_pipelines.batch.identity import Scope, batch_id
-        from spooled_pipelines.batch.sync.control import cancel_batch
-        from spooled_pipelines.client.sync.client import SpooledClient
 
-        made = batch_id(Scope(self._queue_name, self._name), 0, 0)
-        # What was on its way when the upload broke off is stored by then.
-        time.sleep(_SETTLE_SECONDS)
-        try:
-            with SpooledClient(self._client.settings) as client:
+        self._client.close()
+        if cancels:
+            # What was on its way when the upload broke off is stored by then.
+            time.sleep(_SETTLE_SECONDS)
+            made = batch_id(Scope(self._queue_name, self._name), 0, 0)
+            batch = {"batch_id": made, "generation": self.generation}
+            cancel_all(self._client.settings, [batch], self._log)
+
+
+def in_time(action: Callable[[], None]) -> None:
+    """Do it within the time that Airflow gives, or begin to."""
+    # A signal comes in the middle of anything, also of a call that holds a lock of gRPC's.
+    acting = threading.Thread(target=action, daemon=True)
+    acting.start()
+    acting.join(_KILL_SECONDS)
+
+
+def cancel_all(
+    settings: ConnectionSettings, batches: Sequence[Mapping[str, Any]], log: Any
+) -> None:
+    """Cancel what of these batches has not started, and say so."""
+    from spooled_pipelines.batch.sync.control import cancel_batch
+    from spooled_pipelines.client.sync.client import SpooledClient
+
+    with SpooledClient(settings) as client:
+        for batch in batches:
+            try:
                 # A large batch takes longer than there is time: the server goes on by itself.
-                done = cancel_batch(client.calls, made, self.generation)
-        except NotFoundError:
-            # Nothing was sent yet.
-            return
-        except SpooledError as error:
-            self._log.warning("The jobs could not be cancelled: %s", error.message)
-            return
-        self._log.info(CANCELLED, made, done.cancelled, done.running, done.done)
+                done = cancel_batch(client.calls, batch["batch_id"], generation_of(batch))
+            except NotFoundError:
+                # Nothing was sent yet.
+                continue
+            except SpooledError as error:
+                log.warning("The jobs could not be cancelled: %s", error.message)
+                return
+            log.info(CANCELLED, batch["batch_id"], done.cancelled, done.running, done.done)

@@ -286,9 +286,10 @@ class EnqueueBatchOperator(BaseOperator):
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from error
         finally:
-            running, self._running = self._running, None
-            if running is not None:
-                running.check()
+            # It stays where an error ends the task: Airflow may still call on_kill then.
+            if self._running is not None:
+                self._running.check()
+        self._running = None
         wait = BatchWait(batches_of(made, "empty"), self.max_failed)
         left = max(deadline - time.time(), 0.0)
         raise TaskDeferred(
@@ -358,6 +359,8 @@ class EnqueueBatchOperator(BaseOperator):
         except BatchFailedError as error:
             self._breached(client, made, error.message)
         except BatchTimeoutError as error:
+            # A retry goes on with the jobs, so that they are none to clean up.
+            self._running = None
             raise AirflowTaskTimeout(error.message) from error
         return stats_dict(stats)
 
@@ -371,6 +374,9 @@ class EnqueueBatchOperator(BaseOperator):
         self, context: Context, made: dict[str, Any], stats: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """What the task returns, once results are written and the assets have their events."""
+        if self._running is not None:
+            self._running.check()
+            self._running = None
         counts = {} if stats is None else {n: stats[n] for n in _COUNTS}
         returned = {**made, **counts}
         if self.results is not None:

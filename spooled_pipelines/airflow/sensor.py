@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import (
 from spooled_pipelines.airflow.conditions import check_conditions
 from spooled_pipelines.airflow.data import describe
 from spooled_pipelines.airflow.hook import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.killing import cancel_all, in_time
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.outcome import HOPELESS, Steps
 from spooled_pipelines.airflow.together import batches_of
@@ -34,6 +35,8 @@ from spooled_pipelines.errors import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from spooled_pipelines.rpc.settings import ConnectionSettings
 
 # Airflow's own watch over deferred tasks looks every 15 s and gives no cause: it is there only
 # for a triggerer that does not run at all.
@@ -105,6 +108,7 @@ class StreamJobsSensor(BaseSensorOperator):
         self.spooled_conn_id = spooled_conn_id
         self._check()
         self._steps: Steps | None = None
+        self._settings: ConnectionSettings | None = None
         self._standing = ""
 
     def _check(self) -> None:
@@ -172,6 +176,7 @@ class StreamJobsSensor(BaseSensorOperator):
         wait = self._wait()
         try:
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                self._settings = client.settings
                 look = wait.look(client)
         except HOPELESS as error:
             raise AirflowFailException(error.message) from error
@@ -184,6 +189,13 @@ class StreamJobsSensor(BaseSensorOperator):
             self._steps = Steps(self.log.info)
         self._steps(look.step, look.standing)
         return PokeReturnValue(is_done=look.done, xcom_value=look.stats if look.done else None)
+
+    def on_kill(self) -> None:
+        """Cancel what of the batches has not started, where that is asked for."""
+        settings, batches = self._settings, self.batch
+        if self.cancel_on_kill and settings is not None and batches is not None:
+            found = batches_of(batches, describe(batches))
+            in_time(lambda: cancel_all(settings, found, self.log))
 
     def _poke_until_done(self, context: Context) -> dict[str, Any]:
         try:

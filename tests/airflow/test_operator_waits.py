@@ -31,6 +31,7 @@ from spooled_pipelines.airflow import (
     BatchResultsOperator,
     EnqueueBatchOperator,
     SpooledHook,
+    StreamJobsSensor,
     killing,
 )
 from spooled_pipelines.airflow.triggers import BatchTrigger
@@ -255,6 +256,58 @@ def test_a_task_that_is_killed_while_it_sends_leaves_nothing_to_be_done(
     assert again["created"] + again["duplicates"] == 40_000
     stats = client.batch(again).stats()
     assert (stats.pending, stats.cancelled, stats.total) == (40_000, 0, 40_000)
+
+
+def test_a_task_whose_time_is_up_while_it_sends_is_cleaned_up_after(
+    eventually: Callable[..., object],
+    connected: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    context: dict[str, Any],
+) -> None:
+    def rows() -> list[dict[str, Any]]:
+        return [{"id": number} for number in range(3)]
+
+    op = operator(queue, data=rows, deferrable=False)
+    say = op.log.info
+
+    def info(text: str, *values: Any) -> None:
+        say(text, *values)
+        if "jobs created" in text:
+            # What Airflow's alarm does, wherever the task is.
+            raise AirflowTaskTimeout("Timeout")
+
+    op.log.info = info  # type: ignore[method-assign]
+    with pytest.raises(AirflowTaskTimeout):
+        run(op, context)
+    assert client.queue_stats(queue).pending == 3
+    op.on_kill()
+    eventually(lambda: client.queue_stats(queue).pending == 0, 20)
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_a_sensor_that_is_killed_cancels_where_it_is_told_to(
+    cancels: bool,
+    connected: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    context: dict[str, Any],
+) -> None:
+    made = client.enqueue_batch(ROWS, queue, key="id").to_dict()
+    op = StreamJobsSensor(task_id="wait", batch=[made], deferrable=False, cancel_on_kill=cancels)
+    op.on_kill()
+    assert not op.poke(context).is_done
+    op.on_kill()
+    assert client.batch(made).stats().pending == (0 if cancels else 4)
+
+
+def test_a_task_that_is_through_cancels_nothing(
+    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    op = operator(queue, wait_for_completion=False)
+    made = run(op, context)
+    op.on_kill()
+    assert client.batch(made).stats().pending == 4
 
 
 def test_the_configuration_says_whether_a_kill_cancels(
