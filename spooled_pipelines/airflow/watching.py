@@ -8,6 +8,7 @@ more than a few streams the two smallest become one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -32,6 +33,7 @@ _GATHER_SECONDS = 0.1
 _STREAMS = 4
 # A server says nothing of a batch that stands still, and it may have begun to know why.
 _LOOK_AGAIN_SECONDS = 30.0
+_LOOK_AT = 100
 _ANSWER_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _FOREVER = float("inf")
@@ -255,14 +257,16 @@ class BatchWatch(Watch[BatchStats]):
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            for ids in list(self._streams.values()):
-                try:
-                    found = await stats_of(self._calls, self._open(ids))
-                except SpooledError:
-                    # Its stream finds out, too, and says so.
-                    continue
-                for stats in found:
-                    self._tell(stats.batch_id, stats)
+            followed = [batch_id for ids in self._streams.values() for batch_id in ids]
+            # Not too many at once: others wait for the event loop, too.
+            for start in range(0, len(followed), _LOOK_AT):
+                await self._look(self._open(followed[start : start + _LOOK_AT]))
+
+    async def _look(self, ids: list[str]) -> None:
+        # Where it fails their streams find out, too, and say so.
+        with contextlib.suppress(SpooledError):
+            for stats in await stats_of(self._calls, ids):
+                self._tell(stats.batch_id, stats)
 
 
 class QueueWatch(Watch[QueueStats]):

@@ -63,6 +63,7 @@ class Waiter:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._keys: set[Hashable] = set()
+        self._woken: set[Hashable] = set()
         self._event = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -90,18 +91,28 @@ class Waiter:
         """Whether it waits for this (for a job's end, it does so once)."""
         return key in self._keys
 
-    def wake(self) -> None:
-        """Let it go on."""
+    def wake(self, key: Hashable = None) -> None:
+        """Let it go on, for this."""
+        self._woken.add(key)
         self._event.set()
 
-    async def wait(self) -> None:
-        """Until something changed since the last return; RefusedError UNAVAILABLE at the end."""
+    async def wait(self) -> set[Hashable]:
+        """Until something changed since the last return, and what: the keys that it watches.
+
+        RefusedError UNAVAILABLE at the end.
+        """
         if self._hub.closed:
             raise stopping()
         await self._event.wait()
-        self._event.clear()
         if self._hub.closed:
             raise stopping()
+        return self.taken()
+
+    def taken(self) -> set[Hashable]:
+        """What it was woken for so far, at once."""
+        self._event.clear()
+        woken, self._woken = self._woken, set()
+        return woken
 
 
 def queue_key(organization: str, queue_name: str) -> Hashable:
@@ -202,4 +213,4 @@ class Hub:
     def _wake(self, key: Hashable) -> None:
         # `get`: looking must not make an entry.
         for waiter in self.waiters.get(key, ()):
-            waiter.wake()
+            waiter.wake(key)

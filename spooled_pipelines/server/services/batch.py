@@ -114,17 +114,24 @@ class BatchService:
             waiter.watch(control_key(organization))
             for batch_id in batch_ids:
                 waiter.watch(batch_key(organization, batch_id))
+            stale = batch_ids
+            newest: dict[str, BatchRecord] = {}
             while True:
-                records = await self._services.store.batches(organization, batch_ids)
-                for record in records:
+                for record in await self._services.store.batches(organization, stale):
+                    newest[record.batch_id] = record
                     now = said(record)
                     if sent.get(record.batch_id) != now:
                         sent[record.batch_id] = now
                         yield self._stats(caller, record)
-                if all(record.settled for record in records):
+                if all(record.settled for record in newest.values()):
                     return
-                await waiter.wait()
+                changed = await waiter.wait()
                 await asyncio.sleep(_COALESCE_SECONDS)
+                changed |= waiter.taken()
+                # Of a thousand batches that are watched a few have changed.
+                stale = batch_ids
+                if control_key(organization) not in changed:
+                    stale = [one for one in batch_ids if batch_key(organization, one) in changed]
 
     async def list_batch_jobs(
         self, caller: Caller, request: ListBatchJobsRequest
