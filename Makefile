@@ -6,8 +6,8 @@ VENV := .venv
 OLDEST := .venv-oldest-airflow
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# ROWS=all makes the demo do the whole year.
-ROWS ?= january
+# ROWS=january makes the demo do one month, ROWS=1000 so many flights.
+ROWS ?= all
 
 .PHONY: help install demo test test-oldest-airflow check-long lint format bench bench-peers proto docs clean
 

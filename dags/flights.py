@@ -6,7 +6,7 @@ the results become a Parquet file and a plot.
 
     spooled-pipelines serve &
     spooled-pipelines work flights flight_handler:fly &     (in this folder)
-    airflow dags trigger flights --conf '{"rows": "all"}'
+    airflow dags trigger flights --conf '{"rows": "january"}'
 
 Run again (Clear, a retry), it enqueues nothing twice: a flight is known by `KEY`.
 """
@@ -54,7 +54,7 @@ with DAG(
     schedule=None,
     catchup=False,
     params={
-        "rows": Param("january", type="string", description="january, all, or a number"),
+        "rows": Param("all", type="string", description="january, all, or a number"),
         "output": Param("flights-output", type="string", description="the folder to write to"),
     },
     doc_md=__doc__,

@@ -10,8 +10,8 @@ import typer
 
 def demo(
     rows: Annotated[
-        str, typer.Option(help="january (27 004 flights), all (336 776), or a number.")
-    ] = "january",
+        str, typer.Option(help="all (336 776 flights), january (27 004), or a number.")
+    ] = "all",
     output: Annotated[Path, typer.Option(help="Where to write results, plot and logs.")] = Path(
         "demo-output"
     ),
