@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from spooled_pipelines.airflow.operator import EnqueueBatchOperator
     from spooled_pipelines.airflow.results import BatchResultsOperator
     from spooled_pipelines.airflow.sensor import StreamJobsSensor
+    from spooled_pipelines.airflow.work import SpooledWorkOperator
 
 __all__ = [
     "BatchResultsOperator",
     "EnqueueBatchOperator",
     "SpooledAsyncHook",
     "SpooledHook",
+    "SpooledWorkOperator",
     "StreamJobsSensor",
     "enqueue_batch",
 ]
@@ -30,6 +32,7 @@ _HOMES = {
     "EnqueueBatchOperator": "operator",
     "SpooledAsyncHook": "hook",
     "SpooledHook": "hook",
+    "SpooledWorkOperator": "work",
     "StreamJobsSensor": "sensor",
     "enqueue_batch": "decorator",
 }

@@ -47,7 +47,9 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": NAME, "tags": ["service"]}],
         "hooks": _modules("spooled_pipelines.airflow.hook"),
         "operators": _modules(
-            "spooled_pipelines.airflow.operator", "spooled_pipelines.airflow.results"
+            "spooled_pipelines.airflow.operator",
+            "spooled_pipelines.airflow.results",
+            "spooled_pipelines.airflow.work",
         ),
         "sensors": _modules("spooled_pipelines.airflow.sensor"),
         "triggers": _modules(

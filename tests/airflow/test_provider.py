@@ -98,7 +98,7 @@ def test_the_public_names_are_those_listed() -> None:
 
     assert provider.__all__ == [
         *("BatchResultsOperator", "EnqueueBatchOperator", "SpooledAsyncHook", "SpooledHook"),
-        *("StreamJobsSensor", "enqueue_batch"),
+        *("SpooledWorkOperator", "StreamJobsSensor", "enqueue_batch"),
     ]
     for name in provider.__all__:
         assert getattr(provider, name).__name__ == name

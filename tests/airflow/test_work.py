@@ -1,0 +1,100 @@
+"""A task that does the jobs itself: a batch to its end, a queue until it is empty."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from support.server_process import ServerProcess
+
+from spooled_pipelines import Job, SpooledClient
+from spooled_pipelines.airflow import SpooledWorkOperator
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.worker import Discard
+
+
+@pytest.fixture(autouse=True)
+def _called_without_a_task_runner(
+    monkeypatch: pytest.MonkeyPatch, connected: ServerProcess
+) -> None:
+    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
+
+
+def work(context: dict[str, Any], handler: Any, **arguments: Any) -> dict[str, Any]:
+    operator = SpooledWorkOperator(task_id="work", handler=handler, **arguments)
+    operator.render_template_fields(context)
+    returned: dict[str, Any] = operator.execute(context)
+    return returned
+
+
+def double(job: Job) -> dict[str, Any]:
+    return {"doubled": job.payload["n"] * 2}
+
+
+def rows(count: int) -> list[dict[str, int]]:
+    return [{"n": n} for n in range(count)]
+
+
+def test_a_batch_is_done_to_its_end(
+    client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    batch = client.enqueue_batch(rows(50), queue, key="n", name=queue)
+    returned = work(context, double, batch=batch.to_dict(), concurrency=4)
+    assert (returned["completed"], returned["settled"]) == (50, True)
+    assert sorted(batch.results()["doubled"].to_pylist()) == [2 * n for n in range(50)]
+    # Once more there is nothing to do.
+    assert work(context, double, batch=batch.id)["completed"] == 50
+
+
+def test_a_queue_is_worked_until_it_is_empty(
+    client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    client.enqueue_batch(rows(20), queue, key="n", name=queue)
+    context["params"] = {"queue": queue}
+    done = work(context, double, queue_name="{{ params.queue }}")
+    assert done == {"completed": 20, "retrying": 0, "deadletter": 0}
+
+
+def test_too_many_failures_fail_the_task_for_good_and_name_the_errors(
+    client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    def discard(job: Job) -> None:
+        raise Discard("no such account")
+
+    batch = client.enqueue_batch(rows(5), queue, key="n", name=queue)
+    with pytest.raises(AirflowFailException, match="no such account"):
+        work(context, discard, batch=batch.to_dict())
+    assert work(context, discard, batch=batch.to_dict(), max_failed=5)["deadletter"] == 5
+
+
+def test_its_time_is_bounded_and_what_is_not_finished_is_given_back(
+    client: SpooledClient, queue: str, context: dict[str, Any]
+) -> None:
+    async def slow(job: Job) -> None:
+        import asyncio
+
+        await asyncio.sleep(0.3)
+
+    batch = client.enqueue_batch(rows(200), queue, key="n", name=queue)
+    limits: dict[str, Any] = {"max_time": timedelta(seconds=1.5), "concurrency": 1}
+    with pytest.raises(AirflowException, match=r"max_time of 1.5 s is up. Batch .* of 200"):
+        work(context, slow, batch=batch.to_dict(), **limits)
+    stats = batch.stats()
+    assert (stats.processing, stats.deadletter) == (0, 0)
+    assert stats.pending + stats.completed == 200
+    with pytest.raises(AirflowException, match="max_time"):
+        work(context, slow, queue_name=queue, **limits)
+
+
+@pytest.mark.parametrize("which", [{}, {"batch": "b", "queue_name": "q"}])
+def test_it_has_to_be_said_which_jobs(which: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgumentError, match="one of the two"):
+        SpooledWorkOperator(task_id="work", handler=double, **which)
+
+
+def test_a_batch_that_is_not_there_fails_the_task_for_good(context: dict[str, Any]) -> None:
+    with pytest.raises(AirflowFailException, match="no-such-batch"):
+        work(context, double, batch="no-such-batch")
