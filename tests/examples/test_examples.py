@@ -41,6 +41,23 @@ part 2 of 3; the lease is longer than the first: True
 part 3 of 3; the lease is longer than the first: True
 a settled job has no lease any more: FAILED_PRECONDITION
 """,
+    "worker.py": """\
+completed: 2, dead: 1
+completed {'area': 6}
+completed {'area': 20}
+deadletter there is no such rectangle
+""",
+    "graceful_shutdown.py": """\
+some are done: True
+none is left half done: True
+the rest waits for another worker: True
+""",
+    "heartbeat.py": """\
+completed: {'number': 0}
+completed: {'number': 1}
+completed: {'number': 2}
+heartbeat acknowledged: True, asked to drain: False
+""",
     "queue_stats.py": """\
 pending: 2
 processing: 1
