@@ -75,8 +75,8 @@ class Job:
         run: Cancellable | None = self.__dict__.get("_run")
         return run is not None and run.cancelled
 
-    def run_by(self, run: Cancellable) -> None:
-        """Note what knows whether the handler should go on."""
+    def run_by(self, run: Cancellable | None) -> None:
+        """Note what knows whether the handler should go on; None: nobody runs it."""
         self.__dict__["_run"] = run
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from spooled_pipelines.wire.limits import DEQUEUE_MAX
 AHEAD_SECONDS = 0.25
 AHEAD_MAX = 512
 # Results sent and not yet acknowledged; beyond this nothing new is taken.
-UNACKNOWLEDGED_MAX = 256
+UNACKNOWLEDGED_MAX = 1_000
+# Requests of the wire's most jobs that are under way together: on a long way to the server, or one
+# that is busy, a single one would be what everything waits for.
+_REQUESTS_MAX = 10
 # How fast the pace forgets.
 _PACE_SECONDS = 1.0
 
@@ -42,7 +45,7 @@ class Load:
 
 
 def how_many(load: Load, concurrency: int, rate: float) -> int:
-    """How many jobs to ask for now; 0 means: wait until something finished.
+    """How many jobs to ask for now, in as many requests as that takes; 0 means: wait.
 
     Never more than free slots plus what `rate` does within AHEAD_SECONDS. A request for a few
     jobs costs as much as one for many, so with every slot busy it waits for half of that room.
@@ -52,9 +55,15 @@ def how_many(load: Load, concurrency: int, rate: float) -> int:
     ahead = min(AHEAD_MAX, int(rate * AHEAD_SECONDS))
     room = concurrency + ahead - load.unfinished
     busy = load.unfinished >= concurrency
-    if room <= 0 or (busy and room < min(ahead / 2, DEQUEUE_MAX)):
+    if room <= 0 or (busy and room < ahead / 2):
         return 0
-    return min(room, DEQUEUE_MAX)
+    return min(room, _REQUESTS_MAX * DEQUEUE_MAX)
+
+
+def requests(jobs: int) -> list[int]:
+    """So many jobs as requests of no more than the wire allows."""
+    whole, rest = divmod(jobs, DEQUEUE_MAX)
+    return [DEQUEUE_MAX] * whole + ([rest] if rest else [])
 
 
 class Allowance:

@@ -38,6 +38,15 @@ class HeldJob:
         return self.job.retry_count + 1
 
 
+class _Ended:
+    """What a handler finds that outlasts its job."""
+
+    cancelled = True
+
+
+_ENDED = _Ended()
+
+
 class Held:
     """The table of held jobs. A lease is renewed when a third of it has passed.
 
@@ -73,8 +82,13 @@ class Held:
         held.outcome = outcome
 
     def remove(self, held: HeldJob) -> None:
-        if self._jobs.pop(id(held), None) is not None and held.outcome is None:
+        if self._jobs.pop(id(held), None) is None:
+            return
+        if held.outcome is None:
             self._count_finished(held)
+        # Without the circle of job and run, both are gone as soon as nobody needs them; a handler
+        # that was told to end may still look.
+        held.job.run_by(_ENDED if held.cancelled else None)
 
     def due(self, now: float) -> list[HeldJob]:
         """Whose lease has to be renewed now: not finished, not lost."""

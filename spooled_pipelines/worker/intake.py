@@ -9,12 +9,13 @@ from collections.abc import Callable
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import RateLimitError, SpooledError
 from spooled_pipelines.rpc.values import Job
-from spooled_pipelines.wire.limits import DEQUEUE_MAX
 from spooled_pipelines.worker.doorbell import Doorbell
 from spooled_pipelines.worker.faults import is_passing
-from spooled_pipelines.worker.flow import Allowance, Backoff, Load, how_many
+from spooled_pipelines.worker.flow import Allowance, Backoff, Load, how_many, requests
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.settings import QueueShare, WorkerSettings
+
+_ANY_NUMBER = 1_000_000
 
 
 class _Source:
@@ -105,8 +106,9 @@ class Intake:
                 continue
             asked = min(asked, self._room_of(source))
             is_idle = self._load() == Load(0, 0)
-            got = await self._ask(source, asked)
-            if got is None or self._stopping.is_set():
+            answers = await asyncio.gather(*(self._ask(source, n) for n in requests(asked)))
+            got = sum(filter(None, answers))
+            if None in answers or self._stopping.is_set():
                 continue
             source.got(got)
             source.drained = is_idle and got == 0
@@ -135,7 +137,7 @@ class Intake:
 
     def _room_of(self, source: _Source) -> int:
         most = source.share.concurrency
-        return DEQUEUE_MAX if most is None else max(0, most - self._load_of(source.share.name))
+        return _ANY_NUMBER if most is None else max(0, most - self._load_of(source.share.name))
 
     async def _wait_for_room(self) -> None:
         seconds = None

@@ -11,6 +11,7 @@ from spooled_pipelines.worker.flow import (
     Load,
     Pace,
     how_many,
+    requests,
 )
 
 
@@ -22,7 +23,11 @@ def test_a_slow_worker_asks_for_its_free_slots_alone() -> None:
 
 def test_a_fast_worker_fetches_ahead_in_large_requests() -> None:
     busy = Load(unfinished=100, unacknowledged=20)
-    assert how_many(busy, concurrency=4, rate=4_000) == 100
+    assert how_many(busy, concurrency=4, rate=4_000) == 4 + AHEAD_MAX - 100
+    assert how_many(Load(0, 0), concurrency=5_000, rate=0) == 1_000
+    assert requests(300) == [100, 100, 100]
+    assert requests(205) == [100, 100, 5]
+    assert requests(0) == []
     nearly_full = Load(unfinished=4 + AHEAD_MAX - 10, unacknowledged=20)
     assert how_many(nearly_full, concurrency=4, rate=4_000) == 0
 
@@ -31,7 +36,7 @@ def test_a_fast_worker_fetches_ahead_in_large_requests() -> None:
 @pytest.mark.parametrize("unfinished", [0, 3, 50, 600])
 def test_what_is_fetched_ahead_is_bounded(rate: float, unfinished: int) -> None:
     asked = how_many(Load(unfinished, 0), concurrency=8, rate=rate)
-    assert 0 <= asked <= 100
+    assert 0 <= asked <= 8 + AHEAD_MAX
     assert not asked or unfinished + asked <= 8 + AHEAD_MAX
 
 
