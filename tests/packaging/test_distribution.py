@@ -29,7 +29,7 @@ with spooled_pipelines.connect("embedded:jobs.db") as client:
     for job in client.dequeue("q", "w", batch_size=2):
         client.complete(job, result={"seen": job.payload["id"]})
     assert batch.wait(timeout=30).completed == 2
-    assert batch.results().read_all().num_rows == 2
+    assert batch.results().num_rows == 2
 """
 # What each extra is for, as the shortest program that needs it.
 SMOKE = {
