@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Hashes of different rows that are looked at together.
-_BUCKET_ROWS = 1 << 18
+_BUCKET_ROWS = 1 << 16
 # What of a bucket is gathered before it is written.
-_EXTENT_BYTES = 32 << 10
+_EXTENT_BYTES = 16 << 10
 # Hashes, and the number of each one's row.
 _Piece: TypeAlias = tuple[Any, Any]
 
