@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf import message_factory
 
-from spooled_pipelines.wire.pool import POOL
+from spooled_pipelines.wire.pool import POOL, SERVICES
 
 QUEUE_SERVICE = "spooled.v1.QueueService"
 WORKER_SERVICE = "spooled.v1.WorkerService"
@@ -30,6 +30,11 @@ class Method:
     @property
     def path(self) -> str:
         return f"/{self.service}/{self.name}"
+
+
+def every_method() -> list[Method]:
+    """The RPCs of all services."""
+    return [method for service in SERVICES for method in methods_of(service).values()]
 
 
 def methods_of(service: str) -> dict[str, Method]:

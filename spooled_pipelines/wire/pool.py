@@ -20,6 +20,11 @@ POOL = descriptor_pool.DescriptorPool()
 for _file in _files.file:
     POOL.AddSerializedFile(_file.SerializeToString())
 
+# The full name of every service of our proto files.
+SERVICES = tuple(
+    f"{_file.package}.{_service.name}" for _file in _files.file for _service in _file.service
+)
+
 
 def message_class(full_name: str) -> Any:
     """The class of one message, for example `google.protobuf.Struct`, in our pool."""

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from spooled_pipelines.wire import methods
-from spooled_pipelines.wire.methods import Method
+from spooled_pipelines.wire.methods import Method, every_method
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SERVICES = (methods.QUEUE_SERVICE, methods.WORKER_SERVICE, methods.BATCH_SERVICE)
-METHODS = [method for service in SERVICES for method in methods.methods_of(service).values()]
+METHODS = every_method()
 _TIMEOUT_SECONDS = 30.0
 
 

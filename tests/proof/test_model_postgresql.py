@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check
+from modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check
 from pgkit import Cluster
 from serverkit import StoreKit
 
@@ -45,7 +45,7 @@ def stores(cluster: Cluster) -> Iterator[Emptied]:
 
 @pytest.mark.timeout(900)
 def test_postgresql_and_the_model_never_differ(stores: Emptied) -> None:
-    check(stores, EXAMPLES, seed=1)
+    check(stores, EXAMPLES_OF_POSTGRESQL, seed=1)
 
 
 @pytest.mark.long

@@ -17,8 +17,7 @@ from spooled_pipelines.server.postgres.store import PostgresStore
 from spooled_pipelines.server.run import Server
 from spooled_pipelines.server.settings import OrganizationKey, ServerSettings
 from spooled_pipelines.server.sqlite.store import SqliteStore
-from spooled_pipelines.wire import methods
-from spooled_pipelines.wire.methods import Method
+from spooled_pipelines.wire.methods import Method, every_method
 from spooled_pipelines.wire.spooled_v1 import DequeueRequest, EnqueueRequest, Job
 from spooled_pipelines.wire.well_known import Struct
 
@@ -27,14 +26,7 @@ if TYPE_CHECKING:
 
 KEY = "sp_test_of_the_default_organization"
 OTHER_KEY = "sp_test_of_another_organization"
-SERVICES = (
-    methods.QUEUE_SERVICE,
-    methods.WORKER_SERVICE,
-    methods.BATCH_SERVICE,
-    methods.KEY_SERVICE,
-    methods.QUEUE_ADMIN_SERVICE,
-)
-METHODS = [method for service in SERVICES for method in methods.methods_of(service).values()]
+METHODS = every_method()
 READ_SECONDS = 10.0
 
 
