@@ -61,11 +61,11 @@ async def test_a_newer_schema_is_refused_by_its_number(database: str) -> None:
     assert f"schema version {newer}, and this server knows up to {SCHEMA_VERSION}" in message
 
 
-async def first_schema(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first version made of a database."""
+async def old_schema(url: str, monkeypatch: pytest.MonkeyPatch, version: int = 1) -> None:
+    """What this version made of a database."""
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", MIGRATIONS[:1])
-        patched.setattr(schema, "SCHEMA_VERSION", 1)
+        patched.setattr(schema, "MIGRATIONS", MIGRATIONS[:version])
+        patched.setattr(schema, "SCHEMA_VERSION", version)
         async with await connect(url) as connection:
             await schema.prepare(connection, url)
 
@@ -74,7 +74,7 @@ async def test_a_database_of_the_first_schema_is_migrated_with_what_is_in_it(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = cluster.empty_database()
-    await first_schema(url, monkeypatch)
+    await old_schema(url, monkeypatch)
     execute(
         url,
         f"""
@@ -102,6 +102,37 @@ async def test_a_database_of_the_first_schema_is_migrated_with_what_is_in_it(
     assert len(await store.claim(ORGANIZATION, "q", "w", 30_000, 10)) == 2
     assert await store.recount() == []
     await store.close()
+
+
+def shape(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every column, index and constraint."""
+    with psycopg.connect(url) as connection:
+        return {
+            "columns": connection.execute(
+                "SELECT table_name, column_name, data_type, is_nullable, column_default, "
+                "identity_generation FROM information_schema.columns "
+                "WHERE table_schema = 'spooled' ORDER BY table_name, column_name"
+            ).fetchall(),
+            "indexes": connection.execute(
+                "SELECT indexdef FROM pg_indexes WHERE schemaname = 'spooled' ORDER BY 1"
+            ).fetchall(),
+            "constraints": connection.execute(
+                "SELECT conrelid::regclass::text, contype::text, pg_get_constraintdef(oid) "
+                "FROM pg_constraint WHERE connamespace = 'spooled'::regnamespace ORDER BY 1, 2, 3"
+            ).fetchall(),
+        }
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+async def test_a_database_of_any_version_becomes_what_a_fresh_one_is(
+    cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    url = cluster.empty_database()
+    await old_schema(url, monkeypatch, version)
+    store = PostgresStore(url, SystemClock())
+    await store.open(lambda _: None)
+    await store.close()
+    assert shape(url) == shape(database)
 
 
 async def test_nothing_is_made_outside_its_own_schema(database: str) -> None:

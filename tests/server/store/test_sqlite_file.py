@@ -174,13 +174,18 @@ def _schema(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-async def test_a_migrated_file_has_the_schema_of_a_fresh_one(tmp_path: Path) -> None:
-    for name, numbers in (("old.db", 1), ("new.db", 0)):
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+async def test_a_file_of_any_version_becomes_what_a_fresh_one_is(
+    tmp_path: Path, version: int
+) -> None:
+    for name, numbers in (("old.db", version), ("new.db", 0)):
         connection = sqlite3.connect(tmp_path / name)
         for number, statements in MIGRATIONS[:numbers]:
             connection.executescript(statements)
+            connection.execute(f"PRAGMA user_version = {number}")
+        if numbers:
             connection.executescript(
-                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
+                f"PRAGMA application_id = {APPLICATION_ID};"
                 "INSERT INTO meta VALUES ('id_prefix', 'x'), ('next_seq', 1);"
             )
         connection.close()
