@@ -26,6 +26,7 @@ from benchmarks.postgres import postgres
 from benchmarks.results import results
 from benchmarks.scale import scale
 from benchmarks.soak import soak
+from benchmarks.start_up import start_up
 from benchmarks.takeover import takeover
 from benchmarks.tracing import tracing
 from benchmarks.working import working
@@ -43,6 +44,7 @@ ALL: dict[str, Callable[[], bool]] = {
     "takeover": takeover,
     "working": working,
     "latency": latency,
+    "start_up": start_up,
     "scale": scale,
     "peers": against,
     "airflow-parsing": parsing,

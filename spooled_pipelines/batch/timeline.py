@@ -136,7 +136,9 @@ def _draw_durations(axes: Any, timeline: Any) -> None:
         axes.set_xscale("log")
         bins = np.geomspace(least, most, _BINS + 1)
     else:
-        bins = np.linspace(0 if least < most / 2 else least * 0.9, most * 1.05, _BINS + 1)
+        # No bar is narrower than the millisecond that times are told in.
+        width = max(np.ceil((most - least) / _BINS * 1000), 1) / 1000
+        bins = least - width / 2 + width * np.arange(np.ceil((most - least) / width) + 2)
     axes.hist(np.clip(took, bins[0], None), bins=bins, color="#3d7dca")
     middle = float(np.median(took))
     axes.axvline(max(middle, bins[0]), color="#d1495b", linewidth=1)

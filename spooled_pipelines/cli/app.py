@@ -10,8 +10,10 @@ import typer
 from spooled_pipelines.cli import (
     codes,
     control,
+    doctor,
     enqueue,
     keys,
+    named,
     queues,
     results,
     serve,
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("enqueue")(enqueue.enqueue)
+app.command("plan")(enqueue.plan_command())
 app.command("stats")(stats.stats)
 app.command("watch")(watch.watch)
 app.command("results")(results.results)
@@ -50,6 +53,8 @@ app.command("backup")(upkeep.backup)
 app.command("check")(upkeep.check)
 app.command("demo")(showcase.demo)
 app.add_typer(keys.app, name="keys")
+app.command("profiles")(named.profiles)
+app.command("doctor")(doctor.doctor)
 
 
 def _show_version(asked: bool) -> None:

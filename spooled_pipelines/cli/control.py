@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
-from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.output import print_json, print_one, print_pairs
 
 BatchId = Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")]
 
@@ -17,15 +17,13 @@ def cancel(
     batch: BatchId,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Cancel what has not started of BATCH; what runs goes on."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         found = dataclasses.asdict(client.batch(batch).cancel())
-    if as_json:
-        print_json(found)
-    else:
-        print_pairs({"batch": batch, **found})
+    print_one(found if as_json else {"batch": batch, **found}, as_json)
 
 
 def retry(
@@ -35,10 +33,11 @@ def retry(
     ] = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Put the dead letters of BATCH back into the queue, with all their retries."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         retried = client.batch(batch).retry_failed(where)
     if as_json:
         print_json({"batch_id": batch, "retried": retried})

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spooled_pipelines.cli.codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
 from spooled_pipelines.cli.output import LiveLine, print_json, print_pairs
+from spooled_pipelines.cli.piped import STDIN, InputFormat, readable
+from spooled_pipelines.cli.tables import check_output, write_file
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.prepare import RowOptions
     from spooled_pipelines.client import Batch
+
+_SAMPLE_SIGNS = 200
 
 
 class OnRejected(str, Enum):
@@ -40,7 +47,8 @@ def enqueue(
     file: Annotated[
         str,
         typer.Argument(
-            help="Parquet, CSV, JSON or Arrow: a path or URI, a folder, or a glob in quotes."
+            help="Parquet, CSV, JSON or Arrow: a path or URI, a folder, a glob in quotes, or - for "
+            "standard input."
         ),
     ],
     queue: Annotated[str, typer.Argument(help="The queue's name.")],
@@ -93,16 +101,30 @@ def enqueue(
             "back as well, or make every row a new job."
         ),
     ] = OnRerun.RESUME,
+    input_format: Annotated[
+        InputFormat | None,
+        typer.Option("--format", help="What standard input holds, where it cannot be told."),
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file to write what became of each row to: .parquet, .csv or .jsonl.",
+        ),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and write nothing.")
     ] = False,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make each row of FILE a job of QUEUE. The same command again enqueues nothing twice."""
-    if "://" not in file and not set("*?[") & set(file) and not Path(file).exists():
+    named = "://" in file or set("*?[") & set(file) or file == STDIN
+    if not named and not Path(file).exists():
         raise UsageError(f"{file}: no such file or folder")
+    if ledger is not None:
+        check_output(ledger)
     options: RowOptions = {
         "columns": column or None,
         "key": key or None,
@@ -117,9 +139,13 @@ def enqueue(
         "on_rejected": on_rejected.value,
         "on_lossy": on_lossy.value,
     }
-    with connected(address, api_key) as client, LiveLine() as line:
+    with (
+        connected(address, api_key, profile) as client,
+        readable(file, input_format) as source,
+        LiveLine() as line,
+    ):
         if plan:
-            planned = client.plan_batch(file, queue, on_rerun=on_rerun.value, **options)
+            planned = client.plan_batch(source, queue, on_rerun=on_rerun.value, **options)
             print_plan(planned, as_json)
             return
 
@@ -128,17 +154,33 @@ def enqueue(
             line.show(f"{sent:,}{of} sent")
 
         batch = client.enqueue_batch(
-            file,
+            source,
             queue,
             on_rerun=on_rerun.value,
             progress=show if line.live else None,
             **options,
         )
         line.end()
+        if ledger is not None:
+            write_file(batch.ledger, ledger)
         if as_json:
             print_json(batch.to_dict())
         else:
             print_batch(batch)
+
+
+def plan_command() -> Callable[..., None]:
+    """`plan FILE QUEUE`: takes what `enqueue` takes, and never writes."""
+    given = inspect.signature(enqueue, eval_str=True)
+    kept = [value for name, value in given.parameters.items() if name not in ("plan", "ledger")]
+
+    def plan(**options: Any) -> None:
+        """Say what `enqueue` would do with the same arguments, and write nothing."""
+        enqueue(**options, plan=True)
+
+    plan.__signature__ = given.replace(parameters=kept)  # type: ignore[attr-defined]
+    plan.__annotations__ = {value.name: value.annotation for value in kept} | {"return": None}
+    return plan
 
 
 def print_plan(plan: BatchPlan, as_json: bool) -> None:
@@ -160,6 +202,8 @@ def print_plan(plan: BatchPlan, as_json: bool) -> None:
     )
     for reason, count in plan.reasons.items():
         print(f"rejected: {count} × {reason}")
+    for sample in plan.samples:
+        print(f"payload: {json.dumps(sample, ensure_ascii=False, sort_keys=True)[:_SAMPLE_SIGNS]}")
     print("nothing was written")
 
 

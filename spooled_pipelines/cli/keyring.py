@@ -43,7 +43,9 @@ class Keys(Protocol):
 
 
 @contextlib.contextmanager
-def opened(store: str | None, address: str | None, api_key: str | None) -> Iterator[Keys]:
+def opened(
+    store: str | None, address: str | None, api_key: str | None, profile: str | None
+) -> Iterator[Keys]:
     """The store's keys: directly where nobody has it open, else through its server."""
     if store is not None:
         direct = _StoreKeys(store)
@@ -54,7 +56,7 @@ def opened(store: str | None, address: str | None, api_key: str | None) -> Itera
         else:
             yield direct
             return
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         yield _ServerKeys(client)
 
 

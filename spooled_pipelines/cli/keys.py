@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from spooled_pipelines.cli.codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
 from spooled_pipelines.cli.output import print_json, print_pairs
 
 app = typer.Typer(help="Make, list and revoke API keys.", rich_markup_mode=None)
@@ -55,13 +55,14 @@ def create(
     store: Store = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is printed this once, and kept nowhere."""
     from spooled_pipelines.cli.keyring import opened
 
     expires_at = _expiry(expires_in)
-    with opened(store, address, api_key) as keys:
+    with opened(store, address, api_key, profile) as keys:
         made, secret = keys.create(organization, name, role.value, queue or [], expires_at)
     if as_json:
         print_json({**made, "key": secret})
@@ -75,12 +76,13 @@ def list_keys(
     store: Store = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Every key of an organization, oldest first; never the keys themselves."""
     from spooled_pipelines.cli.keyring import opened
 
-    with opened(store, address, api_key) as keys:
+    with opened(store, address, api_key, profile) as keys:
         found = keys.list(organization)
     if as_json:
         print_json(found)
@@ -98,12 +100,13 @@ def revoke(
     store: Store = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """End a key at once, together with the streams that it opened."""
     from spooled_pipelines.cli.keyring import opened
 
-    with opened(store, address, api_key) as keys:
+    with opened(store, address, api_key, profile) as keys:
         key = keys.revoke(organization, key_id)
     if as_json:
         print_json(key)

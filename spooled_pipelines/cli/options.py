@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from spooled_pipelines.cli.profiles import Profile as NamedServer
     from spooled_pipelines.client import SpooledClient
+
+
+def _profile_names(incomplete: str) -> list[str]:
+    """What a shell completes --profile with."""
+    from spooled_pipelines.cli.codes import UsageError
+    from spooled_pipelines.cli.profiles import load_profiles
+
+    try:
+        return [name for name in load_profiles().named if name.startswith(incomplete)]
+    except UsageError:
+        return []
+
 
 Address = Annotated[
     str | None,
     typer.Option(
         "--address",
-        show_default="SPOOLED_GRPC_ADDRESS, else localhost:50051",
+        show_default="SPOOLED_GRPC_ADDRESS, else the profile's, else localhost:50051",
         help="HOST:PORT, unix:/PATH, or embedded:PATH for that file with no server to start.",
     ),
 ]
@@ -24,15 +37,48 @@ ApiKey = Annotated[
     str | None,
     typer.Option(
         "--api-key",
-        show_default="SPOOLED_API_KEY",
+        show_default="the profile's, else SPOOLED_API_KEY",
         help="Better in the environment: other users of this machine can see command lines.",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        show_default="SPOOLED_PROFILE, else the file's default",
+        help="A server that the configuration file names; see `profiles`.",
+        autocompletion=_profile_names,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def connected(address: str | None, api_key: str | None) -> SpooledClient:
+def connected(
+    address: str | None, api_key: str | None, profile: str | None = None
+) -> SpooledClient:
     """A client, to be used in a `with`."""
+    from spooled_pipelines.cli.profiles import chosen
+
+    named = chosen(profile, address=address or None)
+    if named is not None:
+        return _client_of(named, api_key or None)
     from spooled_pipelines import connect
 
     return connect(address or None, api_key=api_key or None)
+
+
+def _client_of(profile: NamedServer, api_key: str | None) -> SpooledClient:
+    """The client of a profile, whose errors say where its key is from."""
+    from spooled_pipelines import SpooledClient, connect
+
+    key = api_key or profile.api_key()
+    if profile.address.startswith("embedded:") or key is None:
+        return connect(profile.address, api_key=key, tls=profile.tls_settings())
+    from spooled_pipelines.rpc.settings import ConnectionSettings
+
+    source = "--api-key" if api_key else profile.key_place
+    return SpooledClient(
+        ConnectionSettings(
+            profile.address, api_key=key, tls=profile.tls_settings(), api_key_source=source
+        )
+    )

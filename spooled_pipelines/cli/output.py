@@ -51,6 +51,14 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
         print(f"{name:<{width}}  {text}")
 
 
+def print_one(pairs: Mapping[str, object], as_json: bool) -> None:
+    """The same for programs or for people."""
+    if as_json:
+        print_json(pairs)
+    else:
+        print_pairs(pairs)
+
+
 class LiveLine:
     """A line that is written over on a terminal, and now and then a plain line elsewhere.
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
-from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.output import print_json, print_one, print_pairs
 from spooled_pipelines.rpc.values import QueueLimits
 
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
@@ -20,19 +20,31 @@ dead_letters = typer.Typer(help="See and retry the dead letters of a queue.", ri
 
 
 @queues.command()
-def pause(queue: Queue, address: Address = None, api_key: ApiKey = None) -> None:
+def pause(
+    queue: Queue,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
     """Hand out no job of QUEUE any more; what runs may settle."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         client.pause_queue(queue)
-    print_pairs({"queue": queue, "state": "paused"})
+    print_one({"queue": queue, "state": "paused"}, as_json)
 
 
 @queues.command()
-def resume(queue: Queue, address: Address = None, api_key: ApiKey = None) -> None:
+def resume(
+    queue: Queue,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
     """Hand out jobs of QUEUE again."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         client.resume_queue(queue)
-    print_pairs({"queue": queue, "state": "running"})
+    print_one({"queue": queue, "state": "running"}, as_json)
 
 
 @queues.command()
@@ -51,6 +63,7 @@ def limit(
     clear: Annotated[bool, typer.Option("--clear", help="Take all limits away.")] = False,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Cap how jobs of QUEUE are handed out, in place of what was set before."""
@@ -60,7 +73,7 @@ def limit(
             "give --jobs-per-second, --max-in-flight or both, or else --clear",
             param_hint="'queues limit'",
         )
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         kept = client.set_queue_limits(
             queue, jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
@@ -69,10 +82,14 @@ def limit(
 
 @queues.command()
 def limits(
-    queue: Queue, address: Address = None, api_key: ApiKey = None, as_json: AsJson = False
+    queue: Queue,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
 ) -> None:
     """The limits of QUEUE."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         kept = client.queue_limits(queue)
     _print_limits(queue, kept, as_json)
 
@@ -88,16 +105,17 @@ def _print_limits(queue: str, kept: QueueLimits, as_json: bool) -> None:
 
 @queues.command()
 def purge(
-    queue: Queue, address: Address = None, api_key: ApiKey = None, as_json: AsJson = False
+    queue: Queue,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Cancel what is pending on QUEUE; scheduled jobs stay."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         cancelled = client.purge_queue(queue)
     found = {"queue": queue, "cancelled": cancelled}
-    if as_json:
-        print_json(found)
-    else:
-        print_pairs(found)
+    print_one(found, as_json)
 
 
 @dead_letters.command("list")
@@ -106,10 +124,11 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 100,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """The dead letters of QUEUE: when they died, after how many retries, and why."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         found = client.dead_letters(queue, limit=limit)
     for job in found:
         died = job.completed_at.isoformat(timespec="seconds") if job.completed_at else ""
@@ -128,13 +147,11 @@ def redrive(
     ] = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Put the dead letters of QUEUE back into it, with all their retries."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         redriven = client.redrive(queue, where)
     found = {"queue": queue, "redriven": redriven}
-    if as_json:
-        print_json(found)
-    else:
-        print_pairs(found)
+    print_one(found, as_json)

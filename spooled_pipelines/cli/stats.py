@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
 from spooled_pipelines.cli.output import print_json, print_pairs
 
 
@@ -14,12 +14,13 @@ def stats(
     queue: Annotated[str, typer.Argument(help="The queue's name.")],
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """How many jobs of QUEUE are pending, running, done and dead."""
     import dataclasses
 
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         figures = dataclasses.asdict(client.queue_stats(queue))
     if as_json:
         print_json(figures)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from spooled_pipelines.cli.codes import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,22 +19,33 @@ _SHOWN_ROWS = 20
 _ROWS_AT_ONCE = 10_000
 
 
-def write(table: pa.Table, path: Path) -> None:
+class TableFormat(str, Enum):
+    """How a table is written to standard output."""
+
+    TABLE = "table"
+    PARQUET = "parquet"
+    CSV = "csv"
+    JSONL = "jsonl"
+    ARROW = "arrow"
+
+
+_SUFFIXES = {f".{kind.value}": kind for kind in TableFormat if kind is not TableFormat.TABLE}
+
+
+def check_output(path: Path) -> None:
+    """UsageError where no table can be written to this file: before anything else is done."""
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(f"{path}: the name should end in one of {', '.join(_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: no such folder")
+
+
+def write_file(table: pa.Table, path: Path) -> None:
     """Write the table as the file's suffix says; the file appears whole or not at all."""
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            pyarrow.parquet.write_table(table, beside)
-        elif path.suffix == ".csv":
-            import pyarrow.csv
-
-            pyarrow.csv.write_csv(_flat(table), beside)
-        else:
-            with Path(beside).open("w", encoding="utf-8") as file:
-                write_json_lines(table, file)
+        with os.fdopen(handle, "wb") as file:
+            write_stream(table, file, _SUFFIXES[path.suffix])
         # Temporary files are made for their owner alone; this one is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
@@ -42,12 +56,64 @@ def write(table: pa.Table, path: Path) -> None:
         raise
 
 
-def write_json_lines(table: pa.Table, file: TextIO) -> None:
+def write_stream(table: pa.Table, stream: BinaryIO, kind: TableFormat) -> None:
+    """Write the table as this kind, from front to back; `TABLE` is for `show`."""
+    if kind is TableFormat.PARQUET:
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(table, _Counting(stream))
+    elif kind is TableFormat.CSV:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(_flat(table), _Counting(stream))
+    elif kind is TableFormat.ARROW:
+        import pyarrow.ipc
+
+        with pyarrow.ipc.new_file(_Counting(stream), table.schema) as file:
+            file.write_table(table)
+    else:
+        write_json_lines(table, stream)
+    stream.flush()
+
+
+class _Counting:
+    """A stream that knows how much went into it, which a pipe does not; Parquet has to know."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._written = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self._stream.write(data)
+        self._written += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._written
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def write_json_lines(table: pa.Table, stream: BinaryIO) -> None:
     """One JSON object a row."""
     for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
         rows = batch.to_pylist()
-        file.writelines(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
-    file.flush()
+        lines = (json.dumps(row, default=str, ensure_ascii=False) for row in rows)
+        stream.writelines(f"{line}\n".encode() for line in lines)
 
 
 def show(table: pa.Table) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.codes import UsageError
+from spooled_pipelines.cli.options import AsJson
+from spooled_pipelines.cli.output import print_json
 
 _FAULTY = 1
 Store = Annotated[
@@ -20,16 +22,20 @@ Store = Annotated[
 def backup(
     destination: Annotated[Path, typer.Argument(help="Where the copy goes; no file may be there.")],
     store: Store = "sqlite:///spooled.db",
+    as_json: AsJson = False,
 ) -> None:
     """Copy a store in SQLite as it is at one moment, also while the server runs."""
     from spooled_pipelines.server.upkeep import back_up
 
     with _explained():
         size = back_up(store, destination)
+    if as_json:
+        print_json({"path": str(destination), "bytes": size})
+        return
     print(f"{destination}: {size:,} bytes".replace(",", " "))
 
 
-def check(store: Store = "sqlite:///spooled.db") -> int:
+def check(store: Store = "sqlite:///spooled.db", as_json: AsJson = False) -> int:
     """Recount every counter of a store and look its file over; exit code 1 where anything differs.
 
     The server may run meanwhile. This reads all of the store.
@@ -38,6 +44,9 @@ def check(store: Store = "sqlite:///spooled.db") -> int:
 
     with _explained():
         faults = find_faults(store)
+    if as_json:
+        print_json({"faults": [str(fault) for fault in faults]})
+        return _FAULTY if faults else 0
     for fault in faults:
         print(fault)
     if not faults:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spooled_pipelines.cli.codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, connected
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
 from spooled_pipelines.cli.output import LiveLine, print_json
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ def watch(
     ] = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed."""
     allowed = allowed_failures(max_failed)
-    with connected(address, api_key) as client, LiveLine() as line:
+    with connected(address, api_key, profile) as client, LiveLine() as line:
 
         def show(stats: BatchStats) -> None:
             if as_json:

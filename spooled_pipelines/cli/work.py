@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spooled_pipelines.cli.codes import INTERRUPTED, OTHER, UsageError, complain
-from spooled_pipelines.cli.options import Address, ApiKey, connected
+from spooled_pipelines.cli.options import Address, ApiKey, Profile, connected
 from spooled_pipelines.cli.output import LiveLine
 from spooled_pipelines.cli.traces import export_traces
 
@@ -57,6 +57,7 @@ def work(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each job.")] = False,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
 ) -> None:
     """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
     queues = parse_queues(queue)
@@ -84,7 +85,7 @@ def work(
     from spooled_pipelines.cli.fleet import told_figures
     from spooled_pipelines.worker import Worker
 
-    with connected(address, api_key) as client, LiveLine() as line:
+    with connected(address, api_key, profile) as client, LiveLine() as line:
         worker = Worker(
             client,
             queues,

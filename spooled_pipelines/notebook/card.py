@@ -95,7 +95,9 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: ``"3 s"``, ``"4 min 10 s"``, ``"2 h 5 min"``."""
+    """A time as people say it: ``"3.2 s"``, ``"4 min 10 s"``, ``"2 h 5 min"``."""
+    if seconds < 0.1:
+        return "a moment"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

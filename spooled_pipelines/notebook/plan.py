@@ -43,10 +43,12 @@ def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> 
     if not plan.repeated:
         facts = [fact for fact in facts if fact[0] != "with the key of a row before"]
     if plan.seconds is not None:
-        facts.append(("takes about", duration(plan.seconds)))
+        facts.append(("will take", duration(plan.seconds)))
     reasons = sorted(plan.reasons.items(), key=lambda reason: -reason[1])[:_REASONS_SHOWN]
     lines = [f"{count:,} rejected: {reason}" for reason, count in reasons]
-    samples = [_short(json.dumps(sample, ensure_ascii=False)) for sample in plan.samples]
+    samples = [
+        _short(json.dumps(sample, ensure_ascii=False, sort_keys=True)) for sample in plan.samples
+    ]
     return Card(
         "What this call does",
         facts,

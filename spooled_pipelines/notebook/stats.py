@@ -41,7 +41,7 @@ def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -
         if rate:
             facts.append(("rate", f"{rate:,.1f} jobs/s"))
         left = pace.left(stats.open)
-        facts.append(("time left", "not known" if left is None else f"about {duration(left)}"))
+        facts.append(("time left", "not known" if left is None else duration(left)))
         if not stats.sealed:
             lines.append("Not sealed yet: more jobs may come.")
         lines += [f"Held back: {stall.message}" for stall in stats.stalls]

@@ -193,10 +193,12 @@ class GetBatchStatsRequest(_message.Message):
     def __init__(self, batch_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetBatchStatsResponse(_message.Message):
-    __slots__ = ("batches",)
+    __slots__ = ("batches", "server_time")
     BATCHES_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_FIELD_NUMBER: _ClassVar[int]
     batches: _containers.RepeatedCompositeFieldContainer[BatchStats]
-    def __init__(self, batches: _Optional[_Iterable[_Union[BatchStats, _Mapping]]] = ...) -> None: ...
+    server_time: _timestamp_pb2.Timestamp
+    def __init__(self, batches: _Optional[_Iterable[_Union[BatchStats, _Mapping]]] = ..., server_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class WatchBatchRequest(_message.Message):
     __slots__ = ("batch_ids", "milestones")

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from support.server_process import ServerProcess
 
+# Tests are imported by path; what they share needs a place.
+sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
+sys.path.insert(0, str(Path(__file__).parent))
+
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
 
 TABLE = "order_id,amount,city\n1,2.5,Rome\n2,3.5,Oslo\n3,,Bern\n"

@@ -10,7 +10,7 @@ from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import invalid
 from spooled_pipelines.server.listing import NEWEST
-from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes
+from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes, timestamp
 from spooled_pipelines.server.records import BatchRecord, ExpectedParts, JobPage, PartRecord, Status
 from spooled_pipelines.server.services.outcomes import settle
 from spooled_pipelines.server.services.uploads import upload
@@ -97,7 +97,7 @@ class BatchService:
     ) -> GetBatchStatsResponse:
         batch_ids = _batch_ids(request.batch_ids)
         if not batch_ids:
-            return GetBatchStatsResponse()
+            return GetBatchStatsResponse(server_time=timestamp(self._services.clock.now()))
         records = await self._services.store.batches(caller.organization, batch_ids)
         return GetBatchStatsResponse(batches=[self._stats(caller, record) for record in records])
 

@@ -1,0 +1,49 @@
+"""The command in this process: what a user gets, without a process for each call."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import unittest.mock
+from dataclasses import dataclass
+
+from spooled_pipelines.cli.app import run
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def stdout(self) -> str:
+        return self.out.decode()
+
+    @property
+    def stderr(self) -> str:
+        return self.err.decode()
+
+
+def command(*arguments: str, stdin: bytes = b"") -> Done:
+    """Run it to its end. An exception that would be a traceback is one here."""
+    given, out, err = io.BytesIO(stdin), io.BytesIO(), io.BytesIO()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(_text(out)))
+        stack.enter_context(contextlib.redirect_stderr(_text(err)))
+        stack.enter_context(unittest.mock.patch.object(sys, "stdin", _text(given)))
+        code = run(arguments)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def _text(buffer: io.BytesIO) -> io.TextIOWrapper:
+    """A stream with bytes below it, as a process has."""
+    return _Open(buffer, encoding="utf-8", write_through=True)
+
+
+class _Open(io.TextIOWrapper):
+    def __del__(self) -> None:
+        # What is below it is still to be read.
+        with contextlib.suppress(ValueError):
+            self.detach()
