@@ -122,6 +122,10 @@ def show(table: pa.Table) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    # Some are for those who enqueued alone, such as the row's number; a screen is small.
+    empty = [name for name in table.column_names if table.column(name).null_count == table.num_rows]
+    if table.num_rows:
+        table = table.drop_columns(empty)
     drawn = Table()
     for name in table.column_names:
         drawn.add_column(Text(name), overflow="ellipsis", no_wrap=True)

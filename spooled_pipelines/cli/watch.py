@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, conn
 from spooled_pipelines.cli.output import LiveLine, print_json
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.pace import Pace
     from spooled_pipelines.rpc.values import BatchStats
 
 
@@ -29,19 +31,23 @@ def watch(
 ) -> None:
     """Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed."""
     allowed = allowed_failures(max_failed)
+    from spooled_pipelines.batch.pace import Pace
+
+    pace = Pace()
     with connected(address, api_key, profile) as client, LiveLine() as line:
 
         def show(stats: BatchStats) -> None:
+            pace.at(time.monotonic(), stats.completed + stats.failed)
             if as_json:
                 print_json(stats)
             else:
-                line.show(describe(stats))
+                line.show(describe(stats, pace))
 
         client.batch(batch).wait(timeout=timeout, max_failed=allowed, on_progress=show)
 
 
-def describe(stats: BatchStats) -> str:
-    """Where a batch stands, on one line."""
+def describe(stats: BatchStats, pace: Pace) -> str:
+    """Where a batch stands, and how fast it is, on one line."""
     done = stats.completed + stats.failed
     share = f" ({done / stats.total:.0%})" if stats.total else ""
     parts = [f"{done:,} of {stats.total:,} done{share}"]
@@ -55,6 +61,9 @@ def describe(stats: BatchStats) -> str:
         )
         if count
     ]
+    if not stats.settled and (rate := pace.rate()):
+        parts.append(f"{rate:,.1f} jobs/s")
+        parts.append(f"{pace.left(stats.open):,.0f} s left")
     if not stats.sealed:
         parts.append("not sealed yet")
     parts += [stall.message for stall in stats.stalls[:1]]
