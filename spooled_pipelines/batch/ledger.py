@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from spooled_pipelines.batch.chunks import Chunk, key_column
-from spooled_pipelines.batch.prepare import Rejections
+from spooled_pipelines.batch.sinks import write_stream
+from spooled_pipelines.batch.source import open_source
 from spooled_pipelines.batch.spool import Spool
+from spooled_pipelines.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.prepare import Rejections
 
 SCHEMA = pa.schema(
     [
@@ -24,6 +29,7 @@ SCHEMA = pa.schema(
     ]
 )
 CREATED, DUPLICATE, REJECTED = "created", "duplicate", "rejected"
+_LEFT_OUT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Ledger:
         self.duplicates = 0
         self.rejected = 0
         self._spool = Spool(SCHEMA)
+        self._left_out = Spool(SCHEMA, _LEFT_OUT_BYTES)
 
     @property
     def acknowledged(self) -> int:
@@ -76,16 +83,17 @@ class Ledger:
     def add_rejected(self, rejections: Rejections) -> None:
         """The rows that were not sent."""
         for batch in rejections.batches():
-            none = pa.nulls(batch.num_rows, pa.string())
-            outcome = pa.repeat(pa.scalar(REJECTED), batch.num_rows)
-            columns = [batch.column("row"), none, none, outcome, batch.column("reason")]
-            self._spool.write(pa.record_batch(columns, schema=SCHEMA))
+            self._left_out.write(as_rejected(batch))
         self.rejected += rejections.count
 
+    def reader(self) -> Any:
+        """All rows, in the table's order, as a RecordBatchReader."""
+        batches = in_order(self._spool.batches(), self._left_out.batches())
+        return pa.RecordBatchReader.from_batches(SCHEMA, batches)
+
     def table(self) -> Any:
-        """All rows, in the table's order."""
-        table = self._spool.table()
-        return table.sort_by("row") if self.rejected else table
+        """The same in memory."""
+        return self.reader().read_all()
 
     def rejected_rows(self) -> Iterator[tuple[int, str]]:
         """Number and reason of each row that is no job."""
@@ -97,6 +105,7 @@ class Ledger:
     def close(self) -> None:
         """Let go of what was put aside."""
         self._spool.close()
+        self._left_out.close()
 
     def job_ids(self) -> Iterator[str]:
         """The id of every row's job; one that several rows share comes several times."""
@@ -110,18 +119,91 @@ class PartLedgers:
     def __init__(self, ledgers: Mapping[str, Ledger]) -> None:
         self._ledgers = ledgers
 
-    def table(self) -> Any:
+    def reader(self) -> Any:
         """All rows; a row's number is that within its part, which the column `part_id` names."""
-        tables = []
+        schema = SCHEMA.append(pa.field("part_id", pa.string()))
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+
+    def table(self) -> Any:
+        """The same in memory."""
+        return self.reader().read_all()
+
+    def _batches(self, schema: Any) -> Iterator[Any]:
         for part_id, ledger in sorted(self._ledgers.items()):
-            table = ledger.table()
-            part_ids = pa.repeat(pa.scalar(part_id), table.num_rows)
-            tables.append(table.append_column("part_id", part_ids))
-        return pa.concat_tables(tables)
+            for batch in ledger.reader():
+                part_ids = pa.repeat(pa.scalar(part_id), batch.num_rows)
+                yield pa.record_batch([*batch.columns, part_ids], schema=schema)
 
     def job_ids(self) -> Iterator[str]:
         """The id of every row's job."""
         return chain.from_iterable(ledger.job_ids() for ledger in self._ledgers.values())
+
+
+class KeptLedger:
+    """A ledger in a file that an enqueue wrote (`ledger=`), maybe elsewhere."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def reader(self) -> Any:
+        """All rows, in the table's order.
+
+        Raises:
+            SourceError: the file cannot be read.
+            InvalidArgumentError: it is no ledger.
+        """
+        source = open_source(self.path)
+        if not source.schema.equals(SCHEMA):
+            raise InvalidArgumentError(
+                f"{self.path!r} is no ledger: it has the columns {', '.join(source.schema.names)}"
+            )
+        return pa.RecordBatchReader.from_batches(SCHEMA, source.batches)
+
+    def table(self) -> Any:
+        """The same in memory."""
+        return self.reader().read_all()
+
+    def job_ids(self) -> Iterator[str]:
+        """The id of every row's job."""
+        for batch in self.reader():
+            yield from batch.column("job_id").drop_null().to_pylist()
+
+
+AnyLedger: TypeAlias = Ledger | PartLedgers | KeptLedger
+
+
+def write_ledger(batches: Iterator[Any], path: str) -> None:
+    """Keep a ledger's batches at a path or URI."""
+    write_stream(pa.RecordBatchReader.from_batches(SCHEMA, batches), path)
+
+
+def as_rejected(batch: Any) -> Any:
+    """Rows by number and reason as lines of a ledger."""
+    none = pa.nulls(batch.num_rows, pa.string())
+    outcome = pa.repeat(pa.scalar(REJECTED), batch.num_rows)
+    columns = [batch.column("row"), none, none, outcome, batch.column("reason")]
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def in_order(first: Iterator[Any], second: Iterator[Any]) -> Iterator[Any]:
+    """Two streams that are each ordered by row as one that is."""
+    held: Any = SCHEMA.empty_table()
+    for batch in first:
+        last = batch.column("row")[-1]
+        while not held.num_rows or pc.less_equal(held.column("row")[-1], last).as_py():
+            more = next(second, None)
+            if more is None:
+                break
+            held = pa.concat_tables([held, pa.Table.from_batches([more])])
+        due = pc.sum(pc.less(held.column("row"), last)).as_py() or 0
+        if not due:
+            yield batch
+            continue
+        both = pa.concat_tables([pa.Table.from_batches([batch]), held.slice(0, due)])
+        held = held.slice(due)
+        yield from both.sort_by("row").combine_chunks().to_batches()
+    yield from held.to_batches()
+    yield from second
 
 
 def _told_apart(count: int, answers: Answers) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ source is read once.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,10 +21,12 @@ from spooled_pipelines.batch.encode import encode
 from spooled_pipelines.batch.exact import LOSSY, OnLossy
 from spooled_pipelines.batch.identity import Scope, batch_id, generation_seed
 from spooled_pipelines.batch.keys import HASH_TYPE, hash_sum, row_hashes
+from spooled_pipelines.batch.ledger import as_rejected, write_ledger
 from spooled_pipelines.batch.mapping import Constants, PayloadOption, TagsOption, make_mapping
 from spooled_pipelines.batch.occurrences import Occurrences
 from spooled_pipelines.batch.payload_schema import payload_check
 from spooled_pipelines.batch.selection import make_selection
+from spooled_pipelines.batch.sinks import check_sink
 from spooled_pipelines.batch.source import open_source
 from spooled_pipelines.batch.spool import Spool
 from spooled_pipelines.batch.spreading import Spreading, make_spreading
@@ -32,6 +35,7 @@ from spooled_pipelines.errors import (
     InvalidArgumentError,
     RejectedRow,
     RowsRejectedError,
+    SpooledError,
 )
 from spooled_pipelines.rpc import check
 
@@ -68,6 +72,8 @@ class Options:
     on_lossy: OnLossy = "raise"
     # Where the data is a part of the batch: may have no rows, too.
     part_id: str | None = None
+    # Where the ledger is to be kept.
+    ledger: str | os.PathLike[str] | None = None
 
 
 class JobOptions(TypedDict, total=False):
@@ -95,6 +101,7 @@ class PartOptions(JobOptions, total=False):
     sql: str | None
     connection: Any
     rate: float | None
+    ledger: str | os.PathLike[str] | None
 
 
 class RowOptions(PartOptions, total=False):
@@ -106,7 +113,9 @@ class RowOptions(PartOptions, total=False):
 class Rejections:
     """Rows that cannot be jobs: how many, why, the first of them, and all of them put aside."""
 
-    def __init__(self) -> None:
+    def __init__(self, listed_at: str | None = None) -> None:
+        """`listed_at`: where an error lists all of them."""
+        self.listed_at = listed_at
         self.reasons: Counter[str] = Counter()
         self.examples: list[RejectedRow] = []
         self._spool = Spool(_REJECTED)
@@ -134,16 +143,26 @@ class Rejections:
         """The error that names them; `outcome` says what was sent and what to do."""
         reasons = "; ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common(5))
         first = ", ".join(str(example.row) for example in self.examples)
+        listed = self._listed()
         # The list is the error's from now on, and goes with it.
         self._handed_on = True
         return RowsRejectedError(
-            f"{what} ({reasons}). The first are the rows {first}; the error's table() lists all. "
-            f"{outcome}",
+            f"{what} ({reasons}). The first are the rows {first}; {listed}. {outcome}",
             rejected=self.count,
             examples=self.examples,
             reasons=self.reasons,
             table=self._spool.table,
         )
+
+    def _listed(self) -> str:
+        """Where all of them are."""
+        if self.listed_at is None:
+            return "the error's table() lists all"
+        try:
+            write_ledger(map(as_rejected, self.batches()), self.listed_at)
+        except (SpooledError, OSError) as error:
+            return f"the error's table() lists all ({self.listed_at!r} cannot be written: {error})"
+        return f"all of them are listed in {self.listed_at!r}"
 
     def close(self) -> None:
         if not self._handed_on:
@@ -164,6 +183,7 @@ class Prepared:
         skips_rejected: whether to go on without rows that cannot be jobs.
         spreading: when each row is due, where it does not say so itself.
         tagged: whether rows bring their tags.
+        ledger: where the ledger is to be kept, if anywhere.
     """
 
     scope: Scope
@@ -178,6 +198,7 @@ class Prepared:
     occurrences: Occurrences | None
     spreading: Spreading | None
     tagged: bool
+    ledger: str | None = None
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """What is to be sent, in the table's order, with the keys of this generation."""
@@ -221,6 +242,9 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
     is_part = options.part_id is not None
     _one_of("on_rejected", options.on_rejected, ("raise", "skip"))
     _check_on_lossy(options.on_lossy)
+    ledger = None
+    if options.ledger is not None:
+        ledger = check_sink(options.ledger, ("parquet", "arrow"))
     check_payload = payload_check(options.payload_schema)
     spreading = make_spreading(options.spread, options.rate, options.scheduled_at)
     selection = make_selection(options.columns, options.where, options.index)
@@ -229,9 +253,9 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
     except EmptyTableError:
         if not is_part:
             raise
-        return _empty(scope, options)
+        return _empty(scope, options, ledger)
     with ExitStack() as undo:
-        pieces, hashes, rejections = Spool(_PIECES), Spool(_HASHES), Rejections()
+        pieces, hashes, rejections = Spool(_PIECES), Spool(_HASHES), Rejections(ledger)
         for opened in (pieces, hashes, rejections):
             undo.callback(opened.close)
         schema = source.schema
@@ -275,10 +299,11 @@ def prepare(data: Any, queue_name: str, options: Options, *, planning: bool = Fa
             occurrences=occurrences,
             spreading=spreading,
             tagged=mapping.tags is not None,
+            ledger=ledger,
         )
 
 
-def _empty(scope: Scope, options: Options) -> Prepared:
+def _empty(scope: Scope, options: Options, ledger: str | None) -> Prepared:
     """A part without rows, whose columns are not known."""
     return Prepared(
         scope=scope,
@@ -293,6 +318,7 @@ def _empty(scope: Scope, options: Options) -> Prepared:
         occurrences=None,
         spreading=None,
         tagged=False,
+        ledger=ledger,
     )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spooled_pipelines.errors import InvalidArgumentError
 
+if TYPE_CHECKING:
+    from spooled_pipelines.rpc.values import BatchStats
+
 ProgressOption: TypeAlias = bool | Callable[[int, int], object] | None
+WaitProgress: TypeAlias = "bool | Callable[[BatchStats], object] | None"
 
 
 class Progress:
@@ -18,7 +22,9 @@ class Progress:
         """`option`: True for a bar, or called with (acknowledged rows, all rows)."""
         self._total = total
         self._callback = option if callable(option) else None
-        self._bar: Any = _bar(total, queue_name) if option is True else None
+        self._bar: Any = None
+        if option is True:
+            self._bar = _bar(total, f"enqueue to {queue_name}", "row")
 
     def at(self, rows: int) -> None:
         if self._callback is not None:
@@ -39,30 +45,74 @@ def check_progress(option: object) -> None:
         )
 
 
-def _bar(total: int, queue_name: str) -> Any:
-    title = f"enqueue to {queue_name}"
+class WaitShown:
+    """Told where a batch stands as it changes; close it."""
+
+    def __init__(self, option: WaitProgress) -> None:
+        self._callback = option if callable(option) else None
+        self._wants_bar = option is True
+        self._bar: Any = None
+
+    def at(self, stats: BatchStats) -> None:
+        if self._callback is not None:
+            self._callback(stats)
+        elif self._wants_bar:
+            self._draw(stats)
+
+    def _draw(self, stats: BatchStats) -> None:
+        if self._bar is None:
+            self._bar = _bar(stats.total, f"jobs of {stats.name or stats.batch_id}", "job")
+        # A batch that is not sealed still grows.
+        self._bar.total = stats.total
+        self._bar.update(stats.total - stats.open - self._bar.n)
+        if stats.failed:
+            self._bar.set_postfix_str(f"{stats.failed} failed")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def wait_progress(option: object) -> WaitShown:
+    """How a wait shows where the batch stands.
+
+    Raises:
+        InvalidArgumentError: it is no way to show it.
+    """
+    if option is None or isinstance(option, bool) or callable(option):
+        return WaitShown(option)
+    raise InvalidArgumentError(
+        f"on_progress is {option!r}, and must be True, or callable with a BatchStats"
+    )
+
+
+def _bar(total: int, title: str, unit: str) -> Any:
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        return _Line(total, title)
-    return tqdm(total=total, desc=title, unit="row", unit_scale=True)
+        return _Line(total, title, unit)
+    return tqdm(total=total, desc=title, unit=unit, unit_scale=True)
 
 
 class _Line:
     """What there is to see without tqdm: one line on stderr, every tenth of the way."""
 
-    def __init__(self, total: int, title: str) -> None:
+    def __init__(self, total: int, title: str, unit: str) -> None:
         self.n = 0
-        self._total = total
+        self.total = total
         self._title = title
+        self._unit = unit
         self._tenths = 0
 
     def update(self, rows: int) -> None:
         self.n += rows
-        tenths = 10 * self.n // max(self._total, 1)
+        tenths = 10 * self.n // max(self.total, 1)
         if tenths > self._tenths:
             self._tenths = tenths
-            sys.stderr.write(f"{self._title}: {self.n} of {self._total} rows\n")
+            sys.stderr.write(f"{self._title}: {self.n} of {self.total} {self._unit}s\n")
+
+    def set_postfix_str(self, text: str) -> None:
+        """The next line says enough."""
 
     def close(self) -> None:
         sys.stderr.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ class Spool:
         self._file = tempfile.SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), schema)
         self._writing = True
+        self._reading = Lock()
 
     def write(self, batch: Any) -> None:
         """Put one record batch behind the others; not any more once it was read."""
@@ -33,10 +35,10 @@ class Spool:
         self.rows += batch.num_rows
 
     def batches(self) -> Iterator[Any]:
-        """Every batch from the start, one in memory at a time; one reader at a time."""
+        """Every batch from the start, one in memory at a time; for any number of readers."""
         self._finish()
-        self._file.seek(0)
-        with pa.ipc.open_stream(pa.PythonFile(self._file, mode="r")) as reader:
+        place = pa.PythonFile(_Place(self._file, self._reading), mode="r")
+        with pa.ipc.open_stream(place) as reader:
             yield from reader
 
     def table(self) -> Any:
@@ -56,3 +58,27 @@ class Spool:
         if self._writing:
             self._writing = False
             self._writer.close()
+
+
+class _Place:
+    """A reader's own place in a file that others read as well."""
+
+    closed = False
+
+    def __init__(self, file: Any, lock: Lock) -> None:
+        self._file = file
+        self._lock = lock
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        with self._lock:
+            self._file.seek(self._at)
+            found: bytes = self._file.read(size)
+        self._at += len(found)
+        return found
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        """The file is the spool's."""

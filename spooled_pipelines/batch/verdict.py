@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
     InvalidArgumentError,
     SpooledError,
 )
-from spooled_pipelines.rpc.values import BatchStats
+from spooled_pipelines.rpc.values import BatchStats, CancelResult
+
+OnBreach: TypeAlias = Literal["raise", "stop"]
 
 
 def check_max_failed(max_failed: float) -> None:
@@ -24,6 +28,12 @@ def check_max_failed(max_failed: float) -> None:
         )
 
 
+def check_on_breach(on_breach: str) -> None:
+    """Only tell of it ("raise"), or cancel what has not started as well ("stop")."""
+    if on_breach not in ("raise", "stop"):
+        raise InvalidArgumentError(f"on_breach is 'raise' or 'stop', not {on_breach!r}.")
+
+
 def breached(stats: BatchStats, max_failed: float) -> bool:
     """Whether more jobs failed than are allowed, whatever the open ones will do.
 
@@ -34,8 +44,10 @@ def breached(stats: BatchStats, max_failed: float) -> bool:
     return stats.sealed and stats.failed > max_failed * stats.total
 
 
-def failed_error(stats: BatchStats, max_failed: float) -> BatchFailedError:
-    """Names how many failed, and of what."""
+def failed_error(
+    stats: BatchStats, max_failed: float, stopped: CancelResult | None = None
+) -> BatchFailedError:
+    """Names how many failed, and of what; and what became of the rest, if it was stopped."""
     allowed = f"{max_failed}" if isinstance(max_failed, int) else f"{max_failed:.2%}"
     parts = [f"{stats.deadletter} failed"]
     if stats.cancelled:
@@ -48,6 +60,11 @@ def failed_error(stats: BatchStats, max_failed: float) -> BatchFailedError:
     if stats.top_errors:
         errors = "; ".join(f"{count} × {_line(error)}" for error, count in stats.top_errors)
         message += f" Most frequent: {errors}."
+    if stopped is not None:
+        message += (
+            f" What had not started was cancelled: {stopped.cancelled} are now, "
+            f"{stopped.running} go on."
+        )
     return BatchFailedError(message, stats=stats)
 
 

@@ -15,6 +15,7 @@ def connect(
     timeout_seconds: float = 30.0,
     retry: RetryPolicy | None = None,
     batch_extension: BatchExtension = "auto",
+    rate_limit: float | None = None,
 ) -> SpooledClient:
     """A client of the server at `address`; use it in a `with`, or close it.
 
@@ -37,6 +38,7 @@ def connect(
             for ever.
         retry: how often and how fast what is safe to repeat is repeated; None: `RetryPolicy()`.
         batch_extension: ``"auto"`` finds out whether the server speaks the batch extension.
+        rate_limit: no more calls a second than these, as a plan allows them; None: no limit.
 
     Raises:
         AuthenticationError: there is no API key.
@@ -50,4 +52,5 @@ def connect(
         timeout_seconds=timeout_seconds,
         retry=retry,
         batch_extension=batch_extension,
+        rate_limit=rate_limit,
     )

@@ -39,6 +39,7 @@ def settings_from(
     timeout_seconds: float,
     retry: RetryPolicy | None,
     batch_extension: BatchExtension,
+    rate_limit: float | None = None,
 ) -> tuple[ConnectionSettings, SharedFile | None]:
     """The settings, and this process's part in the file where the address is `embedded:`.
 
@@ -67,6 +68,7 @@ def settings_from(
         "timeout_seconds": timeout_seconds,
         "retry": retry or RetryPolicy(),
         "batch_extension": batch_extension,
+        "rate_limit": rate_limit,
     }
     if where.startswith(EMBEDDED):
         rest["retry"] = retry or _WHILE_ANOTHER_TAKES_OVER

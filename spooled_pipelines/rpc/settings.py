@@ -54,6 +54,8 @@ class ConnectionSettings:
         retry: how often and how fast what is safe to repeat is repeated.
         batch_extension: ``"auto"`` asks the server once whether it speaks it; ``"on"`` takes it
             for granted; ``"off"`` does without.
+        rate_limit: no more calls a second than these, over all threads of a client; below 1 for
+            longer pauses. A stream counts when it begins.
         api_key_source: where the key came from, for messages: people must be able to find it.
         organization: the one that the key has to be for; a server with the batch extension
             refuses the key of another. None: whichever the key is for.
@@ -67,6 +69,7 @@ class ConnectionSettings:
     timeout_seconds: float = 30.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     batch_extension: BatchExtension = "auto"
+    rate_limit: float | None = None
     api_key_source: str = "the api_key argument"
     file: str | None = None
     organization: str | None = None
@@ -81,6 +84,11 @@ class ConnectionSettings:
         if self.organization is not None and not self.organization.isascii():
             raise InvalidArgumentError(
                 f"organization is {self.organization!r}, and must be its name in ASCII"
+            )
+        limit = self.rate_limit
+        if limit is not None and (isinstance(limit, bool) or not 0 < limit < float("inf")):
+            raise InvalidArgumentError(
+                f"rate_limit is {limit!r}, and must be a number of calls a second above 0"
             )
         if self.batch_extension not in _BATCH_EXTENSION:
             raise InvalidArgumentError(

@@ -246,3 +246,42 @@ def test_a_batch_that_is_not_there_is_not_found(open_door: Any, server: Any) -> 
         missing.stats()
     with pytest.raises(NotFoundError):
         missing.wait(timeout=5)
+
+
+def test_a_breach_stops_what_has_not_started_where_that_is_wanted(
+    open_door: Callable[..., Any], server: Any, queue: str, flights: pa.Table
+) -> None:
+    door = open_door(server)
+    batch = door.enqueue_batch(flights, queue)
+    first, second, running = door.dequeue(queue, "w", batch_size=3)
+    door.fail(first, "no gate", retry=False)
+    door.fail(second, "no gate", retry=False)
+    with pytest.raises(BatchFailedError, match="57 are now, 1 go on") as caught:
+        batch.wait(timeout=30, max_failed=1, on_breach="stop")
+    assert caught.value.stats.deadletter == 2
+    stats = batch.stats()
+    assert (stats.cancelled, stats.processing, stats.pending) == (57, 1, 0)
+    door.complete(running)
+    assert batch.stats().settled
+
+
+def test_a_plain_server_cannot_stop_a_batch_and_says_so_at_once(
+    open_door: Callable[..., Any], plain_server: Any, queue: str, flights: pa.Table
+) -> None:
+    batch = open_door(plain_server).enqueue_batch(flights, queue)
+    with pytest.raises(InvalidArgumentError, match="batch extension"):
+        batch.wait(timeout=30, on_breach="stop")
+
+
+def test_a_bar_shows_how_the_wait_goes(
+    door: Any, queue: str, flights: pa.Table, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = door.enqueue_batch(flights, queue, name="nightly")
+    work(queue, every_third())
+    batch.wait(timeout=30, max_failed=1.0, on_progress=True)
+    shown = capsys.readouterr().err
+    assert "jobs of nightly" in shown
+    assert "60" in shown
+    for option in ({"on_progress": "yes"}, {"on_breach": "cancel"}):
+        with pytest.raises(InvalidArgumentError, match=next(iter(option))):
+            batch.wait(**option)

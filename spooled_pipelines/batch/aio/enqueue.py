@@ -8,10 +8,12 @@ from typing import Any
 
 from spooled_pipelines.batch.aio.batch import AsyncBatch
 from spooled_pipelines.batch.aio.control import check_extension, newest_generation, retry_batch
+from spooled_pipelines.batch.aio.plain import queue_stats
 from spooled_pipelines.batch.aio.plan import planned
-from spooled_pipelines.batch.aio.sending import queue_stats, run_upload, traced
+from spooled_pipelines.batch.aio.sending import run_upload, traced
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload
 from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.outstanding import check_max_outstanding
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
@@ -31,6 +33,7 @@ async def enqueue_batch(
     progress: ProgressOption = None,
     on_rerun: OnRerun = "resume",
     on_plan: Callable[[BatchPlan], object] | None = None,
+    max_outstanding: int | None = None,
 ) -> AsyncBatch:
     """Make one job of each row; the same call again makes none of them twice.
 
@@ -46,6 +49,8 @@ async def enqueue_batch(
             queue as well ("retry_failed"); or every row is a new job and what the batch held
             before and had not started is cancelled ("fresh"; a call that was cut short is
             finished by the next one). The last two need the batch extension.
+        max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
+            waits until workers have done some.
         on_plan: called with what will be done, before anything is; what it raises ends the call.
 
     Raises:
@@ -57,6 +62,7 @@ async def enqueue_batch(
     """
     check_progress(progress)
     check_on_rerun(on_rerun)
+    check_max_outstanding(max_outstanding)
     if on_rerun != "resume":
         await check_extension(calls, f'on_rerun="{on_rerun}"')
     planning = on_plan is not None
@@ -70,13 +76,17 @@ async def enqueue_batch(
             prepared.refuse_rejected()
         batch_id = prepared.batch_id
         with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
-            return await _send(calls, traced(prepared), progress, on_rerun)
+            return await _send(calls, traced(prepared), progress, on_rerun, max_outstanding)
     finally:
         prepared.close()
 
 
 async def _send(
-    calls: AsyncCalls, prepared: Prepared, progress: ProgressOption, on_rerun: OnRerun
+    calls: AsyncCalls,
+    prepared: Prepared,
+    progress: ProgressOption,
+    on_rerun: OnRerun,
+    max_outstanding: int | None,
 ) -> AsyncBatch:
     extension = await calls.speaks_batches()
     ledger = Ledger()
@@ -89,10 +99,18 @@ async def _send(
         found = await newest_generation(calls, prepared.batch_id)
         generation = generation_for(on_rerun, found)
         cancels = on_rerun == "fresh"
-        upload = AsyncChunkUpload(calls, prepared, ledger, shown, generation, cancels_older=cancels)
+        upload = AsyncChunkUpload(
+            calls,
+            prepared,
+            ledger,
+            shown,
+            generation,
+            cancels_older=cancels,
+            max_outstanding=max_outstanding,
+        )
     else:
         before = await queue_stats(calls, prepared.scope.queue_name)
-        upload = AsyncSingleUpload(calls, prepared, ledger, shown)
+        upload = AsyncSingleUpload(calls, prepared, ledger, shown, max_outstanding)
     await run_upload(calls, upload, prepared, ledger, shown)
     retried = 0
     if on_rerun == "retry_failed" and (found is not None or ledger.duplicates):
@@ -111,4 +129,5 @@ async def _send(
         extension=extension,
         queue_before=before,
         ledger=ledger,
+        ledger_path=prepared.ledger,
     )

@@ -16,7 +16,8 @@ from spooled_pipelines.batch.aio.control import (
     retry_batch,
     seal_batch,
 )
-from spooled_pipelines.batch.aio.sending import queue_stats, run_upload, traced
+from spooled_pipelines.batch.aio.plain import queue_stats
+from spooled_pipelines.batch.aio.sending import run_upload, traced
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload, open_upload
 from spooled_pipelines.batch.chunks import open_message
 from spooled_pipelines.batch.identity import Scope, batch_id

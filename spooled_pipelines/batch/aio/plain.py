@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from spooled_pipelines.batch.queue_view import JobsView, queue_as_batch
+from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import methods, requests
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import run_pipelined
@@ -14,6 +15,16 @@ from spooled_pipelines.rpc.values import BatchStats, QueueStats
 from spooled_pipelines.wire import spooled_v1
 
 _CALLS = 32
+
+
+async def queue_stats(
+    calls: AsyncCalls, queue_name: str, timeout: float | None = None
+) -> QueueStats:
+    """Where a queue stands."""
+    request = requests.queue_stats(queue_name)
+    method = methods.QUEUE["GetQueueStats"]
+    answer = await calls.unary(method, request, timeout=timeout, repeatable=True)
+    return queue_stats_from(answer)
 
 
 class AsyncQueueFollower:
@@ -36,10 +47,7 @@ class AsyncQueueFollower:
         self._jobs = None if job_ids is None else JobsView(batch_id, queue_name, name, job_ids)
 
     async def stats(self, timeout: float | None = None) -> BatchStats:
-        request = requests.queue_stats(self._queue_name)
-        method = methods.QUEUE["GetQueueStats"]
-        answer = await self._calls.unary(method, request, timeout=timeout, repeatable=True)
-        queue = queue_stats_from(answer)
+        queue = await queue_stats(self._calls, self._queue_name, timeout)
         if self._jobs is None:
             return queue_as_batch(self._batch_id, self._name, self._before, queue)
         async for job in run_pipelined(self.job, self._jobs.to_ask(queue), _CALLS):
@@ -53,6 +61,12 @@ class AsyncQueueFollower:
         job: spooled_v1.Job = answer.job
         return job
 
-    def jobs(self, job_ids: Iterable[str]) -> AsyncIterator[spooled_v1.Job]:
-        """Many jobs, in the order of their ids."""
-        return run_pipelined(self.job, job_ids, _CALLS)
+    def jobs(self, job_ids: Iterable[str]) -> AsyncIterator[spooled_v1.Job | None]:
+        """Many jobs, in the order of their ids; None for each that is there no more."""
+        return run_pipelined(self._job_if_there, job_ids, _CALLS)
+
+    async def _job_if_there(self, job_id: str) -> spooled_v1.Job | None:
+        try:
+            return await self.job(job_id)
+        except NotFoundError:
+            return None

@@ -7,14 +7,13 @@ import time
 
 from spooled_pipelines.batch import notes
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload
-from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.ledger import Ledger, write_ledger
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.errors import RowsRejectedError
-from spooled_pipelines.rpc import methods, requests, tracing
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
-from spooled_pipelines.rpc.convert import queue_stats_from
-from spooled_pipelines.rpc.values import QueueStats
+from spooled_pipelines.rpc.aio.runtime import in_thread
 
 
 def traced(prepared: Prepared) -> Prepared:
@@ -51,13 +50,8 @@ async def run_upload(
     if ledger.rejected and not prepared.skips_rejected:
         raise _refused_by_server(prepared, ledger)
     ledger.add_rejected(prepared.rejections)
-
-
-async def queue_stats(calls: AsyncCalls, queue_name: str) -> QueueStats:
-    """Where the queue stands, for those who follow a batch on a server that knows none."""
-    request = requests.queue_stats(queue_name)
-    answer = await calls.unary(methods.QUEUE["GetQueueStats"], request, repeatable=True)
-    return queue_stats_from(answer)
+    if prepared.ledger is not None:
+        await in_thread(write_ledger, ledger.reader(), prepared.ledger)
 
 
 def _refused_by_server(prepared: Prepared, ledger: Ledger) -> RowsRejectedError:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from spooled_pipelines.batch.aio.control import cancel_batch, finish_part, seal_batch
+from spooled_pipelines.batch.aio.room import AsyncQueueRoom, wait_for_room
 from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
 from spooled_pipelines.batch.ledger import Answers, Ledger
+from spooled_pipelines.batch.outstanding import Outstanding, within
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
@@ -17,6 +19,7 @@ from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledE
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import AsyncConversation, run_pipelined, sleep
+from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.wire import batch_v1
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made.
@@ -41,6 +44,7 @@ class AsyncChunkUpload:
         generation: int,
         *,
         cancels_older: bool,
+        max_outstanding: int | None = None,
     ) -> None:
         self._calls = calls
         self._prepared = prepared
@@ -57,7 +61,9 @@ class AsyncChunkUpload:
             generation,
             prepared.scope.part_id,
         )
-        self._source: Iterator[Chunk] = prepared.chunks(generation)
+        self._room = None if max_outstanding is None else Outstanding(max_outstanding)
+        self._source: Iterator[Chunk] = within(max_outstanding, prepared.chunks(generation))
+        self._next: Chunk | None = None
         self._waiting: deque[Chunk] = deque()
         self._patience = Patience(calls.settings.retry)
 
@@ -84,14 +90,16 @@ class AsyncChunkUpload:
         try:
             await conversation.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
-            await _answer(conversation, "opened")
+            opened = await _answer(conversation, "opened")
+            if self._room is not None:
+                self._room.learned(batch_stats_from(opened).open)
             if self._cancels_older:
                 # Now that no upload can add to it any more.
                 before = self._generation - 1
                 await cancel_batch(self._calls, self._prepared.batch_id, before)
                 self._cancels_older = False
             for chunk in self._waiting:
-                await conversation.write(chunk.message())
+                await self._write(conversation, chunk)
             while await self._fill(conversation):
                 outcome = await _answer(conversation, "outcome")
                 self._acknowledged(outcome)
@@ -103,13 +111,25 @@ class AsyncChunkUpload:
     async def _fill(self, conversation: AsyncConversation) -> bool:
         """Keep the window full; False when nothing is on its way any more."""
         while len(self._waiting) < _WINDOW:
-            chunk = next(self._source, None)
+            chunk = self._next = self._next or next(self._source, None)
             if chunk is None:
                 break
+            rows = len(chunk.rows)
+            if self._room is not None and not self._room.admits(rows):
+                if self._waiting:
+                    # First what is on its way: the server's numbers are to include it.
+                    break
+                await wait_for_room(self._calls, self._prepared.batch_id, self._room, rows)
             # Before it is written: what breaks in between has to be sent again.
             self._waiting.append(chunk)
-            await conversation.write(chunk.message())
+            self._next = None
+            await self._write(conversation, chunk)
         return bool(self._waiting)
+
+    async def _write(self, conversation: AsyncConversation, chunk: Chunk) -> None:
+        if self._room is not None:
+            self._room.sent(len(chunk.rows))
+        await conversation.write(chunk.message())
 
     def _acknowledged(self, outcome: batch_v1.ChunkOutcome) -> None:
         chunk = self._waiting[0]
@@ -144,17 +164,28 @@ class AsyncSingleUpload:
     """
 
     def __init__(
-        self, calls: AsyncCalls, prepared: Prepared, ledger: Ledger, progress: Progress
+        self,
+        calls: AsyncCalls,
+        prepared: Prepared,
+        ledger: Ledger,
+        progress: Progress,
+        max_outstanding: int | None = None,
     ) -> None:
         self._calls = calls
         self._prepared = prepared
         self._ledger = ledger
         self._progress = progress
         self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
+        self._limit = max_outstanding
+        self._room: AsyncQueueRoom | None = None
+        if max_outstanding is not None:
+            self._room = AsyncQueueRoom(calls, prepared.scope.queue_name, max_outstanding)
 
     async def run(self) -> None:
         """Send every row."""
-        for chunk in self._prepared.chunks():
+        for chunk in within(self._limit, self._prepared.chunks()):
+            if self._room is not None:
+                await self._room.wait_for(len(chunk.rows))
             await self._send(chunk)
 
     async def _send(self, chunk: Chunk) -> None:
@@ -177,6 +208,8 @@ class AsyncSingleUpload:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
             self._ledger.add(chunk.first(done), answers)
+            if self._room is not None:
+                self._room.sent(answers.job_ids)
         self._progress.at(self._ledger.acknowledged)
 
     async def _enqueue(self, request: bytes) -> Any:

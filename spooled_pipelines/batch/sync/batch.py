@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch import verdict
 from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.batch.sync.control import (
     cancel_batch,
     check_extension,
@@ -31,7 +32,9 @@ from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
 from spooled_pipelines.wire import batch_v1
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.ledger import Ledger, PartLedgers
+    from spooled_pipelines.batch.ledger import AnyLedger
+    from spooled_pipelines.batch.results import ResultOrder, ResultSchema
+    from spooled_pipelines.batch.sinks import Where
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
@@ -67,7 +70,8 @@ class Batch:
         retried: int = 0,
         extension: bool | None = None,
         queue_before: QueueStats | None = None,
-        ledger: Ledger | PartLedgers | None = None,
+        ledger: AnyLedger | None = None,
+        ledger_path: str | None = None,
     ) -> None:
         self.id = batch_id
         self.queue_name = queue_name
@@ -82,6 +86,7 @@ class Batch:
         self._extension = extension
         self._queue_before = queue_before
         self._ledger = ledger
+        self._ledger_path = ledger_path
         self._follower: QueueFollower | None = None
 
     def __repr__(self) -> str:
@@ -100,9 +105,23 @@ class Batch:
         """A pyarrow Table, one line per row of the input, in its order.
 
         Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason.
-        None where the batch was not enqueued by this object. Read anew at each access.
+        None where the batch was not enqueued by this object, and its ledger was not kept anywhere
+        (`ledger=`). Read anew at each access; `ledger_reader` is for tables beyond memory.
         """
-        return None if self._ledger is None else self._ledger.table()
+        found = self._known_rows()
+        return None if found is None else found.table()
+
+    def ledger_reader(self) -> Any:
+        """The same as a pyarrow RecordBatchReader, in flat memory."""
+        found = self._known_rows()
+        return None if found is None else found.reader()
+
+    def _known_rows(self) -> AnyLedger | None:
+        if self._ledger is None and self._ledger_path is not None:
+            from spooled_pipelines.batch.ledger import KeptLedger
+
+            self._ledger = KeptLedger(self._ledger_path)
+        return self._ledger
 
     def to_dict(self) -> dict[str, Any]:
         """A small plain dict that `from_dict` makes the batch of again, in another process."""
@@ -118,13 +137,15 @@ class Batch:
             "retried": self.retried,
             "extension": self._extension,
         }
+        if self._ledger_path is not None:
+            made["ledger"] = self._ledger_path
         if self._queue_before is not None:
             made["queue_before"] = asdict(self._queue_before)
         return made
 
     @classmethod
     def from_dict(cls, calls: Calls, values: Mapping[str, Any]) -> Batch:
-        """The batch that `to_dict` described; without its ledger.
+        """The batch that `to_dict` described; without its ledger, unless that was kept.
 
         Raises:
             InvalidArgumentError: it is no such dict.
@@ -149,6 +170,7 @@ class Batch:
             retried=values.get("retried", 0),
             extension=values.get("extension"),
             queue_before=None if before is None else QueueStats(**before),
+            ledger_path=values.get("ledger"),
         )
 
     def stats(self) -> BatchStats:
@@ -167,7 +189,8 @@ class Batch:
         self,
         timeout: float | None = None,
         max_failed: float = 0,
-        on_progress: Callable[[BatchStats], object] | None = None,
+        on_progress: WaitProgress = None,
+        on_breach: verdict.OnBreach = "raise",
     ) -> BatchStats:
         """Returns once every job is settled and not too many failed.
 
@@ -175,23 +198,29 @@ class Batch:
             timeout: seconds; None: as long as it takes.
             max_failed: how many jobs may fail or be cancelled: a number of jobs (int), or a
                 share of all (float from 0 to 1).
-            on_progress: called with each change.
+            on_progress: called with each change; True: a bar.
+            on_breach: what to do once more failed than that, besides raising: "stop" cancels what
+                has not started, for which the server needs the batch extension.
 
         Raises:
             BatchFailedError: more failed than that; at once where it is certain.
             BatchTimeoutError: not settled in time; the message names what holds it back.
         """
         verdict.check_max_failed(max_failed)
+        verdict.check_on_breach(on_breach)
+        shown = wait_progress(on_progress)
+        if on_breach == "stop":
+            check_extension(self._calls, 'on_breach="stop"')
         deadline = None if timeout is None else monotonic() + timeout
         last: BatchStats | None = None
         away: SpooledError | None = None
         try:
             with closing(self._watch(deadline)) as changes:
                 for last in changes:
-                    if on_progress is not None:
-                        on_progress(last)
+                    shown.at(last)
                     if verdict.breached(last, max_failed):
-                        raise verdict.failed_error(last, max_failed)
+                        stopped = self.cancel() if on_breach == "stop" else None
+                        raise verdict.failed_error(last, max_failed, stopped)
                     if last.settled:
                         return last
             if timeout is not None:
@@ -201,22 +230,70 @@ class Batch:
             if deadline is None:
                 raise
             away = error
+        finally:
+            shown.close()
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
 
-    def results(self) -> Any:
-        """What became of every job, as a pyarrow Table.
+    def results(
+        self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
+    ) -> Any:
+        """What became of every job, as a pyarrow Table: all of `results_reader` in memory."""
+        reader = self.results_reader(order=order, join=join, schema=schema)
+        return in_thread(reader.read_all)
 
-        Columns: row (int64), job_id, status, error, then one per field of the results, by
-        name, typed by what is in it ("result.x" where the field has the name of one of ours).
-        One line per row of the input, in its order, where this object enqueued it; otherwise one
-        per job, in the order of their first enqueue, and row is null.
+    def results_reader(
+        self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
+    ) -> Any:
+        """What became of every job, as a pyarrow RecordBatchReader, in flat memory.
+
+        Columns: row (int64), job_id, status, error, then one per field of the results, by name,
+        typed by what is in all of them, as JSON text where that has no common type. A field that
+        has the name of one of ours is "result.x".
+
+        One line per row of the input, where this object enqueued it or its ledger was kept; a
+        row that is no job has the status "rejected" and its reason as the error, one whose job
+        has not settled its job's status, and one whose job the server has forgotten "unknown".
+        Otherwise one line per job, in the order of their first enqueue, and row is null.
+
+        Args:
+            order: "input", or "settled": in the order in which the jobs settled, the others last.
+            join: the table that was enqueued, given once more: its columns come before ours, and
+                one of ours that has the name of one of its is "job.x".
+            schema: a pyarrow Schema, or Arrow types by name: these fields, of these types.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
+                it is read) a result's field is not what `schema` says.
         """
-        from spooled_pipelines.batch.results import ResultRows
+        from spooled_pipelines.batch.outcomes import Outcomes
+        from spooled_pipelines.batch.results import check_results, results_reader
 
-        found = ResultRows()
-        ledger = self.ledger
+        ledger = self._known_rows()
+        types = check_results(order, join, schema, ledger)
+        found = Outcomes()
         self._each_job(found)
-        return found.table(ledger)
+        return in_thread(results_reader, found, ledger, order, join, types)
+
+    def write_results(
+        self,
+        where: Where,
+        *,
+        order: ResultOrder = "input",
+        join: Any = None,
+        schema: ResultSchema = None,
+    ) -> int:
+        """Write `results_reader` to a path or URI; returns how many rows.
+
+        Args:
+            where: its name says what it is: .parquet, .arrow, .csv or .jsonl. A file appears whole
+                or not at all.
+            order, join, schema: as of `results_reader`.
+        """
+        from spooled_pipelines.batch.sinks import check_sink, write_stream
+
+        check_sink(where)
+        reader = self.results_reader(order=order, join=join, schema=schema)
+        return in_thread(write_stream, reader, where)
 
     def timeline(self) -> Any:
         """When every job came, began and ended, as a pyarrow Table.
@@ -283,16 +360,19 @@ class Batch:
 
     def _each_job(self, found: Any) -> None:
         """Tells `found` of every job, without payloads where the server can leave them out."""
+        ledger = self._known_rows()
         if self._has_extension():
             self._list_jobs(found)
-        elif self._ledger is None:
+        elif ledger is None:
             raise InvalidArgumentError(
-                f"the server at {self._calls.settings.name} keeps no batches, so only the "
-                "object that enqueue_batch() returned knows this batch's jobs: ask that one"
+                f"the server at {self._calls.settings.name} keeps no batches, so only the object "
+                "that enqueue_batch() returned knows this batch's jobs: ask that one, or enqueue "
+                "with ledger=PATH"
             )
         else:
-            for job in self._queue().jobs(dict.fromkeys(self._ledger.job_ids())):
-                found.add(job)
+            for job in self._queue().jobs(dict.fromkeys(ledger.job_ids())):
+                if job is not None:
+                    found.add(job)
 
     def _list_jobs(self, found: Any) -> None:
         """Every page, from where the last one ended if the connection breaks."""
@@ -343,7 +423,8 @@ class Batch:
                     f"the server at {self._calls.settings.name} keeps no batches, so an id is "
                     "not enough to find one: pass what Batch.to_dict() gave"
                 )
-            ids = None if self._ledger is None else list(self._ledger.job_ids())
+            ledger = self._known_rows()
+            ids = None if ledger is None else list(ledger.job_ids())
             self._follower = QueueFollower(
                 self._calls, self.id, self.queue_name, self.name or "", self._queue_before, ids
             )

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.outstanding import check_max_outstanding
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
 from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.control import check_extension, newest_generation, retry_batch
+from spooled_pipelines.batch.sync.plain import queue_stats
 from spooled_pipelines.batch.sync.plan import planned
-from spooled_pipelines.batch.sync.sending import queue_stats, run_upload, traced
+from spooled_pipelines.batch.sync.sending import run_upload, traced
 from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.sync.calls import Calls
@@ -32,6 +34,7 @@ def enqueue_batch(
     progress: ProgressOption = None,
     on_rerun: OnRerun = "resume",
     on_plan: Callable[[BatchPlan], object] | None = None,
+    max_outstanding: int | None = None,
 ) -> Batch:
     """Make one job of each row; the same call again makes none of them twice.
 
@@ -47,6 +50,8 @@ def enqueue_batch(
             queue as well ("retry_failed"); or every row is a new job and what the batch held
             before and had not started is cancelled ("fresh"; a call that was cut short is
             finished by the next one). The last two need the batch extension.
+        max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
+            waits until workers have done some.
         on_plan: called with what will be done, before anything is; what it raises ends the call.
 
     Raises:
@@ -58,6 +63,7 @@ def enqueue_batch(
     """
     check_progress(progress)
     check_on_rerun(on_rerun)
+    check_max_outstanding(max_outstanding)
     if on_rerun != "resume":
         check_extension(calls, f'on_rerun="{on_rerun}"')
     planning = on_plan is not None
@@ -71,12 +77,18 @@ def enqueue_batch(
             prepared.refuse_rejected()
         batch_id = prepared.batch_id
         with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
-            return _send(calls, traced(prepared), progress, on_rerun)
+            return _send(calls, traced(prepared), progress, on_rerun, max_outstanding)
     finally:
         prepared.close()
 
 
-def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: OnRerun) -> Batch:
+def _send(
+    calls: Calls,
+    prepared: Prepared,
+    progress: ProgressOption,
+    on_rerun: OnRerun,
+    max_outstanding: int | None,
+) -> Batch:
     extension = calls.speaks_batches()
     ledger = Ledger()
     shown = Progress(progress, prepared.sendable, prepared.scope.queue_name)
@@ -88,10 +100,18 @@ def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: 
         found = newest_generation(calls, prepared.batch_id)
         generation = generation_for(on_rerun, found)
         cancels = on_rerun == "fresh"
-        upload = ChunkUpload(calls, prepared, ledger, shown, generation, cancels_older=cancels)
+        upload = ChunkUpload(
+            calls,
+            prepared,
+            ledger,
+            shown,
+            generation,
+            cancels_older=cancels,
+            max_outstanding=max_outstanding,
+        )
     else:
         before = queue_stats(calls, prepared.scope.queue_name)
-        upload = SingleUpload(calls, prepared, ledger, shown)
+        upload = SingleUpload(calls, prepared, ledger, shown, max_outstanding)
     run_upload(calls, upload, prepared, ledger, shown)
     retried = 0
     if on_rerun == "retry_failed" and (found is not None or ledger.duplicates):
@@ -110,4 +130,5 @@ def _send(calls: Calls, prepared: Prepared, progress: ProgressOption, on_rerun: 
         extension=extension,
         queue_before=before,
         ledger=ledger,
+        ledger_path=prepared.ledger,
     )

@@ -35,7 +35,8 @@ from spooled_pipelines.batch.sync.control import (
     retry_batch,
     seal_batch,
 )
-from spooled_pipelines.batch.sync.sending import queue_stats, run_upload, traced
+from spooled_pipelines.batch.sync.plain import queue_stats
+from spooled_pipelines.batch.sync.sending import run_upload, traced
 from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload, open_upload
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import check, tracing

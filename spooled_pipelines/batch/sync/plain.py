@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from spooled_pipelines.batch.queue_view import JobsView, queue_as_batch
+from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import methods, requests
 from spooled_pipelines.rpc.convert import queue_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
@@ -15,6 +16,14 @@ from spooled_pipelines.rpc.values import BatchStats, QueueStats
 from spooled_pipelines.wire import spooled_v1
 
 _CALLS = 32
+
+
+def queue_stats(calls: Calls, queue_name: str, timeout: float | None = None) -> QueueStats:
+    """Where a queue stands."""
+    request = requests.queue_stats(queue_name)
+    method = methods.QUEUE["GetQueueStats"]
+    answer = calls.unary(method, request, timeout=timeout, repeatable=True)
+    return queue_stats_from(answer)
 
 
 class QueueFollower:
@@ -37,10 +46,7 @@ class QueueFollower:
         self._jobs = None if job_ids is None else JobsView(batch_id, queue_name, name, job_ids)
 
     def stats(self, timeout: float | None = None) -> BatchStats:
-        request = requests.queue_stats(self._queue_name)
-        method = methods.QUEUE["GetQueueStats"]
-        answer = self._calls.unary(method, request, timeout=timeout, repeatable=True)
-        queue = queue_stats_from(answer)
+        queue = queue_stats(self._calls, self._queue_name, timeout)
         if self._jobs is None:
             return queue_as_batch(self._batch_id, self._name, self._before, queue)
         for job in run_pipelined(self.job, self._jobs.to_ask(queue), _CALLS):
@@ -54,6 +60,12 @@ class QueueFollower:
         job: spooled_v1.Job = answer.job
         return job
 
-    def jobs(self, job_ids: Iterable[str]) -> Iterator[spooled_v1.Job]:
-        """Many jobs, in the order of their ids."""
-        return run_pipelined(self.job, job_ids, _CALLS)
+    def jobs(self, job_ids: Iterable[str]) -> Iterator[spooled_v1.Job | None]:
+        """Many jobs, in the order of their ids; None for each that is there no more."""
+        return run_pipelined(self._job_if_there, job_ids, _CALLS)
+
+    def _job_if_there(self, job_id: str) -> spooled_v1.Job | None:
+        try:
+            return self.job(job_id)
+        except NotFoundError:
+            return None

@@ -10,12 +10,15 @@ from typing import Any
 
 from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
 from spooled_pipelines.batch.ledger import Answers, Ledger
+from spooled_pipelines.batch.outstanding import Outstanding, within
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.sync.control import cancel_batch, finish_part, seal_batch
+from spooled_pipelines.batch.sync.room import QueueRoom, wait_for_room
 from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
 from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import Conversation, run_pipelined, sleep
 from spooled_pipelines.wire import batch_v1
@@ -42,6 +45,7 @@ class ChunkUpload:
         generation: int,
         *,
         cancels_older: bool,
+        max_outstanding: int | None = None,
     ) -> None:
         self._calls = calls
         self._prepared = prepared
@@ -58,7 +62,9 @@ class ChunkUpload:
             generation,
             prepared.scope.part_id,
         )
-        self._source: Iterator[Chunk] = prepared.chunks(generation)
+        self._room = None if max_outstanding is None else Outstanding(max_outstanding)
+        self._source: Iterator[Chunk] = within(max_outstanding, prepared.chunks(generation))
+        self._next: Chunk | None = None
         self._waiting: deque[Chunk] = deque()
         self._patience = Patience(calls.settings.retry)
 
@@ -85,14 +91,16 @@ class ChunkUpload:
         try:
             conversation.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
-            _answer(conversation, "opened")
+            opened = _answer(conversation, "opened")
+            if self._room is not None:
+                self._room.learned(batch_stats_from(opened).open)
             if self._cancels_older:
                 # Now that no upload can add to it any more.
                 before = self._generation - 1
                 cancel_batch(self._calls, self._prepared.batch_id, before)
                 self._cancels_older = False
             for chunk in self._waiting:
-                conversation.write(chunk.message())
+                self._write(conversation, chunk)
             while self._fill(conversation):
                 outcome = _answer(conversation, "outcome")
                 self._acknowledged(outcome)
@@ -104,13 +112,25 @@ class ChunkUpload:
     def _fill(self, conversation: Conversation) -> bool:
         """Keep the window full; False when nothing is on its way any more."""
         while len(self._waiting) < _WINDOW:
-            chunk = next(self._source, None)
+            chunk = self._next = self._next or next(self._source, None)
             if chunk is None:
                 break
+            rows = len(chunk.rows)
+            if self._room is not None and not self._room.admits(rows):
+                if self._waiting:
+                    # First what is on its way: the server's numbers are to include it.
+                    break
+                wait_for_room(self._calls, self._prepared.batch_id, self._room, rows)
             # Before it is written: what breaks in between has to be sent again.
             self._waiting.append(chunk)
-            conversation.write(chunk.message())
+            self._next = None
+            self._write(conversation, chunk)
         return bool(self._waiting)
+
+    def _write(self, conversation: Conversation, chunk: Chunk) -> None:
+        if self._room is not None:
+            self._room.sent(len(chunk.rows))
+        conversation.write(chunk.message())
 
     def _acknowledged(self, outcome: batch_v1.ChunkOutcome) -> None:
         chunk = self._waiting[0]
@@ -145,17 +165,28 @@ class SingleUpload:
     """
 
     def __init__(
-        self, calls: Calls, prepared: Prepared, ledger: Ledger, progress: Progress
+        self,
+        calls: Calls,
+        prepared: Prepared,
+        ledger: Ledger,
+        progress: Progress,
+        max_outstanding: int | None = None,
     ) -> None:
         self._calls = calls
         self._prepared = prepared
         self._ledger = ledger
         self._progress = progress
         self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
+        self._limit = max_outstanding
+        self._room: QueueRoom | None = None
+        if max_outstanding is not None:
+            self._room = QueueRoom(calls, prepared.scope.queue_name, max_outstanding)
 
     def run(self) -> None:
         """Send every row."""
-        for chunk in self._prepared.chunks():
+        for chunk in within(self._limit, self._prepared.chunks()):
+            if self._room is not None:
+                self._room.wait_for(len(chunk.rows))
             self._send(chunk)
 
     def _send(self, chunk: Chunk) -> None:
@@ -178,6 +209,8 @@ class SingleUpload:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
             self._ledger.add(chunk.first(done), answers)
+            if self._room is not None:
+                self._room.sent(answers.job_ids)
         self._progress.at(self._ledger.acknowledged)
 
     def _enqueue(self, request: bytes) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.prepare import JobOptions, OnRejected, RowOptions
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.rerun import OnRerun
+    from spooled_pipelines.batch.sinks import Where
 
 
 class AsyncBatchCalls:
@@ -50,8 +51,10 @@ class AsyncBatchCalls:
         name: str | None = None,
         on_rejected: OnRejected = "raise",
         on_lossy: OnLossy = "raise",
+        ledger: Where | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
+        max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
     ) -> AsyncBatch:
         """Each row of a table becomes a job; the same call again makes none of them twice.
@@ -82,11 +85,15 @@ class AsyncBatchCalls:
             on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
             on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
                 ``"null"`` to leave it out; or a dict of these by column.
+            ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
+                for other processes too; of rows that cannot be jobs also where the call fails.
             progress: True for a bar; or called with the rows acknowledged and the rows to send.
             on_rerun: where the batch is there already: ``"resume"`` sends what is missing;
                 ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
                 makes every row a new job and cancels what had not started of the old ones. The
                 last two need a server with the batch extension.
+            max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
+                waits until workers have done some.
             on_plan: called with what `plan_batch` would say, before anything is sent; what it
                 raises ends the call. The data is read once for both.
 
@@ -117,6 +124,7 @@ class AsyncBatchCalls:
             name=name,
             on_rejected=on_rejected,
             on_lossy=on_lossy,
+            ledger=ledger,
         )
         return await enqueue_batch(
             self._calls,
@@ -126,6 +134,7 @@ class AsyncBatchCalls:
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
+            max_outstanding=max_outstanding,
         )
 
     async def plan_batch(
@@ -134,6 +143,7 @@ class AsyncBatchCalls:
         queue_name: str,
         *,
         progress: ProgressOption = None,  # noqa: ARG002  (so that any call can be planned)
+        max_outstanding: int | None = None,  # noqa: ARG002
         on_plan: object = None,  # noqa: ARG002
         on_rerun: OnRerun = "resume",
         **options: Unpack[RowOptions],

@@ -57,6 +57,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         timeout_seconds: float = 30.0,
         retry: RetryPolicy | None = None,
         batch_extension: BatchExtension = "auto",
+        rate_limit: float | None = None,
     ) -> None:
         self._settings, self._file = settings_from(
             address,
@@ -65,6 +66,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             timeout_seconds=timeout_seconds,
             retry=retry,
             batch_extension=batch_extension,
+            rate_limit=rate_limit,
         )
         on_away = None if self._file is None else self._file.serve_soon
         self._calls = AsyncCalls(self._settings, on_away)

@@ -58,6 +58,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         timeout_seconds: float = 30.0,
         retry: RetryPolicy | None = None,
         batch_extension: BatchExtension = "auto",
+        rate_limit: float | None = None,
     ) -> None:
         self._settings, self._file = settings_from(
             address,
@@ -66,6 +67,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             timeout_seconds=timeout_seconds,
             retry=retry,
             batch_extension=batch_extension,
+            rate_limit=rate_limit,
         )
         on_away = None if self._file is None else self._file.serve_soon
         self._calls = Calls(self._settings, on_away)

@@ -26,6 +26,7 @@ from spooled_pipelines.rpc.aio.runtime import (
     sleep,
 )
 from spooled_pipelines.rpc.channel import call_metadata
+from spooled_pipelines.rpc.pacing import Pacer
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.status import Call, error_from_grpc
@@ -55,6 +56,7 @@ class AsyncCalls:
         self.settings = settings
         self._on_away = on_away
         self._metadata = call_metadata(settings)
+        self._pacer = Pacer(settings.rate_limit)
         self._channel: AsyncChannel | None = None
         self._opening = threading.Lock()
         self._closed = False
@@ -94,6 +96,9 @@ class AsyncCalls:
                 where the connection broke under it.
         """
         given = self.settings.timeout_seconds if timeout is None else timeout
+        # Whoever waits for his turn has not begun yet.
+        if turn := self._pacer.delay():
+            await sleep(turn)
         deadline = monotonic() + given
         attempt = 1
         while True:
@@ -125,11 +130,12 @@ class AsyncCalls:
                 self.settings.retry.max_attempts,
                 delay,
             )
-            await sleep(delay)
+            await sleep(max(delay, self._pacer.delay()))
             attempt += 1
 
     def stream(self, method: Method, request: Any) -> AsyncResponseStream:
         """One request (a message, or bytes), many responses, without a deadline."""
+        self._pacer.delay()
         return self._open().stream(
             method,
             request,
@@ -139,6 +145,7 @@ class AsyncCalls:
 
     def conversation(self, method: Method) -> AsyncConversation:
         """Requests and responses in any order, without a deadline."""
+        self._pacer.delay()
         return self._open().conversation(
             method,
             metadata=self._metadata + tracing.headers(),

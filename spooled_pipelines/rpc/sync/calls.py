@@ -20,6 +20,7 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.rpc import methods, tracing
 from spooled_pipelines.rpc.channel import call_metadata
+from spooled_pipelines.rpc.pacing import Pacer
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.status import Call, error_from_grpc
@@ -56,6 +57,7 @@ class Calls:
         self.settings = settings
         self._on_away = on_away
         self._metadata = call_metadata(settings)
+        self._pacer = Pacer(settings.rate_limit)
         self._channel: Channel | None = None
         self._opening = threading.Lock()
         self._closed = False
@@ -95,6 +97,9 @@ class Calls:
                 where the connection broke under it.
         """
         given = self.settings.timeout_seconds if timeout is None else timeout
+        # Whoever waits for his turn has not begun yet.
+        if turn := self._pacer.delay():
+            sleep(turn)
         deadline = monotonic() + given
         attempt = 1
         while True:
@@ -126,11 +131,12 @@ class Calls:
                 self.settings.retry.max_attempts,
                 delay,
             )
-            sleep(delay)
+            sleep(max(delay, self._pacer.delay()))
             attempt += 1
 
     def stream(self, method: Method, request: Any) -> ResponseStream:
         """One request (a message, or bytes), many responses, without a deadline."""
+        self._pacer.delay()
         return self._open().stream(
             method,
             request,
@@ -140,6 +146,7 @@ class Calls:
 
     def conversation(self, method: Method) -> Conversation:
         """Requests and responses in any order, without a deadline."""
+        self._pacer.delay()
         return self._open().conversation(
             method,
             metadata=self._metadata + tracing.headers(),

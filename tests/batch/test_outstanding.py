@@ -1,0 +1,118 @@
+"""A queue need not hold all of a large table at once (`max_outstanding`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from support.server_process import ServerProcess
+
+from spooled_pipelines import connect
+from spooled_pipelines.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LIMIT = 40
+
+
+class Worker:
+    """Settles jobs while it notes how many there are, until all are done."""
+
+    def __init__(self, server: ServerProcess, queue: str, total: int) -> None:
+        self.most = 0
+        self._server, self._queue, self._total = server, queue, total
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.join()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _work(self) -> None:
+        done = 0
+        with connect(self._server.address, api_key=self._server.api_key) as client:
+            while done < self._total:
+                stats = client.queue_stats(self._queue)
+                self.most = max(self.most, stats.pending + stats.scheduled + stats.processing)
+                for job in client.dequeue(self._queue, "w", batch_size=10):
+                    if done % 7:
+                        client.complete(job)
+                    else:
+                        client.fail(job, "boom", retry=False)
+                    done += 1
+
+
+def test_no_more_jobs_than_wanted_are_open_at_once(
+    door: Any, any_server: ServerProcess, queue: str
+) -> None:
+    table = pa.table({"n": range(400)})
+    with Worker(any_server, queue, 400) as worker:
+        batch = door.enqueue_batch(table, queue, max_outstanding=LIMIT)
+    assert 0 < worker.most <= LIMIT
+    assert (batch.created, batch.stats().total) == (400, 400)
+    assert batch.ledger["row"].to_pylist() == list(range(400))
+    # Again there is nothing that anyone would have to wait for.
+    again = door.enqueue_batch(table, queue, max_outstanding=LIMIT)
+    assert (again.created, again.duplicates) == (0, 400)
+
+
+def test_what_others_have_on_the_queue_does_not_count(
+    door: Any, any_server: ServerProcess, queue: str
+) -> None:
+    later = datetime(2100, 1, 1, tzinfo=timezone.utc)
+    door.enqueue_batch(pa.table({"other": range(100)}), queue, scheduled_at=later)
+    table = pa.table({"n": range(60)})
+    with Worker(any_server, queue, 60) as worker:
+        batch = door.enqueue_batch(table, queue, max_outstanding=20)
+    assert batch.created == 60
+    assert 100 < worker.most <= 120
+
+
+def test_an_upload_that_waits_survives_a_server_that_comes_back(
+    open_door: Callable[..., Any], start_server: Callable[..., ServerProcess], queue: str
+) -> None:
+    server = start_server()
+    door = open_door(server)
+    table = pa.table({"n": range(200)})
+    made: list[Any] = []
+
+    def progress(sent: int, total: int) -> None:
+        if sent >= LIMIT and server.running and not made:
+            made.append(sent)
+            server.kill()
+            server.restart()
+            worker.start()
+
+    worker = Worker(server, queue, 200)
+    batch = door.enqueue_batch(table, queue, max_outstanding=LIMIT, progress=progress)
+    worker.join()
+    assert made
+    assert (batch.created, worker.most <= LIMIT) == (200, True)
+
+
+def test_a_limit_of_one_is_a_job_at_a_time(
+    door: Any, any_server: ServerProcess, queue: str
+) -> None:
+    with Worker(any_server, queue, 5) as worker:
+        assert door.enqueue_batch([{"n": n} for n in range(5)], queue, max_outstanding=1).rows == 5
+    assert worker.most == 1
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "10"])
+def test_what_is_no_limit_is_refused(door: Any, queue: str, limit: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="max_outstanding"):
+        door.enqueue_batch([{"n": 1}], queue, max_outstanding=limit)
+    assert door.queue_stats(queue).total == 0

@@ -1,0 +1,215 @@
+"""Results as a stream: in the table's order or as they settled, beside the table, typed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import csv, parquet
+
+from spooled_pipelines.batch import outcomes
+from spooled_pipelines.batch.outcomes import Lookup, Outcomes, common_type, type_of
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.wire import spooled_v1
+
+Work = Callable[..., int]
+
+
+def table_of(rows: int) -> pa.Table:
+    return pa.table({"n": range(rows), "status": [f"s{n}" for n in range(rows)]})
+
+
+def test_results_are_a_stream_in_the_order_of_the_rows(door: Any, queue: str, work: Work) -> None:
+    order = random.Random(4).sample(range(40), 40)
+    rows = [{"n": n} for n in range(40)]
+    door.enqueue_batch([rows[n] for n in order], queue)
+    batch = door.enqueue_batch(rows, queue)
+    done: set[int] = set()
+
+    def handle(payload: dict[str, Any]) -> dict[str, Any]:
+        done.add(payload["n"])
+        return {"twice": 2 * payload["n"]}
+
+    assert work(queue, handle, limit=30) == 30
+    reader = batch.results_reader()
+    assert isinstance(reader, pa.RecordBatchReader)
+    found = reader.read_all()
+    assert found == batch.results()
+    assert found["row"].to_pylist() == list(range(40))
+    assert found["job_id"] == batch.ledger["job_id"]
+    # Rows without an outcome are there, with the status of their jobs.
+    assert found["twice"].to_pylist() == [2 * n if n in done else None for n in range(40)]
+    assert [s == "completed" for s in found["status"].to_pylist()] == [n in done for n in range(40)]
+
+
+def test_results_come_as_they_settled(door: Any, queue: str) -> None:
+    batch = door.enqueue_batch([{"n": n} for n in range(4)], queue)
+    jobs = door.dequeue(queue, "w", batch_size=3)
+    from time import sleep
+
+    for job in reversed(jobs):
+        door.complete(job, result={"n": job.payload["n"]})
+        # The times that the server keeps are milliseconds.
+        sleep(0.005)
+    found = batch.results(order="settled")
+    assert found["n"].to_pylist() == [2, 1, 0, None]
+    assert found["row"].to_pylist() == [2, 1, 0, 3]
+    assert found["status"].to_pylist() == ["completed"] * 3 + ["pending"]
+
+
+def test_results_stand_beside_the_table_where_it_is_given_again(
+    door: Any, queue: str, work: Work, tmp_path: Path
+) -> None:
+    table = table_of(30)
+    path = tmp_path / "table.parquet"
+    parquet.write_table(table, path, row_group_size=7)
+    batch = door.enqueue_batch(path, queue)
+    work(queue, lambda payload: {"status": "fine", "double": 2 * payload["n"]})
+    for same in (table, path, table.to_pandas(), table.to_pylist()):
+        found = batch.results(join=same)
+        assert found.column_names == [
+            "n",
+            "status",
+            "row",
+            "job_id",
+            "job.status",
+            "error",
+            "double",
+            "result.status",
+        ]
+        assert found["double"].to_pylist() == [2 * n for n in found["n"].to_pylist()]
+        assert found["status"].to_pylist() == table["status"].to_pylist()
+        assert set(found["job.status"].to_pylist()) == {"completed"}
+    for other, text in ((table_of(31), "more rows"), (table_of(29), "fewer rows")):
+        with pytest.raises(InvalidArgumentError, match=text):
+            batch.results(join=other)
+
+
+def test_rows_without_a_job_are_there_too(door: Any, queue: str, work: Work) -> None:
+    rows = [{"id": None if n == 2 else n} for n in range(4)]
+    batch = door.enqueue_batch(rows, queue, key="id", on_rejected="skip")
+    work(queue, lambda payload: {"n": payload["id"]})
+    found = batch.results(join=rows)
+    assert found["status"].to_pylist() == ["completed", "completed", "rejected", "completed"]
+    assert found["error"].to_pylist() == [None, None, "key column 'id' is null", None]
+    assert found["n"].to_pylist() == [0, 1, None, 3]
+
+
+def test_a_schema_says_which_fields_and_of_what_type(door: Any, queue: str, work: Work) -> None:
+    batch = door.enqueue_batch([{"n": n} for n in range(3)], queue)
+    work(queue, lambda p: {"n": p["n"], "at": f"2026-01-0{p['n'] + 1}", "other": [p["n"]]})
+    schema = pa.schema([("at", pa.date32()), ("n", pa.int16()), ("none", pa.string())])
+    found = batch.results(schema=schema)
+    assert [found.schema.field(name).type for name in schema.names] == schema.types
+    assert [str(day) for day in found["at"].to_pylist()] == [f"2026-01-0{n}" for n in (1, 2, 3)]
+    assert found.column_names[4:] == schema.names
+    assert batch.results(schema={"n": pa.float32()})["n"].to_pylist() == [0, 1, 2]
+    with pytest.raises(
+        InvalidArgumentError, match=r"job \S+ has '2026-01-01' as 'at', which is no"
+    ):
+        batch.results(schema={"at": pa.int64()})
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv", "jsonl"])
+def test_results_go_to_a_file(
+    door: Any, queue: str, work: Work, tmp_path: Path, suffix: str
+) -> None:
+    batch = door.enqueue_batch([{"n": n} for n in range(5)], queue)
+    work(queue, lambda payload: {"n": payload["n"], "list": [payload["n"]]})
+    path = tmp_path / f"results.{suffix}"
+    assert batch.write_results(path) == 5
+    expected = batch.results()
+    if suffix == "parquet":
+        assert parquet.read_table(path) == expected
+    elif suffix == "arrow":
+        assert pa.ipc.open_file(path).read_all() == expected
+    elif suffix == "csv":
+        assert csv.read_csv(path)["list"].to_pylist() == [f"[{n}]" for n in range(5)]
+    else:
+        assert [json.loads(line) for line in path.read_text().splitlines()] == expected.to_pylist()
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_does_not_go_together_is_refused(door: Any, queue: str, tmp_path: Path) -> None:
+    batch = door.enqueue_batch([{"n": 1}], queue)
+    for arguments, text in (
+        ({"order": "row"}, "order is"),
+        ({"join": [{"n": 1}], "order": "settled"}, "order"),
+        ({"schema": {"n": "int64"}}, "schema"),
+        ({"schema": 5}, "schema"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=text):
+            batch.results(**arguments)
+    with pytest.raises(InvalidArgumentError, match="does not know them"):
+        door.batch(batch.to_dict()).results(join=[{"n": 1}])
+    with pytest.raises(InvalidArgumentError, match="extension"):
+        batch.write_results(tmp_path / "results")
+
+
+# Without a server
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(values, min_size=1, max_size=4), min_size=1, max_size=4))
+def test_pages_have_one_type_that_holds_all_of_their_values(pages: list[list[Any]]) -> None:
+    kind = pa.null()
+    for page in pages:
+        kind = common_type(kind, type_of(page))
+    if kind is None:
+        return
+    for page in pages:
+        found = pa.array(page, kind).to_pylist()
+        for value, back in zip(page, found, strict=True):
+            if not isinstance(value, dict | list):
+                assert back == value
+                assert isinstance(back, str) == isinstance(value, str)
+                assert isinstance(back, bool) == isinstance(value, bool)
+
+
+def job(number: int) -> spooled_v1.Job:
+    made = spooled_v1.Job(id=f"job-{number}", status=4)
+    made.result.update({"n": number})
+    return made
+
+
+@pytest.mark.parametrize("mixed_up", [False, True])
+@pytest.mark.parametrize("others", [0, 50])
+def test_a_lookup_finds_every_job_in_whatever_order(
+    monkeypatch: pytest.MonkeyPatch, mixed_up: bool, others: int
+) -> None:
+    monkeypatch.setattr(outcomes, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(outcomes, "_WINDOW_ROWS", 40)
+    told = Outcomes()
+    numbers = list(range(200))
+    for number in sorted(numbers + [1000 + n for n in range(others)], key=lambda n: n % 1000):
+        told.add(job(number))
+    told.finish()
+    if mixed_up:
+        random.Random(1).shuffle(numbers)
+    numbers.insert(120, 9_999)
+    numbers.insert(60, 3)
+    lookup = Lookup(told)
+    for start in range(0, len(numbers), 25):
+        some = numbers[start : start + 25]
+        found = lookup.of(pa.array([f"job-{n}" for n in some] + [None]))
+        results = [one and json.loads(one)["n"] for one in found["result"].to_pylist()]
+        assert results == [None if n == 9_999 else n for n in some] + [None]
