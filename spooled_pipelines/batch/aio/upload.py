@@ -15,17 +15,25 @@ from spooled_pipelines.batch.outstanding import Outstanding, within
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
-from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
+from spooled_pipelines.batch.window import Window
+from spooled_pipelines.errors import (
+    InvalidArgumentError,
+    RateLimitError,
+    ServerError,
+    SpooledError,
+)
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
-from spooled_pipelines.rpc.aio.runtime import AsyncConversation, run_pipelined, sleep
+from spooled_pipelines.rpc.aio.runtime import AsyncConversation, monotonic, run_pipelined, sleep
 from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.wire import batch_v1
 
-# Chunks on their way at once: one is stored while the next is on the wire and a third is made.
-_WINDOW = 4
-# Enqueue calls on their way at once, against a server without the extension.
-_CALLS = 32
+# Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
+# where they are answered in time, fewer where the server is busy; at most what it stores at once.
+_WINDOW, _WINDOW_LEAST, _WINDOW_MOST = 4, 2, 8
+# Enqueue calls on their way at once, against a server without the extension: enough for one that is
+# far away, and no more than it answers in time.
+_CALLS, _CALLS_MOST = 32, 128
 
 
 class AsyncChunkUpload:
@@ -64,6 +72,9 @@ class AsyncChunkUpload:
         self._room = None if max_outstanding is None else Outstanding(max_outstanding)
         self._source: Iterator[Chunk] = within(max_outstanding, prepared.chunks(generation))
         self._next: Chunk | None = None
+        self._window = Window(_WINDOW, _WINDOW_MOST, _WINDOW_LEAST)
+        # When each of those that wait was written.
+        self._written: deque[float] = deque()
         self._waiting: deque[Chunk] = deque()
         self._patience = Patience(calls.settings.retry)
 
@@ -86,7 +97,7 @@ class AsyncChunkUpload:
         return None
 
     async def _converse(self) -> None:
-        conversation = self._calls.conversation(methods.BATCH["EnqueueBatch"])
+        conversation = self._calls.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
         try:
             await conversation.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
@@ -98,6 +109,7 @@ class AsyncChunkUpload:
                 before = self._generation - 1
                 await cancel_batch(self._calls, self._prepared.batch_id, before)
                 self._cancels_older = False
+            self._written.clear()
             for chunk in self._waiting:
                 await self._write(conversation, chunk)
             while await self._fill(conversation):
@@ -110,7 +122,7 @@ class AsyncChunkUpload:
 
     async def _fill(self, conversation: AsyncConversation) -> bool:
         """Keep the window full; False when nothing is on its way any more."""
-        while len(self._waiting) < _WINDOW:
+        while len(self._waiting) < self._window.limit:
             chunk = self._next = self._next or next(self._source, None)
             if chunk is None:
                 break
@@ -129,6 +141,7 @@ class AsyncChunkUpload:
     async def _write(self, conversation: AsyncConversation, chunk: Chunk) -> None:
         if self._room is not None:
             self._room.sent(len(chunk.rows))
+        self._written.append(monotonic())
         await conversation.write(chunk.message())
 
     def _acknowledged(self, outcome: batch_v1.ChunkOutcome) -> None:
@@ -145,6 +158,7 @@ class AsyncChunkUpload:
         )
         self._ledger.add(chunk, answers)
         self._waiting.popleft()
+        self._window.answered(monotonic() - self._written.popleft())
         self._patience.moved()
         self._progress.at(self._ledger.acknowledged)
 
@@ -176,6 +190,7 @@ class AsyncSingleUpload:
         self._ledger = ledger
         self._progress = progress
         self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
+        self._window = Window(_CALLS, _CALLS_MOST)
         self._limit = max_outstanding
         self._room: AsyncQueueRoom | None = None
         if max_outstanding is not None:
@@ -192,7 +207,7 @@ class AsyncSingleUpload:
         answers = Answers([])
         requests = chunk.requests(self._shared)
         try:
-            responses = run_pipelined(self._enqueue, requests, _CALLS)
+            responses = run_pipelined(self._enqueue, requests, _CALLS_MOST, self._now_at_once)
             async for response in responses:
                 place = len(answers.job_ids)
                 if isinstance(response, InvalidArgumentError):
@@ -227,10 +242,25 @@ class AsyncSingleUpload:
         return answer
 
     async def _answer(self, request: bytes) -> Any:
+        if held := self._window.wait():
+            await sleep(held)
+        began = monotonic()
         try:
-            return await self._calls.unary(methods.QUEUE["Enqueue"], request, repeatable=True)
+            answer = await self._calls.unary(
+                methods.QUEUE["Enqueue"], request, repeatable=True, on_retry=self._refused
+            )
         except SpooledError as error:
+            self._refused(error)
             return error
+        self._window.answered(monotonic() - began)
+        return answer
+
+    def _refused(self, error: SpooledError) -> None:
+        if isinstance(error, RateLimitError):
+            self._window.refused(error.retry_after)
+
+    def _now_at_once(self) -> int:
+        return self._window.limit
 
 
 async def open_upload(calls: AsyncCalls, opening: bytes) -> None:

@@ -16,17 +16,25 @@ from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.sync.control import cancel_batch, finish_part, seal_batch
 from spooled_pipelines.batch.sync.room import QueueRoom, wait_for_room
-from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
+from spooled_pipelines.batch.window import Window
+from spooled_pipelines.errors import (
+    InvalidArgumentError,
+    RateLimitError,
+    ServerError,
+    SpooledError,
+)
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.sync.runtime import Conversation, run_pipelined, sleep
+from spooled_pipelines.rpc.sync.runtime import Conversation, monotonic, run_pipelined, sleep
 from spooled_pipelines.wire import batch_v1
 
-# Chunks on their way at once: one is stored while the next is on the wire and a third is made.
-_WINDOW = 4
-# Enqueue calls on their way at once, against a server without the extension.
-_CALLS = 32
+# Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
+# where they are answered in time, fewer where the server is busy; at most what it stores at once.
+_WINDOW, _WINDOW_LEAST, _WINDOW_MOST = 4, 2, 8
+# Enqueue calls on their way at once, against a server without the extension: enough for one that is
+# far away, and no more than it answers in time.
+_CALLS, _CALLS_MOST = 32, 128
 
 
 class ChunkUpload:
@@ -65,6 +73,9 @@ class ChunkUpload:
         self._room = None if max_outstanding is None else Outstanding(max_outstanding)
         self._source: Iterator[Chunk] = within(max_outstanding, prepared.chunks(generation))
         self._next: Chunk | None = None
+        self._window = Window(_WINDOW, _WINDOW_MOST, _WINDOW_LEAST)
+        # When each of those that wait was written.
+        self._written: deque[float] = deque()
         self._waiting: deque[Chunk] = deque()
         self._patience = Patience(calls.settings.retry)
 
@@ -87,7 +98,7 @@ class ChunkUpload:
         return None
 
     def _converse(self) -> None:
-        conversation = self._calls.conversation(methods.BATCH["EnqueueBatch"])
+        conversation = self._calls.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
         try:
             conversation.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
@@ -99,6 +110,7 @@ class ChunkUpload:
                 before = self._generation - 1
                 cancel_batch(self._calls, self._prepared.batch_id, before)
                 self._cancels_older = False
+            self._written.clear()
             for chunk in self._waiting:
                 self._write(conversation, chunk)
             while self._fill(conversation):
@@ -111,7 +123,7 @@ class ChunkUpload:
 
     def _fill(self, conversation: Conversation) -> bool:
         """Keep the window full; False when nothing is on its way any more."""
-        while len(self._waiting) < _WINDOW:
+        while len(self._waiting) < self._window.limit:
             chunk = self._next = self._next or next(self._source, None)
             if chunk is None:
                 break
@@ -130,6 +142,7 @@ class ChunkUpload:
     def _write(self, conversation: Conversation, chunk: Chunk) -> None:
         if self._room is not None:
             self._room.sent(len(chunk.rows))
+        self._written.append(monotonic())
         conversation.write(chunk.message())
 
     def _acknowledged(self, outcome: batch_v1.ChunkOutcome) -> None:
@@ -146,6 +159,7 @@ class ChunkUpload:
         )
         self._ledger.add(chunk, answers)
         self._waiting.popleft()
+        self._window.answered(monotonic() - self._written.popleft())
         self._patience.moved()
         self._progress.at(self._ledger.acknowledged)
 
@@ -177,6 +191,7 @@ class SingleUpload:
         self._ledger = ledger
         self._progress = progress
         self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
+        self._window = Window(_CALLS, _CALLS_MOST)
         self._limit = max_outstanding
         self._room: QueueRoom | None = None
         if max_outstanding is not None:
@@ -193,7 +208,7 @@ class SingleUpload:
         answers = Answers([])
         requests = chunk.requests(self._shared)
         try:
-            responses = run_pipelined(self._enqueue, requests, _CALLS)
+            responses = run_pipelined(self._enqueue, requests, _CALLS_MOST, self._now_at_once)
             for response in responses:
                 place = len(answers.job_ids)
                 if isinstance(response, InvalidArgumentError):
@@ -228,10 +243,25 @@ class SingleUpload:
         return answer
 
     def _answer(self, request: bytes) -> Any:
+        if held := self._window.wait():
+            sleep(held)
+        began = monotonic()
         try:
-            return self._calls.unary(methods.QUEUE["Enqueue"], request, repeatable=True)
+            answer = self._calls.unary(
+                methods.QUEUE["Enqueue"], request, repeatable=True, on_retry=self._refused
+            )
         except SpooledError as error:
+            self._refused(error)
             return error
+        self._window.answered(monotonic() - began)
+        return answer
+
+    def _refused(self, error: SpooledError) -> None:
+        if isinstance(error, RateLimitError):
+            self._window.refused(error.retry_after)
+
+    def _now_at_once(self) -> int:
+        return self._window.limit
 
 
 def open_upload(calls: Calls, opening: bytes) -> None:

@@ -106,13 +106,15 @@ class AsyncChannel:
         return AsyncResponseStream(make(request, metadata=metadata), explain, self._closed)
 
     def conversation(
-        self, method: Method, *, metadata: Metadata, explain: Explain
+        self, method: Method, *, metadata: Metadata, explain: Explain, compressed: bool = False
     ) -> AsyncConversation:
         """Many requests, many responses."""
         make: Any = self._channel.stream_stream(
             method.path, serialized, method.response_class.FromString
         )
-        return AsyncConversation(make(metadata=metadata), explain, self._closed)
+        packed = grpc.Compression.Gzip if compressed else None
+        call = make(metadata=metadata, compression=packed)
+        return AsyncConversation(call, explain, self._closed)
 
     async def close(self) -> None:
         """Ends every call on it."""
@@ -242,9 +244,14 @@ def ended_by_server() -> SpooledError:
 
 
 async def run_pipelined(
-    worker: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int
+    worker: Callable[[T], Awaitable[R]],
+    items: Iterable[T],
+    limit: int,
+    now_at_once: Callable[[], int] | None = None,
 ) -> AsyncIterator[R]:
     """The results of `worker` on each item, in the items' order, at most `limit` at once.
+
+    `now_at_once` may say fewer, anew for each item.
 
     Items are taken only as there is room. The first error ends it: what is still running is
     cancelled, and the error raised.
@@ -253,7 +260,7 @@ async def run_pipelined(
     try:
         for item in items:
             running.append(asyncio.ensure_future(_run(worker, item)))
-            if len(running) >= limit:
+            while len(running) >= (limit if now_at_once is None else now_at_once()):
                 yield await running[0]
                 running.popleft()
         while running:

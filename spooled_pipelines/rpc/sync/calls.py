@@ -18,7 +18,7 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import methods, tracing
+from spooled_pipelines.rpc import compression, methods, tracing
 from spooled_pipelines.rpc.channel import call_metadata
 from spooled_pipelines.rpc.pacing import Pacer
 from spooled_pipelines.rpc.retry import delay_before_retry
@@ -62,6 +62,8 @@ class Calls:
         self._opening = threading.Lock()
         self._closed = False
         self._speaks_batches: bool | None = None
+        # Of the quickest call, which is the nearest to what the way to the server takes.
+        self.round_trip: float | None = None
         # Of the last upload on it; what the next one will take is told from that.
         self.rows_per_second: float | None = None
 
@@ -86,6 +88,7 @@ class Calls:
         *,
         timeout: float | None = None,
         repeatable: bool,
+        on_retry: Callable[[SpooledError], None] | None = None,
     ) -> Any:
         """One request, one response.
 
@@ -95,6 +98,7 @@ class Calls:
             timeout: seconds for all of it, tries and waits together; None: the settings'.
             repeatable: doing it twice is the same as doing it once, so that it may be repeated
                 where the connection broke under it.
+            on_retry: told of each error after which it is tried again.
         """
         given = self.settings.timeout_seconds if timeout is None else timeout
         # Whoever waits for his turn has not begun yet.
@@ -104,14 +108,19 @@ class Calls:
         attempt = 1
         while True:
             try:
-                return self._open().unary(
+                began = monotonic()
+                answer = self._open().unary(
                     method,
                     request,
-                    timeout=max(deadline - monotonic(), 0.001),
+                    timeout=max(deadline - began, 0.001),
                     metadata=self._metadata + tracing.headers(),
                 )
             except grpc.RpcError as raw:
                 error = self._explain(raw, method, given)
+            else:
+                took = monotonic() - began
+                self.round_trip = took if self.round_trip is None else min(took, self.round_trip)
+                return answer
             error.details["attempts"] = attempt
             delay = delay_before_retry(
                 self.settings.retry,
@@ -122,6 +131,8 @@ class Calls:
             )
             if delay is None:
                 raise error
+            if on_retry is not None:
+                on_retry(error)
             log.info(
                 "%s at %s: %s, try %d of %d; again in %.2f s",
                 method.name,
@@ -144,11 +155,16 @@ class Calls:
             explain=lambda raw: self._explain(raw, method, None),
         )
 
-    def conversation(self, method: Method) -> Conversation:
-        """Requests and responses in any order, without a deadline."""
+    def conversation(self, method: Method, *, bulk: bool = False) -> Conversation:
+        """Requests and responses in any order, without a deadline.
+
+        `bulk`: much is sent, so that it is compressed where that pays.
+        """
         self._pacer.delay()
+        near = self.settings.endpoint.is_local
         return self._open().conversation(
             method,
+            compressed=bulk and compression.pays(is_local=near, round_trip=self.round_trip),
             metadata=self._metadata + tracing.headers(),
             explain=lambda raw: self._explain(raw, method, None),
         )

@@ -89,13 +89,17 @@ class Channel:
         )
         return ResponseStream(make(request, metadata=metadata), explain)
 
-    def conversation(self, method: Method, *, metadata: Metadata, explain: Explain) -> Conversation:
+    def conversation(
+        self, method: Method, *, metadata: Metadata, explain: Explain, compressed: bool = False
+    ) -> Conversation:
         """Many requests, many responses."""
         make: Any = self._channel.stream_stream(
             method.path, serialized, method.response_class.FromString
         )
         feed = Feed()
-        return Conversation(make(feed, metadata=metadata), explain, feed)
+        packed = grpc.Compression.Gzip if compressed else None
+        call = make(feed, metadata=metadata, compression=packed)
+        return Conversation(call, explain, feed)
 
     def close(self) -> None:
         """Ends every call on it."""
@@ -191,8 +195,15 @@ def ended_by_server() -> SpooledError:
     )
 
 
-def run_pipelined(worker: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
+def run_pipelined(
+    worker: Callable[[T], R],
+    items: Iterable[T],
+    limit: int,
+    now_at_once: Callable[[], int] | None = None,
+) -> Iterator[R]:
     """The results of `worker` on each item, in the items' order, at most `limit` at once.
+
+    `now_at_once` may say fewer, anew for each item.
 
     Items are taken only as there is room. The first error ends it: what has not started is
     dropped, what is running is waited for, and the error raised.
@@ -202,7 +213,7 @@ def run_pipelined(worker: Callable[[T], R], items: Iterable[T], limit: int) -> I
         try:
             for item in items:
                 running.append(pool.submit(worker, item))
-                if len(running) >= limit:
+                while len(running) >= (limit if now_at_once is None else now_at_once()):
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
