@@ -1,0 +1,77 @@
+"""The five minutes of the start page take place, and the page of the wire knows every call."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from support.server_process import ServerProcess
+
+from spooled_pipelines.server.access import ROLES, Role
+from spooled_pipelines.wire import limits, methods
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SERVICES = (
+    methods.QUEUE_SERVICE,
+    methods.WORKER_SERVICE,
+    methods.BATCH_SERVICE,
+    methods.QUEUE_ADMIN_SERVICE,
+    methods.KEY_SERVICE,
+)
+
+
+def test_the_first_five_minutes(server: ServerProcess, tmp_path: Path) -> None:
+    page = (DOCS / "index.md").read_text()
+    handler, program = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (command,) = re.findall(r"^\$ spooled-pipelines (work .*)$", page, re.MULTILINE)
+    (tmp_path / "handlers.py").write_text(handler)
+    (tmp_path / "program.py").write_text(program)
+    settings = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
+    environment = {**os.environ, **settings}
+    working = [sys.executable, "-m", "spooled_pipelines.cli.main", *command.split()]
+    with (tmp_path / "worker.log").open("w") as log:
+        worker = subprocess.Popen(working, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        try:
+            done = subprocess.run(
+                [sys.executable, "program.py"],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+        finally:
+            worker.terminate()
+            worker.wait(60)
+    assert done.returncode == 0, done.stderr + (tmp_path / "worker.log").read_text()
+    assert done.stdout.count("completed") == 3
+    assert "14.4" in done.stdout
+
+
+def test_the_page_of_the_wire_lists_every_call_and_who_may_make_it() -> None:
+    page = (DOCS / "wire.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \| `(\w+)` \| ([\w, ]+) \| \S.* \|$", page, re.MULTILINE)
+    listed = {f"/{service}/{name}": set(roles.split(", ")) for service, name, roles in rows}
+    known = [method for service in SERVICES for method in methods.methods_of(service).values()]
+    assert listed == {
+        method.path: {role.value for role in Role if role in ROLES[method.path]} for method in known
+    }
+
+
+def test_the_page_of_the_wire_has_the_limits() -> None:
+    page = " ".join((DOCS / "wire.md").read_text().split())
+    for said, value in (
+        ("16 MiB", limits.MESSAGE_MAX_BYTES >> 20),
+        ("1 MiB", limits.PAYLOAD_MAX_BYTES >> 20),
+        ("10 000 rows", limits.CHUNK_ROWS_MAX),
+        ("1 000 jobs", limits.PAGE_JOBS_MAX),
+        ("64 KiB", limits.TAGS_MAX_BYTES >> 10),
+        ("255 characters", limits.IDEMPOTENCY_KEY_MAX),
+        ("name 100", limits.QUEUE_NAME_MAX),
+    ):
+        assert said in page
+        assert str(value) in said.replace(" ", "")
