@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from support.standalone import World
+from support.standalone import BUSY_SECONDS, World
 
 from spooled_pipelines import SpooledClient
 
@@ -21,8 +21,6 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow-reruns.md"
 DAGS = Path(__file__).resolve().parent / "dags"
 DATE = "2026-01-01T00:00:00Z"
 ROWS = 100
-# On a busy machine; alone it is a tenth of that.
-RUNS_SECONDS = 900.0
 # About half of what the rows of "dies_during" come to.
 HALF_BYTES = 10_000_000
 WORKED_ON = {"completed": 60, "deadletter": 10, "pending": 30}
@@ -210,7 +208,7 @@ def do_all(world: World) -> dict[str, Observed]:
     airflow.knows(one.dag_id for one in scenarios)
     for one in scenarios:
         assert airflow.run_at(one.dag_id, "run-1", DATE), one.dag_id
-    airflow.all_end({(one.dag_id, "run-1"): "success" for one in scenarios}, RUNS_SECONDS)
+    airflow.all_end({(one.dag_id, "run-1"): "success" for one in scenarios}, BUSY_SECONDS)
     before = {one.dag_id: returned(world, one, "run-1") for one in scenarios}
     with world.client() as client:
         for one in scenarios:
@@ -219,7 +217,7 @@ def do_all(world: World) -> dict[str, Observed]:
     changing = world.dags / "changing.py"
     changing.write_text(changing.read_text().replace("VERSION = 1", "VERSION = 2"))
     runs = {one.dag_id: one.again(world, one.dag_id) for one in scenarios}
-    airflow.all_end({(dag, run): "success" for dag, run in runs.items() if run}, RUNS_SECONDS)
+    airflow.all_end({(dag, run): "success" for dag, run in runs.items() if run}, BUSY_SECONDS)
     return {
         one.dag_id: Observed(
             before[one.dag_id],

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import rerun_table
 from rerun_table import count_jobs
-from support.standalone import World
+from support.standalone import BUSY_SECONDS, World
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 
@@ -56,15 +56,21 @@ def acted_on(world: World, dag_ids: Sequence[str]) -> Iterator[dict[str, Counter
         if dag_id.startswith("running"):
             # One at a time, since it holds a worker.
             airflow.trigger(dag_id, "run-1", {})
-        airflow.until(lambda dag_id=dag_id: waits(world, dag_id), 300, f"{dag_id} to wait")
+        airflow.until(lambda dag_id=dag_id: waits(world, dag_id), BUSY_SECONDS, f"{dag_id} to wait")
         act_on(world, dag_id)
         if dag_id.startswith("running"):
-            airflow.until(lambda dag_id=dag_id: is_as_told(world, dag_id), 120, f"{dag_id} to end")
+            airflow.until(
+                lambda dag_id=dag_id: is_as_told(world, dag_id), BUSY_SECONDS, f"{dag_id} to end"
+            )
     for dag_id in order:
-        airflow.until(lambda dag_id=dag_id: is_as_told(world, dag_id), 120, f"{dag_id} to end")
+        airflow.until(
+            lambda dag_id=dag_id: is_as_told(world, dag_id), BUSY_SECONDS, f"{dag_id} to end"
+        )
         if dag_id.endswith("cleared"):
             # It waits for the same jobs again.
-            airflow.until(lambda dag_id=dag_id: waits(world, dag_id), 300, f"{dag_id} again")
+            airflow.until(
+                lambda dag_id=dag_id: waits(world, dag_id), BUSY_SECONDS, f"{dag_id} again"
+            )
     yield {dag_id: count_jobs(world.server.store, *queues_of(dag_id)) for dag_id in order}
     if "running_cleared" in order:
         airflow.mark("running_cleared", "run-1", "enqueue", "failed")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from support.standalone import KEY, World
+from support.standalone import BUSY_SECONDS, KEY, World
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 # The first time, the API server reads its pages from the disk.
-FIRST_MS = 120_000
+FIRST_MS = 600_000
 
 OpenPage = Callable[[str], "Page"]
 Screenshot = Callable[["Page", str], Path]
@@ -95,7 +95,7 @@ def test_a_run_is_started_and_watched_until_its_jobs_are_done(
     page.get_by_role("button", name="Trigger").first.click(timeout=FIRST_MS)
     page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
     (run_id,) = world.airflow.until(
-        lambda: list(world.airflow.runs("watched")), 60, "the run to be there"
+        lambda: list(world.airflow.runs("watched")), BUSY_SECONDS, "the run to be there"
     )
     page.goto(f"{world.airflow.address}/dags/watched/runs/{quote(run_id)}", timeout=FIRST_MS)
     waiting = page.get_by_role("row").filter(has_text="wait")

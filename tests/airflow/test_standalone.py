@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.standalone import KEY, World
+from support.standalone import BUSY_SECONDS, KEY, World
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 
@@ -34,7 +34,7 @@ def finished(world: World) -> World:
     world.server.kill()
     world.server.restart()
     worker = world.start_worker("flights", "flight_handler:fly")
-    airflow.all_end({("flights", run_id): "success"}, 120)
+    airflow.all_end({("flights", run_id): "success"}, BUSY_SECONDS)
     worker.end()
     return world
 
@@ -56,7 +56,7 @@ def test_the_same_run_again_creates_nothing(finished: World) -> None:
     before = airflow.returned("flights", "run-1", "enqueue")
     airflow.clear("flights", "run-1")
 
-    airflow.all_end({("flights", "run-1"): "success"}, 120)
+    airflow.all_end({("flights", "run-1"): "success"}, BUSY_SECONDS)
     again = airflow.returned("flights", "run-1", "enqueue")
     assert again["batch_id"] == before["batch_id"]
     assert (again["created"], again["duplicates"]) == (0, ROWS)

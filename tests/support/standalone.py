@@ -22,7 +22,7 @@ from support.server_process import ServerProcess
 T = TypeVar("T")
 KEY = "sp_test_thekeyofthestandalonetests"
 # Other tests run beside these, and a busy machine is no reason to fail.
-READY_SECONDS = 600.0
+BUSY_SECONDS = 900.0
 _PAUSE_SECONDS = 0.6
 ENDED = ("success", "failed")
 
@@ -51,13 +51,15 @@ class Rest(Airflow):
             status, _ = self.ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
             return status if status in (200, 409) else None
 
-        status = self.session.until(answered, seconds=60, what=f"the start of {dag_id}")
+        status = self.session.until(answered, seconds=BUSY_SECONDS, what=f"the start of {dag_id}")
         return status == 200 or run_id in self.runs(dag_id)
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}"
         self.session.until(
-            lambda: self.ask("DELETE", path)[0] in (204, 404) or None, seconds=60, what=path
+            lambda: self.ask("DELETE", path)[0] in (204, 404) or None,
+            seconds=BUSY_SECONDS,
+            what=path,
         )
 
     def clear_tasks(self, dag_id: str, run_id: str, tasks: Iterable[str | tuple[str, int]]) -> None:
@@ -127,7 +129,7 @@ class Rest(Airflow):
     def knows(self, dag_ids: Iterable[str]) -> None:
         """Wait until every one of these DAGs has been read."""
         wanted = set(dag_ids)
-        self.until(lambda: wanted <= set(self._dags()), READY_SECONDS, f"{len(wanted)} DAGs")
+        self.until(lambda: wanted <= set(self._dags()), BUSY_SECONDS, f"{len(wanted)} DAGs")
 
     def until(self, condition: Callable[[], T | None], seconds: float, what: str) -> T:
         """Look about once a second until something true comes back; an error with its log."""
@@ -148,7 +150,7 @@ class Rest(Airflow):
             assert not failed, f"{failed} of {dag_id} {run_id}: see its log"
             return states.get(task_id) == state
 
-        self.until(there, 120, f"{dag_id}.{task_id} to be {state}")
+        self.until(there, BUSY_SECONDS, f"{dag_id}.{task_id} to be {state}")
 
     def all_end(self, runs: Mapping[tuple[str, str], str], seconds: float) -> None:
         """Wait until each of these runs has ended as said."""
@@ -283,7 +285,7 @@ def standalone(
         folder = Path(name)
         told = environment(folder, server)
         world = World(folder, sessions, server, dags, told, database)
-        world.airflow.wait_until_ready("", READY_SECONDS)
+        world.airflow.wait_until_ready("", BUSY_SECONDS)
         yield world
         sessions.__exit__()
         assert world.airflow.session.members() == []
