@@ -146,7 +146,7 @@ class _Triggerer:
         mother = psutil.Process(self._process.pid)
         return [mother, *mother.children(recursive=True)]
 
-    def until_it_says(self, pattern: str, seconds: float = 300.0) -> None:
+    def until_it_says(self, pattern: str, seconds: float = 900.0) -> None:
         ends = time.monotonic() + seconds
         while not re.search(pattern, self._log.read_text()):
             if self._process.poll() is not None or time.monotonic() > ends:

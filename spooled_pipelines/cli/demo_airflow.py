@@ -29,7 +29,9 @@ _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 class Airflow:
     """A running `airflow standalone`, and the few REST calls that are needed of it."""
 
+    # For one answer, and for a good one: SQLite under Airflow is busy now and then, and says so.
     call_seconds = 15.0
+    patience_seconds = 60.0
 
     def __init__(self, session: Session, port: int, environment: Mapping[str, str]) -> None:
         self.session = session
@@ -108,9 +110,10 @@ class Airflow:
         return bool(self._token) and known
 
     def _must(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        # SQLite under Airflow is busy now and then, and says so with an error.
         return self.session.until(
-            lambda: self._call(method, path, body), seconds=60, what=f"{method} {path}"
+            lambda: self._call(method, path, body),
+            seconds=self.patience_seconds,
+            what=f"{method} {path}",
         )
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

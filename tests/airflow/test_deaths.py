@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pgkit import running_cluster
 from rerun_table import DAGS
 from support.proxy import Proxy
 from support.server_process import ServerProcess
@@ -63,7 +64,8 @@ def mortal(killed: Killed) -> Iterator[World]:
                 found[f"AIRFLOW_CONN_SPOOLED_POINT_{point}"] = connection_to(cut.address)
             return found
 
-        yield stack.enter_context(standalone([DAGS / "deaths.py"], environment))
+        database = stack.enter_context(running_cluster()).empty_database()
+        yield stack.enter_context(standalone([DAGS / "deaths.py"], environment, database))
 
 
 def test_a_task_process_that_dies_at_any_point_of_its_enqueue(

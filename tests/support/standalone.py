@@ -41,6 +41,7 @@ class Rest(Airflow):
 
     # An answer that is given up is a click that is made twice.
     call_seconds = 120.0
+    patience_seconds = BUSY_SECONDS
 
     def run_at(self, dag_id: str, run_id: str, logical_date: str | None = None) -> bool:
         """Trigger a run by hand; False where Airflow refuses it."""
