@@ -272,7 +272,11 @@ async def _refuse(context: Context, call: calls.Call, refusal: RefusedError) -> 
     trailing: tuple[tuple[str, str], ...] = ((calls.REQUEST_ID_HEADER, call.request_id),)
     if refusal.retry_after is not None:
         trailing += (("retry-after", str(refusal.retry_after)),)
-    await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
+    try:
+        await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
+    except grpc.aio.InternalError:
+        # The client went away before it was told: there is nobody to refuse anything.
+        raise asyncio.CancelledError from None
 
 
 async def _requests(method: Method, data: AsyncIterator[bytes]) -> AsyncIterator[Any]:

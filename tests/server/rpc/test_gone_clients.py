@@ -1,0 +1,28 @@
+"""A refusal that nobody waits for any more is no fault of the server's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from wirekit import method_named
+
+from spooled_pipelines.server import calls
+from spooled_pipelines.server.errors import not_found
+from spooled_pipelines.server.handlers import _refuse
+
+
+async def test_a_client_that_leaves_before_it_is_refused_is_no_error() -> None:
+    """Found by the long run of test_hostile.py. Which comes first, the end of the call or the
+    refusal, is gRPC's to decide, so that its answer is all that is put in place of it here."""
+
+    class LeftMeanwhile:
+        async def abort(self, *_: Any) -> None:
+            raise grpc.aio.InternalError("Failed execute_batch")
+
+    call = calls.begin(method_named("ListBatchJobs"), ())
+    # As it is where gRPC hears of the end in time: nothing goes to the log.
+    with pytest.raises(asyncio.CancelledError):
+        await _refuse(LeftMeanwhile(), call, not_found("there is no batch 'b'"))
