@@ -35,6 +35,15 @@ if TYPE_CHECKING:
     from spooled_pipelines import AsyncSpooledClient, SpooledClient
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        action="append",
+        choices=("dask", "ray", "spark"),
+        help="run tests/engines on this one alone (may be repeated)",
+    )
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY", "SPOOLED_TLS"):

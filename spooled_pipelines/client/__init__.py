@@ -1,4 +1,4 @@
-"""The front door: `SpooledClient` and `AsyncSpooledClient`, loaded when asked for."""
+"""The front door: the clients, and what they are made from, loaded when asked for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
     from spooled_pipelines.client.sync.client import SpooledClient
+    from spooled_pipelines.rpc.retry import RetryPolicy
+    from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
 
-__all__ = ["AsyncSpooledClient", "SpooledClient"]
+__all__ = ["TLS", "AsyncSpooledClient", "ConnectionSettings", "RetryPolicy", "SpooledClient"]
 
 _HOMES = {
     "AsyncSpooledClient": "spooled_pipelines.client.aio.client",
+    "ConnectionSettings": "spooled_pipelines.rpc.settings",
+    "RetryPolicy": "spooled_pipelines.rpc.retry",
     "SpooledClient": "spooled_pipelines.client.sync.client",
+    "TLS": "spooled_pipelines.rpc.settings",
 }
 
 

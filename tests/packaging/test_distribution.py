@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -198,16 +197,6 @@ def test_what_is_deployed_names_settings_that_there_are() -> None:
     from spooled_pipelines.server.options import Options
 
     flags = {"--" + name.replace("_", "-") for name in Options.model_fields} | {"--config"}
-    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
-    assert [document["kind"] for document in documents] == [
-        "Service",
-        "Service",
-        "Deployment",
-        "Deployment",
-    ]
-    (server,) = documents[2]["spec"]["template"]["spec"]["containers"]
-    assert server["args"][0] == "serve"
-    assert commands_of(" ".join(server["args"])) <= flags
     unit = (DEPLOY / "spooled.service").read_text()
     (line,) = re.findall("^ExecStart=.* serve (.*)$", unit, re.MULTILINE)
     assert commands_of(line) <= flags

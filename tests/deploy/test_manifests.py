@@ -1,0 +1,171 @@
+"""What is in deploy/ is what Kubernetes, Compose and our own commands take.
+
+Checked against Kubernetes' own schemas, which a package brings, without a cluster; and what the
+manifests say of us against our own parser, config file and metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import typer
+import yaml
+
+from spooled_pipelines.cli.app import app
+from spooled_pipelines.server.config import load
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+# KEDA's own kind, of which no schema comes with a package: its documented fields.
+SCALED_OBJECT = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["scaleTargetRef", "triggers"],
+    "properties": {
+        "scaleTargetRef": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name"],
+            "properties": {"name": {"type": "string"}, "kind": {}, "apiVersion": {}},
+        },
+        "pollingInterval": {"type": "integer"},
+        "cooldownPeriod": {"type": "integer"},
+        "minReplicaCount": {"type": "integer"},
+        "maxReplicaCount": {"type": "integer"},
+        "fallback": {
+            "type": "object",
+            "required": ["failureThreshold", "replicas"],
+            "additionalProperties": False,
+            "properties": {"failureThreshold": {"type": "integer"}, "replicas": {}},
+        },
+        "triggers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "metadata"],
+                "properties": {
+                    "type": {"const": "prometheus"},
+                    # KEDA takes texts alone here.
+                    "metadata": {
+                        "required": ["serverAddress", "query", "threshold"],
+                        "additionalProperties": {"type": "string"},
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def manifests(kind: str | None = None) -> Iterator[dict[str, Any]]:
+    listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
+    assert sorted([*listed, "kustomization.yaml"]) == sorted(
+        path.name for path in KUBERNETES.iterdir()
+    )
+    for name in listed:
+        for document in yaml.safe_load_all((KUBERNETES / name).read_text()):
+            if kind is None or document["kind"] == kind:
+                yield document
+
+
+def named(kind: str, name: str) -> dict[str, Any]:
+    return next(one for one in manifests(kind) if one["metadata"]["name"] == name)
+
+
+@pytest.mark.parametrize("version", ["1.33", kubernetes_validate.latest_version()])
+def test_kubernetes_takes_every_manifest(version: str) -> None:
+    for document in manifests():
+        if document["apiVersion"].startswith("keda.sh/"):
+            jsonschema.validate(document["spec"], SCALED_OBJECT)
+        else:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_manifest_that_is_wrong_would_be_found() -> None:
+    wrong = named("Deployment", "spooled-server")
+    wrong["spec"]["template"]["spec"]["containers"][0]["port"] = []
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.33", strict=True)
+
+
+def test_every_command_line_is_one_that_we_understand() -> None:
+    lines = [
+        container["args"]
+        for document in manifests("Deployment")
+        for container in document["spec"]["template"]["spec"]["containers"]
+    ]
+    for service in COMPOSE["services"].values():
+        lines += [service["command"]] if "command" in service else []
+        _, program, *line = service.get("healthcheck", {"test": [None, None]})["test"]
+        lines += [line] if program == "spooled-pipelines" else []
+    assert len(lines) >= 6
+    command = typer.main.get_command(app)
+    with command.make_context("spooled-pipelines", [], resilient_parsing=True) as context:
+        for line in lines:
+            found = command.get_command(context, line[0])
+            assert found is not None, line
+            found.make_context(line[0], list(line[1:]), parent=context)
+
+
+def test_the_servers_take_the_config_file_that_they_are_given(tmp_path: Path) -> None:
+    text = named("ConfigMap", "spooled-server")["data"]["spooled.toml"]
+    secret = named("Secret", "spooled")["stringData"]
+    for name in ("store", "admin-key"):
+        (tmp_path / name).write_text(secret[name])
+    path = tmp_path / "spooled.toml"
+    path.write_text(text.replace("/run/secrets/spooled", str(tmp_path)))
+    settings = load({}, {}, str(path)).settings
+    assert settings.store == secret["store"]
+    assert settings.connections.max_age_seconds == 300
+
+
+def test_a_pod_has_more_time_to_end_than_what_runs_in_it_takes() -> None:
+    server = named("Deployment", "spooled-server")["spec"]["template"]["spec"]
+    before = server["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    text = named("ConfigMap", "spooled-server")["data"]["spooled.toml"]
+    grace = re.search(r"^grace_seconds = (\d+)$", text, re.MULTILINE)
+    assert grace is not None
+    assert server["terminationGracePeriodSeconds"] > before + int(grace[1])
+    worker = named("Deployment", "orders-worker")["spec"]["template"]["spec"]
+    arguments = worker["containers"][0]["args"]
+    grace_of_worker = int(arguments[arguments.index("--grace-seconds") + 1])
+    assert worker["terminationGracePeriodSeconds"] > grace_of_worker
+
+
+def test_selectors_select_what_is_there() -> None:
+    labels = {
+        document["metadata"]["name"]: document["spec"]["template"]["metadata"]["labels"]
+        for document in manifests("Deployment")
+    }
+    for document in (*manifests("Service"), *manifests("PodDisruptionBudget")):
+        selector = document["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector)
+        assert wanted in labels.values(), document["metadata"]["name"]
+    for document in manifests("ScaledObject"):
+        target = document["spec"]["scaleTargetRef"]["name"]
+        assert target in labels
+        # Two that say how many there are would quarrel.
+        assert "replicas" not in named("Deployment", target)["spec"]
+
+
+def test_scaling_asks_for_a_metric_that_we_have() -> None:
+    documented = (ROOT / "docs" / "metrics.md").read_text()
+    for document in manifests("ScaledObject"):
+        for trigger in document["spec"]["triggers"]:
+            asked = re.findall(r"(spooled_\w+)\{", trigger["metadata"]["query"])
+            assert asked
+            assert all(f"`{name}`" in documented for name in asked)
+
+
+def test_the_handler_of_compose_is_there() -> None:
+    worker = COMPOSE["services"]["worker"]["command"]
+    module, _, function = worker[2].partition(":")
+    source = (ROOT / "deploy" / "handlers" / f"{module}.py").read_text()
+    assert f"def {function}(" in source

@@ -1,0 +1,29 @@
+"""One suite for every engine: `pytest tests/engines --engine spark` runs it on that one alone.
+
+Each is real, with its tasks in processes of their own, of which one can be killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+from support.engines import Engine
+
+NAMES = ("dask", "ray", "spark")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--engine") or NAMES
+        # One after another: each takes a second and some hundred megabytes to start.
+        metafunc.parametrize("engine", chosen, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A cluster of two processes."""
+    module = import_module(f"support.engine_of_{request.param}")
+    with module.started() as running:
+        yield running

@@ -1,0 +1,104 @@
+"""Spark: two executors, each a JVM of its own, with their Python workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from spooled_pipelines.engines import spark as engine
+from support.engines import Rows
+
+
+class Spark:
+    name = "spark"
+    raises_ours = False
+
+    def __init__(self, session: SparkSession, log: Path) -> None:
+        self.session = session
+        self.log = log
+
+    def frame(self, rows: Rows, partitions: int) -> Any:
+        if not rows:
+            return self.session.createDataFrame([], "id bigint, text string")
+        spread = self.session.sparkContext.parallelize(rows, partitions)
+        return self.session.createDataFrame(spread, "id bigint, text string")
+
+    def computed(self, rows: Rows, partitions: int, each: Callable[[int], None]) -> Any:
+        def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                for number in batch.column("id").to_pylist():
+                    each(number)
+                yield batch
+
+        frame = self.frame(rows, partitions)
+        return frame.mapInArrow(look, frame.schema)
+
+    def enqueue(self, frame: Any, queue_name: str, **arguments: Any) -> Any:
+        return engine.enqueue(frame, queue_name, **arguments)
+
+    def results(self, batch: Any) -> list[Mapping[str, Any]]:
+        return [row.asDict() for row in engine.results(self.session, batch).collect()]
+
+    def shown(self, frame: Any, queue_name: str, **arguments: Any) -> str:
+        closures: list[bytes] = []
+        seen: list[str] = []
+        map_in_arrow = type(frame).mapInArrow
+
+        def noted(self: DataFrame, task: Any, *rest: Any) -> DataFrame:
+            closures.append(cloudpickle.dumps(task))
+            made = map_in_arrow(self, task, *rest)
+            seen.append(made._jdf.queryExecution().toString())
+            return made
+
+        type(frame).mapInArrow = noted
+        try:
+            engine.enqueue(frame, queue_name, **arguments)
+        finally:
+            type(frame).mapInArrow = map_in_arrow
+        assert closures
+        logs = [path.read_text() for path in self.log.rglob("*") if path.is_file()]
+        assert logs
+        # That it was there, and hidden.
+        assert engine.KEY_PROPERTY in "".join(logs)
+        return "".join(seen + logs) + "".join(one.decode("latin-1") for one in closures)
+
+
+@contextmanager
+def started() -> Iterator[Spark]:
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    with tempfile.TemporaryDirectory(prefix="spark-") as folder:
+        log = Path(folder, "events")
+        log.mkdir()
+        builder = SparkSession.builder.master("local-cluster[2,1,700]").appName("tests")
+        settings = {
+            "spark.ui.enabled": "false",
+            "spark.driver.memory": "512m",
+            "spark.executor.memory": "600m",
+            "spark.driver.host": "127.0.0.1",
+            "spark.pyspark.python": sys.executable,
+            "spark.pyspark.driver.python": sys.executable,
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": f"file://{log}",
+            "spark.eventLog.compress": "false",
+            "spark.sql.shuffle.partitions": "4",
+            "spark.task.maxFailures": "8",
+            "spark.local.dir": folder,
+            "spark.worker.dir": folder,
+            "spark.log.level": "ERROR",
+        }
+        for name, value in settings.items():
+            builder = builder.config(name, value)
+        session = builder.getOrCreate()
+        try:
+            yield Spark(session, log)
+        finally:
+            session.stop()
