@@ -16,6 +16,7 @@ from benchmarks.airflow_parsing import parsing
 from benchmarks.airflow_waits import waits
 from benchmarks.airflow_ways import ways
 from benchmarks.asynchronous import asynchronous
+from benchmarks.costs import costs
 from benchmarks.database import database
 from benchmarks.encoding import encoding
 from benchmarks.fanout import fanout
@@ -25,6 +26,7 @@ from benchmarks.plain import plain
 from benchmarks.postgres import postgres
 from benchmarks.results import results
 from benchmarks.scale import scale
+from benchmarks.sharding import sharding
 from benchmarks.soak import soak
 from benchmarks.start_up import start_up
 from benchmarks.takeover import takeover
@@ -55,9 +57,14 @@ ALL: dict[str, Callable[[], bool]] = {
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["soak"]:
-        # Not one of all: it takes an hour, and arguments of its own.
-        raise SystemExit(not soak(sys.argv[2:]))
+    # Not of all: they take arguments of their own, and the soak an hour.
+    with_arguments: dict[str, Callable[[list[str]], bool]] = {
+        "soak": soak,
+        "costs": costs,
+        "sharding": sharding,
+    }
+    if sys.argv[1:2] and sys.argv[1] in with_arguments:
+        raise SystemExit(not with_arguments[sys.argv[1]](sys.argv[2:]))
     names = sys.argv[1:] or list(ALL)
     unknown = [name for name in names if name not in ALL]
     if unknown:

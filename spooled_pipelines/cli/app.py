@@ -18,6 +18,7 @@ from spooled_pipelines.cli import (
     results,
     serve,
     showcase,
+    size,
     stats,
     upkeep,
     watch,
@@ -51,6 +52,7 @@ app.add_typer(queues.dead_letters, name="dead-letters")
 app.command("work")(work.work)
 app.command("backup")(upkeep.backup)
 app.command("check")(upkeep.check)
+app.command("size")(size.size)
 app.command("demo")(showcase.demo)
 app.add_typer(keys.app, name="keys")
 app.command("profiles")(named.profiles)

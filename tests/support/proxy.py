@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,9 @@ class _Losing:
 
 
 class Proxy:
-    """Forwards a port of this machine to `target` ("host:port"); a context manager.
+    """Forwards a port of this machine to `targets` ("host:port"); a context manager.
+
+    Connections go to the targets in turn, and past one that does not answer.
 
     `lose_answers()`: from now on nothing comes back from the server (requests still reach it).
     `silence()`: the connections stay, and nothing goes through them any more; new ones work.
@@ -38,9 +41,9 @@ class Proxy:
     `sent` counts the bytes that went to the server.
     """
 
-    def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+    def __init__(self, *targets: str) -> None:
+        parted = [target.rpartition(":") for target in targets]
+        self._targets = deque((host, int(port)) for host, _, port in parted)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: set[socket.socket] = set()
@@ -111,9 +114,8 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            try:
-                server = socket.create_connection(self._target)
-            except OSError:
+            server = self._connection()
+            if server is None:
                 client.close()
                 continue
             with self._lock:
@@ -122,6 +124,13 @@ class Proxy:
                 losing = self._losing
             self._run(self._forward, client, server, losing.requests, self._count)
             self._run(self._forward, server, client, losing.answers, lambda piece: (piece, None))
+
+    def _connection(self) -> socket.socket | None:
+        for _ in range(len(self._targets)):
+            self._targets.rotate(-1)
+            with contextlib.suppress(OSError):
+                return socket.create_connection(self._targets[-1])
+        return None
 
     def _count(self, piece: bytes) -> tuple[bytes, Callable[[], object] | None]:
         """What of the piece comes before a strike, and the strike."""

@@ -1,0 +1,84 @@
+"""`size` says what so many jobs take, by a model that can be followed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spooled_pipelines.cli.app import run
+from spooled_pipelines.cli.sizing import Costs, Demand, size
+
+SIMPLE = Costs(
+    server_enqueue_us=100,
+    server_work_us=400,
+    database_enqueue_us=200,
+    database_work_us=400,
+    job_bytes=500,
+    wal_bytes=1_000,
+    stream_kib=64,
+    server_mib=100,
+)
+
+
+def test_the_model_can_be_followed_by_hand() -> None:
+    # A thousand jobs a second: half a core of servers at 60 %, and one more; a core of PostgreSQL.
+    found = size(Demand(86_400_000, payload_bytes=500, peak=1, keep_days=1), SIMPLE)
+    assert found.jobs_per_second == pytest.approx(1_000)
+    assert found.server_cores == pytest.approx(0.5)
+    assert (found.servers, found.connections) == (2, 26)
+    assert found.database_cores == pytest.approx(1.0)
+    assert found.wal_mb_per_second == pytest.approx(2.0)
+    assert found.disk_gib == pytest.approx(2 * 86_400_000 * 1_000 / 2**30)
+    assert found.databases == 1
+    assert found.limit.startswith("CPU of PostgreSQL (16 cores): 6%")
+
+
+def test_what_one_database_cannot_do_takes_several() -> None:
+    found = size(Demand(86_400_000_000, peak=1), SIMPLE, database_cores=16)
+    assert found.databases == 63
+    assert "CPU of PostgreSQL" in found.limit
+
+
+@given(
+    jobs=st.floats(1, 1e12),
+    more=st.floats(1, 100),
+    payload=st.floats(1, 1e6),
+    peak=st.floats(1, 99),
+)
+def test_more_jobs_never_take_less(jobs: float, more: float, payload: float, peak: float) -> None:
+    few, many = (
+        size(Demand(count, payload_bytes=payload, peak=peak)) for count in (jobs, jobs * more)
+    )
+    for name in ("server_cores", "servers", "database_cores", "wal_mb_per_second", "disk_gib"):
+        assert getattr(many, name) >= getattr(few, name)
+
+
+def test_the_command_prints_it_for_people_and_programs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["size", "--jobs-per-day", "1e6"]) == 0
+    assert "independent databases        1" in capsys.readouterr().out
+    costs = tmp_path / "costs.json"
+    costs.write_text(json.dumps({"database_work_us": 1e6}))
+    arguments = ["size", "--jobs-per-day", "1e6", "--costs", str(costs), "--json"]
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["databases"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--jobs-per-day", "0"], "jobs_per_day is 0.0, and must be a number above 0"),
+        (["--jobs-per-day", "1", "--peak", "0.5"], "peak is 0.5, and must be 1 or more"),
+        (["--jobs-per-day", "1", "--costs", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["size", *arguments]) == 2
+    assert why in capsys.readouterr().err

@@ -1,0 +1,358 @@
+"""Several servers on one PostgreSQL, of which one after another goes: nobody outside sees it.
+
+In `make test` a few thousand jobs; in `make check-long` a hundred thousand, sixteen workers, and
+the database restarted as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pgkit import Cluster
+from support.proxy import Proxy
+from support.server_process import API_KEY, ServerProcess
+from support.waiting import eventually
+
+from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines.errors import DeadlineExceededError, UnavailableError
+from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.postgres.store import PostgresStore
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+QUEUE = "q"
+PROGRAM = Path(__file__).with_name("replica_worker.py")
+Serve = Callable[[str], ServerProcess]
+
+
+@pytest.fixture
+def replicas(cluster: Cluster, serve: Serve) -> list[ServerProcess]:
+    """Three servers on one database."""
+    url = cluster.database()
+    return [serve(url) for _ in range(3)]
+
+
+@pytest.fixture(params=["a list of addresses", "a balancer of connections"])
+def address(request: pytest.FixtureRequest, replicas: list[ServerProcess]) -> Iterator[str]:
+    """Where all of them are, balanced by the client itself or by something before them."""
+    listed = ",".join(one.address for one in replicas)
+    if request.param == "a list of addresses":
+        yield listed
+        return
+    with Proxy(*listed.split(",")) as balancer:
+        yield balancer.address
+
+
+@contextmanager
+def working(address: str, folder: Path, processes: int, each: int) -> Iterator[list[Path]]:
+    """Worker processes, for as long as the context lasts; yields their logs."""
+    with ExitStack() as stack:
+        logs = [folder / f"worker-{number}.log" for number in range(processes)]
+        for log in logs:
+            command = [sys.executable, str(PROGRAM), address, API_KEY, QUEUE, str(each), str(log)]
+            process = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            stack.callback(_end, process)
+        yield logs
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(60) == 0
+
+
+class Executions:
+    """What the handlers wrote down: each run of each job, by lease."""
+
+    def __init__(self, logs: list[Path]) -> None:
+        self.runs: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+        for log in logs:
+            for line in log.read_text().splitlines():
+                job_id, lease_id, began, ended = line.split()
+                self.runs[job_id].append((float(began), float(ended), lease_id))
+
+    @property
+    def again(self) -> int:
+        """Runs beyond a job's first."""
+        return sum(len(runs) - 1 for runs in self.runs.values())
+
+    def overlapping(self) -> list[str]:
+        """Jobs that two leases were at work on at one moment."""
+        return [
+            job_id
+            for job_id, runs in self.runs.items()
+            for before, after in itertools.pairwise(sorted(runs))
+            if after[0] < before[1] and after[2] != before[2]
+        ]
+
+
+class Callers:
+    """Users of the client who call it all the time; what they see as an error is in `errors`."""
+
+    def __init__(self, address: str, count: int = 2) -> None:
+        self._address = address
+        self._stopping = threading.Event()
+        self.errors: list[str] = []
+        self.seconds: list[float] = []
+        self.enqueued: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._call, args=(number,)) for number in range(count)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _call(self, number: int) -> None:
+        with connect(self._address, api_key=API_KEY) as client:
+            for count in itertools.count():
+                if self._stopping.is_set():
+                    return
+                began = time.perf_counter()
+                try:
+                    job = client.enqueue(
+                        "singles", {"n": count}, idempotency_key=f"{number}-{count}"
+                    )
+                    client.queue_stats(QUEUE)
+                # The boundary of a thread: the test sees it in `errors`.
+                except Exception as error:  # noqa: BLE001
+                    self.errors.append(repr(error))
+                else:
+                    self.enqueued.add(job.job_id)
+                    self.seconds.append((time.perf_counter() - began) / 2)
+
+
+def enqueue(client: SpooledClient, jobs: int, name: str) -> object:
+    rows = ({"n": number} for number in range(jobs))
+    return client.enqueue_batch(rows, QUEUE, key="n", name=name)
+
+
+def kill_now_and_then(
+    replicas: list[ServerProcess], over: threading.Event, pause: float, chance: random.Random
+) -> int:
+    """kill -9 of one of them, which comes back, every so often until `over`."""
+    kills = 0
+    while not over.wait(pause):
+        one = chance.choice(replicas)
+        one.kill()
+        one.restart()
+        kills += 1
+    return kills
+
+
+async def recounted(url: str) -> list[object]:
+    store = PostgresStore(url, SystemClock())
+    await store.open(lambda _: None)
+    try:
+        return list(await store.recount())
+    finally:
+        await store.close()
+
+
+@pytest.mark.timeout(180)
+def test_servers_that_are_killed_are_not_seen_by_those_who_use_them(
+    replicas: list[ServerProcess], address: str, tmp_path: Path
+) -> None:
+    kill_servers(replicas, address, tmp_path, jobs=3_000, processes=2, each=2, pause=1.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_000)
+def test_servers_and_the_database_die_under_a_hundred_thousand_jobs(
+    cluster: Cluster,
+    replicas: list[ServerProcess],
+    address: str,
+    tmp_path: Path,
+    size: Callable[[str, int], int],
+) -> None:
+    jobs = size("jobs", 100_000)
+    kill_servers(
+        replicas, address, tmp_path, jobs=jobs, processes=4, each=4, pause=5.0, cluster=cluster
+    )
+
+
+def kill_servers(
+    replicas: list[ServerProcess],
+    address: str,
+    folder: Path,
+    *,
+    jobs: int,
+    processes: int,
+    each: int,
+    pause: float,
+    cluster: Cluster | None = None,
+) -> None:
+    over = threading.Event()
+    kills: list[int] = []
+    chance = random.Random(jobs)
+    killer = threading.Thread(
+        target=lambda: kills.append(kill_now_and_then(replicas, over, pause, chance))
+    )
+    with (
+        connect(address, api_key=API_KEY) as client,
+        working(address, folder, processes, each) as logs,
+    ):
+        killer.start()
+        try:
+            with Callers(address) as callers:
+                first = enqueue(client, jobs // 2, "first")
+                if cluster is not None:
+                    cluster.stop_at_once()
+                    cluster.start()
+                second = enqueue(client, jobs - jobs // 2, "second")
+                for batch in (first, second):
+                    stats = batch.wait(timeout=1_500)
+                    assert (stats.completed, stats.total) == (batch.rows, batch.rows)
+        finally:
+            over.set()
+            killer.join(60)
+        settled = client.queue_stats(QUEUE)
+        assert (settled.completed, settled.total) == (jobs, jobs)
+        assert client.queue_stats("singles").pending == len(callers.enqueued)
+    assert callers.errors == []
+    assert kills[0] >= 1
+    runs = Executions(logs)
+    assert len(runs.runs) == jobs
+    assert runs.overlapping() == []
+    print(
+        f"\n{jobs} jobs, {processes * each} workers, {kills[0]} kills of a server"
+        f"{', 1 crash of the database' if cluster else ''}: 0 lost, 0 doubled, 0 double leases, "
+        f"{runs.again} runs again, {len(callers.seconds) * 2} calls with 0 errors"
+    )
+
+
+@pytest.mark.timeout(180)
+def test_a_rolling_restart_is_seen_by_nobody(
+    replicas: list[ServerProcess], address: str, tmp_path: Path
+) -> None:
+    restart_in_turn(replicas, address, tmp_path, jobs=2_000, rounds=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_000)
+def test_ten_rolling_restarts_are_seen_by_nobody(
+    replicas: list[ServerProcess],
+    address: str,
+    tmp_path: Path,
+    size: Callable[[str, int], int],
+) -> None:
+    restart_in_turn(replicas, address, tmp_path, jobs=size("jobs", 30_000), rounds=10)
+
+
+def restart_in_turn(
+    replicas: list[ServerProcess], address: str, folder: Path, *, jobs: int, rounds: int
+) -> None:
+    with (
+        connect(address, api_key=API_KEY) as client,
+        working(address, folder, 2, 2) as logs,
+    ):
+        with Callers(address) as callers:
+            batches = [enqueue(client, jobs, "first")]
+            for number in range(rounds):
+                for replica in replicas:
+                    seen = len(callers.seconds)
+                    assert replica.stop() == 0
+                    replica.restart()
+                    # Under load: others answered meanwhile, and now this one may as well.
+                    eventually(lambda seen=seen: len(callers.seconds) > seen + 5, 30)
+                batches.append(enqueue(client, 100, f"round {number}"))
+            for batch in batches:
+                assert batch.wait(timeout=600).completed == batch.rows
+        assert client.queue_stats("singles").pending == len(callers.enqueued)
+    assert callers.errors == []
+    runs = Executions(logs)
+    assert runs.overlapping() == []
+    # A server that is told to go lets what it has handed out be settled elsewhere.
+    assert runs.again == 0
+    cuts = statistics.quantiles(callers.seconds, n=100)
+    print(
+        f"\n{rounds} rolling restarts of {len(replicas)} servers: "
+        f"{len(callers.seconds) * 2} calls, 0 errors, p50 {cuts[49] * 1e3:.1f} ms, "
+        f"p99 {cuts[98] * 1e3:.1f} ms, longest {max(callers.seconds) * 1e3:.0f} ms"
+    )
+
+
+@pytest.mark.timeout(120)
+def test_a_watch_on_one_server_sees_what_is_settled_on_another(
+    replicas: list[ServerProcess],
+) -> None:
+    here, there, third = replicas
+    with (
+        connect(here.address, api_key=API_KEY) as enqueuer,
+        connect(there.address, api_key=API_KEY) as worker,
+        connect(third.address, api_key=API_KEY) as watcher,
+    ):
+        batch = enqueue(enqueuer, 3, "b")
+        changes = watcher.batch(batch.id).watch()
+        assert next(changes).pending == 3
+        for job in worker.dequeue(QUEUE, "w", batch_size=3):
+            worker.complete(job)
+        settled_at = time.monotonic()
+        assert [stats.settled for stats in changes][-1] is True
+        assert time.monotonic() - settled_at < 5
+
+
+@pytest.mark.timeout(120)
+def test_a_batch_may_be_enqueued_through_several_servers_at_once(
+    replicas: list[ServerProcess],
+) -> None:
+    clients = [connect(one.address, api_key=API_KEY) for one in replicas]
+    opened = clients[0].open_batch("b", QUEUE, key="n")
+    told = opened.to_dict()
+
+    def add(number: int) -> None:
+        part = [{"n": n} for n in range(number * 100, number * 100 + 150)]
+        clients[number % 3].open_batch(told).add(number, part)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    batch = opened.seal(expected_parts=6)
+    # The last fifty of each part are the first of the next.
+    assert clients[1].batch(batch.id).stats().total == 650
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_server_that_is_cut_off_from_the_database_hands_out_nothing(
+    cluster: Cluster, serve: Serve
+) -> None:
+    url = cluster.database()
+    server = serve(url)
+    with connect(server.address, api_key=API_KEY, timeout_seconds=3) as client:
+        enqueue(client, 10, "b")
+        taken = client.dequeue(QUEUE, "w", batch_size=2)
+        assert len(taken) == 2
+        cluster.stop_at_once()
+        try:
+            with pytest.raises((UnavailableError, DeadlineExceededError)):
+                client.dequeue(QUEUE, "w", batch_size=2)
+        finally:
+            cluster.start()
+        eventually(lambda: client.queue_stats(QUEUE).processing == 2, 30)
