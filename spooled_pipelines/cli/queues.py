@@ -139,8 +139,70 @@ def list_(
             print(f"{job.id}  {died}  {job.retry_count} retries  {error}")
 
 
+@dead_letters.command("errors")
+def errors_(
+    batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """The dead letters of BATCH by error: how many, how often they were tried, and one of them."""
+    with connected(address, api_key) as client:
+        lines = client.batch(batch).failed().to_pylist()
+    for line in lines:
+        if as_json:
+            print_json(line)
+        else:
+            example = line["job_ids"][0]
+            retries = f"{line['retries']} retries at most"
+            print(f"{line['count']:>8,}  {line['error']}  ({retries}, such as {example})")
+
+
 @dead_letters.command()
-def redrive(
+def history(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every attempt at JOB: when, by whom, and how it ended."""
+    with connected(address, api_key) as client:
+        attempts = client.attempts(job)
+    for attempt in attempts:
+        if as_json:
+            print_json(attempt)
+            continue
+        began = attempt.started_at.isoformat(timespec="seconds")
+        seconds = ""
+        if attempt.ended_at is not None:
+            seconds = f" for {(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
+        error = " ".join((attempt.error or "did not fail").split())
+        print(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {error}")
+
+
+@dead_letters.command()
+def discard(
+    queue: Queue,
+    where: Annotated[
+        str | None, typer.Option(help="Only those whose error has this text in it.")
+    ] = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel the dead letters of QUEUE, so that nobody has to look at them."""
+    with connected(address, api_key) as client:
+        discarded = client.discard_dead_letters(queue, where)
+    found = {"queue": queue, "discarded": discarded}
+    if as_json:
+        print_json(found)
+    else:
+        print_pairs(found)
+
+
+@dead_letters.command("redrive", hidden=True)
+@dead_letters.command()
+def retry(
     queue: Queue,
     where: Annotated[
         str | None, typer.Option(help="Only those whose error has this text in it.")

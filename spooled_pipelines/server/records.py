@@ -132,6 +132,14 @@ class Settlement(NamedTuple):
     act: Completion | Failure | GiveBack
 
 
+class Revision(NamedTuple):
+    """What to do with a dead letter: requeue it, with this payload if there is one, or cancel."""
+
+    job_id: str
+    payload: bytes | None = None
+    discard: bool = False
+
+
 class Counts(NamedTuple):
     """Jobs by status. `waiting` are those pending jobs whose retry is not due yet."""
 

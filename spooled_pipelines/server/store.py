@@ -32,6 +32,7 @@ from spooled_pipelines.server.records import (
     OpenBatches,
     PartRecord,
     QueueRecord,
+    Revision,
     Settlement,
     WorkerRecord,
 )
@@ -227,6 +228,11 @@ class JobStore(Listing, Protocol):
         """Every key of every organization, oldest first, those that ended included."""
 
     # Upkeep
+
+    async def revise(
+        self, organization: str, revisions: Sequence[Revision]
+    ) -> list[RefusedError | None]:
+        """Requeue dead letters or cancel them: for each, in turn, why it was refused."""
 
     async def sweep(self) -> int | None:
         """Release what is due and take back leases that ran out; returns the next such moment."""

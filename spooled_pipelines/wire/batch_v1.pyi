@@ -471,3 +471,35 @@ class JobSettled(_message.Message):
     code: str
     message: str
     def __init__(self, status: _Optional[_Union[_spooled_pb2.JobStatus, str]] = ..., next_retry_delay_secs: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ReviseDeadLettersRequest(_message.Message):
+    __slots__ = ("revisions",)
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    revisions: _containers.RepeatedCompositeFieldContainer[DeadLetterRevision]
+    def __init__(self, revisions: _Optional[_Iterable[_Union[DeadLetterRevision, _Mapping]]] = ...) -> None: ...
+
+class DeadLetterRevision(_message.Message):
+    __slots__ = ("job_id", "requeue", "discard")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEUE_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    requeue: Requeue
+    discard: Discard
+    def __init__(self, job_id: _Optional[str] = ..., requeue: _Optional[_Union[Requeue, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ...) -> None: ...
+
+class Requeue(_message.Message):
+    __slots__ = ("payload",)
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    def __init__(self, payload: _Optional[bytes] = ...) -> None: ...
+
+class Discard(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReviseDeadLettersResponse(_message.Message):
+    __slots__ = ("refused",)
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    refused: _containers.RepeatedCompositeFieldContainer[RejectedRow]
+    def __init__(self, refused: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ...) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,12 @@ from spooled_pipelines.batch.aio.control import (
     cancel_batch,
     check_extension,
     retry_batch,
+    revise,
     stats_of,
 )
 from spooled_pipelines.batch.aio.plain import AsyncQueueFollower
 from spooled_pipelines.batch.aio.watching import watch_queue, watch_stream
+from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.errors import (
@@ -28,7 +30,7 @@ from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic, sleep
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
@@ -334,7 +336,29 @@ class AsyncBatch:
         await check_extension(self._calls, "cancelling a batch")
         return await cancel_batch(self._calls, self.id, self.generation)
 
-    async def retry_failed(self, where: str | None = None, *, cancelled: bool = False) -> int:
+    async def failed(self) -> Any:
+        """The dead letters as an Arrow table, a line for each error, the most frequent first.
+
+        Columns: error (its first line), count, last (when the last of them died), retries (the
+        most that one of them used up), job_ids (the first ten). `client.attempts` tells what one
+        of them went through.
+
+        Raises:
+            InvalidArgumentError: the server keeps no batches.
+            NotFoundError: there is no such batch.
+        """
+        await check_extension(self._calls, "looking at what failed")
+        errors = FailedJobs()
+        await self._list_jobs(errors, DEAD)
+        return errors.table()
+
+    async def retry_failed(
+        self,
+        where: str | None = None,
+        *,
+        cancelled: bool = False,
+        patch: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
+    ) -> int:
         """Put dead letters back into the queue with all their retries; returns how many.
 
         The batch is then not settled any more, and can be waited for again. What was tried so far
@@ -343,12 +367,22 @@ class AsyncBatch:
         Args:
             where: only jobs whose error has this text in it.
             cancelled: also what was cancelled; a job that was not due yet is due when it was.
+            patch: gets each one's payload, and returns the one to use from now on; None leaves
+                that job dead. The job keeps its key. Not together with `cancelled`.
 
         Raises:
-            InvalidArgumentError: the server keeps no batches.
+            InvalidArgumentError: the server keeps no batches, or a patched payload is none.
+            LossyValueError: a patched payload holds what would not survive.
             NotFoundError: there is no such batch.
         """
         await check_extension(self._calls, "retrying a batch")
+        if patch is not None:
+            if cancelled:
+                raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
+            # All are patched before the first is sent: a patch may fail.
+            patched = PatchedJobs(where or "", patch)
+            await self._list_jobs(patched, DEAD, omit_payload=False)
+            return await revise(self._calls, patched.revisions)
         return await retry_batch(self._calls, self.id, where or "", cancelled)
 
     async def _stats(self, timeout: float | None) -> BatchStats:
@@ -373,13 +407,22 @@ class AsyncBatch:
                 if job is not None:
                     found.add(job)
 
-    async def _list_jobs(self, found: Any) -> None:
+    async def _list_jobs(
+        self,
+        found: Any,
+        statuses: Sequence[spooled_v1.JobStatus] = (),
+        *,
+        omit_payload: bool = True,
+    ) -> None:
         """Every page, from where the last one ended if the connection breaks."""
         patience = Patience(self._calls.settings.retry)
         token = ""
         while True:
             request = batch_v1.ListBatchJobsRequest(
-                batch_id=self.id, page_token=token, omit_payload=True
+                batch_id=self.id,
+                statuses=statuses,
+                page_token=token,
+                omit_payload=omit_payload,
             )
             stream = self._calls.stream(methods.BATCH["ListBatchJobs"], request)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spooled_pipelines.batch.failures import check_refused, lots
 from spooled_pipelines.batch.parts import BatchPart, missing_parts, parts_missing
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import (
@@ -43,6 +44,18 @@ async def retry_batch(
     answer = await calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
     retried: int = answer.retried
     return retried
+
+
+async def revise(calls: AsyncCalls, revisions: Sequence[batch_v1.DeadLetterRevision]) -> int:
+    """Do each to its dead letter; returns how many were. One that is dead no more is left alone."""
+    done = 0
+    for lot in lots(revisions):
+        request = batch_v1.ReviseDeadLettersRequest(revisions=lot)
+        method = methods.BATCH["ReviseDeadLetters"]
+        answer = await calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=False)
+        check_refused(answer.refused)
+        done += len(lot) - len(answer.refused)
+    return done
 
 
 async def finish_part(

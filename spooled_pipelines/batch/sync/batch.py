@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch import verdict
+from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.batch.sync.control import (
     cancel_batch,
     check_extension,
     retry_batch,
+    revise,
     stats_of,
 )
 from spooled_pipelines.batch.sync.plain import QueueFollower
@@ -29,7 +31,7 @@ from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic, sleep
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
@@ -335,7 +337,29 @@ class Batch:
         check_extension(self._calls, "cancelling a batch")
         return cancel_batch(self._calls, self.id, self.generation)
 
-    def retry_failed(self, where: str | None = None, *, cancelled: bool = False) -> int:
+    def failed(self) -> Any:
+        """The dead letters as an Arrow table, a line for each error, the most frequent first.
+
+        Columns: error (its first line), count, last (when the last of them died), retries (the
+        most that one of them used up), job_ids (the first ten). `client.attempts` tells what one
+        of them went through.
+
+        Raises:
+            InvalidArgumentError: the server keeps no batches.
+            NotFoundError: there is no such batch.
+        """
+        check_extension(self._calls, "looking at what failed")
+        errors = FailedJobs()
+        self._list_jobs(errors, DEAD)
+        return errors.table()
+
+    def retry_failed(
+        self,
+        where: str | None = None,
+        *,
+        cancelled: bool = False,
+        patch: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
+    ) -> int:
         """Put dead letters back into the queue with all their retries; returns how many.
 
         The batch is then not settled any more, and can be waited for again. What was tried so far
@@ -344,12 +368,22 @@ class Batch:
         Args:
             where: only jobs whose error has this text in it.
             cancelled: also what was cancelled; a job that was not due yet is due when it was.
+            patch: gets each one's payload, and returns the one to use from now on; None leaves
+                that job dead. The job keeps its key. Not together with `cancelled`.
 
         Raises:
-            InvalidArgumentError: the server keeps no batches.
+            InvalidArgumentError: the server keeps no batches, or a patched payload is none.
+            LossyValueError: a patched payload holds what would not survive.
             NotFoundError: there is no such batch.
         """
         check_extension(self._calls, "retrying a batch")
+        if patch is not None:
+            if cancelled:
+                raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
+            # All are patched before the first is sent: a patch may fail.
+            patched = PatchedJobs(where or "", patch)
+            self._list_jobs(patched, DEAD, omit_payload=False)
+            return revise(self._calls, patched.revisions)
         return retry_batch(self._calls, self.id, where or "", cancelled)
 
     def _stats(self, timeout: float | None) -> BatchStats:
@@ -374,13 +408,22 @@ class Batch:
                 if job is not None:
                     found.add(job)
 
-    def _list_jobs(self, found: Any) -> None:
+    def _list_jobs(
+        self,
+        found: Any,
+        statuses: Sequence[spooled_v1.JobStatus] = (),
+        *,
+        omit_payload: bool = True,
+    ) -> None:
         """Every page, from where the last one ended if the connection breaks."""
         patience = Patience(self._calls.settings.retry)
         token = ""
         while True:
             request = batch_v1.ListBatchJobsRequest(
-                batch_id=self.id, page_token=token, omit_payload=True
+                batch_id=self.id,
+                statuses=statuses,
+                page_token=token,
+                omit_payload=omit_payload,
             )
             stream = self._calls.stream(methods.BATCH["ListBatchJobs"], request)
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spooled_pipelines.batch.failures import check_refused, lots
 from spooled_pipelines.batch.parts import BatchPart, missing_parts, parts_missing
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import (
@@ -42,6 +43,18 @@ def retry_batch(calls: Calls, batch_id: str, error_contains: str, cancelled: boo
     answer = calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
     retried: int = answer.retried
     return retried
+
+
+def revise(calls: Calls, revisions: Sequence[batch_v1.DeadLetterRevision]) -> int:
+    """Do each to its dead letter; returns how many were. One that is dead no more is left alone."""
+    done = 0
+    for lot in lots(revisions):
+        request = batch_v1.ReviseDeadLettersRequest(revisions=lot)
+        method = methods.BATCH["ReviseDeadLetters"]
+        answer = calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=False)
+        check_refused(answer.refused)
+        done += len(lot) - len(answer.refused)
+    return done
 
 
 def finish_part(calls: Calls, batch_id: str, generation: int, part_id: str, rows: int) -> None:

@@ -101,6 +101,30 @@ class QueueCalls:
                 break
         return found
 
+    def discard_dead_letters(self, queue_name: str, where: str | None = None) -> int:
+        """Cancels a queue's dead letters, so that nobody has to look at them; returns how many.
+
+        Args:
+            queue_name: the queue.
+            where: only jobs whose error has this text in it.
+        """
+        from spooled_pipelines.batch.failures import discarded
+        from spooled_pipelines.batch.sync.control import revise
+
+        check.queue_name(queue_name)
+        found: list[str] = []
+        token = ""
+        while True:
+            request = queue_admin_v1.ListDeadLettersRequest(
+                queue_name=queue_name, page_size=PAGE_JOBS_MAX, page_token=token
+            )
+            method = QUEUE_ADMIN["ListDeadLetters"]
+            page = self._calls.unary(method, request, repeatable=True)
+            found += [job.id for job in page.jobs if (where or "") in job.last_error]
+            token = page.next_page_token
+            if not token:
+                return revise(self._calls, [discarded(job_id) for job_id in found])
+
     def redrive(self, queue_name: str, where: str | None = None) -> int:
         """Puts a queue's dead letters back into it, with all their retries; returns how many.
 

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from spooled_pipelines.server.errors import not_found
+from spooled_pipelines.server import ids
+from spooled_pipelines.server.errors import RefusedError, conflict, not_found
 from spooled_pipelines.server.postgres import settled
 from spooled_pipelines.server.postgres.database import fetch, lent
 from spooled_pipelines.server.postgres.settling import Held, write
 from spooled_pipelines.server.postgres.transaction import Ground, Rows, Transaction, run
-from spooled_pipelines.server.records import Counts, Status
+from spooled_pipelines.server.records import Counts, Revision, Status
 
 # How many jobs one step looks at, so that others are not held up for long.
 STEP_JOBS = 2_000
@@ -100,6 +101,61 @@ async def _retry(
             changed += await _restore(tx, found)
         await tx.commit()
     return _Step(changed, following)
+
+
+async def revise(
+    ground: Ground, owner: int, revisions: Sequence[Revision]
+) -> list[RefusedError | None]:
+    """For each dead letter, in turn, why it stays as it is."""
+    return await run(ground, lambda tx: _revise(tx, owner, revisions))
+
+
+async def _revise(
+    tx: Transaction, owner: int, revisions: Sequence[Revision]
+) -> list[RefusedError | None]:
+    numbers = [ids.job_number(tx.prefix, revision.job_id) for revision in revisions]
+    wanted = sorted({number for number in numbers if number is not None})
+    async with tx.pipeline():
+        await tx.begin()
+        await settled.unsettle(tx, wanted)
+        rows = await tx.rows("lock_in_status", seqs=wanted, statuses=list(Status.NAMES))
+        locked = await _with_batches(tx, rows)
+        remembered = {found.job.seq: found for found in await _without_forgotten(tx, locked)}
+        refusals: list[RefusedError | None] = []
+        changed: list[Held] = []
+        for number, revision in zip(numbers, revisions, strict=True):
+            found = remembered.get(number or 0)
+            refusal = _why_not_revised(found, owner, revision)
+            refusals.append(refusal)
+            if refusal is None and found is not None:
+                _revise_one(tx, found, revision)
+                changed.append(found.job)
+                if revision.payload is not None:
+                    await tx.send("change_payload", seq=number, payload=revision.payload)
+        await write(tx, changed)
+        await tx.commit()
+    return refusals
+
+
+def _why_not_revised(found: _Found | None, owner: int, revision: Revision) -> RefusedError | None:
+    if found is None or found.job.organization != owner:
+        return not_found(f"there is no job {revision.job_id!r}")
+    if found.job.status != Status.DEADLETTER:
+        return conflict(f"Job is {Status.NAMES[found.job.status]}, and no dead letter")
+    return None
+
+
+def _revise_one(tx: Transaction, found: _Found, revision: Revision) -> None:
+    job, error = found
+    status = Status.CANCELLED if revision.discard else Status.PENDING
+    tx.tally.move(job.queue, job.batches, Status.DEADLETTER, status)
+    tx.tally.count_error(job.batches, error, -1)
+    job.status = status
+    if revision.discard:
+        job.completed_at = tx.now
+    else:
+        job.retry_count = 0
+        job.started_at = job.completed_at = job.worker_id = job.lease_id = None
 
 
 async def set_paused(ground: Ground, organization: str, queue_name: str, paused: bool) -> None:

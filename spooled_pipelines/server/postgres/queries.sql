@@ -360,6 +360,9 @@ ORDER BY seq FOR UPDATE
 -- name: scheduled_after
 SELECT seq, scheduled_at FROM jobs WHERE seq = ANY(%(seqs)s) AND scheduled_at > %(now)s
 
+-- name: change_payload
+UPDATE jobs SET payload = %(payload)s WHERE seq = %(seq)s
+
 -- name: set_paused
 UPDATE queues SET paused = %(paused)s WHERE id = %(queue)s
 

@@ -60,6 +60,7 @@ from spooled_pipelines.server.records import (
     OpenBatches,
     PartRecord,
     QueueRecord,
+    Revision,
     Settlement,
     WorkerRecord,
 )
@@ -337,6 +338,12 @@ class PostgresStore:
     async def redrive(self, organization: str, queue_name: str, error_contains: str) -> int:
         redriving = control.redrive(self._ground, organization, queue_name, error_contains)
         return await self._whole(redriving)
+
+    async def revise(
+        self, organization: str, revisions: Sequence[Revision]
+    ) -> list[RefusedError | None]:
+        owner = await self._ground.owner(organization)
+        return await self._whole(control.revise(self._ground, owner, revisions))
 
     async def sweep(self) -> int | None:
         moment = await sweeping.sweep(self._ground)

@@ -13,6 +13,7 @@ from spooled_pipelines.server.listing import NEWEST
 from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes, timestamp
 from spooled_pipelines.server.records import BatchRecord, ExpectedParts, JobPage, PartRecord, Status
 from spooled_pipelines.server.services.outcomes import settle
+from spooled_pipelines.server.services.revising import revise
 from spooled_pipelines.server.services.uploads import upload
 from spooled_pipelines.server.wakeups import batch_key, control_key
 from spooled_pipelines.wire import limits
@@ -37,6 +38,8 @@ from spooled_pipelines.wire.batch_v1 import (
     ListPartsResponse,
     RetryBatchRequest,
     RetryBatchResponse,
+    ReviseDeadLettersRequest,
+    ReviseDeadLettersResponse,
     SealBatchRequest,
     SealBatchResponse,
     SettleRequest,
@@ -216,6 +219,11 @@ class BatchService:
         )
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
+
+    async def revise_dead_letters(
+        self, caller: Caller, request: ReviseDeadLettersRequest
+    ) -> ReviseDeadLettersResponse:
+        return await revise(self._services, caller, request)
 
     def settle(
         self, caller: Caller, requests: AsyncIterator[SettleRequest]

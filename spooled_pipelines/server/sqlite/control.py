@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from spooled_pipelines.server import dispatch
+from spooled_pipelines.server import dispatch, ids
 from spooled_pipelines.server.dispatch import QueueLimits
-from spooled_pipelines.server.errors import not_found
-from spooled_pipelines.server.records import Counts, Status
+from spooled_pipelines.server.errors import RefusedError, conflict, not_found
+from spooled_pipelines.server.records import Counts, Revision, Status
 from spooled_pipelines.server.sqlite import jobs
 from spooled_pipelines.server.sqlite.batches import find
 from spooled_pipelines.server.sqlite.queries import SQL
@@ -98,6 +99,38 @@ def redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> Ste
     """Put those of the next dead letters of a queue back that died of such an error."""
     rows = tx.connection.execute(SQL["dead_of_queue"], (queue, after, STEP_JOBS)).fetchall()
     return _revive(tx, rows, error_contains)
+
+
+def revise(
+    tx: Transaction, organization: str, revisions: Sequence[Revision]
+) -> list[RefusedError | None]:
+    """For each dead letter, in turn, why it stays as it is."""
+    owner = tx.names.organization(organization)
+    return [_revise(tx, owner, revision) for revision in revisions]
+
+
+def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | None:
+    number = ids.job_number(tx.prefix, revision.job_id)
+    row = tx.connection.execute(SQL["dead_letter"], (number, owner)).fetchone()
+    if row is None:
+        return not_found(f"there is no job {revision.job_id!r}")
+    seq, queue, status, own_batch, linked, error = row
+    if status != Status.DEADLETTER:
+        return conflict(f"Job is {Status.NAMES[status]}, and no dead letter")
+    batches = tx.batches_of(seq, own_batch, linked)
+    if batches and not any(_is_remembered(tx, batch) for batch in batches):
+        # It goes with its batch, and is as good as gone.
+        return not_found(f"there is no job {revision.job_id!r}")
+    if revision.discard:
+        tx.connection.execute(SQL["cancel_job"], (tx.now, seq))
+        tx.move(queue, batches, Status.DEADLETTER, Status.CANCELLED)
+    else:
+        if revision.payload is not None:
+            tx.connection.execute(SQL["change_payload"], (revision.payload, seq))
+        tx.connection.execute(SQL["revive_job"], (seq,))
+        tx.move(queue, batches, Status.DEADLETTER, Status.PENDING)
+    jobs.count_errors(tx, batches, error or "", -1)
+    return None
 
 
 def set_paused(tx: Transaction, organization: str, queue_name: str, paused: bool) -> None:

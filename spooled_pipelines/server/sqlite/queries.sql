@@ -333,6 +333,12 @@ ORDER BY j.seq LIMIT ?
 -- name: cancel_job
 UPDATE jobs SET status = 7, due_at = NULL, completed_at = ? WHERE seq = ?
 
+-- name: dead_letter
+SELECT seq, queue, status, batch, linked, last_error FROM jobs WHERE seq = ? AND organization = ?
+
+-- name: change_payload
+UPDATE jobs SET payload = ? WHERE seq = ?
+
 -- name: revive_job
 UPDATE jobs SET status = 1, retry_count = 0, started_at = NULL, completed_at = NULL,
     worker_id = NULL, lease_id = NULL

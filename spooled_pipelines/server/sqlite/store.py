@@ -36,6 +36,7 @@ from spooled_pipelines.server.records import (
     OpenBatches,
     PartRecord,
     QueueRecord,
+    Revision,
     Settlement,
     WorkerRecord,
 )
@@ -305,6 +306,11 @@ class SqliteStore:
     async def redrive(self, organization: str, queue_name: str, error_contains: str) -> int:
         queue = await self._write(control.queue_number, organization, queue_name)
         return await self._in_steps(control.redrive, queue, error_contains)
+
+    async def revise(
+        self, organization: str, revisions: Sequence[Revision]
+    ) -> list[RefusedError | None]:
+        return await self._write(control.revise, organization, revisions)
 
     async def sweep(self) -> int | None:
         while await self._write(jobs.release_due) or await self._write(jobs.take_back_expired):

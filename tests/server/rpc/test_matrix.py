@@ -44,6 +44,7 @@ class Things:
             "role": "read",
             "id": self.key_id,
             "completed": batch.Completion(),
+            "requeue": batch.Requeue(),
         }
         return values.get(field.name)
 
@@ -119,7 +120,9 @@ async def _ended(
     call = wire.open(method, one() if method.client_streaming else request, key=key)
     try:
         if not method.server_streaming:
-            await call
+            done = await call
+            if isinstance(done, batch.ReviseDeadLettersResponse) and done.refused:
+                return done.refused[0].code, done.refused[0].message
             return "OK", ""
         answer = await asyncio.wait_for(call.read(), patience)
         if isinstance(answer, spooled.ProcessResponse) and answer.HasField("error"):

@@ -10,7 +10,7 @@ import pytest
 from serverkit import ORGANIZATION, StoreKit, holder
 
 from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import BatchOpening, JobRecord, PartRecord, Status
+from spooled_pipelines.server.records import BatchOpening, JobRecord, PartRecord, Revision, Status
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"
 # A schedule and a retry are due within this, and a lease lasts longer.
@@ -122,6 +122,12 @@ EVENTS: dict[str, Event] = {
     ),
     "its queue's dead letters are redriven": lambda kit, _: kit.store.redrive(
         ORGANIZATION, "q", ""
+    ),
+    "it is requeued by itself": lambda kit, job: kit.store.revise(
+        ORGANIZATION, [Revision(job.job_id)]
+    ),
+    "it is discarded": lambda kit, job: kit.store.revise(
+        ORGANIZATION, [Revision(job.job_id, discard=True)]
     ),
 }
 

@@ -1,0 +1,60 @@
+"""Dead letters one by one: back into the queue, patched or not, or cancelled."""
+
+from __future__ import annotations
+
+from serverkit import ORGANIZATION, StoreKit, holder, struct
+
+from spooled_pipelines.server.errors import RefusedError
+from spooled_pipelines.server.records import JobRecord, Revision, Status
+
+
+async def dead(kit: StoreKit, *names: str) -> list[JobRecord]:
+    await kit.open_batch()
+    await kit.add("b", *names)
+    await kit.store.seal_batch(ORGANIZATION, "b")
+    jobs = await kit.claim(limit=len(names))
+    for job in jobs:
+        await kit.store.fail(ORGANIZATION, holder(job), "boom", False)
+    return jobs
+
+
+async def test_each_is_revised_or_refused_by_itself(kit: StoreKit) -> None:
+    again, patched, gone, living = await dead(kit, "a", "b", "c", "d")
+    await kit.store.revise(ORGANIZATION, [Revision(living.job_id)])
+    outcomes = await kit.store.revise(
+        ORGANIZATION,
+        [
+            Revision(again.job_id),
+            Revision(patched.job_id, struct(new=1)),
+            Revision(gone.job_id, discard=True),
+            Revision(living.job_id, discard=True),
+            Revision("00000000-0000-8000-8000-000000000999"),
+            Revision(again.job_id, discard=True),
+        ],
+    )
+    assert outcomes[:3] == [None, None, None]
+    codes = [each.code for each in outcomes[3:] if isinstance(each, RefusedError)]
+    assert codes == ["FAILED_PRECONDITION", "NOT_FOUND", "FAILED_PRECONDITION"]
+    jobs = [await kit.job(job.job_id) for job in (again, patched, gone)]
+    assert [job.status for job in jobs] == [Status.PENDING, Status.PENDING, Status.CANCELLED]
+    assert [job.retry_count for job in jobs[:2]] == [0, 0]
+    assert (jobs[0].payload, jobs[1].payload) == (again.payload, struct(new=1))
+    assert (await kit.counts()) == {"pending": 3, "cancelled": 1}
+    assert await kit.store.recount() == []
+
+
+async def test_the_errors_of_a_batch_are_counted_no_more(kit: StoreKit) -> None:
+    jobs = await dead(kit, "a", "b", "c")
+    await kit.store.revise(ORGANIZATION, [Revision(jobs[0].job_id, discard=True)])
+    await kit.store.revise(ORGANIZATION, [Revision(jobs[1].job_id)])
+    (record,) = await kit.store.batches(ORGANIZATION, ["b"])
+    assert record.top_errors == (("boom", 1),)
+    assert not record.settled
+
+
+async def test_another_organization_s_dead_letter_is_not_there(kit: StoreKit) -> None:
+    [job] = await dead(kit, "a")
+    [outcome] = await kit.store.revise("other", [Revision(job.job_id)])
+    assert isinstance(outcome, RefusedError)
+    assert outcome.code == "NOT_FOUND"
+    assert (await kit.job(job.job_id)).status == Status.DEADLETTER
