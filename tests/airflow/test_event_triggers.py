@@ -124,10 +124,18 @@ async def test_dead_letters_that_grow_are_told_and_those_before_are_not(
         assert await quiet(told)
         await asyncio.to_thread(bury, 4)
         event = await asyncio.wait_for(told.get(), 20)
-        assert event == {"queue_name": queue, "dead_letters": 8, "new": 5}
+        # They die one after the other, and it may look in between.
+        assert event["new"] >= 2
+        assert event == {
+            "queue_name": queue,
+            "dead_letters": 3 + event["new"],
+            "new": event["new"],
+        }
     await asyncio.to_thread(bury, 2)
     async with watching(DeadLettersTrigger(queue, at_least=2), memory) as told:
-        assert (await asyncio.wait_for(told.get(), 20))["new"] == 2
+        event = await asyncio.wait_for(told.get(), 20)
+        assert event["dead_letters"] == 10
+        assert event["new"] >= 2
         assert await asyncio.to_thread(client.redrive, queue) == 10
         assert await quiet(told)
 
