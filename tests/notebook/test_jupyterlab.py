@@ -32,7 +32,7 @@ def test_the_quick_start_is_read_run_and_saved(
         page = open_page(f"{address}/tree/quickstart.ipynb")
         page.set_viewport_size({"width": 1200, "height": 1500})
         # Until the kernel is there, nothing can be run.
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=CELL_MILLISECONDS)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         outputs = page.locator(".jp-OutputArea-output")

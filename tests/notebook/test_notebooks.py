@@ -18,7 +18,9 @@ from spooled_pipelines import connect
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-CELL_SECONDS = 90
+CELL_SECONDS = 180
+# Five kernels at once, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(300)
 
 
 async def execute(name: str, folder: Path, **environment: str) -> Any:
@@ -27,6 +29,7 @@ async def execute(name: str, folder: Path, **environment: str) -> Any:
     runner = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        startup_timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
     )
