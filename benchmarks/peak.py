@@ -6,6 +6,7 @@ Imports nothing that `enqueue_batch` does not need.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -20,10 +21,10 @@ def main() -> None:
     peak, seconds = 0, []
     with connect(address, api_key=API_KEY) as client:
         # What is loaded once would count for a small table and not for a large one.
-        client.enqueue_batch(warm, "memory", name=path)
+        client.enqueue_batch(warm, "memory", name=f"{path} {os.getpid()}")
         for run in range(int(runs)):
             began = time.process_time()
-            client.enqueue_batch(path, "memory", name=f"{path} {run}")
+            client.enqueue_batch(path, "memory", name=f"{path} {os.getpid()} {run}")
             seconds.append(time.process_time() - began)
             # As the system counts a process's resident memory. Of one run: the others are for the
             # seconds alone.
