@@ -163,7 +163,8 @@ class Rest(Airflow):
         self.until(ended, seconds, f"{len(runs)} runs to end")
         now = self.runs("~")
         found = {(dag, run): now[f"{dag} {run}"] for dag, run in runs}
-        assert found == dict(runs)
+        wrong = {which: state for which, state in found.items() if state != runs[which]}
+        assert not wrong, f"not as wanted: {wrong}; see their logs"
 
 
 class World:
