@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ from spooled_pipelines.batch.aio.control import (
     revise,
     stats_of,
 )
+from spooled_pipelines.batch.aio.listing import list_jobs
 from spooled_pipelines.batch.aio.plain import AsyncQueueFollower
 from spooled_pipelines.batch.aio.watching import watch_queue, watch_stream
 from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
-from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.errors import (
     DeadlineExceededError,
@@ -26,11 +26,9 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
-from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic, sleep
+from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
-from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
@@ -349,7 +347,7 @@ class AsyncBatch:
         """
         await check_extension(self._calls, "looking at what failed")
         errors = FailedJobs()
-        await self._list_jobs(errors, DEAD)
+        await list_jobs(self._calls, self.id, errors, DEAD)
         return errors.table()
 
     async def retry_failed(
@@ -381,7 +379,7 @@ class AsyncBatch:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
             patched = PatchedJobs(where or "", patch)
-            await self._list_jobs(patched, DEAD, omit_payload=False)
+            await list_jobs(self._calls, self.id, patched, DEAD, omit_payload=False)
             return await revise(self._calls, patched.revisions)
         return await retry_batch(self._calls, self.id, where or "", cancelled)
 
@@ -395,7 +393,7 @@ class AsyncBatch:
         """Tells `found` of every job, without payloads where the server can leave them out."""
         ledger = self._known_rows()
         if await self._has_extension():
-            await self._list_jobs(found)
+            await list_jobs(self._calls, self.id, found)
         elif ledger is None:
             raise InvalidArgumentError(
                 f"the server at {self._calls.settings.name} keeps no batches, so only the object "
@@ -406,40 +404,6 @@ class AsyncBatch:
             async for job in self._queue().jobs(dict.fromkeys(ledger.job_ids())):
                 if job is not None:
                     found.add(job)
-
-    async def _list_jobs(
-        self,
-        found: Any,
-        statuses: Sequence[spooled_v1.JobStatus] = (),
-        *,
-        omit_payload: bool = True,
-    ) -> None:
-        """Every page, from where the last one ended if the connection breaks."""
-        patience = Patience(self._calls.settings.retry)
-        token = ""
-        while True:
-            request = batch_v1.ListBatchJobsRequest(
-                batch_id=self.id,
-                statuses=statuses,
-                page_token=token,
-                omit_payload=omit_payload,
-            )
-            stream = self._calls.stream(methods.BATCH["ListBatchJobs"], request)
-            try:
-                async for page in stream:
-                    for job in page.jobs:
-                        found.add(job)
-                    token = page.next_page_token
-                    patience.moved()
-            except SpooledError as error:
-                delay = patience.delay(error)
-                if delay is None:
-                    raise
-                await sleep(delay)
-            else:
-                return
-            finally:
-                stream.cancel()
 
     async def _watch(self, deadline: float | None) -> AsyncGenerator[BatchStats, None]:
         """Changes until the batch is settled or the deadline is there."""

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch import verdict
 from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
-from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.batch.sync.control import (
     cancel_batch,
@@ -19,6 +18,7 @@ from spooled_pipelines.batch.sync.control import (
     revise,
     stats_of,
 )
+from spooled_pipelines.batch.sync.listing import list_jobs
 from spooled_pipelines.batch.sync.plain import QueueFollower
 from spooled_pipelines.batch.sync.watching import watch_queue, watch_stream
 from spooled_pipelines.errors import (
@@ -27,11 +27,9 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic, sleep
+from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic
 from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
-from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
@@ -350,7 +348,7 @@ class Batch:
         """
         check_extension(self._calls, "looking at what failed")
         errors = FailedJobs()
-        self._list_jobs(errors, DEAD)
+        list_jobs(self._calls, self.id, errors, DEAD)
         return errors.table()
 
     def retry_failed(
@@ -382,7 +380,7 @@ class Batch:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
             patched = PatchedJobs(where or "", patch)
-            self._list_jobs(patched, DEAD, omit_payload=False)
+            list_jobs(self._calls, self.id, patched, DEAD, omit_payload=False)
             return revise(self._calls, patched.revisions)
         return retry_batch(self._calls, self.id, where or "", cancelled)
 
@@ -396,7 +394,7 @@ class Batch:
         """Tells `found` of every job, without payloads where the server can leave them out."""
         ledger = self._known_rows()
         if self._has_extension():
-            self._list_jobs(found)
+            list_jobs(self._calls, self.id, found)
         elif ledger is None:
             raise InvalidArgumentError(
                 f"the server at {self._calls.settings.name} keeps no batches, so only the object "
@@ -407,40 +405,6 @@ class Batch:
             for job in self._queue().jobs(dict.fromkeys(ledger.job_ids())):
                 if job is not None:
                     found.add(job)
-
-    def _list_jobs(
-        self,
-        found: Any,
-        statuses: Sequence[spooled_v1.JobStatus] = (),
-        *,
-        omit_payload: bool = True,
-    ) -> None:
-        """Every page, from where the last one ended if the connection breaks."""
-        patience = Patience(self._calls.settings.retry)
-        token = ""
-        while True:
-            request = batch_v1.ListBatchJobsRequest(
-                batch_id=self.id,
-                statuses=statuses,
-                page_token=token,
-                omit_payload=omit_payload,
-            )
-            stream = self._calls.stream(methods.BATCH["ListBatchJobs"], request)
-            try:
-                for page in stream:
-                    for job in page.jobs:
-                        found.add(job)
-                    token = page.next_page_token
-                    patience.moved()
-            except SpooledError as error:
-                delay = patience.delay(error)
-                if delay is None:
-                    raise
-                sleep(delay)
-            else:
-                return
-            finally:
-                stream.cancel()
 
     def _watch(self, deadline: float | None) -> Generator[BatchStats, None]:
         """Changes until the batch is settled or the deadline is there."""
