@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 from dataclasses import replace
@@ -156,9 +157,10 @@ class Child:
 
 
 def _serve(pipe: Connection, handling: Handling) -> None:
-    """The child's life. Its parent says when it ends; with its parent's death the pipe does."""
+    """The child's life. Its parent says when it ends; with its parent's death it ends at once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="spooled-parent", daemon=True).start()
     run = run_blocking(handling)
     pipe.send(_READY)
     while True:
@@ -175,6 +177,14 @@ def _serve(pipe: Connection, handling: Handling) -> None:
             kind = type(error).__name__
             reason = f"the result cannot be kept: {kind}: it cannot leave the handler's process"
             pipe.send([_kept(outcome, reason) for outcome in outcomes])
+
+
+def _end_with_parent() -> None:
+    # Whatever the handler is at: nobody takes its outcome, and another worker gets the job.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _sendable(outcome: Outcome) -> Outcome:

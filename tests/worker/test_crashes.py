@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from support.server_process import ServerProcess
@@ -221,3 +222,38 @@ def test_results_wait_for_a_server_that_is_away(
             eventually(lambda: worker.report.completed == 1, 20)
         job = client.get_job(job_id)
     assert (job.status, job.retry_count, job.result) == ("completed", 0, {"kept": True})
+
+
+def test_processes_of_a_killed_worker_end_though_their_handlers_do_not(
+    server: ServerProcess, queue: str, fill: Fill, runs: Runs, start_worker: StartWorker
+) -> None:
+    fill(1, seconds=600)
+    options = ("--executor", "process", "--concurrency", "2")
+    worker = start_worker(server, queue, "handlers:slow", *options)
+    eventually(lambda: runs("began"), 60)
+    [(_, busy)] = runs("began")
+    children = children_of(worker.pid)
+    # The one that works, the one that waits, and what Python starts beside them.
+    assert busy in children
+    assert len(children) >= 2
+    worker.send(signal.SIGKILL)
+    assert worker.ended() == -signal.SIGKILL
+    eventually(lambda: not any(map(is_alive, children)), 20)
+
+
+def children_of(pid: int) -> list[int]:
+    found = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+    return [each for each in found if status_of(each)[1:2] == [str(pid)]]
+
+
+def is_alive(pid: int) -> bool:
+    # Whoever takes over orphans may be slow to bury them.
+    return status_of(pid)[:1] not in ([], ["Z"])
+
+
+def status_of(pid: int) -> list[str]:
+    """State, parent, and more; nothing where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
