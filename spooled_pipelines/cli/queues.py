@@ -1,4 +1,4 @@
-"""`queues pause|resume|purge|limit|limits QUEUE` and `dead-letters list|redrive QUEUE`."""
+"""`queues pause|resume|purge|limit|limits` and `dead-letters list|errors|history|retry|discard`."""
 
 from __future__ import annotations
 
@@ -144,10 +144,11 @@ def errors_(
     batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """The dead letters of BATCH by error: how many, how often they were tried, and one of them."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         lines = client.batch(batch).failed().to_pylist()
     for line in lines:
         if as_json:
@@ -163,10 +164,11 @@ def history(
     job: Annotated[str, typer.Argument(help="The job's id.")],
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Every attempt at JOB: when, by whom, and how it ended."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         attempts = client.attempts(job)
     for attempt in attempts:
         if as_json:
@@ -188,16 +190,13 @@ def discard(
     ] = None,
     address: Address = None,
     api_key: ApiKey = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Cancel the dead letters of QUEUE, so that nobody has to look at them."""
-    with connected(address, api_key) as client:
+    with connected(address, api_key, profile) as client:
         discarded = client.discard_dead_letters(queue, where)
-    found = {"queue": queue, "discarded": discarded}
-    if as_json:
-        print_json(found)
-    else:
-        print_pairs(found)
+    print_one({"queue": queue, "discarded": discarded}, as_json)
 
 
 @dead_letters.command("redrive", hidden=True)
