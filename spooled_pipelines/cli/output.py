@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+# To the line's begin, and away with what it says.
+_CLEAR = "\r\x1b[K"
 
 
 def print_json(value: object) -> None:
@@ -67,7 +71,9 @@ class LiveLine:
 
     def __init__(self) -> None:
         self._stream = sys.stderr
-        self.live = self._stream.isatty()
+        self._is_terminal = self.live = self._stream.isatty()
+        # Log lines come from any thread; and from a signal's handler while this thread has it.
+        self._lock = threading.RLock()
         self._pause = 0.1 if self.live else 2.0
         self._shown_at = -math.inf
         self._shown = self._latest = ""
@@ -76,7 +82,8 @@ class LiveLine:
         """Show the state, unless the last one was shown a moment ago."""
         self._latest = text
         if time.monotonic() - self._shown_at >= self._pause:
-            self._write(text)
+            with self._lock:
+                self._write(text)
 
     def _write(self, text: str) -> None:
         if text == self._shown:
@@ -84,18 +91,31 @@ class LiveLine:
         self._shown = text
         self._shown_at = time.monotonic()
         if self.live:
-            self._stream.write("\r\x1b[K" + text)
+            self._stream.write(_CLEAR + text)
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Room for a line that something else writes meanwhile; the state stands below it again."""
+        with self._lock:
+            if self._is_terminal:
+                self._stream.write(_CLEAR)
+                self._stream.flush()
+            yield
+            if self.live and self._shown:
+                self._stream.write(self._shown)
+                self._stream.flush()
+
     def end(self) -> None:
         """Leave the last state standing."""
-        self._write(self._latest)
-        if self.live and self._shown:
-            self._stream.write("\n")
-            self._stream.flush()
-        self._shown = self._latest = ""
+        with self._lock:
+            self._write(self._latest)
+            if self.live and self._shown:
+                self._stream.write("\n")
+                self._stream.flush()
+            self._shown = self._latest = ""
 
     def __enter__(self) -> Self:
         return self

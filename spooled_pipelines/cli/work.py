@@ -80,12 +80,13 @@ def work(
         raise typer.Exit(_work_together(each, reload))
     export_traces("spooled-worker")
     function = load(handler)
-    _log(verbose, log_format)
+    _check_format(log_format)
 
     from spooled_pipelines.cli.fleet import told_figures
     from spooled_pipelines.worker import Worker
 
     with connected(address, api_key, profile) as client, LiveLine() as line:
+        _log(verbose, log_format, line)
         worker = Worker(
             client,
             queues,
@@ -211,14 +212,28 @@ def load(spec: str) -> Callable[[Any], Any]:
     return function
 
 
-def _log(verbose: bool, log_format: str) -> None:
+def _check_format(log_format: str) -> None:
+    if log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {log_format!r} is neither text nor json")
+
+
+def _log(verbose: bool, log_format: str, line: LiveLine) -> None:
     import logging
 
     from spooled_pipelines.worker.log import JsonFormatter
 
-    if log_format not in ("text", "json"):
-        raise UsageError(f"--log-format {log_format!r} is neither text nor json")
-    handler = logging.StreamHandler(sys.stderr)
+    class Aside(logging.Handler):
+        """Writes between what the line shows, not into it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                text = self.format(record)
+                with line.aside():
+                    print(text, file=sys.stderr, flush=True)
+            except Exception:  # noqa: BLE001 - as handlers do: a log line must not end the work
+                self.handleError(record)
+
+    handler = Aside()
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
     logging.basicConfig(handlers=[handler])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import pty
+import subprocess
 import sys
 import unittest.mock
 from dataclasses import dataclass
+from pathlib import Path
 
 from spooled_pipelines.cli.app import run
 
@@ -35,6 +39,31 @@ def command(*arguments: str, stdin: bytes = b"") -> Done:
         stack.enter_context(unittest.mock.patch.object(sys, "stdin", _text(given)))
         code = run(arguments)
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def on_terminal(command: list[str], *, env: dict[str, str], cwd: Path | None = None) -> str:
+    """All that a process writes on a real terminal; it has to end well."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", **env},
+        cwd=cwd,
+    )
+    os.close(theirs)
+    shown = bytearray()
+    try:
+        while chunk := os.read(ours, 65_536):
+            shown += chunk
+    except OSError:
+        # How Linux says that the other end of a terminal is closed.
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait(30) == 0, shown
+    return shown.decode()
 
 
 def _text(buffer: io.BytesIO) -> io.TextIOWrapper:

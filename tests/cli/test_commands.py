@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from here import on_terminal
 from support.server_process import ServerProcess
 from support.waiting import eventually
 
@@ -371,3 +373,54 @@ def test_dead_letters_are_listed_and_redriven(worked: str, spooled: Spooled, que
     assert "redriven  0" in none.stdout
     assert "redriven  1" in spooled("dead-letters", "redrive", queue).stdout
     assert spooled("dead-letters", "list", queue).stdout == ""
+
+
+def test_dead_letters_are_told_by_error_with_every_attempt_and_discarded(
+    worked: str, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    (line,) = spooled("dead-letters", "errors", worked, "--json").stdout.splitlines()
+    found = json.loads(line)
+    [job_id] = found["job_ids"]
+    assert (found["count"], "not to Oslo" in found["error"]) == (1, True)
+    told = spooled("dead-letters", "errors", worked).stdout
+    assert found["error"] in told
+    assert job_id in told
+
+    (line,) = spooled("dead-letters", "history", job_id, "--json").stdout.splitlines()
+    attempt = json.loads(line)
+    assert (attempt["number"], "not to Oslo" in attempt["error"]) == (1, True)
+    told = spooled("dead-letters", "history", job_id).stdout
+    assert attempt["worker_id"] in told
+    assert "not to Oslo" in told
+
+    none = spooled("dead-letters", "discard", queue, "--where", "no such error", "--json")
+    assert json.loads(none.stdout) == {"queue": queue, "discarded": 0}
+    assert "discarded  1" in spooled("dead-letters", "discard", queue).stdout
+    assert spooled("dead-letters", "list", queue).stdout == ""
+    assert client.get_job(job_id).status == "cancelled"
+
+
+def test_dead_letters_that_do_not_exist_are_bad_input(
+    to_server: None, spooled: Spooled, queue: str
+) -> None:
+    for arguments in (("errors", "b_unknown"), ("history", "job_unknown")):
+        missing = spooled("dead-letters", *arguments)
+        assert (missing.returncode, missing.stdout) == (2, ""), missing.stderr
+        assert arguments[1] in missing.stderr
+    assert "discarded  0" in spooled("dead-letters", "discard", queue).stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=["one", "fleet"])
+def test_log_lines_do_not_run_into_the_live_line(
+    enqueued: str, environment: dict[str, str], folder: Path, queue: str, more: tuple[str, ...]
+) -> None:
+    program = [sys.executable, "-m", "spooled_pipelines.cli.main", "work", queue]
+    program += ["handlers:invoice", "--drain", *more]
+    text = on_terminal(program, env=environment, cwd=folder)
+    # What is cleared is gone from the screen.
+    screen = [line.rpartition("\x1b[K")[2].strip() for line in text.splitlines()]
+    discarded = [line for line in screen if "job discarded" in line]
+    assert len(discarded) == 1, text
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO job discarded", discarded[0])
+    assert not re.search(r"completed.* INFO ", "\n".join(screen)), text
+    assert "2 completed, 1 dead" in screen, text

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from here import command
+from here import command, on_terminal
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
@@ -32,7 +29,10 @@ REMOTE: dict[str, tuple[str, ...]] = {
     "limits": ("queues", "limits", "Q"),
     "purge": ("queues", "purge", "Q"),
     "dead-letters": ("dead-letters", "list", "Q"),
+    "errors": ("dead-letters", "errors", "B"),
+    "dead-letters-retry": ("dead-letters", "retry", "Q"),
     "redrive": ("dead-letters", "redrive", "Q"),
+    "discard": ("dead-letters", "discard", "Q"),
     "keys": ("keys", "list"),
     "doctor": ("doctor",),
 }
@@ -178,26 +178,8 @@ def test_a_terminal_shows_every_command_to_people(
         "    print(f'== {arguments[0]} ended with {code}', flush=True)\n"
     )
     calls = [filled(arguments) for arguments in ALL.values()]
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(calls)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65_536):
-            shown += chunk
-    except OSError:
-        # How Linux says that the other end of a terminal is closed.
-        pass
-    finally:
-        os.close(ours)
-    assert process.wait(30) == 0
-    text = shown.decode()
+    command = [sys.executable, "-c", program, json.dumps(calls)]
+    text = on_terminal(command, env={"COLUMNS": "120"})
     assert text.count("ended with 0") == len(calls), text
     assert "Traceback" not in text
     assert server.api_key not in text
