@@ -49,6 +49,10 @@ def work(
         str | None,
         typer.Option(help="HOST:PORT of /live, /ready, /metrics; other workers: the next ports."),
     ] = None,
+    health_file: Annotated[
+        Path | None,
+        typer.Option(help="Written each second while it lives: ready, or why not. Others: FILE-2…"),
+    ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
     reload: Annotated[
         bool, typer.Option("--reload", help="Start again when a Python file here changes.")
@@ -75,6 +79,7 @@ def work(
             arguments
             + ([] if worker_id is None else ["--worker-id", _numbered(worker_id, number)])
             + ([] if http is None else ["--http", _next_port(http, number)])
+            + ([] if health_file is None else ["--health-file", _numbered(health_file, number)])
             for number in range(processes)
         ]
         raise typer.Exit(_work_together(each, reload))
@@ -98,6 +103,7 @@ def work(
             grace_seconds=grace_seconds,
             worker_id=worker_id,
             http=http,
+            health_file=health_file,
             stop_when_empty=drain,
             on_settled=(lambda _: line.show(describe(worker.report))) if line.live else None,
         )
@@ -151,8 +157,8 @@ def _work_together(arguments: list[list[str]], reload: bool) -> int:
     return code
 
 
-def _numbered(worker_id: str, number: int) -> str:
-    return worker_id if number == 0 else f"{worker_id}-{number + 1}"
+def _numbered(name: str | Path, number: int) -> str:
+    return str(name) if number == 0 else f"{name}-{number + 1}"
 
 
 def _next_port(address: str, number: int) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.worker.health import why_not_live, why_not_ready
 from spooled_pipelines.worker.held import HeldJob
 from spooled_pipelines.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from spooled_pipelines.worker.engine import Engine
 
-# An event loop that did not come round for so long hangs.
-_STALE_SECONDS = 30.0
 _STATUSES = ("completed", "retrying", "deadletter", "lost", "returned")
 
 
@@ -79,22 +77,12 @@ class StatusPage:
     def live(self) -> str | None:
         """Why only a restart helps; None where it lives."""
         engine, settings = self._engine, self._settings
-        if engine is None or settings is None:
-            return None
-        if time.monotonic() - engine.watch.ticked_at > _STALE_SECONDS:
-            return "the event loop hangs"
-        if engine.hanging() >= settings.concurrency:
-            return f"all {settings.concurrency} slots are with handlers that do not end"
-        return None
+        return None if engine is None or settings is None else why_not_live(engine, settings)
 
     def ready(self) -> str | None:
         """Why it takes no jobs; None where it does."""
-        engine = self._engine
-        if engine is None or engine.is_stopping:
-            return "stopping"
-        if not engine.intake.answered:
-            return "the server does not answer"
-        return self.live()
+        engine, settings = self._engine, self._settings
+        return "stopping" if engine is None or settings is None else why_not_ready(engine, settings)
 
     def metrics(self) -> bytes:
         """As Prometheus reads them."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from types import FrameType, TracebackType
@@ -17,6 +18,7 @@ from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.worker.connection import connection_of
 from spooled_pipelines.worker.engine import Engine, WorkerReport
 from spooled_pipelines.worker.handling import Handler, Handling, handling_of
+from spooled_pipelines.worker.health import HealthFile
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.rows import batch_handler
 from spooled_pipelines.worker.settings import (
@@ -70,6 +72,8 @@ class Worker:
         retry_on, discard_on: classes of exceptions after which a job is tried again, or given up
             for good; the nearest class of an exception counts. By default all are tried again.
         http: ``host:port`` where ``/live``, ``/ready`` and ``/metrics`` are answered.
+        health_file: a file that is written each second while this worker lives and removed when
+            it ends; it holds ``ready``, or why no jobs are taken.
         on_settled: called in the worker's thread with each `Settled`, for counting and progress;
             it should return fast.
 
@@ -95,6 +99,7 @@ class Worker:
         retry_on: Sequence[type[BaseException]] | None = None,
         discard_on: Sequence[type[BaseException]] = (),
         http: str | None = None,
+        health_file: str | os.PathLike[str] | None = None,
         on_settled: Callable[[Settled], None] | None = None,
     ) -> None:
         self.settings = WorkerSettings(
@@ -114,6 +119,7 @@ class Worker:
         if handler is not None:
             self._take_handler(handler)
         self._status = None if http is None else StatusPage(http)
+        self._health_file = None if health_file is None else HealthFile(health_file)
         self._on_settled = on_settled
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -255,9 +261,10 @@ class Worker:
             self._loop = asyncio.get_running_loop()
             if self._stop_asked:
                 engine.stop()
-            if self._status is None:
-                return await engine.run(self._started.set)
-            with self._status.of(engine, self.settings):
+            with ExitStack() as stack:
+                for told in (self._status, self._health_file):
+                    if told is not None:
+                        stack.enter_context(told.of(engine, self.settings))
                 return await engine.run(self._started.set)
 
     def _take_handler(self, handler: Handler) -> None:

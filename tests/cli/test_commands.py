@@ -424,3 +424,26 @@ def test_log_lines_do_not_run_into_the_live_line(
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO job discarded", discarded[0])
     assert not re.search(r"completed.* INFO ", "\n".join(screen)), text
     assert "2 completed, 1 dead" in screen, text
+
+
+def test_a_health_file_is_ready_while_the_worker_runs(
+    to_server: None, environment: dict[str, str], folder: Path, queue: str
+) -> None:
+    program = [sys.executable, "-m", "spooled_pipelines.cli.main", "work", queue]
+    program += ["handlers:invoice", "--health-file", "health", "--processes", "2"]
+    files = [folder / "health", folder / "health-2"]
+    with subprocess.Popen(program, cwd=folder, env=environment) as process:
+        try:
+            # As the probes of docs/kubernetes.md ask.
+            for file in files:
+                eventually(file.exists, 60)
+                eventually(lambda file=file: _succeeds("grep", "-qx", "ready", str(file)))
+                assert _succeeds("sh", "-c", f'test -n "$(find {file} -mmin -1)"')
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+    assert not any(file.exists() for file in files)
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, check=False).returncode == 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,3 +277,60 @@ def test_it_says_over_http_that_it_lives_is_ready_and_what_it_did(
     assert page.ready() == "stopping"
     with pytest.raises(InvalidArgumentError, match="HOST:PORT"):
         StatusPage("nowhere")
+
+
+def test_a_file_says_that_it_lives_and_is_ready_until_it_ends(
+    spooled_client: MemoryClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "health"
+    file.write_text("of one that was killed\n")
+    began, go_on = threading.Event(), threading.Event()
+
+    def handler(job: Job) -> None:
+        began.set()
+        go_on.wait(60)
+
+    worker = Worker(spooled_client, "q", handler, health_file=file).start()
+    try:
+        eventually(lambda: file.read_text() == "ready\n")
+        first = file.stat().st_mtime_ns
+        eventually(lambda: file.stat().st_mtime_ns > first)
+        fill(spooled_client, "q", 1)
+        assert began.wait(20)
+        worker.stop()
+        # What runs is finished meanwhile: it lives, and takes nothing more.
+        eventually(lambda: file.read_text() == "stopping\n")
+    finally:
+        go_on.set()
+    assert worker.join(20) == WorkerReport(completed=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_grows_old_where_no_slot_comes_free_any_more(
+    spooled_client: MemoryClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "health"
+    fill(spooled_client, "q", 1, timeout_seconds=1)
+    go_on = threading.Event()
+    worker = Worker(
+        spooled_client, "q", lambda job: go_on.wait(60) and None, concurrency=1, health_file=file
+    ).start()
+    try:
+        eventually(lambda: worker.report.retrying == 1, 20)
+
+        def has_stopped() -> bool:
+            # It is written each second where all is well.
+            return time.time_ns() - file.stat().st_mtime_ns > 3 * 10**9
+
+        eventually(has_stopped, 20)
+    finally:
+        go_on.set()
+        worker.stop()
+    worker.join(20)
+    assert not file.exists()
+
+
+def test_a_file_that_cannot_be_is_refused(spooled_client: MemoryClient, tmp_path: Path) -> None:
+    for path, said in ((tmp_path, "is a folder"), (tmp_path / "no" / "file", "does not exist")):
+        with pytest.raises(InvalidArgumentError, match=said):
+            Worker(spooled_client, "q", lambda job: None, health_file=path)
