@@ -46,7 +46,10 @@ def write_stream(reader: Any, where: Where) -> int:
     """
     name = check_sink(where)
     found = locate(name)
-    write = _WRITERS[kind_of(found)]
+
+    def write(reader: Any, file: Any) -> int:
+        return write_as(kind_of(found), reader, file)
+
     if "://" in name:
         return _to_uri(reader, found, write)
     path = Path(name).absolute()
@@ -64,6 +67,14 @@ def write_stream(reader: Any, where: Where) -> int:
     finally:
         Path(beside).unlink(missing_ok=True)
     return rows
+
+
+def write_as(kind: str, reader: Any, file: Any) -> int:
+    """Write all of a RecordBatchReader from front to back as `kind`: parquet, arrow, csv or json.
+
+    `file` is opened for bytes, and stays open. Returns how many rows.
+    """
+    return _WRITERS[kind](reader, file)
 
 
 def _to_uri(reader: Any, found: Location, write: Callable[[Any, Any], int]) -> int:

@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spooled_pipelines.cli.codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    Profile,
+    RateLimit,
+    connected,
+)
 from spooled_pipelines.cli.output import LiveLine, print_json, print_pairs
 from spooled_pipelines.cli.piped import STDIN, InputFormat, readable
-from spooled_pipelines.cli.tables import check_output, write_file
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.plan import BatchPlan
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.client import Batch
 
 _SAMPLE_SIGNS = 200
+# Options of `enqueue` that mean nothing where nothing is written.
+_OF_WRITING = ("plan", "ledger", "max_outstanding")
 
 
 class OnRejected(str, Enum):
@@ -106,14 +114,23 @@ def enqueue(
         typer.Option("--format", help="What standard input holds, where it cannot be told."),
     ] = None,
     ledger: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="A file to write what became of each row to: .parquet, .csv or .jsonl.",
+            help="A file or URI to write what became of each row to: .parquet, .arrow, .csv or "
+            ".jsonl; the first two also where rows are refused.",
+        ),
+    ] = None,
+    max_outstanding: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="No more of the batch's jobs than these are unsettled at once: wait for workers.",
         ),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and write nothing.")
     ] = False,
+    rate_limit: RateLimit = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
@@ -123,8 +140,7 @@ def enqueue(
     named = "://" in file or set("*?[") & set(file) or file == STDIN
     if not named and not Path(file).exists():
         raise UsageError(f"{file}: no such file or folder")
-    if ledger is not None:
-        check_output(ledger)
+    kept = ledger is not None and _is_kept(ledger)
     options: RowOptions = {
         "columns": column or None,
         "key": key or None,
@@ -138,9 +154,10 @@ def enqueue(
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,
         "on_lossy": on_lossy.value,
+        "ledger": ledger if kept else None,
     }
     with (
-        connected(address, api_key, profile) as client,
+        connected(address, api_key, profile, rate_limit=rate_limit) as client,
         readable(file, input_format) as source,
         LiveLine() as line,
     ):
@@ -158,21 +175,32 @@ def enqueue(
             queue,
             on_rerun=on_rerun.value,
             progress=show if line.live else None,
+            max_outstanding=max_outstanding,
             **options,
         )
         line.end()
-        if ledger is not None:
-            write_file(batch.ledger, ledger)
+        if ledger is not None and not kept:
+            from spooled_pipelines.batch.sinks import write_stream
+
+            write_stream(batch.ledger_reader(), ledger)
         if as_json:
             print_json(batch.to_dict())
         else:
             print_batch(batch)
 
 
+def _is_kept(ledger: str) -> bool:
+    """Whether a batch can read its ledger back from there: text has not its columns' types."""
+    from spooled_pipelines.batch.sinks import check_sink
+    from spooled_pipelines.batch.source_files import kind_of, locate
+
+    return kind_of(locate(check_sink(ledger))) in ("parquet", "arrow")
+
+
 def plan_command() -> Callable[..., None]:
     """`plan FILE QUEUE`: takes what `enqueue` takes, and never writes."""
     given = inspect.signature(enqueue, eval_str=True)
-    kept = [value for name, value in given.parameters.items() if name not in ("plan", "ledger")]
+    kept = [value for name, value in given.parameters.items() if name not in _OF_WRITING]
 
     def plan(**options: Any) -> None:
         """Say what `enqueue` would do with the same arguments, and write nothing."""

@@ -50,35 +50,53 @@ Profile = Annotated[
         autocompletion=_profile_names,
     ),
 ]
+RateLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--rate-limit", help="No more calls a second than these, as the server's plan allows."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def connected(
-    address: str | None, api_key: str | None, profile: str | None = None
+    address: str | None,
+    api_key: str | None,
+    profile: str | None = None,
+    *,
+    rate_limit: float | None = None,
 ) -> SpooledClient:
     """A client, to be used in a `with`."""
     from spooled_pipelines.cli.profiles import chosen
 
     named = chosen(profile, address=address or None)
     if named is not None:
-        return _client_of(named, api_key or None)
+        return _client_of(named, api_key or None, rate_limit)
     from spooled_pipelines import connect
 
-    return connect(address or None, api_key=api_key or None)
+    return connect(address or None, api_key=api_key or None, rate_limit=rate_limit)
 
 
-def _client_of(profile: NamedServer, api_key: str | None) -> SpooledClient:
+def _client_of(
+    profile: NamedServer, api_key: str | None, rate_limit: float | None
+) -> SpooledClient:
     """The client of a profile, whose errors say where its key is from."""
     from spooled_pipelines import SpooledClient, connect
 
     key = api_key or profile.api_key()
     if profile.address.startswith("embedded:") or key is None:
-        return connect(profile.address, api_key=key, tls=profile.tls_settings())
+        return connect(
+            profile.address, api_key=key, tls=profile.tls_settings(), rate_limit=rate_limit
+        )
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
     source = "--api-key" if api_key else profile.key_place
     return SpooledClient(
         ConnectionSettings(
-            profile.address, api_key=key, tls=profile.tls_settings(), api_key_source=source
+            profile.address,
+            api_key=key,
+            tls=profile.tls_settings(),
+            api_key_source=source,
+            rate_limit=rate_limit,
         )
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,14 +10,16 @@ import typer
 from spooled_pipelines.cli.codes import UsageError
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
 from spooled_pipelines.cli.output import for_a_reader
-from spooled_pipelines.cli.tables import TableFormat, check_output, show, write_file, write_stream
+from spooled_pipelines.cli.tables import TableFormat, show, write_rows
 
 
 def results(
     batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file to write: .parquet, .csv, .jsonl or .arrow."),
+        str | None,
+        typer.Option(
+            "--output", "-o", help="A file or URI to write: .parquet, .csv, .jsonl or .arrow."
+        ),
     ] = None,
     table_format: Annotated[
         TableFormat | None,
@@ -34,20 +35,20 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """The jobs of BATCH with their results: a table on a terminal, JSON lines elsewhere."""
-    if output is not None:
-        check_output(output)
     kind = _kind(table_format, as_json=as_json, to_file=output is not None)
-    with connected(address, api_key, profile) as client:
-        table = client.batch(batch).results()
     if output is not None:
-        write_file(table, output)
-        print(f"{table.num_rows:,} rows written to {output}", file=sys.stderr)
-        return
-    with for_a_reader():
-        if kind is TableFormat.TABLE:
-            show(table)
+        from spooled_pipelines.batch.sinks import check_sink
+
+        check_sink(output)
+    with connected(address, api_key, profile) as client, for_a_reader():
+        found = client.batch(batch)
+        if output is not None:
+            rows = found.write_results(output)
+            print(f"{rows:,} rows written to {output}", file=sys.stderr)
+        elif kind is TableFormat.TABLE:
+            show(found.results())
         else:
-            write_stream(table, sys.stdout.buffer, kind)
+            write_rows(found.results_reader(), sys.stdout.buffer, kind)
 
 
 def _kind(given: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from spooled_pipelines.rpc.values import BatchStats
 
 
+class OnBreach(str, Enum):
+    RAISE = "raise"
+    STOP = "stop"
+
+
 def watch(
     batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
     max_failed: Annotated[
@@ -24,6 +30,13 @@ def watch(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Give up after this many seconds.")
     ] = None,
+    on_breach: Annotated[
+        OnBreach,
+        typer.Option(
+            help="Once more failed than --max-failed: end with exit code 1, or also cancel what "
+            "has not started."
+        ),
+    ] = OnBreach.RAISE,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
@@ -43,7 +56,9 @@ def watch(
             else:
                 line.show(describe(stats, pace))
 
-        client.batch(batch).wait(timeout=timeout, max_failed=allowed, on_progress=show)
+        client.batch(batch).wait(
+            timeout=timeout, max_failed=allowed, on_progress=show, on_breach=on_breach.value
+        )
 
 
 def describe(stats: BatchStats, pace: Pace) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spooled_pipelines.cli.codes import INTERRUPTED, OTHER, UsageError, complain
-from spooled_pipelines.cli.options import Address, ApiKey, Profile, connected
-from spooled_pipelines.cli.output import LiveLine
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.output import LiveLine, print_json
 from spooled_pipelines.cli.traces import export_traces
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def work(
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
     queues = parse_queues(queue)
@@ -74,6 +75,7 @@ def work(
         arguments += ["--log-format", log_format]
         arguments += [] if rate is None else ["--rate", str(rate)]
         arguments += [] if address is None else ["--address", address]
+        arguments += [] if profile is None else ["--profile", profile]
         arguments += [flag for flag, on in (("--drain", drain), ("--verbose", verbose)) if on]
         each = [
             arguments
@@ -82,7 +84,7 @@ def work(
             + ([] if health_file is None else ["--health-file", _numbered(health_file, number)])
             for number in range(processes)
         ]
-        raise typer.Exit(_work_together(each, reload))
+        raise typer.Exit(_work_together(each, reload, as_json))
     export_traces("spooled-worker")
     function = load(handler)
     _check_format(log_format)
@@ -112,7 +114,7 @@ def work(
             report = worker.run()
         line.end()
     if not is_one_of_many:
-        print(describe(report), file=sys.stderr)
+        _tell(report, as_json)
     if worker.gave_up:
         raise typer.Exit(INTERRUPTED)
     if report.abandoned:
@@ -138,7 +140,7 @@ def parse_queues(text: str) -> dict[str, float]:
     return queues
 
 
-def _work_together(arguments: list[list[str]], reload: bool) -> int:
+def _work_together(arguments: list[list[str]], reload: bool, as_json: bool) -> int:
     from spooled_pipelines.cli.fleet import Fleet, reload_on_change
     from spooled_pipelines.worker import WorkerReport
 
@@ -153,8 +155,15 @@ def _work_together(arguments: list[list[str]], reload: bool) -> int:
             reload_on_change(fleet, Path.cwd())
         code = fleet.run()
         line.end()
-    print(describe(WorkerReport(**fleet.figures())), file=sys.stderr)
+    _tell(WorkerReport(**fleet.figures()), as_json)
     return code
+
+
+def _tell(report: WorkerReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+    else:
+        print(describe(report), file=sys.stderr)
 
 
 def _numbered(name: str | Path, number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from here import on_terminal
 from support.server_process import ServerProcess
@@ -38,20 +36,19 @@ COMMANDS = (
 
 
 @pytest.fixture
-def enqueued(to_server: None, spooled: Spooled, queue: str) -> str:
+def enqueued(to_server: None, client: SpooledClient, folder: Path, queue: str) -> str:
     """The id of a batch of three orders."""
-    done = spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--json")
-    assert done.returncode == 0, done.stderr
-    batch_id: str = json.loads(done.stdout)["batch_id"]
-    return batch_id
+    return client.enqueue_batch(str(folder / "orders.csv"), queue, key="order_id").id
 
 
 @pytest.fixture
-def worked(enqueued: str, spooled: Spooled, queue: str) -> str:
+def worked(enqueued: str, client: SpooledClient, queue: str) -> str:
     """The same batch, done: two completed, one dead."""
-    done = spooled("work", queue, "handlers:invoice", "--drain")
-    assert done.returncode == 0, done.stderr
-    assert "2 completed, 1 dead" in done.stderr
+    for job in client.dequeue(queue, "w", batch_size=3):
+        if job.payload["city"] == "Oslo":
+            client.fail(job, "not to Oslo", retry=False)
+        else:
+            client.complete(job, result={"city": job.payload["city"].upper(), "parts": [1, 2]})
     return enqueued
 
 
@@ -113,6 +110,41 @@ def test_enqueue_takes_options_from_columns_and_constants(
     assert {(job.max_retries, job.timeout_seconds) for job in jobs} == {(1, 60)}
 
 
+def test_enqueue_waits_while_as_many_jobs_as_wanted_are_open(
+    to_server: None,
+    client: SpooledClient,
+    queue: str,
+    folder: Path,
+    environment: dict[str, str],
+) -> None:
+    (folder / "many.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(40)))
+    program = [sys.executable, "-m", "spooled_pipelines.cli.main"]
+    enqueuing = subprocess.Popen(
+        [*program, "enqueue", "many.csv", queue, "--max-outstanding", "10", "--json"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with enqueuing:
+        done, most = 0, 0
+
+        def work() -> bool:
+            nonlocal done, most
+            stats = client.queue_stats(queue)
+            most = max(most, stats.pending + stats.processing)
+            for job in client.dequeue(queue, "w", batch_size=10):
+                client.complete(job)
+                done += 1
+            return done == 40
+
+        eventually(work, timeout=45)
+        said, _ = enqueuing.communicate(timeout=15)
+    assert enqueuing.returncode == 0
+    assert json.loads(said)["created"] == 40
+    assert 0 < most <= 10
+
+
 def test_enqueue_can_schedule(
     to_server: None, spooled: Spooled, client: SpooledClient, queue: str
 ) -> None:
@@ -148,6 +180,18 @@ def test_watch_tells_the_verdict_by_its_exit_code(worked: str, spooled: Spooled)
     assert spooled("watch", worked, "--max-failed", "1").returncode == 0
     assert spooled("watch", worked, "--max-failed", "50%").returncode == 0
     assert spooled("watch", worked, "--max-failed", "0.1").returncode == 1
+
+
+def test_watch_can_cancel_what_has_not_started_once_too_many_failed(
+    enqueued: str, spooled: Spooled, client: SpooledClient, queue: str
+) -> None:
+    (job,) = client.dequeue(queue, "w")
+    client.fail(job, "boom", retry=False)
+    done = spooled("watch", enqueued, "--on-breach", "stop")
+    assert done.returncode == 1
+    assert "boom" in done.stderr
+    stats = client.batch(enqueued).stats()
+    assert (stats.cancelled, stats.deadletter, stats.settled) == (2, 1, True)
 
 
 def test_watch_writes_a_line_of_json_for_each_state(worked: str, spooled: Spooled) -> None:
@@ -211,18 +255,29 @@ def test_results_are_json_lines_where_nobody_looks(worked: str, spooled: Spooled
     assert {row["city"] for row in rows} == {"ROME", "BERN", None}
 
 
-def test_results_become_a_file_of_the_kind_that_its_name_says(
-    worked: str, spooled: Spooled, folder: Path
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_work_says_at_its_end_what_it_did_as_json(
+    enqueued: str,
+    spooled: Spooled,
+    queue: str,
+    server: ServerProcess,
+    folder: Path,
+    processes: str,
 ) -> None:
-    for name in ("r.parquet", "r.csv", "r.jsonl"):
-        done = spooled("results", worked, "-o", name)
-        assert (done.returncode, done.stdout) == (0, "")
-        assert f"3 rows written to {name}" in done.stderr
-    assert pq.read_table(folder / "r.parquet").num_rows == 3
-    with (folder / "r.csv").open(newline="") as file:
-        assert {row["parts"] for row in csv.DictReader(file)} == {"[1, 2]", ""}
-    assert len((folder / "r.jsonl").read_text().splitlines()) == 3
-    assert sorted(path.name for path in folder.glob("*r.*")) == ["r.csv", "r.jsonl", "r.parquet"]
+    # Each of several processes has to find the server of the profile, too.
+    config = folder / "config.toml"
+    config.write_text(
+        f'[profiles.here]\naddress = "{server.address}"\napi_key_env = "SPOOLED_API_KEY"\n'
+    )
+    done = spooled(
+        *("work", queue, "handlers:invoice", "--drain", "--processes", processes),
+        *("--profile", "here", "--json"),
+        SPOOLED_CONFIG=str(config),
+        SPOOLED_GRPC_ADDRESS="127.0.0.1:1",
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["completed"], report["deadletter"], report["lost"]) == (2, 1, 0)
 
 
 def test_work_finishes_and_leaves_on_sigterm(

@@ -40,6 +40,7 @@ LOCAL: dict[str, tuple[str, ...]] = {
     "check": ("check", "--store", "sqlite:///STORE"),
     "backup": ("backup", "COPY", "--store", "sqlite:///STORE"),
     "profiles": ("profiles",),
+    "size": ("size", "--jobs-per-day", "1e6"),
 }
 ALL = {**REMOTE, **LOCAL}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 
+READ_AS = {"l.parquet": "parquet", "l.arrow": "arrow", "l.csv": "csv", "l.jsonl": "json"}
 TABLE = pa.table({"order_id": [1, 2, 3], "city": ["Rome", "Oslo", "Bern"]})
 
 
@@ -124,6 +126,29 @@ def test_results_go_out_as_each_kind(batch: str) -> None:
     assert piped(b"", "results", batch).out == read("jsonl")
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv", "jsonl"])
+def test_a_file_has_what_standard_output_would_have_had(
+    batch: str, folder: Path, kind: str
+) -> None:
+    done = piped(b"", "results", batch, "-o", f"r.{kind}")
+    assert (done.code, done.out, done.stderr) == (0, b"", f"3 rows written to r.{kind}\n")
+    printed = piped(b"", "results", batch, "--format", kind).out
+    if kind == "parquet":
+        assert pq.read_table(folder / "r.parquet").equals(pq.read_table(io.BytesIO(printed)))
+    else:
+        assert (folder / f"r.{kind}").read_bytes() == printed
+    if kind == "csv":
+        # Which has no lists.
+        assert printed.count(b'"[1, 2]"') == 3
+    assert [path.name for path in folder.glob("*r.*")] == [f"r.{kind}"]
+
+
+def test_results_go_to_a_uri(batch: str, folder: Path) -> None:
+    done = piped(b"", "results", batch, "-o", f"{folder.as_uri()}/r.parquet")
+    assert done.code == 0, done.stderr
+    assert pq.read_table(folder / "r.parquet").num_rows == 3
+
+
 def test_results_of_one_command_are_the_table_of_another(batch: str, queue: str) -> None:
     out = piped(b"", "results", batch, "--format", "parquet").out
     done = piped(out, "enqueue", "-", f"{queue}-next", "--key", "job_id", "--json")
@@ -152,14 +177,35 @@ def test_no_terminal_is_given_what_it_cannot_show(
     assert b"-o FILE.parquet" in done.stderr
 
 
-def test_the_ledger_says_what_became_of_each_row(queue: str, folder: Path) -> None:
-    done = piped(csv(), "enqueue", "-", queue, "--key", "order_id", "--ledger", "ledger.parquet")
+@pytest.mark.parametrize("name", ["l.parquet", "l.arrow", "l.csv", "l.jsonl"])
+def test_the_ledger_says_what_became_of_each_row(queue: str, folder: Path, name: str) -> None:
+    done = piped(csv(), "enqueue", "-", queue, "--key", "order_id", "--ledger", name, "--json")
     assert done.code == 0, done.stderr
-    ledger = pq.read_table(folder / "ledger.parquet")
+    ledger = pa.dataset.dataset(folder / name, format=READ_AS[name]).to_table()
+    assert ledger.column_names == ["row", "key", "job_id", "outcome", "reason"]
     assert ledger.column("outcome").to_pylist() == ["created"] * 3
-    refused = piped(csv(), "enqueue", "-", queue, "--ledger", "ledger.xlsx")
-    assert refused.code == 2
-    assert ".parquet" in refused.stderr
+    # Where the batch can read it back, the dict that the batch is made of again says where it is.
+    kept = json.loads(done.stdout).get("ledger")
+    assert kept == (name if name in ("l.parquet", "l.arrow") else None)
+
+
+def test_the_ledger_lists_rows_that_were_refused(queue: str, folder: Path) -> None:
+    rows = b'{"id": "a"}\n{"id": null}\n'
+    done = piped(rows, "enqueue", "-", queue, "--key", "id", "--ledger", "l.parquet")
+    assert done.code == 2
+    assert "'l.parquet'" in done.stderr
+    (refused,) = pq.read_table(folder / "l.parquet").to_pylist()
+    assert (refused["row"], refused["outcome"]) == (1, "rejected")
+
+
+def test_a_ledger_that_cannot_be_is_refused_before_anything_is_sent(
+    client: SpooledClient, queue: str
+) -> None:
+    for wrong in ("l.xlsx", "absent/l.csv", "l.csv.gz"):
+        refused = piped(csv(), "enqueue", "-", queue, "--ledger", wrong)
+        assert refused.code == 2
+        assert wrong in refused.stderr
+    assert client.queue_stats(queue).total == 0
 
 
 def test_a_plan_shows_payloads_and_takes_what_enqueue_takes(
