@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -15,7 +16,12 @@ from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import AuthenticationError, RowsRejectedError
-from spooled_pipelines.notebook import bulk_enqueue, connection, watch
+from spooled_pipelines.notebook import (
+    ConfirmationNeededError,
+    bulk_enqueue,
+    connection,
+    watch,
+)
 from spooled_pipelines.worker import Discard, Worker
 
 
@@ -83,6 +89,55 @@ def test_rejected_rows_are_listed_by_reason(
     assert facts(repr(enqueued))["rejected"] == "1"
     assert "1 rejected: " in repr(enqueued)
     assert "null" in enqueued._repr_html_()
+
+
+def test_the_summary_links_to_the_ledger_which_outlives_the_kernel(
+    client: SpooledClient, queue: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table.loc[1, "id"] = None
+    path = tmp_path / "ledger.parquet"
+    enqueued = bulk_enqueue(
+        table, queue, client=client, key="id", on_rejected="skip", ledger=str(path)
+    )
+    assert facts(repr(enqueued))["ledger"] == str(path)
+    assert f"<a href='{path}'>{path}</a>" in enqueued._repr_html_()
+    assert pq.read_table(path).column("outcome").to_pylist() == ["created", "rejected", "created"]
+    # Another kernel has it from what the batch is made of again.
+    again = client.batch(enqueued.batch.to_dict())
+    assert again.ledger.equals(enqueued.ledger)
+
+
+def test_the_ledger_names_rows_that_stopped_the_call(
+    client: SpooledClient, queue: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table.loc[1, "id"] = None
+    with pytest.raises(RowsRejectedError, match=r"listed in .*ledger\.parquet"):
+        bulk_enqueue(table, queue, client=client, key="id", ledger=tmp_path / "ledger.parquet")
+    (refused,) = pq.read_table(tmp_path / "ledger.parquet").to_pylist()
+    assert (refused["row"], refused["outcome"]) == (1, "rejected")
+
+
+def test_a_server_that_is_not_local_needs_a_yes_for_any_new_job(
+    tmp_path: Path, table: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # An address of this machine that is none of those known to be its own.
+    with (
+        ServerProcess(tmp_path / "jobs.db", host="127.0.0.2") as server,
+        SpooledClient(server.address, api_key=server.api_key, tls=False) as client,
+    ):
+        with pytest.raises(ConfirmationNeededError, match="is not on this machine") as needed:
+            bulk_enqueue(table, "orders", client=client, key="id")
+        assert server.address in needed.value.message
+        assert "confirm=True" in needed.value.message
+        assert needed.value.plan.created == 3
+        # What it is that has to be confirmed was shown before.
+        assert f"queue orders on {server.address}" in capsys.readouterr().out
+        assert client.queue_stats("orders").total == 0
+        assert (
+            bulk_enqueue(table, "orders", client=client, key="id", confirm=True).batch.created == 3
+        )
+        # Nothing new, so nothing to say yes to.
+        assert bulk_enqueue(table, "orders", client=client, key="id").batch.duplicates == 3
 
 
 def test_what_comes_from_the_data_cannot_become_html(
