@@ -4,39 +4,50 @@ nothing and one that imports typer alone."""
 from __future__ import annotations
 
 import resource
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from benchmarks.measure import show
 
 _RUNS = 10
 _LIMIT_SECONDS = 0.25
 _COMMAND = Path(sys.executable).with_name("spooled-pipelines")
+_PROMISED = "spooled-pipelines --help"
 
 
 def start_up() -> bool:
-    """Prints the least of each, taken in turns; whether `--help` comes within its limit.
-
-    In seconds of a processor: what a clock on the wall says is that, and whatever else runs.
+    """Prints the median of each by the clock on the wall, taken in turns, and the least seconds of
+    a processor, which is that without whatever else runs; whether `--help` comes within its limit.
     """
     programs: dict[str, Sequence[str | Path]] = {
         "python -c pass": (sys.executable, "-c", "pass"),
         "python -c 'import typer'": (sys.executable, "-c", "import typer"),
-        "spooled-pipelines --help": (_COMMAND, "--help"),
+        _PROMISED: (_COMMAND, "--help"),
         "spooled-pipelines enqueue --help": (_COMMAND, "enqueue", "--help"),
     }
-    least = dict.fromkeys(programs, float("inf"))
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for _ in range(_RUNS):
         for name, program in programs.items():
-            least[name] = min(least[name], _seconds(program))
-    nothing = least["python -c pass"]
-    for name, seconds in least.items():
-        print(f"  {name:<36}{seconds * 1000:7.0f} ms  {seconds / nothing:5.1f} ×  nothing")
-    return least["spooled-pipelines --help"] < _LIMIT_SECONDS
+            taken[name].append(_seconds(program))
+    wall = {name: statistics.median(each for each, _ in runs) for name, runs in taken.items()}
+    nothing = wall["python -c pass"]
+    for name, runs in taken.items():
+        processor = min(each for _, each in runs)
+        print(
+            f"  {name:<36}{wall[name] * 1000:7.0f} ms  {wall[name] / nothing:5.1f} ×  nothing"
+            f"  (of a processor: {processor * 1000:.0f} ms at least)"
+        )
+    promise = f"{_LIMIT_SECONDS * 1000:.0f} ms by the clock for --help, median of {_RUNS} runs"
+    return show(promise, wall[_PROMISED] / _LIMIT_SECONDS, at_most=1)
 
 
-def _seconds(program: Sequence[str | Path]) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _seconds(program: Sequence[str | Path]) -> tuple[float, float]:
+    """By the clock on the wall, and of a processor."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(program, stdout=subprocess.DEVNULL, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
