@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from spooled_pipelines.version import __version__
 from spooled_pipelines.wire import limits
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, Tracer
 
 _PARENT, _STATE = "traceparent", "tracestate"
 # What protobuf adds to an entry of a map, at most.
@@ -91,18 +92,42 @@ def traced_async(handler: Callable[[Job], Any]) -> Callable[[Job], Any]:
     return run
 
 
-def _handling(job: Job) -> AbstractContextManager[object]:
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+def handling_rows(jobs: Sequence[Job]) -> AbstractContextManager[object]:
+    """The span of one call with many jobs: it begins a trace, linked to where each was enqueued."""
+    if not in_use():
+        return _NOTHING
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, get_current_span
 
-    carrier = {_PARENT: job.traceparent or "", _STATE: job.tracestate or ""}
+    queue_names = ", ".join(sorted({job.queue_name for job in jobs}))
+    # Jobs of one batch come from one place, and SDKs keep no more than 128 links by default.
+    made = {(job.traceparent, job.tracestate): job for job in jobs if job.traceparent}
+    found = (get_current_span(_made_in(job)).get_span_context() for job in made.values())
+    about: dict[str, str | int] = {
+        "messaging.operation.type": "process",
+        "messaging.batch.message_count": len(jobs),
+    }
+    links = [Link(context) for context in found if context.is_valid]
+    return _span(f"process {queue_names}", "CONSUMER", queue_names, about, Context(), links)
+
+
+def _handling(job: Job) -> AbstractContextManager[object]:
     about: dict[str, str | int] = {
         "messaging.operation.type": "process",
         "messaging.message.id": job.id,
         "spooled.retry_count": job.retry_count,
     }
-    # Whatever the thread's context is: the job's own is meant, or none.
-    parent = TraceContextTextMapPropagator().extract(carrier)
+    parent = _made_in(job)
     return _span(f"process {job.queue_name}", "CONSUMER", job.queue_name, about, parent)
+
+
+def _made_in(job: Job) -> Context:
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {_PARENT: job.traceparent or "", _STATE: job.tracestate or ""}
+    # Whatever the thread's context is: the job's own is meant, or none.
+    return TraceContextTextMapPropagator().extract(carrier, Context())
 
 
 @contextmanager
@@ -111,7 +136,8 @@ def _span(
     kind: str,
     queue_name: str,
     about: Mapping[str, str | int],
-    parent: Any = None,
+    parent: Context | None = None,
+    links: Sequence[Link] = (),
 ) -> Iterator[Span]:
     from opentelemetry.trace import SpanKind, StatusCode, use_span
 
@@ -119,6 +145,7 @@ def _span(
         name,
         context=parent,
         kind=SpanKind[kind],
+        links=links,
         attributes={"messaging.system": "spooled", "messaging.destination.name": queue_name}
         | dict(about),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.values import Job
 from spooled_pipelines.worker.outcome import (
     Outcome,
@@ -100,7 +101,8 @@ class RowsCall:
                 outcomes += [outcome_of_exception(rows, self._rules)] * len(lot)
                 continue
             try:
-                value = self._call(rows, lot)
+                with tracing.handling_rows(lot):
+                    value = self._call(rows, lot)
             except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
                 outcomes += [outcome_of_exception(error, self._rules)] * len(lot)
             else:
@@ -115,7 +117,8 @@ class RowsCall:
                 outcomes += [outcome_of_exception(rows, self._rules)] * len(lot)
                 continue
             try:
-                value = await self._call(rows, lot)
+                with tracing.handling_rows(lot):
+                    value = await self._call(rows, lot)
             except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
                 outcomes += [outcome_of_exception(error, self._rules)] * len(lot)
             else:

@@ -22,7 +22,7 @@ from support.waiting import eventually
 from spooled_pipelines import AsyncSpooledClient, Job, connect
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.worker import Worker
+from spooled_pipelines.worker import Worker, batch_handler
 
 SECRET = "x-marks-the-spot"
 Open = Callable[..., AsyncSpooledClient]
@@ -155,6 +155,58 @@ async def test_a_handler_that_fails_is_marked_without_what_it_said(
     (handled,) = ours(exporter, f"process {queue}")
     assert handled.status.status_code.name == "ERROR"
     assert handled.attributes["error.type"] == "LookupError"
+    assert SECRET not in handled.to_json()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["thread", "async"])
+async def test_a_call_with_many_rows_is_one_span_linked_to_where_they_were_enqueued(
+    open_client: Open,
+    server: ServerProcess,
+    exporter: InMemorySpanExporter,
+    queue: str,
+    is_async: bool,
+) -> None:
+    client = open_client(server)
+    await client.enqueue_batch([{"n": n, "secret": SECRET} for n in range(40)], queue)
+    await client.enqueue(queue, {"n": 40, "secret": SECRET})
+    current: list[int] = []
+
+    def plain(rows: pa.RecordBatch) -> list[dict[str, int]]:
+        current.append(trace.get_current_span().get_span_context().span_id)
+        return [{"n": n} for n in rows["n"].to_pylist()]
+
+    async def asynchronous(rows: pa.RecordBatch) -> list[dict[str, int]]:
+        return plain(rows)
+
+    handler = asynchronous if is_async else plain
+    drain(server, queue, batch_handler(max_rows=100, max_wait=1)(handler))
+    sent, handled = ours(exporter, f"send {queue}"), ours(exporter, f"process {queue}")
+    # In as many calls as the jobs happened to come in, each a trace of its own.
+    assert sorted(current) == sorted(span.context.span_id for span in handled)
+    assert [parent_of(span) for span in handled] == [None] * len(handled)
+    assert {span.kind for span in handled} == {SpanKind.CONSUMER}
+    assert sum(span.attributes["messaging.batch.message_count"] for span in handled) == 41
+    links = [link.context.span_id for span in handled for link in span.links]
+    assert set(links) == {span.context.span_id for span in sent}
+    # One for each place, however many of its jobs there are.
+    assert len(links) <= 2 * len(handled)
+    assert SECRET not in "".join(span.to_json() for span in exporter.get_finished_spans())
+
+
+def test_a_call_with_many_rows_that_fails_is_marked(
+    server: ServerProcess, exporter: InMemorySpanExporter, queue: str
+) -> None:
+    with connect(server.address, api_key=server.api_key) as client:
+        client.enqueue(queue, {"secret": SECRET}, tags={"traceparent": "nonsense"}, max_retries=1)
+
+    @batch_handler
+    def broken(rows: pa.RecordBatch) -> None:
+        raise LookupError(rows["secret"][0].as_py())
+
+    drain(server, queue, broken)
+    (handled,) = ours(exporter, f"process {queue}")
+    assert handled.status.status_code.name == "ERROR"
+    assert (handled.attributes["error.type"], len(handled.links)) == ("LookupError", 0)
     assert SECRET not in handled.to_json()
 
 
