@@ -11,6 +11,7 @@ from here import command
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.cli.options import connected
 
 SECRET = "sp_live_secret_that_nobody_may_see"
 BACKEND = """
@@ -181,3 +182,20 @@ def test_a_profile_may_be_a_file_with_no_server_to_start(
     config('default_profile = "here"\n[profiles.here]\naddress = "embedded:jobs.db"\n')
     assert command("stats", "q").code == 0
     assert (tmp_path / "jobs.db").exists()
+
+
+def test_a_limit_of_calls_holds_whatever_names_the_server(
+    config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config(
+        '[profiles.far]\naddress = "127.0.0.1:1"\napi_key_env = "FAR_KEY"\n'
+        '[profiles.file]\naddress = "embedded:own.db"\n'
+    )
+    monkeypatch.setenv("FAR_KEY", "sp_test_far")
+    for address, key, profile in (
+        ("127.0.0.1:1", "sp_test_any", None),
+        (None, None, "far"),
+        (None, None, "file"),
+    ):
+        with connected(address, key, profile, rate_limit=7) as client:
+            assert client.settings.rate_limit == 7
