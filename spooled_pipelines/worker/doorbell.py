@@ -40,6 +40,7 @@ class Doorbell:
         self._stream: AsyncProcessStream | None = None
         self._reader: asyncio.Task[None] | None = None
         self._standing = False
+        self._is_served = True
 
     async def close(self) -> None:
         """Take back the request. A job that is on its way is still taken."""
@@ -59,7 +60,7 @@ class Doorbell:
 
     async def ask(self) -> None:
         """Ask for the next job, unless it is asked for already; `rung` is called when it came."""
-        if self._standing:
+        if self._standing or not self._is_served:
             return
         try:
             if self._stream is None:
@@ -73,6 +74,7 @@ class Doorbell:
             )
         except SpooledError as error:
             logger.debug("no standing request for a job: %s", error)
+            self._is_served = error.code != "UNIMPLEMENTED"
         else:
             self._standing = self._stream is not None
 
@@ -85,6 +87,7 @@ class Doorbell:
                     self._on_ring()
         except SpooledError as error:
             logger.debug("the conversation for the next job ended: %s", error)
+            self._is_served = error.code != "UNIMPLEMENTED"
         finally:
             self._standing = False
             self._stream = None

@@ -13,10 +13,12 @@ from typing import Any
 
 import grpc
 import pytest
+from support.server_process import ServerProcess
 from support.waiting import eventually
+from support.without import Without
 
-from spooled_pipelines import connect
-from spooled_pipelines.errors import AuthenticationError
+from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines.errors import AuthenticationError, SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.worker import Worker, WorkerReport
@@ -173,3 +175,66 @@ def test_results_arrive_where_the_server_holds_no_conversations(
     small.jobs.extend(job(number) for number in range(50))
     worker.start()
     eventually(lambda: worker.report == WorkerReport(completed=50))
+
+
+@pytest.mark.parametrize(
+    ("missing", "used"),
+    [
+        (["ProcessJobs"], "Dequeue"),
+        (["Dequeue"], "ProcessJobs"),
+        (["Dequeue", "ProcessJobs"], "StreamJobs"),
+        (["Dequeue", "ProcessJobs", "Settle"], "StreamJobs"),
+    ],
+    ids=str,
+)
+def test_jobs_come_by_what_the_server_serves(
+    server: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    fill: Callable[..., list[str]],
+    drained: Callable[..., None],
+    missing: list[str],
+    used: str,
+) -> None:
+    """Each once, those that were there and those that come later."""
+    fill(250)
+    runs: Counter[str] = Counter()
+    with (
+        Without(server.address, *missing) as less,
+        connect(less.address, api_key=server.api_key) as to_less,
+        Worker(to_less, queue, lambda job: runs.update([job.id]), lease_seconds=5) as worker,
+    ):
+        drained(250, 30)
+        fill(1)
+        drained(251)
+        fill(120)
+        drained(371)
+        # The server counts first, and then it answers.
+        eventually(lambda: worker.report == WorkerReport(completed=371))
+    assert (len(runs), set(runs.values())) == (371, {1})
+    assert less.calls[used] > 0
+    # What is not there is asked for once.
+    assert "Dequeue" not in missing or less.calls["Dequeue"] == 1
+    assert "ProcessJobs" not in missing or "Settle" in missing or less.calls["ProcessJobs"] == 1
+
+
+@pytest.mark.parametrize("missing", [["Dequeue"], ["Dequeue", "ProcessJobs"]], ids=" ".join)
+def test_a_worker_ends_when_the_queue_is_empty_without_dequeue_too(
+    server: ServerProcess, queue: str, fill: Callable[..., list[str]], missing: list[str]
+) -> None:
+    fill(30)
+    with (
+        Without(server.address, *missing) as less,
+        connect(less.address, api_key=server.api_key) as client,
+    ):
+        report = Worker(client, queue, lambda job: None, stop_when_empty=True).run()
+    assert report == WorkerReport(completed=30)
+
+
+def test_a_server_that_serves_no_jobs_at_all_is_said(server: ServerProcess, queue: str) -> None:
+    with (
+        Without(server.address, "Dequeue", "ProcessJobs", "StreamJobs") as less,
+        connect(less.address, api_key=server.api_key) as client,
+        pytest.raises(SpooledError, match="StreamJobs"),
+    ):
+        Worker(client, queue, lambda job: None).run()
