@@ -36,6 +36,7 @@ SMOKE = {
     "airflow": "from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor",
     "all": CORE,
     "cli": "import subprocess; subprocess.run(['spooled-pipelines', '--help'], check=True)",
+    "dask": "import dask.dataframe, spooled_pipelines.engines.dask",
     "keyring": "import keyring, spooled_pipelines.cli.keyring",
     "notebook": "from spooled_pipelines.notebook import bulk_enqueue, watch",
     "otel": "import opentelemetry.sdk, spooled_pipelines.rpc.tracing",
@@ -56,8 +57,10 @@ with spooled_pipelines.connect("embedded:jobs.db") as client:
 """,
     "plot": "import matplotlib",
     "postgres": "from spooled_pipelines.server.postgres.store import PostgresStore",
+    "ray": "import ray.data, spooled_pipelines.engines.ray",
     "schema": "import jsonschema, spooled_pipelines.batch.payload_schema",
     "server": "import spooled_pipelines.server.config, spooled_pipelines.server.metrics",
+    "spark": "import pyspark.sql, spooled_pipelines.engines.spark_source",
     "worker": CORE + "\nfrom spooled_pipelines.worker import Worker",
 }
 

@@ -79,7 +79,8 @@ def payload(value: Struct) -> str:
 
 def _python(value: Any) -> Any:
     if isinstance(value, Struct):
-        return {name: _python(field) for name, field in value.fields.items()}
+        # A map has no order of its own, and each reading would be another.
+        return {name: _python(field) for name, field in sorted(value.fields.items())}
     if not isinstance(value, Value):
         return [_python(item) for item in value.values]
     kind = value.WhichOneof("kind")

@@ -206,11 +206,21 @@ SELECT rows, duplicates FROM upload_chunks WHERE batch = ? AND upload_id = ? AND
 
 -- Runs of numbers: within one, number and place grow together.
 -- name: stored_chunks
-SELECT min(number), max(number) FROM (
-    SELECT number, number - row_number() OVER (ORDER BY number) AS run FROM upload_chunks
-    WHERE batch = ? AND upload_id = ?
+SELECT first.number, (
+    SELECT last.number FROM upload_chunks AS last
+    WHERE last.batch = first.batch AND last.upload_id = first.upload_id
+        AND last.number >= first.number AND NOT EXISTS (
+            SELECT 1 FROM upload_chunks AS after WHERE after.batch = first.batch
+                AND after.upload_id = first.upload_id AND after.number = last.number + 1
+        )
+    ORDER BY last.number LIMIT 1
 )
-GROUP BY run ORDER BY 1 LIMIT ?
+FROM upload_chunks AS first
+WHERE first.batch = ? AND first.upload_id = ? AND NOT EXISTS (
+    SELECT 1 FROM upload_chunks AS before WHERE before.batch = first.batch
+        AND before.upload_id = first.upload_id AND before.number = first.number - 1
+)
+ORDER BY first.number LIMIT ?
 
 -- name: keep_chunk_outcome
 INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates)
