@@ -260,10 +260,14 @@ def count_jobs(store: Path, *queues: str) -> Counter[str]:
                 f"SELECT {', '.join(statuses)} FROM queues WHERE name = ?", (queue,)
             ).fetchone()
             counts.update(dict(zip(statuses, found or (), strict=False)))
-            for what, table in (("all", "jobs"), ("batches", "batches")):
+            # A batch that begins anew has a line for each of its generations.
+            for what, table, counted in (
+                ("all", "jobs", "*"),
+                ("batches", "batches", "DISTINCT batch_id"),
+            ):
                 of_queue = "WHERE queue = (SELECT id FROM queues WHERE name = ?)"
                 (there,) = database.execute(
-                    f"SELECT count(*) FROM {table} {of_queue}", (queue,)
+                    f"SELECT count({counted}) FROM {table} {of_queue}", (queue,)
                 ).fetchone()
                 counts[what] += there
     return counts

@@ -44,7 +44,7 @@ class Demo:
     def text(self) -> str:
         return self.printed.read_text()
 
-    def until_it_says(self, words: str, seconds: float = 90) -> None:
+    def until_it_says(self, words: str, seconds: float = 240) -> None:
         def said() -> bool:
             assert self.process.poll() is None or words in self.text(), self.text()
             return words in self.text()
@@ -79,7 +79,7 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 
 @pytest.mark.airflow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_none(
     start_demo: Callable[..., Demo],
 ) -> None:
@@ -109,7 +109,7 @@ def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_n
 
 
 @pytest.mark.airflow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("number", "code", "moment"),
     [
