@@ -86,6 +86,9 @@ def test_the_form_s_test_says_whether_the_connection_works(
     assert key not in answer["message"]
 
 
+# Minutes of a browser in Airflow's own pages, whose lists come when they come.
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_run_is_started_and_watched_until_its_jobs_are_done(
     open_page: OpenPage, screenshot: Screenshot, world: World
 ) -> None:
