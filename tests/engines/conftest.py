@@ -11,13 +11,17 @@ from importlib import import_module
 import pytest
 from support.engines import Engine
 
-NAMES = ("dask", "ray", "spark")
+# Two of them take a minute each, most of it to start.
+EACH = (
+    "dask",
+    pytest.param("ray", marks=pytest.mark.long),
+    pytest.param("spark", marks=pytest.mark.long),
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--engine") or NAMES
-        # One after another: each takes a second and some hundred megabytes to start.
+        chosen = metafunc.config.getoption("--engine") or EACH
         metafunc.parametrize("engine", chosen, indirect=True, scope="session")
 
 
