@@ -23,9 +23,17 @@ Runs = Callable[[str], list[tuple[int, int]]]
 
 
 def workers_of(process: Any) -> list[int]:
-    children = psutil.Process(process.pid).children()
-    alive = [each for each in children if each.status() != psutil.STATUS_ZOMBIE]
-    return sorted(each.pid for each in alive if "work" in each.cmdline())
+    return sorted(
+        each.pid for each in psutil.Process(process.pid).children() if "work" in _command(each)
+    )
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Nothing of one that has ended, be it while it is looked at."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_several_processes_share_the_work_and_stop_together(
