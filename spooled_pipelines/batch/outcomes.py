@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -76,9 +77,26 @@ class Outcomes:
 def type_of(values: list[Any]) -> Any:
     """The values' Arrow type by inference, or `MIXED`."""
     try:
-        return pa.array(values).type
+        kind = pa.array(values).type
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return MIXED
+    return MIXED if _bools_as_floats(kind, values) else kind
+
+
+def _bools_as_floats(kind: Any, values: list[Any]) -> bool:
+    """Whether Arrow would make numbers of bools: it takes `[0.0, False]` for floats."""
+    if pa.types.is_floating(kind):
+        return bool in map(type, values)
+    present = [value for value in values if value is not None]
+    if pa.types.is_struct(kind):
+        fields = (kind.field(index) for index in range(kind.num_fields))
+        return any(
+            _bools_as_floats(field.type, [value.get(field.name) for value in present])
+            for field in fields
+        )
+    if pa.types.is_list(kind):
+        return _bools_as_floats(kind.value_type, list(chain.from_iterable(present)))
+    return False
 
 
 def common_type(one: Any, other: Any) -> Any:

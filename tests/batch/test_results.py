@@ -185,6 +185,15 @@ def test_pages_have_one_type_that_holds_all_of_their_values(pages: list[list[Any
                 assert isinstance(back, bool) == isinstance(value, bool)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [[0.0, False], [None, False, 0.5], [[0.5], [True]], [{"x": 0.5}, None, {}, {"x": [False]}]],
+)
+def test_a_bool_among_numbers_does_not_become_a_number(page: list[Any]) -> None:
+    assert type_of(page) is None
+    assert type_of([{"deep": [page]}]) is None
+
+
 def job(number: int) -> spooled_v1.Job:
     made = spooled_v1.Job(id=f"job-{number}", status=4)
     made.result.update({"n": number})
