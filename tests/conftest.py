@@ -44,6 +44,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that ask for the most time go first: one of them alone at the end is waited for."""
+    asked: dict[Path, float] = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        asked[item.path] = max(asked.get(item.path, 0.0), mark.args[0] if mark else 0.0)
+    items.sort(key=lambda item: -asked[item.path])
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY", "SPOOLED_TLS"):

@@ -74,7 +74,7 @@ class Doorbell:
             )
         except SpooledError as error:
             logger.debug("no standing request for a job: %s", error)
-            self._is_served = error.code != "UNIMPLEMENTED"
+            self._learn(error)
         else:
             self._standing = self._stream is not None
 
@@ -87,7 +87,12 @@ class Doorbell:
                     self._on_ring()
         except SpooledError as error:
             logger.debug("the conversation for the next job ended: %s", error)
-            self._is_served = error.code != "UNIMPLEMENTED"
+            self._learn(error)
         finally:
             self._standing = False
             self._stream = None
+
+    def _learn(self, error: SpooledError) -> None:
+        # For good: who writes may hear otherwise of the same conversation's end, and later.
+        if error.code == "UNIMPLEMENTED":
+            self._is_served = False

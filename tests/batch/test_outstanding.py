@@ -47,7 +47,10 @@ class Worker:
             while done < self._total:
                 stats = client.queue_stats(self._queue)
                 self.most = max(self.most, stats.pending + stats.scheduled + stats.processing)
-                for job in client.dequeue(self._queue, "w", batch_size=10):
+                jobs = client.dequeue(self._queue, "w", batch_size=10)
+                # Some came between the two.
+                self.most = max(self.most, len(jobs))
+                for job in jobs:
                     if done % 7:
                         client.complete(job)
                     else:

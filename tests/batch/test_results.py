@@ -59,8 +59,10 @@ def test_results_come_as_they_settled(door: Any, queue: str) -> None:
         # The times that the server keeps are milliseconds.
         sleep(0.005)
     found = batch.results(order="settled")
-    assert found["n"].to_pylist() == [2, 1, 0, None]
-    assert found["row"].to_pylist() == [2, 1, 0, 3]
+    # On a plain server rows arrive in an order of their own.
+    settled = [job.payload["n"] for job in reversed(jobs)]
+    assert found["n"].to_pylist() == [*settled, None]
+    assert found["row"].to_pylist() == [*settled, *({0, 1, 2, 3} - set(settled))]
     assert found["status"].to_pylist() == ["completed"] * 3 + ["pending"]
 
 

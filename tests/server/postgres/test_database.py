@@ -180,18 +180,20 @@ async def test_after_a_crash_of_the_database_everything_goes_on(
                 codes.add(refusal.code)
 
     producing = [asyncio.create_task(produce(r, n)) for n, r in enumerate((here, there) * 2)]
-    await aeventually(lambda: len(answers) > 20)
-    await asyncio.to_thread(cluster.stop_at_once)
-    here.changed()
-    there.changed()
-    with pytest.raises(RefusedError) as caught:
-        await there.complete(settled)
-    assert caught.value.code == "UNAVAILABLE"
-    await asyncio.to_thread(cluster.start)
-    before = len(answers)
-    await aeventually(lambda: len(answers) > before + 20, RESTART_SECONDS)
-    stop.set()
-    await asyncio.gather(*producing)
+    try:
+        await aeventually(lambda: len(answers) > 20)
+        await asyncio.to_thread(cluster.stop_at_once)
+        here.changed()
+        there.changed()
+        with pytest.raises(RefusedError) as caught:
+            await there.complete(settled)
+        assert caught.value.code == "UNAVAILABLE"
+        await asyncio.to_thread(cluster.start)
+        before = len(answers)
+        await aeventually(lambda: len(answers) > before + 20, RESTART_SECONDS)
+    finally:
+        stop.set()
+        await asyncio.gather(*producing)
     assert codes <= {"UNAVAILABLE"}
     # Notices may have been missed: everyone is woken, and looks.
     for replica in (here, there):
