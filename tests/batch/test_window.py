@@ -65,3 +65,21 @@ def test_it_stays_within_its_bounds(answers: list[float | None]) -> None:
         else:
             window.answered(seconds)
         assert 2 <= window.limit <= 32
+
+
+def test_it_may_double_each_round_until_answers_begin_to_wait_for_one_another() -> None:
+    window = Window(first=8, most=256, doubles=True)
+    serve(window, 8, 0.02)
+    assert window.limit == 16
+    serve(window, 16, 0.02)
+    assert window.limit == 32
+    serve(window, 1, 0.045)
+    serve(window, 33, 0.02)
+    assert window.limit == 33
+
+
+def test_after_a_refusal_it_does_not_double_any_more() -> None:
+    window = Window(first=64, most=256, doubles=True)
+    window.refused(0.5)
+    serve(window, 33, 0.02)
+    assert window.limit == 33

@@ -16,8 +16,9 @@ from spooled_pipelines.batch.aio.control import (
     stats_of,
 )
 from spooled_pipelines.batch.aio.listing import list_jobs
-from spooled_pipelines.batch.aio.plain import AsyncQueueFollower
+from spooled_pipelines.batch.aio.plain import AsyncQueueFollower, get_jobs
 from spooled_pipelines.batch.aio.watching import watch_queue, watch_stream
+from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.errors import (
@@ -401,9 +402,11 @@ class AsyncBatch:
                 "with ledger=PATH"
             )
         else:
-            async for job in self._queue().jobs(dict.fromkeys(ledger.job_ids())):
-                if job is not None:
-                    found.add(job)
+            # A job that several rows share is one.
+            async with aclosing(get_jobs(self._calls, distinct(ledger.job_ids()))) as jobs:
+                async for job in jobs:
+                    if job is not None:
+                        found.add(job)
 
     async def _watch(self, deadline: float | None) -> AsyncGenerator[BatchStats, None]:
         """Changes until the batch is settled or the deadline is there."""

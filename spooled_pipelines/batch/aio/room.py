@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from spooled_pipelines.batch.aio.plain import queue_stats
+from spooled_pipelines.batch.aio.plain import get_jobs, queue_stats
 from spooled_pipelines.batch.aio.watching import watch_stream
 from spooled_pipelines.batch.outstanding import Outstanding
-from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import methods, requests
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
-from spooled_pipelines.rpc.aio.runtime import monotonic, run_pipelined, sleep
+from spooled_pipelines.rpc.aio.runtime import monotonic, sleep
 from spooled_pipelines.rpc.convert import job_status_from
 
 _PAUSE_FIRST_SECONDS, _PAUSE_SECONDS, _PAUSE_GROWTH = 0.05, 1.0, 1.5
-_CALLS = 32
 
 
 async def wait_for_room(calls: AsyncCalls, batch_id: str, room: Outstanding, rows: int) -> None:
@@ -61,15 +58,10 @@ class AsyncQueueRoom:
                 pause = min(_PAUSE_GROWTH * pause, _PAUSE_SECONDS)
 
     async def _ask(self) -> None:
-        async for job_id in run_pipelined(self._settled, sorted(self._open), _CALLS):
-            self._open.discard(job_id)
-
-    async def _settled(self, job_id: str) -> str:
-        """The job's id if it is settled, else none."""
-        try:
-            answer = await self._calls.unary(
-                methods.QUEUE["GetJob"], requests.get_job(job_id), repeatable=True
-            )
-        except NotFoundError:
-            return job_id
-        return job_id if job_status_from(answer.job.status).settled else ""
+        job_ids = sorted(self._open)
+        async with aclosing(get_jobs(self._calls, job_ids)) as jobs:
+            asked = iter(job_ids)
+            async for job in jobs:
+                job_id = next(asked)
+                if job is None or job_status_from(job.status).settled:
+                    self._open.discard(job_id)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
 from spooled_pipelines.batch.aio.control import cancel_batch, finish_part, seal_batch
+from spooled_pipelines.batch.aio.pipelining import pipelined
 from spooled_pipelines.batch.aio.room import AsyncQueueRoom, wait_for_room
 from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
 from spooled_pipelines.batch.ledger import Answers, Ledger
@@ -15,25 +17,17 @@ from spooled_pipelines.batch.outstanding import Outstanding, within
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
-from spooled_pipelines.batch.window import Window
-from spooled_pipelines.errors import (
-    InvalidArgumentError,
-    RateLimitError,
-    ServerError,
-    SpooledError,
-)
+from spooled_pipelines.batch.window import Window, window_of_calls
+from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
-from spooled_pipelines.rpc.aio.runtime import AsyncConversation, monotonic, run_pipelined, sleep
+from spooled_pipelines.rpc.aio.runtime import AsyncConversation, monotonic, sleep
 from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.wire import batch_v1
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
 # where they are answered in time, fewer where the server is busy; at most what it stores at once.
 _WINDOW, _WINDOW_LEAST, _WINDOW_MOST = 4, 2, 8
-# Enqueue calls on their way at once, against a server without the extension: enough for one that is
-# far away, and no more than it answers in time.
-_CALLS, _CALLS_MOST = 32, 128
 
 
 class AsyncChunkUpload:
@@ -190,7 +184,7 @@ class AsyncSingleUpload:
         self._ledger = ledger
         self._progress = progress
         self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
-        self._window = Window(_CALLS, _CALLS_MOST)
+        self._window = window_of_calls()
         self._limit = max_outstanding
         self._room: AsyncQueueRoom | None = None
         if max_outstanding is not None:
@@ -206,19 +200,22 @@ class AsyncSingleUpload:
     async def _send(self, chunk: Chunk) -> None:
         answers = Answers([])
         requests = chunk.requests(self._shared)
+        responses = pipelined(
+            self._calls, methods.QUEUE["Enqueue"], requests, self._window, InvalidArgumentError
+        )
         try:
-            responses = run_pipelined(self._enqueue, requests, _CALLS_MOST, self._now_at_once)
-            async for response in responses:
-                place = len(answers.job_ids)
-                if isinstance(response, InvalidArgumentError):
-                    answers.job_ids.append("")
-                    answers.rejected.append((place, response.message))
-                else:
-                    answers.job_ids.append(response.job_id)
-                    if not response.created:
-                        answers.duplicates.append(place)
-                if place % 100 == 0:
-                    self._progress.at(self._ledger.acknowledged + place)
+            async with aclosing(responses):
+                async for response in responses:
+                    place = len(answers.job_ids)
+                    if isinstance(response, InvalidArgumentError):
+                        answers.job_ids.append("")
+                        answers.rejected.append((place, response.message))
+                    else:
+                        answers.job_ids.append(response.job_id)
+                        if not response.created:
+                            answers.duplicates.append(place)
+                    if place % 100 == 0:
+                        self._progress.at(self._ledger.acknowledged + place)
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
@@ -226,41 +223,6 @@ class AsyncSingleUpload:
             if self._room is not None:
                 self._room.sent(answers.job_ids)
         self._progress.at(self._ledger.acknowledged)
-
-    async def _enqueue(self, request: bytes) -> Any:
-        """The response, or the reason why the server refused the row."""
-        answer = await self._answer(request)
-        if not isinstance(answer, SpooledError):
-            return answer
-        patience = Patience(self._calls.settings.retry)
-        while isinstance(answer, SpooledError) and not isinstance(answer, InvalidArgumentError):
-            delay = patience.delay(answer)
-            if delay is None:
-                raise answer
-            await sleep(delay)
-            answer = await self._answer(request)
-        return answer
-
-    async def _answer(self, request: bytes) -> Any:
-        if held := self._window.wait():
-            await sleep(held)
-        began = monotonic()
-        try:
-            answer = await self._calls.unary(
-                methods.QUEUE["Enqueue"], request, repeatable=True, on_retry=self._refused
-            )
-        except SpooledError as error:
-            self._refused(error)
-            return error
-        self._window.answered(monotonic() - began)
-        return answer
-
-    def _refused(self, error: SpooledError) -> None:
-        if isinstance(error, RateLimitError):
-            self._window.refused(error.retry_after)
-
-    def _now_at_once(self) -> int:
-        return self._window.limit
 
 
 async def open_upload(calls: AsyncCalls, opening: bytes) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch import verdict
+from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.batch.sync.control import (
@@ -19,7 +20,7 @@ from spooled_pipelines.batch.sync.control import (
     stats_of,
 )
 from spooled_pipelines.batch.sync.listing import list_jobs
-from spooled_pipelines.batch.sync.plain import QueueFollower
+from spooled_pipelines.batch.sync.plain import QueueFollower, get_jobs
 from spooled_pipelines.batch.sync.watching import watch_queue, watch_stream
 from spooled_pipelines.errors import (
     DeadlineExceededError,
@@ -402,9 +403,11 @@ class Batch:
                 "with ledger=PATH"
             )
         else:
-            for job in self._queue().jobs(dict.fromkeys(ledger.job_ids())):
-                if job is not None:
-                    found.add(job)
+            # A job that several rows share is one.
+            with closing(get_jobs(self._calls, distinct(ledger.job_ids()))) as jobs:
+                for job in jobs:
+                    if job is not None:
+                        found.add(job)
 
     def _watch(self, deadline: float | None) -> Generator[BatchStats, None]:
         """Changes until the batch is settled or the deadline is there."""

@@ -3,27 +3,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Generator, Iterable
+from contextlib import closing
 
 from spooled_pipelines.batch.queue_view import JobsView, queue_as_batch
+from spooled_pipelines.batch.sync.pipelining import pipelined
+from spooled_pipelines.batch.window import window_of_calls
 from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import methods, requests
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc import requests as requests_of
 from spooled_pipelines.rpc.convert import queue_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.sync.runtime import run_pipelined
 from spooled_pipelines.rpc.values import BatchStats, QueueStats
 from spooled_pipelines.wire import spooled_v1
 
-_CALLS = 32
+# How long one job is asked for again where the server is away; whoever watches has more patience.
+_JOB_SECONDS = 10.0
 
 
 def queue_stats(calls: Calls, queue_name: str, timeout: float | None = None) -> QueueStats:
     """Where a queue stands."""
-    request = requests.queue_stats(queue_name)
+    request = requests_of.queue_stats(queue_name)
     method = methods.QUEUE["GetQueueStats"]
     answer = calls.unary(method, request, timeout=timeout, repeatable=True)
     return queue_stats_from(answer)
+
+
+def get_jobs(calls: Calls, job_ids: Iterable[str]) -> Generator[spooled_v1.Job | None, None]:
+    """Many jobs, in the order of their ids; None for each that is there no more."""
+    method = methods.QUEUE["GetJob"]
+    requests = (requests_of.get_job(job_id).SerializeToString() for job_id in job_ids)
+    window = window_of_calls()
+    answers = pipelined(calls, method, requests, window, NotFoundError, _JOB_SECONDS)
+    with closing(answers):
+        for answer in answers:
+            yield None if isinstance(answer, NotFoundError) else answer.job
 
 
 class QueueFollower:
@@ -49,23 +63,8 @@ class QueueFollower:
         queue = queue_stats(self._calls, self._queue_name, timeout)
         if self._jobs is None:
             return queue_as_batch(self._batch_id, self._name, self._before, queue)
-        for job in run_pipelined(self.job, self._jobs.to_ask(queue), _CALLS):
-            self._jobs.learn(job)
+        with closing(get_jobs(self._calls, self._jobs.to_ask(queue))) as jobs:
+            for job in jobs:
+                if job is not None:
+                    self._jobs.learn(job)
         return self._jobs.stats(queue)
-
-    def job(self, job_id: str) -> spooled_v1.Job:
-        """One job."""
-        request: Any = requests.get_job(job_id)
-        answer = self._calls.unary(methods.QUEUE["GetJob"], request, repeatable=True)
-        job: spooled_v1.Job = answer.job
-        return job
-
-    def jobs(self, job_ids: Iterable[str]) -> Iterator[spooled_v1.Job | None]:
-        """Many jobs, in the order of their ids; None for each that is there no more."""
-        return run_pipelined(self._job_if_there, job_ids, _CALLS)
-
-    def _job_if_there(self, job_id: str) -> spooled_v1.Job | None:
-        try:
-            return self.job(job_id)
-        except NotFoundError:
-            return None

@@ -6,16 +6,13 @@ from __future__ import annotations
 from contextlib import closing
 
 from spooled_pipelines.batch.outstanding import Outstanding
-from spooled_pipelines.batch.sync.plain import queue_stats
+from spooled_pipelines.batch.sync.plain import get_jobs, queue_stats
 from spooled_pipelines.batch.sync.watching import watch_stream
-from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import methods, requests
 from spooled_pipelines.rpc.convert import job_status_from
 from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.sync.runtime import monotonic, run_pipelined, sleep
+from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
 
 _PAUSE_FIRST_SECONDS, _PAUSE_SECONDS, _PAUSE_GROWTH = 0.05, 1.0, 1.5
-_CALLS = 32
 
 
 def wait_for_room(calls: Calls, batch_id: str, room: Outstanding, rows: int) -> None:
@@ -62,15 +59,10 @@ class QueueRoom:
                 pause = min(_PAUSE_GROWTH * pause, _PAUSE_SECONDS)
 
     def _ask(self) -> None:
-        for job_id in run_pipelined(self._settled, sorted(self._open), _CALLS):
-            self._open.discard(job_id)
-
-    def _settled(self, job_id: str) -> str:
-        """The job's id if it is settled, else none."""
-        try:
-            answer = self._calls.unary(
-                methods.QUEUE["GetJob"], requests.get_job(job_id), repeatable=True
-            )
-        except NotFoundError:
-            return job_id
-        return job_id if job_status_from(answer.job.status).settled else ""
+        job_ids = sorted(self._open)
+        with closing(get_jobs(self._calls, job_ids)) as jobs:
+            asked = iter(job_ids)
+            for job in jobs:
+                job_id = next(asked)
+                if job is None or job_status_from(job.status).settled:
+                    self._open.discard(job_id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
@@ -15,26 +16,19 @@ from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.sync.control import cancel_batch, finish_part, seal_batch
+from spooled_pipelines.batch.sync.pipelining import pipelined
 from spooled_pipelines.batch.sync.room import QueueRoom, wait_for_room
-from spooled_pipelines.batch.window import Window
-from spooled_pipelines.errors import (
-    InvalidArgumentError,
-    RateLimitError,
-    ServerError,
-    SpooledError,
-)
+from spooled_pipelines.batch.window import Window, window_of_calls
+from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.convert import batch_stats_from
 from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.sync.runtime import Conversation, monotonic, run_pipelined, sleep
+from spooled_pipelines.rpc.sync.runtime import Conversation, monotonic, sleep
 from spooled_pipelines.wire import batch_v1
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
 # where they are answered in time, fewer where the server is busy; at most what it stores at once.
 _WINDOW, _WINDOW_LEAST, _WINDOW_MOST = 4, 2, 8
-# Enqueue calls on their way at once, against a server without the extension: enough for one that is
-# far away, and no more than it answers in time.
-_CALLS, _CALLS_MOST = 32, 128
 
 
 class ChunkUpload:
@@ -191,7 +185,7 @@ class SingleUpload:
         self._ledger = ledger
         self._progress = progress
         self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
-        self._window = Window(_CALLS, _CALLS_MOST)
+        self._window = window_of_calls()
         self._limit = max_outstanding
         self._room: QueueRoom | None = None
         if max_outstanding is not None:
@@ -207,19 +201,22 @@ class SingleUpload:
     def _send(self, chunk: Chunk) -> None:
         answers = Answers([])
         requests = chunk.requests(self._shared)
+        responses = pipelined(
+            self._calls, methods.QUEUE["Enqueue"], requests, self._window, InvalidArgumentError
+        )
         try:
-            responses = run_pipelined(self._enqueue, requests, _CALLS_MOST, self._now_at_once)
-            for response in responses:
-                place = len(answers.job_ids)
-                if isinstance(response, InvalidArgumentError):
-                    answers.job_ids.append("")
-                    answers.rejected.append((place, response.message))
-                else:
-                    answers.job_ids.append(response.job_id)
-                    if not response.created:
-                        answers.duplicates.append(place)
-                if place % 100 == 0:
-                    self._progress.at(self._ledger.acknowledged + place)
+            with closing(responses):
+                for response in responses:
+                    place = len(answers.job_ids)
+                    if isinstance(response, InvalidArgumentError):
+                        answers.job_ids.append("")
+                        answers.rejected.append((place, response.message))
+                    else:
+                        answers.job_ids.append(response.job_id)
+                        if not response.created:
+                            answers.duplicates.append(place)
+                    if place % 100 == 0:
+                        self._progress.at(self._ledger.acknowledged + place)
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
@@ -227,41 +224,6 @@ class SingleUpload:
             if self._room is not None:
                 self._room.sent(answers.job_ids)
         self._progress.at(self._ledger.acknowledged)
-
-    def _enqueue(self, request: bytes) -> Any:
-        """The response, or the reason why the server refused the row."""
-        answer = self._answer(request)
-        if not isinstance(answer, SpooledError):
-            return answer
-        patience = Patience(self._calls.settings.retry)
-        while isinstance(answer, SpooledError) and not isinstance(answer, InvalidArgumentError):
-            delay = patience.delay(answer)
-            if delay is None:
-                raise answer
-            sleep(delay)
-            answer = self._answer(request)
-        return answer
-
-    def _answer(self, request: bytes) -> Any:
-        if held := self._window.wait():
-            sleep(held)
-        began = monotonic()
-        try:
-            answer = self._calls.unary(
-                methods.QUEUE["Enqueue"], request, repeatable=True, on_retry=self._refused
-            )
-        except SpooledError as error:
-            self._refused(error)
-            return error
-        self._window.answered(monotonic() - began)
-        return answer
-
-    def _refused(self, error: SpooledError) -> None:
-        if isinstance(error, RateLimitError):
-            self._window.refused(error.retry_after)
-
-    def _now_at_once(self) -> int:
-        return self._window.limit
 
 
 def open_upload(calls: Calls, opening: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from spooled_pipelines.rpc import compression, methods, tracing
 from spooled_pipelines.rpc.aio.runtime import (
     AsyncChannel,
     AsyncConversation,
+    AsyncDepartures,
     AsyncResponseStream,
     monotonic,
     sleep,
@@ -112,13 +114,12 @@ class AsyncCalls:
                     method,
                     request,
                     timeout=max(deadline - began, 0.001),
-                    metadata=self._metadata + tracing.headers(),
+                    metadata=self.metadata(),
                 )
             except grpc.RpcError as raw:
                 error = self._explain(raw, method, given)
             else:
-                took = monotonic() - began
-                self.round_trip = took if self.round_trip is None else min(took, self.round_trip)
+                self.took(monotonic() - began)
                 return answer
             error.details["attempts"] = attempt
             delay = delay_before_retry(
@@ -144,13 +145,36 @@ class AsyncCalls:
             await sleep(max(delay, self._pacer.delay()))
             attempt += 1
 
+    def many(self, method: Method) -> AsyncManyCalls:
+        """Requests of one method, any number of them on their way at once."""
+        explain = partial(self._explain, method=method, timeout=self.settings.timeout_seconds)
+        return AsyncManyCalls(self, self._open().departures(method), explain)
+
+    def turn(self) -> float:
+        """Take the next call's turn: how many seconds it is away (`rate_limit`).
+
+        Raises:
+            ConflictError: the client is closed.
+        """
+        self._open()
+        return self._pacer.delay()
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with each call."""
+        return self._metadata + tracing.headers()
+
+    def took(self, seconds: float) -> None:
+        """A call was answered after so long."""
+        known = self.round_trip
+        self.round_trip = seconds if known is None else min(seconds, known)
+
     def stream(self, method: Method, request: Any) -> AsyncResponseStream:
         """One request (a message, or bytes), many responses, without a deadline."""
         self._pacer.delay()
         return self._open().stream(
             method,
             request,
-            metadata=self._metadata + tracing.headers(),
+            metadata=self.metadata(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -164,7 +188,7 @@ class AsyncCalls:
         return self._open().conversation(
             method,
             compressed=bulk and compression.pays(is_local=near, round_trip=self.round_trip),
-            metadata=self._metadata + tracing.headers(),
+            metadata=self.metadata(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
@@ -222,7 +246,7 @@ class AsyncCalls:
                 method,
                 request,
                 timeout=timeout,
-                metadata=self._metadata + tracing.headers(),
+                metadata=self.metadata(),
                 wait_for_ready=wait_for_ready,
             )
         except grpc.RpcError as raw:
@@ -250,3 +274,53 @@ class AsyncCalls:
         if self._on_away is not None and isinstance(error, UnavailableError) and not self._closed:
             self._on_away()
         return error
+
+
+class AsyncManyCalls:
+    """Calls that are on their way together: each is started without waiting, and tried once.
+
+    For one thread or task.
+    """
+
+    def __init__(
+        self,
+        calls: AsyncCalls,
+        departures: AsyncDepartures,
+        explain: Callable[[grpc.RpcError], SpooledError],
+    ) -> None:
+        self._calls = calls
+        self._departures = departures
+        self._explain = explain
+        self._timeout = calls.settings.timeout_seconds
+        self._began: dict[int, float] = {}
+
+    async def start(self, number: int, request: Any) -> None:
+        """Send a request (a message, or bytes), once it is its turn (`rate_limit`).
+
+        `number` is by what `ended` speaks of it, until it has ended.
+        """
+        if turn := self._calls.turn():
+            await sleep(turn)
+        self._began[number] = monotonic()
+        metadata = self._calls.metadata()
+        self._departures.start(number, request, timeout=self._timeout, metadata=metadata)
+
+    async def ended(self, timeout: float | None = None) -> list[tuple[int, float, Any]]:
+        """Number, seconds, and response or SpooledError of those that have ended.
+
+        At least one; none where that takes longer than `timeout` seconds.
+        """
+        found = []
+        for number, at, response, error in await self._departures.ended(timeout):
+            took = at - self._began.pop(number)
+            if error is None:
+                self._calls.took(took)
+                found.append((number, took, response))
+            else:
+                found.append((number, took, self._explain(error)))
+        return found
+
+    def cancel(self) -> None:
+        """Ends those that are on their way."""
+        self._departures.cancel()
+        self._began.clear()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
 from spooled_pipelines.rpc import forking
+from spooled_pipelines.rpc.arrivals import Arrival
 from spooled_pipelines.rpc.channel import channel_credentials, channel_options
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.wirebytes import serialized
@@ -22,16 +22,14 @@ from spooled_pipelines.wire.methods import Method
 __all__ = [
     "AsyncChannel",
     "AsyncConversation",
+    "AsyncDepartures",
     "AsyncResponseStream",
     "Lock",
     "in_thread",
     "monotonic",
-    "run_pipelined",
     "sleep",
 ]
 
-T = TypeVar("T")
-R = TypeVar("R")
 Metadata = tuple[tuple[str, str], ...]
 Explain = Callable[[grpc.RpcError], SpooledError]
 
@@ -82,11 +80,7 @@ class AsyncChannel:
         wait_for_ready: bool = False,
     ) -> Any:
         """One call, which may wait until there is a connection. Raises grpc.RpcError."""
-        call = self._unary.get(method.path)
-        if call is None:
-            call = self._unary[method.path] = self._channel.unary_unary(
-                method.path, serialized, method.response_class.FromString
-            )
+        call = self._unary_of(method)
         try:
             return await call(
                 request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
@@ -95,6 +89,18 @@ class AsyncChannel:
             if self._closed.is_set() and not _task_is_cancelled():
                 raise _cut_off() from None
             raise
+
+    def departures(self, method: Method) -> AsyncDepartures:
+        """For many calls at once."""
+        return AsyncDepartures(self._unary_of(method), self._closed)
+
+    def _unary_of(self, method: Method) -> Any:
+        call = self._unary.get(method.path)
+        if call is None:
+            call = self._unary[method.path] = self._channel.unary_unary(
+                method.path, serialized, method.response_class.FromString
+            )
+        return call
 
     def stream(
         self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
@@ -121,6 +127,60 @@ class AsyncChannel:
         self._closed.set()
         if self._pid == os.getpid() and not self._loop.is_closed():
             await self._channel.close()
+
+
+class AsyncDepartures:
+    """Unary calls that are on their way together; nobody waits for one in particular."""
+
+    def __init__(self, call: Any, channel_closed: asyncio.Event) -> None:
+        self._call = call
+        self._channel_closed = channel_closed
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[int, Any] = {}
+        self._arrived: list[tuple[int, Any, float]] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
+        """Send one; `number` is by what it is known, until it has ended."""
+        call = self._running[number] = self._call(request, timeout=timeout, metadata=metadata)
+        call.add_done_callback(lambda ended: self._arrive(number, ended))
+
+    async def ended(self, timeout: float | None) -> list[Arrival]:
+        """Those that have ended, at least one; none if that takes longer than `timeout` seconds."""
+        if not self._arrived:
+            self._waiter = self._loop.create_future()
+            if timeout is None:
+                await self._waiter
+            else:
+                await asyncio.wait((self._waiter,), timeout=timeout)
+        arrived, self._arrived = self._arrived, []
+        return [await self._arrival(*one) for one in arrived]
+
+    def cancel(self) -> None:
+        """Ends those that are on their way."""
+        for call in self._running.values():
+            call.cancel()
+        self._running.clear()
+
+    def _arrive(self, number: int, call: Any) -> None:
+        self._arrived.append((number, call, monotonic()))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _arrival(self, number: int, call: Any, at: float) -> Arrival:
+        try:
+            response = await call
+        except grpc.RpcError as raw:
+            found = Arrival(number, at, None, raw)
+        except asyncio.CancelledError:
+            if _task_is_cancelled() or not self._channel_closed.is_set():
+                raise
+            found = Arrival(number, at, None, _cut_off())
+        else:
+            found = Arrival(number, at, response, None)
+        # Not before: what is cancelled while it is looked at here is on its way still.
+        del self._running[number]
+        return found
 
 
 class AsyncResponseStream:
@@ -241,39 +301,6 @@ def ended_by_server() -> SpooledError:
         "the server ended the conversation before everything was written",
         details={"cause": "ended_by_server"},
     )
-
-
-async def run_pipelined(
-    worker: Callable[[T], Awaitable[R]],
-    items: Iterable[T],
-    limit: int,
-    now_at_once: Callable[[], int] | None = None,
-) -> AsyncIterator[R]:
-    """The results of `worker` on each item, in the items' order, at most `limit` at once.
-
-    `now_at_once` may say fewer, anew for each item.
-
-    Items are taken only as there is room. The first error ends it: what is still running is
-    cancelled, and the error raised.
-    """
-    running: deque[asyncio.Task[R]] = deque()
-    try:
-        for item in items:
-            running.append(asyncio.ensure_future(_run(worker, item)))
-            while len(running) >= (limit if now_at_once is None else now_at_once()):
-                yield await running[0]
-                running.popleft()
-        while running:
-            yield await running[0]
-            running.popleft()
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-async def _run(worker: Callable[[T], Awaitable[R]], item: T) -> R:
-    return await worker(item)
 
 
 def _cut_off() -> grpc.aio.AioRpcError:

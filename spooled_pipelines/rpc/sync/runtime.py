@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+from collections.abc import Callable
 from threading import Lock
 from time import monotonic, sleep
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +13,7 @@ import grpc
 
 from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
 from spooled_pipelines.rpc import forking
+from spooled_pipelines.rpc.arrivals import Arrival
 from spooled_pipelines.rpc.channel import channel_credentials, channel_options
 from spooled_pipelines.rpc.feed import Feed
 from spooled_pipelines.rpc.settings import ConnectionSettings
@@ -23,16 +23,15 @@ from spooled_pipelines.wire.methods import Method
 __all__ = [
     "Channel",
     "Conversation",
+    "Departures",
     "Lock",
     "ResponseStream",
     "in_thread",
     "monotonic",
-    "run_pipelined",
     "sleep",
 ]
 
 P = ParamSpec("P")
-T = TypeVar("T")
 R = TypeVar("R")
 Metadata = tuple[tuple[str, str], ...]
 Explain = Callable[[grpc.RpcError], SpooledError]
@@ -73,12 +72,20 @@ class Channel:
         wait_for_ready: bool = False,
     ) -> Any:
         """One call, which may wait until there is a connection. Raises grpc.RpcError."""
+        call = self._unary_of(method)
+        return call(request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
+
+    def departures(self, method: Method) -> Departures:
+        """For many calls at once."""
+        return Departures(self._unary_of(method))
+
+    def _unary_of(self, method: Method) -> Any:
         call = self._unary.get(method.path)
         if call is None:
             call = self._unary[method.path] = self._channel.unary_unary(
                 method.path, serialized, method.response_class.FromString
             )
-        return call(request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
+        return call
 
     def stream(
         self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
@@ -105,6 +112,49 @@ class Channel:
         """Ends every call on it."""
         if self._pid == os.getpid():
             self._channel.close()
+
+
+class Departures:
+    """Unary calls that are on their way together; nobody waits for one in particular.
+
+    A thread per call would cost more than the call: gRPC's own thread says which have ended.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._running: dict[int, Any] = {}
+        self._arrived: queue.SimpleQueue[tuple[int, Any, float]] = queue.SimpleQueue()
+
+    def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
+        """Send one; `number` is by what it is known, until it has ended."""
+        arrived = self._arrived
+        call = self._running[number] = self._call.future(
+            request, timeout=timeout, metadata=metadata
+        )
+        call.add_done_callback(lambda ended: arrived.put((number, ended, monotonic())))
+
+    def ended(self, timeout: float | None) -> list[Arrival]:
+        """Those that have ended, at least one; none if that takes longer than `timeout` seconds."""
+        found = []
+        try:
+            found.append(self._arrival(*self._arrived.get(timeout=timeout)))
+            while True:
+                found.append(self._arrival(*self._arrived.get_nowait()))
+        except queue.Empty:
+            return found
+
+    def cancel(self) -> None:
+        """Ends those that are on their way."""
+        for call in self._running.values():
+            call.cancel()
+        self._running.clear()
+
+    def _arrival(self, number: int, call: Any, at: float) -> Arrival:
+        del self._running[number]
+        try:
+            return Arrival(number, at, call.result(), None)
+        except grpc.RpcError as raw:
+            return Arrival(number, at, None, raw)
 
 
 class ResponseStream:
@@ -193,30 +243,3 @@ def ended_by_server() -> SpooledError:
         "the server ended the conversation before everything was written",
         details={"cause": "ended_by_server"},
     )
-
-
-def run_pipelined(
-    worker: Callable[[T], R],
-    items: Iterable[T],
-    limit: int,
-    now_at_once: Callable[[], int] | None = None,
-) -> Iterator[R]:
-    """The results of `worker` on each item, in the items' order, at most `limit` at once.
-
-    `now_at_once` may say fewer, anew for each item.
-
-    Items are taken only as there is room. The first error ends it: what has not started is
-    dropped, what is running is waited for, and the error raised.
-    """
-    running: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(limit, thread_name_prefix="spooled-pipelined") as pool:
-        try:
-            for item in items:
-                running.append(pool.submit(worker, item))
-                while len(running) >= (limit if now_at_once is None else now_at_once()):
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
