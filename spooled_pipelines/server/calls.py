@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -45,7 +45,9 @@ def begin(method: Method, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
     """A new call; its id is the client's, if it gave a sensible one, or else a fresh one."""
     said = {name: value for name, value in metadata if name in _HEADERS and type(value) is str}
     given = said.get(REQUEST_ID_HEADER)
-    known = given if given is not None and _ID.fullmatch(given) else uuid.uuid4().hex[:16]
+    known = (
+        given if given is not None and _ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    )
     call = Call(method, known, said.get("traceparent"), said.get("tracestate"))
     request_id.set(call.request_id)
     return call

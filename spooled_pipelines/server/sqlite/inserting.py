@@ -70,9 +70,11 @@ def _insert_cut(connection: sqlite3.Connection, columns: Mapping[str, Column]) -
     }
     values: list[str] = []
     for name, column in columns.items():
-        if isinstance(column, bytes):
+        cut = _CUTS.get(name)
+        if cut is None and column is not None:
+            # Bound once for all rows, so that the same statement serves the next ones.
             bound[name] = column
-        values.append(_CUTS.get(name) or (f":{name}" if name in bound else _literal(column)))
+        values.append(cut or ("NULL" if column is None else f":{name}"))
     # WHERE, so that ON is not taken for a join's.
     statement = f"SELECT {', '.join(values)} FROM json_each(:places) WHERE true"  # noqa: S608
     return connection.execute(_statement(columns, statement), bound).rowcount

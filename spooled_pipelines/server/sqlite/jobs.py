@@ -26,6 +26,7 @@ from spooled_pipelines.server.records import (
     Settlement,
     Status,
 )
+from spooled_pipelines.server.sqlite.inserting import insert_rows
 from spooled_pipelines.server.sqlite.queries import SQL
 from spooled_pipelines.server.sqlite.quotas import count_made
 from spooled_pipelines.server.sqlite.transaction import Transaction
@@ -93,6 +94,48 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
     if due is not None:
         tx.changes.due_at(due)
     return Enqueued(ids.job_id(tx.prefix, seq), created=True)
+
+
+def can_be_gathered(job: NewJob) -> bool:
+    """Whether `enqueue_many` takes it: it says nothing but its payload, under a key of our own."""
+    key = job.idempotency_key
+    said = job.scheduled_at is not None or job.tags is not None
+    return not said and key is not None and _HEX_KEY.fullmatch(key) is not None
+
+
+def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    """As `enqueue`, for jobs that `can_be_gathered` and differ in nothing but payload and key."""
+    owner = tx.names.organization(organization)
+    queue = tx.names.queue(owner, jobs[0].queue_name)
+    keys = [bytes.fromhex(job.idempotency_key or "") for job in jobs]
+    first = tx.sequence.take(len(jobs))
+    created = insert_rows(
+        tx.connection,
+        {
+            "seq": range(first, first + len(jobs)),
+            "organization": owner,
+            "queue": queue,
+            "status": int(Status.PENDING),
+            "priority": jobs[0].priority,
+            "max_retries": jobs[0].max_retries,
+            "timeout_seconds": jobs[0].timeout_seconds,
+            "created_at": tx.now,
+            "idempotency_key": keys,
+            "payload": [job.payload for job in jobs],
+        },
+    )
+    count_made(tx, organization, created)
+    tx.add(queue, (), Status.PENDING, waiting=False, count=created)
+    numbers = list(range(first, first + len(jobs)))
+    if created < len(jobs):
+        # Each is there now, whoever made it.
+        find = tx.connection.execute
+        found = [find(SQL["job_of_key"], (owner, key)).fetchone()[0] for key in keys]
+        return [
+            Enqueued(ids.job_id(tx.prefix, seq), created=seq == number)
+            for seq, number in zip(found, numbers, strict=True)
+        ]
+    return [Enqueued(ids.job_id(tx.prefix, number), created=True) for number in numbers]
 
 
 def claim(

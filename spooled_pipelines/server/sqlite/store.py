@@ -57,7 +57,7 @@ from spooled_pipelines.server.sqlite.filelock import FileLock
 from spooled_pipelines.server.sqlite.readers import Readers
 from spooled_pipelines.server.sqlite.transaction import Names, Transaction
 from spooled_pipelines.server.sqlite.transaction import Sequence as JobNumbers
-from spooled_pipelines.server.sqlite.writer import Writer
+from spooled_pipelines.server.sqlite.writer import Alike, Writer
 from spooled_pipelines.server.wakeups import Changes
 
 T = TypeVar("T")
@@ -123,7 +123,13 @@ class SqliteStore:
         return self._prefix
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
-        return await self._write(jobs.enqueue, organization, job)
+        alike = None
+        if jobs.can_be_gathered(job):
+            what = (organization, job.queue_name, job.priority, job.max_retries)
+            alike = Alike(
+                partial(jobs.enqueue_many, organization), (*what, job.timeout_seconds), job
+            )
+        return await self._writer.submit(lambda tx: jobs.enqueue(tx, organization, job), alike)
 
     async def claim(
         self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int

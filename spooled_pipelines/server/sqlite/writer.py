@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from spooled_pipelines.server.clock import Clock
@@ -22,9 +22,33 @@ T = TypeVar("T")
 _GATHER_SECONDS = 0.05
 
 
+# Operations that are done as one: what one statement takes in without holding up the others.
+_ALIKE_MAX = 500
+
+
+class Alike(NamedTuple):
+    """An operation that can be done together with others whose `what` is the same.
+
+    `together` gets the items of all of them, and returns a result for each.
+    """
+
+    together: Callable[[Transaction, Sequence[Any]], Sequence[Any]]
+    what: Hashable
+    item: Any
+
+
 class _Request(NamedTuple):
     operation: Callable[[Transaction], Any]
     answer: asyncio.Future[Any]
+    alike: Alike | None = None
+
+
+class _Gathered(NamedTuple):
+    """Requests that are done as one, and the one behind them; `more`: others may come."""
+
+    alike: list[_Request]
+    following: _Request | None
+    more: bool
 
 
 class _Answer(NamedTuple):
@@ -58,13 +82,19 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="spooled-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        """The operation's result, once it is durable."""
+    def submit(
+        self, operation: Callable[[Transaction], T], alike: Alike | None = None
+    ) -> asyncio.Future[T]:
+        """The operation's result, once it is durable.
+
+        With others that are `alike` and gathered meanwhile it is done as one, by itself where that
+        fails.
+        """
         answer: asyncio.Future[T] = self._loop.create_future()
         if self._closed:
             answer.set_exception(RefusedError("UNAVAILABLE", "the store is closed"))
         else:
-            self._requests.put(_Request(operation, answer))
+            self._requests.put(_Request(operation, answer, alike))
         return answer
 
     async def close(self) -> None:
@@ -95,14 +125,12 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             request: _Request | None = first
             while request is not None:
-                answers.append(self._perform(request, changes))
-                if self._clock.now() >= deadline:
-                    break
-                try:
-                    request = self._requests.get_nowait()
-                except queue.Empty:
-                    break
-                more = request is not None
+                gathered = self._gather(request)
+                asked += [one.answer for one in gathered.alike[1:]]
+                answers += self._perform_alike(gathered.alike, changes)
+                request, more = gathered.following, gathered.more
+                if request is None and more and self._clock.now() < deadline:
+                    request, more = self._waiting()
                 if request is not None:
                     asked.append(request.answer)
             self._transaction.sequence.keep(self._connection)
@@ -117,6 +145,35 @@ class Writer:
             changes = Changes()
         self._loop.call_soon_threadsafe(self._deliver, answers, changes)
         return more
+
+    def _waiting(self) -> tuple[_Request | None, bool]:
+        """The next one, if it is there; False: there will be no more."""
+        try:
+            request = self._requests.get_nowait()
+        except queue.Empty:
+            return None, True
+        return request, request is not None
+
+    def _gather(self, first: _Request) -> _Gathered:
+        alike = [first]
+        while first.alike is not None and len(alike) < _ALIKE_MAX:
+            request, more = self._waiting()
+            if request is None or request.alike is None or request.alike.what != first.alike.what:
+                return _Gathered(alike, request, more)
+            alike.append(request)
+        return _Gathered(alike, None, True)
+
+    def _perform_alike(self, requests: list[_Request], changes: Changes) -> list[_Answer]:
+        items = [request.alike.item for request in requests if request.alike is not None]
+        if len(requests) > 1 and requests[0].alike is not None:
+            together = requests[0].alike.together
+            whole = requests[0]._replace(operation=lambda tx: together(tx, items))
+            done = self._perform(whole, changes)
+            if done.error is None:
+                results = zip(requests, done.result, strict=True)
+                return [_Answer(request.answer, result, None) for request, result in results]
+        # One alone, or one that spoiled it: the others must not suffer from that.
+        return [self._perform(request, changes) for request in requests]
 
     def _perform(self, request: _Request, changes: Changes) -> _Answer:
         transaction = self._transaction

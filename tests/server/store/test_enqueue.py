@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from serverkit import ORGANIZATION, StoreKit, new_job, refused, struct
 
 HASH = "00112233445566778899aabbccddeeff"
@@ -109,3 +111,32 @@ async def test_an_id_of_another_store_is_of_no_job(kit: StoreKit) -> None:
     for wrong in ("", "x", job_id[:-1], job_id + "0", "f" * 24 + job_id[24:], job_id.upper() + " "):
         with refused("NOT_FOUND", "no job"):
             await kit.store.job(ORGANIZATION, wrong)
+
+
+async def test_jobs_that_come_together_are_each_stored_once_and_as_they_were_given(
+    kit: StoreKit,
+) -> None:
+    keys = [f"{number % 200:032x}" for number in range(300)]
+    jobs = [
+        new_job(
+            ("q", "other")[number % 40 > 35],
+            idempotency_key=key,
+            payload=struct(n=number % 200),
+            priority=number % 200 // 100,
+            tags=None if number % 50 else b"",
+        )
+        for number, key in enumerate(keys)
+    ]
+    made = await asyncio.gather(*(kit.store.enqueue(ORGANIZATION, job) for job in jobs))
+    assert sum(one.created for one in made) == 200
+    assert [one.created for one in made[:200]] == [True] * 200
+    assert [one.job_id for one in made[200:]] == [one.job_id for one in made[:100]]
+    for one, job in list(zip(made, jobs, strict=True))[:200:17]:
+        stored = await kit.job(one.job_id)
+        assert (stored.queue_name, stored.payload, stored.priority, stored.idempotency_key) == (
+            job.queue_name,
+            job.payload,
+            job.priority,
+            job.idempotency_key,
+        )
+    assert await kit.store.recount() == []

@@ -51,6 +51,19 @@ async def test_a_duplicate_counts_nothing_and_is_found_beyond_the_quota(kit: Sto
     assert await kit.enqueue(idempotency_key="k0") == first
 
 
+async def test_of_jobs_that_come_together_as_many_are_made_as_there_is_room_for(
+    kit: StoreKit,
+) -> None:
+    calls = (
+        kit.store.enqueue(ORGANIZATION, new_job(idempotency_key=f"{number:032x}"))
+        for number in range(20)
+    )
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refusals = [answer for answer in answers if isinstance(answer, RefusedError)]
+    assert {refusal.code for refusal in refusals} == {"RESOURCE_EXHAUSTED"}
+    assert (len(answers) - len(refusals), await kit.queue_counts()) == (5, {"pending": 5})
+
+
 async def test_a_chunk_that_would_pass_the_quota_is_refused_whole(kit: StoreKit) -> None:
     await kit.open_batch()
     assert await kit.add("b", "a", "b", "c") == (3, [])
