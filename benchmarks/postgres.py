@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.measure import Rate, rate, show_ratio
+from benchmarks.measure import Side, in_turns, show_ratio
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
@@ -20,7 +21,7 @@ from spooled_pipelines.batch.prepare import Options, prepare
 
 _ROWS = 100_000
 _TRANSACTION_ROWS = 10_000
-_RUNS = 3
+_RUNS = 7
 _COLUMNS = (
     "seq, organization, queue, status, priority, batch, max_retries, timeout_seconds, created_at, "
     "idempotency_key, payload"
@@ -33,26 +34,34 @@ def postgres() -> bool:
     """The server's own schema and indexes, as durable, in transactions of 10 000 rows."""
     frame = flights(_ROWS)
     streams = _streams(frame)
-    with cluster() as url:
-        # Lets a server make the schema.
-        with server("--store", url):
-            pass
-        theirs = Rate("COPY", _ROWS, tuple(_seconds(url, lambda: _copy(url, streams))))
+    with (
+        cluster() as url,
         # The last --store counts.
-        with server("--store", url) as address, connect(address, api_key=API_KEY) as client:
-            seconds = _seconds(url, lambda: client.enqueue_batch(frame, "ours"))
-    ours = Rate("enqueue_batch", _ROWS, tuple(seconds))
+        server("--store", url) as address,
+        connect(address, api_key=API_KEY) as client,
+    ):
+
+        def enqueue(run: int) -> float:
+            return _seconds(url, lambda: client.enqueue_batch(frame, "ours", name=str(run)))
+
+        def copy(_: int) -> float:
+            return _seconds(url, lambda: _copy(url, streams))
+
+        # The first of each warms everything up.
+        enqueue(-1)
+        copy(-1)
+        ours, theirs = in_turns(
+            Side("enqueue_batch", _ROWS, enqueue), Side("COPY", _ROWS, copy), runs=_RUNS
+        )
     return show_ratio("the speed of a raw COPY, same columns and indexes", 0.5, ours, theirs)
 
 
-def _seconds(url: str, work: Callable[[], object]) -> list[float]:
-    """How long it takes each time, with tables as empty as ever."""
-    seconds: list[float] = []
-    for _ in range(_RUNS + 1):
-        _empty(url)
-        seconds.extend(rate("", _ROWS, lambda _: work(), runs=1).seconds)
-    # The first one warmed everything up.
-    return seconds[1:]
+def _seconds(url: str, work: Callable[[], object]) -> float:
+    """How long it takes, with tables as empty as ever."""
+    _empty(url)
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def _streams(frame: Any) -> list[bytes]:
