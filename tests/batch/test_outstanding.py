@@ -114,8 +114,23 @@ def test_a_limit_of_one_is_a_job_at_a_time(
     assert worker.most == 1
 
 
+def test_a_part_waits_until_few_enough_of_the_batch_s_jobs_are_open(
+    door: Any, any_server: ServerProcess, queue: str
+) -> None:
+    batch = door.open_batch("in parts", queue)
+    batch.add("first", pa.table({"n": range(LIMIT)}))
+    with Worker(any_server, queue, 200 + LIMIT) as worker:
+        part = batch.add("second", pa.table({"n": range(1_000, 1_200)}), max_outstanding=LIMIT)
+    # A plain server's parts know of their own jobs alone.
+    assert 0 < worker.most <= LIMIT * (2 if any_server.arguments else 1)
+    assert (part.created, part.duplicates) == (200, 0)
+    assert batch.seal().wait(timeout=30, max_failed=1.0).total == 200 + LIMIT
+
+
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "10"])
 def test_what_is_no_limit_is_refused(door: Any, queue: str, limit: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="max_outstanding"):
         door.enqueue_batch([{"n": 1}], queue, max_outstanding=limit)
+    with pytest.raises(InvalidArgumentError, match="max_outstanding"):
+        door.open_batch("b", queue).add("p", [{"n": 1}], max_outstanding=limit)
     assert door.queue_stats(queue).total == 0

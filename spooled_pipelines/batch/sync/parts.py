@@ -12,6 +12,7 @@ from spooled_pipelines.batch.chunks import open_message
 from spooled_pipelines.batch.identity import Scope, batch_id
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
 from spooled_pipelines.batch.mapping import Constants
+from spooled_pipelines.batch.outstanding import check_max_outstanding
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -94,6 +95,7 @@ class OpenBatch:
         data: Any,
         *,
         progress: ProgressOption = None,
+        max_outstanding: int | None = None,
         **options: Unpack[PartOptions],
     ) -> AddedPart:
         """Each row of a part becomes a job; the same part again makes none of them twice.
@@ -107,6 +109,10 @@ class OpenBatch:
             part_id: what the part is called, 1 to 255 characters, or a number.
             data: whatever `enqueue_batch` takes.
             progress: as of `enqueue_batch`.
+            max_outstanding: rows are sent only while fewer of the batch's jobs than these are
+                unsettled, of whichever part. Parts that are added at the same time do not see what
+                the others are about to send: N of them leave at most N times as many. On a server
+                without the batch extension it is the part's own jobs that count.
             **options: as of `enqueue_batch`; where they are not given, those of `open_batch`.
                 `rate` is of this part alone.
 
@@ -117,13 +123,14 @@ class OpenBatch:
         """
         part_id = check_part_id(part_id)
         check_progress(progress)
+        check_max_outstanding(max_outstanding)
         _check_options(options)
         given: dict[str, Any] = {**self._options, **options}
         chosen = Options(**given, name=self.name, part_id=part_id)
         prepared = in_thread(prepare, data, self.queue_name, chosen)
         try:
             with tracing.sending(self.queue_name, rows=prepared.sendable, batch_id=self.id):
-                return self._send(part_id, traced(prepared), progress)
+                return self._send(part_id, traced(prepared), progress, max_outstanding)
         finally:
             prepared.close()
 
@@ -208,16 +215,28 @@ class OpenBatch:
             queue_before=None if before is None else QueueStats(**before),
         )
 
-    def _send(self, part_id: str, prepared: Prepared, progress: ProgressOption) -> AddedPart:
+    def _send(
+        self,
+        part_id: str,
+        prepared: Prepared,
+        progress: ProgressOption,
+        max_outstanding: int | None,
+    ) -> AddedPart:
         ledger = Ledger()
         shown = Progress(progress, prepared.sendable, self.queue_name)
         upload: ChunkUpload | SingleUpload
         if self._extension:
             upload = ChunkUpload(
-                self._calls, prepared, ledger, shown, self.generation, cancels_older=False
+                self._calls,
+                prepared,
+                ledger,
+                shown,
+                self.generation,
+                cancels_older=False,
+                max_outstanding=max_outstanding,
             )
         else:
-            upload = SingleUpload(self._calls, prepared, ledger, shown)
+            upload = SingleUpload(self._calls, prepared, ledger, shown, max_outstanding)
             self._ledgers[part_id] = ledger
         run_upload(self._calls, upload, prepared, ledger, shown)
         counts = (prepared.rows, ledger.created, ledger.duplicates, ledger.rejected)
