@@ -43,6 +43,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run tests/engines on this one alone (may be repeated)",
     )
 
+    parser.addoption(
+        "--executed",
+        action="store_true",
+        help="list the code blocks, notebooks and pages that ran",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not config.getoption("--executed"):
+        return
+    names = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "executed" and report.when == "call"
+    ]
+    terminalreporter.section(f"executed: {len(names)}")
+    for name in sorted(names):
+        terminalreporter.write_line(str(name))
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -142,12 +142,17 @@ class Rejections:
     def error(self, what: str, outcome: str) -> RowsRejectedError:
         """The error that names them; `outcome` says what was sent and what to do."""
         reasons = "; ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common(5))
-        first = ", ".join(str(example.row) for example in self.examples)
+        rows = ", ".join(str(example.row) for example in self.examples)
+        first = (
+            f"It is row {rows}, counted from 0"
+            if self.count == 1
+            else f"The first are the rows {rows}, counted from 0"
+        )
         listed = self._listed()
         # The list is the error's from now on, and goes with it.
         self._handed_on = True
         return RowsRejectedError(
-            f"{what} ({reasons}). The first are the rows {first}; {listed}. {outcome}",
+            f"{what} ({reasons}). {first}; {listed}. {outcome}",
             rejected=self.count,
             examples=self.examples,
             reasons=self.reasons,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from spooled_pipelines.cli import (
     codes,
@@ -31,14 +33,18 @@ _EPILOG = (
     "3 server unreachable, 4 denied, 5 other, 130 interrupted."
 )
 
-app = typer.Typer(
-    name="spooled-pipelines",
-    help="A table goes in, jobs come out, and the pipeline knows when they are done.",
-    epilog=_EPILOG,
+# Set by the shell whose completion asks.
+_COMPLETING = "_SPOOLED_PIPELINES_COMPLETE"
+_PROGRAM: dict[str, Any] = {
+    "name": "spooled-pipelines",
+    "help": "A table goes in, jobs come out, and the pipeline knows when they are done.",
+    "epilog": _EPILOG,
     # Plain help: drawing boxes costs more time than everything else together.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+
+app = typer.Typer(**_PROGRAM)
 app.command("serve")(serve.serve)
 app.command("enqueue")(enqueue.enqueue)
 app.command("plan")(enqueue.plan_command())
@@ -80,7 +86,7 @@ def options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; every expected end is an exit code and at most one line on stderr."""
     try:
-        code = app(list(arguments) or ["--help"], standalone_mode=False)
+        code = _of(arguments)(list(arguments) or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         codes.complain("interrupted")
         return codes.INTERRUPTED
@@ -105,6 +111,50 @@ def run(arguments: Sequence[str]) -> int:
         # Newer versions of typer turn Ctrl-C into this code themselves, without a word.
         codes.complain("interrupted")
     return code if isinstance(code, int) else codes.OK
+
+
+def _of(arguments: Sequence[str]) -> typer.Typer:
+    """The program with no more in it than these arguments need.
+
+    Typer reads the parameters of every command before it looks which one was asked for, and there
+    are three hundred of them.
+    """
+    if _COMPLETING in os.environ:
+        return app
+    if list(arguments) in ([], ["--help"]):
+        return _listed()
+    commands = [one for one in app.registered_commands if one.name == arguments[0]]
+    groups = [one for one in app.registered_groups if one.name == arguments[0]]
+    return _with(commands, groups) if commands or groups else app
+
+
+def _listed() -> typer.Typer:
+    """Every command with its help, and without its parameters."""
+    groups = []
+    for group in app.registered_groups:
+        inside = group.typer_instance or app
+        # What is in it is read when it is asked for.
+        listed = typer.Typer(help=inside.info.help, rich_markup_mode=None)
+        listed.registered_commands = [_bare(one) for one in inside.registered_commands]
+        groups.append(TyperInfo(listed, name=group.name))
+    return _with([_bare(one) for one in app.registered_commands], groups)
+
+
+def _with(commands: list[CommandInfo], groups: list[TyperInfo]) -> typer.Typer:
+    # One without a group is no list of commands but that command itself.
+    some = typer.Typer(**_PROGRAM)
+    some.callback()(options)
+    some.registered_commands = commands
+    some.registered_groups = groups
+    return some
+
+
+def _bare(command: CommandInfo) -> CommandInfo:
+    def nothing() -> None: ...
+
+    callback: Callable[..., object] | None = command.callback
+    nothing.__doc__ = callback.__doc__ if callback is not None else None
+    return CommandInfo(name=command.name, help=command.help, callback=nothing)
 
 
 def _hint(error: Exception) -> str:

@@ -42,6 +42,21 @@ _CODES: tuple[tuple[type[SpooledError], int], ...] = (
 )
 
 
+# What our errors name in Python's words, in those of the shell.
+_SAID_HERE = (
+    ("the error's table() lists all", "--ledger FILE lists all"),
+    ('pass on_rejected="skip"', "give --on-rejected skip"),
+    ('pass on_lossy="string"', "give --on-lossy string"),
+    ('or "null" to leave them out', "or --on-lossy null to leave them out"),
+    ("pass api_key=..., or set", "give --api-key, or set"),
+    (
+        "(connect('embedded:PATH') needs neither server nor key)",
+        "(--address embedded:PATH needs neither server nor key)",
+    ),
+    ("(the address argument, or SPOOLED_GRPC_ADDRESS)", "(--address, or SPOOLED_GRPC_ADDRESS)"),
+)
+
+
 class UsageError(Exception):
     """What the shell was asked for cannot be done as asked; exit code 2."""
 
@@ -61,8 +76,15 @@ def explain(error: SpooledError) -> str:
     if isinstance(error, RowsRejectedError) and error.examples:
         rows = "; ".join(f"row {example.row}: {example.reason}" for example in error.examples[:3])
         if rows not in error.message:
-            return f"{error.message} First: {rows}"
-    return error.message
+            return f"{in_shell_words(error.message)} First: {rows}"
+    return in_shell_words(error.message)
+
+
+def in_shell_words(message: str) -> str:
+    """The message with options of commands where it names arguments of functions."""
+    for said, here in _SAID_HERE:
+        message = message.replace(said, here)
+    return message
 
 
 def describe_os_error(error: OSError) -> str:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
-import shutil
 import sys
-import tempfile
-import zlib
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -44,6 +40,9 @@ def readable(file: str, given: InputFormat | None) -> Iterator[str]:
             raise UsageError(f"--format says what standard input (-) holds, and {file} has a name")
         yield file
         return
+    import shutil
+    import tempfile
+
     stream = sys.stdin.buffer
     head = stream.read(_HEAD)
     if not head:
@@ -83,6 +82,9 @@ def _sniffed(head: bytes) -> InputFormat:
 
 def _unpacked(head: bytes) -> bytes:
     """As much of its beginning as is there."""
+    import gzip
+    import zlib
+
     source: BinaryIO = io.BytesIO(head)
     with contextlib.suppress(EOFError, OSError, zlib.error), gzip.open(source) as unpacked:
         return unpacked.read(1)

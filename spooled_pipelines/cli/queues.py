@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
 from spooled_pipelines.cli.output import print_json, print_one, print_pairs
-from spooled_pipelines.rpc.values import QueueLimits
+
+if TYPE_CHECKING:
+    from spooled_pipelines.rpc.values import QueueLimits
 
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
 

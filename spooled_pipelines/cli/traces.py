@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
-_log = logging.getLogger(__name__)
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -25,7 +23,9 @@ def export_traces(service: str) -> None:
         from opentelemetry.trace import set_tracer_provider
     except ImportError:
         # Platforms set it for whatever runs on them: no reason not to run.
-        _log.warning(
+        import logging
+
+        logging.getLogger(__name__).warning(
             "%s is set, and OpenTelemetry is not installed, so no spans are sent; "
             "pip install 'spooled-pipelines[otel]'",
             endpoint,

@@ -94,6 +94,15 @@ def batch_size(value: int) -> int:
     return whole(value, "batch_size", 1, limits.DEQUEUE_MAX)
 
 
+def limit(value: int, most: int | None = None) -> int:
+    """How many to list: 1 or more, and `most` at most."""
+    if most is not None:
+        return whole(value, "limit", 1, most)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgumentError(f"limit is {_shown(value)}, and must be 1 or more")
+    return value
+
+
 def queue_limits(
     jobs_per_second: float | None, burst: int | None, max_in_flight: int | None
 ) -> None:

@@ -16,10 +16,12 @@ from spooled_pipelines.rpc.values import (
     Job,
     JobAttempt,
     JobStatus,
+    Queue,
     QueueLimits,
     QueueStats,
     Stall,
     WorkerRegistration,
+    WorkerState,
 )
 from spooled_pipelines.wire import batch_v1, queue_admin_v1, spooled_v1
 
@@ -108,6 +110,34 @@ def queue_limits_from(message: queue_admin_v1.QueueLimits) -> QueueLimits:
     )
 
 
+def queue_from(message: queue_admin_v1.Queue) -> Queue:
+    stats = queue_stats_from(message.stats)
+    return Queue(
+        name=stats.queue_name,
+        stats=stats,
+        waiting=message.waiting,
+        cancelled=message.cancelled,
+        paused=message.paused,
+        limits=queue_limits_from(message.limits),
+    )
+
+
+def worker_from(message: queue_admin_v1.Worker) -> WorkerState:
+    return WorkerState(
+        worker_id=message.worker_id,
+        queue_name=message.queue_name,
+        hostname=message.hostname,
+        worker_type=message.worker_type,
+        version=message.version,
+        max_concurrency=message.max_concurrency,
+        current_jobs=message.current_jobs,
+        status=message.status,
+        registered_at=_time_of(message, "registered_at"),
+        seen_at=_time_of(message, "seen_at"),
+        offline=message.offline,
+    )
+
+
 def registration_from(message: spooled_v1.RegisterWorkerResponse) -> WorkerRegistration:
     return WorkerRegistration(
         worker_id=message.worker_id,
@@ -160,7 +190,8 @@ def attempt_from(message: batch_v1.Attempt) -> JobAttempt:
 
 
 def _time_of(
-    message: spooled_v1.Job | batch_v1.BatchStats | batch_v1.Attempt, field: str
+    message: spooled_v1.Job | batch_v1.BatchStats | batch_v1.Attempt | queue_admin_v1.Worker,
+    field: str,
 ) -> datetime | None:
     if not message.HasField(field):
         return None

@@ -108,13 +108,17 @@ def _denied(status: _Status) -> errors.SpooledError:
     source = status.call.settings.api_key_source
     return errors.PermissionDeniedError(
         f"{status.where}: the API key from {source} may not do this ({status.said}). "
-        "Use a key that is not limited to other queues.",
+        "Use a key whose role allows it and that is not limited to other queues "
+        "(`spooled-pipelines doctor` says what this one is).",
         details={"api_key_source": source},
     )
 
 
 def _not_found(status: _Status) -> errors.SpooledError:
-    return errors.NotFoundError(f"{status.where}: {status.said}")
+    return errors.NotFoundError(
+        f"{status.where}: {status.said}. Look whether the id is whole, and of this server and "
+        "this key's organization; what was settled long ago may be forgotten."
+    )
 
 
 def _conflict(status: _Status) -> errors.SpooledError:
@@ -123,7 +127,9 @@ def _conflict(status: _Status) -> errors.SpooledError:
         return _lease_lost(status)
     settled = ALREADY_SETTLED.search(status.text)
     details = {"job_status": settled.group(1).lower()} if settled else None
-    return errors.ConflictError(f"{status.where}: {status.said}", details=details)
+    return errors.ConflictError(
+        f"{status.where}: {status.said}. Nothing was changed.", details=details
+    )
 
 
 def _lease_lost(status: _Status) -> errors.LeaseLostError:
@@ -171,6 +177,12 @@ def _retry_after(trailing: dict[str, str | bytes]) -> float | None:
 
 
 def _unavailable(status: _Status) -> errors.SpooledError:
+    if REQUEST_ID_HEADER in status.trailing:
+        # The server is there, and these are its own words: a full disk, a database that is away.
+        return errors.UnavailableError(
+            f"{status.where}: the server cannot do it now: {status.said}.",
+            details={"cause": "refused"},
+        )
     found = unreachable.diagnose(status.text, status.call.settings)
     details: dict[str, object] = {"cause": found.cause}
     if not found.sent:

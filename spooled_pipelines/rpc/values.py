@@ -124,6 +124,43 @@ class QueueLimits:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """One of the queues, as `queues()` lists them.
+
+    ``waiting`` are those among ``stats.pending`` whose retry is not due yet; ``cancelled`` is the
+    share of ``stats.total`` that has no field there.
+    """
+
+    name: str
+    stats: QueueStats
+    waiting: int = 0
+    cancelled: int = 0
+    paused: bool = False
+    limits: QueueLimits = QueueLimits()
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """A worker that has registered, as its last heartbeat told of it.
+
+    ``offline`` says that it has missed five heartbeats since ``seen_at``. ``version`` is that of
+    what it runs, as far as it says so.
+    """
+
+    worker_id: str
+    queue_name: str
+    hostname: str
+    worker_type: str = ""
+    version: str = ""
+    max_concurrency: int = 0
+    current_jobs: int = 0
+    status: str = ""
+    registered_at: datetime | None = None
+    seen_at: datetime | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True)
 class WorkerRegistration:
     """A registered worker: its id, and how often the server wants to hear from it (seconds)."""
 

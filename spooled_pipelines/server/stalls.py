@@ -40,8 +40,9 @@ def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
         found.append(
             Stall(
                 cause=Stall.CAUSE_NO_WORKER,
-                message=f"{ready} jobs are pending on queue {queue!r} and no worker takes them; "
-                "start one.",
+                message=f"{_idle(ready)} pending on queue {queue!r} and no worker takes "
+                f"{'it' if ready == 1 else 'them'}; start one, such as "
+                f"`spooled-pipelines work {queue} module:handler`.",
             )
         )
     elif ready and record.braked is not None:
@@ -64,6 +65,10 @@ def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
             )
         )
     return found
+
+
+def _idle(jobs: int) -> str:
+    return "1 job is" if jobs == 1 else f"{jobs} jobs are"
 
 
 def _braked(braked: Braked, queue: str, ready: int) -> Iterator[Stall]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from spooled_pipelines.cli.app import app, run
+
 HEAVY = {
     *("grpc", "google.protobuf", "pyarrow", "numpy", "pandas", "rich", "IPython", "airflow"),
     *("asyncio", "tqdm", "sqlite3", "keyring", "ssl", "opentelemetry", "matplotlib"),
@@ -72,3 +74,21 @@ def test_a_shell_completes_commands_options_and_profiles(tmp_path: Path) -> None
     assert completed("spooled-pipelines en") == ["enqueue"]
     assert "--key" in completed("spooled-pipelines enqueue --k")
     assert completed("spooled-pipelines stats --profile pro") == ["production"]
+
+
+def test_what_is_left_out_for_speed_is_not_missing_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = [one.name for one in app.registered_commands]
+    groups = [one.name for one in app.registered_groups]
+
+    def said(*arguments: str, whole: bool) -> str:
+        assert (app(list(arguments), standalone_mode=False) if whole else run(arguments)) in (
+            0,
+            None,
+        )
+        return capsys.readouterr().out
+
+    assert said("--help", whole=True) == said("--help", whole=False) == said(whole=False)
+    for name in (*commands, *groups):
+        assert said(str(name), "--help", whole=True) == said(str(name), "--help", whole=False)

@@ -73,3 +73,37 @@ async def test_a_server_that_cannot_be_asked_is_an_error_and_not_a_no(open_clien
     client = open_client(address="localhost:1", api_key="k", timeout_seconds=0.3)
     with pytest.raises(errors.UnavailableError):
         await client.calls.speaks_batches()
+
+
+async def test_batches_are_listed_newest_first_and_jobs_found_in_one(
+    start_server, open_client
+) -> None:
+    client = open_client(start_server())
+    assert await client.batches() == []
+    for queue in ("a", "b", "a"):
+        batch = await client.enqueue_batch(TABLE, queue, key="n", name=str(len(queue)) + queue)
+    other = await client.enqueue_batch(TABLE, "a", key="n", name="newest")
+    found = await client.batches()
+    assert found[0].batch_id == other.id
+    assert len(found) == 3
+    assert [stats.total for stats in found] == [3, 3, 3]
+    assert {stats.queue_name for stats in await client.batches("a")} == {"a"}
+    assert len(await client.batches(limit=1)) == 1
+    assert batch.id in {stats.batch_id for stats in found}
+
+    for number, job in enumerate(await client.dequeue("b", "w", batch_size=3)):
+        await client.fail(job, f"HTTP 50{number}", retry=number == 0)
+    (failed,) = [stats for stats in found if stats.queue_name == "b"]
+    of_b = client.batch(failed.batch_id)
+    assert len(await of_b.find_jobs()) == 3
+    assert [job.last_error for job in await of_b.find_jobs("HTTP 502")] == ["HTTP 502"]
+    dead = await of_b.find_jobs(statuses=["deadletter"])
+    assert sorted(str(job.last_error) for job in dead) == ["HTTP 501", "HTTP 502"]
+    assert len(await of_b.find_jobs("HTTP", limit=2)) == 2
+    assert [job.id for job in await of_b.find_jobs(dead[0].id)] == [dead[0].id]
+
+
+async def test_a_status_that_there_is_not_is_named(any_client, queue: str) -> None:
+    batch = await any_client.enqueue_batch(TABLE, queue, key="n")
+    with pytest.raises(errors.InvalidArgumentError, match="status is 'dead', and must be of"):
+        await batch.find_jobs(statuses=["dead"])

@@ -1,5 +1,7 @@
 """A client's calls about whole queues."""
 
+from dataclasses import replace
+
 import pytest
 
 from spooled_pipelines import errors
@@ -75,3 +77,50 @@ async def test_what_cannot_be_asked_is_refused(open_client, server, plain_server
         await client.pause_queue("-q")
     with pytest.raises(errors.ServerError):
         await open_client(plain_server).pause_queue("q")
+
+
+async def test_queues_are_listed_with_their_counters_and_limits(start_server, open_client) -> None:
+    client = open_client(start_server())
+    assert await client.queues() == []
+    for name in ("b", "a", "c"):
+        await client.enqueue(name, {"n": 1})
+    await client.pause_queue("b")
+    await client.set_queue_limits("c", max_in_flight=3)
+    found = await client.queues()
+    assert [queue.name for queue in found] == ["a", "b", "c"]
+    assert [queue.stats.pending for queue in found] == [1, 1, 1]
+    assert [queue.paused for queue in found] == [False, True, False]
+    assert found[2].limits == QueueLimits(max_in_flight=3)
+    counted = [found[0].stats, await client.queue_stats("a")]
+    # They get older from one look to the next.
+    assert len({replace(stats, max_age_ms=0) for stats in counted}) == 1
+    assert [queue.name for queue in await client.queues(limit=2)] == ["a", "b"]
+
+
+async def test_workers_are_listed_the_last_one_that_was_heard_first(
+    start_server, open_client
+) -> None:
+    client = open_client(start_server())
+    assert await client.workers() == []
+    for name in ("orders", "mail"):
+        registered = await client.register_worker(
+            name, hostname=f"host-of-{name}", max_concurrency=4
+        )
+        await client.heartbeat(registered.worker_id, current_jobs=2)
+    (mail,) = await client.workers("mail")
+    assert (mail.worker_id, mail.queue_name) == (registered.worker_id, "mail")
+    assert (mail.hostname, mail.max_concurrency, mail.current_jobs) == ("host-of-mail", 4, 2)
+    assert mail.registered_at is not None
+    assert mail.seen_at is not None
+    assert not mail.offline
+    assert len(await client.workers()) == 2
+    assert len(await client.workers(limit=1)) == 1
+
+
+@pytest.mark.parametrize("call", ["queues", "workers", "batches"])
+@pytest.mark.parametrize("limit", [0, True, "many"])
+async def test_a_list_of_nothing_is_refused_before_it_is_asked_for(
+    open_client, server, call: str, limit: object
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=f"limit is {limit!r}"):
+        await getattr(open_client(server), call)(limit=limit)

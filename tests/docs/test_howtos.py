@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 import yaml
-from support.server_process import ServerProcess
 
 from spooled_pipelines.cli.app import app
 
@@ -25,7 +24,6 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 HOWTOS = sorted((DOCS / "howto").glob("*.md"))
-PROGRAMS = [page for page in HOWTOS if "```python\n" in page.read_text()]
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OURS = re.compile(r"^\s*(?:\$ )?(?:\S*/)?spooled-pipelines (.*)$")
@@ -42,33 +40,6 @@ def blocks(pages: list[Path]) -> Iterator[Block]:
     for page in pages:
         for language, title, text in BLOCK.findall(page.read_text()):
             yield Block(page, language, title, text)
-
-
-@pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: page.stem)
-def test_a_how_to_runs_from_top_to_end(page: Path, server: ServerProcess, tmp_path: Path) -> None:
-    program = []
-    for block in blocks([page]):
-        if block.language == "python" and block.title:
-            path = tmp_path / block.title
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(block.text)
-        elif block.language == "python":
-            program.append(block.text)
-    (tmp_path / "program.py").write_text("\n".join(program))
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "SPOOLED_GRPC_ADDRESS": server.address,
-            "SPOOLED_API_KEY": server.api_key,
-        },
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_dag_that_is_shown_is_one(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ SERVICES = (
 
 def test_the_first_five_minutes(server: ServerProcess, tmp_path: Path) -> None:
     page = (DOCS / "index.md").read_text()
-    handler, program = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    handler, program = re.findall(r"^```python[^\n]*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (command,) = re.findall(r"^\$ spooled-pipelines (work .*)$", page, re.MULTILINE)
     (tmp_path / "handlers.py").write_text(handler)
     (tmp_path / "program.py").write_text(program)

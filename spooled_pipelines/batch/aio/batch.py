@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from spooled_pipelines.batch.aio.control import (
     revise,
     stats_of,
 )
-from spooled_pipelines.batch.aio.listing import list_jobs
+from spooled_pipelines.batch.aio.listing import find_jobs, list_jobs
 from spooled_pipelines.batch.aio.plain import AsyncQueueFollower, get_jobs
 from spooled_pipelines.batch.aio.watching import watch_queue, watch_stream
 from spooled_pipelines.batch.distinct import distinct
@@ -29,7 +29,7 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic
-from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
+from spooled_pipelines.rpc.values import BatchStats, CancelResult, Job, QueueStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
@@ -334,6 +334,25 @@ class AsyncBatch:
         """
         await check_extension(self._calls, "cancelling a batch")
         return await cancel_batch(self._calls, self.id, self.generation)
+
+    async def find_jobs(
+        self, text: str = "", *, statuses: Iterable[str] = (), limit: int = 100
+    ) -> list[Job]:
+        """The first `limit` jobs of the batch with this text in error, id, key or worker.
+
+        The server looks at a bounded number of jobs in a call; this goes on until there are enough
+        or all were looked at. It needs the batch extension.
+
+        Args:
+            text: what to look for; empty: any.
+            statuses: only these, such as ``["deadletter"]``; none: any.
+            limit: so many at most.
+
+        Raises:
+            InvalidArgumentError: a status that there is not, or `limit` is below 1.
+        """
+        await check_extension(self._calls, "finding jobs of a batch")
+        return await find_jobs(self._calls, self.id, text, statuses, limit)
 
     async def failed(self) -> Any:
         """The dead letters as an Arrow table, a line for each error, the most frequent first.

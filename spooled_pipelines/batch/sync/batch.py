@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from spooled_pipelines.batch.sync.control import (
     revise,
     stats_of,
 )
-from spooled_pipelines.batch.sync.listing import list_jobs
+from spooled_pipelines.batch.sync.listing import find_jobs, list_jobs
 from spooled_pipelines.batch.sync.plain import QueueFollower, get_jobs
 from spooled_pipelines.batch.sync.watching import watch_queue, watch_stream
 from spooled_pipelines.errors import (
@@ -30,7 +30,7 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic
-from spooled_pipelines.rpc.values import BatchStats, CancelResult, QueueStats
+from spooled_pipelines.rpc.values import BatchStats, CancelResult, Job, QueueStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
@@ -335,6 +335,25 @@ class Batch:
         """
         check_extension(self._calls, "cancelling a batch")
         return cancel_batch(self._calls, self.id, self.generation)
+
+    def find_jobs(
+        self, text: str = "", *, statuses: Iterable[str] = (), limit: int = 100
+    ) -> list[Job]:
+        """The first `limit` jobs of the batch with this text in error, id, key or worker.
+
+        The server looks at a bounded number of jobs in a call; this goes on until there are enough
+        or all were looked at. It needs the batch extension.
+
+        Args:
+            text: what to look for; empty: any.
+            statuses: only these, such as ``["deadletter"]``; none: any.
+            limit: so many at most.
+
+        Raises:
+            InvalidArgumentError: a status that there is not, or `limit` is below 1.
+        """
+        check_extension(self._calls, "finding jobs of a batch")
+        return find_jobs(self._calls, self.id, text, statuses, limit)
 
     def failed(self) -> Any:
         """The dead letters as an Arrow table, a line for each error, the most frequent first.

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from spooled_pipelines.batch.patience import Patience
-from spooled_pipelines.errors import SpooledError
-from spooled_pipelines.rpc import methods
+from spooled_pipelines.errors import InvalidArgumentError, SpooledError
+from spooled_pipelines.rpc import check, convert, methods
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.rpc.sync.runtime import sleep
+from spooled_pipelines.rpc.values import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
 
 class Finder(Protocol):
@@ -51,3 +53,34 @@ def list_jobs(
             return
         finally:
             stream.cancel()
+
+
+def find_jobs(
+    calls: Calls, batch_id: str, text: str, statuses: Iterable[str], limit: int
+) -> list[Job]:
+    """The first `limit` jobs with this text, of these statuses, over as many calls as it takes."""
+    check.limit(limit)
+    numbers = [_number_of(status) for status in statuses]
+    found: list[Job] = []
+    token = ""
+    while len(found) < limit:
+        request = batch_v1.FindBatchJobsRequest(
+            batch_id=batch_id,
+            statuses=numbers,
+            text=text,
+            page_size=min(limit - len(found), PAGE_JOBS_MAX),
+            page_token=token,
+        )
+        page = calls.unary(methods.BATCH["FindBatchJobs"], request, repeatable=True)
+        found += [convert.job_from(job) for job in page.jobs]
+        token = page.next_page_token
+        if not token:
+            break
+    return found
+
+
+def _number_of(status: str) -> spooled_v1.JobStatus:
+    known = [one.value for one in JobStatus if one is not JobStatus.UNSPECIFIED]
+    if status not in known:
+        raise InvalidArgumentError(f"status is {str(status)!r}, and must be of {', '.join(known)}")
+    return spooled_v1.JobStatus.Value(f"JOB_STATUS_{JobStatus(status).name}")

@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import check, convert
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.methods import BATCH
+from spooled_pipelines.rpc.values import BatchStats
+from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -194,6 +199,36 @@ class AsyncBatchCalls:
         if queue_name is None:
             raise InvalidArgumentError(f"open_batch({name!r}, ...) needs the queue's name as well")
         return await open_batch(self._calls, name, queue_name, options, on_rerun)
+
+    async def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
+        """The newest batches that this key may see, the newest first, as they stand.
+
+        `batch(stats.batch_id)` is the batch itself.
+
+        Args:
+            queue_name: only those of this queue.
+            limit: so many at most.
+
+        Raises:
+            InvalidArgumentError: `limit` is below 1.
+        """
+        if queue_name is not None:
+            check.queue_name(queue_name)
+        check.limit(limit)
+        found: list[BatchStats] = []
+        token = ""
+        while len(found) < limit:
+            request = batch_v1.ListBatchesRequest(
+                queue_name=queue_name or "",
+                page_size=min(limit - len(found), PAGE_JOBS_MAX),
+                page_token=token,
+            )
+            page = await self._calls.unary(BATCH["ListBatches"], request, repeatable=True)
+            found += [convert.batch_stats_from(stats) for stats in page.batches]
+            token = page.next_page_token
+            if not token:
+                break
+        return found
 
     def batch(self, batch: str | Mapping[str, Any]) -> AsyncBatch:
         """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""

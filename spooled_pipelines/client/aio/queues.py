@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import check, convert
 from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.methods import QUEUE_ADMIN
-from spooled_pipelines.rpc.values import Job, QueueLimits
+from spooled_pipelines.rpc.values import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
@@ -18,6 +17,45 @@ class AsyncQueueCalls:
     """What a client does with whole queues. A plain server answers `ServerError`: it cannot."""
 
     _calls: AsyncCalls
+
+    async def queues(self, *, limit: int = 1_000) -> list[Queue]:
+        """The first `limit` queues that this key may see, by name, with counters and limits.
+
+        Raises:
+            InvalidArgumentError: `limit` is below 1.
+        """
+        check.limit(limit)
+        found: list[Queue] = []
+        token = ""
+        while len(found) < limit:
+            request = queue_admin_v1.ListQueuesRequest(
+                page_size=min(limit - len(found), PAGE_JOBS_MAX), page_token=token
+            )
+            page = await self._calls.unary(QUEUE_ADMIN["ListQueues"], request, repeatable=True)
+            found += [convert.queue_from(queue) for queue in page.queues]
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+    async def workers(
+        self, queue_name: str | None = None, *, limit: int = 1_000
+    ) -> list[WorkerState]:
+        """The workers that were heard of last, the last one first.
+
+        Args:
+            queue_name: only those of this queue.
+            limit: so many at most, up to 1 000.
+
+        Raises:
+            InvalidArgumentError: `limit` is not from 1 to 1 000.
+        """
+        if queue_name is not None:
+            check.queue_name(queue_name)
+        check.limit(limit, PAGE_JOBS_MAX)
+        request = queue_admin_v1.ListWorkersRequest(queue_name=queue_name or "", page_size=limit)
+        answer = await self._calls.unary(QUEUE_ADMIN["ListWorkers"], request, repeatable=True)
+        return [convert.worker_from(worker) for worker in answer.workers]
 
     async def pause_queue(self, queue_name: str) -> None:
         """Nobody gets a job of this queue any more; what runs may settle. Repeatable."""
@@ -82,8 +120,7 @@ class AsyncQueueCalls:
     async def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
         """The first `limit` dead letters of a queue, with payload and error, oldest first."""
         check.queue_name(queue_name)
-        if limit < 1:
-            raise InvalidArgumentError(f"limit is {limit}, and must be 1 or more")
+        check.limit(limit)
         found: list[Job] = []
         token = ""
         while len(found) < limit:

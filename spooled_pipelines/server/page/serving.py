@@ -10,13 +10,15 @@ from collections.abc import Iterator
 import uvicorn
 
 from spooled_pipelines.server.page.app import Ground, make_app
+from spooled_pipelines.server.page.connections import (
+    CONNECTIONS_MAX,
+    IDLE_SECONDS,
+    BoundedConnection,
+)
 from spooled_pipelines.server.settings import host_and_port
 from spooled_pipelines.server.tls import CertificateFiles, PageCertificates
 
 _BACKLOG = 128
-# Connections at once, and how long an idle one is kept: browsers use a handful each.
-_CONNECTIONS_MAX = 512
-_IDLE_SECONDS = 30
 _HEADERS_MAX_BYTES = 32 << 10
 
 
@@ -28,7 +30,7 @@ class PageServer:
         self._secure = files is not None
         config = uvicorn.Config(
             make_app(ground, secure=self._secure),
-            http="h11",
+            http=BoundedConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -38,8 +40,8 @@ class PageServer:
             server_header=False,
             # uvicorn would set it ten times a second, as long as it lives.
             date_header=False,
-            limit_concurrency=_CONNECTIONS_MAX,
-            timeout_keep_alive=_IDLE_SECONDS,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=_HEADERS_MAX_BYTES,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from spooled_pipelines.server.errors import (
@@ -15,6 +17,7 @@ from spooled_pipelines.server.errors import (
 )
 
 _log = logging.getLogger(__name__)
+_SAID_SECONDS = 60.0
 # By what SQLite says: Python tells its error codes only from 3.11 on.
 _FAULTS: tuple[tuple[str, type[StoreFaultError]], ...] = (
     ("disk is full", DiskFullError),
@@ -36,11 +39,20 @@ def fault_of(error: Exception) -> StoreFaultError | None:
 
 
 class FaultLog:
-    """Says in the log, with the file's name, when the file fails and when it works again."""
+    """Says in the log, with the file's name, when the file fails and when it works again.
 
-    def __init__(self, path: Path) -> None:
+    A disk that is nearly full takes the small writes and none of the large ones, many times a
+    second: what comes and goes is said once a minute.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._last: str | None = None
+        self._said: str | None = None
+        self._said_at = 0.0
+        # Whether the fault that there is now is in the log.
+        self._told = False
 
     def refusal(self, error: sqlite3.Error) -> RefusedError:
         """What to tell whoever asked."""
@@ -49,7 +61,11 @@ class FaultLog:
         )
         # A busy server would fill what is left of the disk with the same line.
         if refusal.message != self._last:
-            self._last = refusal.message
+            self._last, self._told = refusal.message, False
+        now = self._clock()
+        again = refusal.message == self._said and now - self._said_at < _SAID_SECONDS
+        if not self._told and not again:
+            self._said, self._said_at, self._told = refusal.message, now, True
             _log.error("%s: %s (%s)", self._path, refusal.message, error)
         return refusal
 
@@ -57,4 +73,7 @@ class FaultLog:
         """Something was committed."""
         if self._last is not None:
             self._last = None
+            if not self._told:
+                return
+            self._told = False
             _log.warning("%s: the store takes writes again", self._path)

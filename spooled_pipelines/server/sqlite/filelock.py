@@ -118,4 +118,5 @@ def _in_use(store: Path, holder: Holder) -> str:
             f"{who} has {store} open and serves it to programs that use embedded:{store}; "
             "end it, or use that address"
         )
-    return f"another server ({who}) has {store} open; stop it, or use its address instead"
+    seen = f"; `ps {holder.process}` shows how it was started" if holder.process else ""
+    return f"another server ({who}) has {store} open; stop it, or use its address instead{seen}"

@@ -23,6 +23,7 @@ from spooled_pipelines.server.errors import (
     StoreFaultError,
 )
 from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.sqlite.faults import FaultLog
 from spooled_pipelines.server.upkeep import find_faults
 
 LARGE = struct(text="x" * 50_000)
@@ -127,6 +128,27 @@ def fill(client: SpooledClient, acknowledged: list[str]) -> None:
     for n in range(100):
         payload = {"text": "x" * 20_000}
         acknowledged.append(client.enqueue("q", payload, idempotency_key=f"k{n}").job_id)
+
+
+def test_a_disk_that_is_now_full_and_now_not_is_said_once_a_minute(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    log = FaultLog(path, lambda: now)
+    full = sqlite3.OperationalError("database or disk is full")
+    for _ in range(20):
+        assert log.refusal(full).code == "UNAVAILABLE"
+        log.works()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    caplog.clear()
+    # It stays full: what the log says has to be true again after a minute.
+    log.refusal(full)
+    now = 61.0
+    log.refusal(full)
+    log.refusal(full)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    log.works()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
 def test_a_server_on_a_full_disk_answers_with_a_sentence_and_goes_on_after_it(

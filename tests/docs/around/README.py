@@ -1,0 +1,25 @@
+"""Around the README."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from support.doc_ground import ORDERS, connect_airflow, write_files
+
+
+@contextmanager
+def dags(page: Any) -> Iterator[None]:
+    connect_airflow(page)
+    page.names["read_orders"] = lambda: ORDERS
+    before = set(sys.modules)
+    yield
+    assert "airflow.sdk" in set(sys.modules) - before
+
+
+@contextmanager
+def orders(page: Any) -> Iterator[None]:
+    write_files()
+    yield

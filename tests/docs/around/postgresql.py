@@ -1,0 +1,27 @@
+"""Around the page of PostgreSQL: a real one, with the servers' schema in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from support.doc_blocks import DOCS, ROOT, blocks_of
+
+sys.path.insert(0, str(ROOT / "tests" / "server"))
+
+
+@contextmanager
+def in_postgresql(page: Any) -> Iterator[None]:
+    import psycopg
+    from pgkit import running_cluster
+
+    url = page.beside.enter_context(running_cluster()).empty_database()
+    page.replace["postgresql://spooled@db/spooled"] = f"'{url}'"
+    page.replace["0.0.0.0:50051"] = "127.0.0.1:0"
+    yield
+    # The server has made its tables by now.
+    (statement,) = (b.text for b in blocks_of(DOCS / "postgresql.md") if b.language == "sql")
+    with psycopg.connect(url) as database:
+        database.execute(statement)
