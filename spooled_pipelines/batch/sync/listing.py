@@ -60,13 +60,13 @@ def find_jobs(
 ) -> list[Job]:
     """The first `limit` jobs with this text, of these statuses, over as many calls as it takes."""
     check.limit(limit)
-    numbers = [_number_of(status) for status in statuses]
+    names = [_name_of(status) for status in statuses]
     found: list[Job] = []
     token = ""
     while len(found) < limit:
         request = batch_v1.FindBatchJobsRequest(
             batch_id=batch_id,
-            statuses=numbers,
+            statuses=names,
             text=text,
             page_size=min(limit - len(found), PAGE_JOBS_MAX),
             page_token=token,
@@ -79,8 +79,9 @@ def find_jobs(
     return found
 
 
-def _number_of(status: str) -> spooled_v1.JobStatus:
+def _name_of(status: str) -> str:
+    """The wire's name of a status, which messages take as well as its number."""
     known = [one.value for one in JobStatus if one is not JobStatus.UNSPECIFIED]
     if status not in known:
         raise InvalidArgumentError(f"status is {str(status)!r}, and must be of {', '.join(known)}")
-    return spooled_v1.JobStatus.Value(f"JOB_STATUS_{JobStatus(status).name}")
+    return f"JOB_STATUS_{JobStatus(status).name}"
