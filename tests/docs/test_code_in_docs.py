@@ -42,6 +42,14 @@ NOT_RUN = {
     "docs/performance.md": 1,
     "docs/tracing.md": 1,
 }
+# These start many servers and workers of their own: minutes, where others want the cores too.
+MANY_PROCESSES = {
+    "docs/howto/tls-and-keys.md",
+    "docs/server.md",
+    "docs/shell.md",
+    "docs/when-it-breaks.md",
+    "docs/worker.md",
+}
 
 
 def runs() -> Iterator[Any]:
@@ -53,7 +61,7 @@ def runs() -> Iterator[Any]:
     ):
         name = " ".join(filter(None, (page.removesuffix(".md"), server)))
         marks = [pytest.mark.timeout(1_200)]
-        if is_long:
+        if is_long or page in MANY_PROCESSES:
             marks.append(pytest.mark.long)
         yield pytest.param(list(found), id=name, marks=marks)
 
