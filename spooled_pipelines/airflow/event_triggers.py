@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.rpc.values import BatchStats
 
 _STATE = "spooled"
-_BATCHES_MAX = 1_000
+_BATCHES_MAX = 10_000
+_PAGE_MAX = 1_000
 _FOREVER = float("inf")
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -63,7 +64,8 @@ class BatchDoneTrigger(SpooledEventTrigger):
 
     Args:
         queue_name: the queue.
-        newest: how many of the queue's newest batches are looked at, 1 to 1 000.
+        newest: how many of the queue's newest batches are looked at, 1 to 10 000. A batch that is
+            settled only after so many others were made on its queue is not told.
         spooled_conn_id: the Airflow connection, of type ``spooled``. The server needs the batch
             extension.
     """
@@ -107,10 +109,20 @@ class BatchDoneTrigger(SpooledEventTrigger):
         from spooled_pipelines.rpc.convert import batch_stats_from
         from spooled_pipelines.wire import batch_v1
 
-        request = batch_v1.ListBatchesRequest(queue_name=self.queue_name, page_size=self.newest)
-        method = methods.BATCH["ListBatches"]
-        answer = await connection.client.calls.unary(method, request, repeatable=True)
-        return [batch_stats_from(message) for message in answer.batches]
+        found: list[BatchStats] = []
+        method, token = methods.BATCH["ListBatches"], ""
+        while len(found) < self.newest:
+            request = batch_v1.ListBatchesRequest(
+                queue_name=self.queue_name,
+                page_size=min(self.newest - len(found), _PAGE_MAX),
+                page_token=token,
+            )
+            answer = await connection.client.calls.unary(method, request, repeatable=True)
+            found += [batch_stats_from(message) for message in answer.batches]
+            token = answer.next_page_token
+            if not token:
+                break
+        return found
 
 
 class DeadLettersTrigger(SpooledEventTrigger):

@@ -9,6 +9,7 @@ triggerers may run the same one.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -64,8 +65,9 @@ class SpooledTrigger(BaseTrigger):
             event = error_event(error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
 
+    @abstractmethod
     async def _wait(self, connection: Shared) -> dict[str, Any]:
-        raise NotImplementedError
+        """The event to fire with."""
 
     def _seconds_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.time())

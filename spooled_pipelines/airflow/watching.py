@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -84,7 +85,7 @@ class Subscription(Generic[V]):
         self._news.set()
 
 
-class Watch(Generic[V]):
+class Watch(ABC, Generic[V]):
     """Subscriptions by key, and the newest value of each."""
 
     def __init__(self, calls: AsyncCalls) -> None:
@@ -119,9 +120,9 @@ class Watch(Generic[V]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @abstractmethod
     def _begin(self, keys: Collection[str]) -> None:
         """These are wanted now, and were not before."""
-        raise NotImplementedError
 
     def _end(self) -> None:
         """Some may not be wanted any more."""

@@ -14,6 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.airflow import event_triggers
 from spooled_pipelines.airflow.event_triggers import (
     BatchDoneTrigger,
     DeadLettersTrigger,
@@ -110,6 +111,31 @@ async def test_each_batch_that_is_done_is_told_once_over_restarts(
     assert open_one not in str(memory.kept)
 
 
+@pytest.mark.parametrize(("newest", "is_told"), [(4, False), (5, True)])
+async def test_a_batch_is_told_while_it_is_among_so_many_newest(
+    newest: int,
+    is_told: bool,
+    connected: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def enqueue(name: str) -> str:
+        return client.enqueue_batch([{"id": 1}], queue, name=name).id
+
+    # Five batches are three pages.
+    monkeypatch.setattr(event_triggers, "_PAGE_MAX", 2)
+    oldest = await asyncio.to_thread(enqueue, "oldest")
+    for number in range(4):
+        await asyncio.to_thread(enqueue, f"{number}")
+    async with watching(BatchDoneTrigger(queue, newest), Memory()) as told:
+        (job,) = await asyncio.to_thread(client.dequeue, queue, "hand")
+        await asyncio.to_thread(client.complete, job)
+        if is_told:
+            assert (await asyncio.wait_for(told.get(), 20))["batch_id"] == oldest
+        assert await quiet(told)
+
+
 async def test_dead_letters_that_grow_are_told_and_those_before_are_not(
     connected: ServerProcess, client: SpooledClient, queue: str
 ) -> None:
@@ -154,7 +180,7 @@ def test_a_watcher_is_stored_with_its_dag(trigger: Any) -> None:
     assert type(trigger).__name__ in stored
 
 
-@pytest.mark.parametrize("newest", [0, 1001])
+@pytest.mark.parametrize("newest", [0, 10_001])
 def test_numbers_that_make_no_sense_are_refused(newest: int) -> None:
     with pytest.raises(InvalidArgumentError, match=f"newest is {newest}"):
         BatchDoneTrigger("q", newest)
