@@ -7,12 +7,14 @@ The model is then held to a run of its own: everything at once, through several 
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import psycopg
@@ -24,17 +26,21 @@ from spooled_pipelines import connect
 from spooled_pipelines.cli.sizing import Costs
 from spooled_pipelines.worker import Worker
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _JOBS = 20_000
+# Those that a worker does one by one.
+_FEW = 1_000
 _REPLICAS = (1, 2, 3)
 _WITHIN = 0.2
 
 
 def costs(arguments: Sequence[str] = ()) -> bool:
     """Print the costs, hold the model to a combined run; write them to the file named, if any."""
-    with cluster() as url, _servers(url, 1) as addresses:
-        measured, _ = _measure(url, addresses)
+    measured = _measured()
     for name, value in asdict(measured).items():
-        print(f"            {name:<22}{value:12,.1f}")
+        print(f"            {name:<22}{value:12,.1f}", flush=True)
     if arguments:
         Path(arguments[0]).write_text(json.dumps(asdict(measured), indent=2) + "\n")
     kept = True
@@ -44,32 +50,86 @@ def costs(arguments: Sequence[str] = ()) -> bool:
     return kept
 
 
-def _measure(url: str, addresses: list[str]) -> tuple[Costs, float]:
+class _Used(NamedTuple):
+    """CPU seconds so far of each server and of PostgreSQL, and transactions that wrote."""
+
+    servers: tuple[float, ...]
+    database: float
+    transactions: int
+
+    def since(self, before: _Used) -> _Used:
+        servers = zip(self.servers, before.servers, strict=True)
+        return _Used(
+            tuple(after - earlier for after, earlier in servers),
+            self.database - before.database,
+            self.transactions - before.transactions,
+        )
+
+
+def _measured() -> Costs:
+    """Everything goes through the first of two servers; the second only hears of it."""
     frame = flights(_JOBS)
     payload = _payload_bytes(frame)
-    before = _bytes(url), _wal(url)
-    started = _cpu(url, addresses)
-    with connect(",".join(addresses), api_key=API_KEY) as client:
-        client.enqueue_batch(frame, "q")
-        filled = _cpu(url, addresses)
-        report = Worker(addresses[0], "q", _nothing, api_key=API_KEY, stop_when_empty=True).run()
-        assert report.completed == _JOBS
-        done = _cpu(url, addresses)
-    made, written = _bytes(url) - before[0], _wal(url) - before[1]
-    per_job = 1e6 / _JOBS
-    memory = sum(process.memory_info().rss for process in _server_processes(addresses))
-    return (
-        Costs(
-            server_enqueue_us=(filled[0] - started[0]) * per_job,
-            server_work_us=(done[0] - filled[0]) * per_job,
-            database_enqueue_us=(filled[1] - started[1]) * per_job,
-            database_work_us=(done[1] - filled[1]) * per_job,
-            job_bytes=max(made / _JOBS - payload, 0.0),
-            wal_bytes=max(written / _JOBS - 2 * payload, 0.0),
-            server_mib=memory / len(addresses) / (1 << 20),
-        ),
-        payload,
+    with cluster() as url, _servers(url, 2) as addresses:
+        # Connections, prepared statements and caches are there before anything is measured.
+        _enqueue(addresses[0], flights(_FEW))
+        _work(addresses[0], _FEW, _nothing)
+        size, log, started = _bytes(url), _wal(url), _used(url, addresses)
+        _enqueue(addresses[0], frame)
+        filled = _used(url, addresses)
+        _work(addresses[0], _JOBS, _nothing)
+        done = _used(url, addresses)
+        made, written = _bytes(url) - size, _wal(url) - log
+        _enqueue(addresses[0], flights(_FEW))
+        again = _used(url, addresses)
+        _work(addresses[0], _FEW, _slowly, concurrency=1)
+        single = _used(url, addresses).since(again)
+        memory = max(one.memory_info().rss for one in _server_processes(addresses))
+    enqueued, worked = filled.since(started), done.since(filled)
+    server = _per_job_and_call(
+        (_JOBS, worked.transactions, worked.servers[0]),
+        (_FEW, single.transactions, single.servers[0]),
     )
+    database = _per_job_and_call(
+        (_JOBS, worked.transactions, worked.database),
+        (_FEW, single.transactions, single.database),
+    )
+    print(
+        f"            {_JOBS / worked.transactions * 2:.1f} jobs a call where they take no time, "
+        f"{_FEW / single.transactions * 2:.1f} where each takes 10 ms"
+    )
+    return Costs(
+        server_enqueue_us=enqueued.servers[0] / _JOBS * 1e6,
+        server_work_us=server[0] * 1e6,
+        server_call_us=server[1] * 1e6,
+        server_notice_us=worked.servers[1] / _JOBS * 1e6,
+        database_enqueue_us=enqueued.database / _JOBS * 1e6,
+        database_work_us=database[0] * 1e6,
+        database_call_us=database[1] * 1e6,
+        job_bytes=max(made / _JOBS - payload, 0.0),
+        wal_bytes=max(written / _JOBS - 2 * payload, 0.0),
+        server_mib=memory / (1 << 20),
+    )
+
+
+def _per_job_and_call(
+    many: tuple[int, int, float], single: tuple[int, int, float]
+) -> tuple[float, float]:
+    """Seconds of CPU for a job and for a call, from two runs with other numbers of jobs a call."""
+    (jobs, calls, seconds), (few, each, long) = many, single
+    call = (long * jobs - seconds * few) / (each * jobs - calls * few)
+    return (seconds - call * calls) / jobs, call
+
+
+def _enqueue(address: str, frame: pd.DataFrame) -> None:
+    with connect(address, api_key=API_KEY) as client:
+        # A name of its own: the same rows are other jobs.
+        client.enqueue_batch(frame, "q", name=secrets.token_hex(4))
+
+
+def _work(address: str, jobs: int, handler: Callable[[Any], None], **options: Any) -> None:
+    worker = Worker(address, "q", handler, api_key=API_KEY, stop_when_empty=True, **options)
+    assert worker.run().completed == jobs
 
 
 def _combined(url: str, addresses: list[str], measured: Costs) -> bool:
@@ -77,7 +137,7 @@ def _combined(url: str, addresses: list[str], measured: Costs) -> bool:
     frame = flights(_JOBS)
     everywhere = ",".join(addresses)
     worker = Worker(everywhere, "q", _nothing, api_key=API_KEY)
-    started, began = _cpu(url, addresses), time.perf_counter()
+    before, began = _used(url, addresses), time.perf_counter()
     thread = threading.Thread(target=worker.run)
     thread.start()
     with connect(everywhere, api_key=API_KEY) as client:
@@ -85,26 +145,30 @@ def _combined(url: str, addresses: list[str], measured: Costs) -> bool:
     worker.stop()
     thread.join()
     seconds = time.perf_counter() - began
-    server_cpu, database_cpu = (
-        after - before for after, before in zip(_cpu(url, addresses), started, strict=True)
-    )
-    said_server = (measured.server_enqueue_us + measured.server_work_us) * _JOBS / 1e6
-    said_database = (measured.database_enqueue_us + measured.database_work_us) * _JOBS / 1e6
+    used = _used(url, addresses).since(before)
+    jobs_per_call = 2 * _JOBS / used.transactions
+    heard = (len(addresses) - 1) * measured.server_notice_us
     kept = True
-    for what, said, seen in (
-        ("servers", said_server, server_cpu),
-        ("database", said_database, database_cpu),
+    for what, each, seen in (
+        ("servers", measured.server_us(jobs_per_call) + heard, sum(used.servers)),
+        ("database", measured.database_us(jobs_per_call), used.database),
     ):
-        off = seen / said - 1
+        said = each * _JOBS / 1e6
+        off = said / seen - 1
         within = abs(off) <= _WITHIN
         kept &= within
         print(
-            f"{off:+8.0%}    CPU of {what}, {len(addresses)} of them, against the model "
+            f"{off:+8.0%}    what the model says of the CPU of {what}, {len(addresses)} of them "
             f"(wanted: within {_WITHIN:.0%}{'' if within else ', MISSED'}): "
-            f"{seen:.1f} s, the model says {said:.1f} s",
+            f"{said:.2f} s, measured {seen:.2f} s",
             flush=True,
         )
-    print(f"            {_JOBS / seconds:,.0f} jobs/s enqueued and done, {len(addresses)} servers")
+    print(
+        f"            {_JOBS / seconds:,.0f} jobs/s enqueued and done, {len(addresses)} servers, "
+        f"{jobs_per_call:.1f} jobs a call; {sum(used.servers) / _JOBS * 1e6:,.0f} us of servers "
+        f"and {used.database / _JOBS * 1e6:,.0f} us of PostgreSQL a job",
+        flush=True,
+    )
     return kept
 
 
@@ -114,30 +178,31 @@ def _servers(url: str, count: int) -> Iterator[list[str]]:
         yield [stack.enter_context(server("--store", url)) for _ in range(count)]
 
 
-def _cpu(url: str, addresses: list[str]) -> tuple[float, float]:
-    """CPU seconds so far: of our servers, and of PostgreSQL with all of its children."""
-    servers = sum(sum(process.cpu_times()[:2]) for process in _server_processes(addresses))
+def _used(url: str, addresses: list[str]) -> _Used:
+    """So far: the CPU of each server and of PostgreSQL with all its children."""
+    servers = tuple(sum(one.cpu_times()[:2]) for one in _server_processes(addresses))
     with psycopg.connect(url) as connection:
-        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        row = connection.execute(
+            "SELECT pg_backend_pid(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        ).fetchone()
         assert row is not None
         postmaster = psutil.Process(row[0]).parent()
     assert postmaster is not None
     family = [postmaster, *postmaster.children(recursive=True)]
     # user, system, and both of the children that have ended.
     database = sum(sum(process.cpu_times()[:2]) for process in family)
-    return servers, database + sum(postmaster.cpu_times()[2:4])
+    return _Used(servers, database + sum(postmaster.cpu_times()[2:4]), int(row[1]))
 
 
 def _server_processes(addresses: list[str]) -> list[psutil.Process]:
-    ports = {int(address.rpartition(":")[2]) for address in addresses}
-    return [
-        process
+    """In the order of the addresses."""
+    by_port = {
+        one.laddr.port: process
         for process in psutil.Process().children(recursive=True)
-        if any(
-            one.status == psutil.CONN_LISTEN and one.laddr.port in ports
-            for one in process.net_connections("tcp")
-        )
-    ]
+        for one in process.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    }
+    return [by_port[int(address.rpartition(":")[2])] for address in addresses]
 
 
 def _bytes(url: str) -> int:
@@ -172,3 +237,8 @@ def _payload_bytes(frame: object) -> float:
 
 def _nothing(_: object) -> None:
     return None
+
+
+def _slowly(_: object) -> None:
+    """So that each job is settled before the next one is done."""
+    time.sleep(0.01)

@@ -22,6 +22,7 @@ _CORES = 16
 _BUSY = 0.6
 _WAL_MB = 200.0
 _PAYLOAD_BYTES = 500.0
+_JOBS_PER_CALL = 10.0
 # A nightly batch brings this many seconds of its queue's mean load at once.
 _BATCH_SECONDS = 600.0
 _RATES = (10_000, 100_000, 1_000_000)
@@ -60,7 +61,7 @@ class Shard:
 def sharding(_: Sequence[str] = ()) -> bool:
     """Print a table for each rate; True, since a simulation promises nothing."""
     costs = Costs()
-    cpu = (costs.database_enqueue_us + costs.database_work_us) / 1e6
+    cpu = costs.database_us(_JOBS_PER_CALL) / 1e6
     wal = (costs.wal_bytes + 2 * _PAYLOAD_BYTES) / 1e6
     by_cpu, by_wal = _CORES * _BUSY / cpu, _WAL_MB / wal
     capacity = min(by_cpu, by_wal)
@@ -103,7 +104,8 @@ def _simulate(
     )
     wait = max(shard.longest_wait for shard in shards)
     if hottest.waiting > capacity * 60:
-        first = "the hottest shard never catches up: one tenant is more than a shard"
+        why = "one tenant is more than a shard" if largest > capacity else "large ones share it"
+        first = f"the hottest shard never catches up: {why}"
     elif wait > 60:
         first = "a minute and more behind after the nightly batches of one shard"
     else:

@@ -19,6 +19,9 @@ def size(
     ] = 4,
     keep_days: Annotated[float, typer.Option(help="How long jobs are kept.")] = 7,
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 10,
+    jobs_per_call: Annotated[
+        float, typer.Option(help="Jobs that a worker takes or settles at once, when busy.")
+    ] = 10,
     database_cores: Annotated[
         int, typer.Option(help="The most cores that one PostgreSQL can have.")
     ] = 16,
@@ -37,7 +40,7 @@ def size(
 
     try:
         measured = sizing.Costs(**json.loads(Path(costs).read_text())) if costs else None
-        demand = sizing.Demand(jobs_per_day, payload, peak, keep_days, workers)
+        demand = sizing.Demand(jobs_per_day, payload, peak, keep_days, workers, jobs_per_call)
         found = sizing.size(demand, measured, database_cores=database_cores)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -47,10 +50,10 @@ def size(
     print_pairs(
         {
             "jobs a second, busiest hour": f"{found.jobs_per_second:,.1f}",
-            "servers": f"{found.servers} of one core ({found.server_cores:.2f} busy, one spare)",
+            "servers": f"{found.servers} of one core ({found.server_cores:.2f} busy)",
             "memory of each": f"{found.server_memory_mib:,.0f} MiB",
             "PostgreSQL": f"{found.database_cores:,.1f} cores",
-            "its connections": found.connections,
+            "connections of each": found.connections,
             "its write-ahead log": f"{found.wal_mb_per_second:,.1f} MB/s",
             "its disk": f"{found.disk_gib:,.1f} GiB",
             "independent databases": found.databases,

@@ -9,6 +9,8 @@ _DAY_SECONDS = 86_400
 # A core that is asked for more than this answers late.
 _BUSY = 0.6
 _POOL_CONNECTIONS = 13
+# What one PostgreSQL is let have.
+_CONNECTIONS = 500
 # What one writer of the write-ahead log gets through on an ordinary SSD.
 _WAL_MB_PER_SECOND = 200.0
 _GIB = 1 << 30
@@ -24,22 +26,38 @@ class Costs:
     Attributes:
         server_enqueue_us: CPU of the server for a row of a batch, in microseconds.
         server_work_us: CPU of the server to hand out a job and take its result.
+        server_call_us: CPU of the server for each claim and each settle, of however many jobs.
+        server_notice_us: CPU of each *other* server to hear of a job that was worked on.
         database_enqueue_us: CPU of PostgreSQL for a row of a batch.
         database_work_us: CPU of PostgreSQL to claim a job and settle it.
+        database_call_us: CPU of PostgreSQL for each claim and each settle.
         job_bytes: of tables and indexes for each job, besides its payload and result.
         wal_bytes: of the write-ahead log for each job, besides twice its payload and result.
         stream_kib: memory of a server for an open stream.
         server_mib: memory of a server that does nothing.
     """
 
-    server_enqueue_us: float = 15.0
-    server_work_us: float = 220.0
-    database_enqueue_us: float = 25.0
-    database_work_us: float = 130.0
-    job_bytes: float = 450.0
-    wal_bytes: float = 1_300.0
+    server_enqueue_us: float = 10.0
+    server_work_us: float = 75.0
+    server_call_us: float = 4_000.0
+    server_notice_us: float = 7.0
+    database_enqueue_us: float = 15.0
+    database_work_us: float = 80.0
+    database_call_us: float = 1_500.0
+    job_bytes: float = 510.0
+    wal_bytes: float = 1_500.0
     stream_kib: float = 60.0
-    server_mib: float = 90.0
+    server_mib: float = 80.0
+
+    def server_us(self, jobs_per_call: float) -> float:
+        """CPU of the servers for a job, where a claim and a settle have so many."""
+        calls = 2 * self.server_call_us / jobs_per_call
+        return self.server_enqueue_us + self.server_work_us + calls
+
+    def database_us(self, jobs_per_call: float) -> float:
+        """CPU of PostgreSQL for a job, where a claim and a settle have so many."""
+        calls = 2 * self.database_call_us / jobs_per_call
+        return self.database_enqueue_us + self.database_work_us + calls
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,8 @@ class Demand:
         peak: how many times the day's mean rate its busiest hour has.
         keep_days: for how long jobs are kept, with their payloads.
         workers: worker processes.
+        jobs_per_call: how many jobs a worker takes or settles at once, in the busiest hour: about
+            as many as end while a call is under way. 1 where each job takes seconds.
     """
 
     jobs_per_day: float
@@ -59,13 +79,15 @@ class Demand:
     peak: float = 4.0
     keep_days: float = 7.0
     workers: int = 10
+    jobs_per_call: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value!r}, and must be a number above 0")
-        if self.peak < 1:
-            raise ValueError(f"peak is {self.peak:g}, and must be 1 or more")
+        for name, value in (("peak", self.peak), ("jobs_per_call", self.jobs_per_call)):
+            if value < 1:
+                raise ValueError(f"{name} is {value:g}, and must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -75,9 +97,10 @@ class Size:
     Attributes:
         jobs_per_second: in the busiest hour.
         server_cores: of all servers together, in that hour.
-        servers: processes, one core each, one more than needed so that one may go.
+        servers: processes, one core each; for each database one more than needed, so that one
+            may go.
         database_cores: of PostgreSQL.
-        connections: that PostgreSQL has to take.
+        connections: that each PostgreSQL has to take.
         wal_mb_per_second: what its disk has to write, in that hour.
         disk_gib: for the jobs that are kept, and as much again for what vacuum leaves behind.
         server_memory_mib: of each server.
@@ -105,28 +128,36 @@ def size(demand: Demand, costs: Costs | None = None, *, database_cores: int = 16
     """
     costs = costs or Costs()
     rate = demand.jobs_per_day / _DAY_SECONDS * demand.peak
-    server = rate * (costs.server_enqueue_us + costs.server_work_us) / 1e6
-    database = rate * (costs.database_enqueue_us + costs.database_work_us) / 1e6
+    server_us = costs.server_us(demand.jobs_per_call)
+    database = rate * costs.database_us(demand.jobs_per_call) / 1e6
     wal = rate * (costs.wal_bytes + 2 * demand.payload_bytes) / 1e6
-    servers = math.ceil(server / _BUSY) + 1
-    connections = servers * _POOL_CONNECTIONS
+    # Each server hears of what the others do, so that the last ones bring less than the first.
+    most = _CONNECTIONS // _POOL_CONNECTIONS - 1
+    servers_rate = most * _BUSY * 1e6 / (server_us + (most - 1) * costs.server_notice_us)
     shares = {
         f"CPU of PostgreSQL ({database_cores} cores)": database / (_BUSY * database_cores),
         "write-ahead log": wal / _WAL_MB_PER_SECOND,
-        "connections (500)": connections / 500,
+        f"servers ({_CONNECTIONS} connections)": rate / servers_rate,
     }
     first = max(shares, key=lambda name: shares[name])
+    databases = max(1, math.ceil(shares[first]))
+    at_each = rate / databases
+    # So many that all of them are as busy as they may be: each does its share and hears the rest.
+    own = at_each * (server_us - costs.server_notice_us) / 1e6
+    needed = max(0.0, own) / (_BUSY - at_each * costs.server_notice_us / 1e6)
+    each = math.ceil(needed) + 1
+    heard = at_each * (each - 1) * costs.server_notice_us / 1e6
     kept = demand.jobs_per_day * demand.keep_days * (costs.job_bytes + demand.payload_bytes)
-    streams = math.ceil(demand.workers * 2 / servers)
+    streams = math.ceil(demand.workers * 2 / (each * databases))
     return Size(
         jobs_per_second=rate,
-        server_cores=server,
-        servers=servers,
+        server_cores=rate * server_us / 1e6 + heard * databases,
+        servers=each * databases,
         database_cores=database / _BUSY,
-        connections=connections,
+        connections=each * _POOL_CONNECTIONS,
         wal_mb_per_second=wal,
         disk_gib=2 * kept / _GIB,
         server_memory_mib=costs.server_mib + streams * costs.stream_kib / 1024,
-        databases=max(1, math.ceil(shares[first])),
+        databases=databases,
         limit=f"{first}: {shares[first]:.0%} of one database's",
     )

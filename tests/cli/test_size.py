@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from spooled_pipelines.cli.sizing import Costs, Demand, size
 
 SIMPLE = Costs(
     server_enqueue_us=100,
-    server_work_us=400,
+    server_work_us=300,
+    server_call_us=500,
+    server_notice_us=0,
     database_enqueue_us=200,
-    database_work_us=400,
+    database_work_us=200,
+    database_call_us=1_000,
     job_bytes=500,
     wal_bytes=1_000,
     stream_kib=64,
@@ -41,6 +45,21 @@ def test_what_one_database_cannot_do_takes_several() -> None:
     found = size(Demand(86_400_000_000, peak=1), SIMPLE, database_cores=16)
     assert found.databases == 63
     assert "CPU of PostgreSQL" in found.limit
+
+
+def test_small_calls_cost_more_for_each_job() -> None:
+    # 400 us of servers and 400 of PostgreSQL, and two calls of 500 and 1 000 us.
+    found = size(Demand(86_400_000, peak=1, jobs_per_call=1), SIMPLE)
+    assert found.server_cores == pytest.approx(1.4)
+    assert found.database_cores == pytest.approx(2.4 / 0.6)
+
+
+def test_each_server_hears_of_what_the_others_do() -> None:
+    loud = replace(SIMPLE, server_notice_us=20)
+    found = size(Demand(864_000_000, peak=1), loud, database_cores=100)
+    # 10 000 x 480 us, and each of them is busy for 10 000 x 20 us with hearing.
+    assert found.servers == pytest.approx(4.8 / (0.6 - 0.2) + 1)
+    assert found.server_cores == pytest.approx(10_000 * (500 + 12 * 20) / 1e6)
 
 
 @given(
@@ -74,6 +93,7 @@ def test_the_command_prints_it_for_people_and_programs(
     [
         (["--jobs-per-day", "0"], "jobs_per_day is 0.0, and must be a number above 0"),
         (["--jobs-per-day", "1", "--peak", "0.5"], "peak is 0.5, and must be 1 or more"),
+        (["--jobs-per-day", "1", "--jobs-per-call", "0.5"], "jobs_per_call is 0.5, and must be 1"),
         (["--jobs-per-day", "1", "--costs", "nowhere.json"], "nowhere.json"),
     ],
 )
