@@ -116,7 +116,7 @@ def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_n
         # Airflow is just making its processes.
         (signal.SIGINT, 130, "starting a Spooled server"),
         # All of it runs, and a task, too.
-        (signal.SIGTERM, 143, "Airflow is up"),
+        pytest.param(signal.SIGTERM, 143, "Airflow is up", marks=pytest.mark.long),
     ],
 )
 def test_the_demo_leaves_no_process_and_no_folder_when_it_is_told_to_end(
