@@ -26,8 +26,8 @@ from spooled_pipelines import AsyncSpooledClient, connect
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.server.clock import SystemClock
+from spooled_pipelines.server.records import CounterMismatch
 from spooled_pipelines.server.run import open_store
-from spooled_pipelines.server.store import CounterMismatch
 from spooled_pipelines.wire.well_known import Struct
 
 if TYPE_CHECKING:
