@@ -22,7 +22,7 @@ from spooled_pipelines.cli.demo_processes import Session, Sessions, free_ports
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-READY_SECONDS = 120.0
+READY_SECONDS = 240.0
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 

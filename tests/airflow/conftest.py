@@ -38,22 +38,38 @@ os.environ.update(
 )
 
 
-@pytest.fixture(scope="session")
-def world() -> Iterator[World]:
+_worlds = ExitStack()
+_running: dict[str, World] = {}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
     """A real Airflow over PostgreSQL, with the DAGs of `dags/` and of the tests, and their server.
 
-    It takes half a minute and a core to start, so that all modules share it: use DAGs of your own.
+    It takes half a minute and a core to start, so that modules share it: use DAGs of your own.
     SQLite, which the demo's test and the long run have, gives up where the machine is busy.
     """
-    with running_cluster() as cluster, _world(cluster.empty_database()) as made:
-        yield made
+    if "world" not in _running:
+        cluster = _worlds.enter_context(running_cluster())
+        _running["world"] = _worlds.enter_context(_world(cluster.empty_database()))
+    return _running["world"]
 
 
-@pytest.fixture(scope="session")
-def world_on_sqlite() -> Iterator[World]:
+@pytest.fixture(scope="module")
+def world_on_sqlite() -> World:
     """The same, where Airflow keeps its own data in SQLite."""
-    with _world(None) as made:
-        yield made
+    if "world_on_sqlite" not in _running:
+        _running["world_on_sqlite"] = _worlds.enter_context(_world(None))
+    return _running["world_on_sqlite"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Idle, an Airflow takes a fifth of a core: it ends as soon as the next test wants none."""
+    here = nextitem is not None and nextitem.path.parent == Path(__file__).parent
+    if _running and not (here and nextitem.get_closest_marker("airflow")):
+        _running.clear()
+        _worlds.pop_all().close()
 
 
 @contextmanager

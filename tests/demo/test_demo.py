@@ -79,12 +79,12 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 
 @pytest.mark.airflow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_none(
     start_demo: Callable[..., Demo],
 ) -> None:
     demo = start_demo("--rows", str(ROWS))
-    assert demo.process.wait(200) == 0, demo.text()
+    assert demo.process.wait(400) == 0, demo.text()
     text = demo.text()
     for words in (
         f"{ROWS} flights, {ROWS} jobs created",
@@ -109,7 +109,7 @@ def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_n
 
 
 @pytest.mark.airflow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("number", "code", "moment"),
     [

@@ -22,10 +22,10 @@ EACH = (
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--engine") or EACH
-        metafunc.parametrize("engine", chosen, indirect=True, scope="session")
+        metafunc.parametrize("engine", chosen, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A cluster of two processes."""
     module = import_module(f"support.engine_of_{request.param}")
