@@ -14,6 +14,7 @@ Run again (Clear, a retry), it enqueues nothing twice: a flight is known by `KEY
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ with DAG(
     dag_id="flights",
     schedule=None,
     catchup=False,
+    # Safe, since each row is a job once: what a task had enqueued is there already.
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     params={
         "rows": Param("all", type="string", description="january, all, or a number"),
         "output": Param("flights-output", type="string", description="the folder to write to"),

@@ -25,6 +25,8 @@ KEY = "sp_test_thekeyofthestandalonetests"
 BUSY_SECONDS = 900.0
 _PAUSE_SECONDS = 0.6
 ENDED = ("success", "failed")
+# What a failed test quotes of a task's log, in characters.
+LOG_END = 4000
 
 
 def _on_postgresql(url: str) -> dict[str, str]:
@@ -134,11 +136,16 @@ class Rest(Airflow):
 
     def until(self, condition: Callable[[], T | None], seconds: float, what: str) -> T:
         """Look about once a second until something true comes back; an error with its log."""
+        pause = _PAUSE_SECONDS
 
         def looked() -> T | None:
+            nonlocal pause
             # More often would keep the API server from what the tasks ask of it.
-            time.sleep(_PAUSE_SECONDS)
-            return condition() or None
+            time.sleep(pause)
+            began = time.monotonic()
+            found = condition() or None
+            pause = max(_PAUSE_SECONDS, 2 * (time.monotonic() - began))
+            return found
 
         return self.session.until(looked, seconds=seconds, what=what)
 
@@ -148,7 +155,7 @@ class Rest(Airflow):
         def there() -> bool:
             states = self.task_states(dag_id, run_id)
             failed = [task for task, now in states.items() if now == "failed" != state]
-            assert not failed, f"{failed} of {dag_id} {run_id}: see its log"
+            assert not failed, f"{failed} of {dag_id} {run_id}: {self.told(dag_id, run_id)}"
             return states.get(task_id) == state
 
         self.until(there, BUSY_SECONDS, f"{dag_id}.{task_id} to be {state}")
@@ -156,15 +163,34 @@ class Rest(Airflow):
     def all_end(self, runs: Mapping[tuple[str, str], str], seconds: float) -> None:
         """Wait until each of these runs has ended as said."""
 
+        found: dict[tuple[str, str], str] = {}
+
         def ended() -> bool:
-            now = self.runs("~")
-            return all(now.get(f"{dag} {run}") in ENDED for dag, run in runs)
+            # Airflow takes a second or more to list runs, so each that ended is left alone.
+            for dag, run in [key for key in runs if found.get(key) not in ENDED]:
+                found[dag, run] = self.run_state(dag, run)
+                if found[dag, run] not in ENDED:
+                    return False
+            return True
 
         self.until(ended, seconds, f"{len(runs)} runs to end")
-        now = self.runs("~")
-        found = {(dag, run): now[f"{dag} {run}"] for dag, run in runs}
         wrong = {which: state for which, state in found.items() if state != runs[which]}
-        assert not wrong, f"not as wanted: {wrong}; see their logs"
+        assert not wrong, "\n".join(
+            f"{key} is {state}: {self.told(*key)}" for key, state in wrong.items()
+        )
+
+    def told(self, dag_id: str, run_id: str) -> str:
+        """The state of each task of a run, and the end of the log of each that failed."""
+        home = Path(self.environment["AIRFLOW_HOME"])
+        run = f"dag_id={dag_id}/run_id={run_id}"
+        states = self.task_states(dag_id, run_id)
+        logs = {
+            str(path): path.read_text(errors="replace")[-LOG_END:]
+            for task, state in states.items()
+            if state not in ("success", "none")
+            for path in home.glob(f"logs/{run}/task_id={task}/**/*.log*")
+        }
+        return "\n".join([f"{states}", *(f"{path}:\n{text}" for path, text in logs.items())])
 
 
 class World:
