@@ -32,7 +32,7 @@ $(STAMP) $(DEMO_STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check-long: install
 	$(BIN)/python -m pytest -m long -s

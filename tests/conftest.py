@@ -29,6 +29,11 @@ hypothesis.settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The fixture `world` of tests/airflow.
+WITH_AIRFLOW = [
+    f"tests/airflow/test_{name}.py" for name in ("marks", "pages", "reruns", "standalone")
+]
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -73,6 +78,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("timeout")
         asked[item.path] = max(asked.get(item.path, 0.0), mark.args[0] if mark else 0.0)
     items.sort(key=lambda item: -asked[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, and so do all files that have a real Airflow in common:
+    to start one takes a core for a minute.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneAirflow(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = super()._split_scope(nodeid)
+            return "a real Airflow" if path in WITH_AIRFLOW else path
+
+    return OneAirflow(config, log)
 
 
 @pytest.fixture(autouse=True)

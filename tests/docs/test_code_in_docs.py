@@ -42,11 +42,19 @@ NOT_RUN = {
     "docs/performance.md": 1,
     "docs/tracing.md": 1,
 }
-# These start many servers and workers of their own: minutes, where others want the cores too.
+# These start many processes of their own, servers and Airflows and engines: minutes, where others
+# want the cores too. Of their kind `docs/airflow.md` and `docs/cli.md` are in every run.
 MANY_PROCESSES = {
+    "docs/airflow-dags.md",
+    "docs/airflow-enqueue.md",
+    "docs/airflow-wait.md",
+    "docs/engines.md",
+    "docs/howto/moving-over.md",
+    "docs/howto/nightly.md",
     "docs/howto/tls-and-keys.md",
     "docs/server.md",
     "docs/shell.md",
+    "docs/tracing.md",
     "docs/when-it-breaks.md",
     "docs/worker.md",
 }
