@@ -189,6 +189,8 @@ for _ in range(2):
 """
 
 
+# The real Airflow of test_standalone.py runs this DAG in every run.
+@pytest.mark.long
 def test_a_run_of_the_dag_from_the_table_to_the_plot(
     connected: ServerProcess, worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("part", ["database", "encoding"])
+@pytest.mark.parametrize("part", [pytest.param("database", marks=pytest.mark.long), "encoding"])
 def test_a_benchmark_runs_to_its_end_and_prints_a_ratio(part: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", part],

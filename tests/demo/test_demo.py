@@ -124,7 +124,7 @@ def test_the_demo_leaves_no_process_and_no_folder_when_it_is_told_to_end(
 ) -> None:
     demo = start_demo("--rows", str(ROWS))
     demo.until_it_says(moment)
-    eventually(lambda: len(demo.processes()) >= 4, 30)
+    eventually(lambda: len(demo.processes()) >= 4, 120)
     demo.process.send_signal(number)
     assert demo.process.wait(60) == code, demo.text()
     assert demo.processes() == {}

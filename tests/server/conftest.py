@@ -26,12 +26,14 @@ def cluster() -> Iterator[Cluster]:
 
 # The whole suite of `store` runs once for each of these.
 @pytest.fixture(params=["postgresql", "sqlite"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty store of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'jobs.db'}"
+        yield f"sqlite:///{tmp_path / 'jobs.db'}"
+        return
     cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.database()
+    with cluster.lent() as url:
+        yield url
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,6 +33,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self._data = folder / "data"
         self._numbers = itertools.count(1)
+        self._spare: list[str] = []
         program = Path(__file__).parents[1] / "support" / "postgres_process.py"
         # In a session of its own: a Ctrl-C in the terminal is for the tests to handle.
         self._process = subprocess.Popen(
@@ -70,11 +71,40 @@ class Cluster:
         return self.url(name)
 
     def emptied(self, url: str) -> None:
-        """Make the store at this URL an empty one again; cheaper than a database of its own."""
-        with psycopg.connect(url, autocommit=True) as connection:
-            rows = connection.execute(_TABLES_WITH_DATA).fetchall()
-            names = sql.SQL(", ").join(sql.Identifier("spooled", name) for (name,) in rows)
-            connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        """Make the store at this URL an empty one again.
+
+        It takes a hundredth of what a database of its own does, and, with the little that a test
+        leaves, of what TRUNCATE does.
+        """
+        with psycopg.connect(url) as connection:
+            # Whoever still holds rows is not waited for.
+            connection.execute("SET lock_timeout = '2s'")
+            # All of them go, so that nothing refers to what is not there.
+            connection.execute("SET session_replication_role = replica")
+            for (name,) in connection.execute(_TABLES_WITH_DATA).fetchall():
+                connection.execute(
+                    sql.SQL("DELETE FROM {}").format(sql.Identifier("spooled", name))
+                )
+            connection.execute("UPDATE spooled.store SET next_seq = 1")
+
+    @contextmanager
+    def lent(self) -> Iterator[str]:
+        """The URL of an empty store, which another test has when this one is through with it."""
+        url = self._spare.pop() if self._spare else self.database()
+        before = self._marks(url)
+        yield url
+        # One that a test has made its own, or still uses, is left to it.
+        with suppress(psycopg.Error):
+            self.emptied(url)
+            if self._marks(url) == before:
+                self._spare.append(url)
+
+    def _marks(self, url: str) -> list[tuple[object, ...]]:
+        """What `emptied` leaves as it is."""
+        with psycopg.connect(url) as connection:
+            query = "SELECT 'store', to_jsonb(s) FROM spooled.store s UNION ALL "
+            query += "SELECT 'migration', to_jsonb(m) FROM spooled.migrations m ORDER BY 1, 2"
+            return connection.execute(query.encode()).fetchall()
 
     def stop_at_once(self) -> None:
         """As a crash would, but for the operating system."""

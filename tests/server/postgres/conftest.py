@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -40,9 +40,10 @@ class Replica(StoreKit):
 
 
 @pytest.fixture
-def database(cluster: Cluster) -> str:
+def database(cluster: Cluster) -> Iterator[str]:
     """The URL of an empty store."""
-    return cluster.database()
+    with cluster.lent() as url:
+        yield url
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pgkit import Cluster
 
 from spooled_pipelines.server.postgres.database import configure
 from spooled_pipelines.server.postgres.queries import SQL
@@ -94,8 +95,10 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for inner in plan.get("Plans", ()) for node in nodes(inner))]
 
 
-async def test_no_statement_reads_a_whole_table(database: str) -> None:
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+async def test_no_statement_reads_a_whole_table(cluster: Cluster) -> None:
+    # Never used: its rows name each other by numbers that begin at one.
+    url = cluster.database()
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(FILL.encode())
         await configure(connection)
         # With what the planner knows of a table before anyone has looked at it, and after.
