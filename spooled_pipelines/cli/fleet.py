@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -78,6 +79,7 @@ class Fleet:
         arguments: of each worker's command.
         show: called with the figures of all together, now and then.
         reloads: one that ends waits for `restart`.
+        aside: entered around each message, so that it does not tear a live line.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class Fleet:
         show: Callable[[Counter[str]], None],
         *,
         reloads: bool = False,
+        aside: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self._arguments = arguments
         self._show = show
         self._members: list[_Member] = []
         self._signals = 0
         self._reloads = reloads
+        self._aside = aside
 
     def figures(self) -> Counter[str]:
         """What all of them did, crashed ones included as far as they said it."""
@@ -120,6 +124,11 @@ class Fleet:
             member.is_replaced = True
         self._send(signal.SIGTERM)
 
+    def tell(self, message: str) -> None:
+        """A line for people, beside the live one. From any thread."""
+        with self._aside():
+            print(f"spooled-pipelines: {message}", file=sys.stderr, flush=True)
+
     def _look_after(self) -> bool:
         """Whether all have ended for good."""
         ended = [self._has_ended(member) for member in self._members]
@@ -141,10 +150,9 @@ class Fleet:
             return not self._reloads
         elif member.restart_at is None:
             how = f"status {code}" if code > 0 else signal.Signals(-code).name
-            print(
-                f"spooled-pipelines: worker {member.process.pid} ended with {how}; "
-                f"another starts in {member.pause:g} s",
-                file=sys.stderr,
+            self.tell(
+                f"worker {member.process.pid} ended with {how}; "
+                f"another starts in {member.pause:g} s"
             )
             member.restart_at = now + member.pause
             member.pause = min(_LONGEST_PAUSE, member.pause * 2)
@@ -193,7 +201,7 @@ def reload_on_change(fleet: Fleet, folder: Path) -> threading.Thread:
     def follow() -> None:
         for changes in watch(folder, watch_filter=PythonFilter(), raise_interrupt=False):
             names = ", ".join(sorted({Path(path).name for _, path in changes}))
-            print(f"spooled-pipelines: {names} changed, starting again", file=sys.stderr)
+            fleet.tell(f"{names} changed, starting again")
             fleet.restart()
 
     thread = threading.Thread(target=follow, name="spooled-reload", daemon=True)

@@ -150,7 +150,7 @@ def _work_together(arguments: list[list[str]], reload: bool, as_json: bool) -> i
             if line.live:
                 line.show(describe(WorkerReport(**figures)))
 
-        fleet = Fleet(arguments, show, reloads=reload)
+        fleet = Fleet(arguments, show, reloads=reload, aside=line.aside)
         if reload:
             reload_on_change(fleet, Path.cwd())
         code = fleet.run()

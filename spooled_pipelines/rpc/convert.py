@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import ServerError
@@ -40,11 +41,17 @@ _CAUSE_BY_NUMBER = {
 
 def time_from(timestamp: Timestamp) -> datetime:
     """The aware UTC time of a Timestamp; digits below a microsecond are dropped."""
+    return _time(timestamp.seconds, timestamp.nanos)
+
+
+# Jobs that come together have most of their times in common.
+@lru_cache(maxsize=256)
+def _time(seconds: int, nanos: int) -> datetime:
     try:
-        return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+        return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
     except OverflowError:
         raise ServerError(
-            f"the server sent a time that does not exist ({timestamp.seconds} s after 1970)"
+            f"the server sent a time that does not exist ({seconds} s after 1970)"
         ) from None
 
 

@@ -11,6 +11,7 @@ import re
 import uuid
 
 _NUMBER_DIGITS = 12
+_NUMBER = re.compile(f"[0-9a-f]{{{_NUMBER_DIGITS}}}")
 _LEASE_BYTES = 16
 
 
@@ -29,7 +30,7 @@ def job_id(prefix: str, seq: int) -> str:
 def job_number(prefix: str, text: str) -> int | None:
     """The number in an id of this store; None where it is no such id."""
     number = text[len(prefix) :]
-    if not text.startswith(prefix) or not re.fullmatch(f"[0-9a-f]{{{_NUMBER_DIGITS}}}", number):
+    if not text.startswith(prefix) or not _NUMBER.fullmatch(number):
         return None
     return int(number, 16)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.listing import ListedQueue, ListedWorker
 from spooled_pipelines.server.payloads import varint
@@ -19,7 +21,10 @@ from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
 from spooled_pipelines.wire.well_known import Timestamp
 
 _TRACED = b"traceparent"
-_PAYLOAD_TAG, _RESULT_TAG = b"\x2a", b"\x32"
+# Fields of a spooled.v1.Job.
+_ID, _PAYLOAD, _RESULT, _LAST_ERROR, _IDEMPOTENCY_KEY, _LEASE_ID = 1, 5, 6, 9, 18, 19
+_LENGTH_DELIMITED = 2
+_ONE_BYTE = 0x80
 
 
 def timestamp(milliseconds: int) -> Timestamp:
@@ -34,41 +39,87 @@ def _optional(milliseconds: int | None) -> Timestamp | None:
 
 def field(number: int, data: bytes) -> bytes:
     """A field that holds bytes, text or a message."""
-    return varint(number << 3 | 2) + varint(len(data)) + data
+    length = len(data)
+    size = bytes((length,)) if length < _ONE_BYTE else varint(length)
+    return _tag(number) + size + data
 
 
 def job_bytes(record: JobRecord, organization: str) -> bytes:
     """A `spooled.v1.Job`, serialized."""
     leased = record.status == Status.PROCESSING
-    head: bytes = Job(
-        id=record.job_id,
-        organization_id=organization,
-        queue_name=record.queue_name,
-        status=record.status,  # type: ignore[arg-type]  # the same number
-        retry_count=record.retry_count,
-        max_retries=record.max_retries,
-        last_error=record.last_error,
-        priority=record.priority,
-        timeout_seconds=record.timeout_seconds,
-        created_at=timestamp(record.created_at),
-        scheduled_at=_optional(record.scheduled_at),
-        started_at=_optional(record.started_at),
-        completed_at=_optional(record.completed_at),
-        lease_expires_at=_optional(record.lease_expires_at) if leased else None,
-        assigned_worker_id=record.worker_id,
-        idempotency_key=record.idempotency_key,
-        lease_id=record.lease_id if leased else None,
-    ).SerializeToString()
-    parts = [head]
+    parts = [
+        _common(
+            organization,
+            record.queue_name,
+            record.status,
+            record.retry_count,
+            record.max_retries,
+            record.priority,
+            record.timeout_seconds,
+            record.created_at,
+            record.scheduled_at,
+            record.started_at,
+            record.completed_at,
+            record.lease_expires_at if leased else None,
+            record.worker_id,
+        ),
+        field(_ID, record.job_id.encode()),
+    ]
+    if record.last_error is not None:
+        parts.append(field(_LAST_ERROR, record.last_error.encode()))
+    if record.idempotency_key is not None:
+        parts.append(field(_IDEMPOTENCY_KEY, record.idempotency_key.encode()))
+    if leased and record.lease_id is not None:
+        parts.append(field(_LEASE_ID, record.lease_id.encode()))
     if record.tags is not None and _TRACED in record.tags:
         tags = Tags.FromString(record.tags).tags
         context = Job(traceparent=tags.get("traceparent"), tracestate=tags.get("tracestate"))
         parts.append(context.SerializeToString())
     if record.payload is not None:
-        parts += _PAYLOAD_TAG, varint(len(record.payload)), record.payload
+        parts.append(field(_PAYLOAD, record.payload))
     if record.result is not None:
-        parts += _RESULT_TAG, varint(len(record.result)), record.result
+        parts.append(field(_RESULT, record.result))
     return b"".join(parts)
+
+
+# Jobs of one claim have all this in common, if they came together; making it is most of the work.
+@lru_cache(maxsize=128)
+def _common(
+    organization: str,
+    queue_name: str,
+    status: int,
+    retry_count: int,
+    max_retries: int,
+    priority: int,
+    timeout_seconds: int,
+    created_at: int,
+    scheduled_at: int | None,
+    started_at: int | None,
+    completed_at: int | None,
+    lease_expires_at: int | None,
+    worker_id: str | None,
+) -> bytes:
+    """What of a `spooled.v1.Job` other jobs may share."""
+    return Job(
+        organization_id=organization,
+        queue_name=queue_name,
+        status=status,  # type: ignore[arg-type]  # the same number
+        retry_count=retry_count,
+        max_retries=max_retries,
+        priority=priority,
+        timeout_seconds=timeout_seconds,
+        created_at=timestamp(created_at),
+        scheduled_at=_optional(scheduled_at),
+        started_at=_optional(started_at),
+        completed_at=_optional(completed_at),
+        lease_expires_at=_optional(lease_expires_at),
+        assigned_worker_id=worker_id,
+    ).SerializeToString()
+
+
+@lru_cache(maxsize=32)
+def _tag(number: int) -> bytes:
+    return varint(number << 3 | _LENGTH_DELIMITED)
 
 
 def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStatsResponse:

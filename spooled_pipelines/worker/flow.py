@@ -11,9 +11,9 @@ from spooled_pipelines.wire.limits import DEQUEUE_MAX
 # Jobs are fetched ahead for about this long, so that slots do not wait for a round trip. Slow
 # handlers thereby fetch nothing ahead, and other workers get what this one could not begin.
 AHEAD_SECONDS = 0.25
-AHEAD_MAX = 512
+AHEAD_MAX = 1_000
 # Results sent and not yet acknowledged; beyond this nothing new is taken.
-UNACKNOWLEDGED_MAX = 1_000
+UNACKNOWLEDGED_MAX = 2_000
 # Requests of the wire's most jobs that are under way together: on a long way to the server, or one
 # that is busy, a single one would be what everything waits for.
 _REQUESTS_MAX = 10

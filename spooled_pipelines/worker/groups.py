@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -20,8 +21,11 @@ from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.worker.held import HeldJob
 from spooled_pipelines.worker.outcome import Completed, Failed, cut, refused
 
-# Messages that are not answered yet. While they are under way the next outcomes gather.
+# Messages that are not answered yet.
 _IN_FLIGHT = 3
+# While more outcomes are to come, messages are at least this far apart: each is a commit of its own
+# for the server, which costs more than many a job.
+_APART_SECONDS = 0.05
 _GROUP_MAX = 500
 _GROUP_BYTES = 1 << 20
 
@@ -30,6 +34,7 @@ class Groups:
     """Sends what gathers in `outcomes` over one stream, until that breaks or is cancelled.
 
     `heard` gets each job with the server's answer; what got none is back in `outcomes` at the end.
+    `more` says whether outcomes are to come that are worth a short wait.
     """
 
     def __init__(
@@ -37,10 +42,12 @@ class Groups:
         client: AsyncSpooledClient,
         outcomes: asyncio.Queue[HeldJob],
         heard: Callable[[HeldJob, batch_v1.JobSettled], None],
+        more: Callable[[], bool],
     ) -> None:
         self._client = client
         self._outcomes = outcomes
         self._heard = heard
+        self._more = more
         self._asked: deque[list[HeldJob]] = deque()
         self._room = asyncio.Semaphore(_IN_FLIGHT)
 
@@ -66,12 +73,17 @@ class Groups:
         return UnavailableError("the stream of outcomes ended")
 
     async def _write(self, stream: AsyncConversation) -> None:
+        next_at = 0.0
         while True:
             await self._room.acquire()
-            first = await self._outcomes.get()
-            group, request = self._group(first)
+            group = [await self._outcomes.get()]
+            # From here on it is not lost, should this be cancelled.
             self._asked.append(group)
-            await stream.write(request)
+            pause = next_at - time.monotonic()
+            if pause > 0 and self._outcomes.qsize() < _GROUP_MAX and self._more():
+                await asyncio.sleep(pause)
+            next_at = time.monotonic() + _APART_SECONDS
+            await stream.write(self._filled(group))
 
     async def _read(self, stream: AsyncConversation) -> None:
         while True:
@@ -83,19 +95,15 @@ class Groups:
             for held, settled in zip(group, answer.settled, strict=True):
                 self._heard(held, settled)
 
-    def _group(self, first: HeldJob) -> tuple[list[HeldJob], batch_v1.SettleRequest]:
-        """The first and what has gathered behind it, as one message of bounded size."""
+    def _filled(self, group: list[HeldJob]) -> batch_v1.SettleRequest:
+        """The group's one job and what has gathered behind it, as a message of bounded size."""
         request = batch_v1.SettleRequest()
-        group: list[HeldJob] = []
-        size = 0
-        held: HeldJob | None = first
-        while held is not None:
+        size = _add(request, group[0])
+        while len(group) < _GROUP_MAX and size < _GROUP_BYTES and not self._outcomes.empty():
+            held = self._outcomes.get_nowait()
             size += _add(request, held)
             group.append(held)
-            if len(group) >= _GROUP_MAX or size >= _GROUP_BYTES or self._outcomes.empty():
-                break
-            held = self._outcomes.get_nowait()
-        return group, request
+        return request
 
 
 def _add(request: batch_v1.SettleRequest, held: HeldJob) -> int:

@@ -30,6 +30,8 @@ from spooled_pipelines.worker.outcome import Completed, Failed, Returned, refuse
 SettledStatus = Literal["completed", "retrying", "deadletter", "returned", "lost"]
 
 _DEADLETTER = spooled_v1.JobStatus.JOB_STATUS_DEADLETTER
+# What it is called when the server took it, and the job is not dead.
+_TOLD: dict[type, SettledStatus] = {Completed: "completed", Failed: "retrying"}
 # Outcomes under way side by side. The server commits together what arrives together. Some
 # servers allow a connection no more than 100 streams, and the worker has other calls to make.
 _LINES_MAX = 64
@@ -114,8 +116,11 @@ class Settler:
             backoff.reset()
             self._heard(held, answer)
 
+        def more() -> bool:
+            return self._held.unfinished > 0
+
         while True:
-            error = await Groups(self._client, self._outcomes, heard).run()
+            error = await Groups(self._client, self._outcomes, heard, more).run()
             if error.code == "UNIMPLEMENTED":
                 return
             await self._wait_out(error, backoff)
@@ -125,8 +130,7 @@ class Settler:
         if answer.status == _DEADLETTER:
             self._settled(held, "deadletter")
         elif answer.status:
-            told: dict[type, SettledStatus] = {Completed: "completed", Failed: "retrying"}
-            self._settled(held, told.get(type(outcome), "returned"))
+            self._settled(held, _TOLD.get(type(outcome), "returned"))
         elif answer.code == "INVALID_ARGUMENT" and isinstance(outcome, Completed):
             held.outcome = refused(f"the result cannot be kept: {answer.message}")
             self._outcomes.put_nowait(held)

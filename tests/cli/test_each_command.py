@@ -14,7 +14,7 @@ from support.server_process import ServerProcess
 from spooled_pipelines import SpooledClient
 
 WRONG = "sp_test_wrong"
-# Each that asks a server, with what it is given for a queue Q and a batch B.
+# Each that asks a server, with what it is given for a queue Q, a batch B and a dead job J.
 REMOTE: dict[str, tuple[str, ...]] = {
     "enqueue": ("enqueue", "orders.csv", "Q", "--key", "order_id"),
     "plan": ("plan", "orders.csv", "Q", "--key", "order_id"),
@@ -30,6 +30,7 @@ REMOTE: dict[str, tuple[str, ...]] = {
     "purge": ("queues", "purge", "Q"),
     "dead-letters": ("dead-letters", "list", "Q"),
     "errors": ("dead-letters", "errors", "B"),
+    "history": ("dead-letters", "history", "J"),
     "dead-letters-retry": ("dead-letters", "retry", "Q"),
     "redrive": ("dead-letters", "redrive", "Q"),
     "discard": ("dead-letters", "discard", "Q"),
@@ -69,7 +70,7 @@ def filled(
     done, dead = client.dequeue(queue, "w", batch_size=2)
     client.complete(done, result={"a": 1})
     client.fail(dead, "broken", retry=False)
-    names = {"Q": queue, "B": batch.id, "COPY": str(folder / "copy.db")}
+    names = {"Q": queue, "B": batch.id, "J": dead.id, "COPY": str(folder / "copy.db")}
 
     def put(arguments: tuple[str, ...]) -> list[str]:
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -127,8 +128,8 @@ async def _count(tx: Transaction, claims: Sequence[Claim], found: Sequence[Rows]
     # Of a row: place, batch, linked, then the record, whose first is the number.
     batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
     for claim, rows in zip(claims, found, strict=True):
-        for row in rows:
-            tx.tally.move(claim.queue, batches[row[3]], Status.PENDING, Status.PROCESSING)
+        for of, count in Counter(batches[row[3]] for row in rows).items():
+            tx.tally.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
         if rows:
             tx.tally.due_at(tx.now + claim.lease_ms)
 
@@ -145,4 +146,4 @@ def _values(tx: Transaction, claim: Claim, limit: int) -> dict[str, Any]:
 
 
 def _record(prefix: str, claim: Claim, row: tuple[Any, ...]) -> JobRecord:
-    return job_record(prefix, row[3:])._replace(queue_name=claim.topic[1])
+    return job_record(prefix, row[3:], claim.topic[1])

@@ -249,6 +249,20 @@ FROM unnest(%(seqs)s::int8[], %(statuses)s::int2[], %(due)s::int8[], %(expiries)
         lease_id, last_error, result)
 WHERE j.seq = n.seq
 
+-- By the numbers alone, in their order: no condition is one that another index serves. What is not
+-- completed is not the holder's, or not any more.
+-- name: complete_jobs
+UPDATE jobs AS j SET status = 4, completed_at = %(now)s, lease_expires_at = NULL,
+    result = coalesce(n.result, j.result)
+FROM unnest(%(seqs)s::int8[], %(organizations)s::int4[], %(workers)s::text[], %(leases)s::text[],
+    %(results)s::bytea[]) AS n (seq, organization, worker_id, lease_id, result)
+WHERE j.seq = n.seq AND j.organization + 0 = n.organization AND j.status + 0 = 3
+    AND j.lease_id = n.lease_id AND (n.worker_id = '' OR j.worker_id = n.worker_id)
+    AND j.lease_expires_at + 0 > %(now)s
+RETURNING j.seq, j.queue, j.batch, j.linked, EXISTS (
+    SELECT FROM queue_limits l WHERE l.queue = j.queue AND l.max_in_flight IS NOT NULL
+)
+
 -- name: batches_of_jobs
 SELECT job, batch FROM batch_links WHERE job = ANY(%(seqs)s)
 

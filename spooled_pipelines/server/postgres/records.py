@@ -30,12 +30,11 @@ def _shown_key(stored: bytes | None) -> str | None:
     return stored[1:].decode()
 
 
-def job_record(prefix: str, row: Sequence[Any]) -> JobRecord:
-    """A row of the queries that select whole jobs."""
-    record = JobRecord(*row)
+def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
+    """A row of the queries that select whole jobs; the queue's name where the row has none."""
     error: bytes | None = row[15]
-    return record._replace(
-        job_id=ids.job_id(prefix, record.seq),
-        last_error=None if error is None else error.decode(),
-        idempotency_key=_shown_key(row[16]),
-    )
+    name = row[2] if queue_name is None else queue_name
+    shown = None if error is None else error.decode()
+    first = (row[0], ids.job_id(prefix, row[0]), name)
+    values: tuple[Any, ...] = (*first, *row[3:15], shown, _shown_key(row[16]), *row[17:])
+    return JobRecord(*values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from spooled_pipelines.server import ids
 from spooled_pipelines.server.errors import RefusedError, not_found
 from spooled_pipelines.server.leases import retry_delay_seconds, why_not_held
+from spooled_pipelines.server.postgres.completing import Plain, complete
 from spooled_pipelines.server.postgres.transaction import Ground, Transaction, run
 from spooled_pipelines.server.records import (
     Completion,
@@ -74,7 +76,33 @@ def is_not_held(error: BaseException) -> bool:
 
 async def settle(ground: Ground, settlings: Sequence[Settling]) -> list[Settled | RefusedError]:
     """For each, in turn: the outcome (a renewal's is when the lease ends) or why not."""
-    return await run(ground, lambda tx: _settle(tx, settlings))
+    outcomes: list[Settled | RefusedError] = [None] * len(settlings)
+    plain = plain_completions(ground.prefix, settlings)
+    completed = await run(ground, lambda tx: complete(tx, plain)) if plain else set()
+    # Whatever was not plain enough, or refused: here it is found out why.
+    rest = [place for place in range(len(settlings)) if place not in completed]
+    if rest:
+        given = [settlings[place] for place in rest]
+        judged = await run(ground, lambda tx: _settle(tx, given))
+        for place, outcome in zip(rest, judged, strict=True):
+            outcomes[place] = outcome
+    return outcomes
+
+
+def plain_completions(prefix: str, settlings: Sequence[Settling]) -> list[Plain]:
+    """Those that name a lease and are all that is said about their job."""
+    numbers = [ids.job_number(prefix, settling.holder.job_id) for settling in settlings]
+    said = Counter(numbers)
+    return [
+        Plain(number, place, organization, holder, act.result)
+        for place, (number, (organization, holder, act)) in enumerate(
+            zip(numbers, settlings, strict=True)
+        )
+        if isinstance(act, Completion)
+        and number is not None
+        and said[number] == 1
+        and holder.lease_id
+    ]
 
 
 async def _settle(tx: Transaction, settlings: Sequence[Settling]) -> list[Settled | RefusedError]:

@@ -68,10 +68,11 @@ class Tally:
         *,
         was_waiting: bool = False,
         waiting: bool = False,
+        count: int = 1,
     ) -> None:
-        """A job went from one status to another."""
-        self.add(queue, batches, old, was_waiting, -1)
-        self.add(queue, batches, new, waiting, 1)
+        """`count` jobs went from one status to another."""
+        self.add(queue, batches, old, was_waiting, -count)
+        self.add(queue, batches, new, waiting, count)
 
     def count_error(self, batches: Iterable[int], error: str, count: int = 1) -> None:
         """Dead letters of these batches ended with this error."""

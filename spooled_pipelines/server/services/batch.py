@@ -43,7 +43,6 @@ from spooled_pipelines.wire.batch_v1 import (
     SealBatchRequest,
     SealBatchResponse,
     SettleRequest,
-    SettleResponse,
     WatchBatchRequest,
 )
 
@@ -227,7 +226,7 @@ class BatchService:
 
     def settle(
         self, caller: Caller, requests: AsyncIterator[SettleRequest]
-    ) -> AsyncIterator[SettleResponse]:
+    ) -> AsyncIterator[bytes]:
         return settle(self._services, caller, requests)
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from functools import lru_cache
 
 from spooled_pipelines.server import checks
 from spooled_pipelines.server.context import Caller, Services
 from spooled_pipelines.server.errors import RefusedError, invalid
+from spooled_pipelines.server.messages import field
 from spooled_pipelines.server.payloads import check_object
 from spooled_pipelines.server.records import (
     Completion,
@@ -23,21 +25,24 @@ from spooled_pipelines.wire.batch_v1 import (
     JobOutcome,
     JobSettled,
     SettleRequest,
-    SettleResponse,
 )
 from spooled_pipelines.wire.spooled_v1 import JobStatus
 
 # Messages of one stream that are done at the same time, so that one sync serves several.
 _IN_FLIGHT = 4
 
+# Of a SettleResponse.
+_SETTLED_FIELD = 1
+_WITHOUT_RESULT = Completion(None)
+
 _Asked = Settlement | RefusedError
 
 
 async def settle(
     services: Services, caller: Caller, requests: AsyncIterator[SettleRequest]
-) -> AsyncIterator[SettleResponse]:
-    """The answers of one stream, in the order of its messages."""
-    answers: asyncio.Queue[asyncio.Future[SettleResponse] | None] = asyncio.Queue(_IN_FLIGHT)
+) -> AsyncIterator[bytes]:
+    """The answers of one stream, each a serialized SettleResponse, in the order of its messages."""
+    answers: asyncio.Queue[asyncio.Future[bytes] | None] = asyncio.Queue(_IN_FLIGHT)
     reading = asyncio.ensure_future(_read(services, caller, requests, answers))
     try:
         while (answer := await answers.get()) is not None:
@@ -53,7 +58,7 @@ async def _read(
     services: Services,
     caller: Caller,
     requests: AsyncIterator[SettleRequest],
-    answers: asyncio.Queue[asyncio.Future[SettleResponse] | None],
+    answers: asyncio.Queue[asyncio.Future[bytes] | None],
 ) -> None:
     try:
         async for request in requests:
@@ -65,37 +70,33 @@ async def _read(
         await answers.put(None)
 
 
-def _seen(answer: asyncio.Future[SettleResponse]) -> None:
+def _seen(answer: asyncio.Future[bytes]) -> None:
     if not answer.cancelled():
         answer.exception()
 
 
-async def _answer(services: Services, caller: Caller, request: SettleRequest) -> SettleResponse:
+async def _answer(services: Services, caller: Caller, request: SettleRequest) -> bytes:
     if len(request.outcomes) > limits.SETTLED_PER_MESSAGE_MAX:
         raise invalid(
             f"outcomes has {len(request.outcomes)} entries, and at most "
             f"{limits.SETTLED_PER_MESSAGE_MAX} are allowed in one message"
         )
-    asked = await _checked(services, caller, request.outcomes)
+    asked = [await _checked(services, caller, outcome) for outcome in request.outcomes]
     settlements = [one for one in asked if isinstance(one, Settlement)]
     done = iter(await services.store.settle(caller.organization, settlements))
-    return SettleResponse(
-        settled=[
-            _settled(one.act, next(done)) if isinstance(one, Settlement) else _refused(one)
-            for one in asked
-        ]
+    return b"".join(
+        field(
+            _SETTLED_FIELD,
+            _settled(one.act, next(done)) if isinstance(one, Settlement) else _refused(one),
+        )
+        for one in asked
     )
 
 
-async def _checked(
-    services: Services, caller: Caller, outcomes: Sequence[JobOutcome]
-) -> list[_Asked]:
-    return [await _checked_one(services, caller, outcome) for outcome in outcomes]
-
-
-async def _checked_one(services: Services, caller: Caller, outcome: JobOutcome) -> _Asked:
+async def _checked(services: Services, caller: Caller, outcome: JobOutcome) -> _Asked:
     try:
-        await check_queues(services.store, caller, outcome)
+        if caller.queues is not None:
+            await check_queues(services.store, caller, outcome)
         return _settlement(outcome)
     except RefusedError as refusal:
         return refusal
@@ -105,9 +106,10 @@ def _settlement(outcome: JobOutcome) -> Settlement:
     holder = checks.holder(outcome.job_id, outcome.worker_id, outcome.lease_id, lease_required=True)
     kind = outcome.WhichOneof("outcome")
     if kind == "completed":
-        if not outcome.completed.HasField("result"):
-            return Settlement(holder, Completion(None))
-        result = outcome.completed.result
+        completed = outcome.completed
+        if not completed.HasField("result"):
+            return Settlement(holder, _WITHOUT_RESULT)
+        result = completed.result
         check_object("result", result)
         return Settlement(holder, Completion(result))
     if kind == "failed":
@@ -124,23 +126,27 @@ def _settlement(outcome: JobOutcome) -> Settlement:
 
 def _settled(
     act: Completion | Failure | GiveBack, outcome: FailOutcome | RefusedError | None
-) -> JobSettled:
+) -> bytes:
+    """A serialized JobSettled."""
     if isinstance(outcome, RefusedError):
         return _refused(outcome)
     if outcome is None:
         done = isinstance(act, Completion)
-        return JobSettled(
-            status=JobStatus.JOB_STATUS_COMPLETED if done else JobStatus.JOB_STATUS_PENDING
-        )
+        return _told(JobStatus.JOB_STATUS_COMPLETED if done else JobStatus.JOB_STATUS_PENDING, 0)
     if not outcome.will_retry:
-        return JobSettled(status=JobStatus.JOB_STATUS_DEADLETTER)
-    return JobSettled(
-        status=JobStatus.JOB_STATUS_PENDING, next_retry_delay_secs=outcome.delay_seconds
-    )
+        return _told(JobStatus.JOB_STATUS_DEADLETTER, 0)
+    return _told(JobStatus.JOB_STATUS_PENDING, outcome.delay_seconds)
 
 
-def _refused(refusal: RefusedError) -> JobSettled:
+# Most answers are alike.
+@lru_cache(maxsize=128)
+def _told(status: JobStatus, delay_seconds: int) -> bytes:
+    return JobSettled(status=status, next_retry_delay_secs=delay_seconds).SerializeToString()
+
+
+def _refused(refusal: RefusedError) -> bytes:
     if refusal.code in ("UNAVAILABLE", "INTERNAL"):
         # Not for this job alone.
         raise refusal
-    return JobSettled(code=code_in_band(refusal), message=refusal.message)
+    told = JobSettled(code=code_in_band(refusal), message=refusal.message)
+    return told.SerializeToString()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server import dispatch, ids
@@ -62,14 +64,14 @@ def stored_key(key: str | None) -> str | bytes | None:
     return bytes.fromhex(key) if key is not None and _HEX_KEY.fullmatch(key) else key
 
 
-def job_record(prefix: str, row: tuple[Any, ...]) -> JobRecord:
-    """A row of the queries that select whole jobs."""
-    record = JobRecord(*row)
+def job_record(prefix: str, row: tuple[Any, ...], queue_name: str | None = None) -> JobRecord:
+    """A row of the queries that select whole jobs; the queue's name where the row has none."""
     key = row[16]
-    return record._replace(
-        job_id=ids.job_id(prefix, record.seq),
-        idempotency_key=key.hex() if isinstance(key, bytes) else key,
-    )
+    shown = key.hex() if isinstance(key, bytes) else key
+    name = row[2] if queue_name is None else queue_name
+    first = (row[0], ids.job_id(prefix, row[0]), name)
+    values: tuple[Any, ...] = (*first, *row[3:16], shown, *row[17:])
+    return JobRecord(*values)
 
 
 def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
@@ -156,14 +158,15 @@ def claim(
     if not rows:
         return []
     expiry = tx.now + lease_ms
-    leases = [(worker_id, ids.new_lease_id(), tx.now, expiry, row[0]) for row in rows]
-    tx.connection.executemany(SQL["lease_job"], leases)
-    for seq, batch, linked, _ in rows:
-        batches = tx.batches_of(seq, batch, linked)
-        tx.move(queue, batches, Status.PENDING, Status.PROCESSING)
+    moved = Counter(tx.batches_of(seq, batch, linked) for seq, batch, linked, _ in rows)
+    for batches, count in moved.items():
+        tx.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
     tx.changes.due_at(expiry)
-    read = tx.connection.execute
-    return [job_record(tx.prefix, read(SQL["job"], (row[0],)).fetchone()) for row in rows]
+    lease = partial(tx.connection.execute, SQL["lease_job"])
+    leased = [
+        lease((worker_id, ids.new_lease_id(), tx.now, expiry, row[0])).fetchone() for row in rows
+    ]
+    return [job_record(tx.prefix, row, queue_name) for row in leased]
 
 
 def give_back(tx: Transaction, organization: str, holders: Sequence[Holder]) -> None:
@@ -197,8 +200,11 @@ def _settle_one(
 
 def complete(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> None:
     """Settle a leased job with its result."""
-    job = _held(tx, organization, holder)
-    tx.connection.execute(SQL["complete_job"], (tx.now, result, job.seq))
+    job = _completed(tx, organization, holder, result)
+    if job is None:
+        # Either it names no lease, or here it is said what is wrong.
+        job = _held(tx, organization, holder)
+        tx.connection.execute(SQL["complete_job"], (tx.now, result, job.seq))
     _left_processing(tx, job, Status.COMPLETED)
 
 
@@ -312,6 +318,16 @@ def _held(tx: Transaction, organization: str, holder: Holder) -> Holding:
     if refusal is not None:
         raise refusal
     return job
+
+
+def _completed(
+    tx: Transaction, organization: str, holder: Holder, result: bytes | None
+) -> Holding | None:
+    """Complete the job in one statement; None where it is not held by this lease."""
+    seq, owner = ids.job_number(tx.prefix, holder.job_id), tx.names.organization(organization)
+    values = (tx.now, result, seq, owner, holder.lease_id, holder.worker_id)
+    row = tx.connection.execute(SQL["complete_held_job"], values).fetchone()
+    return None if row is None else Holding._make(row)
 
 
 def _unclaim(tx: Transaction, organization: str, holder: Holder) -> None:

@@ -66,6 +66,9 @@ ORDER BY priority DESC, seq LIMIT ?
 -- name: lease_job
 UPDATE jobs SET status = 3, worker_id = ?, lease_id = ?, started_at = ?, lease_expires_at = ?
 WHERE seq = ?
+RETURNING seq, '', '', status, priority, retry_count, max_retries, timeout_seconds, created_at,
+    scheduled_at, started_at, completed_at, lease_expires_at, worker_id, lease_id, last_error,
+    idempotency_key, result, payload, tags
 
 -- name: job
 SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
@@ -89,6 +92,16 @@ FROM jobs j WHERE j.seq = ? AND j.organization = ?
 
 -- name: complete_job
 UPDATE jobs SET status = 4, completed_at = ?, result = ?, lease_expires_at = NULL WHERE seq = ?
+
+-- The same where the lease lives and is this one; else nothing.
+-- name: complete_held_job
+UPDATE jobs SET status = 4, completed_at = ?1, result = ?2, lease_expires_at = NULL
+WHERE seq = ?3 AND organization = ?4 AND status = 3 AND lease_id = ?5
+    AND (?6 = '' OR worker_id = ?6) AND lease_expires_at > ?1
+RETURNING seq, queue, status, lease_expires_at, worker_id, lease_id, batch, linked, retry_count,
+    max_retries, EXISTS (
+        SELECT 1 FROM queue_limits l WHERE l.queue = jobs.queue AND l.max_in_flight IS NOT NULL
+    )
 
 -- name: retry_job
 UPDATE jobs SET status = 1, due_at = ?, retry_count = retry_count + 1, last_error = ?,
