@@ -24,7 +24,7 @@ from spooled_pipelines.cli.codes import OK, OTHER, complain
 from spooled_pipelines.cli.demo_airflow import Airflow
 from spooled_pipelines.cli.demo_processes import DemoError, Session, Sessions
 from spooled_pipelines.cli.demo_report import task_log, ten_lines
-from spooled_pipelines.cli.output import LiveLine
+from spooled_pipelines.cli.output import LiveLine, print_json
 from spooled_pipelines.errors import SpooledError
 
 if TYPE_CHECKING:
@@ -38,12 +38,15 @@ _TASK_SECONDS = 300.0
 _WORK_SECONDS = 1800.0
 
 
-def run_demo(rows: str | int = "all", output: str | Path = "demo-output") -> int:
+def run_demo(
+    rows: str | int = "all", output: str | Path = "demo-output", *, as_json: bool = False
+) -> int:
     """Run it and print what happens; the exit code.
 
     Args:
         rows: ``"all"`` (336 776 flights), ``"january"`` (27 004), or that many.
         output: the folder for the Parquet file and the plot.
+        as_json: print one object with what came of it, and what happens on standard error.
     """
     try:
         _check(str(rows), Path(output))
@@ -52,7 +55,7 @@ def run_demo(rows: str | int = "all", output: str | Path = "demo-output") -> int
             tempfile.TemporaryDirectory(prefix="spooled-demo-") as folder,
             Sessions() as sessions,
         ):
-            _Demo(sessions, Path(folder), str(rows), Path(output).resolve()).run()
+            _Demo(sessions, Path(folder), str(rows), Path(output).resolve(), as_json).run()
     except DemoError as error:
         print(error, file=sys.stderr)
         complain("the demo did not come to its end")
@@ -61,7 +64,10 @@ def run_demo(rows: str | int = "all", output: str | Path = "demo-output") -> int
 
 
 class _Demo:
-    def __init__(self, sessions: Sessions, folder: Path, rows: str, output: Path) -> None:
+    def __init__(
+        self, sessions: Sessions, folder: Path, rows: str, output: Path, as_json: bool
+    ) -> None:
+        self.as_json = as_json
         self.sessions = sessions
         self.folder = folder
         self.rows = rows
@@ -103,10 +109,16 @@ class _Demo:
         self.wait_for_run(airflow)
         if created or there != first["rows"]:
             raise DemoError(f"The second run was to create nothing, and did: {again}")
-        print(ten_lines(first, again, found, seconds, time.monotonic() - self.began, _DAGS))
+        took = time.monotonic() - self.began
+        if self.as_json:
+            told = {"first": first, "again": again, "found": found}
+            print_json({**told, "work_seconds": round(seconds, 1), "seconds": round(took, 1)})
+        else:
+            print(ten_lines(first, again, found, seconds, took, _DAGS))
 
     def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self.began:5.1f} s] {text}", flush=True)
+        to = sys.stderr if self.as_json else sys.stdout
+        print(f"[{time.monotonic() - self.began:5.1f} s] {text}", file=to, flush=True)
 
     def start_server(self) -> Session:
         store = f"sqlite:///{self.folder / 'spooled.db'}"

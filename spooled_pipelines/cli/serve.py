@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Annotated
 
 import typer
 
 from spooled_pipelines.cli.codes import UsageError, describe_os_error
+from spooled_pipelines.cli.options import AsJson
 from spooled_pipelines.cli.traces import export_traces
 
 Text = str | None
@@ -17,6 +19,7 @@ Switch = bool | None
 
 
 def serve(
+    as_json: AsJson = False,
     config: Annotated[
         Text,
         typer.Option(
@@ -178,14 +181,16 @@ def serve(
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. Its keys: see `keys`; --api-key."""
     flags = {name: value for name, value in locals().items() if value is not None}
-    del flags["print_config"]
+    del flags["print_config"], flags["as_json"]
     flags.pop("config", None)
     if not api_key:
         flags.pop("api_key", None)
-    _serve(flags, config, print_config=print_config)
+    _serve(flags, config, print_config=print_config, as_json=as_json)
 
 
-def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) -> None:
+def _serve(
+    flags: dict[str, object], path: str | None, *, print_config: bool, as_json: bool
+) -> None:
     from spooled_pipelines.server.errors import StoreUnavailableError
     from spooled_pipelines.server.logs import configure_logging
     from spooled_pipelines.server.run import run
@@ -207,8 +212,8 @@ def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) ->
         export_traces("spooled-server")
         run(
             loaded.settings,
-            ready=lambda address: print(f"listening on {address}", flush=True),
-            page_ready=lambda url: print(f"page at {url}", flush=True),
+            ready=lambda address: _say("listening on", "listening", address, as_json),
+            page_ready=lambda url: _say("page at", "page", url, as_json),
         )
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error
@@ -217,6 +222,11 @@ def _serve(flags: dict[str, object], path: str | None, *, print_config: bool) ->
     except (StoreUnavailableError, ValueError) as error:
         # How the server, which knows nothing of our errors, says that it cannot begin.
         raise UsageError(str(error)) from error
+
+
+def _say(words: str, name: str, where: str, as_json: bool) -> None:
+    """Where it can be reached, as soon as it can."""
+    print(json.dumps({name: where}) if as_json else f"{words} {where}", flush=True)
 
 
 def no_key() -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spooled_pipelines.cli.options import AsJson
+
 
 def demo(
     rows: Annotated[
@@ -15,8 +17,9 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where to write results, plot and logs.")] = Path(
         "demo-output"
     ),
+    as_json: AsJson = False,
 ) -> None:
     """The flights of New York: enqueued by a DAG, done by a worker, waited for, read back."""
     from spooled_pipelines.cli.demo import run_demo
 
-    raise typer.Exit(run_demo(rows=rows, output=output))
+    raise typer.Exit(run_demo(rows=rows, output=output, as_json=as_json))

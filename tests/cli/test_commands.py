@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from here import on_terminal
@@ -336,6 +338,29 @@ def test_serve_says_where_it_listens_and_ends_well(
         serving.send_signal(signal.SIGTERM)
         said, complained = serving.communicate(timeout=15)
     assert (serving.returncode, said, complained) == (0, "", "")
+
+
+def test_serve_says_to_programs_where_it_is(folder: Path, environment: dict[str, str]) -> None:
+    serving = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "spooled_pipelines.cli.main", "serve", "--json"),
+            *("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", "sqlite:///jobs.db"),
+        ],
+        cwd=folder,
+        env={**environment, "SPOOLED_API_KEY": "sp_test_serve_0123456789abcdef"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with serving, ExitStack() as ends:
+        ends.callback(serving.kill)
+        assert serving.stdout is not None
+        page, listening = (json.loads(serving.stdout.readline()) for _ in range(2))
+        with urlopen(f"{page['page']}healthz") as answer:
+            assert answer.status == 200
+        with connect(listening["listening"], api_key="sp_test_serve_0123456789abcdef") as client:
+            assert client.queue_stats("q").total == 0
+        serving.send_signal(signal.SIGTERM)
+        assert serving.wait(15) == 0
 
 
 def test_an_address_may_be_a_server_in_the_command_itself(spooled: Spooled) -> None:

@@ -109,6 +109,24 @@ def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_n
 
 
 @pytest.mark.airflow
+@pytest.mark.long
+@pytest.mark.timeout(480)
+def test_a_program_gets_one_object_and_people_the_rest(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--rows", str(ROWS), "--output", str(tmp_path), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["first"]["created"], told["again"]["created"]) == (ROWS, 0)
+    assert told["found"]["flights"] == ROWS
+    assert "is deferred" in done.stderr
+
+
+@pytest.mark.airflow
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("number", "code", "moment"),

@@ -88,6 +88,30 @@ def test_looking_ends_when_it_is_told_to_and_the_jobs_stay(
     assert client.queue_stats(queue).pending == 3
 
 
+def test_the_button_ends_the_looking_and_goes(
+    kernel: Kernel, client: SpooledClient, queue: str
+) -> None:
+    kernel.run(f"sent = bulk_enqueue(pd.DataFrame({{'id': range(3)}}), {queue!r}, key='id')")
+    kernel.views.clear()
+    opened = [
+        message["content"]
+        for message in kernel.run("view = watch(sent)")
+        if message["msg_type"] == "comm_open"
+    ]
+    (button,) = [one for one in opened if one["data"]["state"].get("description")]
+    assert button["data"]["state"]["description"] == "Stop watching"
+    kernel.press(button["comm_id"])
+    kernel.see(
+        lambda message: (
+            message["msg_type"] == "comm_close"
+            and message["content"]["comm_id"] == button["comm_id"]
+        )
+    )
+    assert "not watched any more" in _html(kernel)
+    assert "False" in shown(kernel.run("view.running"), "text/plain")
+    assert client.queue_stats(queue).pending == 3
+
+
 def test_interrupting_the_kernel_stops_and_the_same_cell_goes_on(
     start_server: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:

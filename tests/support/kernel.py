@@ -73,6 +73,12 @@ class Kernel:
         assert not errors, "\n".join(errors[0]["traceback"])
         return seen
 
+    def press(self, comm_id: str) -> None:
+        """What the frontend sends when somebody presses the button that is known by this."""
+        click = {"method": "custom", "content": {"event": "click"}}
+        message = self._client.session.msg("comm_msg", {"comm_id": comm_id, "data": click})
+        self._client.shell_channel.send(message)
+
     def interrupt(self) -> None:
         """SIGINT to its process."""
         self._manager.interrupt_kernel()
