@@ -107,5 +107,7 @@ def two_queues(page: Any) -> Iterator[None]:
     page.replace["0.0.0.0:8080"] = f"127.0.0.1:{free_ports(4)}"
     page.replace["--processes 4"] = "--processes 2"
     yield
-    batch = page.names["client"].enqueue_batch(ORDERS, "mail", key="order_id")
-    batch.wait(timeout=WAIT_SECONDS, max_failed=0)
+    # A block before this one has closed the page's client.
+    with client_in(page):
+        batch = page.names["client"].enqueue_batch(ORDERS, "mail", key="order_id")
+        batch.wait(timeout=WAIT_SECONDS, max_failed=0)
