@@ -231,7 +231,7 @@ def test_keys_of_the_environment() -> None:
 def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
     command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     flags = {option: p for p in command.params for option in p.opts}
-    others = {"--config", "--print-config", "--help"}
+    others = {"--config", "--json", "--print-config", "--help"}
     names = {"--" + name.replace("_", "-") for name in Options.model_fields if name not in TABLES}
     assert set(flags) - others == names
     # The defaults that the help shows are those that hold.
