@@ -31,7 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The fixture `world` of tests/airflow.
 WITH_AIRFLOW = [
-    f"tests/airflow/test_{name}.py" for name in ("marks", "pages", "reruns", "standalone")
+    f"tests/airflow/test_{name}.py" for name in ("marks", "pages", "reruns", "standalone", "tab")
 ]
 
 if TYPE_CHECKING:

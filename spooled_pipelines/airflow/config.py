@@ -20,13 +20,22 @@ def xcom_rows_max() -> int:
 
 def cancel_on_kill() -> bool:
     """Whether a task that is marked failed or success cancels what has not started."""
-    text = _text("cancel_on_kill").strip().lower()
-    if text not in _WORDS:
-        raise InvalidArgumentError(f"[spooled] cancel_on_kill is {text!r}: say True or False")
-    return _WORDS[text]
+    return _switch("cancel_on_kill")
+
+
+def batch_tab() -> bool:
+    """Whether Airflow's pages of tasks have a tab with the batch."""
+    return _switch("batch_tab")
 
 
 _WORDS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+
+
+def _switch(option: str) -> bool:
+    text = _text(option).strip().lower()
+    if text not in _WORDS:
+        raise InvalidArgumentError(f"[spooled] {option} is {text!r}: say True or False")
+    return _WORDS[text]
 
 
 def _at_least(option: str, least: float) -> float:

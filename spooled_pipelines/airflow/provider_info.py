@@ -11,6 +11,14 @@ from typing import Any
 NAME = "Spooled"
 CONFIG_SECTION = "spooled"
 CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
+    "batch_tab": {
+        "description": "Whether the page of each task in Airflow has a tab that shows its batch, "
+        "as the page of the server does. Airflow gives the tab to every task of every DAG.",
+        "version_added": "0.2.0",
+        "type": "boolean",
+        "example": None,
+        "default": "False",
+    },
     "cancel_on_kill": {
         "description": "Whether a task that enqueued a batch and is marked failed or success "
         "cancels what of it has not started, unless the task itself says.",

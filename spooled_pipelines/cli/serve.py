@@ -165,6 +165,15 @@ def serve(
             "where --tls-cert is given."
         ),
     ] = None,
+    http_frame_ancestors: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            show_default=False,
+            help="Whose pages may show this page in a frame, such as https://airflow.example.org; "
+            "repeat it for several.",
+        ),
+    ] = None,
     log_format: Annotated[
         Text, typer.Option(show_default="text", help="text, or json for programs.")
     ] = None,
@@ -183,8 +192,9 @@ def serve(
     flags = {name: value for name, value in locals().items() if value is not None}
     del flags["print_config"], flags["as_json"]
     flags.pop("config", None)
-    if not api_key:
-        flags.pop("api_key", None)
+    for several in ("api_key", "http_frame_ancestors"):
+        if not flags.get(several):
+            flags.pop(several, None)
     _serve(flags, config, print_config=print_config, as_json=as_json)
 
 

@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--keep-dead-letters", metavar="DURATION")
     parser.add_argument("--metrics", metavar="HOST:PORT")
     parser.add_argument("--http", metavar="HOST:PORT")
+    parser.add_argument("--http-frame-ancestors", action="append", default=[], metavar="ORIGIN")
     parser.add_argument("--log-format", default="text", choices=FORMATS)
     parser.add_argument("--log-level", default="warning", choices=LEVELS)
     parser.add_argument("--grace-seconds", type=float, default=5.0, metavar="S")
@@ -60,6 +61,7 @@ def main() -> int:
             ),
             metrics=options.metrics,
             http=options.http,
+            http_frame_ancestors=tuple(options.http_frame_ancestors),
             grace_seconds=options.grace_seconds,
         )
         run(

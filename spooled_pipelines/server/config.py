@@ -247,6 +247,7 @@ def _settings(options: Options) -> ServerSettings:
         ),
         metrics=options.metrics,
         http=options.http,
+        http_frame_ancestors=tuple(options.http_frame_ancestors),
         grace_seconds=options.grace_seconds,
     )
 

@@ -36,6 +36,7 @@ Rate = Annotated[float | None, Field(gt=0, allow_inf_nan=False), Limit]
 Quota = Annotated[int | None, Field(ge=0), Limit]
 MaxAge = Annotated[float | None, Limit]
 Keys = Annotated[list[SecretStr], BeforeValidator(_words)]
+Words = Annotated[list[str], BeforeValidator(_words)]
 Duration = Annotated[str, AfterValidator(_duration)]
 
 
@@ -80,6 +81,7 @@ class Options(BaseModel):
     keep_dead_letters: Duration | None = None
     metrics: str | None = None
     http: str | None = None
+    http_frame_ancestors: Words = []
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     grace_seconds: float = _SERVER.grace_seconds

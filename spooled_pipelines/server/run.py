@@ -174,6 +174,7 @@ class Server:
             self._store,
             metrics,
             lambda: self._draining,
+            self._settings.http_frame_ancestors,
         )
         self.page_url = await page.start()
         self._page = page

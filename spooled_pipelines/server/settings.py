@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from spooled_pipelines.wire import limits
 
 DEFAULT_ORGANIZATION = "default"
 _GRACE_MAX = 86_400.0
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.*-]+)(:\d{1,5}|:\*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ class ServerSettings:
         metrics: "HOST:PORT" where Prometheus is answered, in plain HTTP; None: nowhere.
         http: "HOST:PORT" of the page for people, with /metrics, /healthz and /readyz; over TLS
             where there is a certificate; None: nowhere.
+        http_frame_ancestors: origins, such as "https://airflow.example.org", whose pages may show
+            this one in a frame; none may otherwise.
         grace_seconds: how long stopping waits for calls that are running.
     """
 
@@ -167,6 +171,7 @@ class ServerSettings:
     retention: Retention = KEEP_ALL
     metrics: str | None = None
     http: str | None = None
+    http_frame_ancestors: tuple[str, ...] = ()
     grace_seconds: float = 5.0
 
     def __post_init__(self) -> None:
@@ -182,6 +187,8 @@ class ServerSettings:
         if self.wrong_keys_per_minute < 1:
             number = self.wrong_keys_per_minute
             raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")
+        for origin in self.http_frame_ancestors:
+            _check_origin(origin)
         # Refuses what makes no sense.
         OrganizationLimits(self.rate_limit, self.daily_quota)
 
@@ -195,6 +202,15 @@ class ServerSettings:
     def hashed_keys(self) -> tuple[HashedKey, ...]:
         """The keys, all of them hashed."""
         return tuple(key for key in self.api_keys if isinstance(key, HashedKey))
+
+
+def _check_origin(text: str) -> None:
+    # It goes into a header, where a blank or a semicolon would say something else.
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(
+            f"http_frame_ancestors has {text!r}, and wants scheme, host and port alone, such as "
+            "https://airflow.example.org"
+        )
 
 
 def _hashed(key: str | OrganizationKey | HashedKey) -> HashedKey:

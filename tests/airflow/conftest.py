@@ -83,6 +83,7 @@ def _world(database: str | None) -> Iterator[World]:
                 "TESTS_FOLDER": str(folder),
                 "AIRFLOW_CONN_SPOOLED_CUT": connection_to(cut.address),
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+                "AIRFLOW__SPOOLED__BATCH_TAB": "True",
             }
 
         dags = [*DAGS.glob("*.py"), *TEST_DAGS.glob("*.py")]

@@ -18,9 +18,7 @@ from pgkit import running_cluster
 from rerun_table import DAGS
 from support.proxy import Proxy
 from support.server_process import ServerProcess
-from support.standalone import World, connection_to, standalone
-
-from spooled_pipelines.cli.demo_airflow import Airflow
+from support.standalone import ENDED, World, connection_to, standalone
 
 pytestmark = [pytest.mark.airflow, pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -136,18 +134,26 @@ def test_a_backfill_of_sixty_days_that_is_killed_half_way(mortal: World) -> None
     airflow.knows(["sixty_days"])
     airflow.backfill("sixty_days", DATE, LAST_DATE, max_active_runs=4)
 
-    def done(count: int) -> bool:
-        states = Counter(airflow.runs("sixty_days").values())
-        assert not states["failed"]
-        return states["success"] >= count
-
-    airflow.until(lambda: done(DAYS // 2), 1800, "half of the runs")
+    airflow.until(
+        lambda: airflow.count("sixty_days", "success") >= DAYS // 2, 1800, "half of the runs"
+    )
     before = Counter(airflow.runs("sixty_days").values())
+    print(f"\nkilled at {dict(before)}")
     airflow.session.kill()
-    mortal.airflow = mortal.start_airflow()
-    mortal.airflow.wait_until_ready("sixty_days", 600)
-    mortal.airflow.until(lambda: all_succeeded(mortal.airflow, DAYS), 1800, "all of the runs")
-    print(f"\nkilled at {dict(before)}; then {Counter(mortal.airflow.runs('sixty_days').values())}")
+    mortal.airflow = airflow = mortal.start_airflow()
+    airflow.wait_until_ready("sixty_days", 600)
+    try:
+        airflow.until(
+            lambda: sum(airflow.count("sixty_days", state) for state in ENDED) == DAYS,
+            1800,
+            "all of the runs",
+        )
+    finally:
+        after = airflow.runs("sixty_days")
+        print(f"then {Counter(after.values())}")
+        for run_id in [run_id for run_id, state in after.items() if state != "success"][:4]:
+            print(airflow.told("sixty_days", run_id))
+    assert set(after.values()) == {"success"}
     with closing(sqlite3.connect(f"file:{mortal.server.store}?mode=ro", uri=True)) as database:
         query = (
             "SELECT queues.name, count(*) FROM jobs JOIN queues ON queues.id = jobs.queue "
@@ -156,11 +162,6 @@ def test_a_backfill_of_sixty_days_that_is_killed_half_way(mortal: World) -> None
         counts = dict(database.execute(query).fetchall())
     assert len(counts) == DAYS
     assert set(counts.values()) == {50}
-
-
-def all_succeeded(airflow: Airflow, count: int) -> bool:
-    states = Counter(airflow.runs("sixty_days").values())  # type: ignore[attr-defined]
-    return states == {"success": count}
 
 
 def jobs_of(store: Path, queue_name: str) -> Counter[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 # The first time, the API server reads its pages from the disk.
 FIRST_MS = 600_000
+LOOK_MS, LOOKS = 30_000, 20
 
 OpenPage = Callable[[str], "Page"]
 Screenshot = Callable[["Page", str], Path]
@@ -39,6 +41,17 @@ def fill_in(open_page: OpenPage, world: World) -> Callable[..., Page]:
         return page
 
     return fill_in
+
+
+def see(page: Page, wanted: Locator) -> None:
+    """Wait for it, and load the page again now and then: it does not always look by itself."""
+    from playwright.sync_api import TimeoutError as LateError
+
+    for _ in range(LOOKS):
+        with contextlib.suppress(LateError):
+            return wanted.wait_for(timeout=LOOK_MS)
+        page.reload(timeout=FIRST_MS)
+    return wanted.wait_for(timeout=LOOK_MS)
 
 
 def field(form: Locator, name: str) -> Locator:
@@ -88,7 +101,6 @@ def test_the_form_s_test_says_whether_the_connection_works(
 
 # Minutes of a browser in Airflow's own pages, whose lists come when they come.
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_a_run_is_started_and_watched_until_its_jobs_are_done(
     open_page: OpenPage, screenshot: Screenshot, world: World
 ) -> None:
@@ -98,25 +110,46 @@ def test_a_run_is_started_and_watched_until_its_jobs_are_done(
     page.get_by_role("button", name="Trigger").first.click(timeout=FIRST_MS)
     page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
     (run_id,) = world.airflow.until(
-        lambda: list(world.airflow.runs("watched")), BUSY_SECONDS, "the run to be there"
+        lambda: [run for run in world.airflow.runs("watched") if run.startswith("manual")],
+        BUSY_SECONDS,
+        "the run to be there",
     )
-    page.goto(f"{world.airflow.address}/dags/watched/runs/{quote(run_id)}", timeout=FIRST_MS)
+    run = f"{world.airflow.address}/dags/watched/runs/{quote(run_id)}"
+    page.goto(run, timeout=FIRST_MS)
     waiting = page.get_by_role("row").filter(has_text="wait")
-    waiting.get_by_text("Deferred").wait_for(timeout=FIRST_MS)
+    see(page, waiting.get_by_text("Deferred"))
     with world.client() as client:
         for job in client.dequeue("watched", "worker", batch_size=20):
             client.complete(job)
-    # The page looks again by itself.
-    waiting.get_by_text("Success").wait_for(timeout=FIRST_MS)
-    page.goto(f"{page.url}/tasks/enqueue", timeout=FIRST_MS)
-    page.get_by_text("20 jobs created").wait_for(timeout=FIRST_MS)
+    see(page, waiting.get_by_text("Success"))
+    page.goto(f"{run}/tasks/enqueue", timeout=FIRST_MS)
+    see(page, page.get_by_text("20 jobs created"))
     screenshot(page, "airflow-task")
-    link = page.get_by_role("link", name="Spooled batch")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task_id", ["enqueue", "wait"])
+def test_the_details_of_a_task_lead_to_its_batch(
+    task_id: str, open_page: OpenPage, screenshot: Screenshot, world: World
+) -> None:
+    world.airflow.knows(["watched"])
+    run_id = f"links-{task_id}"
+    world.airflow.trigger("watched", run_id, {})
+    # A task that is deferred has its links already.
+    world.airflow.task_is("watched", run_id, "wait", "deferred")
+    world.airflow.linked("watched", run_id, task_id, "Spooled batch")
+    page = open_page("about:blank")
+    page.goto(
+        f"{world.airflow.address}/dags/watched/runs/{run_id}/tasks/{task_id}/details",
+        timeout=FIRST_MS,
+    )
+    # Airflow's tab of this name is a link too.
+    link = page.locator("a[target=_blank]").get_by_text("Spooled batch", exact=True)
+    screenshot(page, f"airflow-{task_id}-details")
     page.goto(str(link.get_attribute("href")))
     # The server's own page asks for the key once.
     page.locator("input[name=key]").fill(KEY)
     page.locator("input[name=key]").press("Enter")
-    page.get_by_text(
-        world.airflow.returned("watched", run_id, "enqueue")["batch_id"]
-    ).first.wait_for()
+    batch_id = world.airflow.returned("watched", run_id, "enqueue")["batch_id"]
+    page.get_by_text(batch_id).first.wait_for()
     screenshot(page, "airflow-batch-link")

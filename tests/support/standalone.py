@@ -101,6 +101,11 @@ class Rest(Airflow):
             for run in found["dag_runs"]
         }
 
+    def count(self, dag_id: str, state: str) -> int:
+        """How many runs of a DAG are in this state."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns?state={state}&limit=1"
+        return int(self._must("GET", path)["total_entries"])
+
     def all_states(self, dag_id: str, run_id: str) -> list[str]:
         """The state of every task instance, each of the mapped ones included."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances?limit=500"
@@ -125,6 +130,16 @@ class Rest(Airflow):
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
         fields: dict[str, Any] = self._must("GET", path)["rendered_fields"]
         return fields
+
+    def linked(self, dag_id: str, run_id: str, task_id: str, name: str) -> str:
+        """Wait until a task has this extra link: it is kept a moment after the task's state is."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/links"
+
+        def link() -> str | None:
+            found = self._must("GET", path)["extra_links"].get(name)
+            return str(found) if found else None
+
+        return self.until(link, BUSY_SECONDS, f"the link {name!r} of {dag_id}.{task_id}")
 
     def _dags(self) -> list[str]:
         return [dag["dag_id"] for dag in self._must("GET", "/api/v2/dags?limit=500")["dags"]]
@@ -306,7 +321,10 @@ def standalone(
         TemporaryDirectory(prefix="standalone-") as name,
         # A port that it has again when it is restarted: links lead there.
         ServerProcess(
-            Path(name) / "spooled.db", "--http", f"127.0.0.1:{free_ports(1)[0]}", api_key=KEY
+            Path(name) / "spooled.db",
+            *("--http", f"127.0.0.1:{free_ports(1)[0]}"),
+            *("--http-frame-ancestors", "http://127.0.0.1:*"),
+            api_key=KEY,
         ) as server,
         Sessions() as sessions,
     ):

@@ -37,6 +37,8 @@ class Ground:
     store: JobStore
     metrics: Metrics
     is_draining: Callable[[], bool]
+    # Whose pages may show it in a frame.
+    frame_ancestors: tuple[str, ...]
 
 
 class _KeptFiles(StaticFiles):
@@ -77,7 +79,7 @@ def make_app(ground: Ground, *, secure: bool) -> Starlette:
             Route("/jobs/{job_id}/contents", signed_in(jobs.contents)),
             Route("/workers", signed_in(workers.workers)),
         ],
-        middleware=[Middleware(SecureHeaders)],
+        middleware=[Middleware(SecureHeaders, ground.frame_ancestors)],
         exception_handlers={HTTPException: _no_such_page, Exception: _failed},
     )
     app.state.desk = desk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,41 +14,47 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from spooled_pipelines.server.errors import RefusedError, invalid
 
 FORM_MAX_BYTES = 64 << 10
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+_POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "form-action 'self'",
+    "base-uri 'none'",
 )
 _HEADERS = {
-    "content-security-policy": _POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     # Not "no-referrer": with it forms would come without the origin that is checked here.
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
 }
+
+
+def _headers(frame_ancestors: Sequence[str]) -> dict[str, str]:
+    who = " ".join(frame_ancestors) or "'none'"
+    policy = "; ".join((*_POLICY, f"frame-ancestors {who}"))
+    headers = {**_HEADERS, "content-security-policy": policy}
+    if not frame_ancestors:
+        # What browsers knew before frame-ancestors: it can name nobody who may.
+        headers["x-frame-options"] = "DENY"
+    return headers
 
 
 class SecureHeaders:
     """Puts the headers on every answer; what has no rule of its own is not cached."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, frame_ancestors: Sequence[str]) -> None:
         self._app = app
+        self._headers = _headers(frame_ancestors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
+                headers.update(self._headers)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pagekit import PagedWire, Reader, token_of
 from starlette.routing import Route
@@ -54,6 +56,16 @@ async def test_every_answer_has_the_headers(paged: PagedWire) -> None:
             kept = "max-age" in answer.headers["cache-control"]
             assert kept == path.startswith("/static/"), path
             assert "server" not in answer.headers
+
+
+async def test_a_page_that_is_named_may_show_this_one_in_a_frame(tmp_path: Path) -> None:
+    named = ("https://airflow.example.org", "http://localhost:8080")
+    async with PagedWire(tmp_path, http_frame_ancestors=named) as wire, wire.visitor() as visitor:
+        headers = (await visitor.get("/queues")).headers
+    rules = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
+    assert rules["frame-ancestors"] == " ".join(named)
+    # It knows no names, and would forbid what was just allowed.
+    assert "x-frame-options" not in headers
 
 
 async def test_no_page_has_inline_code_or_asks_anybody_else(paged: PagedWire) -> None:
