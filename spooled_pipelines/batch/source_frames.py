@@ -70,7 +70,14 @@ def _column(series: Any) -> Any:
     """Arrow values; or Python ones where pandas does not know what they are."""
     if series.dtype == object:
         return series.where(series.notna(), None).tolist()
-    array = pa.array(series, from_pandas=True)
+    try:
+        array = pa.array(series, from_pandas=True)
+    except pa.ArrowException as error:
+        raise InvalidArgumentError(
+            f"column {str(series.name)!r} is of dtype {series.dtype}, which Arrow does not take "
+            f"({error}). Convert it, such as with .astype(str), or name the other columns "
+            "(columns=). Nothing was sent."
+        ) from error
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 

@@ -60,6 +60,14 @@ def test_columns_that_a_payload_cannot_name_are_refused_with_advice() -> None:
     assert "no columns" in refused(pd.DataFrame(index=[1, 2]))
 
 
+def test_a_column_that_arrow_cannot_hold_is_refused_by_its_name_and_dtype() -> None:
+    frame = pd.DataFrame({"id": [1, 2], "wave": [1 + 2j, 3j]})
+    said = refused(frame)
+    assert "column 'wave' is of dtype complex128" in said
+    assert "columns=" in said
+    assert rows_of(frame.drop(columns="wave")) == [{"id": 1}, {"id": 2}]
+
+
 @pytest.mark.parametrize(
     "make",
     [
