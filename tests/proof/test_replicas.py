@@ -158,9 +158,24 @@ def kill_now_and_then(
     while not over.wait(pause):
         one = chance.choice(replicas)
         one.kill()
-        one.restart()
+        bring_back(one)
         kills += 1
     return kills
+
+
+def bring_back(replica: ServerProcess) -> None:
+    """As systemd or Kubernetes do: again, where the database is away when it starts."""
+
+    def is_back() -> bool:
+        try:
+            replica.restart()
+        except AssertionError:
+            if "cannot connect to database" not in replica.log.read_text():
+                raise
+            return False
+        return True
+
+    eventually(is_back, 60)
 
 
 async def recounted(url: str) -> list[object]:
