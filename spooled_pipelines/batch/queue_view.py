@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from spooled_pipelines.batch.known_jobs import KnownJobs
 from spooled_pipelines.rpc.convert import job_status_from
 from spooled_pipelines.rpc.values import BatchStats, JobStatus, QueueStats, Stall
 from spooled_pipelines.wire import spooled_v1
@@ -22,31 +23,29 @@ class JobsView:
         self._batch_id = batch_id
         self._queue_name = queue_name
         self._name = name
-        self._statuses = dict.fromkeys(job_ids, JobStatus.PENDING)
+        self._jobs = KnownJobs(job_ids)
         self._errors: Counter[str] = Counter()
         self._looked_at: tuple[int, int, int] | None = None
 
-    def to_ask(self, queue: QueueStats) -> list[str]:
+    def to_ask(self, queue: QueueStats) -> Iterator[str]:
         """The jobs whose status has to be asked for, given where the queue stands."""
-        if _settled(queue) == self._looked_at or self._alone(queue):
-            return []
-        return [job_id for job_id, status in self._statuses.items() if not status.settled]
+        if _settled(queue) != self._looked_at and not self._alone(queue):
+            yield from self._jobs.open()
 
     def learn(self, job: spooled_v1.Job) -> None:
         status = job_status_from(job.status)
-        self._statuses[job.id] = status
+        self._jobs.learn(job.id, status)
         if status is JobStatus.DEADLETTER:
             self._errors[job.last_error] += 1
 
     def stats(self, queue: QueueStats) -> BatchStats:
         """What is known after `to_ask` was asked for."""
         self._looked_at = _settled(queue)
-        total = len(self._statuses)
         if self._alone(queue):
             counted = _counts(queue)
-            counted[JobStatus.CANCELLED] = total - counted.total()
+            counted[JobStatus.CANCELLED] = self._jobs.total - counted.total()
         else:
-            counted = Counter(self._statuses.values())
+            counted = self._jobs.counts()
         return _stats(self._batch_id, self._queue_name, self._name, counted, self._errors)
 
     def _alone(self, queue: QueueStats) -> bool:
@@ -54,7 +53,7 @@ class JobsView:
 
         With dead letters the jobs are asked for even so: their errors are wanted.
         """
-        return queue.total == len(self._statuses) and not queue.deadletter
+        return queue.total == self._jobs.total and not queue.deadletter
 
 
 def _settled(queue: QueueStats) -> tuple[int, int, int]:

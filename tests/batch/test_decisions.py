@@ -85,7 +85,7 @@ def _job(job_id: str, status: int, error: str = "") -> spooled_v1.Job:
 def test_a_queue_of_its_own_is_counted_without_asking_for_jobs() -> None:
     view = JobsView("b", "q", "", ["1", "2", "3"])
     queue = QueueStats("q", pending=1, processing=1, completed=1, total=3)
-    assert view.to_ask(queue) == []
+    assert list(view.to_ask(queue)) == []
     stats = view.stats(queue)
     assert (stats.pending, stats.processing, stats.completed) == (1, 1, 1)
     # What is in no count any more was cancelled.
@@ -95,13 +95,13 @@ def test_a_queue_of_its_own_is_counted_without_asking_for_jobs() -> None:
 def test_on_a_shared_queue_only_open_jobs_are_asked_for_and_only_after_a_change() -> None:
     view = JobsView("b", "q", "", ["1", "2"])
     queue = QueueStats("q", pending=8, completed=2, total=10)
-    assert view.to_ask(queue) == ["1", "2"]
+    assert list(view.to_ask(queue)) == ["1", "2"]
     view.learn(_job("1", spooled_v1.JOB_STATUS_COMPLETED))
     view.learn(_job("2", spooled_v1.JOB_STATUS_PENDING))
     assert view.stats(queue).completed == 1
-    assert view.to_ask(queue) == []
+    assert list(view.to_ask(queue)) == []
     later = QueueStats("q", pending=6, completed=3, deadletter=1, total=10)
-    assert view.to_ask(later) == ["2"]
+    assert list(view.to_ask(later)) == ["2"]
     view.learn(_job("2", spooled_v1.JOB_STATUS_DEADLETTER, "boom"))
     stats = view.stats(later)
     assert (stats.settled, stats.failed, stats.top_errors) == (True, 1, (("boom", 1),))

@@ -452,7 +452,7 @@ class AsyncBatch:
                     "not enough to find one: pass what Batch.to_dict() gave"
                 )
             ledger = self._known_rows()
-            ids = None if ledger is None else list(ledger.job_ids())
+            ids = None if ledger is None else ledger.job_ids()
             self._follower = AsyncQueueFollower(
                 self._calls, self.id, self.queue_name, self.name or "", self._queue_before, ids
             )

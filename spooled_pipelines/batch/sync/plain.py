@@ -50,7 +50,7 @@ class QueueFollower:
         queue_name: str,
         name: str,
         before: QueueStats | None,
-        job_ids: list[str] | None,
+        job_ids: Iterable[str] | None,
     ) -> None:
         self._calls = calls
         self._batch_id = batch_id
