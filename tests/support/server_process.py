@@ -43,6 +43,8 @@ class ServerProcess:
         self.host = host
         self.port = port
         self.arguments = arguments
+        # A folder with another version of the package, whose server it is to be.
+        self.version: Path | None = None
         # The URL of the page, with "--http".
         self.page = ""
         self.log = store.with_name(store.name + ".log")
@@ -74,6 +76,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                cwd=self.version,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         line = self._next_line(self._process)
