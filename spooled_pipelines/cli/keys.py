@@ -59,7 +59,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is printed this once, and kept nowhere."""
-    from spooled_pipelines.cli.keyring import opened
+    from spooled_pipelines.cli.key_store import opened
 
     expires_at = _expiry(expires_in)
     with opened(store, address, api_key, profile) as keys:
@@ -80,7 +80,7 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """Every key of an organization, oldest first; never the keys themselves."""
-    from spooled_pipelines.cli.keyring import opened
+    from spooled_pipelines.cli.key_store import opened
 
     with opened(store, address, api_key, profile) as keys:
         found = keys.list(organization)
@@ -104,7 +104,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a key at once, together with the streams that it opened."""
-    from spooled_pipelines.cli.keyring import opened
+    from spooled_pipelines.cli.key_store import opened
 
     with opened(store, address, api_key, profile) as keys:
         key = keys.revoke(organization, key_id)

@@ -37,7 +37,16 @@ SMOKE = {
     "all": CORE,
     "cli": "import subprocess; subprocess.run(['spooled-pipelines', '--help'], check=True)",
     "dask": "import dask.dataframe, spooled_pipelines.engines.dask",
-    "keyring": "import keyring, spooled_pipelines.cli.keyring",
+    "keyring": """
+import os, subprocess
+from pathlib import Path
+Path("c.toml").write_text("[profiles.p]\\naddress = 'localhost:1'\\napi_key_keyring = true\\n")
+environment = {**os.environ, "SPOOLED_CONFIG": "c.toml", "SPOOLED_PROFILE": "p"}
+environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
+command = ["spooled-pipelines", "stats", "q"]
+done = subprocess.run(command, env=environment, capture_output=True, text=True)
+assert "keyring set spooled-pipelines p" in done.stderr, done.stderr
+""",
     "notebook": "from spooled_pipelines.notebook import bulk_enqueue, watch",
     "otel": "import opentelemetry.sdk, spooled_pipelines.rpc.tracing",
     "page": """
