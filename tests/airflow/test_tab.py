@@ -83,7 +83,7 @@ def test_the_tab_shows_the_batch_inside_airflow(
     inside.get_by_text("Every row is done.").wait_for(timeout=60_000)
 
 
-@pytest.mark.parametrize(("said", "tabs"), [("True", ["Spooled batch"]), ("False", []), ("", [])])
+@pytest.mark.parametrize(("said", "tabs"), [("True", ["Spooled batch"]), ("", [])])
 def test_the_tab_is_there_where_the_configuration_asks_for_it(said: str, tabs: list[str]) -> None:
     program = (
         "import json; from airflow.plugins_manager import get_plugin_info as found;"
