@@ -21,17 +21,21 @@ def enqueue(client: SpooledClient, count: int, name: str) -> dict[str, Any]:
     return {"created": batch.created, "duplicates": batch.duplicates, "id": batch.id}
 
 
-def work(client: SpooledClient, count: int) -> dict[str, int]:
-    """Do `count` jobs, in small lots, so that there is much to interrupt."""
-    done = 0
-    while done < count:
+def finish(client: SpooledClient, batch_id: str) -> dict[str, bool]:
+    """Do jobs until this batch has none left, in small lots, so that there is much to interrupt."""
+    while not _settled(client, batch_id):
         # Whether a claim that was cut short has got jobs nobody knows, so it is not repeated by
         # itself: what it got comes back when its lease runs out.
         with contextlib.suppress(errors.UnavailableError, errors.LeaseLostError):
             for job in client.dequeue("q", f"w-{os.getpid()}", batch_size=20, lease_seconds=5):
                 client.complete(job, result={"number": job.payload["number"]})
-                done += 1
-    return {"done": done}
+    return {"finished": True}
+
+
+def _settled(client: SpooledClient, batch_id: str) -> bool:
+    with contextlib.suppress(errors.UnavailableError):
+        return client.batch(batch_id).stats().settled
+    return False
 
 
 def watch(client: SpooledClient, batch_id: str) -> dict[str, int]:
@@ -59,7 +63,7 @@ def serves(client: SpooledClient) -> dict[str, bool]:
     return {"serves": file is not None and file.serves}
 
 
-COMMANDS = {f.__name__: f for f in (enqueue, work, watch, fork, total, serves)}
+COMMANDS = {f.__name__: f for f in (enqueue, finish, watch, fork, total, serves)}
 
 
 def main() -> None:
