@@ -9,6 +9,7 @@ from pagekit import PagedWire, Reader, token_of
 from starlette.routing import Route
 from wirekit import struct
 
+from spooled_pipelines.server.settings import ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
 
 HEADERS = {
@@ -66,6 +67,21 @@ async def test_a_page_that_is_named_may_show_this_one_in_a_frame(tmp_path: Path)
     assert rules["frame-ancestors"] == " ".join(named)
     # It knows no names, and would forbid what was just allowed.
     assert "x-frame-options" not in headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "airflow.example.org",
+        "https://a.example/path",
+        "https://a.example; script-src *",
+        "'self'",
+        "",
+    ],
+)
+def test_what_is_no_origin_does_not_get_into_the_header(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"http_frame_ancestors has .* scheme, host and port"):
+        ServerSettings(http_frame_ancestors=(origin,))
 
 
 async def test_no_page_has_inline_code_or_asks_anybody_else(paged: PagedWire) -> None:
