@@ -360,14 +360,17 @@ def test_a_server_that_is_cut_off_from_the_database_hands_out_nothing(
 ) -> None:
     url = cluster.database()
     server = serve(url)
-    with connect(server.address, api_key=API_KEY, timeout_seconds=3) as client:
+    with (
+        connect(server.address, api_key=API_KEY) as client,
+        connect(server.address, api_key=API_KEY, timeout_seconds=3) as impatient,
+    ):
         enqueue(client, 10, "b")
         taken = client.dequeue(QUEUE, "w", batch_size=2)
         assert len(taken) == 2
         cluster.stop_at_once()
         try:
             with pytest.raises((UnavailableError, DeadlineExceededError)):
-                client.dequeue(QUEUE, "w", batch_size=2)
+                impatient.dequeue(QUEUE, "w", batch_size=2)
         finally:
             cluster.start()
         eventually(lambda: client.queue_stats(QUEUE).processing == 2, 30)

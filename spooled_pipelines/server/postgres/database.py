@@ -33,6 +33,9 @@ _CONNECTIONS_MAX = 12
 _CONNECT_SECONDS = 10
 # How long a call waits for a connection while the database is away; then it is UNAVAILABLE.
 _WAIT_SECONDS = 3.0
+# The pool's own pauses grow to twice what an outage has lasted, and a call would wait for the end
+# of one although the database is back.
+_TRY_AGAIN_SECONDS = 1.0
 # A server that is stopped in the middle of something must not hold up the others for ever.
 # Every statement has the index it needs, and none is worth compiling: left alone, the planner
 # takes a table that it has not looked at yet for empty.
@@ -102,10 +105,14 @@ def make_pool(url: str) -> Pool:
         min_size=2,
         max_size=_CONNECTIONS_MAX,
         timeout=_WAIT_SECONDS,
-        # So short that after a long outage nobody waits for the end of a long pause.
-        reconnect_timeout=_CONNECT_SECONDS,
+        reconnect_timeout=_TRY_AGAIN_SECONDS,
+        reconnect_failed=_go_on_trying,
         open=False,
     )
+
+
+async def _go_on_trying(pool: Pool) -> None:
+    await pool.check()
 
 
 async def fetch(connection: Connection, statement: str, **values: Any) -> list[tuple[Any, ...]]:

@@ -204,6 +204,21 @@ async def test_after_a_crash_of_the_database_everything_goes_on(
     await here.hears(lambda changes: held.job_id in changes.released_jobs)
 
 
+async def test_the_first_call_after_an_outage_is_answered(
+    cluster: Cluster, replicas: Replicas
+) -> None:
+    """The pauses between two attempts to connect do not grow with the outage."""
+    (here,) = await replicas(1)
+    await here.enqueue()
+    await asyncio.to_thread(cluster.stop_at_once)
+    try:
+        with pytest.raises(RefusedError, match="the database of the store is away"):
+            await here.enqueue()
+    finally:
+        await asyncio.to_thread(cluster.start)
+    await here.enqueue()
+
+
 @pytest.mark.parametrize("way", ["enqueue", "chunk"])
 async def test_numbers_that_a_crash_forgot_are_used_once(
     database: str, replicas: Replicas, way: str
