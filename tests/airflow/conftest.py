@@ -17,6 +17,7 @@ import pytest
 # Tests are imported by path; what they share needs a place.
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pgkit import running_cluster
 from rerun_table import HALF_BYTES, kill_process_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -53,9 +52,3 @@ def serve(tmp_path: Path) -> Iterator[Callable[[str], ServerProcess]]:
             return stack.enter_context(ServerProcess(name, "--store", url))
 
         yield start
-
-
-@pytest.fixture
-def size() -> Callable[[str, int], int]:
-    """`size("jobs", 200_000)`: a long run's size, or what SPOOLED_PROOF_JOBS says instead."""
-    return lambda name, usual: int(os.environ.get(f"SPOOLED_PROOF_{name.upper()}", usual))

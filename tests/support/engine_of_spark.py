@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spooled_pipelines.engines import spark as engine
 from support.engines import Rows
+
+_STAGE, _TASK = "SparkListenerStageSubmitted", "SparkListenerTaskEnd"
 
 
 class Spark:
@@ -39,8 +42,28 @@ class Spark:
                     each(number)
                 yield batch
 
-        frame = self.frame(rows, partitions)
+        # A shuffle before it: with an executor goes what it has shuffled, and Spark does the stage
+        # before again.
+        frame = self.frame(rows, partitions).repartition(partitions)
         return frame.mapInArrow(look, frame.schema)
+
+    def happened(self) -> dict[str, int]:
+        """How many stages were done again, and how many tasks ran beside another of the same."""
+        lines = [
+            json.loads(line)
+            for path in self.log.rglob("*")
+            if path.is_file()
+            for line in path.read_text().splitlines()
+        ]
+        stages = [line["Stage Info"] for line in lines if line["Event"] == _STAGE]
+        tasks = [line["Task Info"] for line in lines if line["Event"] == _TASK]
+        return {
+            "stages again": sum(stage["Stage Attempt ID"] > 0 for stage in stages),
+            "speculative tasks": sum(task["Speculative"] for task in tasks),
+            "tasks that failed or were ended": sum(
+                task["Failed"] or task["Killed"] for task in tasks
+            ),
+        }
 
     def enqueue(self, frame: Any, queue_name: str, **arguments: Any) -> Any:
         return engine.enqueue(frame, queue_name, **arguments)
@@ -89,6 +112,11 @@ def started() -> Iterator[Spark]:
             "spark.eventLog.compress": "false",
             "spark.sql.shuffle.partitions": "4",
             "spark.task.maxFailures": "8",
+            # Whoever takes longer than others is begun a second time.
+            "spark.speculation": "true",
+            "spark.speculation.quantile": "0.5",
+            "spark.speculation.multiplier": "1.2",
+            "spark.speculation.minTaskRuntime": "2s",
             "spark.local.dir": folder,
             "spark.worker.dir": folder,
             "spark.log.level": "ERROR",

@@ -21,6 +21,9 @@ class Engine(Protocol):
     def computed(self, rows: Rows, partitions: int, each: Callable[[int], None]) -> Any:
         """The same, with a call of `each` with each row's id while it is computed."""
 
+    def happened(self) -> dict[str, int]:
+        """What it did more than once, by what it calls that; where it says so."""
+
     def enqueue(self, frame: Any, queue_name: str, **arguments: Any) -> Any:
         """The engine's `enqueue`."""
 
