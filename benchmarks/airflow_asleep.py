@@ -33,11 +33,11 @@ with DAG(dag_id={dag_id!r}, schedule=None):
 
 
 def airflow_home(
-    folder: Path, address: str, waits: Mapping[str, int], database: str | None = None
+    folder: Path, address: str, waits: Mapping[str, int], settings: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """An Airflow whose database knows DAGs of so many sensors each; the environment to use it in.
 
-    ``database`` is the SQLAlchemy URL of an empty one, where it is not to be SQLite.
+    ``settings`` come on top, such as another database than SQLite.
     """
     dags = folder / "dags"
     dags.mkdir()
@@ -51,7 +51,7 @@ def airflow_home(
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{folder}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": "0",
         "AIRFLOW_CONN_SPOOLED_DEFAULT": json.dumps(connection),
@@ -59,6 +59,7 @@ def airflow_home(
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
+        **(settings or {}),
     }
     for command in (["db", "migrate"], ["dags", "reserialize"]):
         _run(["airflow", *command], environment)

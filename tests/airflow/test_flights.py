@@ -200,7 +200,8 @@ def test_a_run_of_the_dag_from_the_table_to_the_plot(
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+        # What lies beside the DAG is found as in `python dags/flights.py`.
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(DAGS)}
         | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from pgkit import running_cluster
+from support.standalone import on_postgresql
 from support.waiting import eventually
 
 from benchmarks.airflow_asleep import Triggerer, airflow_home, defer
@@ -36,8 +37,6 @@ def database() -> Iterator[str]:
 
 
 def test_two_thousand_waits_outlive_one_of_two_triggerers(tmp_path: Path, database: str) -> None:
-    sqlalchemy = f"postgresql+psycopg://{database.partition('://')[2]}"
-
     def asked(query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(database) as connection:
             return connection.execute(query.encode()).fetchall()
@@ -49,17 +48,15 @@ def test_two_thousand_waits_outlive_one_of_two_triggerers(tmp_path: Path, databa
         return sorted(count for _, count in asked(_HELD)) == [EACH, EACH]
 
     with server() as address, connect(address, api_key=API_KEY) as client:
-        environment = airflow_home(tmp_path, address, dict.fromkeys(DAG_IDS, EACH), sqlalchemy)
-        environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = sqlalchemy.replace(
-            "+psycopg:", "+psycopg_async:"
-        )
+        waits = dict.fromkeys(DAG_IDS, EACH)
+        environment = airflow_home(tmp_path, address, waits, on_postgresql(database))
         batches = [
             client.enqueue_batch([{"wait": wait}], "waits", name=f"wait {wait}").to_dict()
             for wait in range(WAITS)
         ]
         for number, dag_id in enumerate(DAG_IDS):
-            waits = batches[number * EACH : (number + 1) * EACH]
-            defer(tmp_path, environment, dag_id, "run-1", waits)
+            some = batches[number * EACH : (number + 1) * EACH]
+            defer(tmp_path, environment, dag_id, "run-1", some)
         with Triggerer(tmp_path, environment) as mortal, Triggerer(tmp_path, environment) as other:
             eventually(all_are_held, SECONDS)
             for triggerer in (mortal, other):
@@ -76,7 +73,7 @@ def test_two_thousand_waits_outlive_one_of_two_triggerers(tmp_path: Path, databa
         # Each is woken by the verdict on its own batch, which says that its job is done.
         events = asked("SELECT next_kwargs::text FROM task_instance")
         told = [event for (event,) in events]
-        assert all(sum(batch["id"] in event for event in told) == 1 for batch in batches[::50])
+        assert all(sum(batch["batch_id"] in event for event in told) == 1 for batch in batches[::50])
         stats = client.queue_stats("waits")
         assert (stats.completed, stats.pending) == (WAITS, 0)
     print(

@@ -1,20 +1,23 @@
-"""Spark: two executors, each a JVM of its own, with their Python workers."""
+"""Spark: a cluster of two machines, as far as it knows, each a JVM with its Python workers."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyspark
 from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import DataFrame, SparkSession
 
+from spooled_pipelines.cli.demo_processes import free_ports
 from spooled_pipelines.engines import spark as engine
 from support.engines import Rows
 
@@ -51,8 +54,7 @@ class Spark:
         """How many stages were done again, and how many tasks ran beside another of the same."""
         lines = [
             json.loads(line)
-            for path in self.log.rglob("*")
-            if path.is_file()
+            for path in self.log.rglob("events_*")
             for line in path.read_text().splitlines()
         ]
         stages = [line["Stage Info"] for line in lines if line["Event"] == _STAGE]
@@ -98,10 +100,11 @@ def started() -> Iterator[Spark]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Otherwise the executors take whichever python3 comes first.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    with tempfile.TemporaryDirectory(prefix="spark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="spark-") as folder, ExitStack() as stack:
         log = Path(folder, "events")
         log.mkdir()
-        builder = SparkSession.builder.master("local-cluster[2,1,700]").appName("tests")
+        master = stack.enter_context(_cluster(Path(folder)))
+        builder = SparkSession.builder.master(master).appName("tests")
         settings = {
             "spark.ui.enabled": "false",
             "spark.driver.memory": "512m",
@@ -118,7 +121,6 @@ def started() -> Iterator[Spark]:
             "spark.speculation.multiplier": "1.2",
             "spark.speculation.minTaskRuntime": "2s",
             "spark.local.dir": folder,
-            "spark.worker.dir": folder,
             "spark.log.level": "ERROR",
         }
         for name, value in settings.items():
@@ -128,3 +130,34 @@ def started() -> Iterator[Spark]:
             yield Spark(session, log)
         finally:
             session.stop()
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[str]:
+    """Spark's own master and two workers; yields the master's address.
+
+    Not `local-cluster`: its executors are all on one host, and Spark begins no task a second time
+    on the host where the first is.
+    """
+    port, *pages = free_ports(4)
+    master = f"spark://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        commands = [["master.Master", "--host", "127.0.0.1", "--port", str(port)]]
+        for number in (2, 3):
+            host = ["--host", f"127.0.0.{number}", "--work-dir", str(folder / f"worker-{number}")]
+            commands.append(["worker.Worker", *host, "--cores", "1", "--memory", "700m", master])
+        for (name, *arguments), page in zip(commands, pages, strict=True):
+            log = stack.enter_context((folder / f"{name}-{page}.log").open("w"))
+            process = subprocess.Popen(
+                [
+                    str(Path(pyspark.__file__).parent / "bin" / "spark-class"),
+                    f"org.apache.spark.deploy.{name}",
+                    *("--webui-port", str(page)),
+                    *arguments,
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        yield master

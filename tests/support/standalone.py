@@ -29,7 +29,7 @@ ENDED = ("success", "failed")
 LOG_END = 4000
 
 
-def _on_postgresql(url: str) -> dict[str, str]:
+def on_postgresql(url: str) -> dict[str, str]:
     """What Airflow is told to keep its own data in a PostgreSQL database."""
     rest = url.partition("://")[2]
     return {
@@ -234,7 +234,7 @@ class World:
             # On a busy machine tasks would fail of the default of 5 s.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__CORE__PARALLELISM": "3",
-            **({} if database is None else _on_postgresql(database)),
+            **({} if database is None else on_postgresql(database)),
             **environment,
         }
         self.airflow = self.start_airflow()
