@@ -73,7 +73,9 @@ def test_two_thousand_waits_outlive_one_of_two_triggerers(tmp_path: Path, databa
         # Each is woken by the verdict on its own batch, which says that its job is done.
         events = asked("SELECT next_kwargs::text FROM task_instance")
         told = [event for (event,) in events]
-        assert all(sum(batch["batch_id"] in event for event in told) == 1 for batch in batches[::50])
+        assert all(
+            sum(batch["batch_id"] in event for event in told) == 1 for batch in batches[::50]
+        )
         stats = client.queue_stats("waits")
         assert (stats.completed, stats.pending) == (WAITS, 0)
     print(

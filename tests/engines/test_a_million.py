@@ -36,8 +36,8 @@ def test_a_million_rows_are_a_million_jobs_though_tasks_are_killed(
     table = [{"id": number, "text": f"row {number}"} for number in range(count)]
     chance = random.Random(20_261_126)
     ends = sorted(chance.sample(range(count), DEATHS))
-    # Spark's executor, its shuffled data included, and a task that the others are long done before.
-    executors, slow = ends[:1] if engine.name == "spark" else [], chance.randrange(count)
+    # Spark's executor, its shuffled data included, and a task that is long behind all the others.
+    executors, slow = (ends[:1], PARTITIONS - 1) if engine.name == "spark" else ([], None)
     frame = engine.computed(table, PARTITIONS, trouble(str(tmp_path), ends, executors, slow))
     started = time.monotonic()
     batch = engine.enqueue(frame, queue, client=client, name="n", key="id")
@@ -61,11 +61,10 @@ def test_a_million_rows_are_a_million_jobs_though_tasks_are_killed(
 
 
 def trouble(folder: str, ends: list[int], executors: list[int], slow: int) -> Callable[[int], None]:
-    """Runs in a task: at some rows kill -9 of its process, once each, at one a long pause, once.
+    """Runs in a task: at some rows kill -9 of its process, in one partition a pause; each once.
 
     A function within a function goes to the tasks by value: these files are not on their path.
     """
-    wanted = {*ends, slow}
 
     def first(number: int) -> bool:
         try:
@@ -74,17 +73,23 @@ def trouble(folder: str, ends: list[int], executors: list[int], slow: int) -> Ca
             return False
         return True
 
+    def is_slow() -> bool:
+        if slow is None:
+            return False
+        from pyspark import TaskContext
+
+        task = TaskContext.get()
+        return task is not None and task.partitionId() == slow and first(-1)
+
     def each(number: int) -> None:
-        if number not in wanted or not first(number):
+        if is_slow():
+            time.sleep(60)
+        if number not in ends or not first(number):
             return
         if number in executors:
             # A task's process is made by a daemon, and that by the executor.
-            daemon = int(
-                Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1]
-            )
-            os.kill(daemon, signal.SIGKILL)
-        if number in ends:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(30)
+            stat = Path(f"/proc/{os.getppid()}/stat").read_text()
+            os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     return each

@@ -117,7 +117,7 @@ def started() -> Iterator[Spark]:
             "spark.task.maxFailures": "8",
             # Whoever takes longer than others is begun a second time.
             "spark.speculation": "true",
-            "spark.speculation.quantile": "0.5",
+            "spark.speculation.quantile": "0.05",
             "spark.speculation.multiplier": "1.2",
             "spark.speculation.minTaskRuntime": "2s",
             "spark.local.dir": folder,
