@@ -23,12 +23,15 @@ demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 
 $(STAMP): EXTRAS := dev
 $(DEMO_STAMP): EXTRAS := demo
-# Pinned by name and version alone; where packages come from is for the machine to say.
+# Pinned by name and version alone; where packages come from is for the machine to say. JupyterLab
+# brings a checker of IRIs whose grammar jsonschema, and so each process of Airflow's, compiles when it
+# is imported: three seconds of a core, for a check that nothing here makes.
 $(STAMP) $(DEMO_STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) with the extra '$(EXTRAS)'; this takes a minute or two"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spooled-pipelines needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Say another: make PYTHON=/path/to/python3.12 ...")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip uninstall -qq -y rfc3987-syntax
 	@touch $@
 
 test: install

@@ -17,6 +17,8 @@ from spooled_pipelines import SpooledClient
 pytestmark = [
     pytest.mark.long,
     pytest.mark.timeout(3_600),
+    # The table is a part of the graph, which no user would do with one of this size.
+    pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
