@@ -26,7 +26,7 @@ _ROW_OPTIONS = (
 
 
 class Enqueued(NamedTuple):
-    """What the task will return, and what became of each row (an Arrow table, or None)."""
+    """What the task will return, and what became of each row (a RecordBatchReader, or None)."""
 
     made: dict[str, Any]
     ledger: Any
@@ -75,7 +75,7 @@ def _whole(
         batch = client.open_batch(name, operator.queue_name).seal()
         batch.rows = batch.created = batch.duplicates = batch.rejected = 0
     batch.retried += _restored(client, batch.id, on_rerun)
-    return Enqueued(batch.to_dict(), batch.ledger)
+    return Enqueued(batch.to_dict(), batch.ledger_reader())
 
 
 def _part(
@@ -102,7 +102,7 @@ def _part(
         "part": part,
         "opened": opened.to_dict(),
     }
-    return Enqueued(made, added.ledger)
+    return Enqueued(made, added.ledger_reader())
 
 
 def _row_options(operator: EnqueueBatchOperator) -> dict[str, Any]:

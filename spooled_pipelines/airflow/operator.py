@@ -344,7 +344,7 @@ class EnqueueBatchOperator(BaseOperator):
         if self.ledger is not None and ledger is not None:
             from spooled_pipelines.airflow.outputs import write_parquet
 
-            made["ledger"] = write_parquet(ledger, self.ledger)
+            made["ledger"] = write_parquet(ledger, self.ledger).path
         return made
 
     def _wait_here(
@@ -383,7 +383,8 @@ class EnqueueBatchOperator(BaseOperator):
             from spooled_pipelines.airflow.outputs import write_parquet
 
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                returned["results"] = write_parquet(client.batch(made).results(), self.results)
+                found = client.batch(made).results_reader()
+                returned["results"] = write_parquet(found, self.results).path
         for outlet in self.outlets:
             if isinstance(outlet, Asset) and "outlet_events" in context:
                 told = {n: returned[n] for n in (*_TOLD, *_COUNTS) if n in returned}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -21,12 +21,19 @@ def check_location(location: Any, argument: str) -> None:
         )
 
 
-def write_parquet(table: Any, location: str | Path | ObjectStoragePath) -> str:
-    """Write an Arrow table there; it is there whole or not at all. Returns where it is.
+class Written(NamedTuple):
+    """Where a file is, as it was asked for, and how many rows it has."""
+
+    path: str
+    rows: int
+
+
+def write_parquet(reader: Any, location: str | Path | ObjectStoragePath) -> Written:
+    """Write all of a RecordBatchReader there, in flat memory; the file is whole or not there.
 
     A URI is written through Airflow's object storage: ``s3://connection@bucket/results.parquet``.
     """
-    import pyarrow.parquet as pq
+    from spooled_pipelines.batch.sinks import write_as
 
     text = str(location)
     parts = urlsplit(text)
@@ -34,14 +41,14 @@ def write_parquet(table: Any, location: str | Path | ObjectStoragePath) -> str:
         target = location if isinstance(location, ObjectStoragePath) else ObjectStoragePath(text)
         # Object stores show a file once it is closed.
         with target.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's is not
-            pq.write_table(table, file)
-        return text
+            return Written(text, write_as("parquet", reader, file))
     path = Path(url2pathname(parts.path) if parts.scheme == "file" else text)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        pq.write_table(table, beside)
+        with beside.open("wb") as file:
+            rows = write_as("parquet", reader, file)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    return str(path)
+    return Written(str(path), rows)

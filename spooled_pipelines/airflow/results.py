@@ -65,37 +65,31 @@ class BatchResultsOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
         """Write the results and return where they are; or return them."""
         try:
-            table = self._table()
+            reader = self._reader()
         except HOPELESS as error:
             raise AirflowFailException(error.message) from error
         if self.path is None:
+            table = reader.read_all()
+            self._check_rows(table.num_rows)
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
-        written = {"path": write_parquet(table, self.path), "rows": table.num_rows}
+        written = write_parquet(reader, self.path)
         for outlet in self.outlets:
             if isinstance(outlet, Asset) and "outlet_events" in context:
-                context["outlet_events"][outlet].extra.update(written)
-        self.log.info("%d rows written to %s", table.num_rows, written["path"])
-        return written
+                context["outlet_events"][outlet].extra.update(written._asdict())
+        self.log.info("%d rows written to %s", written.rows, written.path)
+        return written._asdict()
 
-    def _table(self) -> Any:
-        import pyarrow as pa
-
+    def _reader(self) -> Any:
         batches = batches_of(self.batch, describe(self.batch))
-        tables = []
+        readers = []
         with SpooledHook(self.spooled_conn_id).get_conn() as client:
             for batch in batches:
                 found = client.batch(batch)
                 # Looked at before anything is fetched.
                 self._check_rows(found.stats().total)
-                tables.append(found.results())
-        table = (
-            tables[0]
-            if len(tables) == 1
-            else pa.concat_tables(tables, promote_options="permissive")
-        )
-        self._check_rows(table.num_rows)
-        return table
+                readers.append(found.results_reader())
+        return readers[0] if len(readers) == 1 else _one_after_another(readers)
 
     def _check_rows(self, rows: int) -> None:
         most = config.xcom_rows_max() if self.max_rows is None else self.max_rows
@@ -104,3 +98,20 @@ class BatchResultsOperator(BaseOperator):
                 f"{rows} rows are too many for XCom, which takes {most} here: write them to a file "
                 "with path=, or raise max_rows"
             )
+
+
+def _one_after_another(readers: Sequence[Any]) -> Any:
+    """All of them as one RecordBatchReader, with the columns of each."""
+    import pyarrow as pa
+
+    schema = pa.unify_schemas([reader.schema for reader in readers], promote_options="permissive")
+    empty = schema.empty_table()
+    batches = (
+        promoted
+        for reader in readers
+        for batch in reader
+        for promoted in pa.concat_tables(
+            [empty, pa.Table.from_batches([batch])], promote_options="permissive"
+        ).to_batches()
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)

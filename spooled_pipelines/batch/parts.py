@@ -59,6 +59,10 @@ class AddedPart:
         """A pyarrow Table, one line per row, as `Batch.ledger`; None in another process."""
         return None if self._ledger is None else self._ledger.table()
 
+    def ledger_reader(self) -> Any:
+        """The same as a pyarrow RecordBatchReader, in flat memory."""
+        return None if self._ledger is None else self._ledger.reader()
+
     def to_dict(self) -> dict[str, Any]:
         """A small plain dict for `seal(added=...)` in another process."""
         return {name: value for name, value in vars(self).items() if name != "_ledger"}

@@ -35,6 +35,7 @@ from spooled_pipelines.airflow import (
     killing,
 )
 from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.batch.ledger import Ledger
 
 ROWS = [{"id": number} for number in range(4)]
 WAYS = [pytest.param(True, id="deferrable"), pytest.param(False, id="in the worker")]
@@ -206,6 +207,34 @@ def test_the_trigger_knows_when_time_is_up_counted_from_the_tasks_start(
     assert trigger.deadline <= began + 51
     assert trigger.cancel_on_kill is False
     assert connected.api_key not in json.dumps(trigger.serialize())
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("part", [None, "one"])
+def test_what_became_of_the_rows_is_never_in_memory_as_a_whole(
+    kept: bool,
+    part: str | None,
+    connected: ServerProcess,
+    queue: str,
+    context: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Of five million rows it would be half a gigabyte.
+    monkeypatch.delattr(Ledger, "table")
+    path = tmp_path / "ledger.parquet"
+    op = EnqueueBatchOperator(
+        task_id="enqueue",
+        data=ROWS,
+        queue_name=queue,
+        key="id",
+        part=part,
+        name="n",
+        ledger=str(path) if kept else None,
+    )
+    op.render_template_fields(context)
+    assert op.execute(context)["created"] == 4
+    assert not kept or pq.read_table(path).num_rows == 4
 
 
 def test_without_a_wait_the_assets_are_told_at_once(
@@ -446,6 +475,27 @@ class TestResults:
         assert op.execute(context) == {"path": str(path), "rows": 4}
         assert pq.read_table(path).num_rows == 4
         assert context["outlet_events"][asset].extra["rows"] == 4
+
+    def test_several_batches_are_one_file_with_the_columns_of_each(
+        self,
+        done: dict[str, Any],
+        client: SpooledClient,
+        queue: str,
+        context: dict[str, Any],
+        tmp_path: Path,
+    ) -> None:
+        other = client.enqueue_batch([{"id": 7}], queue, key="id", name="other")
+        (job,) = client.dequeue(queue, "hand")
+        client.complete(job, result={"doubled": 14.5, "note": "by hand"})
+        path = str(tmp_path / "r.parquet")
+        op = BatchResultsOperator(task_id="r", batch=[done, other.to_dict()], path=path)
+        assert op.execute(context)["rows"] == 5
+        found = pq.read_table(path).to_pylist()
+        assert sorted(row["doubled"] for row in found if row["status"] == "completed") == [
+            *(0, 2, 4),
+            14.5,
+        ]
+        assert [row["note"] for row in found] == [None] * 4 + ["by hand"]
 
     def test_a_batch_that_is_not_there_fails_the_task_for_good(
         self, connected: ServerProcess, context: dict[str, Any]
