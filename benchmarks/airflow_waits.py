@@ -41,12 +41,12 @@ def waits() -> bool:
         with Triggerer(folder, environment) as triggerer:
             triggerer.until_it_says(r"\b0 triggers currently running")
             idle = triggerer.cost(_IDLE_SECONDS)
-            blocked_when_idle = triggerer.blocked()
         # What a thousand triggers cost that wait for nothing is Airflow's own.
         defer(folder, environment, "waits", "nothing", [None] * _WAITS)
         with Triggerer(folder, environment) as triggerer:
             triggerer.until_it_says(rf"\b{_WAITS} triggers currently running")
             nothing = triggerer.cost(_IDLE_SECONDS)
+            blocked_by_nothing = triggerer.blocked()
         _forget(folder / "airflow.db")
         defer(folder, environment, "waits", "waits", batches)
         with Triggerer(folder, environment) as triggerer:
@@ -84,8 +84,8 @@ def waits() -> bool:
         f"{statistics.median(lags):.2f} s, the last {max(lags):.2f} s"
     )
     print(
-        f"            warnings of a blocked loop: {len(blocked)} {_worst(blocked)}(the idle "
-        f"triggerer had {len(blocked_when_idle)} {_worst(blocked_when_idle)}in "
+        f"            warnings of a blocked loop: {len(blocked)} {_worst(blocked)}(of as many that "
+        f"wait for nothing: {len(blocked_by_nothing)} {_worst(blocked_by_nothing)}in "
         f"{_IDLE_SECONDS:g} s)",
         flush=True,
     )
