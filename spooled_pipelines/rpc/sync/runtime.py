@@ -16,6 +16,7 @@ from spooled_pipelines.rpc import forking
 from spooled_pipelines.rpc.arrivals import Arrival
 from spooled_pipelines.rpc.channel import channel_credentials, channel_options
 from spooled_pipelines.rpc.feed import Feed
+from spooled_pipelines.rpc.interrupts import begun_whole
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.wirebytes import serialized
 from spooled_pipelines.wire.methods import Method
@@ -94,7 +95,9 @@ class Channel:
         make: Any = self._channel.unary_stream(
             method.path, serialized, method.response_class.FromString
         )
-        return ResponseStream(make(request, metadata=metadata), explain)
+        with begun_whole():
+            call = make(request, metadata=metadata)
+        return ResponseStream(call, explain)
 
     def conversation(
         self, method: Method, *, metadata: Metadata, explain: Explain, compressed: bool = False
@@ -105,7 +108,8 @@ class Channel:
         )
         feed = Feed()
         packed = grpc.Compression.Gzip if compressed else None
-        call = make(feed, metadata=metadata, compression=packed)
+        with begun_whole():
+            call = make(feed, metadata=metadata, compression=packed)
         return Conversation(call, explain, feed)
 
     def close(self) -> None:
@@ -128,9 +132,10 @@ class Departures:
     def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
         """Send one; `number` is by what it is known, until it has ended."""
         arrived = self._arrived
-        call = self._running[number] = self._call.future(
-            request, timeout=timeout, metadata=metadata
-        )
+        with begun_whole():
+            call = self._running[number] = self._call.future(
+                request, timeout=timeout, metadata=metadata
+            )
         call.add_done_callback(lambda ended: arrived.put((number, ended, monotonic())))
 
     def ended(self, timeout: float | None) -> list[Arrival]:
