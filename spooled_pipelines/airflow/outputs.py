@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -39,9 +40,14 @@ def write_parquet(reader: Any, location: str | Path | ObjectStoragePath) -> Writ
     parts = urlsplit(text)
     if len(parts.scheme) > 1 and parts.scheme != "file":
         target = location if isinstance(location, ObjectStoragePath) else ObjectStoragePath(text)
-        # Object stores show a file once it is closed.
-        with target.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's is not
-            return Written(text, write_as("parquet", reader, file))
+        try:
+            with target.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's is not
+                return Written(text, write_as("parquet", reader, file))
+        except BaseException:
+            # Object stores show a file once it is closed, whatever it was closed for.
+            with suppress(Exception):
+                target.unlink()
+            raise
     path = Path(url2pathname(parts.path) if parts.scheme == "file" else text)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

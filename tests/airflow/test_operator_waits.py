@@ -13,9 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, ObjectStoragePath, task
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -24,6 +25,8 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 from airflow.sdk.execution_time.context import OutletEventAccessors
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
@@ -34,6 +37,7 @@ from spooled_pipelines.airflow import (
     StreamJobsSensor,
     killing,
 )
+from spooled_pipelines.airflow.outputs import write_parquet
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.batch.ledger import Ledger
 
@@ -502,6 +506,24 @@ class TestResults:
     ) -> None:
         with pytest.raises(AirflowFailException, match="b_nosuchbatch"):
             BatchResultsOperator(task_id="r", batch="b_nosuchbatch").execute(context)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_what_breaks_off_while_it_is_written_is_not_there(scheme: str, tmp_path: Path) -> None:
+    attach(protocol="memory", fs=MemoryFileSystem())
+    schema = pa.schema([("n", pa.int64())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch([pa.array([1])], schema=schema)
+        raise OSError("the disk is gone")
+
+    where = ObjectStoragePath(f"{scheme}://{tmp_path}/r.parquet")
+    with pytest.raises(OSError, match="the disk is gone"):
+        write_parquet(pa.RecordBatchReader.from_batches(schema, batches()), where)
+    assert not where.exists()
+    whole = pa.table({"n": [1, 2]}).to_reader()
+    assert write_parquet(whole, where).rows == 2
+    assert where.exists()
 
 
 # Setup and teardown.
