@@ -40,7 +40,6 @@ class Doorbell:
         self._stream: AsyncProcessStream | None = None
         self._reader: asyncio.Task[None] | None = None
         self._standing = False
-        self._is_served = True
 
     async def close(self) -> None:
         """Take back the request. A job that is on its way is still taken."""
@@ -60,7 +59,7 @@ class Doorbell:
 
     async def ask(self) -> None:
         """Ask for the next job, unless it is asked for already; `rung` is called when it came."""
-        if self._standing or not self._is_served:
+        if self._standing:
             return
         try:
             if self._stream is None:
@@ -74,7 +73,6 @@ class Doorbell:
             )
         except SpooledError as error:
             logger.debug("no standing request for a job: %s", error)
-            self._learn(error)
         else:
             self._standing = self._stream is not None
 
@@ -87,12 +85,6 @@ class Doorbell:
                     self._on_ring()
         except SpooledError as error:
             logger.debug("the conversation for the next job ended: %s", error)
-            self._learn(error)
         finally:
             self._standing = False
             self._stream = None
-
-    def _learn(self, error: SpooledError) -> None:
-        # For good: who writes may hear otherwise of the same conversation's end, and later.
-        if error.code == "UNIMPLEMENTED":
-            self._is_served = False

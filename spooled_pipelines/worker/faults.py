@@ -22,4 +22,4 @@ _PASSING = (
 
 def is_passing(error: SpooledError) -> bool:
     """Whether waiting and trying again can help, as opposed to a wrong key or a wrong name."""
-    return isinstance(error, _PASSING)
+    return isinstance(error, _PASSING) and error.code != "UNIMPLEMENTED"

@@ -13,7 +13,6 @@ from spooled_pipelines.worker.doorbell import Doorbell
 from spooled_pipelines.worker.faults import is_passing
 from spooled_pipelines.worker.flow import Allowance, Backoff, Load, how_many, requests
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.pushed import Pushed
 from spooled_pipelines.worker.settings import QueueShare, WorkerSettings
 
 _ANY_NUMBER = 1_000_000
@@ -22,12 +21,9 @@ _ANY_NUMBER = 1_000_000
 class _Source:
     """A queue as this worker sees it."""
 
-    def __init__(
-        self, share: QueueShare, doorbell: Doorbell, pushed: Pushed, idle_seconds: float
-    ) -> None:
+    def __init__(self, share: QueueShare, doorbell: Doorbell, idle_seconds: float) -> None:
         self.share = share
         self.doorbell = doorbell
-        self.pushed = pushed
         self.idle = Backoff(0.02, idle_seconds, spread=0.3)
         # What it had, by its weight: the one with the least is next.
         self.had = 0.0
@@ -46,8 +42,7 @@ class Intake:
     """Asks for jobs until told to stop, and hands each to `take` with the time of its claim.
 
     Each question is a Dequeue of its own, because that has an end: in a conversation a request
-    that finds fewer jobs than it asks for is not told so. Where a server does not answer it, jobs
-    come over ProcessJobs or StreamJobs all the same.
+    that finds fewer jobs than it asks for is not told so.
     """
 
     def __init__(
@@ -76,7 +71,6 @@ class Intake:
         self._trouble = Backoff(0.2, 10.0)
         # Whether the server answered the last question, for those who ask after the worker.
         self.answered = True
-        self._serves_dequeue = True
 
     def room(self) -> None:
         """Something finished: it may be time to ask again."""
@@ -98,7 +92,6 @@ class Intake:
         finally:
             for source in self._sources:
                 await source.doorbell.close()
-                await source.pushed.close()
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -113,11 +106,7 @@ class Intake:
                 continue
             asked = min(asked, self._room_of(source))
             is_idle = self._load() == Load(0, 0)
-            questions = requests(asked)
-            if not self._serves_dequeue:
-                # The next one would take the place of the one before.
-                asked, *_ = questions = questions[:1]
-            answers = await asyncio.gather(*(self._ask(source, n) for n in questions))
+            answers = await asyncio.gather(*(self._ask(source, n) for n in requests(asked)))
             got = sum(filter(None, answers))
             if None in answers or self._stopping.is_set():
                 continue
@@ -160,7 +149,7 @@ class Intake:
         """Until a queue has a job, or it is time to look again."""
         now = time.monotonic()
         resting = [each for each in self._sources if each.rests_until > now]
-        if self._serves_dequeue and not self._settings.stop_when_empty:
+        if not self._settings.stop_when_empty:
             for source in resting:
                 if self._room_of(source):
                     await source.doorbell.ask()
@@ -175,24 +164,15 @@ class Intake:
         """How many jobs came; None where the server did not answer."""
         # The lease counts from before the call: earlier than for the server, never later.
         claimed_at = time.monotonic()
-        serves_dequeue = self._serves_dequeue
-        jobs: list[Job] = []
         try:
-            if serves_dequeue:
-                jobs = await self._client.dequeue(
-                    source.share.name,
-                    self._settings.worker_id,
-                    batch_size=asked,
-                    lease_seconds=self._settings.lease_seconds,
-                )
-                got = len(jobs)
-            else:
-                got = await source.pushed.ask(asked)
+            jobs = await self._client.dequeue(
+                source.share.name,
+                self._settings.worker_id,
+                batch_size=asked,
+                lease_seconds=self._settings.lease_seconds,
+            )
         except SpooledError as error:
-            if error.code == "UNIMPLEMENTED" and serves_dequeue:
-                self._serves_dequeue = False
-                return None
-            if error.code == "UNIMPLEMENTED" or not is_passing(error):
+            if not is_passing(error):
                 raise
             self.answered = False
             pause = self._trouble.next()
@@ -205,7 +185,7 @@ class Intake:
         self._trouble.reset()
         for job in jobs:
             self._take(job, claimed_at)
-        return got
+        return len(jobs)
 
     def _take(self, job: Job, claimed_at: float) -> None:
         if self._allowance is not None:
@@ -219,8 +199,7 @@ class Intake:
             self._news.set()
 
         doorbell = Doorbell(self._client, self._settings, share.name, self._take, rung)
-        pushed = Pushed(self._client, self._settings, share.name, self._take, rung)
-        source = _Source(share, doorbell, pushed, self._settings.idle_seconds)
+        source = _Source(share, doorbell, self._settings.idle_seconds)
         return source
 
 

@@ -23,7 +23,7 @@ from spooled_pipelines.worker.faults import is_passing
 from spooled_pipelines.worker.flow import Backoff
 from spooled_pipelines.worker.groups import Groups
 from spooled_pipelines.worker.held import Held, HeldJob
-from spooled_pipelines.worker.lines import CallLine, ConversationLine, Line
+from spooled_pipelines.worker.lines import Line
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Returned, refused
 
@@ -67,8 +67,8 @@ class Settler:
         self._held = held
         self._on_settled = on_settled
         self._outcomes: asyncio.Queue[HeldJob] = asyncio.Queue()
-        # None: the server takes outcomes in groups, as far as is known.
-        self._new_line: Callable[[AsyncSpooledClient], Line] | None = None
+        # Whether the server takes outcomes in groups, as far as is known.
+        self._takes_groups = True
         self._asking: set[asyncio.Task[None]] = set()
         self._lines: set[asyncio.Task[None]] = set()
         self._idle_lines = 0
@@ -79,13 +79,13 @@ class Settler:
     @property
     def takes_back(self) -> bool:
         """Whether the server takes a job back without counting it as a try that failed."""
-        return self._new_line is None
+        return self._takes_groups
 
     def settle(self, held: HeldJob) -> None:
         """Send the job's outcome, now or as soon as there is a server."""
         self.unacknowledged += 1
         self._outcomes.put_nowait(held)
-        if self._new_line is not None:
+        if not self._takes_groups:
             self._draw_lines(1)
 
     def lose(self, held: HeldJob, reason: str) -> None:
@@ -96,9 +96,8 @@ class Settler:
     async def run(self) -> None:
         """Until cancelled. Raises what no repeating cures, such as a key that was revoked."""
         try:
-            if self._new_line is None:
-                await self._in_groups()
-                self._new_line = ConversationLine
+            await self._in_groups()
+            self._takes_groups = False
             self._draw_lines(self._outcomes.qsize())
             await self._hopeless
         finally:
@@ -185,7 +184,7 @@ class Settler:
                     self._idle_lines -= 1
                 backoff = Backoff(0.05, 5.0)
                 while True:
-                    line = line or (self._new_line or ConversationLine)(self._client)
+                    line = line or Line(self._client)
                     try:
                         status = await self._send(line, held)
                         break
@@ -200,9 +199,6 @@ class Settler:
                 await line.close()
 
     async def _wait_out(self, error: SpooledError, backoff: Backoff) -> None:
-        if error.code == "UNIMPLEMENTED" and self._new_line is ConversationLine:
-            self._new_line = CallLine
-            return
         if not is_passing(error):
             raise error
         # All outcomes under way meet the same outage: one line about it is enough.

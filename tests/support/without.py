@@ -20,7 +20,8 @@ class Without(grpc.GenericRpcHandler):
         self.calls: Counter[str] = Counter()
         self._missing = missing
         self._channel = grpc.insecure_channel(target)
-        self._server = grpc.server(ThreadPoolExecutor(32))
+        # A stream has a thread for as long as it is open, and a worker opens some dozens.
+        self._server = grpc.server(ThreadPoolExecutor(128))
         self._server.add_generic_rpc_handlers((self,))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
