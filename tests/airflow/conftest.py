@@ -14,16 +14,11 @@ from typing import Any
 
 import pytest
 
-# Tests are imported by path; what they share needs a place.
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from pgkit import running_cluster
-from rerun_table import HALF_BYTES, kill_process_of
-from support.proxy import Proxy
-from support.server_process import ServerProcess
-from support.standalone import World, connection_to, standalone
+from tests.support.postgres import running_cluster
+from tests.support.proxy import Proxy
+from tests.support.rerun_table import HALF_BYTES, kill_process_of
+from tests.support.server_process import ServerProcess
+from tests.support.standalone import World, connection_to, standalone
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 TEST_DAGS = Path(__file__).resolve().parent / "dags"

@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from pgkit import running_cluster
-from rerun_table import DAGS, count_jobs
-from support.server_process import ServerProcess
-from support.standalone import World, standalone
 
 from spooled_pipelines.cli.demo_processes import Session, free_ports
+from tests.support.postgres import running_cluster
+from tests.support.rerun_table import DAGS, count_jobs
+from tests.support.server_process import ServerProcess
+from tests.support.standalone import World, standalone
 
 pytestmark = [pytest.mark.airflow, pytest.mark.long, pytest.mark.timeout(3600)]
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pgkit import running_cluster
-from rerun_table import DAGS
-from support.proxy import Proxy
-from support.server_process import ServerProcess
-from support.standalone import ENDED, World, connection_to, standalone
+
+from tests.support.postgres import running_cluster
+from tests.support.proxy import Proxy
+from tests.support.rerun_table import DAGS
+from tests.support.server_process import ServerProcess
+from tests.support.standalone import ENDED, World, connection_to, standalone
 
 pytestmark = [pytest.mark.airflow, pytest.mark.long, pytest.mark.timeout(3600)]
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 from airflow.serialization.serialized_objects import DagSerialization
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import event_triggers
@@ -21,6 +20,7 @@ from spooled_pipelines.airflow.event_triggers import (
     SpooledEventTrigger,
 )
 from spooled_pipelines.errors import InvalidArgumentError
+from tests.support.server_process import ServerProcess
 
 
 class Memory:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient, connect
+from tests.support.server_process import ServerProcess
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow-dags.md"

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.server_process import ServerProcess
+
+from tests.support.server_process import ServerProcess
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 

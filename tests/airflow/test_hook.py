@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Connection
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import SpooledAsyncHook, SpooledHook
@@ -19,6 +18,7 @@ from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.settings import TLS
 from spooled_pipelines.wire import keys_v1
 from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
+from tests.support.server_process import ServerProcess
 
 KEY = "sp_test_thisisthekeyofthetests"
 

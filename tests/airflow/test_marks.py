@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-import rerun_table
-from rerun_table import count_jobs
-from support.standalone import BUSY_SECONDS, World
+
+from tests.support import rerun_table
+from tests.support.rerun_table import count_jobs
+from tests.support.standalone import BUSY_SECONDS, World
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 

@@ -22,12 +22,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 from airflow.sdk.io import attach
 from airflow.serialization.serialized_objects import DagSerialization
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.scope import batch_name
 from spooled_pipelines.errors import SourceError, UnavailableError
+from tests.support.server_process import ServerProcess
 
 # Text that would be run as Jinja, and that must turn up nowhere but in the job.
 MARK = "{{ 6 * 7 }} marked-row"

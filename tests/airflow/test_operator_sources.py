@@ -15,11 +15,11 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import DAG, Asset, Connection, XComArg
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor, enqueue_batch
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
+from tests.support.server_process import ServerProcess
 
 ROWS = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
 

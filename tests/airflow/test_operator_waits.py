@@ -27,7 +27,6 @@ from airflow.sdk.exceptions import (
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import (
@@ -40,6 +39,7 @@ from spooled_pipelines.airflow import (
 from spooled_pipelines.airflow.outputs import write_parquet
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.batch.ledger import Ledger
+from tests.support.server_process import ServerProcess
 
 ROWS = [{"id": number} for number in range(4)]
 WAYS = [pytest.param(True, id="deferrable"), pytest.param(False, id="in the worker")]

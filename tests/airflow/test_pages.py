@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from support.standalone import BUSY_SECONDS, KEY, World
+
+from tests.support.standalone import BUSY_SECONDS, KEY, World
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from pgkit import running_cluster
-from rerun_table import DAGS, count_jobs
-from support.standalone import World, standalone
+
+from tests.support.postgres import running_cluster
+from tests.support.rerun_table import DAGS, count_jobs
+from tests.support.standalone import World, standalone
 
 pytestmark = [pytest.mark.airflow, pytest.mark.long, pytest.mark.timeout(3600)]
 

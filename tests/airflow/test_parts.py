@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor
 from spooled_pipelines.errors import InvalidArgumentError
+from tests.support.server_process import ServerProcess
 
 MODES = [
     pytest.param({"deferrable": True}, id="deferrable"),

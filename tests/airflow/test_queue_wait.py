@@ -16,13 +16,13 @@ from airflow.sdk.exceptions import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
 from spooled_pipelines.airflow.conditions import NAMES, check_conditions
 from spooled_pipelines.airflow.triggers import QueueTrigger
 from spooled_pipelines.errors import InvalidArgumentError
+from tests.support.server_process import ServerProcess
 
 MODES = [
     pytest.param({"deferrable": True}, id="deferrable"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-import rerun_table
-from rerun_table import ROWS, SCENARIOS, WORKED_ON, Observed, Row, do_all
+
+from tests.support import rerun_table
+from tests.support.rerun_table import ROWS, SCENARIOS, WORKED_ON, Observed, Row, do_all
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(2400)]
 

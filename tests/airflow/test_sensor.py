@@ -20,12 +20,12 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
+from tests.support.server_process import ServerProcess
 
 Made = dict[str, Any]
 MODES = [

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.standalone import BUSY_SECONDS, KEY, World
+
+from tests.support.standalone import BUSY_SECONDS, KEY, World
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
 

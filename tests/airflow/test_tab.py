@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from support.standalone import KEY, World
+
+from tests.support.standalone import KEY, World
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.airflow.triggers import BatchTrigger
+from tests.support.server_process import ServerProcess
 
 ROWS = 4
 SECRET_ERROR = "ValueError: " + "row content " * 100

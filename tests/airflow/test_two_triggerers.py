@@ -11,13 +11,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from pgkit import running_cluster
-from support.standalone import on_postgresql
-from support.waiting import eventually
 
 from benchmarks.airflow_asleep import Triggerer, airflow_home, defer
 from benchmarks.servers import API_KEY, server
 from spooled_pipelines import SpooledClient, connect
+from tests.support.postgres import running_cluster
+from tests.support.standalone import on_postgresql
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.airflow, pytest.mark.long, pytest.mark.timeout(3600)]
 

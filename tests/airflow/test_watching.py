@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import shared as shared_module
 from spooled_pipelines.airflow import watching
 from spooled_pipelines.airflow.shared import Shared, shared
 from spooled_pipelines.airflow.triggers import BatchTrigger
+from tests.support.server_process import ServerProcess
 
 MANY = 60
 

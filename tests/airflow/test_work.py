@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from support.server_process import ServerProcess
 
 from spooled_pipelines import Job, SpooledClient
 from spooled_pipelines.airflow import SpooledWorkOperator
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.worker import Discard
+from tests.support.server_process import ServerProcess
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
+
+from tests.support.server_process import ServerProcess
 
 _DRIVEN = ("AsyncBatch", "AsyncOpenBatch")
 

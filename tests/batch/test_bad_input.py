@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import (
@@ -27,6 +26,7 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc.retry import RetryPolicy
+from tests.support.server_process import ServerProcess
 
 GOOD = [{"id": i, "n": i} for i in range(30_000)]
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
+from tests.support.server_process import ServerProcess
 
 _SCRIPT = """
 import asyncio, sys

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines.errors import BatchFailedError, InvalidArgumentError, NotFoundError
 from spooled_pipelines.rpc.values import CancelResult
+from tests.support.server_process import ServerProcess
 
 Work = Callable[..., int]
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.arrow_strategies import tables
 
 from spooled_pipelines.batch.chunks import open_message, shared_fields
 from spooled_pipelines.batch.prepare import Options, Prepared, prepare
@@ -17,6 +16,7 @@ from spooled_pipelines.errors import RowsRejectedError
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import CHUNK_ROWS_MAX, PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.arrow_strategies import tables
 
 UTC = dt.timezone.utc
 

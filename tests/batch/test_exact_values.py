@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.arrow_strategies import EXACT, plain, tables
 
 from spooled_pipelines.batch.encode import encode
 from spooled_pipelines.batch.mapping import make_mapping
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.wire import spooled_v1
+from tests.support.arrow_strategies import EXACT, plain, tables
 
 
 def payloads(table: pa.Table, on_lossy: Any = "raise") -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import AsyncSpooledClient, SpooledClient, connect
 from spooled_pipelines.errors import BatchTimeoutError, UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
+from tests.support.server_process import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
 PLAIN = "--no-batch-extension"

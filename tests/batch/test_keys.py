@@ -15,10 +15,10 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.arrow_strategies import tables
 
 from spooled_pipelines.batch import keys, occurrences
 from spooled_pipelines.batch.prepare import Options, prepare
+from tests.support.arrow_strategies import tables
 
 
 def identities(data: Any, queue: str = "q", **options: Any) -> tuple[str, list[str]]:

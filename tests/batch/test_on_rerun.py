@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines.errors import InvalidArgumentError
+from tests.support.server_process import ServerProcess
 
 Work = Callable[..., int]
 

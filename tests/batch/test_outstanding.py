@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import InvalidArgumentError
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import (
@@ -26,6 +25,7 @@ from spooled_pipelines.errors import (
     RowsRejectedError,
 )
 from spooled_pipelines.rpc.retry import RetryPolicy
+from tests.support.server_process import ServerProcess
 
 PLAIN = "--no-batch-extension"
 

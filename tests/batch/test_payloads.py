@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
 from spooled_pipelines.batch.chunks import shared_fields
@@ -20,6 +19,7 @@ from spooled_pipelines.batch.prepare import Options, prepare
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.server_process import ServerProcess
 
 UTC = dt.timezone.utc
 LATER = dt.datetime(2030, 1, 1, tzinfo=UTC)

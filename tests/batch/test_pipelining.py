@@ -8,8 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.proxy import Proxy
-from support.server_process import ServerProcess
 
 from spooled_pipelines.batch.aio.pipelining import pipelined as waiting
 from spooled_pipelines.batch.distinct import distinct
@@ -21,6 +19,8 @@ from spooled_pipelines.rpc.aio.calls import AsyncCalls
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.sync.calls import Calls
 from spooled_pipelines.wire import spooled_v1
+from tests.support.proxy import Proxy
+from tests.support.server_process import ServerProcess
 
 ENQUEUE = methods.QUEUE["Enqueue"]
 

@@ -11,12 +11,12 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.batch.prepare import Options, RowOptions
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
+from tests.support.server_process import ServerProcess
 
 
 def test_a_plan_takes_what_the_call_takes() -> None:

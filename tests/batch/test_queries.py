@@ -18,13 +18,13 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from server.pgkit import Cluster, running_cluster
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
 from spooled_pipelines.batch.selection import make_selection
 from spooled_pipelines.batch.source import BATCH_ROWS, open_source
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
+from tests.support.postgres import Cluster, running_cluster
+from tests.support.server_process import ServerProcess
 
 ROWS = 25_000
 QUERY = "SELECT n, n * 0.5 AS half, text FROM rows ORDER BY n"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import AsyncSpooledClient, errors
+from tests.support.server_process import ServerProcess
 
 ROWS = 25_000
 

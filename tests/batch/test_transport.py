@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.proxy import Proxy
-from support.server_process import ServerProcess
 
 from spooled_pipelines.batch.window import Window
 from spooled_pipelines.rpc import compression
+from tests.support.proxy import Proxy
+from tests.support.server_process import ServerProcess
 
 TABLE = pa.table({"n": range(3_000), "carrier": ["United Airlines"] * 3_000})
 

@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.arrow_strategies import LOSSY_COLUMNS, Lossy, OnLossy, plain, tables
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
+from tests.support.arrow_strategies import LOSSY_COLUMNS, Lossy, OnLossy, plain, tables
+from tests.support.server_process import ServerProcess
 
 DOC = Path(__file__).parents[2] / "docs" / "types.md"
 BEYOND = 2**53 + 1

@@ -10,13 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
 
-# Tests are imported by path; what they share needs a place.
-sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from here import command
+from tests.support.cli import command
+from tests.support.server_process import ServerProcess
 
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from tests.support.server_process import ServerProcess
 
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
 NOWHERE = {"SPOOLED_GRPC_ADDRESS": "127.0.0.1:1", "SPOOLED_API_KEY": "sp_test_any"}

@@ -14,11 +14,11 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from here import on_terminal
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import SpooledClient, __version__, connect
+from tests.support.cli import on_terminal
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
 

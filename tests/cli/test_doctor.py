@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import make_certificate
-from here import command
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.cli import examine
 from spooled_pipelines.wire.keys_v1 import CreateKeyRequest
 from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
+from tests.support.certificates import make_certificate
+from tests.support.cli import command
+from tests.support.server_process import ServerProcess
 
 
 def diagnosed(*arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:

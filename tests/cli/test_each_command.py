@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from here import command, on_terminal
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from tests.support.cli import command, on_terminal
+from tests.support.server_process import ServerProcess
 
 WRONG = "sp_test_wrong"
 # Each that asks a server, with what it is given for a queue Q, a batch B and a dead job J.

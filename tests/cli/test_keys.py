@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import AuthenticationError, PermissionDeniedError
+from tests.support.server_process import ServerProcess
 
 
 @pytest.fixture

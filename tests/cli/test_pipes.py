@@ -16,10 +16,10 @@ import pyarrow.dataset
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from here import Done, command
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from tests.support.cli import Done, command
+from tests.support.server_process import ServerProcess
 
 READ_AS = {"l.parquet": "parquet", "l.arrow": "arrow", "l.csv": "csv", "l.jsonl": "json"}
 TABLE = pa.table({"order_id": [1, 2, 3], "city": ["Rome", "Oslo", "Bern"]})

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from here import command
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.cli.options import connected
+from tests.support.cli import command
+from tests.support.server_process import ServerProcess
 
 SECRET = "sp_live_secret_that_nobody_may_see"
 BACKEND = """

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import connect
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 ROWS = 60_000
 # The command as it is, but for the minutes that it waits for a server to come back.

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import AsyncSpooledClient, SpooledClient, connect, errors
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
+from tests.support.server_process import ServerProcess
 
 ONCE = RetryPolicy(max_attempts=1)
 KEY = "sp_live_secret0123456789"

@@ -6,9 +6,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.proxy import Proxy
-from support.server_process import ServerProcess
-from support.waiting import aeventually
 
 from spooled_pipelines import errors
 from spooled_pipelines.rpc.aio import runtime as aio_runtime
@@ -17,6 +14,9 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.sync import runtime as sync_runtime
 from spooled_pipelines.rpc.values import JobStatus
+from tests.support.proxy import Proxy
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
 
 WORKER = "worker-1"
 PATIENT = RetryPolicy(max_attempts=50, initial_seconds=0.05, max_seconds=0.3)

@@ -8,9 +8,9 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
+from tests.support.server_process import ServerProcess
 
 PROGRAM = """
 import os, signal, sys

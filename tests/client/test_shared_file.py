@@ -17,22 +17,22 @@ import pytest
 
 from spooled_pipelines import connect, errors
 from spooled_pipelines.server import rendezvous
+from tests.support import programs
 
-PROGRAM = Path(__file__).with_name("member.py")
 ROWS = 20_000
 
 
 class Member:
-    """A process that runs `member.py`."""
+    """A process that runs `tests.support.file_member`."""
 
     def __init__(self, path: Path | str, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), f"embedded:{path}"],
+            programs.command("file_member", f"embedded:{path}"),
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
+            env=programs.environment(PYTHONWARNINGS="error"),
         )
         self.pid = self._process.pid
 

@@ -5,11 +5,11 @@ import threading
 import time
 
 import pytest
-from support.server_process import ServerProcess
-from support.waiting import aeventually, eventually
 
 from spooled_pipelines import AsyncSpooledClient, Job, SpooledClient, errors
 from spooled_pipelines.client.answers import CompleteAnswer, FailAnswer, Refusal, RenewAnswer
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually, eventually
 
 WORKER = "worker-1"
 PROMPT = 2.0

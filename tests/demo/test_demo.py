@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.waiting import eventually
 
 from spooled_pipelines.cli.demo import run_demo
 from spooled_pipelines.cli.demo_processes import DemoError, Sessions, free_ports, tail
 from spooled_pipelines.cli.demo_report import task_log
+from tests.support.waiting import eventually
 
 ROWS = 300
 COMMAND = [sys.executable, "-m", "spooled_pipelines.cli.main", "demo"]

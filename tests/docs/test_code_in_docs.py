@@ -18,10 +18,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from support.doc_blocks import PROGRAMS, ROOT, SETTINGS, WORDS, Block, blocks_of, pages
-from support.server_process import ServerProcess
 
 from spooled_pipelines.server.options import Options
+from tests.support import programs
+from tests.support.doc_blocks import PROGRAMS, ROOT, SETTINGS, WORDS, Block, blocks_of, pages
+from tests.support.server_process import ServerProcess
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,9 +86,8 @@ def test_the_blocks_of_a_page_run_from_its_top_to_its_end(
     used = start_server(*blocks[0].server.split())
     folder = tmp_path / "page"
     folder.mkdir()
-    runner = ROOT / "tests" / "support" / "doc_page.py"
     done = subprocess.run(
-        [sys.executable, str(runner), blocks[0].page, *(str(block.number) for block in blocks)],
+        programs.command("doc_page", blocks[0].page, *(str(block.number) for block in blocks)),
         cwd=folder,
         env=_environment(used, folder),
         capture_output=True,
@@ -109,7 +109,7 @@ def _environment(server: ServerProcess, folder: Path) -> dict[str, str]:
         "SPOOLED_GRPC_ADDRESS": server.address,
         "SPOOLED_API_KEY": server.api_key,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT / "tests"))),
+        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }

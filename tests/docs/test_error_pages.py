@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from support.doc_blocks import ROOT, blocks_of
 
 from spooled_pipelines import errors
 from spooled_pipelines.notebook import ConfirmationNeededError
+from tests.support.doc_blocks import ROOT, blocks_of
 
 PAGES = ROOT / "docs" / "errors"
 CLASSES = {

@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.server_process import ServerProcess
-
 from spooled_pipelines.server.access import ROLES, Role
 from spooled_pipelines.wire import limits, methods
+from tests.support.server_process import ServerProcess
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SERVICES = (

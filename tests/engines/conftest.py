@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
-from support.engines import Engine
+
+from tests.support.engines import Engine
 
 # Two of them take a minute each, most of it to start.
 EACH = (
@@ -28,6 +29,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A cluster of two processes."""
-    module = import_module(f"support.engine_of_{request.param}")
+    module = import_module(f"tests.support.engine_of_{request.param}")
     with module.started() as running:
         yield running

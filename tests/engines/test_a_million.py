@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.engines import Engine
 
 from spooled_pipelines import SpooledClient
+from tests.support.engines import Engine
 
 pytestmark = [
     pytest.mark.long,

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.engines import Engine, Rows
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.worker import Worker
+from tests.support.engines import Engine, Rows
+from tests.support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.timeout(300),

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engine_of_spark import Spark, started
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.engines import spark as spooled_spark
+from tests.support.engine_of_spark import Spark, started
+from tests.support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.long,

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
+
+from tests.support.server_process import ServerProcess
 
 FOLDER = Path(__file__).parent.parent.parent / "examples"
 HELPERS = {"example_server.py"}

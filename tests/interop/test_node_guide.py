@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
+
+from tests.support.server_process import ServerProcess
 
 HERE = Path(__file__).parent / "node"
 PROTOS = Path(__file__).parents[2] / "proto"

@@ -25,7 +25,8 @@ from spooled.grpc import (
     ProcessRequest,
     SpooledGrpcClient,
 )
-from support.server_process import ServerProcess
+
+from tests.support.server_process import ServerProcess
 
 
 @pytest.fixture

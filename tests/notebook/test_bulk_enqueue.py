@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import AuthenticationError, RowsRejectedError
@@ -23,6 +22,7 @@ from spooled_pipelines.notebook import (
     watch,
 )
 from spooled_pipelines.worker import Discard, Worker
+from tests.support.server_process import ServerProcess
 
 
 def facts(text: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.jupyterlab import running_lab
-from support.server_process import ServerProcess
+
+from tests.support.jupyterlab import running_lab
+from tests.support.server_process import ServerProcess
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 CELL_MILLISECONDS = 90_000

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.kernel import Kernel, shown
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.worker import Discard, Worker
+from tests.support.kernel import Kernel, shown
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 IMPORTS = """
 import pandas as pd

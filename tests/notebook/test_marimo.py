@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 
 CELLS = """
 import marimo

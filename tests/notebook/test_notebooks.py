@@ -11,10 +11,10 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from support.kernel import shown
-from support.server_process import ServerProcess
 
 from spooled_pipelines import connect
+from tests.support.kernel import shown
+from tests.support.server_process import ServerProcess
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

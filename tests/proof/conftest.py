@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-# Tests are imported by path; what they share needs a place.
-sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pgkit import Cluster, running_cluster
-from support.server_process import ServerProcess
-
-# Their assertions say what was compared, as those of tests do.
-pytest.register_assert_rewrite(
-    "batch_rules", "claiming", "history", "job_rules", "load", "queue_rules", "side_by_side"
-)
+from tests.support.postgres import Cluster, running_cluster
+from tests.support.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")

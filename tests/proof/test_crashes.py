@@ -10,10 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from load import QUEUE, Load
-from pgkit import Cluster
-from serverkit import chunk
-from support.server_process import ServerProcess
 
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.records import BatchOpening, JobRecord, Status
@@ -21,6 +17,10 @@ from spooled_pipelines.server.run import open_store
 from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.postgres import Cluster
+from tests.support.proof.load import QUEUE, Load
+from tests.support.server_process import ServerProcess
+from tests.support.store_kit import chunk
 
 Serve = Callable[[str], ServerProcess]
 NewStore = Callable[[], str]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ground import FAULTS, Ground, Struck, ground_over, summary
-from pgkit import Cluster
 
 from spooled_pipelines.rpc.aio import runtime as aio_runtime
 from spooled_pipelines.rpc.channel import channel_options
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.sync import runtime as sync_runtime
+from tests.support.postgres import Cluster
+from tests.support.proof.fault_harness import FAULTS, Ground, Struck, ground_over, summary
 
 Size = Callable[[str, int], int]
 # So that a connection on which nothing comes any more is given up within seconds.

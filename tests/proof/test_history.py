@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from claiming import Plan, run
-from history import Findings
-from pgkit import Cluster
-from support.server_process import ServerProcess
+
+from tests.support.postgres import Cluster
+from tests.support.proof.claiming import Plan, run
+from tests.support.proof.history import Findings
+from tests.support.server_process import ServerProcess
 
 Serve = Callable[[str], ServerProcess]
 

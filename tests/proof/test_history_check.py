@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from history import Findings, check, read
-
 from spooled_pipelines.server.records import JobRecord, Status
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.proof.history import Findings, check, read
 
 CLAIM = {"what": "claim", "job": "j", "lease": "one", "start": 0, "end": 5_000}
 LATER = {**CLAIM, "lease": "two", "start": 5_000, "end": 10_000}

@@ -10,12 +10,12 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from hostile import Hostile
-from rawcalls import Caller
-from support.server_process import ServerProcess
 
 from spooled_pipelines.wire.methods import Method
 from spooled_pipelines.wire.spooled_v1 import EnqueueRequest, GetJobRequest
+from tests.support.proof.hostile import Hostile
+from tests.support.raw_calls import Caller
+from tests.support.server_process import ServerProcess
 
 Serve = Callable[[str], ServerProcess]
 # What proto/ and docs/ say that a call may end with, whatever the request is.

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check
-from pgkit import Cluster
-from serverkit import StoreKit
 
 from spooled_pipelines.server.postgres.names import Names
 from spooled_pipelines.server.run import open_store
+from tests.support.postgres import Cluster
+from tests.support.proof.modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check
+from tests.support.store_kit import StoreKit
 
 
 class Emptied:

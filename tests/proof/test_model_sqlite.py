@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check
-from serverkit import StoreKit
 
 from spooled_pipelines.server.run import open_store
+from tests.support.proof.modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check
+from tests.support.store_kit import StoreKit
 
 _MEMORY = Path("/dev/shm")
 

@@ -6,35 +6,32 @@ the database restarted as well.
 
 from __future__ import annotations
 
-import itertools
 import random
 import statistics
-import subprocess
-import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from pgkit import Cluster
-from support.proxy import Proxy
-from support.server_process import API_KEY, ServerProcess
-from support.waiting import eventually
 
-from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines import connect
 from spooled_pipelines.errors import DeadlineExceededError, UnavailableError
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.postgres.store import PostgresStore
+from tests.support.postgres import Cluster
+from tests.support.proof.replicas import (
+    QUEUE,
+    Callers,
+    Executions,
+    enqueue,
+    kill_now_and_then,
+    working,
+)
+from tests.support.proxy import Proxy
+from tests.support.server_process import API_KEY, ServerProcess
+from tests.support.waiting import eventually
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-QUEUE = "q"
-PROGRAM = Path(__file__).with_name("replica_worker.py")
 Serve = Callable[[str], ServerProcess]
 
 
@@ -54,128 +51,6 @@ def address(request: pytest.FixtureRequest, replicas: list[ServerProcess]) -> It
         return
     with Proxy(*listed.split(",")) as balancer:
         yield balancer.address
-
-
-@contextmanager
-def working(address: str, folder: Path, processes: int, each: int) -> Iterator[list[Path]]:
-    """Worker processes, for as long as the context lasts; yields their logs."""
-    with ExitStack() as stack:
-        logs = [folder / f"worker-{number}.log" for number in range(processes)]
-        for log in logs:
-            command = [sys.executable, str(PROGRAM), address, API_KEY, QUEUE, str(each), str(log)]
-            process = stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            stack.callback(_end, process)
-        yield logs
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.wait(60) == 0
-
-
-class Executions:
-    """What the handlers wrote down: each run of each job, by lease."""
-
-    def __init__(self, logs: list[Path]) -> None:
-        self.runs: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-        for log in logs:
-            for line in log.read_text().splitlines():
-                job_id, lease_id, began, ended = line.split()
-                self.runs[job_id].append((float(began), float(ended), lease_id))
-
-    @property
-    def again(self) -> int:
-        """Runs beyond a job's first."""
-        return sum(len(runs) - 1 for runs in self.runs.values())
-
-    def overlapping(self) -> list[str]:
-        """Jobs that two leases were at work on at one moment."""
-        return [
-            job_id
-            for job_id, runs in self.runs.items()
-            for before, after in itertools.pairwise(sorted(runs))
-            if after[0] < before[1] and after[2] != before[2]
-        ]
-
-
-class Callers:
-    """Users of the client who call it all the time; what they see as an error is in `errors`."""
-
-    def __init__(self, address: str, count: int = 2) -> None:
-        self._address = address
-        self._stopping = threading.Event()
-        self.errors: list[str] = []
-        self.seconds: list[float] = []
-        self.enqueued: set[str] = set()
-        self._threads = [
-            threading.Thread(target=self._call, args=(number,)) for number in range(count)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _call(self, number: int) -> None:
-        with connect(self._address, api_key=API_KEY) as client:
-            for count in itertools.count():
-                if self._stopping.is_set():
-                    return
-                began = time.perf_counter()
-                try:
-                    job = client.enqueue(
-                        "singles", {"n": count}, idempotency_key=f"{number}-{count}"
-                    )
-                    client.queue_stats(QUEUE)
-                # The boundary of a thread: the test sees it in `errors`.
-                except Exception as error:  # noqa: BLE001
-                    self.errors.append(repr(error))
-                else:
-                    self.enqueued.add(job.job_id)
-                    self.seconds.append((time.perf_counter() - began) / 2)
-
-
-def enqueue(client: SpooledClient, jobs: int, name: str) -> object:
-    rows = ({"n": number} for number in range(jobs))
-    return client.enqueue_batch(rows, QUEUE, key="n", name=name)
-
-
-def kill_now_and_then(
-    replicas: list[ServerProcess], over: threading.Event, pause: float, chance: random.Random
-) -> int:
-    """kill -9 of one of them, which comes back, every so often until `over`."""
-    kills = 0
-    while not over.wait(pause):
-        one = chance.choice(replicas)
-        one.kill()
-        bring_back(one)
-        kills += 1
-    return kills
-
-
-def bring_back(replica: ServerProcess) -> None:
-    """As systemd or Kubernetes do: again, where the database is away when it starts."""
-
-    def is_back() -> bool:
-        try:
-            replica.restart()
-        except AssertionError:
-            if "cannot connect to database" not in replica.log.read_text():
-                raise
-            return False
-        return True
-
-    eventually(is_back, 60)
 
 
 async def recounted(url: str) -> list[object]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pgkit import Cluster
-from support.server_process import API_KEY, ServerProcess
-from support.waiting import eventually
-from test_replicas import Callers, Executions, enqueue, working
 
 from spooled_pipelines import connect
+from tests.support.postgres import Cluster
+from tests.support.proof.replicas import Callers, Executions, enqueue, working
+from tests.support.server_process import API_KEY, ServerProcess
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

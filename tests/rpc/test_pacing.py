@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.pacing import Pacer
+from tests.support.server_process import ServerProcess
 
 pauses = st.lists(st.floats(0, 3), min_size=1, max_size=60)
 

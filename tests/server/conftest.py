@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-# Tests are imported by path; what they share needs a place.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pgkit import Cluster, running_cluster
-from serverkit import StoreKit
-
 from spooled_pipelines.server.run import open_store
+from tests.support.postgres import Cluster, running_cluster
+from tests.support.store_kit import StoreKit
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 import pytest
-from certificates import Certificate, make_certificate
 
 from spooled_pipelines.server.run import Server
 from spooled_pipelines.server.settings import ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.certificates import Certificate, make_certificate
 
 if TYPE_CHECKING:
     from typing_extensions import Self

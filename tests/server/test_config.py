@@ -11,14 +11,14 @@ from pathlib import Path
 import grpc
 import pytest
 import typer
-from certificates import make_certificate
-from wirekit import method_named
 
 from spooled_pipelines.cli.app import app
 from spooled_pipelines.server.config import Config, ConfigError, load
 from spooled_pipelines.server.options import TABLES, Options
 from spooled_pipelines.server.settings import OrganizationLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.certificates import make_certificate
+from tests.support.wire import method_named
 
 SECRET = "sp_live_never_to_be_seen"
 Write = Callable[[str], str]

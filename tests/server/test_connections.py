@@ -9,12 +9,12 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from support.waiting import aeventually
-from wirekit import KEY, Wire, answered, method_named, struct
 
 from spooled_pipelines import AsyncSpooledClient
 from spooled_pipelines.server.settings import ConnectionLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.waiting import aeventually
+from tests.support.wire import KEY, Wire, answered, method_named, struct
 
 MIB = 1 << 20
 

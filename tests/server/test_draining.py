@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from support.server_process import ServerProcess
-from wirekit import method_named, struct
 
 from spooled_pipelines.server.upkeep import find_faults
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.server_process import ServerProcess
+from tests.support.wire import method_named, struct
 
 GRACE = 5.0
 # Beyond the grace: the process ends, and this machine may be busy.

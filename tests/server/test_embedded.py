@@ -13,11 +13,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from wirekit import method_named
 
 from spooled_pipelines.server.embedded import EmbeddedServer
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import method_named
 
 
 def enqueue(server: EmbeddedServer, key: str | None = None) -> spooled.EnqueueResponse:

@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
-from support.server_process import ServerProcess
-from wirekit import method_named, struct
 
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.server_process import ServerProcess
+from tests.support.wire import method_named, struct
 
 
 def call(server: ServerProcess, name: str, request: Any, key: str, **metadata: str) -> Any:

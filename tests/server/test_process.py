@@ -15,13 +15,13 @@ from typing import Any
 
 import grpc
 import pytest
-from certificates import make_certificate
-from support.server_process import ServerProcess
-from wirekit import method_named, struct
 
 from spooled_pipelines.server.sqlite import reading
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.certificates import make_certificate
+from tests.support.server_process import ServerProcess
+from tests.support.wire import method_named, struct
 
 ROWS = 100
 CRASHES = 4

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient, connect, errors
 from spooled_pipelines.rpc.retry import RetryPolicy
+from tests.support.server_process import ServerProcess
 
 QUOTA, KILLS = 1_500, 2
 PATIENT = RetryPolicy(max_attempts=40, max_seconds=0.5)

@@ -12,13 +12,13 @@ import grpc.aio
 import psutil
 import pyarrow as pa
 import pytest
-from support.server_process import ServerProcess
-from support.waiting import aeventually
-from wirekit import method_named
 
 from spooled_pipelines import AsyncSpooledClient
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
+from tests.support.wire import method_named
 
 MIB = 1 << 20
 ROWS, PAYLOAD_BYTES = 1_500, 20_000

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from serverkit import ORGANIZATION, StoreKit, new_job
-from support.server_process import ServerProcess
-from wirekit import method_named
 
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.run import open_store
 from spooled_pipelines.server.upkeep import back_up, find_faults
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.server_process import ServerProcess
+from tests.support.store_kit import ORGANIZATION, StoreKit, new_job
+from tests.support.wire import method_named
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

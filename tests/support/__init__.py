@@ -1,1 +1,1 @@
-"""What tests share: `from support.server_process import ServerProcess` and the like."""
+"""What tests share: `from tests.support.server_process import ServerProcess` and the like."""

@@ -2,7 +2,7 @@
 
 A process of its own, started in an empty folder with the server in its environment:
 
-    python tests/support/doc_page.py docs/worker.md 0 2 3
+    python -m tests.support.doc_page docs/worker.md 0 2 3
 
 The blocks of Python share one namespace, as in a notebook. A line of a console block is run by
 bash; `serve` and `work` go on beside the others until the page ends, and then have to end well
@@ -28,10 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from support.doc_blocks import DOCS, ROOT, Block, blocks_of
-from support.doc_ground import CannotRunError
+from tests.support.doc_blocks import DOCS, ROOT, Block, blocks_of
+from tests.support.doc_ground import CannotRunError
 
 AROUND = ROOT / "tests" / "docs" / "around"
 _BESIDE = re.compile(r"^(?:\S*/)?spooled-pipelines (?:serve|work)\b")
@@ -228,7 +226,7 @@ def _going(page: Page, line: str) -> Iterator[None]:
             port = line.strip().rpartition(":")[2]
             os.environ["SPOOLED_GRPC_ADDRESS"] = f"localhost:{port}"
         else:
-            from support.waiting import eventually
+            from tests.support.waiting import eventually
 
             eventually(lambda: health.exists() or process.poll() is not None, 300)
         yield

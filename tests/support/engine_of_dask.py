@@ -14,7 +14,7 @@ from dask import base
 from distributed import Client, LocalCluster
 
 from spooled_pipelines.engines import dask as engine
-from support.engines import Rows
+from tests.support.engines import Rows
 
 
 class Dask:

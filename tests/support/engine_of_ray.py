@@ -16,7 +16,7 @@ import pyarrow as pa
 import ray
 
 from spooled_pipelines.engines import ray as engine
-from support.engines import Rows
+from tests.support.engines import Rows
 
 
 class Ray:

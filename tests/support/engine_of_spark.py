@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spooled_pipelines.cli.demo_processes import free_ports
 from spooled_pipelines.engines import spark as engine
-from support.engines import Rows
+from tests.support.engines import Rows
 
 _STAGE, _TASK = "SparkListenerStageSubmitted", "SparkListenerTaskEnd"
 

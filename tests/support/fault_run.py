@@ -19,9 +19,9 @@ from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.rpc.methods import BATCH
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1
-from support.proxy import Proxy
-from support.server_process import ServerProcess
-from support.waiting import eventually
+from tests.support.proxy import Proxy
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.waiting import eventually
+from tests.support.waiting import eventually
 
 START_SECONDS = 60.0
 _HOMES = (

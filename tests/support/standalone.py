@@ -17,7 +17,7 @@ from urllib.parse import quote
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.cli.demo_airflow import Airflow
 from spooled_pipelines.cli.demo_processes import Session, Sessions, free_ports
-from support.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 
 T = TypeVar("T")
 KEY = "sp_test_thekeyofthestandalonetests"

@@ -15,9 +15,9 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service
-from support.server_process import API_KEY
 
 from spooled_pipelines import connect
+from tests.support.server_process import API_KEY
 
 
 class Collector(service.TraceServiceServicer):

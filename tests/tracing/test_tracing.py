@@ -16,13 +16,13 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import AsyncSpooledClient, Job, connect
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker import Worker, batch_handler
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 SECRET = "x-marks-the-spot"
 Open = Callable[..., AsyncSpooledClient]

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import SpooledClient
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 # Each run leaves a line with its job's number, so that tests can count runs.
 HANDLERS = """

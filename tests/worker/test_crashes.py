@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.server_process import ServerProcess
-from support.waiting import eventually
-
 from spooled_pipelines import Job, SpooledClient, connect
 from spooled_pipelines.worker import Settled, Worker
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 Runs = Callable[[str], list[tuple[int, int]]]
 StartWorker = Callable[..., Any]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from support.waiting import aeventually
-
 from spooled_pipelines import AsyncSpooledClient, Job
 from spooled_pipelines.worker.doorbell import Doorbell
 from spooled_pipelines.worker.settings import QueueShare, WorkerSettings
+from tests.support.waiting import aeventually
 
 
 class Bell:

@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
-from support.fault_run import QUEUE, FaultRun, check, client_of
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines.worker import Worker
+from tests.support.fault_run import QUEUE, FaultRun, check, client_of
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 SEED = 20261125
 StartServer = Callable[..., ServerProcess]

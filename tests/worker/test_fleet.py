@@ -11,12 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.cli.codes import UsageError
 from spooled_pipelines.cli.work import parse_queues
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 StartWorker = Callable[..., Any]
 Runs = Callable[[str], list[tuple[int, int]]]

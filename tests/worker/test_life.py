@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.waiting import eventually
 
 from spooled_pipelines import Job
 from spooled_pipelines.errors import InvalidArgumentError
@@ -20,6 +19,7 @@ from spooled_pipelines.testing import MemoryClient, server
 from spooled_pipelines.worker import QueueShare, Worker, WorkerReport
 from spooled_pipelines.worker.flow import Allowance
 from spooled_pipelines.worker.status import StatusPage
+from tests.support.waiting import eventually
 
 LEASE = 5
 

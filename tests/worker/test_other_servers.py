@@ -13,15 +13,15 @@ from typing import Any
 
 import grpc
 import pytest
-from support.server_process import ServerProcess
-from support.waiting import eventually
-from support.without import Without
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.errors import AuthenticationError, SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.worker import Worker, WorkerReport
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
+from tests.support.without import Without
 
 Answer = Callable[[Any, grpc.ServicerContext], Any]
 

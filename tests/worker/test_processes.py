@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.waiting import eventually
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing import MemoryClient
 from spooled_pipelines.worker import Worker, WorkerReport
+from tests.support.waiting import eventually
 
 LEASE = 5
 

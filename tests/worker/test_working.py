@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server_process import ServerProcess
 
 from spooled_pipelines import Job, SpooledClient
 from spooled_pipelines.errors import (
@@ -20,6 +19,7 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.worker import Discard, Settled, Worker, WorkerReport
+from tests.support.server_process import ServerProcess
 
 Fill = Callable[..., list[str]]
 

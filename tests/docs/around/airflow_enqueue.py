@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from support.doc_ground import ORDERS, a_dag, enqueues, write_files
+
+from tests.support.doc_ground import ORDERS, a_dag, enqueues, write_files
 
 
 @contextmanager

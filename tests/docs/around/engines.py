@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.doc_ground import ORDERS, client_in, working
+from tests.support.doc_ground import ORDERS, client_in, working
 
 ROWS = ORDERS.to_pylist()
 
@@ -14,7 +14,7 @@ ROWS = ORDERS.to_pylist()
 @contextmanager
 def on_spark(page: Any) -> Iterator[None]:
     if "spark" not in page.names:
-        from support.engine_of_spark import started
+        from tests.support.engine_of_spark import started
 
         page.names["spark"] = page.beside.enter_context(started()).session
     spark = page.names["spark"]
@@ -34,7 +34,8 @@ def on_spark(page: Any) -> Iterator[None]:
 @contextmanager
 def on_dask(page: Any) -> Iterator[None]:
     import dask.dataframe as dd
-    from support.engine_of_dask import started
+
+    from tests.support.engine_of_dask import started
 
     with started(), client_in(page) as client, working(client, "orders"):
         page.names["frame"] = dd.from_pandas(ORDERS.to_pandas(), npartitions=2)
@@ -46,7 +47,8 @@ def on_dask(page: Any) -> Iterator[None]:
 @contextmanager
 def on_ray(page: Any) -> Iterator[None]:
     import ray.data
-    from support.engine_of_ray import started
+
+    from tests.support.engine_of_ray import started
 
     with started(), client_in(page) as client, working(client, "orders"):
         page.names["dataset"] = ray.data.from_items(ROWS)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.doc_blocks import DOCS, ROOT, blocks_of
-
-sys.path.insert(0, str(ROOT / "tests" / "server"))
+from tests.support.doc_blocks import DOCS, blocks_of
 
 
 @contextmanager
 def in_postgresql(page: Any) -> Iterator[None]:
     import psycopg
-    from pgkit import running_cluster
+
+    from tests.support.postgres import running_cluster
 
     url = page.beside.enter_context(running_cluster()).empty_database()
     page.replace["postgresql://spooled@db/spooled"] = f"'{url}'"

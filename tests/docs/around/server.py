@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.doc_blocks import ROOT
-from support.doc_ground import write_files
-
-sys.path.insert(0, str(ROOT / "tests" / "server"))
+from tests.support.doc_ground import write_files
 
 ENQUEUE = """
 import spooled_pipelines
@@ -34,7 +30,7 @@ def page(page: Any) -> Iterator[None]:
 
 @contextmanager
 def served(page: Any) -> Iterator[None]:
-    from certificates import make_certificate
+    from tests.support.certificates import make_certificate
 
     make_certificate().write(Path("server.pem"), Path("server.key"))
     os.environ["SPOOLED_TLS_CA"] = str(Path("server.pem").resolve())

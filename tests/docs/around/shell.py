@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.doc_blocks import DOCS, ROOT, blocks_of
-from support.doc_ground import WAIT_SECONDS, client_in, write_files
+from tests.support.doc_blocks import DOCS, blocks_of
+from tests.support.doc_ground import WAIT_SECONDS, client_in, write_files
 
-sys.path.insert(0, str(ROOT / "tests" / "server"))
 # What the duckdb command does, which comes without its Python package.
 DUCKDB = f"""#!{sys.executable}
 import sys
@@ -38,7 +37,7 @@ def worked(page: Any) -> Iterator[None]:
 
 @contextmanager
 def piped(page: Any) -> Iterator[None]:
-    from pgkit import running_cluster
+    from tests.support.postgres import running_cluster
 
     Path("bin").mkdir()
     Path("bin/duckdb").write_text(DUCKDB)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.doc_blocks import DOCS, blocks_of
+from tests.support.doc_blocks import DOCS, blocks_of
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.doc_ground import CannotRunError, write_files
-from support.server_process import ServerProcess
+from tests.support.doc_ground import CannotRunError, write_files
+from tests.support.server_process import ServerProcess
 
 # A disk of its own, which nobody but the server sees, and which goes with it.
 SERVE = "spooled-pipelines serve --listen 127.0.0.1:0 --store sqlite:///small/spooled.db"

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-from support.doc_ground import (
+
+from spooled_pipelines.worker import Discard, Worker
+from tests.support.doc_ground import (
     ORDERS,
     WAIT_SECONDS,
     a_dag,
@@ -20,8 +22,6 @@ from support.doc_ground import (
     working,
     write_files,
 )
-
-from spooled_pipelines.worker import Discard, Worker
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pagekit import PagedWire, read
-from wirekit import KEY, OTHER_KEY, struct
 
 from spooled_pipelines.wire import queue_admin_v1 as queue_admin
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.paged_wire import PagedWire, read
+from tests.support.wire import KEY, OTHER_KEY, struct
 
 FORMS = {
     "/queues/q/pause": {"admin"},

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pagekit import HOSTILE, SCRIPT
-from support.browser import opening_pages, save_screenshot
-from support.server_process import API_KEY, ServerProcess
-
 import spooled_pipelines
 from spooled_pipelines import SpooledClient
+from tests.support.browser import opening_pages, save_screenshot
+from tests.support.paged_wire import HOSTILE, SCRIPT
+from tests.support.server_process import API_KEY, ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from pagekit import PagedWire
 
 from spooled_pipelines.server.page.connections import BoundedConnection
+from tests.support.paged_wire import PagedWire
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 WAIT_SECONDS = 60

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pagekit import PagedWire, Reader, token_of
 from starlette.routing import Route
-from wirekit import struct
 
 from spooled_pipelines.server.settings import ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.paged_wire import PagedWire, Reader, token_of
+from tests.support.wire import struct
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

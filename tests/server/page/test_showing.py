@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from pagekit import HOSTILE, SCRIPT, PagedWire, Reader, read
-from wirekit import KEY, struct
 
 from spooled_pipelines.server.page import shown
 from spooled_pipelines.server.page.rates import Rate, Rates
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.paged_wire import HOSTILE, SCRIPT, PagedWire, Reader, read
+from tests.support.wire import KEY, struct
 
 
 async def complete(wire: PagedWire, queue_name: str = "q") -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from pathlib import Path
 
 import pytest
-from pagekit import SESSION, PagedWire, read
-from wirekit import KEY, OTHER_KEY, answered
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from certificates import make_certificate
 
 from spooled_pipelines.server.messages import timestamp
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.certificates import make_certificate
+from tests.support.paged_wire import SESSION, PagedWire, read
+from tests.support.wire import KEY, OTHER_KEY, answered
 
 STATS = spooled.GetQueueStatsRequest(queue_name="q")
 

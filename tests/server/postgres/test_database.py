@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from pgkit import Cluster
-from serverkit import ORGANIZATION, new_job
-from support.waiting import aeventually
 
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.errors import RefusedError, StoreUnavailableError
@@ -21,9 +17,10 @@ from spooled_pipelines.server.postgres.queries import MIGRATIONS
 from spooled_pipelines.server.postgres.schema import SCHEMA_VERSION
 from spooled_pipelines.server.postgres.store import PostgresStore
 from spooled_pipelines.server.run import open_store
-
-if TYPE_CHECKING:
-    from conftest import Replica
+from tests.support.postgres import Cluster
+from tests.support.replica import Replica
+from tests.support.store_kit import ORGANIZATION, new_job
+from tests.support.waiting import aeventually
 
 Replicas = Callable[[int], "Awaitable[list[Replica]]"]
 RESTART_SECONDS = 15.0

@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 from spooled_pipelines.server.clock import ManualClock
 from spooled_pipelines.server.postgres import pruning
 from spooled_pipelines.server.postgres.store import PostgresStore
 from spooled_pipelines.server.postgres.transaction import Transaction
 from spooled_pipelines.server.retention import Retention
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 
 @pytest.mark.parametrize("by_chunk", [False, True])

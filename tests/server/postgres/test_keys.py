@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
-from wirekit import Wire, answered, method_named
 
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import Wire, answered, method_named
 
 SOON_SECONDS = 1.0
 STATS = spooled.GetQueueStatsRequest(queue_name="q")

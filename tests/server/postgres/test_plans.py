@@ -7,11 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from pgkit import Cluster
 
 from spooled_pipelines.server.postgres.database import configure
 from spooled_pipelines.server.postgres.queries import SQL
 from spooled_pipelines.server.wakeups import Changes, Hub, batch_key, job_key, queue_key
+from tests.support.postgres import Cluster
 
 JOBS = 20_000
 VALUES: dict[str, Any] = {

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pgkit import Cluster
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.postgres.store import PostgresStore
+from tests.support.postgres import Cluster
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 StartServer = Callable[..., ServerProcess]
 CRASHES = 3

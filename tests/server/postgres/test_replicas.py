@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import pytest
-from serverkit import ORGANIZATION, chunk, holder, new_job
 
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.records import BatchOpening, JobRecord
+from tests.support.replica import Replica
+from tests.support.store_kit import ORGANIZATION, chunk, holder, new_job
 
-if TYPE_CHECKING:
-    from conftest import Replica
-
-Replicas = Callable[..., "Awaitable[list[Replica]]"]
+Replicas = Callable[..., Awaitable[list[Replica]]]
 QUEUE, BATCH = (ORGANIZATION, "q"), (ORGANIZATION, "b")
 
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from wirekit import Wire
+
+from tests.support.wire import Wire
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from wirekit import KEY, METHODS, OTHER_KEY, Wire, answered
 
 from spooled_pipelines.server.settings import OrganizationKey, ServerSettings
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.methods import Method
+from tests.support.wire import KEY, METHODS, OTHER_KEY, Wire, answered
 
 BAD = {
     "none": (),

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from support.waiting import aeventually
-from wirekit import Wire, answered, struct
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
@@ -20,6 +18,8 @@ from spooled_pipelines.wire.batch_v1 import (
     Stall,
 )
 from spooled_pipelines.wire.well_known import Timestamp
+from tests.support.waiting import aeventually
+from tests.support.wire import Wire, answered, struct
 
 TURNS = 200
 

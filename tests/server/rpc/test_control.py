@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wirekit import Wire, answered, struct
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import queue_admin_v1 as admin
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import Wire, answered, struct
 
 
 async def upload(wire: Wire, *keys: str, generation: int = 0) -> batch.BatchStats:

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from wirekit import Wire, struct
 
 from spooled_pipelines.server.services.claiming import settle_give_backs
 from spooled_pipelines.wire import methods
@@ -21,6 +20,7 @@ from spooled_pipelines.wire.spooled_v1 import (
     RenewLeaseRequest,
     SubscribeRequest,
 )
+from tests.support.wire import Wire, struct
 
 TURNS = 200
 

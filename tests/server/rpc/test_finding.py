@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from wirekit import OTHER_KEY, Wire, answered
-
 from spooled_pipelines.wire import batch_v1 as batch
+from tests.support.wire import OTHER_KEY, Wire, answered
 
 
 async def test_keys_are_found_in_their_queue_and_organization_alone(wire: Wire) -> None:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from wirekit import Wire, answered, struct
 
 from spooled_pipelines.server.retention import Retention
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import Wire, answered, struct
 
 DAY = 86_400
 

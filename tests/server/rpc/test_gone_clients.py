@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
-from wirekit import method_named
 
 from spooled_pipelines.server import calls
 from spooled_pipelines.server.errors import not_found
 from spooled_pipelines.server.handlers import _refuse
+from tests.support.wire import method_named
 
 
 async def test_a_client_that_leaves_before_it_is_refused_is_no_error() -> None:

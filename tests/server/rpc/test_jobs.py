@@ -7,11 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.waiting import aeventually
-from wirekit import Wire, answered, struct
 
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.well_known import Timestamp
+from tests.support.waiting import aeventually
+from tests.support.wire import Wire, answered, struct
 
 
 def moment(milliseconds: int) -> Timestamp:

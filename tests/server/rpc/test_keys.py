@@ -7,8 +7,6 @@ import hashlib
 import time
 
 import pytest
-from serverkit import refused
-from wirekit import KEY, OTHER_KEY, Stream, Wire, answered, method_named
 
 from spooled_pipelines.server.keymaking import new_key
 from spooled_pipelines.server.messages import timestamp
@@ -17,6 +15,8 @@ from spooled_pipelines.server.settings import NoKeysError, ServerSettings
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.store_kit import refused
+from tests.support.wire import KEY, OTHER_KEY, Stream, Wire, answered, method_named
 
 
 async def make(wire: Wire, role: str = "admin", **fields: object) -> keys.CreateKeyResponse:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wirekit import Wire, answered, struct
 
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.spooled_v1 import (
@@ -17,6 +16,7 @@ from spooled_pipelines.wire.spooled_v1 import (
     RenewLeaseRequest,
 )
 from spooled_pipelines.wire.well_known import Struct, Timestamp
+from tests.support.wire import Wire, answered, struct
 
 MIB = 1 << 20
 

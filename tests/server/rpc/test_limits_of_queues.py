@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from wirekit import Wire, answered
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import queue_admin_v1 as admin
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import Wire, answered
 
 
 async def limit(wire: Wire, **limits: float) -> admin.QueueLimits:

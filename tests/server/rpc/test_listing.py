@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from wirekit import OTHER_KEY, Wire, answered
-
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import queue_admin_v1 as queue_admin
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import OTHER_KEY, Wire, answered
 
 
 async def open_batch(wire: Wire, batch_id: str, queue_name: str, *, rows: int = 0) -> None:

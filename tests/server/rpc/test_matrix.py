@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from wirekit import KEY, METHODS, OTHER_KEY, READ_SECONDS, WRITE_FAILED, Wire
 
 from spooled_pipelines.server.access import ROLES, SCOPES, Role, Scope, check_tables
 from spooled_pipelines.server.messages import timestamp
@@ -17,6 +16,7 @@ from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.methods import Method
+from tests.support.wire import KEY, METHODS, OTHER_KEY, READ_SECONDS, WRITE_FAILED, Wire
 
 MINUTE_MS = 60_000
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from wirekit import Wire, struct
-
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, JobChunk, OpenBatch
+from tests.support.wire import Wire, struct
 
 OPENING = EnqueueBatchRequest(open=OpenBatch(batch_id="b", queue_name="q", upload_id="u"))
 

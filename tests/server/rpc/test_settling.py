@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from wirekit import Wire, struct
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.spooled_v1 import Job
+from tests.support.wire import Wire, struct
 
 COMPLETED = spooled.JobStatus.JOB_STATUS_COMPLETED
 PENDING = spooled.JobStatus.JOB_STATUS_PENDING

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from wirekit import KEY, Wire, method_named
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import KEY, Wire, method_named
 
 
 async def test_open_streams_end_with_unavailable(tmp_path: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from support.waiting import aeventually
-from wirekit import Wire
-
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.well_known import Timestamp
+from tests.support.waiting import aeventually
+from tests.support.wire import Wire
 
 REQUEST = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
 TURNS = 200

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, chunk, holder, refused
-
 from spooled_pipelines.server.records import BatchOpening, BatchRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused
 
 
 async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from serverkit import ORGANIZATION, StoreKit, holder, refused, struct
-
 from spooled_pipelines.server.records import Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, struct
 
 
 async def test_highest_priority_first_then_oldest(kit: StoreKit) -> None:

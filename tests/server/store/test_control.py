@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, holder, refused
 
 from spooled_pipelines.server.records import BatchOpening, BatchRecord, Counts, JobRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused
 
 
 async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:

@@ -7,10 +7,10 @@ import random
 from collections.abc import Coroutine
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, holder
 
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import JobRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder
 
 STEPS = 120
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serverkit import ORGANIZATION, StoreKit, new_job, refused, struct
+from tests.support.store_kit import ORGANIZATION, StoreKit, new_job, refused, struct
 
 HASH = "00112233445566778899aabbccddeeff"
 

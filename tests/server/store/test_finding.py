@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, chunk
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk
 
 HASH = "00112233445566778899aabbccddeeff"
 KEYS = ["k", HASH, HASH.upper(), "é" * 100]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, holder, refused
 
 from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH
 from spooled_pipelines.server.records import Holder, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused
 
 Settle = Callable[[StoreKit, Holder, str], Awaitable[object]]
 

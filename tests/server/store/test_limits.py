@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, holder
 
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.records import JobRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 
 NO_LIMITS = QueueLimits()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, chunk, struct
-
 from spooled_pipelines.server.records import JobRecord, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, struct
 
 
 async def listed(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, holder, new_job, refused
 
 from spooled_pipelines.server import listing
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.listing import NEWEST
 from spooled_pipelines.server.records import BatchOpening, JobRecord, Status, WorkerRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, new_job, refused
 
 QUEUES = ("a", "b.1", "b_2", "c", "d-4")
 

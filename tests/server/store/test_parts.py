@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, refused
 
 from spooled_pipelines.server.records import BatchOpening, BatchRecord, ExpectedParts, PartRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, refused
 
 
 async def begin(kit: StoreKit, *parts: str, generation: int = 0) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, holder, struct
-
 from spooled_pipelines.server.records import JobPage
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
 
 
 async def pause(kit: StoreKit, paused: bool = True) -> None:

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, new_job, refused
 
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.quotas import Quotas
 from spooled_pipelines.server.run import open_store
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, new_job, refused
 
 DAY_SECONDS = 86_400
 QUOTAS = Quotas(5, {"large": 1_000, "free": None, "none": 0})

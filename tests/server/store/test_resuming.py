@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, chunk, refused
-
 from spooled_pipelines.server.records import BatchOpening, ChunkRange
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, refused
 
 
 async def told(kit: StoreKit, upload_id: str = "u", batch_id: str = "b") -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, chunk, holder, new_job, struct
 
 from spooled_pipelines.server.records import Status
 from spooled_pipelines.server.retention import (
@@ -17,6 +16,7 @@ from spooled_pipelines.server.retention import (
     seconds_of,
 )
 from spooled_pipelines.server.run import open_store
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, struct
 
 DAY = 86_400
 PAYLOAD = struct(text="x" * 1_000)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, holder
-
 from spooled_pipelines.server.records import Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 
 
 async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> None:

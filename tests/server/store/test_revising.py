@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, holder, struct
-
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import JobRecord, Revision, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
 
 
 async def dead(kit: StoreKit, *names: str) -> list[JobRecord]:

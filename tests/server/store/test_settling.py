@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, holder, struct
-
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import (
     Completion,
@@ -13,6 +11,7 @@ from spooled_pipelines.server.records import (
     Settlement,
     Status,
 )
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
 
 
 async def test_each_outcome_of_a_group_is_done_or_refused_by_itself(kit: StoreKit) -> None:

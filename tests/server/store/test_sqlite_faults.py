@@ -11,8 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, new_job, struct
-from support.server_process import ServerProcess
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.errors import UnavailableError
@@ -25,6 +23,8 @@ from spooled_pipelines.server.errors import (
 from spooled_pipelines.server.run import open_store
 from spooled_pipelines.server.sqlite.faults import FaultLog
 from spooled_pipelines.server.upkeep import find_faults
+from tests.support.server_process import ServerProcess
+from tests.support.store_kit import ORGANIZATION, StoreKit, new_job, struct
 
 LARGE = struct(text="x" * 50_000)
 

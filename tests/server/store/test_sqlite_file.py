@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from serverkit import ORGANIZATION, new_job
 
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.errors import StoreUnavailableError
 from spooled_pipelines.server.sqlite.database import APPLICATION_ID, SCHEMA_VERSION
 from spooled_pipelines.server.sqlite.queries import MIGRATIONS, SQL
 from spooled_pipelines.server.sqlite.store import SqliteStore
+from tests.support.store_kit import ORGANIZATION, new_job
 
 
 def store_at(path: Path) -> SqliteStore:

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from serverkit import ORGANIZATION, StoreKit, holder
 
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import BatchOpening, JobRecord, PartRecord, Revision, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"
 # A schedule and a retry are due within this, and a lease lasts longer.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serverkit import ORGANIZATION, StoreKit, refused
-
 from spooled_pipelines.server.records import WorkerRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, refused
 
 WORKER = WorkerRecord("w", "q", "host", "python", 4, "1", "{}")
 

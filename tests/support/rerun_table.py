@@ -13,12 +13,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from support.standalone import BUSY_SECONDS, World
-
 from spooled_pipelines import SpooledClient
+from tests.support.standalone import BUSY_SECONDS, World
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow-reruns.md"
-DAGS = Path(__file__).resolve().parent / "dags"
+DAGS = Path(__file__).resolve().parents[1] / "airflow" / "dags"
 DATE = "2026-01-01T00:00:00Z"
 ROWS = 100
 # About half of what the rows of "dies_during" come to.

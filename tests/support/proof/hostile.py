@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from rawcalls import METHODS
 
 from spooled_pipelines.wire.methods import Method
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.raw_calls import METHODS
 
 NAMES = (
     "q",

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,24 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import history
-from claimer import LEASE_SECONDS
-from rawcalls import Caller
-from serverkit import struct
-from support.server_process import ServerProcess
-
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.records import JobRecord
 from spooled_pipelines.server.run import open_store
 from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
+from tests.support import programs
+from tests.support.proof import history
+from tests.support.proof.claimer import LEASE_SECONDS
+from tests.support.raw_calls import Caller
+from tests.support.server_process import ServerProcess
+from tests.support.store_kit import struct
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 QUEUE, BATCH = "q", "b"
-_CLAIMER = Path(__file__).parent / "claimer.py"
 _CHUNK_ROWS = 1_000
 # Stopped for longer than a lease, so that it wakes with leases that are another's.
 _STOPPED_SECONDS = LEASE_SECONDS + 0.5
@@ -80,10 +78,11 @@ class Claimers:
     def _start(self) -> None:
         number = next(self._numbers)
         how = "stream" if number % 3 == 2 else "dequeue"
-        command = [sys.executable, str(_CLAIMER), self._server.address, self._server.api_key, QUEUE]
-        command += [f"w{number}", str(self._folder / f"{number}.jsonl"), str(self._plan.work_ms)]
+        arguments = [self._server.address, self._server.api_key, QUEUE, f"w{number}"]
+        arguments += [str(self._folder / f"{number}.jsonl"), str(self._plan.work_ms), how]
+        command = programs.command("proof.claimer", *arguments)
         with (self._folder / "claimers.log").open("ab") as log:
-            self._running.append(subprocess.Popen([*command, how], stderr=log))
+            self._running.append(subprocess.Popen(command, stderr=log, env=programs.environment()))
 
     def disturb(self, chance: random.Random) -> Iterator[None]:
         """Kill or stop one, again and again; another takes the place of one that was killed."""

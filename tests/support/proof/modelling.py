@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hypothesis
 from hypothesis.stateful import run_state_machine_as_test
-from machine import StoreMachine
-from side_by_side import Stores
+
+from tests.support.proof.machine import StoreMachine
+from tests.support.proof.side_by_side import Stores
 
 # What every run of all tests does; a long run does more, from a seed of its own. An example of
 # PostgreSQL's takes the processors ten times as long as one of SQLite's.

@@ -7,9 +7,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
-from job_rules import delays, priorities, retries
-from model import Job
-from side_by_side import KEYS, SideBySide, act, batches, equal, keys, organizations, picks, queues
 
 from spooled_pipelines.server.records import (
     BatchOpening,
@@ -19,6 +16,19 @@ from spooled_pipelines.server.records import (
     NewJob,
     PartRecord,
     Status,
+)
+from tests.support.proof.job_rules import delays, priorities, retries
+from tests.support.proof.model import Job
+from tests.support.proof.side_by_side import (
+    KEYS,
+    SideBySide,
+    act,
+    batches,
+    equal,
+    keys,
+    organizations,
+    picks,
+    queues,
 )
 
 rows = st.tuples(keys, priorities, retries, delays)

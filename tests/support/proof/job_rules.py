@@ -6,9 +6,6 @@ import itertools
 from typing import Any
 
 from hypothesis import strategies as st
-from model import Job, RefusalError
-from serverkit import struct
-from side_by_side import ERRORS, SideBySide, act, equal, keys, organizations, picks, queues, workers
 
 from spooled_pipelines.server.errors import RefusedError
 from spooled_pipelines.server.records import (
@@ -20,6 +17,19 @@ from spooled_pipelines.server.records import (
     Settlement,
     WorkerRecord,
 )
+from tests.support.proof.model import Job, RefusalError
+from tests.support.proof.side_by_side import (
+    ERRORS,
+    SideBySide,
+    act,
+    equal,
+    keys,
+    organizations,
+    picks,
+    queues,
+    workers,
+)
+from tests.support.store_kit import struct
 
 priorities = st.sampled_from((0, 0, 5, -5, 100))
 retries = st.sampled_from((0, 1, 3))

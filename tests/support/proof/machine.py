@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from batch_rules import BatchRules
-from job_rules import JobRules
-from queue_rules import QueueRules
+from tests.support.proof.batch_rules import BatchRules
+from tests.support.proof.job_rules import JobRules
+from tests.support.proof.queue_rules import QueueRules
 
 
 class StoreMachine(JobRules, BatchRules, QueueRules):

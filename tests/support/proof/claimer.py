@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
-from rawcalls import Caller
 
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -27,6 +26,7 @@ from spooled_pipelines.wire.spooled_v1 import (
     StreamJobsRequest,
 )
 from spooled_pipelines.wire.well_known import Struct, Timestamp
+from tests.support.raw_calls import Caller
 
 LEASE_SECONDS = 5
 # How often a claimer does something else than to complete its job in time.

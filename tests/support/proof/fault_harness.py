@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet
-from support.proxy import Proxy
-from support.server_process import ServerProcess
 
 from spooled_pipelines import AsyncSpooledClient, connect
 from spooled_pipelines.errors import SpooledError
@@ -29,6 +27,8 @@ from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.records import CounterMismatch
 from spooled_pipelines.server.run import open_store
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.proxy import Proxy
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from model import SETTLED, Batch, Job, Model, RefusalError, counted
-
 from spooled_pipelines.server.records import Counts, Status
 from spooled_pipelines.server.retention import Retention
+from tests.support.proof.model import SETTLED, Batch, Job, Model, RefusalError, counted
 
 _DONE = (Status.COMPLETED, Status.CANCELLED)
 

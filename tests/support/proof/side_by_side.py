@@ -10,8 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from model import Batch, Job, Model, RefusalError, counted, moments
-from serverkit import StoreKit, refused, struct
 
 from spooled_pipelines.server.dispatch import Braked, QueueLimits
 from spooled_pipelines.server.errors import RefusedError
@@ -24,6 +22,8 @@ from spooled_pipelines.server.records import (
     QueueRecord,
     Status,
 )
+from tests.support.proof.model import Batch, Job, Model, RefusalError, counted, moments
+from tests.support.store_kit import StoreKit, refused, struct
 
 ORGANIZATIONS, QUEUES, BATCHES, WORKERS = ("acme", "other"), ("q", "r"), ("a", "b"), ("v", "w")
 TOPICS = tuple(itertools.product(ORGANIZATIONS, QUEUES))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import model_control
 from hypothesis import strategies as st
-from model import Job
-from side_by_side import ERRORS, SideBySide, act, equal, organizations, picks, queues
 
 from spooled_pipelines.server.dispatch import QueueLimits
 from spooled_pipelines.server.records import Status
 from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention
+from tests.support.proof import model_control
+from tests.support.proof.model import Job
+from tests.support.proof.side_by_side import (
+    ERRORS,
+    SideBySide,
+    act,
+    equal,
+    organizations,
+    picks,
+    queues,
+)
 
 # A text that some errors have in them, or all of them.
 texts = st.sampled_from(("", "", ERRORS[0][:4], ERRORS[1][:9], "Lease expired", "nothing"))

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from psycopg import sql
 
 from spooled_pipelines.server.clock import SystemClock
 from spooled_pipelines.server.postgres.store import PostgresStore
+from tests.support import programs
 
 _TEMPLATE = "template_spooled"
 # Those of a store but for what makes it one.
@@ -34,10 +34,10 @@ class Cluster:
         self._data = folder / "data"
         self._numbers = itertools.count(1)
         self._spare: list[str] = []
-        program = Path(__file__).parents[1] / "support" / "postgres_process.py"
         # In a session of its own: a Ctrl-C in the terminal is for the tests to handle.
         self._process = subprocess.Popen(
-            [sys.executable, str(program), str(folder)],
+            programs.command("postgres_process", str(folder)),
+            env=programs.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from rawcalls import Caller
-from serverkit import struct
-from support.server_process import ServerProcess
-from support.waiting import eventually
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import CompleteRequest, DequeueRequest, EnqueueRequest, Job
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.raw_calls import Caller
+from tests.support.server_process import ServerProcess
+from tests.support.store_kit import struct
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from typing_extensions import Self

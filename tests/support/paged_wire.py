@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from wirekit import KEY, Wire, struct
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.wire import KEY, Wire, struct
 
 SESSION = "spooled-session"
 SCRIPT = "<script>alert('x')</script>"

@@ -1,0 +1,1 @@
+"""Tests of spooled-pipelines; what they share is in `support`."""

@@ -1,0 +1,160 @@
+"""What each file of tests costs: measured in every run, kept in a table, scheduled by it.
+
+The table is `tests/durations.tsv`: seconds on the clock and seconds of a processor, of the tests
+and of all that they start, by file. A run writes its own into `build/durations.tsv`, and says which
+files took twice what the table says. No test fails on time: a machine may be busy.
+
+    pytest --keep-durations     # the files that ran take their place in the table
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from tests.support.programs import ROOT
+
+TABLE = ROOT / "tests" / "durations.tsv"
+OF_THIS_RUN = ROOT / "build" / "durations.tsv"
+# Outside all files: imports, collection, and what is ended after the last test.
+AROUND = "(around the tests)"
+# What nobody has measured yet.
+UNKNOWN_SECONDS = 10.0
+# Twice a short time says nothing.
+NOTED_SECONDS = 5.0
+QUICK_CPU_SECONDS = 70.0
+
+
+class Cost(NamedTuple):
+    wall: float
+    cpu: float
+
+    def __add__(self, other: object) -> Cost:
+        assert isinstance(other, Cost)
+        return Cost(self.wall + other.wall, self.cpu + other.cpu)
+
+
+Costs = dict[str, Cost]
+
+
+def read(path: Path = TABLE) -> Costs:
+    """Return the cost of each file in the table."""
+    if not path.exists():
+        return {}
+    rows = (line.split("\t") for line in path.read_text().splitlines()[1:])
+    return {file: Cost(float(wall), float(cpu)) for file, wall, cpu in rows}
+
+
+def write(path: Path, costs: Mapping[str, Cost]) -> None:
+    """Write the table, the most expensive file first."""
+    path.parent.mkdir(exist_ok=True)
+    rows = sorted(costs.items(), key=lambda row: (-round(row[1].cpu, 1), row[0]))
+    lines = [f"{file}\t{cost.wall:.1f}\t{cost.cpu:.1f}\n" for file, cost in rows]
+    path.write_text("file\twall_seconds\tcpu_seconds\n" + "".join(lines))
+
+
+def doubled(now: Mapping[str, Cost], before: Mapping[str, Cost]) -> Iterator[str]:
+    """Yield a line for each file that took the processor twice as long as it did."""
+    for file, cost in sorted(now.items(), key=lambda row: -row[1].cpu):
+        usual = before.get(file)
+        if usual and cost.cpu > max(2 * usual.cpu, usual.cpu + NOTED_SECONDS):
+            yield f"{file}: {cost.cpu:.1f} s of a processor, {usual.cpu:.1f} s in the table"
+
+
+def quick(files: Iterable[str], costs: Mapping[str, Cost]) -> set[str]:
+    """Return the files to choose in a minute and a half: those that cost least."""
+    chosen: set[str] = set()
+    total = 0.0
+    for file in sorted(set(files), key=lambda file: costs.get(file, Cost(0, UNKNOWN_SECONDS)).cpu):
+        total += costs.get(file, Cost(0, UNKNOWN_SECONDS)).cpu
+        if total > QUICK_CPU_SECONDS:
+            break
+        chosen.add(file)
+    return chosen
+
+
+def _used(*, alone: bool) -> float:
+    """Return the seconds that this process and all that it has started took of a processor.
+
+    What ended is counted by who waited for it; a process that left its parent is counted no longer.
+    """
+    if alone:
+        return time.process_time()
+    me = psutil.Process()
+    total = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])
+    return total
+
+
+class Durations:
+    """The plugin: measures in each process of the run, and sums up in the one that leads it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._costs: Costs = {}
+        # Then what it starts are the processes with the tests, which measure themselves.
+        self._leads = bool(config.getoption("numprocesses", None))
+        self._at = Cost(time.monotonic(), 0.0)
+        self._running = ""
+
+    def _mark(self) -> Cost:
+        return Cost(time.monotonic(), _used(alone=self._leads))
+
+    def _close(self, file: str) -> None:
+        """All since the last mark was for this file."""
+        before, self._at = self._at, self._mark()
+        spent = Cost(self._at.wall - before.wall, max(0.0, self._at.cpu - before.cpu))
+        self._costs[file] = self._costs.get(file, Cost(0.0, 0.0)) + spent
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Iterator[None]:
+        file = file_of(item)
+        if file != self._running:
+            self._close(AROUND)
+            self._running = file
+        try:
+            return (yield)
+        finally:
+            if nextitem is None or file_of(nextitem) != file:
+                self._close(file)
+                self._running = ""
+
+    def pytest_sessionfinish(self) -> None:
+        self._close(AROUND)
+        output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
+        if output is not None:
+            output["durations"] = {file: list(cost) for file, cost in self._costs.items()}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        for file, cost in getattr(node, "workeroutput", {}).get("durations", {}).items():
+            self._costs[file] = self._costs.get(file, Cost(0.0, 0.0)) + Cost(*cost)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if hasattr(self._config, "workerinput") or len(self._costs) < 2:
+            return
+        write(OF_THIS_RUN, self._costs)
+        total = sum(cost.cpu for cost in self._costs.values())
+        known = read()
+        lines = list(doubled(self._costs, known))
+        terminalreporter.section(f"{total:.0f} s of processors, {OF_THIS_RUN.relative_to(ROOT)}")
+        for line in lines:
+            terminalreporter.write_line(f"doubled: {line}")
+        if self._config.getoption("--keep-durations"):
+            kept = {file: cost for file, cost in known.items() if (ROOT / file).exists()}
+            write(TABLE, {**kept, **self._costs})
+
+
+def file_of(item: pytest.Item) -> str:
+    """Return the file's path from the root of the project."""
+    return item.nodeid.partition("::")[0]
