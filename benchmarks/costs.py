@@ -225,7 +225,7 @@ def _number(url: str, query: str) -> int:
 
 
 def _payload_bytes(frame: object) -> float:
-    from spooled_pipelines.batch.prepare import Options, prepare
+    from spooled_pipelines.batch.staging.prepare import Options, prepare
 
     with_pieces = prepare(frame, "q", Options())
     try:

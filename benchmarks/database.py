@@ -12,8 +12,8 @@ from benchmarks.measure import Side, in_turns, show_ratio
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
-from spooled_pipelines.batch.prepare import Options, prepare
-from spooled_pipelines.server.sqlite.database import open_writer
+from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.server.store.sqlite.database import open_writer
 
 _ROWS = 100_000
 _TRANSACTION_ROWS = 10_000

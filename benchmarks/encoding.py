@@ -11,10 +11,10 @@ from google.protobuf.struct_pb2 import Struct
 
 from benchmarks import tables
 from benchmarks.measure import Side, in_turns, show, show_ratio
-from spooled_pipelines.batch.encode import encode
-from spooled_pipelines.batch.keys import row_hashes
-from spooled_pipelines.batch.mapping import make_mapping
-from spooled_pipelines.batch.source import open_source
+from spooled_pipelines.batch.encoding.column_mapping import make_mapping
+from spooled_pipelines.batch.encoding.rows import encode
+from spooled_pipelines.batch.source.open import open_source
+from spooled_pipelines.batch.staging.idempotency import row_hashes
 
 _RUNS = 5
 _ROWS_A_SECOND = 600_000

@@ -13,17 +13,22 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from spooled_pipelines.batch.chunks import Chunk
-from spooled_pipelines.batch.encode import encode
-from spooled_pipelines.batch.keys import hash_sum, row_hashes
+from spooled_pipelines.batch.encoding.column_mapping import make_mapping
+from spooled_pipelines.batch.encoding.rows import encode
 from spooled_pipelines.batch.ledger import Answers, Ledger
-from spooled_pipelines.batch.mapping import make_mapping
-from spooled_pipelines.batch.prepare import Options, prepare
-from spooled_pipelines.batch.source import open_source
-from spooled_pipelines.server.chunks import CheckedChunk, checked_chunk, checked_upload, outcome
-from spooled_pipelines.server.records import ChunkStored
-from spooled_pipelines.server.sqlite.database import open_writer
-from spooled_pipelines.server.sqlite.inserting import insert_rows
+from spooled_pipelines.batch.source.open import open_source
+from spooled_pipelines.batch.staging.chunks import Chunk
+from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes
+from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.server.core.records import ChunkStored
+from spooled_pipelines.server.services.validation.chunks import (
+    CheckedChunk,
+    checked_chunk,
+    checked_upload,
+    outcome,
+)
+from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
+from spooled_pipelines.server.store.sqlite.database import open_writer
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse, OpenBatch
 
 _UPLOAD = checked_upload(OpenBatch(batch_id="b", queue_name="q", upload_id="u"))

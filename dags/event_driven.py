@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from spooled_pipelines.airflow import SpooledHook
-from spooled_pipelines.airflow.event_triggers import BatchDoneTrigger
+from spooled_pipelines.airflow.triggers.asset_events import BatchDoneTrigger
 
 orders_done = Asset(
     "orders-done", watchers=[AssetWatcher(name="orders", trigger=BatchDoneTrigger("orders"))]

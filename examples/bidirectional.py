@@ -5,7 +5,7 @@ from __future__ import annotations
 from example_server import example_address
 
 from spooled_pipelines import Job, connect
-from spooled_pipelines.client.answers import CompleteAnswer, FailAnswer, Refusal
+from spooled_pipelines.client.process_responses import CompleteAnswer, FailAnswer, Refusal
 
 QUEUE = "example-bidirectional"
 WORKER = "example-worker"

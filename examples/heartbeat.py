@@ -7,8 +7,8 @@ import threading
 from example_server import example_address
 
 from spooled_pipelines import Job, SpooledClient, connect
-from spooled_pipelines.client.answers import CompleteAnswer
-from spooled_pipelines.rpc.values import HeartbeatResult
+from spooled_pipelines.client.process_responses import CompleteAnswer
+from spooled_pipelines.types import HeartbeatResult
 
 QUEUE = "example-heartbeat"
 WORKER = "example-heartbeat-worker"

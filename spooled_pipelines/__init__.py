@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
     from spooled_pipelines.client.connect import connect
     from spooled_pipelines.client.sync.client import SpooledClient
-    from spooled_pipelines.rpc.values import BatchStats, EnqueueResult, Job
+    from spooled_pipelines.types import BatchStats, EnqueueResult, Job
     from spooled_pipelines.version import __version__
 
 __all__ = [
@@ -39,9 +39,9 @@ __all__ = [
 _HOMES = {
     "AsyncSpooledClient": "client.aio.client",
     "Batch": "batch.sync.batch",
-    "BatchStats": "rpc.values",
-    "EnqueueResult": "rpc.values",
-    "Job": "rpc.values",
+    "BatchStats": "types",
+    "EnqueueResult": "types",
+    "Job": "types",
     "SpooledClient": "client.sync.client",
     "__version__": "version",
     "connect": "client.connect",

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spooled_pipelines.rpc.values import BatchStats
+    from spooled_pipelines.types import BatchStats
 
 __all__ = [
     "AuthenticationError",

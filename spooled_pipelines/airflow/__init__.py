@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spooled_pipelines.airflow.decorator import enqueue_batch
-    from spooled_pipelines.airflow.hook import SpooledAsyncHook, SpooledHook
-    from spooled_pipelines.airflow.operator import EnqueueBatchOperator
-    from spooled_pipelines.airflow.results import BatchResultsOperator
-    from spooled_pipelines.airflow.sensor import StreamJobsSensor
-    from spooled_pipelines.airflow.work import SpooledWorkOperator
+    from spooled_pipelines.airflow.decorators.enqueue_batch import enqueue_batch
+    from spooled_pipelines.airflow.hooks.spooled import SpooledAsyncHook, SpooledHook
+    from spooled_pipelines.airflow.operators.batch_results import BatchResultsOperator
+    from spooled_pipelines.airflow.operators.enqueue_batch import EnqueueBatchOperator
+    from spooled_pipelines.airflow.operators.run_worker import SpooledWorkOperator
+    from spooled_pipelines.airflow.sensors.stream_jobs import StreamJobsSensor
 
 __all__ = [
     "BatchResultsOperator",
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BatchResultsOperator": "results",
-    "EnqueueBatchOperator": "operator",
-    "SpooledAsyncHook": "hook",
-    "SpooledHook": "hook",
-    "SpooledWorkOperator": "work",
-    "StreamJobsSensor": "sensor",
-    "enqueue_batch": "decorator",
+    "BatchResultsOperator": "operators.batch_results",
+    "EnqueueBatchOperator": "operators.enqueue_batch",
+    "SpooledAsyncHook": "hooks.spooled",
+    "SpooledHook": "hooks.spooled",
+    "SpooledWorkOperator": "operators.run_worker",
+    "StreamJobsSensor": "sensors.stream_jobs",
+    "enqueue_batch": "decorators.enqueue_batch",
 }
 
 

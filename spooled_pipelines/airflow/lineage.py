@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from spooled_pipelines.airflow.hook import SpooledHook
+from spooled_pipelines.airflow.hooks.spooled import SpooledHook
 from spooled_pipelines.errors import SpooledError
 
 

@@ -23,7 +23,7 @@ class BatchLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
         """Empty where the task has no batch, more than one, or the connection no page."""
-        from spooled_pipelines.airflow.together import batches_of
+        from spooled_pipelines.airflow.batch_refs import batches_of
 
         shown = getattr(operator, "shown_batch", None) or getattr(operator, "batch", None)
         if not isinstance(shown, (str, dict)):
@@ -45,7 +45,7 @@ class QueueLink(BaseOperatorLink):
 
 
 def _page(operator: Any, *path: str) -> str:
-    from spooled_pipelines.airflow.hook import SpooledHook
+    from spooled_pipelines.airflow.hooks.spooled import SpooledHook
 
     try:
         return SpooledHook(operator.spooled_conn_id).page_url(*path)

@@ -53,15 +53,16 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Tables become jobs in the Spooled job queue, and a sensor that waits "
         "until they are done.",
         "integrations": [{"integration-name": NAME, "tags": ["service"]}],
-        "hooks": _modules("spooled_pipelines.airflow.hook"),
+        "hooks": _modules("spooled_pipelines.airflow.hooks.spooled"),
         "operators": _modules(
-            "spooled_pipelines.airflow.operator",
-            "spooled_pipelines.airflow.results",
-            "spooled_pipelines.airflow.work",
+            "spooled_pipelines.airflow.operators.enqueue_batch",
+            "spooled_pipelines.airflow.operators.batch_results",
+            "spooled_pipelines.airflow.operators.run_worker",
         ),
-        "sensors": _modules("spooled_pipelines.airflow.sensor"),
+        "sensors": _modules("spooled_pipelines.airflow.sensors.stream_jobs"),
         "triggers": _modules(
-            "spooled_pipelines.airflow.triggers", "spooled_pipelines.airflow.event_triggers"
+            "spooled_pipelines.airflow.triggers.batch",
+            "spooled_pipelines.airflow.triggers.asset_events",
         ),
         "extra-links": [
             "spooled_pipelines.airflow.links.BatchLink",
@@ -70,8 +71,8 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {
                 "name": "enqueue_batch",
-                "class-name": "spooled_pipelines.airflow.decorator.enqueue_batch",
-                "path": "spooled_pipelines.airflow.decorator.enqueue_batch",
+                "class-name": "spooled_pipelines.airflow.decorators.enqueue_batch.enqueue_batch",
+                "path": "spooled_pipelines.airflow.decorators.enqueue_batch.enqueue_batch",
             }
         ],
         "asset-uris": [{"schemes": ["spooled"], "handler": None}],
@@ -84,7 +85,7 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [
             {
                 "connection-type": "spooled",
-                "hook-class-name": "spooled_pipelines.airflow.hook.SpooledHook",
+                "hook-class-name": "spooled_pipelines.airflow.hooks.spooled.SpooledHook",
                 "hook-name": NAME,
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "schema", "extra"],

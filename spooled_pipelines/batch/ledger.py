@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.chunks import Chunk, key_column
-from spooled_pipelines.batch.sinks import write_stream
-from spooled_pipelines.batch.source import open_source
-from spooled_pipelines.batch.spool import Spool
+from spooled_pipelines.batch.source.open import open_source
+from spooled_pipelines.batch.spill import Spool
+from spooled_pipelines.batch.staging.chunks import Chunk, key_column
+from spooled_pipelines.batch.writers import write_stream
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.prepare import Rejections
+    from spooled_pipelines.batch.staging.prepare import Rejections
 
 SCHEMA = pa.schema(
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.prepare import Prepared
+from spooled_pipelines.batch.staging.prepare import Prepared
 from spooled_pipelines.errors import SpooledError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
-from spooled_pipelines.batch.chunks import Chunk
+from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.errors import InvalidArgumentError
 
 # Chunks that are smaller than the limit, so that some are done while others are on their way.

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spooled_pipelines.batch.chunks import Chunk
-from spooled_pipelines.batch.encode import is_limit
-from spooled_pipelines.batch.occurrences import Occurrences
-from spooled_pipelines.batch.prepare import Prepared
+from spooled_pipelines.batch.encoding.rows import is_limit
+from spooled_pipelines.batch.staging.chunks import Chunk
+from spooled_pipelines.batch.staging.duplicates import Occurrences
+from spooled_pipelines.batch.staging.prepare import Prepared
 from spooled_pipelines.errors import RejectedRow
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1

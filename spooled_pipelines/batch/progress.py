@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from spooled_pipelines.rpc.values import BatchStats
+    from spooled_pipelines.types import BatchStats
 
 ProgressOption: TypeAlias = bool | Callable[[int, int], object] | None
 WaitProgress: TypeAlias = "bool | Callable[[BatchStats], object] | None"

@@ -9,20 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.models import CommandInfo, TyperInfo
 
-from spooled_pipelines.cli import (
-    codes,
-    control,
+from spooled_pipelines.cli import exit_codes, showcase, size
+from spooled_pipelines.cli.commands import (
+    cancel_retry,
     doctor,
     enqueue,
     keys,
-    named,
+    profiles,
     queues,
     results,
     serve,
-    showcase,
-    size,
     stats,
-    upkeep,
+    store,
     watch,
     work,
 )
@@ -51,17 +49,17 @@ app.command("plan")(enqueue.plan_command())
 app.command("stats")(stats.stats)
 app.command("watch")(watch.watch)
 app.command("results")(results.results)
-app.command("cancel")(control.cancel)
-app.command("retry")(control.retry)
+app.command("cancel")(cancel_retry.cancel)
+app.command("retry")(cancel_retry.retry)
 app.add_typer(queues.queues, name="queues")
 app.add_typer(queues.dead_letters, name="dead-letters")
 app.command("work")(work.work)
-app.command("backup")(upkeep.backup)
-app.command("check")(upkeep.check)
+app.command("backup")(store.backup)
+app.command("check")(store.check)
 app.command("size")(size.size)
 app.command("demo")(showcase.demo)
 app.add_typer(keys.app, name="keys")
-app.command("profiles")(named.profiles)
+app.command("profiles")(profiles.profiles)
 app.command("doctor")(doctor.doctor)
 
 
@@ -88,29 +86,29 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _of(arguments)(list(arguments) or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        codes.complain("interrupted")
-        return codes.INTERRUPTED
-    except (SpooledError, codes.UsageError) as error:
-        if isinstance(error, codes.UsageError):
-            codes.complain(str(error))
-            return codes.BAD_INPUT
-        codes.complain(codes.explain(error))
-        return codes.code_of(error)
+        exit_codes.complain("interrupted")
+        return exit_codes.INTERRUPTED
+    except (SpooledError, exit_codes.UsageError) as error:
+        if isinstance(error, exit_codes.UsageError):
+            exit_codes.complain(str(error))
+            return exit_codes.BAD_INPUT
+        exit_codes.complain(exit_codes.explain(error))
+        return exit_codes.code_of(error)
     except OSError as error:
-        codes.complain(codes.describe_os_error(error))
-        return codes.BAD_INPUT
+        exit_codes.complain(exit_codes.describe_os_error(error))
+        return exit_codes.BAD_INPUT
     except Exception as error:
         # Typer brings its own copy of click or uses the one installed, so its errors have no
         # common base to name; all of them can format their message.
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():
-            codes.complain(message + _hint(error))
-        return codes.BAD_INPUT
-    if code == codes.INTERRUPTED:
+            exit_codes.complain(message + _hint(error))
+        return exit_codes.BAD_INPUT
+    if code == exit_codes.INTERRUPTED:
         # Newer versions of typer turn Ctrl-C into this code themselves, without a word.
-        codes.complain("interrupted")
-    return code if isinstance(code, int) else codes.OK
+        exit_codes.complain("interrupted")
+    return code if isinstance(code, int) else exit_codes.OK
 
 
 def _of(arguments: Sequence[str]) -> typer.Typer:

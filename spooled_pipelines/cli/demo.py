@@ -20,10 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.cli.codes import OK, OTHER, complain
 from spooled_pipelines.cli.demo_airflow import Airflow
 from spooled_pipelines.cli.demo_processes import DemoError, Session, Sessions
 from spooled_pipelines.cli.demo_report import task_log, ten_lines
+from spooled_pipelines.cli.exit_codes import OK, OTHER, complain
 from spooled_pipelines.cli.output import LiveLine, print_json
 from spooled_pipelines.errors import SpooledError
 

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spooled_pipelines.cli.codes import UsageError
+from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import connected
 
 if TYPE_CHECKING:
     from spooled_pipelines.client import SpooledClient
-    from spooled_pipelines.server.records import KeyRecord
+    from spooled_pipelines.server.core.records import KeyRecord
     from spooled_pipelines.server.store import JobStore
 
 T = TypeVar("T")
@@ -78,9 +78,9 @@ class _StoreKeys:
         queues: Sequence[str],
         expires_at: datetime | None,
     ) -> tuple[Shown, str]:
-        from spooled_pipelines.server.clock import SystemClock
-        from spooled_pipelines.server.errors import RefusedError
-        from spooled_pipelines.server.keymaking import new_key
+        from spooled_pipelines.server.auth.api_keys import new_key
+        from spooled_pipelines.server.core.clock import SystemClock
+        from spooled_pipelines.server.core.errors import RefusedError
 
         end = None if expires_at is None else int(expires_at.timestamp() * 1000)
         now = SystemClock().now()
@@ -96,7 +96,7 @@ class _StoreKeys:
         return [_of_record(key) for key in records if key.organization == _named(organization)]
 
     def revoke(self, organization: str | None, key_id: str) -> Shown:
-        from spooled_pipelines.server.keymaking import key_id as checked
+        from spooled_pipelines.server.auth.api_keys import key_id as checked
 
         owner = _named(organization)
 
@@ -106,13 +106,13 @@ class _StoreKeys:
         return _of_record(self._run(revoked))
 
     def _run(self, operation: Callable[[JobStore], Awaitable[T]]) -> T:
-        from spooled_pipelines.server.clock import SystemClock
-        from spooled_pipelines.server.errors import (
+        from spooled_pipelines.server.core.clock import SystemClock
+        from spooled_pipelines.server.core.errors import (
             RefusedError,
             StoreInUseError,
             StoreUnavailableError,
         )
-        from spooled_pipelines.server.run import open_store
+        from spooled_pipelines.server.server import open_store
 
         async def run() -> T:
             store = open_store(self._url, SystemClock())
@@ -175,7 +175,7 @@ class _ServerKeys:
 
 
 def _named(organization: str | None) -> str:
-    from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
+    from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
 
     return organization or DEFAULT_ORGANIZATION
 

@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and exit with one of the codes of `spooled_pipelines.cli.codes`."""
+    """Run the command line and exit with one of the codes of `spooled_pipelines.cli.exit_codes`."""
     # gRPC writes what it stumbles over to stderr by itself; our errors say it in a sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:

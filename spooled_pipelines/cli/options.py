@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _profile_names(incomplete: str) -> list[str]:
     """What a shell completes --profile with."""
-    from spooled_pipelines.cli.codes import UsageError
+    from spooled_pipelines.cli.exit_codes import UsageError
     from spooled_pipelines.cli.profiles import load_profiles
 
     try:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.cli.codes import UsageError
+from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.errors import AuthenticationError
 
 if TYPE_CHECKING:

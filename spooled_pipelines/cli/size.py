@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.codes import UsageError
+from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import AsJson
 from spooled_pipelines.cli.output import print_json, print_pairs
 

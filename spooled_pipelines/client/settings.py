@@ -13,7 +13,7 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 
 if TYPE_CHECKING:
-    from spooled_pipelines.client.shared_file import SharedFile
+    from spooled_pipelines.client.embedded import SharedFile
 
 ADDRESS_VARIABLE = "SPOOLED_GRPC_ADDRESS"
 KEY_VARIABLE = "SPOOLED_API_KEY"
@@ -138,6 +138,6 @@ def _embedded(
 
 def _joined(path: str) -> SharedFile:
     # Slow to import, and needed for embedded: alone.
-    from spooled_pipelines.client.shared_file import join
+    from spooled_pipelines.client.embedded import join
 
     return join(path)

@@ -13,10 +13,10 @@ import pandas as pd
 from dask import base
 from dask.delayed import delayed
 
-from spooled_pipelines.engines.tasks import Server, add_part, key_to_bring, seal, server_of
+from spooled_pipelines.engines._parts import Server, add_part, key_to_bring, seal, server_of
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.rerun import OnRerun
+    from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 

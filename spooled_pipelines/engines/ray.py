@@ -12,7 +12,7 @@ import ray
 from ray.data import Datasink
 from ray.data.block import BlockAccessor
 
-from spooled_pipelines.engines.tasks import add_part, key_to_bring, seal, server_of
+from spooled_pipelines.engines._parts import add_part, key_to_bring, seal, server_of
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ray.data.block import Block
     from ray.data.datasource import WriteResult
 
-    from spooled_pipelines.batch.rerun import OnRerun
+    from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 

@@ -13,14 +13,14 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.errors import PySparkException
 
-from spooled_pipelines.engines.tasks import Server, add_part, key_to_bring, seal, server_of
+from spooled_pipelines.engines._parts import Server, add_part, key_to_bring, seal, server_of
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
-    from spooled_pipelines.batch.rerun import OnRerun
+    from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 

@@ -22,8 +22,8 @@ from pyspark.sql.types import StructType
 
 from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.client.connect import connect
+from spooled_pipelines.engines._parts import Server, add_part, read_key, seal, server_of
 from spooled_pipelines.engines.spark import HOW_TO_BRING_A_KEY, as_reader, part_of_this_task
-from spooled_pipelines.engines.tasks import Server, add_part, read_key, seal, server_of
 from spooled_pipelines.errors import InvalidArgumentError
 
 _CONNECTION = frozenset({"address", "api_key_file"})

@@ -6,7 +6,7 @@ import json
 
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.notebook.card import Card, duration, size
+from spooled_pipelines.notebook.html_card import Card, duration, size
 from spooled_pipelines.rpc.settings import ConnectionSettings
 
 # More jobs than one makes by mistake.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines import BatchStats
 from spooled_pipelines.batch.pace import Pace
-from spooled_pipelines.notebook.card import Card, duration
+from spooled_pipelines.notebook.html_card import Card, duration
 
 _ERROR_SIGNS = 200
 # Readable on white and on black, and told apart without telling red from green.

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, BatchStats, SpooledClient
-from spooled_pipelines.notebook.card import Card
+from spooled_pipelines.notebook.html_card import Card
 
 if TYPE_CHECKING:
     import pyarrow as pa

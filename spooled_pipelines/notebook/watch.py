@@ -10,7 +10,7 @@ from spooled_pipelines import Batch, BatchStats
 from spooled_pipelines.batch.pace import Pace
 from spooled_pipelines.errors import BatchTimeoutError, SpooledError
 from spooled_pipelines.notebook import frontend
-from spooled_pipelines.notebook.card import Card
+from spooled_pipelines.notebook.html_card import Card
 from spooled_pipelines.notebook.progress import move_to, progress_bar
 from spooled_pipelines.notebook.stats import stats_card, stats_line
 from spooled_pipelines.notebook.stop_button import stop_button

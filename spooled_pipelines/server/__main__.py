@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from spooled_pipelines.server.errors import StoreUnavailableError
-from spooled_pipelines.server.logs import FORMATS, LEVELS, configure_logging
-from spooled_pipelines.server.retention import retention_of
-from spooled_pipelines.server.run import run
-from spooled_pipelines.server.settings import OrganizationKey, ServerSettings
+from spooled_pipelines.server.config.settings import OrganizationKey, ServerSettings
+from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.retention import retention_of
+from spooled_pipelines.server.server import run
+from spooled_pipelines.server.telemetry.logs import FORMATS, LEVELS, configure_logging
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
-from spooled_pipelines.rpc.values import Job
 from spooled_pipelines.testing.memory import innermost
+from spooled_pipelines.types import Job
 from spooled_pipelines.wire.limits import DEQUEUE_MAX
 from spooled_pipelines.worker.handling import Handler, handling_of
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, refused

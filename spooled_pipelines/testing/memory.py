@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.server.background import MemoryServer
+from spooled_pipelines.server.embedded.memory_server import MemoryServer
 
 # Those that are open, innermost last: what `run_jobs` means where it is not told.
 _open: list[MemoryClient] = []

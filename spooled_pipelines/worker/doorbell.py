@@ -9,7 +9,7 @@ from collections.abc import Callable
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
 from spooled_pipelines.errors import SpooledError
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.settings import WorkerSettings
 

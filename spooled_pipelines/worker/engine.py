@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spooled_pipelines.client import AsyncSpooledClient
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.worker.flow import Load, Pace
 from spooled_pipelines.worker.handling import Handling
 from spooled_pipelines.worker.held import Held, HeldJob

@@ -9,7 +9,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, get_origin
 
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.worker.outcome import (
     EVERYTHING_IS_RETRIED,
     Outcome,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import RateLimitError, SpooledError
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.worker.doorbell import Doorbell
 from spooled_pipelines.worker.faults import is_passing
 from spooled_pipelines.worker.flow import Allowance, Backoff, Load, how_many, requests

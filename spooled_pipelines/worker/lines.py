@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
-from spooled_pipelines.client.answers import CompleteAnswer, FailAnswer, Refusal, RenewAnswer
+from spooled_pipelines.client.process_responses import (
+    CompleteAnswer,
+    FailAnswer,
+    Refusal,
+    RenewAnswer,
+)
 from spooled_pipelines.errors import ServerError, UnavailableError
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.wire.limits import LEASE_SECONDS_MIN
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.worker.outcome import (
     Outcome,
     PayloadMisfitError,

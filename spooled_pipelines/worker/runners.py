@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Protocol
 
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.worker.handling import Handling
 from spooled_pipelines.worker.held import HeldJob
 from spooled_pipelines.worker.outcome import Outcome, outcome_of_exception

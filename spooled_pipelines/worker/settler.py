@@ -17,7 +17,7 @@ from spooled_pipelines.errors import (
     RateLimitError,
     SpooledError,
 )
-from spooled_pipelines.rpc.values import Job, JobStatus
+from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.worker.faults import is_passing
 from spooled_pipelines.worker.flow import Backoff

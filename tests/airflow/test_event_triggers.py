@@ -13,8 +13,8 @@ from airflow.sdk import DAG, Asset, AssetWatcher
 from airflow.serialization.serialized_objects import DagSerialization
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow import event_triggers
-from spooled_pipelines.airflow.event_triggers import (
+from spooled_pipelines.airflow.triggers import asset_events
+from spooled_pipelines.airflow.triggers.asset_events import (
     BatchDoneTrigger,
     DeadLettersTrigger,
     SpooledEventTrigger,
@@ -124,7 +124,7 @@ async def test_a_batch_is_told_while_it_is_among_so_many_newest(
         return client.enqueue_batch([{"id": 1}], queue, name=name).id
 
     # Five batches are three pages.
-    monkeypatch.setattr(event_triggers, "_PAGE_MAX", 2)
+    monkeypatch.setattr(asset_events, "_PAGE_MAX", 2)
     oldest = await asyncio.to_thread(enqueue, "oldest")
     for number in range(4):
         await asyncio.to_thread(enqueue, f"{number}")

@@ -41,7 +41,7 @@ class TestTheTable:
         assert not flights[KEY].isna().any(axis=None)
 
     def test_the_whole_year_can_be_read_piece_by_piece(self, flights: pd.DataFrame) -> None:
-        from spooled_pipelines.batch.source import open_source
+        from spooled_pipelines.batch.source.open import open_source
 
         assert sum(batch.num_rows for batch in open_source(flights).batches) == 336_776
 

@@ -13,7 +13,7 @@ from airflow.sdk import Connection
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import SpooledAsyncHook, SpooledHook
-from spooled_pipelines.airflow.connection import settings_of
+from spooled_pipelines.airflow.hooks.connection import settings_of
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.settings import TLS
 from spooled_pipelines.wire import keys_v1

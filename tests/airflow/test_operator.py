@@ -25,7 +25,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
-from spooled_pipelines.airflow.scope import batch_name
+from spooled_pipelines.airflow.operators.scope import batch_name
 from spooled_pipelines.errors import SourceError, UnavailableError
 from tests.support.server_process import ServerProcess
 

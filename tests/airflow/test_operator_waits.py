@@ -34,10 +34,10 @@ from spooled_pipelines.airflow import (
     EnqueueBatchOperator,
     SpooledHook,
     StreamJobsSensor,
-    killing,
+    on_kill,
 )
-from spooled_pipelines.airflow.outputs import write_parquet
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.operators.parquet_output import write_parquet
+from spooled_pipelines.airflow.triggers.batch import BatchTrigger
 from spooled_pipelines.batch.ledger import Ledger
 from tests.support.server_process import ServerProcess
 
@@ -364,7 +364,7 @@ class TestATriggerWhoseTaskIsActedOn:
         """What Airflow says the task's state is now; its database is not here."""
 
         def task_is(state: Any) -> None:
-            monkeypatch.setattr(killing, "_state_of", lambda task_instance, log: state)
+            monkeypatch.setattr(on_kill, "_state_of", lambda task_instance, log: state)
 
         return task_is
 
@@ -440,7 +440,7 @@ class TestATriggerWhoseTaskIsActedOn:
             monkeypatch.setattr(
                 RuntimeTaskInstance, "get_task_states", staticmethod(lambda a=answer, **_: a)
             )
-            assert killing._state_of(ti, None) == state
+            assert on_kill._state_of(ti, None) == state
 
 
 # Results.

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
-from spooled_pipelines.airflow.conditions import NAMES, check_conditions
-from spooled_pipelines.airflow.triggers import QueueTrigger
+from spooled_pipelines.airflow.sensors.queue_condition import NAMES, check_conditions
+from spooled_pipelines.airflow.triggers.batch import QueueTrigger
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 

@@ -23,7 +23,7 @@ from airflow.sdk.exceptions import (
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers.batch import BatchTrigger
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from tests.support.server_process import ServerProcess
 
@@ -206,7 +206,7 @@ def test_an_open_batch_defers_with_all_that_the_trigger_needs_and_no_secret(
     waiting = deferred(sensor(made, max_failed=1, timeout=100), context)
     assert isinstance(waiting.trigger, BatchTrigger)
     path, arguments = waiting.trigger.serialize()
-    assert path == "spooled_pipelines.airflow.triggers.BatchTrigger"
+    assert path == "spooled_pipelines.airflow.triggers.batch.BatchTrigger"
     assert arguments["batch"]["batch_id"] == made["batch_id"]
     assert arguments["cancel_on_kill"] is False
     assert arguments["spooled_conn_id"] == "spooled_default"

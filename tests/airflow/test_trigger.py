@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers.batch import BatchTrigger
 from tests.support.server_process import ServerProcess
 
 ROWS = 4
@@ -210,7 +210,7 @@ def test_waiting_never_holds_up_the_event_loop_nor_loads_pandas_or_pyarrow(
     # In a fresh process, as a triggerer is: everything is still to be loaded.
     program = f"""
 import asyncio, contextlib, glob, sys, time
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers.batch import BatchTrigger
 
 longest = 0.0
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow import shared as shared_module
-from spooled_pipelines.airflow import watching
-from spooled_pipelines.airflow.shared import Shared, shared
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers import connection_pool as shared_module
+from spooled_pipelines.airflow.triggers import watch_hub
+from spooled_pipelines.airflow.triggers.batch import BatchTrigger
+from spooled_pipelines.airflow.triggers.connection_pool import Shared, shared
 from tests.support.server_process import ServerProcess
 
 MANY = 60
@@ -77,10 +77,10 @@ async def test_all_triggers_share_one_client_and_a_handful_of_streams(
         # They do not all come at once.
         for start in range(0, MANY, 6):
             tasks += await stack.enter_async_context(waiting(batches[start : start + 6]))
-            await asyncio.sleep(2 * watching._GATHER_SECONDS)
+            await asyncio.sleep(2 * watch_hub._GATHER_SECONDS)
         (connection,) = connections()
         assert connection.users == MANY
-        assert len(connection.batches._streams) <= watching._STREAMS
+        assert len(connection.batches._streams) <= watch_hub._STREAMS
         followed = [one for ids in connection.batches._streams.values() for one in ids]
         assert sorted(followed) == sorted(batch["batch_id"] for batch in batches)
         await asyncio.to_thread(settle, client, queue, MANY)

@@ -196,9 +196,9 @@ def test_rows_that_only_the_server_refuses_are_named_and_the_batch_stays_open(
     open_door: Callable[..., Any], server: ServerProcess, queue: str, monkeypatch: Any
 ) -> None:
     # A server may be stricter than what this client knows.
-    from spooled_pipelines.batch import encode
+    from spooled_pipelines.batch.encoding import rows
 
-    monkeypatch.setattr(encode, "_SURELY_SMALL", 1 << 30)
+    monkeypatch.setattr(rows, "_SURELY_SMALL", 1 << 30)
     rows = [{"text": "small"}, {"text": "x" * (1 << 20)}, {"text": "too"}]
     door = open_door(server)
     with pytest.raises(RowsRejectedError, match="the server refused 1 of 3 rows") as caught:

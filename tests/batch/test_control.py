@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines.errors import BatchFailedError, InvalidArgumentError, NotFoundError
-from spooled_pipelines.rpc.values import CancelResult
+from spooled_pipelines.types import CancelResult
 from tests.support.server_process import ServerProcess
 
 Work = Callable[..., int]

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
+from spooled_pipelines.batch.outcome.v1_stats import JobsView, queue_as_batch
+from spooled_pipelines.batch.outcome.verdict import breached, timeout_error
 from spooled_pipelines.batch.patience import Patience
-from spooled_pipelines.batch.queue_view import JobsView, queue_as_batch
-from spooled_pipelines.batch.verdict import breached, timeout_error
 from spooled_pipelines.errors import InvalidArgumentError, RateLimitError, UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
-from spooled_pipelines.rpc.values import BatchStats, QueueStats
+from spooled_pipelines.types import BatchStats, QueueStats
 from spooled_pipelines.wire import spooled_v1
 
 AWAY = UnavailableError("away")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.chunks import open_message, shared_fields
-from spooled_pipelines.batch.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.staging.chunks import open_message, shared_fields
+from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
 from spooled_pipelines.errors import RowsRejectedError
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import CHUNK_ROWS_MAX, PAYLOAD_MAX_BYTES

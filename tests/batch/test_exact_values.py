@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.encode import encode
-from spooled_pipelines.batch.mapping import make_mapping
+from spooled_pipelines.batch.encoding.column_mapping import make_mapping
+from spooled_pipelines.batch.encoding.rows import encode
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.wire import spooled_v1
 from tests.support.arrow_strategies import EXACT, plain, tables

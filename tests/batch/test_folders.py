@@ -16,8 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from spooled_pipelines.batch.selection import make_selection
-from spooled_pipelines.batch.source import open_source
+from spooled_pipelines.batch.source.open import open_source
+from spooled_pipelines.batch.source.row_filter import make_selection
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch import keys, occurrences
-from spooled_pipelines.batch.prepare import Options, prepare
+from spooled_pipelines.batch.staging import duplicates, idempotency
+from spooled_pipelines.batch.staging.prepare import Options, prepare
 from tests.support.arrow_strategies import tables
 
 
@@ -179,13 +179,13 @@ def test_keys_are_thirty_two_hexadecimal_digits_and_stay_what_they_are() -> None
 def test_occurrences_are_counted_in_order_however_many_rows_there_are(
     monkeypatch: pytest.MonkeyPatch, bucket: int, extent: int
 ) -> None:
-    monkeypatch.setattr(occurrences, "_BUCKET_ROWS", bucket)
-    monkeypatch.setattr(occurrences, "_EXTENT_BYTES", extent)
+    monkeypatch.setattr(duplicates, "_BUCKET_ROWS", bucket)
+    monkeypatch.setattr(duplicates, "_EXTENT_BYTES", extent)
     order = random.Random(7)
     values = [b"%d" % order.randrange(300) for _ in range(1_000)]
-    hashes = keys.row_hashes(pa.array(values), b"s" * 16)
+    hashes = idempotency.row_hashes(pa.array(values), b"s" * 16)
     parts = [hashes.slice(0, 333), hashes.slice(333, 1), hashes.slice(334)]
-    found = occurrences.Occurrences(iter(parts), len(values))
+    found = duplicates.Occurrences(iter(parts), len(values))
     numbered = pa.concat_arrays(
         [found.numbered(part, first) for part, first in zip(parts, (0, 333, 334), strict=True)]
     ).to_pylist()

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.known_jobs import KnownJobs
-from spooled_pipelines.rpc.values import JobStatus
+from spooled_pipelines.batch.outcome.known_jobs import KnownJobs
+from spooled_pipelines.types import JobStatus
 
 IDS = st.text("abc", min_size=1, max_size=2)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines.batch.mapping import make_mapping
+from spooled_pipelines.batch.encoding.column_mapping import make_mapping
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.check import timestamp
+from spooled_pipelines.rpc.validation import timestamp
 
 UTC = dt.timezone.utc
 SCHEMA = pa.schema(

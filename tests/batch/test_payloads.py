@@ -14,8 +14,8 @@ import pydantic
 import pytest
 
 from spooled_pipelines import connect
-from spooled_pipelines.batch.chunks import shared_fields
-from spooled_pipelines.batch.prepare import Options, prepare
+from spooled_pipelines.batch.staging.chunks import shared_fields
+from spooled_pipelines.batch.staging.prepare import Options, prepare
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.well_known import Struct

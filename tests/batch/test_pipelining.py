@@ -15,9 +15,9 @@ from spooled_pipelines.batch.sync.pipelining import pipelined as blocking
 from spooled_pipelines.batch.window import Window
 from spooled_pipelines.errors import InvalidArgumentError, NotFoundError, SpooledError
 from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.wire import spooled_v1
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess

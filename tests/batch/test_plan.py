@@ -14,7 +14,7 @@ import pytest
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.batch.plan import BatchPlan
-from spooled_pipelines.batch.prepare import Options, RowOptions
+from spooled_pipelines.batch.staging.prepare import Options, RowOptions
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
 from tests.support.server_process import ServerProcess
 

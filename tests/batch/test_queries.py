@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pytest
 
 from spooled_pipelines import connect
-from spooled_pipelines.batch.selection import make_selection
-from spooled_pipelines.batch.source import BATCH_ROWS, open_source
+from spooled_pipelines.batch.source.open import BATCH_ROWS, open_source
+from spooled_pipelines.batch.source.row_filter import make_selection
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 from tests.support.postgres import Cluster, running_cluster
 from tests.support.server_process import ServerProcess

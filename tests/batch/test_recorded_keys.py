@@ -24,8 +24,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines.batch.chunks import shared_fields
-from spooled_pipelines.batch.prepare import Options, prepare
+from spooled_pipelines.batch.staging.chunks import shared_fields
+from spooled_pipelines.batch.staging.prepare import Options, prepare
 
 _RECORD = Path(__file__).with_name("recorded_keys.json")
 _UTC = dt.timezone.utc

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
-from spooled_pipelines.batch import outcomes
-from spooled_pipelines.batch.outcomes import Lookup, Outcomes, common_type, type_of
+from spooled_pipelines.batch.outcome import job_results
+from spooled_pipelines.batch.outcome.job_results import Lookup, Outcomes, common_type, type_of
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire import spooled_v1
 
@@ -207,8 +207,8 @@ def job(number: int) -> spooled_v1.Job:
 def test_a_lookup_finds_every_job_in_whatever_order(
     monkeypatch: pytest.MonkeyPatch, mixed_up: bool, others: int
 ) -> None:
-    monkeypatch.setattr(outcomes, "_BATCH_ROWS", 10)
-    monkeypatch.setattr(outcomes, "_WINDOW_ROWS", 40)
+    monkeypatch.setattr(job_results, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(job_results, "_WINDOW_ROWS", 40)
     told = Outcomes()
     numbers = list(range(200))
     for number in sorted(numbers + [1000 + n for n in range(others)], key=lambda n: n % 1000):

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.prepare import Options, prepare
-from spooled_pipelines.batch.source import open_source
+from spooled_pipelines.batch.source.open import open_source
+from spooled_pipelines.batch.staging.prepare import Options, prepare
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1

@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from spooled_pipelines.batch.source import BATCH_BYTES, BATCH_ROWS, open_source
+from spooled_pipelines.batch.source.open import BATCH_BYTES, BATCH_ROWS, open_source
 from spooled_pipelines.errors import InvalidArgumentError
 
 
@@ -239,7 +239,7 @@ def test_text_that_is_no_utf8_is_refused() -> None:
 _PEAK = """
 import resource, sys
 from spooled_pipelines.batch.ledger import Answers, Ledger
-from spooled_pipelines.batch.prepare import Options, prepare
+from spooled_pipelines.batch.staging.prepare import Options, prepare
 
 prepared = prepare(sys.argv[1], "q", Options())
 ledger = Ledger()

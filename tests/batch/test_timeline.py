@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.batch import timeline
+from spooled_pipelines.batch.outcome import timeline
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.wire import spooled_v1
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.cli import examine
+from spooled_pipelines.cli import doctor_checks
 from spooled_pipelines.wire.keys_v1 import CreateKeyRequest
 from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
 from tests.support.certificates import make_certificate
@@ -136,7 +136,7 @@ def test_a_clock_that_differs_is_told_with_by_how_much(
         def time() -> float:
             return time.time() + 3600
 
-    monkeypatch.setattr(examine, "time", Ahead)
+    monkeypatch.setattr(doctor_checks, "time", Ahead)
     code, steps = diagnosed("--address", server.address)
     assert code == 0
     assert steps["clock"]["state"] == "warning"

@@ -151,10 +151,12 @@ def test_a_limit_that_was_reached_is_code_5(
 
 
 def test_the_codes_are_all_documented() -> None:
-    from spooled_pipelines.cli import codes
+    from spooled_pipelines.cli import exit_codes
 
     page = (Path(__file__).parents[2] / "docs" / "shell.md").read_text()
-    values = {value for name, value in vars(codes).items() if name.isupper() and name[0] != "_"}
+    values = {
+        value for name, value in vars(exit_codes).items() if name.isupper() and name[0] != "_"
+    }
     assert {value for value in values if f"| {value} |" not in page} == set()
 
 

@@ -4,15 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines import Job, errors
-from spooled_pipelines.client.answers import (
+from spooled_pipelines.client.process_responses import (
     CompleteAnswer,
     FailAnswer,
     Refusal,
     RenewAnswer,
     Unanswered,
 )
+from spooled_pipelines.rpc.error_mapping import Call, refusal_in_stream
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.rpc.status import Call, refusal_in_stream
 from spooled_pipelines.wire import spooled_v1
 from spooled_pipelines.wire.well_known import Timestamp
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines import SpooledClient, connect, errors
-from spooled_pipelines.server.sqlite.filelock import FileLock
+from spooled_pipelines.server.store.sqlite.filelock import FileLock
 
 WORKER = "worker-1"
 

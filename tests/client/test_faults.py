@@ -13,7 +13,7 @@ from spooled_pipelines.rpc.channel import channel_options
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.sync import runtime as sync_runtime
-from spooled_pipelines.rpc.values import JobStatus
+from spooled_pipelines.types import JobStatus
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import aeventually

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import AsyncSpooledClient, Job, errors
-from spooled_pipelines.rpc.values import JobStatus
+from spooled_pipelines.types import JobStatus
 
 WORKER = "worker-1"
 

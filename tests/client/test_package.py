@@ -88,7 +88,7 @@ PAIRS = [
     ("client.{}.client", "AsyncSpooledClient", "SpooledClient"),
     ("client.{}.streams", "AsyncJobStream", "JobStream"),
     ("client.{}.process", "AsyncProcessStream", "ProcessStream"),
-    ("rpc.{}.calls", "AsyncCalls", "Calls"),
+    ("rpc.{}.connection", "AsyncCalls", "Calls"),
     ("rpc.{}.runtime", "AsyncChannel", "Channel"),
     ("rpc.{}.runtime", "AsyncResponseStream", "ResponseStream"),
     ("rpc.{}.runtime", "AsyncConversation", "Conversation"),

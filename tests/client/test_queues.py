@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spooled_pipelines import errors
-from spooled_pipelines.rpc.values import QueueLimits
+from spooled_pipelines.types import QueueLimits
 
 
 async def test_a_paused_queue_hands_out_nothing(open_client, server, queue: str) -> None:

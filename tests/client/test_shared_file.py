@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import connect, errors
-from spooled_pipelines.server import rendezvous
+from spooled_pipelines.server.embedded import endpoint
 from tests.support import programs
 
 ROWS = 20_000
@@ -182,7 +182,7 @@ def test_what_a_dead_owner_left_does_not_mislead_anybody(join: Join, tmp_path: P
     owner = join()
     owner.do("enqueue", 3, "b")
     owner.kill()
-    found = rendezvous.read(path)
+    found = endpoint.read(path)
     assert found is not None
     left = list(found.link.parent.glob(f"{found.link.name}.*"))
     assert left, "a killed process cannot tidy up"
@@ -194,13 +194,13 @@ def test_what_a_dead_owner_left_does_not_mislead_anybody(join: Join, tmp_path: P
 def test_this_user_alone_can_find_the_key(join: Join, tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     member = join()
-    note = rendezvous.note_of(path)
+    note = endpoint.note_of(path)
     assert note.stat().st_mode & 0o777 == 0o600
     note.chmod(0o644)
     with pytest.raises(errors.UnavailableError, match="not this user alone") as caught:
         connect(f"embedded:{path}")
     assert str(note) in caught.value.message
-    known = rendezvous.Rendezvous(Path("/nowhere"), json.loads(note.read_text())["api_key"])
+    known = endpoint.Rendezvous(Path("/nowhere"), json.loads(note.read_text())["api_key"])
     assert member.end() == 0
     # What others may have read lets nobody in any more.
     with connect(f"embedded:{path}") as client:

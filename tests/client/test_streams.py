@@ -7,7 +7,12 @@ import time
 import pytest
 
 from spooled_pipelines import AsyncSpooledClient, Job, SpooledClient, errors
-from spooled_pipelines.client.answers import CompleteAnswer, FailAnswer, Refusal, RenewAnswer
+from spooled_pipelines.client.process_responses import (
+    CompleteAnswer,
+    FailAnswer,
+    Refusal,
+    RenewAnswer,
+)
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import aeventually, eventually
 

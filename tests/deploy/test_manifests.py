@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from spooled_pipelines.cli.app import app
-from spooled_pipelines.server.config import load
+from spooled_pipelines.server.config.loading import load
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

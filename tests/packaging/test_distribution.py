@@ -65,10 +65,13 @@ with spooled_pipelines.connect("embedded:jobs.db") as client:
     assert client.enqueue_batch(pd.DataFrame({"id": [1]}), "q", key="id", name="n").created == 1
 """,
     "plot": "import matplotlib",
-    "postgres": "from spooled_pipelines.server.postgres.store import PostgresStore",
+    "postgres": "from spooled_pipelines.server.store.postgres.store import PostgresStore",
     "ray": "import ray.data, spooled_pipelines.engines.ray",
-    "schema": "import jsonschema, spooled_pipelines.batch.payload_schema",
-    "server": "import spooled_pipelines.server.config, spooled_pipelines.server.metrics",
+    "schema": "import jsonschema, spooled_pipelines.batch.encoding.schema_check",
+    "server": """
+import spooled_pipelines.server.config.loading
+import spooled_pipelines.server.telemetry.metrics
+""",
     "spark": "import pyspark.sql, spooled_pipelines.engines.spark_source",
     "worker": CORE + "\nfrom spooled_pipelines.worker import Worker",
 }
@@ -197,7 +200,7 @@ def test_the_licences_of_all_that_comes_along_are_listed() -> None:
     assert missing == {}, "run python scripts/build_licences.py"
     for name in ("htmx", "idiomorph"):
         assert name in page
-        assert name in (PACKAGE / "server/page/static/LICENSES.txt").read_text()
+        assert name in (PACKAGE / "server/dashboard/static/LICENSES.txt").read_text()
 
 
 def commands_of(text: str) -> set[str]:
@@ -206,7 +209,7 @@ def commands_of(text: str) -> set[str]:
 
 
 def test_what_is_deployed_names_settings_that_there_are() -> None:
-    from spooled_pipelines.server.options import Options
+    from spooled_pipelines.server.config.options import Options
 
     flags = {"--" + name.replace("_", "-") for name in Options.model_fields} | {"--config"}
     unit = (DEPLOY / "spooled.service").read_text()

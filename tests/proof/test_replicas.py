@@ -17,8 +17,8 @@ import pytest
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import DeadlineExceededError, UnavailableError
-from spooled_pipelines.server.clock import SystemClock
-from spooled_pipelines.server.postgres.store import PostgresStore
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.postgres import Cluster
 from tests.support.proof.replicas import (
     QUEUE,

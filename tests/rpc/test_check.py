@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc import check, requests
-from spooled_pipelines.rpc.convert import time_from
+from spooled_pipelines.rpc import requests, validation
+from spooled_pipelines.rpc.decode import time_from
 
 HOUR = timezone(timedelta(hours=1))
 
@@ -93,15 +93,15 @@ def test_what_is_beyond_is_refused_by_name(make: Callable, change: dict) -> None
 
 
 def test_a_long_error_is_cut_and_the_cut_is_seen() -> None:
-    text = check.error_text("x" * 3000)
+    text = validation.error_text("x" * 3000)
     assert len(text) == 2048
     assert text.endswith("…")
-    assert check.error_text("x" * 2048) == "x" * 2048
+    assert validation.error_text("x" * 2048) == "x" * 2048
 
 
 def test_an_empty_error_is_refused() -> None:
     with pytest.raises(InvalidArgumentError):
-        check.error_text("")
+        validation.error_text("")
 
 
 @given(st.datetimes(timezones=st.sampled_from([timezone.utc, HOUR])))
@@ -110,7 +110,7 @@ def test_a_time_goes_and_comes_back_as_the_same_moment(moment: datetime) -> None
         in_utc = moment.astimezone(timezone.utc)
     except OverflowError:
         return
-    back = time_from(check.timestamp(moment, "scheduled_at"))
+    back = time_from(validation.timestamp(moment, "scheduled_at"))
     assert back == moment
     assert back.tzinfo is timezone.utc
     assert back == in_utc

@@ -6,9 +6,9 @@ from datetime import datetime, timezone
 import pytest
 
 from spooled_pipelines.errors import ServerError
-from spooled_pipelines.rpc import convert
+from spooled_pipelines.rpc import decode
 from spooled_pipelines.rpc.struct import to_struct
-from spooled_pipelines.rpc.values import BatchStats, Job, JobStatus, QueueStats
+from spooled_pipelines.types import BatchStats, Job, JobStatus, QueueStats
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.well_known import Timestamp
 
@@ -36,9 +36,9 @@ def filled(message: object, **given: object) -> object:
 @pytest.mark.parametrize(
     ("message", "make", "kind"),
     [
-        (spooled_v1.Job(), convert.job_from, Job),
-        (spooled_v1.GetQueueStatsResponse(), convert.queue_stats_from, QueueStats),
-        (batch_v1.BatchStats(), convert.batch_stats_from, BatchStats),
+        (spooled_v1.Job(), decode.job_from, Job),
+        (spooled_v1.GetQueueStatsResponse(), decode.queue_stats_from, QueueStats),
+        (batch_v1.BatchStats(), decode.batch_stats_from, BatchStats),
     ],
     ids=["Job", "QueueStats", "BatchStats"],
 )
@@ -58,7 +58,7 @@ def test_every_field_of_a_value_comes_from_its_own_on_the_wire(message, make, ki
 
 
 def test_what_is_not_there_is_none() -> None:
-    job = convert.job_from(spooled_v1.Job(id="j"))
+    job = decode.job_from(spooled_v1.Job(id="j"))
     assert job.result is None
     assert job.last_error is None
     assert job.created_at is None
@@ -69,13 +69,13 @@ def test_what_is_not_there_is_none() -> None:
 @pytest.mark.parametrize("status", list(JobStatus))
 def test_every_status_of_the_wire_has_its_name(status: JobStatus) -> None:
     number = spooled_v1.JobStatus.Value(f"JOB_STATUS_{status.name}")
-    assert convert.job_from(spooled_v1.Job(status=number)).status is status
+    assert decode.job_from(spooled_v1.Job(status=number)).status is status
 
 
 def test_statuses_and_causes_of_a_newer_server_are_unspecified() -> None:
-    assert convert.job_status_from(99) is JobStatus.UNSPECIFIED
+    assert decode.job_status_from(99) is JobStatus.UNSPECIFIED
     stats = batch_v1.BatchStats(stalls=[batch_v1.Stall(cause=99, message="new")])
-    assert convert.batch_stats_from(stats).stalls[0].cause == "unspecified"
+    assert decode.batch_stats_from(stats).stalls[0].cause == "unspecified"
 
 
 def test_a_batch_names_what_holds_it_back() -> None:
@@ -83,11 +83,11 @@ def test_a_batch_names_what_holds_it_back() -> None:
         stalls=[batch_v1.Stall(cause=2, message="no worker on q")],
         top_errors=[batch_v1.ErrorCount(error="ValueError", count=3)],
     )
-    value = convert.batch_stats_from(stats)
+    value = decode.batch_stats_from(stats)
     assert (value.stalls[0].cause, value.stalls[0].message) == ("no_worker", "no worker on q")
     assert value.top_errors == (("ValueError", 3),)
 
 
 def test_a_time_that_does_not_exist_is_the_servers_fault() -> None:
     with pytest.raises(ServerError):
-        convert.time_from(Timestamp(seconds=10**15))
+        decode.time_from(Timestamp(seconds=10**15))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.rpc.interrupts import begun_whole
+from spooled_pipelines.rpc.signals import begun_whole
 
 
 @pytest.fixture(autouse=True)

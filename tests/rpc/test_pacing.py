@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.pacing import Pacer
+from spooled_pipelines.rpc.rate_limiter import Pacer
 from tests.support.server_process import ServerProcess
 
 pauses = st.lists(st.floats(0, 3), min_size=1, max_size=60)

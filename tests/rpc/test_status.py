@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines import errors
+from spooled_pipelines.rpc.error_mapping import Call, error_from_status, refusal_in_stream
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
-from spooled_pipelines.rpc.status import Call, error_from_status, refusal_in_stream
 
 KEY = "sp_live_secret0123456789"
 SETTINGS = ConnectionSettings("localhost:50051", api_key=KEY, api_key_source="SPOOLED_API_KEY")

@@ -13,8 +13,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from spooled_pipelines.server.run import Server
-from spooled_pipelines.server.settings import ServerSettings
+from spooled_pipelines.server.config.settings import ServerSettings
+from spooled_pipelines.server.server import Server
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.certificates import Certificate, make_certificate
 
@@ -122,7 +122,7 @@ async def test_what_is_broken_is_said_once_and_the_old_one_stays(
         server.pem.write_bytes(b"" if what == "empty" else b"no certificate")
     for _ in range(3):
         assert await server.presented() == FIRST.der
-    (record,) = [r for r in caplog.records if r.name == "spooled_pipelines.server.tls"]
+    (record,) = [r for r in caplog.records if r.name == "spooled_pipelines.server.rpc.tls"]
     assert record.levelno == logging.ERROR
     assert "the old ones stay in use" in record.message
     assert str(server.key if what == "gone" else server.pem) in record.message

@@ -13,9 +13,9 @@ import pytest
 import typer
 
 from spooled_pipelines.cli.app import app
-from spooled_pipelines.server.config import Config, ConfigError, load
-from spooled_pipelines.server.options import TABLES, Options
-from spooled_pipelines.server.settings import OrganizationLimits, ServerSettings
+from spooled_pipelines.server.config.loading import Config, ConfigError, load
+from spooled_pipelines.server.config.options import TABLES, Options
+from spooled_pipelines.server.config.settings import OrganizationLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.certificates import make_certificate
 from tests.support.wire import method_named

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from spooled_pipelines import AsyncSpooledClient
-from spooled_pipelines.server.settings import ConnectionLimits, ServerSettings
+from spooled_pipelines.server.config.settings import ConnectionLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.waiting import aeventually
 from tests.support.wire import KEY, Wire, answered, method_named, struct

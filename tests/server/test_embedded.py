@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from spooled_pipelines.server.embedded import EmbeddedServer
-from spooled_pipelines.server.errors import StoreUnavailableError
+from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.wire import method_named
 
@@ -107,7 +107,7 @@ async def test_a_client_on_another_loop_of_the_process_is_served(
 
 def test_a_process_that_forgets_to_stop_it_ends_all_the_same(tmp_path: Path) -> None:
     script = (
-        "import sys; from spooled_pipelines.server.embedded import EmbeddedServer; "
+        "import sys; from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer; "
         "EmbeddedServer.start(sys.argv[1])"
     )
     ended = subprocess.run(

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.sqlite import reading
+from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.certificates import make_certificate

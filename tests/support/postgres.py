@@ -15,8 +15,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from spooled_pipelines.server.clock import SystemClock
-from spooled_pipelines.server.postgres.store import PostgresStore
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support import programs
 
 _TEMPLATE = "template_spooled"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from spooled_pipelines.server.clock import ManualClock
-from spooled_pipelines.server.postgres.store import PostgresStore
-from spooled_pipelines.server.wakeups import Changes
+from spooled_pipelines.server.core.clock import ManualClock
+from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.store_kit import StoreKit
 
 HEARD_SECONDS = 1.0

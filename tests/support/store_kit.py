@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from spooled_pipelines.server.clock import ManualClock
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import BatchOpening, Chunk, Holder, JobRecord, NewJob
+from spooled_pipelines.server.core.clock import ManualClock
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.records import BatchOpening, Chunk, Holder, JobRecord, NewJob
 from spooled_pipelines.server.store import JobStore
-from spooled_pipelines.server.wakeups import Changes
 from spooled_pipelines.wire.well_known import Struct
 
 ORGANIZATION = "acme"

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.cli.codes import UsageError
-from spooled_pipelines.cli.work import parse_queues
+from spooled_pipelines.cli.commands.work import parse_queues
+from spooled_pipelines.cli.exit_codes import UsageError
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.rpc.values import Job, JobStatus
+from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.worker.held import Held
 from spooled_pipelines.worker.outcome import Completed
 

@@ -7,19 +7,19 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch import verdict
-from spooled_pipelines.batch.aio.control import (
+from spooled_pipelines.batch.aio.listing import find_jobs, list_jobs
+from spooled_pipelines.batch.aio.rpcs import (
     cancel_batch,
     check_extension,
     retry_batch,
     revise,
     stats_of,
 )
-from spooled_pipelines.batch.aio.listing import find_jobs, list_jobs
-from spooled_pipelines.batch.aio.plain import AsyncQueueFollower, get_jobs
-from spooled_pipelines.batch.aio.watching import watch_queue, watch_stream
+from spooled_pipelines.batch.aio.v1_fallback import AsyncQueueFollower, get_jobs
+from spooled_pipelines.batch.aio.watch import watch_queue, watch_stream
 from spooled_pipelines.batch.distinct import distinct
-from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
+from spooled_pipelines.batch.outcome import verdict
+from spooled_pipelines.batch.outcome.dead_letters import DEAD, FailedJobs, PatchedJobs
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
 from spooled_pipelines.errors import (
     DeadlineExceededError,
@@ -27,14 +27,14 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic
-from spooled_pipelines.rpc.values import BatchStats, CancelResult, Job, QueueStats
+from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
-    from spooled_pipelines.batch.results import ResultOrder, ResultSchema
-    from spooled_pipelines.batch.sinks import Where
+    from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
+    from spooled_pipelines.batch.writers import Where
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
@@ -265,8 +265,8 @@ class AsyncBatch:
             InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
                 it is read) a result's field is not what `schema` says.
         """
-        from spooled_pipelines.batch.outcomes import Outcomes
-        from spooled_pipelines.batch.results import check_results, results_reader
+        from spooled_pipelines.batch.outcome.job_results import Outcomes
+        from spooled_pipelines.batch.outcome.results import check_results, results_reader
 
         ledger = self._known_rows()
         types = check_results(order, join, schema, ledger)
@@ -289,7 +289,7 @@ class AsyncBatch:
                 or not at all.
             order, join, schema: as of `results_reader`.
         """
-        from spooled_pipelines.batch.sinks import check_sink, write_stream
+        from spooled_pipelines.batch.writers import check_sink, write_stream
 
         check_sink(where)
         reader = await self.results_reader(order=order, join=join, schema=schema)
@@ -301,7 +301,7 @@ class AsyncBatch:
         Columns: job_id, status, created_at, started_at (of the last try) and completed_at (UTC),
         seconds (from the start of the last try to its end; float). Null where it did not happen.
         """
-        from spooled_pipelines.batch.timeline import Timeline
+        from spooled_pipelines.batch.outcome.timeline import Timeline
 
         found = Timeline()
         await self._each_job(found)
@@ -316,7 +316,7 @@ class AsyncBatch:
             ImportError: matplotlib is not installed (`spooled-pipelines[plot]`).
             InvalidArgumentError: the batch has no jobs.
         """
-        from spooled_pipelines.batch.timeline import draw
+        from spooled_pipelines.batch.outcome.timeline import draw
 
         title = f"batch {self.name} ({self.id})" if self.name else f"batch {self.id}"
         return await in_thread(draw, await self.timeline(), title)

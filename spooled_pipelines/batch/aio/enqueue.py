@@ -7,21 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from spooled_pipelines.batch.aio.batch import AsyncBatch
-from spooled_pipelines.batch.aio.control import check_extension, newest_generation, retry_batch
-from spooled_pipelines.batch.aio.plain import queue_stats
 from spooled_pipelines.batch.aio.plan import planned
+from spooled_pipelines.batch.aio.rpcs import check_extension, newest_generation, retry_batch
 from spooled_pipelines.batch.aio.sending import run_upload, traced
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload
+from spooled_pipelines.batch.aio.v1_fallback import queue_stats
 from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.options import OnRerun, check_on_rerun, generation_for
 from spooled_pipelines.batch.outstanding import check_max_outstanding
 from spooled_pipelines.batch.plan import BatchPlan
-from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
-from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
+from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread
-from spooled_pipelines.rpc.values import BatchStats, QueueStats
+from spooled_pipelines.types import BatchStats, QueueStats
 
 
 async def enqueue_batch(

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.rpc import check, convert, methods
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc import decode, methods, validation
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import sleep
-from spooled_pipelines.rpc.values import Job, JobStatus
+from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
@@ -58,7 +58,7 @@ async def find_jobs(
     calls: AsyncCalls, batch_id: str, text: str, statuses: Iterable[str], limit: int
 ) -> list[Job]:
     """The first `limit` jobs with this text, of these statuses, over as many calls as it takes."""
-    check.limit(limit)
+    validation.limit(limit)
     names = [_name_of(status) for status in statuses]
     found: list[Job] = []
     token = ""
@@ -71,7 +71,7 @@ async def find_jobs(
             page_token=token,
         )
         page = await calls.unary(methods.BATCH["FindBatchJobs"], request, repeatable=True)
-        found += [convert.job_from(job) for job in page.jobs]
+        found += [decode.job_from(job) for job in page.jobs]
         token = page.next_page_token
         if not token:
             break

@@ -11,7 +11,7 @@ from typing import Any
 from spooled_pipelines.batch.patience import PATIENCE_SECONDS, Patience
 from spooled_pipelines.batch.window import Window
 from spooled_pipelines.errors import RateLimitError, SpooledError
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import monotonic, sleep
 from spooled_pipelines.wire.methods import Method
 

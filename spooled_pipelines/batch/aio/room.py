@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from spooled_pipelines.batch.aio.plain import get_jobs, queue_stats
-from spooled_pipelines.batch.aio.watching import watch_stream
+from spooled_pipelines.batch.aio.v1_fallback import get_jobs, queue_stats
+from spooled_pipelines.batch.aio.watch import watch_stream
 from spooled_pipelines.batch.outstanding import Outstanding
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import monotonic, sleep
-from spooled_pipelines.rpc.convert import job_status_from
+from spooled_pipelines.rpc.decode import job_status_from
 
 _PAUSE_FIRST_SECONDS, _PAUSE_SECONDS, _PAUSE_GROWTH = 0.05, 1.0, 1.5
 

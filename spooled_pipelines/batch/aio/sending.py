@@ -8,11 +8,11 @@ import time
 from spooled_pipelines.batch import notes
 from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload
 from spooled_pipelines.batch.ledger import Ledger, write_ledger
-from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
+from spooled_pipelines.batch.staging.prepare import Prepared
 from spooled_pipelines.errors import RowsRejectedError
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread
 
 

@@ -8,34 +8,34 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch import verdict
 from spooled_pipelines.batch.distinct import distinct
-from spooled_pipelines.batch.failures import DEAD, FailedJobs, PatchedJobs
+from spooled_pipelines.batch.outcome import verdict
+from spooled_pipelines.batch.outcome.dead_letters import DEAD, FailedJobs, PatchedJobs
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
-from spooled_pipelines.batch.sync.control import (
+from spooled_pipelines.batch.sync.listing import find_jobs, list_jobs
+from spooled_pipelines.batch.sync.rpcs import (
     cancel_batch,
     check_extension,
     retry_batch,
     revise,
     stats_of,
 )
-from spooled_pipelines.batch.sync.listing import find_jobs, list_jobs
-from spooled_pipelines.batch.sync.plain import QueueFollower, get_jobs
-from spooled_pipelines.batch.sync.watching import watch_queue, watch_stream
+from spooled_pipelines.batch.sync.v1_fallback import QueueFollower, get_jobs
+from spooled_pipelines.batch.sync.watch import watch_queue, watch_stream
 from spooled_pipelines.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic
-from spooled_pipelines.rpc.values import BatchStats, CancelResult, Job, QueueStats
+from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import AnyLedger
-    from spooled_pipelines.batch.results import ResultOrder, ResultSchema
-    from spooled_pipelines.batch.sinks import Where
+    from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
+    from spooled_pipelines.batch.writers import Where
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
@@ -266,8 +266,8 @@ class Batch:
             InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
                 it is read) a result's field is not what `schema` says.
         """
-        from spooled_pipelines.batch.outcomes import Outcomes
-        from spooled_pipelines.batch.results import check_results, results_reader
+        from spooled_pipelines.batch.outcome.job_results import Outcomes
+        from spooled_pipelines.batch.outcome.results import check_results, results_reader
 
         ledger = self._known_rows()
         types = check_results(order, join, schema, ledger)
@@ -290,7 +290,7 @@ class Batch:
                 or not at all.
             order, join, schema: as of `results_reader`.
         """
-        from spooled_pipelines.batch.sinks import check_sink, write_stream
+        from spooled_pipelines.batch.writers import check_sink, write_stream
 
         check_sink(where)
         reader = self.results_reader(order=order, join=join, schema=schema)
@@ -302,7 +302,7 @@ class Batch:
         Columns: job_id, status, created_at, started_at (of the last try) and completed_at (UTC),
         seconds (from the start of the last try to its end; float). Null where it did not happen.
         """
-        from spooled_pipelines.batch.timeline import Timeline
+        from spooled_pipelines.batch.outcome.timeline import Timeline
 
         found = Timeline()
         self._each_job(found)
@@ -317,7 +317,7 @@ class Batch:
             ImportError: matplotlib is not installed (`spooled-pipelines[plot]`).
             InvalidArgumentError: the batch has no jobs.
         """
-        from spooled_pipelines.batch.timeline import draw
+        from spooled_pipelines.batch.outcome.timeline import draw
 
         title = f"batch {self.name} ({self.id})" if self.name else f"batch {self.id}"
         return in_thread(draw, self.timeline(), title)

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.rpc import check, convert, methods
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc import decode, methods, validation
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import sleep
-from spooled_pipelines.rpc.values import Job, JobStatus
+from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
@@ -59,7 +59,7 @@ def find_jobs(
     calls: Calls, batch_id: str, text: str, statuses: Iterable[str], limit: int
 ) -> list[Job]:
     """The first `limit` jobs with this text, of these statuses, over as many calls as it takes."""
-    check.limit(limit)
+    validation.limit(limit)
     names = [_name_of(status) for status in statuses]
     found: list[Job] = []
     token = ""
@@ -72,7 +72,7 @@ def find_jobs(
             page_token=token,
         )
         page = calls.unary(methods.BATCH["FindBatchJobs"], request, repeatable=True)
-        found += [convert.job_from(job) for job in page.jobs]
+        found += [decode.job_from(job) for job in page.jobs]
         token = page.next_page_token
         if not token:
             break

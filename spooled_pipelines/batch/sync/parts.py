@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.chunks import open_message
-from spooled_pipelines.batch.identity import Scope, batch_id
+from spooled_pipelines.batch.encoding.column_mapping import Constants
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.mapping import Constants
+from spooled_pipelines.batch.options import OnRerun, check_on_rerun, generation_for
 from spooled_pipelines.batch.outstanding import check_max_outstanding
 from spooled_pipelines.batch.parts import (
     AddedPart,
@@ -24,11 +23,12 @@ from spooled_pipelines.batch.parts import (
     options_to_dict,
     parts_missing,
 )
-from spooled_pipelines.batch.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
-from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
+from spooled_pipelines.batch.staging.chunks import open_message
+from spooled_pipelines.batch.staging.key_scope import Scope, batch_id
+from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
 from spooled_pipelines.batch.sync.batch import Batch
-from spooled_pipelines.batch.sync.control import (
+from spooled_pipelines.batch.sync.rpcs import (
     cancel_batch,
     check_extension,
     list_parts,
@@ -36,19 +36,19 @@ from spooled_pipelines.batch.sync.control import (
     retry_batch,
     seal_batch,
 )
-from spooled_pipelines.batch.sync.plain import queue_stats
 from spooled_pipelines.batch.sync.sending import run_upload, traced
 from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload, open_upload
+from spooled_pipelines.batch.sync.v1_fallback import queue_stats
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc import check, tracing
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc import tracing, validation
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
-from spooled_pipelines.rpc.values import QueueStats
+from spooled_pipelines.types import QueueStats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.prepare import JobOptions, PartOptions
+    from spooled_pipelines.batch.staging.prepare import JobOptions, PartOptions
 
 
 class OpenBatch:
@@ -295,7 +295,7 @@ def open_batch(
     check_on_rerun(on_rerun)
     if name is None:
         raise InvalidArgumentError("a batch that comes in parts needs a name, to be found again by")
-    scope = Scope(check.queue_name(queue_name), name)
+    scope = Scope(validation.queue_name(queue_name), name)
     _check_options(options)
     if on_rerun != "resume":
         check_extension(calls, f'on_rerun="{on_rerun}"')

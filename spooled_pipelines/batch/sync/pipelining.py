@@ -12,7 +12,7 @@ from typing import Any
 from spooled_pipelines.batch.patience import PATIENCE_SECONDS, Patience
 from spooled_pipelines.batch.window import Window
 from spooled_pipelines.errors import RateLimitError, SpooledError
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
 from spooled_pipelines.wire.methods import Method
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from spooled_pipelines.batch.chunks import Chunk
+from spooled_pipelines.batch.options import OnRerun, check_on_rerun, generation_for
 from spooled_pipelines.batch.plan import BatchPlan, Planning
-from spooled_pipelines.batch.prepare import Options, Prepared, prepare
-from spooled_pipelines.batch.rerun import OnRerun, check_on_rerun, generation_for
-from spooled_pipelines.batch.sync.control import check_extension, newest_generation
+from spooled_pipelines.batch.staging.chunks import Chunk
+from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.sync.rpcs import check_extension, newest_generation
 from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
 from spooled_pipelines.wire import batch_v1
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from contextlib import closing
 
 from spooled_pipelines.batch.outstanding import Outstanding
-from spooled_pipelines.batch.sync.plain import get_jobs, queue_stats
-from spooled_pipelines.batch.sync.watching import watch_stream
-from spooled_pipelines.rpc.convert import job_status_from
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.batch.sync.v1_fallback import get_jobs, queue_stats
+from spooled_pipelines.batch.sync.watch import watch_stream
+from spooled_pipelines.rpc.decode import job_status_from
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
 
 _PAUSE_FIRST_SECONDS, _PAUSE_SECONDS, _PAUSE_GROWTH = 0.05, 1.0, 1.5

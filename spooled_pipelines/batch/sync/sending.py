@@ -8,12 +8,12 @@ import time
 
 from spooled_pipelines.batch import notes
 from spooled_pipelines.batch.ledger import Ledger, write_ledger
-from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
+from spooled_pipelines.batch.staging.prepare import Prepared
 from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload
 from spooled_pipelines.errors import RowsRejectedError
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
 
 

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from spooled_pipelines.batch.chunks import Chunk, open_message, shared_fields
 from spooled_pipelines.batch.ledger import Answers, Ledger
 from spooled_pipelines.batch.outstanding import Outstanding, within
 from spooled_pipelines.batch.patience import Patience
-from spooled_pipelines.batch.prepare import Prepared
 from spooled_pipelines.batch.progress import Progress
-from spooled_pipelines.batch.sync.control import cancel_batch, finish_part, seal_batch
+from spooled_pipelines.batch.staging.chunks import Chunk, open_message, shared_fields
+from spooled_pipelines.batch.staging.prepare import Prepared
 from spooled_pipelines.batch.sync.pipelining import pipelined
 from spooled_pipelines.batch.sync.room import QueueRoom, wait_for_room
+from spooled_pipelines.batch.sync.rpcs import cancel_batch, finish_part, seal_batch
 from spooled_pipelines.batch.window import Window, window_of_calls
 from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
 from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.convert import batch_stats_from
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.decode import batch_stats_from
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import Conversation, monotonic, sleep
 from spooled_pipelines.wire import batch_v1
 

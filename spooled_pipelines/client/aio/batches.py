@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc import check, convert
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc import decode, validation
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.methods import BATCH
-from spooled_pipelines.rpc.values import BatchStats
+from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from spooled_pipelines.batch.aio.batch import AsyncBatch
     from spooled_pipelines.batch.aio.parts import AsyncOpenBatch
-    from spooled_pipelines.batch.exact import OnLossy
-    from spooled_pipelines.batch.mapping import PayloadOption, TagsOption
+    from spooled_pipelines.batch.encoding.column_mapping import PayloadOption, TagsOption
+    from spooled_pipelines.batch.encoding.values import OnLossy
+    from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.plan import BatchPlan
-    from spooled_pipelines.batch.prepare import JobOptions, OnRejected, RowOptions
     from spooled_pipelines.batch.progress import ProgressOption
-    from spooled_pipelines.batch.rerun import OnRerun
-    from spooled_pipelines.batch.sinks import Where
+    from spooled_pipelines.batch.staging.prepare import JobOptions, OnRejected, RowOptions
+    from spooled_pipelines.batch.writers import Where
 
 
 class AsyncBatchCalls:
@@ -108,7 +108,7 @@ class AsyncBatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.aio.enqueue import enqueue_batch
-        from spooled_pipelines.batch.prepare import Options
+        from spooled_pipelines.batch.staging.prepare import Options
 
         options = Options(
             columns=columns,
@@ -163,7 +163,7 @@ class AsyncBatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.aio.plan import plan_batch
-        from spooled_pipelines.batch.prepare import Options
+        from spooled_pipelines.batch.staging.prepare import Options
 
         return await plan_batch(self._calls, data, queue_name, Options(**options), on_rerun)
 
@@ -213,8 +213,8 @@ class AsyncBatchCalls:
             InvalidArgumentError: `limit` is below 1.
         """
         if queue_name is not None:
-            check.queue_name(queue_name)
-        check.limit(limit)
+            validation.queue_name(queue_name)
+        validation.limit(limit)
         found: list[BatchStats] = []
         token = ""
         while len(found) < limit:
@@ -224,7 +224,7 @@ class AsyncBatchCalls:
                 page_token=token,
             )
             page = await self._calls.unary(BATCH["ListBatches"], request, repeatable=True)
-            found += [convert.batch_stats_from(stats) for stats in page.batches]
+            found += [decode.batch_stats_from(stats) for stats in page.batches]
             token = page.next_page_token
             if not token:
                 break

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.rpc.aio.runtime import AsyncResponseStream
-from spooled_pipelines.rpc.convert import job_from
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.rpc.decode import job_from
+from spooled_pipelines.types import Job
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import convert, requests
-from spooled_pipelines.rpc.aio.calls import AsyncCalls
+from spooled_pipelines.rpc import decode, requests
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.methods import WORKER
-from spooled_pipelines.rpc.values import HeartbeatResult, WorkerRegistration
+from spooled_pipelines.types import HeartbeatResult, WorkerRegistration
 
 
 class AsyncWorkerCalls:
@@ -49,7 +49,7 @@ class AsyncWorkerCalls:
         response = await self._calls.unary(
             WORKER["Register"], request, repeatable=worker_id is not None
         )
-        return convert.registration_from(response)
+        return decode.registration_from(response)
 
     async def heartbeat(
         self,
@@ -68,7 +68,7 @@ class AsyncWorkerCalls:
             worker_id, current_jobs=current_jobs, status=status, metadata=metadata
         )
         response = await self._calls.unary(WORKER["Heartbeat"], request, repeatable=True)
-        return convert.heartbeat_result_from(response)
+        return decode.heartbeat_result_from(response)
 
     async def deregister_worker(self, worker_id: str) -> None:
         """Says that the worker is gone; one that is gone already is fine."""

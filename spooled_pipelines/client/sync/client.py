@@ -9,8 +9,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.client.answers import unsuccessful
-from spooled_pipelines.client.jobs import Holding, holding, ours_is_done
+from spooled_pipelines.client.job_ref import Holding, holding, ours_is_done
+from spooled_pipelines.client.process_responses import unsuccessful
 from spooled_pipelines.client.settings import settings_from
 from spooled_pipelines.client.sync.batches import BatchCalls
 from spooled_pipelines.client.sync.process import ProcessStream
@@ -18,14 +18,14 @@ from spooled_pipelines.client.sync.queues import QueueCalls
 from spooled_pipelines.client.sync.streams import JobStream
 from spooled_pipelines.client.sync.workers import WorkerCalls
 from spooled_pipelines.errors import ConflictError
-from spooled_pipelines.rpc import check, convert, requests, tracing
+from spooled_pipelines.rpc import decode, requests, tracing, validation
 from spooled_pipelines.rpc.methods import BATCH, QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 from spooled_pipelines.rpc.struct import from_struct
-from spooled_pipelines.rpc.sync.calls import Calls
+from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
-from spooled_pipelines.rpc.values import (
+from spooled_pipelines.types import (
     EnqueueResult,
     FailResult,
     Job,
@@ -114,7 +114,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             LossyValueError: the payload holds what a worker would not get unchanged.
             InvalidArgumentError: an argument is outside its limits.
         """
-        with tracing.sending(check.queue_name(queue_name)):
+        with tracing.sending(validation.queue_name(queue_name)):
             request = requests.enqueue(
                 queue_name,
                 payload,
@@ -123,13 +123,13 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
                 max_retries=max_retries,
                 timeout_seconds=timeout_seconds,
                 scheduled_at=scheduled_at,
-                tags=tracing.with_context(check.text_map(tags, "tags")),
+                tags=tracing.with_context(validation.text_map(tags, "tags")),
             )
             response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
             # Nobody else has this key: a job that was there already is an earlier try's.
             return EnqueueResult(job_id=response.job_id, created=True)
-        return convert.enqueue_result_from(response)
+        return decode.enqueue_result_from(response)
 
     def dequeue(
         self, queue_name: str, worker_id: str, *, batch_size: int = 1, lease_seconds: int = 30
@@ -143,7 +143,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         )
         # Not repeatable: jobs of a lost answer would stay with nobody until their leases end.
         response = self._calls.unary(QUEUE["Dequeue"], request, repeatable=False)
-        return [convert.job_from(job) for job in response.jobs]
+        return [decode.job_from(job) for job in response.jobs]
 
     def complete(
         self,
@@ -205,7 +205,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         response = self._calls.unary(QUEUE["Fail"], request, repeatable=held.fenced)
         if not response.success:
             raise unsuccessful("fail", held.job_id)
-        return convert.fail_result_from(response)
+        return decode.fail_result_from(response)
 
     def renew_lease(
         self,
@@ -228,7 +228,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         response = self._calls.unary(QUEUE["RenewLease"], request, repeatable=held.fenced)
         if not response.success:
             raise unsuccessful("renew_lease", held.job_id)
-        return convert.time_from(response.new_expires_at)
+        return decode.time_from(response.new_expires_at)
 
     def get_job(self, job_id: str) -> Job:
         """The job as it is now.
@@ -238,7 +238,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         """
         request = requests.get_job(job_id)
         response = self._calls.unary(QUEUE["GetJob"], request, repeatable=True)
-        return convert.job_from(response.job)
+        return decode.job_from(response.job)
 
     def attempts(self, job_id: str) -> list[JobAttempt]:
         """Every try of a job, oldest first, those before its batch was retried included.
@@ -249,13 +249,13 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         """
         request = batch_v1.ListAttemptsRequest(job_id=job_id)
         response = self._calls.unary(BATCH["ListAttempts"], request, repeatable=True)
-        return [convert.attempt_from(attempt) for attempt in response.attempts]
+        return [decode.attempt_from(attempt) for attempt in response.attempts]
 
     def queue_stats(self, queue_name: str) -> QueueStats:
         """How many of the queue's jobs are in which status; all 0 for an unknown queue."""
         request = requests.queue_stats(queue_name)
         response = self._calls.unary(QUEUE["GetQueueStats"], request, repeatable=True)
-        return convert.queue_stats_from(response)
+        return decode.queue_stats_from(response)
 
     def stream_jobs(self, queue_name: str, worker_id: str, *, lease_seconds: int = 30) -> JobStream:
         """Jobs as they come due, claimed for this worker; iterate over it, then close it."""

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.client.answers import Answer, Kind, Unanswered
-from spooled_pipelines.client.jobs import holding
+from spooled_pipelines.client.job_ref import holding
+from spooled_pipelines.client.process_responses import Answer, Kind, Unanswered
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc import requests
+from spooled_pipelines.rpc.error_mapping import Call, refusal_in_stream
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.rpc.status import Call, refusal_in_stream
 from spooled_pipelines.rpc.sync.runtime import Conversation, Lock
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 from spooled_pipelines.wire import spooled_v1
 
 if TYPE_CHECKING:

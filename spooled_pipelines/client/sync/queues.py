@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.rpc import check, convert
+from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.methods import QUEUE_ADMIN
-from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.values import Job, Queue, QueueLimits, WorkerState
+from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.types import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
@@ -25,7 +25,7 @@ class QueueCalls:
         Raises:
             InvalidArgumentError: `limit` is below 1.
         """
-        check.limit(limit)
+        validation.limit(limit)
         found: list[Queue] = []
         token = ""
         while len(found) < limit:
@@ -33,7 +33,7 @@ class QueueCalls:
                 page_size=min(limit - len(found), PAGE_JOBS_MAX), page_token=token
             )
             page = self._calls.unary(QUEUE_ADMIN["ListQueues"], request, repeatable=True)
-            found += [convert.queue_from(queue) for queue in page.queues]
+            found += [decode.queue_from(queue) for queue in page.queues]
             token = page.next_page_token
             if not token:
                 break
@@ -50,20 +50,20 @@ class QueueCalls:
             InvalidArgumentError: `limit` is not from 1 to 1 000.
         """
         if queue_name is not None:
-            check.queue_name(queue_name)
-        check.limit(limit, PAGE_JOBS_MAX)
+            validation.queue_name(queue_name)
+        validation.limit(limit, PAGE_JOBS_MAX)
         request = queue_admin_v1.ListWorkersRequest(queue_name=queue_name or "", page_size=limit)
         answer = self._calls.unary(QUEUE_ADMIN["ListWorkers"], request, repeatable=True)
-        return [convert.worker_from(worker) for worker in answer.workers]
+        return [decode.worker_from(worker) for worker in answer.workers]
 
     def pause_queue(self, queue_name: str) -> None:
         """Nobody gets a job of this queue any more; what runs may settle. Repeatable."""
-        request = queue_admin_v1.PauseQueueRequest(queue_name=check.queue_name(queue_name))
+        request = queue_admin_v1.PauseQueueRequest(queue_name=validation.queue_name(queue_name))
         self._calls.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
 
     def resume_queue(self, queue_name: str) -> None:
         """Jobs of this queue are handed out again. Repeatable."""
-        request = queue_admin_v1.ResumeQueueRequest(queue_name=check.queue_name(queue_name))
+        request = queue_admin_v1.ResumeQueueRequest(queue_name=validation.queue_name(queue_name))
         self._calls.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
 
     def set_queue_limits(
@@ -88,29 +88,29 @@ class QueueCalls:
         Raises:
             InvalidArgumentError: a number out of range, or a burst without a rate.
         """
-        check.queue_limits(jobs_per_second, burst, max_in_flight)
+        validation.queue_limits(jobs_per_second, burst, max_in_flight)
         limits = queue_admin_v1.QueueLimits(
             jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
         request = queue_admin_v1.SetQueueLimitsRequest(
-            queue_name=check.queue_name(queue_name), limits=limits
+            queue_name=validation.queue_name(queue_name), limits=limits
         )
         method = QUEUE_ADMIN["SetQueueLimits"]
         answer = self._calls.unary(method, request, repeatable=True)
-        return convert.queue_limits_from(answer.limits)
+        return decode.queue_limits_from(answer.limits)
 
     def queue_limits(self, queue_name: str) -> QueueLimits:
         """What caps a queue, as `set_queue_limits` set it; each None where there is no limit."""
-        request = queue_admin_v1.GetQueueLimitsRequest(queue_name=check.queue_name(queue_name))
+        request = queue_admin_v1.GetQueueLimitsRequest(queue_name=validation.queue_name(queue_name))
         answer = self._calls.unary(QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True)
-        return convert.queue_limits_from(answer.limits)
+        return decode.queue_limits_from(answer.limits)
 
     def purge_queue(self, queue_name: str) -> int:
         """Cancels what is pending now, jobs that wait for a retry included; returns how many.
 
         Scheduled jobs stay.
         """
-        request = queue_admin_v1.PurgeQueueRequest(queue_name=check.queue_name(queue_name))
+        request = queue_admin_v1.PurgeQueueRequest(queue_name=validation.queue_name(queue_name))
         method = QUEUE_ADMIN["PurgeQueue"]
         answer = self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
         cancelled: int = answer.cancelled
@@ -118,8 +118,8 @@ class QueueCalls:
 
     def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
         """The first `limit` dead letters of a queue, with payload and error, oldest first."""
-        check.queue_name(queue_name)
-        check.limit(limit)
+        validation.queue_name(queue_name)
+        validation.limit(limit)
         found: list[Job] = []
         token = ""
         while len(found) < limit:
@@ -130,7 +130,7 @@ class QueueCalls:
             )
             method = QUEUE_ADMIN["ListDeadLetters"]
             page = self._calls.unary(method, request, repeatable=True)
-            found += [convert.job_from(job) for job in page.jobs]
+            found += [decode.job_from(job) for job in page.jobs]
             token = page.next_page_token
             if not token:
                 break
@@ -143,10 +143,10 @@ class QueueCalls:
             queue_name: the queue.
             where: only jobs whose error has this text in it.
         """
-        from spooled_pipelines.batch.failures import discarded
-        from spooled_pipelines.batch.sync.control import revise
+        from spooled_pipelines.batch.outcome.dead_letters import discarded
+        from spooled_pipelines.batch.sync.rpcs import revise
 
-        check.queue_name(queue_name)
+        validation.queue_name(queue_name)
         found: list[str] = []
         token = ""
         while True:
@@ -168,7 +168,7 @@ class QueueCalls:
             where: only jobs whose error has this text in it.
         """
         request = queue_admin_v1.RedriveDeadLettersRequest(
-            queue_name=check.queue_name(queue_name), error_contains=where or ""
+            queue_name=validation.queue_name(queue_name), error_contains=where or ""
         )
         method = QUEUE_ADMIN["RedriveDeadLetters"]
         answer = self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.rpc.convert import job_from
+from spooled_pipelines.rpc.decode import job_from
 from spooled_pipelines.rpc.sync.runtime import ResponseStream
-from spooled_pipelines.rpc.values import Job
+from spooled_pipelines.types import Job
 
 if TYPE_CHECKING:
     from typing_extensions import Self

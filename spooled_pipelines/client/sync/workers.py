@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import convert, requests
+from spooled_pipelines.rpc import decode, requests
 from spooled_pipelines.rpc.methods import WORKER
-from spooled_pipelines.rpc.sync.calls import Calls
-from spooled_pipelines.rpc.values import HeartbeatResult, WorkerRegistration
+from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.types import HeartbeatResult, WorkerRegistration
 
 
 class WorkerCalls:
@@ -48,7 +48,7 @@ class WorkerCalls:
         )
         # Without an id of ours, doing it twice would make two workers.
         response = self._calls.unary(WORKER["Register"], request, repeatable=worker_id is not None)
-        return convert.registration_from(response)
+        return decode.registration_from(response)
 
     def heartbeat(
         self,
@@ -67,7 +67,7 @@ class WorkerCalls:
             worker_id, current_jobs=current_jobs, status=status, metadata=metadata
         )
         response = self._calls.unary(WORKER["Heartbeat"], request, repeatable=True)
-        return convert.heartbeat_result_from(response)
+        return decode.heartbeat_result_from(response)
 
     def deregister_worker(self, worker_id: str) -> None:
         """Says that the worker is gone; one that is gone already is fine."""

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
-from spooled_pipelines.rpc import forking
+from spooled_pipelines.rpc import fork_guard
 from spooled_pipelines.rpc.arrivals import Arrival
 from spooled_pipelines.rpc.channel import channel_credentials, channel_options
 from spooled_pipelines.rpc.settings import ConnectionSettings
@@ -42,7 +42,7 @@ class AsyncChannel:
     """One gRPC channel, bound to the event loop and the process that it was opened in."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        forking.about_to_use_grpc()
+        fork_guard.about_to_use_grpc()
         credentials = channel_credentials(settings)
         options = channel_options(settings)
         target = settings.endpoint.target

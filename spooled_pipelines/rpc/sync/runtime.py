@@ -12,12 +12,12 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 
 from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
-from spooled_pipelines.rpc import forking
+from spooled_pipelines.rpc import fork_guard
 from spooled_pipelines.rpc.arrivals import Arrival
 from spooled_pipelines.rpc.channel import channel_credentials, channel_options
-from spooled_pipelines.rpc.feed import Feed
-from spooled_pipelines.rpc.interrupts import begun_whole
+from spooled_pipelines.rpc.request_iterator import Feed
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.signals import begun_whole
 from spooled_pipelines.rpc.wirebytes import serialized
 from spooled_pipelines.wire.methods import Method
 
@@ -47,7 +47,7 @@ class Channel:
     """One gRPC channel, for any number of threads of the process that it was opened in."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        forking.about_to_use_grpc()
+        fork_guard.about_to_use_grpc()
         credentials = channel_credentials(settings)
         options = channel_options(settings)
         target = settings.endpoint.target

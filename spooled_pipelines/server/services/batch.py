@@ -6,16 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from spooled_pipelines.server import checks
-from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.errors import invalid
-from spooled_pipelines.server.listing import NEWEST
-from spooled_pipelines.server.messages import attempt, batch_stats, field, job_bytes, timestamp
-from spooled_pipelines.server.records import BatchRecord, ExpectedParts, JobPage, PartRecord, Status
-from spooled_pipelines.server.services.outcomes import settle
-from spooled_pipelines.server.services.revising import revise
-from spooled_pipelines.server.services.uploads import upload
-from spooled_pipelines.server.wakeups import batch_key, control_key
+from spooled_pipelines.server.core.errors import invalid
+from spooled_pipelines.server.core.notifier import batch_key, control_key
+from spooled_pipelines.server.core.records import (
+    BatchRecord,
+    ExpectedParts,
+    JobPage,
+    PartRecord,
+    Status,
+)
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.encoding import (
+    attempt,
+    batch_stats,
+    field,
+    job_bytes,
+    timestamp,
+)
+from spooled_pipelines.server.services.enqueue_batch import upload
+from spooled_pipelines.server.services.revise_dead_letters import revise
+from spooled_pipelines.server.services.settle_stream import settle
+from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.store.listing import NEWEST
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
     BatchPart,
@@ -63,8 +75,8 @@ class BatchService:
         return upload(self._services, caller, requests)
 
     async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
-        batch_id = checks.batch_id(request.batch_id)
-        generation = checks.generation(request.generation)
+        batch_id = fields.batch_id(request.batch_id)
+        generation = fields.generation(request.generation)
         expected = _expected(request)
         record = await self._services.store.seal_batch(
             caller.organization, batch_id, generation, expected
@@ -72,10 +84,10 @@ class BatchService:
         return SealBatchResponse(stats=self._stats(caller, record))
 
     async def finish_part(self, caller: Caller, request: FinishPartRequest) -> FinishPartResponse:
-        batch_id = checks.batch_id(request.batch_id)
-        generation = checks.generation(request.generation)
-        part_id = checks.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
-        rows = checks.whole("rows", request.rows, 0, limits.PART_ROWS_MAX)
+        batch_id = fields.batch_id(request.batch_id)
+        generation = fields.generation(request.generation)
+        part_id = fields.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
+        rows = fields.whole("rows", request.rows, 0, limits.PART_ROWS_MAX)
         kept = await self._services.store.finish_part(
             caller.organization, batch_id, generation, PartRecord(part_id, True, rows)
         )
@@ -84,7 +96,7 @@ class BatchService:
     async def list_parts(
         self, caller: Caller, request: ListPartsRequest
     ) -> AsyncIterator[ListPartsResponse]:
-        batch_id = checks.batch_id(request.batch_id)
+        batch_id = fields.batch_id(request.batch_id)
         after: str | None = ""
         while after is not None:
             parts = await self._services.store.batch_parts(
@@ -138,9 +150,9 @@ class BatchService:
     async def list_batch_jobs(
         self, caller: Caller, request: ListBatchJobsRequest
     ) -> AsyncIterator[bytes]:
-        batch_id = checks.batch_id(request.batch_id)
+        batch_id = fields.batch_id(request.batch_id)
         statuses = _statuses(request.statuses)
-        after: int | None = checks.place(request.page_token)
+        after: int | None = fields.place(request.page_token)
         while after is not None:
             page = await self._services.store.batch_jobs(
                 caller.organization, batch_id, statuses, after, _PAGE_JOBS, request.omit_payload
@@ -153,10 +165,10 @@ class BatchService:
     async def cancel_batch(
         self, caller: Caller, request: CancelBatchRequest
     ) -> CancelBatchResponse:
-        batch_id = checks.batch_id(request.batch_id)
+        batch_id = fields.batch_id(request.batch_id)
         generation: int | None = None
         if request.HasField("generation"):
-            generation = checks.generation(request.generation)
+            generation = fields.generation(request.generation)
         # Who asks may be about to be killed, and has no time to see it through.
         cancelling = asyncio.ensure_future(
             self._services.store.cancel_batch(caller.organization, batch_id, generation)
@@ -171,8 +183,8 @@ class BatchService:
         )
 
     async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
-        batch_id = checks.batch_id(request.batch_id)
-        contains = checks.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        batch_id = fields.batch_id(request.batch_id)
+        contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
         retried = await self._services.store.retry_batch(
             caller.organization, batch_id, contains, request.cancelled
         )
@@ -185,7 +197,7 @@ class BatchService:
         return ListAttemptsResponse(attempts=[attempt(record) for record in found])
 
     async def find_keys(self, caller: Caller, request: FindKeysRequest) -> FindKeysResponse:
-        queue_name = checks.queue_name(request.queue_name)
+        queue_name = fields.queue_name(request.queue_name)
         keys = request.idempotency_keys
         if len(keys) > limits.CHUNK_ROWS_MAX:
             raise invalid(
@@ -198,9 +210,9 @@ class BatchService:
     async def list_batches(
         self, caller: Caller, request: ListBatchesRequest
     ) -> ListBatchesResponse:
-        queues = caller.among(checks.optional_queue_name(request.queue_name))
-        before = checks.place(request.page_token) or NEWEST
-        size = checks.page_size(request.page_size)
+        queues = caller.among(fields.optional_queue_name(request.queue_name))
+        before = fields.place(request.page_token) or NEWEST
+        size = fields.page_size(request.page_size)
         page = await self._services.store.list_batches(caller.organization, queues, before, size)
         return ListBatchesResponse(
             batches=[self._stats(caller, record) for record in page.batches],
@@ -210,11 +222,11 @@ class BatchService:
     async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
         page = await self._services.store.find_jobs(
             caller.organization,
-            checks.batch_id(request.batch_id),
+            fields.batch_id(request.batch_id),
             _statuses(request.statuses),
-            checks.text("text", request.text, limits.ERROR_MAX),
-            checks.place(request.page_token),
-            checks.page_size(request.page_size),
+            fields.text("text", request.text, limits.ERROR_MAX),
+            fields.place(request.page_token),
+            fields.page_size(request.page_size),
         )
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
@@ -256,7 +268,7 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
 
 
 def _statuses(given: Sequence[int]) -> list[int]:
-    return [checks.whole("statuses", status, 1, len(Status.NAMES)) for status in given]
+    return [fields.whole("statuses", status, 1, len(Status.NAMES)) for status in given]
 
 
 def _expected(request: SealBatchRequest) -> ExpectedParts:
@@ -269,7 +281,7 @@ def _expected(request: SealBatchRequest) -> ExpectedParts:
         return ExpectedParts(None, list(request.part_ids))
     if request.part_ids:
         raise invalid("expected_parts and part_ids are two ways to say the same: give one of them")
-    return ExpectedParts(checks.whole("expected_parts", request.expected_parts, 0, 2**31 - 1))
+    return ExpectedParts(fields.whole("expected_parts", request.expected_parts, 0, 2**31 - 1))
 
 
 def _batch_ids(given: Sequence[str]) -> list[str]:
@@ -278,4 +290,4 @@ def _batch_ids(given: Sequence[str]) -> list[str]:
             f"batch_ids has {len(given)} ids, and at most {limits.BATCH_IDS_PER_CALL_MAX} are "
             "allowed in one call"
         )
-    return [checks.batch_id(batch_id) for batch_id in given]
+    return [fields.batch_id(batch_id) for batch_id in given]

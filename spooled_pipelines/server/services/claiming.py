@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
-from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.records import Holder, JobRecord
+from spooled_pipelines.server.core.records import Holder, JobRecord
+from spooled_pipelines.server.services.context import Caller, Services
 
 # Kept so that a give-back that is under way is not collected.
 _pending: set[asyncio.Future[None]] = set()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from spooled_pipelines.server import checks
-from spooled_pipelines.server.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire.spooled_v1 import HeartbeatRequest, HeartbeatResponse
 
 LABEL_MAX = 255
@@ -15,7 +15,7 @@ _JOBS_MAX = 1_000_000
 
 def packed(metadata: Mapping[str, str]) -> str:
     """What a worker says about itself, as it is kept."""
-    checks.tags(metadata, name="metadata")
+    fields.tags(metadata, name="metadata")
     return json.dumps(dict(metadata), sort_keys=True)
 
 
@@ -25,9 +25,9 @@ async def heartbeat(
     """Note that a worker lives; NOT_FOUND where it is not registered."""
     await services.store.heartbeat(
         caller.organization,
-        checks.worker_id(request.worker_id),
-        checks.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),
-        checks.text("status", request.status, LABEL_MAX),
+        fields.worker_id(request.worker_id),
+        fields.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),
+        fields.text("status", request.status, LABEL_MAX),
         packed(request.metadata),
     )
     return HeartbeatResponse(acknowledged=True)

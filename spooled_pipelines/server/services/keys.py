@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server import checks
-from spooled_pipelines.server.auth import KeyRing
-from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.keymaking import key_id, new_key, organization_name
-from spooled_pipelines.server.messages import timestamp
-from spooled_pipelines.server.records import KeyRecord
+from spooled_pipelines.server.auth.api_keys import key_id, new_key, organization_name
+from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.encoding import timestamp
+from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire.keys_v1 import (
     CreateKeyRequest,
     CreateKeyResponse,
@@ -32,7 +32,7 @@ class KeyService:
         organization = _organization(caller, request.organization)
         has_end = request.HasField("expires_at")
         # A time before the epoch is as past as the epoch itself.
-        expires_at = (checks.moment("expires_at", request.expires_at) or 1) if has_end else None
+        expires_at = (fields.moment("expires_at", request.expires_at) or 1) if has_end else None
         about = (request.name, request.role, request.queues)
         record, secret = new_key(organization, *about, expires_at, self._clock.now())
         await self._store.add_key(record)

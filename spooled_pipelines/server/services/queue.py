@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server import checks
-from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.messages import field, job_bytes, queue_stats
-from spooled_pipelines.server.services import settling
+from spooled_pipelines.server.services import lease_calls
 from spooled_pipelines.server.services.claiming import Taker, claim
-from spooled_pipelines.server.services.conversation import converse
-from spooled_pipelines.server.services.pushing import Pusher
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.encoding import field, job_bytes, queue_stats
+from spooled_pipelines.server.services.job_stream import Pusher
+from spooled_pipelines.server.services.process_jobs import converse
+from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -38,27 +38,27 @@ class QueueService:
         self._services = services
 
     async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
-        job = checks.new_job(request)
+        job = fields.new_job(request)
         job_id, created = await self._services.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)
 
     async def dequeue(self, caller: Caller, request: DequeueRequest) -> bytes:
-        queue_name = checks.queue_name(request.queue_name)
-        worker_id = checks.worker_id(request.worker_id)
-        lease = checks.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        size = checks.batch_size(request.batch_size, request.limit)
+        queue_name = fields.queue_name(request.queue_name)
+        worker_id = fields.worker_id(request.worker_id)
+        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        size = fields.batch_size(request.batch_size, request.limit)
         taker = Taker(queue_name, worker_id)
         jobs = await claim(self._services, caller, taker, lease, size)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
 
     async def complete(self, caller: Caller, request: CompleteRequest) -> CompleteResponse:
-        return await settling.complete(self._services, caller, request)
+        return await lease_calls.complete(self._services, caller, request)
 
     async def fail(self, caller: Caller, request: FailRequest) -> FailResponse:
-        return await settling.fail(self._services, caller, request)
+        return await lease_calls.fail(self._services, caller, request)
 
     async def renew_lease(self, caller: Caller, request: RenewLeaseRequest) -> RenewLeaseResponse:
-        return await settling.renew_lease(self._services, caller, request)
+        return await lease_calls.renew_lease(self._services, caller, request)
 
     async def get_job(self, caller: Caller, request: GetJobRequest) -> bytes:
         record = await self._services.store.job(caller.organization, request.job_id)
@@ -67,13 +67,13 @@ class QueueService:
     async def get_queue_stats(
         self, caller: Caller, request: GetQueueStatsRequest
     ) -> GetQueueStatsResponse:
-        queue_name = checks.queue_name(request.queue_name)
+        queue_name = fields.queue_name(request.queue_name)
         record = await self._services.store.queue(caller.organization, queue_name)
         return queue_stats(queue_name, record, self._services.clock.now())
 
     async def stream_jobs(self, caller: Caller, request: StreamJobsRequest) -> AsyncIterator[bytes]:
-        taker = Taker(checks.queue_name(request.queue_name), checks.worker_id(request.worker_id))
-        lease = checks.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        taker = Taker(fields.queue_name(request.queue_name), fields.worker_id(request.worker_id))
+        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
         pusher = Pusher(
             self._services, caller, taker, lease_ms=lease, max_concurrent=limits.DEQUEUE_MAX
         )

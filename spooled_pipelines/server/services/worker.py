@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server import checks, ids
-from spooled_pipelines.server.context import Caller, Services
-from spooled_pipelines.server.records import WorkerRecord
+from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.core.stall_causes import HEARTBEAT_SECONDS
 from spooled_pipelines.server.services import heartbeats
-from spooled_pipelines.server.services.conversation import converse
-from spooled_pipelines.server.stalls import HEARTBEAT_SECONDS
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.process_jobs import converse
+from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     DeregisterRequest,
@@ -36,12 +37,12 @@ class WorkerService:
         given = request.worker_id if request.HasField("worker_id") else ids.new_worker_id()
         concurrency = request.max_concurrency or _CONCURRENCY_DEFAULT
         worker = WorkerRecord(
-            worker_id=checks.worker_id(given),
-            queue_name=checks.queue_name(request.queue_name),
-            hostname=checks.text("hostname", request.hostname, heartbeats.LABEL_MAX),
-            worker_type=checks.text("worker_type", request.worker_type, heartbeats.LABEL_MAX),
-            max_concurrency=checks.whole("max_concurrency", concurrency, 1, _CONCURRENCY_MAX),
-            version=checks.text("version", request.version, heartbeats.LABEL_MAX),
+            worker_id=fields.worker_id(given),
+            queue_name=fields.queue_name(request.queue_name),
+            hostname=fields.text("hostname", request.hostname, heartbeats.LABEL_MAX),
+            worker_type=fields.text("worker_type", request.worker_type, heartbeats.LABEL_MAX),
+            max_concurrency=fields.whole("max_concurrency", concurrency, 1, _CONCURRENCY_MAX),
+            version=fields.text("version", request.version, heartbeats.LABEL_MAX),
             metadata=heartbeats.packed(request.metadata),
         )
         await self._services.store.register_worker(caller.organization, worker)
@@ -55,7 +56,7 @@ class WorkerService:
         return await heartbeats.heartbeat(self._services, caller, request)
 
     async def deregister(self, caller: Caller, request: DeregisterRequest) -> DeregisterResponse:
-        worker_id = checks.worker_id(request.worker_id)
+        worker_id = fields.worker_id(request.worker_id)
         gone = await self._services.store.deregister_worker(caller.organization, worker_id)
         return DeregisterResponse(success=gone)
 

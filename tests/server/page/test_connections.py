@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from spooled_pipelines.server.page.connections import BoundedConnection
+from spooled_pipelines.server.dashboard.http_protocol import BoundedConnection
 from tests.support.paged_wire import PagedWire
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from spooled_pipelines.server.settings import ServerSettings
+from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.paged_wire import PagedWire, Reader, token_of
 from tests.support.wire import struct

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.page import shown
-from spooled_pipelines.server.page.rates import Rate, Rates
+from spooled_pipelines.server.dashboard import formatting
+from spooled_pipelines.server.dashboard.throughput import Rate, Rates
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.paged_wire import HOSTILE, SCRIPT, PagedWire, Reader, read
@@ -234,11 +234,11 @@ def test_rates_are_those_of_the_last_minute() -> None:
     ],
 )
 def test_what_cannot_be_seen_is_made_visible(text: str, expected: str) -> None:
-    assert shown.plain(text) == expected
+    assert formatting.plain(text) == expected
 
 
 def test_a_payload_has_an_end() -> None:
-    text = shown.payload(struct(text="x" * 200_000))
+    text = formatting.payload(struct(text="x" * 200_000))
     assert len(text) < 101_000
     assert text.endswith("characters more")
 
@@ -248,4 +248,4 @@ def test_a_payload_has_an_end() -> None:
     [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (7_300, "2 h"), (90_000, "1 d"), (1e9, "11 574 d")],
 )
 def test_durations_are_said_in_the_largest_unit(seconds: float, expected: str) -> None:
-    assert shown.duration(seconds).replace("\u00a0", " ").replace("\u202f", " ") == expected
+    assert formatting.duration(seconds).replace("\u00a0", " ").replace("\u202f", " ") == expected

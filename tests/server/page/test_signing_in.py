@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.messages import timestamp
+from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.certificates import make_certificate

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from spooled_pipelines.server.clock import ManualClock
+from spooled_pipelines.server.core.clock import ManualClock
 from tests.support.postgres import Cluster
 from tests.support.replica import Replica
 

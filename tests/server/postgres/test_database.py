@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
-from spooled_pipelines.server.clock import SystemClock
-from spooled_pipelines.server.errors import RefusedError, StoreUnavailableError
-from spooled_pipelines.server.postgres import schema
-from spooled_pipelines.server.postgres.database import connect
-from spooled_pipelines.server.postgres.queries import MIGRATIONS
-from spooled_pipelines.server.postgres.schema import SCHEMA_VERSION
-from spooled_pipelines.server.postgres.store import PostgresStore
-from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.postgres import schema
+from spooled_pipelines.server.store.postgres.database import connect
+from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
+from spooled_pipelines.server.store.postgres.schema import SCHEMA_VERSION
+from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.postgres import Cluster
 from tests.support.replica import Replica
 from tests.support.store_kit import ORGANIZATION, new_job

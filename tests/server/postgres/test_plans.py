@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from spooled_pipelines.server.postgres.database import configure
-from spooled_pipelines.server.postgres.queries import SQL
-from spooled_pipelines.server.wakeups import Changes, Hub, batch_key, job_key, queue_key
+from spooled_pipelines.server.core.notifier import Changes, Hub, batch_key, job_key, queue_key
+from spooled_pipelines.server.store.postgres.database import configure
+from spooled_pipelines.server.store.postgres.queries import SQL
 from tests.support.postgres import Cluster
 
 JOBS = 20_000

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.server.clock import SystemClock
-from spooled_pipelines.server.postgres.store import PostgresStore
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.postgres import Cluster
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually

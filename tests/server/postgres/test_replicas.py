@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from spooled_pipelines.server.dispatch import QueueLimits
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.quotas import Quotas
-from spooled_pipelines.server.records import BatchOpening, JobRecord
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.quotas import Quotas
+from spooled_pipelines.server.core.records import BatchOpening, JobRecord
 from tests.support.replica import Replica
 from tests.support.store_kit import ORGANIZATION, chunk, holder, new_job
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.settings import OrganizationKey, ServerSettings
+from spooled_pipelines.server.config.settings import OrganizationKey, ServerSettings
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.methods import Method

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.access import ROLES, SCOPES, Role, Scope, check_tables
-from spooled_pipelines.server.messages import timestamp
+from spooled_pipelines.server.auth.authorization import ROLES, SCOPES, Role, Scope, check_tables
+from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from spooled_pipelines.server.settings import OrganizationLimits
+from spooled_pipelines.server.config.settings import OrganizationLimits
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, JobChunk, OpenBatch
 from tests.support.wire import OTHER_KEY, Wire, answered, struct

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.records import BatchOpening, BatchRecord
+from spooled_pipelines.server.core.records import BatchOpening, BatchRecord
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.records import BatchOpening, BatchRecord, Counts, JobRecord
+from spooled_pipelines.server.core.records import BatchOpening, BatchRecord, Counts, JobRecord
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused
 
 

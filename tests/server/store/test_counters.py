@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 
 import pytest
 
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import JobRecord
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import JobRecord
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder
 
 STEPS = 120

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import BatchOpening, OpenBatches, PartRecord
-from spooled_pipelines.server.retention import STEP_JOBS, Retention, retention_of
-from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import BatchOpening, OpenBatches, PartRecord
+from spooled_pipelines.server.core.retention import STEP_JOBS, Retention, retention_of
+from spooled_pipelines.server.server import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 DAY = 86_400

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from spooled_pipelines.server.errors import LEASE_EXPIRED, LEASE_MISMATCH
-from spooled_pipelines.server.records import Holder, Status
+from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH
+from spooled_pipelines.server.core.records import Holder, Status
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused
 
 Settle = Callable[[StoreKit, Holder, str], Awaitable[object]]

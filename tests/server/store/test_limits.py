@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.dispatch import QueueLimits
-from spooled_pipelines.server.records import JobRecord
+from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.records import JobRecord
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 
 NO_LIMITS = QueueLimits()

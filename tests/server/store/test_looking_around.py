@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server import listing
-from spooled_pipelines.server.dispatch import QueueLimits
-from spooled_pipelines.server.listing import NEWEST
-from spooled_pipelines.server.records import BatchOpening, JobRecord, Status, WorkerRecord
+from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.records import BatchOpening, JobRecord, Status, WorkerRecord
+from spooled_pipelines.server.store import listing
+from spooled_pipelines.server.store.listing import NEWEST
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, new_job, refused
 
 QUEUES = ("a", "b.1", "b_2", "c", "d-4")

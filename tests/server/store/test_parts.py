@@ -6,7 +6,12 @@ import asyncio
 
 import pytest
 
-from spooled_pipelines.server.records import BatchOpening, BatchRecord, ExpectedParts, PartRecord
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    BatchRecord,
+    ExpectedParts,
+    PartRecord,
+)
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, refused
 
 

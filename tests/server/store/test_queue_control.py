@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.records import JobPage
+from spooled_pipelines.server.core.records import JobPage
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
 
 

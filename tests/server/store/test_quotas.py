@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.quotas import Quotas
-from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.quotas import Quotas
+from spooled_pipelines.server.server import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, new_job, refused
 
 DAY_SECONDS = 86_400

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spooled_pipelines.server.records import Status
-from spooled_pipelines.server.retention import (
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.retention import (
     STEP_JOBS,
     Retention,
     retention_of,
     seconds_of,
 )
-from spooled_pipelines.server.run import open_store
+from spooled_pipelines.server.server import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, struct
 
 DAY = 86_400

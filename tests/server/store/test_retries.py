@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.records import Status
+from spooled_pipelines.server.core.records import Status
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import (
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import (
     Completion,
     FailOutcome,
     Failure,

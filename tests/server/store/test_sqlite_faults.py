@@ -14,15 +14,15 @@ import pytest
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.errors import UnavailableError
-from spooled_pipelines.server.errors import (
+from spooled_pipelines.server.core.errors import (
     CorruptStoreError,
     DiskFullError,
     ReadOnlyStoreError,
     StoreFaultError,
 )
-from spooled_pipelines.server.run import open_store
-from spooled_pipelines.server.sqlite.faults import FaultLog
-from spooled_pipelines.server.upkeep import find_faults
+from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.backup import find_faults
+from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
 from tests.support.server_process import ServerProcess
 from tests.support.store_kit import ORGANIZATION, StoreKit, new_job, struct
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.clock import SystemClock
-from spooled_pipelines.server.errors import StoreUnavailableError
-from spooled_pipelines.server.sqlite.database import APPLICATION_ID, SCHEMA_VERSION
-from spooled_pipelines.server.sqlite.queries import MIGRATIONS, SQL
-from spooled_pipelines.server.sqlite.store import SqliteStore
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.store.sqlite.database import APPLICATION_ID, SCHEMA_VERSION
+from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
+from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from tests.support.store_kit import ORGANIZATION, new_job
 
 

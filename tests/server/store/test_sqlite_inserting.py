@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.sqlite import inserting
-from spooled_pipelines.server.sqlite.database import open_writer
+from spooled_pipelines.server.store.sqlite import bulk_insert
+from spooled_pipelines.server.store.sqlite.database import open_writer
 
 KEYS = st.integers(0, 9).map(lambda n: bytes([n] * 16))
 
@@ -48,7 +48,7 @@ def stored(connection: sqlite3.Connection, columns: dict[str, Any], each: bool) 
     """How many went in, and what is there then."""
     connection.execute("BEGIN")
     try:
-        insert = inserting._insert_each if each else inserting.insert_rows
+        insert = bulk_insert._insert_each if each else bulk_insert.insert_rows
         count = insert(connection, columns)
         query = "SELECT idempotency_key, payload, * FROM jobs ORDER BY seq"
         return count, connection.execute(query).fetchall()

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import BatchOpening, JobRecord, PartRecord, Revision, Status
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    JobRecord,
+    PartRecord,
+    Revision,
+    Status,
+)
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"

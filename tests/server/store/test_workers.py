@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.records import WorkerRecord
+from spooled_pipelines.server.core.records import WorkerRecord
 from tests.support.store_kit import ORGANIZATION, StoreKit, refused
 
 WORKER = WorkerRecord("w", "q", "host", "python", 4, "1", "{}")

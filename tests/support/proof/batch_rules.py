@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from spooled_pipelines.server.records import (
+from spooled_pipelines.server.core.records import (
     BatchOpening,
     Chunk,
     ChunkStored,

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.server.clock import SystemClock
-from spooled_pipelines.server.records import JobRecord
-from spooled_pipelines.server.run import open_store
-from spooled_pipelines.server.settings import DEFAULT_ORGANIZATION
+from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.server import open_store
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
 from tests.support import programs

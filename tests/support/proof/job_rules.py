@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import (
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import (
     Completion,
     Enqueued,
     FailOutcome,

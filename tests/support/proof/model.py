@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.records import (
+from spooled_pipelines.server.core.records import (
     AttemptRecord,
     Counts,
     ExpectedParts,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from spooled_pipelines.server.records import Counts, Status
-from spooled_pipelines.server.retention import Retention
+from spooled_pipelines.server.core.records import Counts, Status
+from spooled_pipelines.server.core.retention import Retention
 from tests.support.proof.model import SETTLED, Batch, Job, Model, RefusalError, counted
 
 _DONE = (Status.COMPLETED, Status.CANCELLED)

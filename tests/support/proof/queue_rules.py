@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.dispatch import QueueLimits
-from spooled_pipelines.server.records import Status
-from spooled_pipelines.server.retention import KEEP_ALL, Pruner, Retention
+from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention
 from tests.support.proof import model_control
 from tests.support.proof.model import Job
 from tests.support.proof.side_by_side import (

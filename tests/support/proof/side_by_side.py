@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from spooled_pipelines.server.dispatch import Braked, QueueLimits
-from spooled_pipelines.server.errors import RefusedError
-from spooled_pipelines.server.records import (
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.queue_limits import Braked, QueueLimits
+from spooled_pipelines.server.core.records import (
     BatchRecord,
     Chunk,
     Holder,

@@ -1,0 +1,117 @@
+"""BatchResultsOperator: what became of a batch's jobs, as a file or a small table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, BaseOperator, XComArg
+from airflow.sdk.exceptions import AirflowFailException
+
+from spooled_pipelines.airflow import config
+from spooled_pipelines.airflow.batch_refs import batches_of
+from spooled_pipelines.airflow.events import HOPELESS
+from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.links import BatchLink
+from spooled_pipelines.airflow.operators.data_source import describe
+from spooled_pipelines.airflow.operators.parquet_output import check_location, write_parquet
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class BatchResultsOperator(BaseOperator):
+    """Fetches the results of a batch, or of several below each other.
+
+    One row for each job: ``row`` (the row's number where it is known), ``job_id``, ``status``,
+    ``error``, and a column for each field of the results.
+
+    Args:
+        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id (templated),
+            or a list of either.
+        path: where to write them, as Parquet: a path or URI (templated). The task then returns the
+            path and the number of rows. Without it, it returns the rows as a list of dicts.
+        max_rows: without a path: more rows than this fail the task. None: as the configuration's
+            ``[spooled] xcom_rows_max`` says.
+        spooled_conn_id: the Airflow connection, of type ``spooled``.
+
+    The asset events of its ``outlets`` carry the path and the number of rows.
+
+    Raises:
+        AirflowFailException: there is no such batch, or there are too many rows for XCom.
+    """
+
+    template_fields: Sequence[str] = ("batch", "path", "spooled_conn_id")
+    operator_extra_links = (BatchLink(),)
+    ui_color = "#fef9c3"
+
+    def __init__(
+        self,
+        *,
+        batch: Mapping[str, Any] | str | Sequence[Any] | XComArg,
+        path: Any = None,
+        max_rows: int | None = None,
+        spooled_conn_id: str = DEFAULT_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if path is not None:
+            check_location(path, "path")
+        self.batch = batch
+        self.path = path
+        self.max_rows = max_rows
+        self.spooled_conn_id = spooled_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
+        """Write the results and return where they are; or return them."""
+        try:
+            reader = self._reader()
+        except HOPELESS as error:
+            raise AirflowFailException(error.message) from error
+        if self.path is None:
+            table = reader.read_all()
+            self._check_rows(table.num_rows)
+            rows: list[dict[str, Any]] = table.to_pylist()
+            return rows
+        written = write_parquet(reader, self.path)
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset) and "outlet_events" in context:
+                context["outlet_events"][outlet].extra.update(written._asdict())
+        self.log.info("%d rows written to %s", written.rows, written.path)
+        return written._asdict()
+
+    def _reader(self) -> Any:
+        batches = batches_of(self.batch, describe(self.batch))
+        readers = []
+        with SpooledHook(self.spooled_conn_id).get_conn() as client:
+            for batch in batches:
+                found = client.batch(batch)
+                # Looked at before anything is fetched.
+                self._check_rows(found.stats().total)
+                readers.append(found.results_reader())
+        return readers[0] if len(readers) == 1 else _one_after_another(readers)
+
+    def _check_rows(self, rows: int) -> None:
+        most = config.xcom_rows_max() if self.max_rows is None else self.max_rows
+        if self.path is None and rows > most:
+            raise AirflowFailException(
+                f"{rows} rows are too many for XCom, which takes {most} here: write them to a file "
+                "with path=, or raise max_rows"
+            )
+
+
+def _one_after_another(readers: Sequence[Any]) -> Any:
+    """All of them as one RecordBatchReader, with the columns of each."""
+    import pyarrow as pa
+
+    schema = pa.unify_schemas([reader.schema for reader in readers], promote_options="permissive")
+    empty = schema.empty_table()
+    batches = (
+        promoted
+        for reader in readers
+        for batch in reader
+        for promoted in pa.concat_tables(
+            [empty, pa.Table.from_batches([batch])], promote_options="permissive"
+        ).to_batches()
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)

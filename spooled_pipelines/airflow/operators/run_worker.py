@@ -1,0 +1,157 @@
+"""SpooledWorkOperator: a task that does the jobs itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import BaseOperator, XComArg
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from spooled_pipelines.airflow.events import HOPELESS, Progress, standing, stats_dict
+from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
+from spooled_pipelines.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from spooled_pipelines.client.sync.client import SpooledClient
+    from spooled_pipelines.worker import Worker
+
+_LOOK_SECONDS = 1.0
+
+
+class SpooledWorkOperator(BaseOperator):
+    """Runs a worker inside the task until a batch is settled, or a queue is empty.
+
+    For those who have no workers: with it a DAG does the whole round by itself. It holds a worker
+    slot of Airflow's for as long as it works, so its time is bounded.
+
+    Args:
+        handler: a function, plain or async, of a job, its payload or rows; what
+            `spooled_pipelines.worker.Worker` takes.
+        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), or a batch's id
+            (templated): works on its queue until its last job is settled, retries included.
+        queue_name: without a batch, the queue (templated): works until no job of it is due.
+        max_failed: with a batch, how many of its jobs may fail: a count, or a fraction of all.
+        max_time: how long it works at most; what is not finished then is given back.
+        concurrency, executor, lease_seconds, retry_on, discard_on: as of `Worker`.
+        spooled_conn_id: the Airflow connection, of type ``spooled``.
+
+    Returns the batch's statistics, or how many jobs of the queue were completed, to be retried,
+    and dead.
+
+    Raises:
+        AirflowFailException: too many jobs failed (the message names the most frequent errors), or
+            an argument is not what it has to be. Not tried again.
+        AirflowException: `max_time` is up; a retry goes on where this try ended.
+        SpooledError: the server cannot be reached or does not take the key.
+    """
+
+    template_fields: Sequence[str] = ("batch", "queue_name", "spooled_conn_id")
+    ui_color = "#fef9c3"
+
+    def __init__(
+        self,
+        *,
+        handler: Callable[..., Any],
+        batch: Mapping[str, Any] | str | XComArg | None = None,
+        queue_name: str | None = None,
+        max_failed: float = 0,
+        max_time: timedelta = timedelta(hours=1),
+        concurrency: int = 8,
+        executor: Literal["thread", "process"] = "thread",
+        lease_seconds: int = 30,
+        retry_on: Sequence[type[BaseException]] | None = None,
+        discard_on: Sequence[type[BaseException]] = (),
+        spooled_conn_id: str = DEFAULT_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_max_failed(max_failed)
+        if (batch is None) == (queue_name is None):
+            raise InvalidArgumentError("say which jobs: give batch or queue_name, one of the two")
+        self.handler = handler
+        self.batch = batch
+        self.queue_name = queue_name
+        self.max_failed = max_failed
+        self.max_time = max_time
+        self.options: dict[str, Any] = {
+            "concurrency": concurrency,
+            "executor": executor,
+            "lease_seconds": lease_seconds,
+            "retry_on": retry_on,
+            "discard_on": discard_on,
+        }
+        self.spooled_conn_id = spooled_conn_id
+        self._worker: Worker | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+        """Work until it is done, or the time is up."""
+        deadline = time.monotonic() + self.max_time.total_seconds()
+        try:
+            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                if self.batch is None:
+                    return self._drain(client, str(self.queue_name), deadline)
+                return self._settle(client, deadline)
+        except HOPELESS as error:
+            raise AirflowFailException(error.message) from error
+
+    def on_kill(self) -> None:
+        """Give back what runs."""
+        if self._worker is not None:
+            self._worker.give_up()
+
+    def _settle(self, client: SpooledClient, deadline: float) -> dict[str, Any]:
+        batch: Any = self.batch
+        wanted = client.batch(batch)
+        stats = wanted.stats()
+        progress = Progress(self.log.info)
+        with self._working(client, stats.queue_name):
+            while not stats.settled and not breached(stats, self.max_failed):
+                if time.monotonic() > deadline:
+                    raise self._time_is_up(standing(stats))
+                self._look()
+                stats = wanted.stats()
+                progress(stats)
+        if breached(stats, self.max_failed):
+            raise AirflowFailException(failed_error(stats, self.max_failed).message)
+        return stats_dict(stats)
+
+    def _drain(self, client: SpooledClient, queue_name: str, deadline: float) -> dict[str, Any]:
+        with self._working(client, queue_name, stop_when_empty=True) as worker:
+            while self._look():
+                if time.monotonic() > deadline:
+                    raise self._time_is_up(f"{worker.report.settled} jobs of {queue_name} done.")
+            report = worker.join()
+        done = {
+            "completed": report.completed,
+            "retrying": report.retrying,
+            "deadletter": report.deadletter,
+        }
+        self.log.info("Queue %s is empty: %s", queue_name, done)
+        return done
+
+    def _working(self, client: SpooledClient, queue_name: str, **options: Any) -> Worker:
+        # Slow to import, and not needed to parse a DAG.
+        from spooled_pipelines.worker import Worker
+
+        self._worker = Worker(client, queue_name, self.handler, **self.options, **options)
+        return self._worker
+
+    def _look(self) -> bool:
+        """Wait a moment; whether the worker still works. Raises what ended it, if an error did."""
+        if self._worker is None:
+            return False
+        try:
+            self._worker.join(timeout=_LOOK_SECONDS)
+        except TimeoutError:
+            return True
+        return False
+
+    def _time_is_up(self, message: str) -> AirflowException:
+        given = self.max_time.total_seconds()
+        return AirflowException(f"max_time of {given:g} s is up. {message}")

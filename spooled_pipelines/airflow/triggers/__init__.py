@@ -1,0 +1,1 @@
+"""The provider's triggers, and the connection that they share."""

@@ -1,0 +1,1 @@
+"""Encode the columns of record batches as protobuf wire bytes."""

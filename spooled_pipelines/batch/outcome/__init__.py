@@ -1,0 +1,1 @@
+"""Results, dead letters and the verdict of a batch."""

@@ -1,0 +1,171 @@
+"""What became of jobs, put aside as it comes, so that it can be brought into any order."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spooled_pipelines.batch.spill import Spool
+from spooled_pipelines.rpc.decode import job_status_from
+from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.wire import spooled_v1
+
+# `settled_at` in milliseconds since the epoch; `result` as JSON text.
+SCHEMA = pa.schema(
+    [
+        ("job_id", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("settled_at", pa.int64()),
+        ("result", pa.string()),
+    ]
+)
+_BATCH_ROWS = 5_000
+# How far the server's order and the table's may be apart without an index.
+_WINDOW_ROWS = 100_000
+# A field whose values have no type in common.
+MIXED = None
+
+
+class Outcomes:
+    """Jobs in the order in which the server told of them; `fields` has the results' types."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self._spool = Spool(SCHEMA)
+        self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
+        self._results: list[dict[str, Any]] = []
+
+    def add(self, job: spooled_v1.Job) -> None:
+        result = None
+        if job.HasField("result"):
+            made = from_struct(job.result)
+            self._results.append(made)
+            result = json.dumps(made)
+        at = job.completed_at.ToMilliseconds() if job.HasField("completed_at") else None
+        status = str(job_status_from(job.status))
+        self._rows.append((job.id, status, job.last_error or None, at, result))
+        if len(self._rows) >= _BATCH_ROWS:
+            self._flush()
+
+    def batches(self) -> Iterator[Any]:
+        """All of them, once they are finished."""
+        return self._spool.batches()
+
+    def finish(self) -> None:
+        """The last one was added; now the types are known."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        columns = [list(column) for column in zip(*self._rows, strict=True)]
+        self._spool.write(pa.record_batch(columns, schema=SCHEMA))
+        for name in dict.fromkeys(name for result in self._results for name in result):
+            found = type_of([result.get(name) for result in self._results])
+            known = self.fields.get(name, pa.null())
+            self.fields[name] = common_type(known, found)
+        self._rows, self._results = [], []
+
+
+def type_of(values: list[Any]) -> Any:
+    """The values' Arrow type by inference, or `MIXED`."""
+    try:
+        kind = pa.array(values).type
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return MIXED
+    return MIXED if _bools_as_floats(kind, values) else kind
+
+
+def _bools_as_floats(kind: Any, values: list[Any]) -> bool:
+    """Whether Arrow would make numbers of bools: it takes `[0.0, False]` for floats."""
+    if pa.types.is_floating(kind):
+        return bool in map(type, values)
+    present = [value for value in values if value is not None]
+    if pa.types.is_struct(kind):
+        fields = (kind.field(index) for index in range(kind.num_fields))
+        return any(
+            _bools_as_floats(field.type, [value.get(field.name) for value in present])
+            for field in fields
+        )
+    if pa.types.is_list(kind):
+        return _bools_as_floats(kind.value_type, list(chain.from_iterable(present)))
+    return False
+
+
+def common_type(one: Any, other: Any) -> Any:
+    """The type that holds the values of both, or `MIXED`."""
+    if one is MIXED or other is MIXED:
+        return MIXED
+    if one == other:
+        return one
+    schemas = [pa.schema([("x", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return MIXED
+
+
+class Lookup:
+    """Outcomes by the ids of their jobs, in flat memory.
+
+    Most often the server tells of a table's jobs in the table's order: then a window on what it
+    told is enough. Otherwise all of it goes into an index on the disk.
+    """
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+        self._coming = outcomes.batches()
+        self._window: Any = SCHEMA.empty_table()
+        self._index: sqlite3.Connection | None = None
+
+    def of(self, job_ids: Any) -> Any:
+        """A line for each id; `status` is null where the server has no such job."""
+        if self._index is None:
+            found = self._in_window(job_ids)
+            if found is not None:
+                return found
+            self._index = _index(self._outcomes)
+        find = self._index.execute
+        query = "SELECT job_id, status, error, settled_at, result FROM outcomes WHERE job_id = ?"
+        nothing = (None,) * len(SCHEMA)
+        rows = [find(query, (job_id,)).fetchone() or nothing for job_id in job_ids.to_pylist()]
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
+        return pa.table(columns, schema=SCHEMA)
+
+    def _in_window(self, job_ids: Any) -> Any:
+        wanted = job_ids.drop_null()
+        while True:
+            held = self._window.column("job_id")
+            places = pc.index_in(job_ids, value_set=held.combine_chunks())
+            if len(places) - places.null_count == len(wanted):
+                break
+            more = next(self._coming, None) if len(held) < _WINDOW_ROWS else None
+            if more is None:
+                return None
+            self._window = pa.concat_tables([self._window, pa.Table.from_batches([more])])
+        found = self._window.take(places)
+        if len(wanted):
+            self._window = self._window.slice(pc.max(places).as_py() + 1).combine_chunks()
+        return found
+
+
+def _index(outcomes: Outcomes) -> sqlite3.Connection:
+    # A database without a name is a temporary file, gone with the connection.
+    index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    index.execute(
+        "CREATE TABLE outcomes (job_id TEXT PRIMARY KEY, status, error, settled_at, result) "
+        "WITHOUT ROWID"
+    )
+    for batch in outcomes.batches():
+        index.execute("BEGIN")
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        index.executemany("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", rows)
+        index.execute("COMMIT")
+    return index

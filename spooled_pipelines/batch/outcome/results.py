@@ -1,0 +1,226 @@
+"""Jobs and their results as a stream of record batches."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spooled_pipelines.batch.ledger import REJECTED, AnyLedger, PartLedgers
+from spooled_pipelines.batch.outcome.job_results import MIXED, Lookup, Outcomes
+from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
+from spooled_pipelines.batch.source.open import Source, open_source
+from spooled_pipelines.errors import InvalidArgumentError
+
+ResultOrder: TypeAlias = Literal["input", "settled"]
+# What each field of the results is to be: a pyarrow Schema, or types by name.
+ResultSchema: TypeAlias = Any
+
+# A row whose job the server has forgotten.
+UNKNOWN = "unknown"
+_OURS = {
+    "row": pa.int64(),
+    "job_id": pa.string(),
+    "status": pa.string(),
+    "error": pa.string(),
+}
+_LINES = pa.schema([("row", pa.int64()), *OUTCOMES])
+_SETTLED_ROWS = 5_000
+_UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
+
+
+def check_results(
+    order: str, join: Any, schema: ResultSchema, ledger: AnyLedger | None
+) -> dict[str, Any] | None:
+    """The schema's types by name, if one is given.
+
+    Raises:
+        InvalidArgumentError: an argument is wrong, or does not go with the others.
+    """
+    if order not in ("input", "settled"):
+        raise InvalidArgumentError(f"order is 'input' or 'settled', not {order!r}.")
+    if join is not None:
+        if ledger is None or isinstance(ledger, PartLedgers):
+            raise InvalidArgumentError(
+                "join= goes by the rows of one table, and this batch does not know them: ask the "
+                "object that enqueue_batch() returned, or enqueue with ledger=PATH"
+            )
+        if order != "input":
+            raise InvalidArgumentError('join= goes with order="input": the table is read in order.')
+    if schema is None:
+        return None
+    fields = {f.name: f.type for f in schema} if isinstance(schema, pa.Schema) else schema
+    if not isinstance(fields, Mapping) or not all(
+        isinstance(kind, pa.DataType) for kind in fields.values()
+    ):
+        raise InvalidArgumentError("schema= is a pyarrow Schema, or Arrow types by field.")
+    return dict(fields)
+
+
+def results_reader(
+    outcomes: Outcomes,
+    ledger: AnyLedger | None,
+    order: ResultOrder = "input",
+    join: Any = None,
+    schema: Mapping[str, Any] | None = None,
+) -> Any:
+    """A RecordBatchReader: row, job_id, status, error, then one column per field of the results.
+
+    In the order of the ledger's rows (without one, of the outcomes), or of when the jobs settled.
+    `join`: the table, whose own columns come first.
+    """
+    outcomes.finish()
+    lines = _without_rows(outcomes) if ledger is None else _of_rows(outcomes, ledger)
+    if order == "settled":
+        lines = _as_settled(lines)
+    # On the wire an object's fields have no order.
+    types = dict(sorted(outcomes.fields.items())) if schema is None else dict(schema)
+    source = None if join is None else open_source(join)
+    theirs = [] if source is None else list(source.schema)
+    names = _named([field.name for field in theirs], types)
+    ours = [pa.field(names[name], kind) for name, kind in _OURS.items()]
+    fields = [
+        pa.field(names["result." + name], pa.string() if kind is MIXED else kind)
+        for name, kind in types.items()
+    ]
+    whole = pa.schema([*theirs, *ours, *fields])
+    columns: Iterator[list[Any]] = (_columns(line, types) for line in lines)
+    if source is not None:
+        columns = _joined(source, columns)
+    batches = (pa.record_batch(each, schema=whole) for each in columns)
+    return pa.RecordBatchReader.from_batches(whole, batches)
+
+
+def _without_rows(outcomes: Outcomes) -> Iterator[Any]:
+    for batch in outcomes.batches():
+        yield pa.record_batch([pa.nulls(batch.num_rows, pa.int64()), *batch.columns], schema=_LINES)
+
+
+def _of_rows(outcomes: Outcomes, ledger: AnyLedger) -> Iterator[Any]:
+    """Every row is there: with its job's outcome, as rejected, or as unknown."""
+    lookup = Lookup(outcomes)
+    for batch in ledger.reader():
+        found = lookup.of(batch.column("job_id")).combine_chunks()
+        status, error = (_whole(found.column(name)) for name in ("status", "error"))
+        rejected = pc.equal(batch.column("outcome"), REJECTED)
+        yield pa.record_batch(
+            [
+                batch.column("row"),
+                batch.column("job_id"),
+                pc.if_else(rejected, REJECTED, pc.fill_null(status, UNKNOWN)),
+                pc.if_else(rejected, batch.column("reason"), error),
+                _whole(found.column("settled_at")),
+                _whole(found.column("result")),
+            ],
+            schema=_LINES,
+        )
+
+
+def _as_settled(lines: Iterator[Any]) -> Iterator[Any]:
+    """The same in the order in which they settled, those that have not last; sorted on the disk."""
+    # A database without a name is a temporary file, gone with the connection.
+    store = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    store.execute("CREATE TABLE lines (line, job_id, status, error, settled_at, result)")
+    store.execute("BEGIN")
+    for batch in lines:
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        store.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", rows)
+    store.execute("COMMIT")
+    found = store.execute("SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid")
+    while some := found.fetchmany(_SETTLED_ROWS):
+        yield pa.record_batch([list(column) for column in zip(*some, strict=True)], schema=_LINES)
+
+
+def _columns(line: Any, types: Mapping[str, Any]) -> list[Any]:
+    """Our columns and the results' of some lines."""
+    texts = line.column("result").to_pylist()
+    results = [{} if text is None else json.loads(text) for text in texts]
+    columns = [line.column(name) for name in _OURS]
+    for name, kind in types.items():
+        values = [result.get(name) for result in results]
+        columns.append(_typed(name, values, kind, line.column("job_id")))
+    return columns
+
+
+def _typed(name: str, values: list[Any], kind: Any, job_ids: Any) -> Any:
+    if kind is MIXED:
+        texts = [None if value is None else json.dumps(value) for value in values]
+        return pa.array(texts, pa.string())
+    try:
+        return _cast(values, kind)
+    except _UNFIT:
+        place = next(place for place, value in enumerate(values) if not _fits(value, kind))
+        raise InvalidArgumentError(
+            f"the result of job {job_ids[place].as_py()} has {str(values[place])[:80]!r} as "
+            f"{name!r}, which is no {kind}: give the field another type in schema="
+        ) from None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        _cast([value], kind)
+    except _UNFIT:
+        return False
+    return True
+
+
+def _cast(values: list[Any], kind: Any) -> Any:
+    try:
+        return pa.array(values, kind)
+    except _UNFIT:
+        # Times are texts in a result, for example.
+        return pa.array(values).cast(kind)
+
+
+def _joined(source: Source, columns: Iterator[list[Any]]) -> Iterator[list[Any]]:
+    """Each line behind the table's own row; both are cut where either ends."""
+    ours: list[Any] = []
+    ended = f"{source.what} is not the table that was enqueued: it has "
+    for batch in source.batches:
+        start = 0
+        while start < batch.num_rows:
+            if not ours or not len(ours[0]):
+                ours = next(columns, [])
+                if not ours:
+                    raise InvalidArgumentError(ended + "more rows than the ledger.")
+                continue
+            count = min(batch.num_rows - start, len(ours[0]))
+            theirs = batch.slice(start, count).columns
+            yield [*theirs, *(column.slice(0, count) for column in ours)]
+            ours = [column.slice(count) for column in ours]
+            start += count
+    if any(len(each[0]) for each in chain([ours] if ours else [], columns)):
+        raise InvalidArgumentError(ended + "fewer rows than the ledger.")
+
+
+def _named(theirs: Iterable[str], types: Mapping[str, Any]) -> dict[str, str]:
+    """What our columns and the results' ("result." + field) are called, each name once."""
+    taken = set(theirs)
+    names = {}
+    for ours in _OURS:
+        names[ours] = _free(ours, "job.", taken)
+        taken.add(names[ours])
+    taken_by_fields = taken | (types.keys() - taken)
+    for field in types:
+        if field in taken:
+            name = _free("result." + field, "result.", taken_by_fields)
+            taken_by_fields.add(name)
+        else:
+            name = field
+        names["result." + field] = name
+    return names
+
+
+def _free(name: str, prefix: str, taken: Iterable[str]) -> str:
+    while name in taken:
+        name = prefix + name
+    return name
+
+
+def _whole(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

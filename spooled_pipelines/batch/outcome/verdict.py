@@ -1,0 +1,98 @@
+"""Is this batch good enough? Settled is a fact; the verdict is the waiter's."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from spooled_pipelines.errors import (
+    BatchFailedError,
+    BatchTimeoutError,
+    InvalidArgumentError,
+    SpooledError,
+)
+from spooled_pipelines.types import BatchStats, CancelResult
+
+OnBreach: TypeAlias = Literal["raise", "stop"]
+
+
+def check_max_failed(max_failed: float) -> None:
+    """A count of jobs (int), or a share of them (float from 0 to 1)."""
+    if isinstance(max_failed, bool) or not isinstance(max_failed, (int, float)):
+        raise InvalidArgumentError(
+            f"max_failed is {max_failed!r}, and must be a number of jobs such as 10, or a share of "
+            "them such as 0.05"
+        )
+    if max_failed < 0 or (isinstance(max_failed, float) and not max_failed <= 1):
+        raise InvalidArgumentError(
+            f"max_failed is {max_failed!r}, and must be 0 or more; a share (a float) at most 1.0"
+        )
+
+
+def check_on_breach(on_breach: str) -> None:
+    """Only tell of it ("raise"), or cancel what has not started as well ("stop")."""
+    if on_breach not in ("raise", "stop"):
+        raise InvalidArgumentError(f"on_breach is 'raise' or 'stop', not {on_breach!r}.")
+
+
+def breached(stats: BatchStats, max_failed: float) -> bool:
+    """Whether more jobs failed than are allowed, whatever the open ones will do.
+
+    A share is certain only once the batch is sealed: until then there may be more jobs.
+    """
+    if isinstance(max_failed, int):
+        return stats.failed > max_failed
+    return stats.sealed and stats.failed > max_failed * stats.total
+
+
+def failed_error(
+    stats: BatchStats, max_failed: float, stopped: CancelResult | None = None
+) -> BatchFailedError:
+    """Names how many failed, and of what; and what became of the rest, if it was stopped."""
+    allowed = f"{max_failed}" if isinstance(max_failed, int) else f"{max_failed:.2%}"
+    parts = [f"{stats.deadletter} failed"]
+    if stats.cancelled:
+        parts.append(f"{stats.cancelled} were cancelled")
+    still = f" ({stats.open} are still open)" if stats.open else ""
+    message = (
+        f"batch {_title(stats)}: of {stats.total} jobs {' and '.join(parts)}, more than "
+        f"max_failed={allowed} allows{still}."
+    )
+    if stats.top_errors:
+        errors = "; ".join(f"{count} × {_line(error)}" for error, count in stats.top_errors)
+        message += f" Most frequent: {errors}."
+    if stopped is not None:
+        message += (
+            f" What had not started was cancelled: {stopped.cancelled} are now, "
+            f"{stopped.running} go on."
+        )
+    return BatchFailedError(message, stats=stats)
+
+
+def timeout_error(
+    stats: BatchStats | None, timeout: float, away: SpooledError | None, batch_id: str
+) -> BatchTimeoutError:
+    """Names what holds the batch back, as far as it is known."""
+    if stats is None:
+        why = away.message if away else "The server said nothing about it."
+        return BatchTimeoutError(
+            f"batch {batch_id}: nothing could be learned about it within {timeout:g} s. {why}"
+        )
+    message = (
+        f"batch {_title(stats)}: not settled within {timeout:g} s: {stats.completed} of "
+        f"{stats.total} completed, {stats.failed} failed, {stats.processing} processing, "
+        f"{stats.pending} pending, {stats.scheduled} scheduled."
+    )
+    if away is not None:
+        message += f" At the end the server was away: {away.message}"
+    else:
+        message += "".join(f" {stall.message}" for stall in stats.stalls)
+    return BatchTimeoutError(message, stats=stats)
+
+
+def _title(stats: BatchStats) -> str:
+    return f"{stats.batch_id} ({stats.name!r})" if stats.name else stats.batch_id
+
+
+def _line(error: str) -> str:
+    line = " ".join(error.split())
+    return line if len(line) <= 200 else line[:199] + "…"

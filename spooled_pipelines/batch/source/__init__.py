@@ -1,0 +1,1 @@
+"""Open any supported table as record batches."""

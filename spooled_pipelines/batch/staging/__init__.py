@@ -1,0 +1,1 @@
+"""Key the encoded rows, put them aside, and cut them into chunks."""

@@ -1,0 +1,46 @@
+"""`doctor`: what is wrong with a set-up, step by step."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
+from spooled_pipelines.cli.output import print_json
+
+_SIGNS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
+
+
+def doctor(
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each step may take.")] = 5.0,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> int:
+    """Look at a set-up step by step: settings, DNS, TCP, TLS, server, key, permissions, batch
+    extension, clock. Nothing is written; the exit code is that of the first step that failed."""
+    from spooled_pipelines.cli.doctor_checks import examine
+
+    code = 0
+    for step in examine(address or None, api_key or None, profile, timeout):
+        code = code or step.code
+        if as_json:
+            print_json(step.to_dict())
+            continue
+        sign = _coloured(_SIGNS[step.state], step.state)
+        print(f"{sign}  {step.name:<12}{step.text}", flush=True)
+        if step.advice:
+            print(f"    {'':<12}→ {step.advice}", flush=True)
+    return code
+
+
+def _coloured(text: str, state: str) -> str:
+    import os
+
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    colour = {"ok": 32, "warning": 33, "failed": 31, "skipped": 90}[state]
+    return f"\x1b[{colour}m{text}\x1b[0m"

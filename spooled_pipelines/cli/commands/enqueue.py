@@ -1,0 +1,290 @@
+"""`enqueue FILE QUEUE`: each row of a file becomes a job."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spooled_pipelines.cli.exit_codes import UsageError
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    Profile,
+    RateLimit,
+    connected,
+)
+from spooled_pipelines.cli.output import LiveLine, print_json, print_pairs
+from spooled_pipelines.cli.stdin import STDIN, InputFormat, readable
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.plan import BatchPlan
+    from spooled_pipelines.batch.staging.prepare import RowOptions
+    from spooled_pipelines.client import Batch
+
+_SAMPLE_SIGNS = 200
+# Options of `enqueue` that mean nothing where nothing is written.
+_OF_WRITING = ("plan", "ledger", "max_outstanding")
+
+
+class OnRejected(str, Enum):
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+class OnRerun(str, Enum):
+    RESUME = "resume"
+    RETRY_FAILED = "retry_failed"
+    FRESH = "fresh"
+
+
+class OnLossy(str, Enum):
+    RAISE = "raise"
+    STRING = "string"
+    NULL = "null"
+
+
+def enqueue(
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="Parquet, CSV, JSON or Arrow: a path or URI, a folder, a glob in quotes, or - for "
+            "standard input."
+        ),
+    ],
+    queue: Annotated[str, typer.Argument(help="The queue's name.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A column to read; repeat it. All columns if not given."),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that tells rows apart; repeat it for several."),
+    ] = None,
+    payload: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of the payload; repeat it. All columns if not given."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="A name for the batch: the same name is the same batch.")
+    ] = None,
+    priority: Annotated[
+        str | None, typer.Option(help="-100 to 100 for all rows, or a column's name.")
+    ] = None,
+    scheduled_at: Annotated[
+        str | None, typer.Option(help="A time such as 2030-01-31T08:00:00Z, or a column's name.")
+    ] = None,
+    max_retries: Annotated[
+        str | None, typer.Option(help="0 to 100 for all rows, or a column's name.")
+    ] = None,
+    job_timeout: Annotated[
+        str | None, typer.Option(help="Seconds that a job may take, or a column's name.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="How many jobs a second fall due, from --scheduled-at or now on."),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeat it.")] = None,
+    on_rejected: Annotated[
+        OnRejected,
+        typer.Option(help="Rows that cannot be jobs: send nothing at all, or send the others."),
+    ] = OnRejected.RAISE,
+    on_lossy: Annotated[
+        OnLossy,
+        typer.Option(
+            help="Values that JSON cannot hold exactly: refuse them, send text, or leave out."
+        ),
+    ] = OnLossy.RAISE,
+    on_rerun: Annotated[
+        OnRerun,
+        typer.Option(
+            help="Where the batch is there already: send what is missing, put its dead letters "
+            "back as well, or make every row a new job."
+        ),
+    ] = OnRerun.RESUME,
+    input_format: Annotated[
+        InputFormat | None,
+        typer.Option("--format", help="What standard input holds, where it cannot be told."),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            help="A file or URI to write what became of each row to: .parquet, .arrow, .csv or "
+            ".jsonl; the first two also where rows are refused.",
+        ),
+    ] = None,
+    max_outstanding: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="No more of the batch's jobs than these are unsettled at once: wait for workers.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be done, and write nothing.")
+    ] = False,
+    rate_limit: RateLimit = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make each row of FILE a job of QUEUE. The same command again enqueues nothing twice."""
+    named = "://" in file or set("*?[") & set(file) or file == STDIN
+    if not named and not Path(file).exists():
+        raise UsageError(f"{file}: no such file or folder")
+    kept = ledger is not None and _is_kept(ledger)
+    options: RowOptions = {
+        "columns": column or None,
+        "key": key or None,
+        "payload": payload or None,
+        "name": name,
+        "priority": number_or_column(priority),
+        "scheduled_at": time_or_column(scheduled_at),
+        "max_retries": number_or_column(max_retries),
+        "timeout_seconds": number_or_column(job_timeout),
+        "rate": rate,
+        "tags": tags_of(tag or []),
+        "on_rejected": on_rejected.value,
+        "on_lossy": on_lossy.value,
+        "ledger": ledger if kept else None,
+    }
+    with (
+        connected(address, api_key, profile, rate_limit=rate_limit) as client,
+        readable(file, input_format) as source,
+        LiveLine() as line,
+    ):
+        if plan:
+            planned = client.plan_batch(source, queue, on_rerun=on_rerun.value, **options)
+            print_plan(planned, as_json)
+            return
+
+        def show(sent: int, total: int | None) -> None:
+            of = f" of {total:,} rows" if total else " rows"
+            line.show(f"{sent:,}{of} sent")
+
+        batch = client.enqueue_batch(
+            source,
+            queue,
+            on_rerun=on_rerun.value,
+            progress=show if line.live else None,
+            max_outstanding=max_outstanding,
+            **options,
+        )
+        line.end()
+        if ledger is not None and not kept:
+            from spooled_pipelines.batch.writers import write_stream
+
+            write_stream(batch.ledger_reader(), ledger)
+        if as_json:
+            print_json(batch.to_dict())
+        else:
+            print_batch(batch)
+
+
+def _is_kept(ledger: str) -> bool:
+    """Whether a batch can read its ledger back from there: text has not its columns' types."""
+    from spooled_pipelines.batch.source.files import kind_of, locate
+    from spooled_pipelines.batch.writers import check_sink
+
+    return kind_of(locate(check_sink(ledger))) in ("parquet", "arrow")
+
+
+def plan_command() -> Callable[..., None]:
+    """`plan FILE QUEUE`: takes what `enqueue` takes, and never writes."""
+    given = inspect.signature(enqueue, eval_str=True)
+    kept = [value for name, value in given.parameters.items() if name not in _OF_WRITING]
+
+    def plan(**options: Any) -> None:
+        """Say what `enqueue` would do with the same arguments, and write nothing."""
+        enqueue(**options, plan=True)
+
+    plan.__signature__ = given.replace(parameters=kept)  # type: ignore[attr-defined]
+    plan.__annotations__ = {value.name: value.annotation for value in kept} | {"return": None}
+    return plan
+
+
+def print_plan(plan: BatchPlan, as_json: bool) -> None:
+    """What the command would do without --plan."""
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    print_pairs(
+        {
+            "batch": plan.batch_id,
+            "queue": plan.queue_name,
+            "rows": plan.rows,
+            "to create": plan.created,
+            "there already": "cannot be asked" if plan.there is None else plan.there,
+            "rejected": plan.rejected,
+            "bytes": plan.bytes,
+            "chunks": plan.chunks,
+        }
+    )
+    for reason, count in plan.reasons.items():
+        print(f"rejected: {count} × {reason}")
+    for sample in plan.samples:
+        print(f"payload: {json.dumps(sample, ensure_ascii=False, sort_keys=True)[:_SAMPLE_SIGNS]}")
+    print("nothing was written")
+
+
+def print_batch(batch: Batch) -> None:
+    """What became of the rows, and the command that goes on."""
+    print_pairs(
+        {
+            "batch": batch.id,
+            "queue": batch.queue_name,
+            "rows": batch.rows,
+            "created": batch.created,
+            "there already": batch.duplicates,
+            "rejected": batch.rejected,
+            **({"retried": batch.retried} if batch.retried else {}),
+        }
+    )
+    # A server without the batch extension knows queues, and no batches.
+    watchable = batch.to_dict().get("extension", True)
+    following = f"watch {batch.id}" if watchable else f"stats {batch.queue_name}"
+    print(f"go on with: spooled-pipelines {following}")
+
+
+def number_or_column(text: str | None) -> int | str | None:
+    """`5` is a number, anything else the name of a column."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def time_or_column(text: str | None) -> datetime | str | None:
+    """An ISO 8601 time becomes a datetime, anything else stays the name of a column."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return text
+    if time.tzinfo is None:
+        raise UsageError(
+            f"--scheduled-at {text!r} does not say of which time zone it is: add Z or +02:00"
+        )
+    return time
+
+
+def tags_of(pairs: list[str]) -> dict[str, str] | None:
+    """`["team=data"]` to `{"team": "data"}`."""
+    tags = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--tag {pair!r} should be NAME=VALUE")
+        tags[name] = value
+    return tags or None

@@ -1,0 +1,101 @@
+"""`watch BATCH`: follows a batch until each of its jobs is settled."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spooled_pipelines.cli.exit_codes import UsageError
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.output import LiveLine, print_json
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.pace import Pace
+    from spooled_pipelines.types import BatchStats
+
+
+class OnBreach(str, Enum):
+    RAISE = "raise"
+    STOP = "stop"
+
+
+def watch(
+    batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
+    max_failed: Annotated[
+        str, typer.Option(help="How many jobs may fail: a number, or a share such as 0.05 or 5%.")
+    ] = "0",
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Give up after this many seconds.")
+    ] = None,
+    on_breach: Annotated[
+        OnBreach,
+        typer.Option(
+            help="Once more failed than --max-failed: end with exit code 1, or also cancel what "
+            "has not started."
+        ),
+    ] = OnBreach.RAISE,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed."""
+    allowed = allowed_failures(max_failed)
+    from spooled_pipelines.batch.pace import Pace
+
+    pace = Pace()
+    with connected(address, api_key, profile) as client, LiveLine() as line:
+
+        def show(stats: BatchStats) -> None:
+            pace.at(time.monotonic(), stats.completed + stats.failed)
+            if as_json:
+                print_json(stats)
+            else:
+                line.show(describe(stats, pace))
+
+        client.batch(batch).wait(
+            timeout=timeout, max_failed=allowed, on_progress=show, on_breach=on_breach.value
+        )
+
+
+def describe(stats: BatchStats, pace: Pace) -> str:
+    """Where a batch stands, and how fast it is, on one line."""
+    done = stats.completed + stats.failed
+    share = f" ({done / stats.total:.0%})" if stats.total else ""
+    parts = [f"{done:,} of {stats.total:,} done{share}"]
+    parts += [
+        f"{count:,} {name}"
+        for name, count in (
+            ("failed", stats.failed),
+            ("running", stats.processing),
+            ("waiting", stats.pending),
+            ("due later", stats.scheduled),
+        )
+        if count
+    ]
+    if not stats.settled and (rate := pace.rate()):
+        parts.append(f"{rate:,.1f} jobs/s")
+        parts.append(f"{pace.left(stats.open):,.0f} s left")
+    if not stats.sealed:
+        parts.append("not sealed yet")
+    parts += [stall.message for stall in stats.stalls[:1]]
+    return ", ".join(parts)
+
+
+def allowed_failures(text: str) -> int | float:
+    """`3` is a count, `0.05` and `5%` are a share of the batch."""
+    try:
+        if text.endswith("%"):
+            allowed: int | float = float(text[:-1]) / 100
+        else:
+            allowed = float(text) if "." in text else int(text)
+    except ValueError:
+        allowed = -1
+    if allowed < 0 or (isinstance(allowed, float) and not allowed <= 1):
+        raise UsageError(
+            f"--max-failed {text!r} is neither a number of jobs nor a share: say 10, 0.05 or 5%"
+        )
+    return allowed

@@ -1,0 +1,259 @@
+"""`work QUEUE module:function`: runs a function on each job of a queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spooled_pipelines.cli.exit_codes import INTERRUPTED, OTHER, UsageError, complain
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.output import LiveLine, print_json
+from spooled_pipelines.cli.telemetry import export_traces
+
+if TYPE_CHECKING:
+    from spooled_pipelines.worker import WorkerReport
+    from spooled_pipelines.worker.settings import Executor
+
+
+def work(
+    queue: Annotated[
+        str, typer.Argument(help="The queue's name; or several with weights: orders=3,mail=1.")
+    ],
+    handler: Annotated[
+        str, typer.Argument(help="MODULE:FUNCTION; the function takes a job, its payload, or rows.")
+    ],
+    concurrency: Annotated[int, typer.Option(help="Handlers that run at once.")] = 8,
+    executor: Annotated[
+        str, typer.Option(help="Where plain functions run: on a thread, or in a process, each.")
+    ] = "thread",
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="Workers, each a process with its concurrency.")
+    ] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Jobs that each worker begins a second, at most.")
+    ] = None,
+    lease_seconds: Annotated[
+        int, typer.Option(help="How long a job waits for a worker that died (5 to 3600).")
+    ] = 30,
+    grace_seconds: Annotated[
+        float, typer.Option(help="How long stopping waits for what runs.")
+    ] = 25.0,
+    worker_id: Annotated[str | None, typer.Option(help="The worker's name.")] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of /live, /ready, /metrics; other workers: the next ports."),
+    ] = None,
+    health_file: Annotated[
+        Path | None,
+        typer.Option(help="Written each second while it lives: ready, or why not. Others: FILE-2…"),
+    ] = None,
+    drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a Python file here changes.")
+    ] = False,
+    log_format: Annotated[str, typer.Option(help="text, or json: a line for programs.")] = "text",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each job.")] = False,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
+    queues = parse_queues(queue)
+    if processes > 1 or reload:
+        if api_key is not None:
+            os.environ["SPOOLED_API_KEY"] = api_key
+        arguments = ["work", queue, handler]
+        arguments += ["--concurrency", str(concurrency), "--executor", executor]
+        arguments += ["--lease-seconds", str(lease_seconds), "--grace-seconds", str(grace_seconds)]
+        arguments += ["--log-format", log_format]
+        arguments += [] if rate is None else ["--rate", str(rate)]
+        arguments += [] if address is None else ["--address", address]
+        arguments += [] if profile is None else ["--profile", profile]
+        arguments += [flag for flag, on in (("--drain", drain), ("--verbose", verbose)) if on]
+        each = [
+            arguments
+            + ([] if worker_id is None else ["--worker-id", _numbered(worker_id, number)])
+            + ([] if http is None else ["--http", _next_port(http, number)])
+            + ([] if health_file is None else ["--health-file", _numbered(health_file, number)])
+            for number in range(processes)
+        ]
+        raise typer.Exit(_work_together(each, reload, as_json))
+    export_traces("spooled-worker")
+    function = load(handler)
+    _check_format(log_format)
+
+    from spooled_pipelines.cli.supervisor import told_figures
+    from spooled_pipelines.worker import Worker
+
+    with connected(address, api_key, profile) as client, LiveLine() as line:
+        _log(verbose, log_format, line)
+        worker = Worker(
+            client,
+            queues,
+            function,
+            concurrency=concurrency,
+            executor=_executor(executor),
+            rate=rate,
+            lease_seconds=lease_seconds,
+            grace_seconds=grace_seconds,
+            worker_id=worker_id,
+            http=http,
+            health_file=health_file,
+            stop_when_empty=drain,
+            on_settled=(lambda _: line.show(describe(worker.report))) if line.live else None,
+        )
+        with told_figures(lambda: worker.report, worker.stop) as is_one_of_many:
+            line.live = line.live and not is_one_of_many
+            report = worker.run()
+        line.end()
+    if not is_one_of_many:
+        _tell(report, as_json)
+    if worker.gave_up:
+        raise typer.Exit(INTERRUPTED)
+    if report.abandoned:
+        complain(
+            f"{report.abandoned} jobs did not finish within the grace time; "
+            "other workers get them when their leases have run out"
+        )
+        raise typer.Exit(OTHER)
+
+
+def parse_queues(text: str) -> dict[str, float]:
+    """From `orders`, or `orders=3,mail=1`, to weights by name."""
+    queues: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.strip().partition("=")
+        try:
+            given = float(weight) if equals else 1.0
+        except ValueError:
+            raise UsageError(f"{weight!r} is no weight of {name}: write {name}=2") from None
+        if name in queues:
+            raise UsageError(f"queue {name!r} is named twice")
+        queues[name] = given
+    return queues
+
+
+def _work_together(arguments: list[list[str]], reload: bool, as_json: bool) -> int:
+    from spooled_pipelines.cli.supervisor import Fleet, reload_on_change
+    from spooled_pipelines.worker import WorkerReport
+
+    with LiveLine() as line:
+
+        def show(figures: Counter[str]) -> None:
+            if line.live:
+                line.show(describe(WorkerReport(**figures)))
+
+        fleet = Fleet(arguments, show, reloads=reload, aside=line.aside)
+        if reload:
+            reload_on_change(fleet, Path.cwd())
+        code = fleet.run()
+        line.end()
+    _tell(WorkerReport(**fleet.figures()), as_json)
+    return code
+
+
+def _tell(report: WorkerReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+    else:
+        print(describe(report), file=sys.stderr)
+
+
+def _numbered(name: str | Path, number: int) -> str:
+    return str(name) if number == 0 else f"{name}-{number + 1}"
+
+
+def _next_port(address: str, number: int) -> str:
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise UsageError(f"--http {address!r} is not of the form HOST:PORT")
+    # Port 0 is any free one, for each.
+    return f"{host}:{int(port) + number if int(port) else 0}"
+
+
+def _executor(name: str) -> Executor:
+    if name == "process":
+        return "process"
+    if name == "thread":
+        return "thread"
+    raise UsageError(f"--executor {name!r} is neither thread nor process")
+
+
+def describe(report: WorkerReport) -> str:
+    """What was done, on one line."""
+    parts = [f"{report.completed:,} completed"]
+    parts += [
+        f"{count:,} {name}"
+        for name, count in (
+            ("to be retried", report.retrying),
+            ("dead", report.deadletter),
+            ("lost their lease", report.lost),
+            ("given back", report.returned),
+            ("given up", report.abandoned),
+        )
+        if count
+    ]
+    return ", ".join(parts)
+
+
+def load(spec: str) -> Callable[[Any], Any]:
+    """The function that MODULE:FUNCTION names; modules of the current folder are found too."""
+    import importlib
+    import operator
+
+    module_name, colon, path = spec.partition(":")
+    if not (module_name and colon and path):
+        raise UsageError(f"{spec!r} should be MODULE:FUNCTION, such as scoring:score")
+    sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        # The boundary to somebody's module, which may fail in any way while it is imported.
+        raise UsageError(f"cannot import {module_name}: {type(error).__name__}: {error}") from error
+    try:
+        found = operator.attrgetter(path)(found)
+    except AttributeError:
+        raise UsageError(f"{module_name} has no {path}") from None
+    if not callable(found):
+        raise UsageError(f"{spec} is a {type(found).__name__}, and should be a function of a job")
+    function: Callable[[Any], Any] = found
+    return function
+
+
+def _check_format(log_format: str) -> None:
+    if log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {log_format!r} is neither text nor json")
+
+
+def _log(verbose: bool, log_format: str, line: LiveLine) -> None:
+    import logging
+
+    from spooled_pipelines.worker.log import JsonFormatter
+
+    class Aside(logging.Handler):
+        """Writes between what the line shows, not into it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                text = self.format(record)
+                with line.aside():
+                    print(text, file=sys.stderr, flush=True)
+            except Exception:  # noqa: BLE001 - as handlers do: a log line must not end the work
+                self.handleError(record)
+
+    handler = Aside()
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    logging.basicConfig(handlers=[handler])
+    # Less of what lies below the worker: its errors are told once, at the end.
+    logging.getLogger("spooled_pipelines.worker").setLevel(logging.INFO)
+    if verbose:
+        logging.getLogger("spooled_pipelines").setLevel(logging.DEBUG)
+        logging.getLogger("spooled_pipelines.worker").setLevel(logging.DEBUG)

@@ -1,0 +1,233 @@
+"""A file that several programs use: one of them serves it, and where that one goes, another does.
+
+Nobody polls. Whoever finds no server where one was tries to get the file's lock, which the kernel
+gives to exactly one; the others find that one at the same address.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+from time import monotonic, sleep
+
+from spooled_pipelines.errors import SpooledError, UnavailableError
+from spooled_pipelines.rpc import fork_guard
+from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailableError
+from spooled_pipelines.server.embedded import endpoint
+from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on, real_path
+from spooled_pipelines.server.embedded.endpoint import Rendezvous
+from spooled_pipelines.server.store.sqlite.filelock import EMBEDDED
+
+log = logging.getLogger("spooled_pipelines.client")
+
+# How long one that has the file may take to say where it serves it, or to let go of it; as long
+# as a stopping server waits for its calls, and then some.
+_SETTLE_SECONDS = 10.0
+# The same for one that is no embedded server: `keys create --store` has the file for a moment.
+_OTHER_SECONDS = 1.0
+_LOOK_FIRST_SECONDS, _LOOK_SECONDS, _LOOK_GROWTH = 0.005, 0.1, 1.5
+
+
+class SharedFile:
+    """This process's part in one file, shared by all of its clients of that file; see `join`.
+
+    Attributes:
+        path: the file, by its real name.
+        clients: how many have joined and not left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clients = 0
+        self._where: Rendezvous | None = None
+        self._server: EmbeddedServer | None = None
+        self._changing = threading.Lock()
+        self._rescuer: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"SharedFile({str(self.path)!r})"
+
+    @property
+    def address(self) -> str:
+        """What gRPC connects to; the same whoever serves."""
+        return self._found.address
+
+    @property
+    def api_key(self) -> str:
+        """The file's key; the same whoever serves."""
+        return self._found.api_key
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is this process that serves the file now."""
+        return self._server is not None
+
+    def leave(self) -> None:
+        """One client less. After the last one the file is let go of: once this returns, whoever
+        wants it next has it."""
+        with _registry:
+            self.clients -= 1
+            if self.clients > 0:
+                return
+            if _files.get(self.path) is self:
+                del _files[self.path]
+        self.stop()
+
+    def stop(self) -> None:
+        """Serve no longer."""
+        with self._changing:
+            server, self._server = self._server, None
+            if server is not None:
+                server.stop()
+
+    def forget(self) -> None:
+        """In a forked child, which has the clients and none of the threads."""
+        self._server = None
+        self._rescuer = None
+        self._changing = threading.Lock()
+
+    def serve_soon(self) -> None:
+        """A call found nobody: see to it that somebody serves, on a thread. Returns at once."""
+        if self._server is not None:
+            return
+        with _registry:
+            if self.clients < 1 or (self._rescuer is not None and self._rescuer.is_alive()):
+                return
+            self._rescuer = threading.Thread(
+                target=self._rescue, name="spooled-take-over", daemon=True
+            )
+            # None can be started any more where the interpreter ends.
+            with contextlib.suppress(RuntimeError):
+                self._rescuer.start()
+
+    @property
+    def _found(self) -> Rendezvous:
+        if self._where is None:
+            raise RuntimeError(f"nobody has found out who serves {self.path}")
+        return self._where
+
+    def _rescue(self) -> None:
+        before = None if self._where is None else self._where.owner
+        try:
+            self.settle(before)
+        except SpooledError as error:
+            log.warning("nobody serves embedded:%s: %s", self.path, error)
+
+    def settle(self, before: str | None = None) -> None:
+        """Returns when somebody serves the file, other than the owner `before`.
+
+        Where that one still has it after a second, it may be well and only the connection was
+        not: the next call that finds nobody comes here again.
+        """
+        started = monotonic()
+        pause = _LOOK_FIRST_SECONDS
+        while True:
+            with self._changing:
+                try:
+                    if self._server is not None or self.clients < 1:
+                        return
+                    in_use = self._look(before)
+                except (StoreUnavailableError, OSError) as error:
+                    raise self._unavailable(str(error)) from error
+            if in_use is None:
+                return
+            waited = monotonic() - started
+            if before is not None and waited > _OTHER_SECONDS and _is_embedded(in_use):
+                return
+            limit = _SETTLE_SECONDS if _is_embedded(in_use) else _OTHER_SECONDS
+            if waited > limit:
+                raise self._unavailable(self._why_not(in_use)) from in_use
+            sleep(pause)
+            pause = min(_LOOK_SECONDS, pause * _LOOK_GROWTH)
+
+    def _look(self, before: str | None) -> StoreInUseError | None:
+        """Serve the file, or find who does: None. Else why not yet."""
+        lock = lock_on(self.path)
+        try:
+            lock.take()
+        except StoreInUseError as in_use:
+            found = endpoint.read(self.path)
+            token = in_use.holder.token
+            if found is None or not token or found.owner != token or token == before:
+                return in_use
+            self._where = found
+            return None
+        try:
+            fork_guard.about_to_use_grpc()
+            self._server = EmbeddedServer.start(self.path, lock=lock, known=self._where)
+        except BaseException:
+            lock.release()
+            raise
+        self._where = self._server.rendezvous
+        if before is not None:
+            log.info("process %d serves %s now", os.getpid(), self.path)
+        return None
+
+    def _why_not(self, in_use: StoreInUseError) -> str:
+        if not _is_embedded(in_use):
+            return str(in_use)
+        return (
+            f"process {in_use.holder.process or 'unknown'} has it, and did not say within "
+            f"{_SETTLE_SECONDS:g} s in {endpoint.note_of(self.path)} where it serves it: "
+            "end that process"
+        )
+
+    def _unavailable(self, why: str) -> UnavailableError:
+        return UnavailableError(
+            f"embedded:{self.path} cannot be used: {why}",
+            details={"address": f"embedded:{self.path}", "cause": "store"},
+        )
+
+
+def _is_embedded(in_use: StoreInUseError) -> bool:
+    # Whoever has just taken it has not said yet what for.
+    return in_use.holder.kind in (EMBEDDED, "")
+
+
+_files: dict[Path, SharedFile] = {}
+_registry = threading.Lock()
+
+
+def join(path: str | Path) -> SharedFile:
+    """This process's part in the file, with one client more; `leave` is for that client's end.
+
+    Returns when somebody serves the file: this process, if nobody else does.
+
+    Raises:
+        UnavailableError: it cannot be served, or another server has it.
+        ConflictError: this process was forked from one that used gRPC.
+    """
+    real = real_path(path)
+    with _registry:
+        file = _files.setdefault(real, SharedFile(real))
+        file.clients += 1
+    try:
+        file.settle()
+    except BaseException:
+        file.leave()
+        raise
+    return file
+
+
+@atexit.register
+def _leave_all() -> None:
+    """Let go of every file in good order, so that others need not find out."""
+    with _registry:
+        files = list(_files.values())
+        _files.clear()
+    for file in files:
+        file.stop()
+
+
+def _in_child() -> None:
+    global _registry  # noqa: PLW0603  (whoever held it is not in this process)
+    _registry = threading.Lock()
+    for file in _files.values():
+        file.forget()
+
+
+os.register_at_fork(after_in_child=_in_child)

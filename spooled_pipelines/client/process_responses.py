@@ -1,0 +1,151 @@
+"""What a ProcessJobs conversation answers, and which request each answer belongs to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from spooled_pipelines.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    SpooledError,
+)
+from spooled_pipelines.rpc.decode import job_from, time_from
+from spooled_pipelines.types import Job
+from spooled_pipelines.wire import spooled_v1
+
+Kind: TypeAlias = Literal["dequeue", "complete", "fail", "renew_lease"]
+
+
+@dataclass(frozen=True)
+class CompleteAnswer:
+    """The job is completed."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
+class FailAnswer:
+    """The job's failure is noted: it runs again after `next_retry_delay` seconds, or is dead."""
+
+    job_id: str
+    will_retry: bool
+    next_retry_delay: int
+
+
+@dataclass(frozen=True)
+class RenewAnswer:
+    """The lease holds until `lease_expires_at`."""
+
+    job_id: str
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request was refused; the conversation goes on.
+
+    Attributes:
+        request: what was asked for; None where it cannot be told.
+        job_id: of the job that it was about; None for a dequeue.
+        error: why.
+    """
+
+    request: Kind | None
+    job_id: str | None
+    error: SpooledError
+
+
+Answer: TypeAlias = CompleteAnswer | FailAnswer | RenewAnswer | Refusal
+
+
+@dataclass(frozen=True)
+class _Asked:
+    kind: Kind
+    job_id: str | None
+
+
+class Unanswered:
+    """The requests that have no answer yet, in their order.
+
+    The wire's answers do not name their job. Settling requests are answered one by one, in
+    their order; a dequeue is answered by any number of jobs, none included.
+    """
+
+    def __init__(self) -> None:
+        self._asked: deque[_Asked] = deque()
+
+    def __len__(self) -> int:
+        return sum(asked.kind != "dequeue" for asked in self._asked)
+
+    def ask(self, kind: Kind, job_id: str | None) -> None:
+        """Notes a request, before it is written: its answer may be faster than the writer."""
+        # Only one dequeue in a row is worth remembering, or a quiet worker's list would grow.
+        if kind == "dequeue" and self._asked and self._asked[-1].kind == "dequeue":
+            return
+        self._asked.append(_Asked(kind, job_id))
+
+    def take(
+        self,
+        message: spooled_v1.ProcessResponse,
+        explain: Callable[[str, str], SpooledError],
+    ) -> Job | Answer | None:
+        """The plain value of a response; None where this version does not know its kind."""
+        kind = message.WhichOneof("response")
+        if kind == "job":
+            return job_from(message.job)
+        if kind == "complete":
+            job_id = self._answered("complete")
+            if not message.complete.success:
+                return self._unsuccessful("complete", job_id)
+            return CompleteAnswer(job_id)
+        if kind == "fail":
+            job_id = self._answered("fail")
+            if not message.fail.success:
+                return self._unsuccessful("fail", job_id)
+            return FailAnswer(job_id, message.fail.will_retry, message.fail.next_retry_delay_secs)
+        if kind == "renew_lease":
+            job_id = self._answered("renew_lease")
+            if not message.renew_lease.success:
+                return self._unsuccessful("renew_lease", job_id)
+            return RenewAnswer(job_id, time_from(message.renew_lease.new_expires_at))
+        if kind == "error":
+            error = explain(message.error.code, message.error.message)
+            refused = self._refused(error)
+            if refused is None:
+                return Refusal(None, None, error)
+            return Refusal(refused.kind, refused.job_id, error)
+        return None
+
+    def _answered(self, kind: Kind) -> str:
+        # Answers come in order, so a dequeue before an answered request has had its jobs.
+        while self._asked and self._asked[0].kind == "dequeue":
+            self._asked.popleft()
+        for place, asked in enumerate(self._asked):
+            if asked.kind == kind:
+                del self._asked[place]
+                return asked.job_id or ""
+        return ""
+
+    def _refused(self, error: SpooledError) -> _Asked | None:
+        if not self._asked:
+            return None
+        first = self._asked[0]
+        # A dequeue that was checked here before it was sent is refused for other reasons only.
+        about_a_job = isinstance(error, ConflictError | NotFoundError | InvalidArgumentError)
+        if first.kind == "dequeue" and about_a_job and len(self._asked) > 1:
+            self._asked.popleft()
+        return self._asked.popleft()
+
+    @staticmethod
+    def _unsuccessful(kind: Kind, job_id: str) -> Refusal:
+        return Refusal(kind, job_id, unsuccessful(kind, job_id))
+
+
+def unsuccessful(kind: str, what: str) -> SpooledError:
+    """The error for an answer that is OK in form and says `success = false`."""
+    return ConflictError(f"the server says that it did not {kind.replace('_', ' ')} {what}")

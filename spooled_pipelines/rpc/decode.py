@@ -1,0 +1,209 @@
+"""Messages to plain values."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from spooled_pipelines.errors import ServerError
+from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.types import (
+    BatchStats,
+    CancelResult,
+    EnqueueResult,
+    FailResult,
+    HeartbeatResult,
+    Job,
+    JobAttempt,
+    JobStatus,
+    Queue,
+    QueueLimits,
+    QueueStats,
+    Stall,
+    WorkerRegistration,
+    WorkerState,
+)
+from spooled_pipelines.wire import batch_v1, queue_admin_v1, spooled_v1
+
+if TYPE_CHECKING:
+    from spooled_pipelines.wire.well_known import Timestamp
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_STATUS_BY_NUMBER = {
+    number: JobStatus(name.removeprefix("JOB_STATUS_").lower())
+    for name, number in spooled_v1.JobStatus.items()
+}
+_CAUSE_BY_NUMBER = {
+    number: name.removeprefix("CAUSE_").lower() for name, number in batch_v1.Stall.Cause.items()
+}
+
+
+def time_from(timestamp: Timestamp) -> datetime:
+    """The aware UTC time of a Timestamp; digits below a microsecond are dropped."""
+    return _time(timestamp.seconds, timestamp.nanos)
+
+
+# Jobs that come together have most of their times in common.
+@lru_cache(maxsize=256)
+def _time(seconds: int, nanos: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    except OverflowError:
+        raise ServerError(
+            f"the server sent a time that does not exist ({seconds} s after 1970)"
+        ) from None
+
+
+def job_status_from(number: int) -> JobStatus:
+    """The status of its number; one that this version does not know is UNSPECIFIED."""
+    return _STATUS_BY_NUMBER.get(number, JobStatus.UNSPECIFIED)
+
+
+def job_from(message: spooled_v1.Job) -> Job:
+    """A job, its times aware and its payload a dict."""
+    return Job(
+        id=message.id,
+        queue_name=message.queue_name,
+        status=job_status_from(message.status),
+        payload=from_struct(message.payload),
+        organization_id=message.organization_id,
+        result=from_struct(message.result) if message.HasField("result") else None,
+        retry_count=message.retry_count,
+        max_retries=message.max_retries,
+        last_error=message.last_error or None,
+        priority=message.priority,
+        timeout_seconds=message.timeout_seconds,
+        created_at=_time_of(message, "created_at"),
+        scheduled_at=_time_of(message, "scheduled_at"),
+        started_at=_time_of(message, "started_at"),
+        completed_at=_time_of(message, "completed_at"),
+        lease_expires_at=_time_of(message, "lease_expires_at"),
+        assigned_worker_id=message.assigned_worker_id or None,
+        idempotency_key=message.idempotency_key or None,
+        lease_id=message.lease_id or None,
+        traceparent=message.traceparent or None,
+        tracestate=message.tracestate or None,
+    )
+
+
+def enqueue_result_from(message: spooled_v1.EnqueueResponse) -> EnqueueResult:
+    return EnqueueResult(job_id=message.job_id, created=message.created)
+
+
+def fail_result_from(message: spooled_v1.FailResponse) -> FailResult:
+    return FailResult(will_retry=message.will_retry, next_retry_delay=message.next_retry_delay_secs)
+
+
+def queue_stats_from(message: spooled_v1.GetQueueStatsResponse) -> QueueStats:
+    return QueueStats(
+        queue_name=message.queue_name,
+        pending=message.pending,
+        scheduled=message.scheduled,
+        processing=message.processing,
+        completed=message.completed,
+        failed=message.failed,
+        deadletter=message.deadletter,
+        total=message.total,
+        max_age_ms=message.max_age_ms,
+    )
+
+
+def queue_limits_from(message: queue_admin_v1.QueueLimits) -> QueueLimits:
+    return QueueLimits(
+        message.jobs_per_second if message.HasField("jobs_per_second") else None,
+        message.burst if message.HasField("burst") else None,
+        message.max_in_flight if message.HasField("max_in_flight") else None,
+    )
+
+
+def queue_from(message: queue_admin_v1.Queue) -> Queue:
+    stats = queue_stats_from(message.stats)
+    return Queue(
+        name=stats.queue_name,
+        stats=stats,
+        waiting=message.waiting,
+        cancelled=message.cancelled,
+        paused=message.paused,
+        limits=queue_limits_from(message.limits),
+    )
+
+
+def worker_from(message: queue_admin_v1.Worker) -> WorkerState:
+    return WorkerState(
+        worker_id=message.worker_id,
+        queue_name=message.queue_name,
+        hostname=message.hostname,
+        worker_type=message.worker_type,
+        version=message.version,
+        max_concurrency=message.max_concurrency,
+        current_jobs=message.current_jobs,
+        status=message.status,
+        registered_at=_time_of(message, "registered_at"),
+        seen_at=_time_of(message, "seen_at"),
+        offline=message.offline,
+    )
+
+
+def registration_from(message: spooled_v1.RegisterWorkerResponse) -> WorkerRegistration:
+    return WorkerRegistration(
+        worker_id=message.worker_id,
+        lease_seconds=message.lease_duration_secs,
+        heartbeat_seconds=message.heartbeat_interval_secs,
+    )
+
+
+def heartbeat_result_from(message: spooled_v1.HeartbeatResponse) -> HeartbeatResult:
+    return HeartbeatResult(acknowledged=message.acknowledged, should_drain=message.should_drain)
+
+
+def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
+    """A batch's statistics, with the causes of a stall by their lower-case names."""
+    return BatchStats(
+        batch_id=message.batch_id,
+        queue_name=message.queue_name,
+        name=message.name,
+        sealed=message.sealed,
+        settled=message.settled,
+        total=message.total,
+        pending=message.pending,
+        scheduled=message.scheduled,
+        processing=message.processing,
+        completed=message.completed,
+        deadletter=message.deadletter,
+        cancelled=message.cancelled,
+        created_at=_time_of(message, "created_at"),
+        changed_at=_time_of(message, "changed_at"),
+        stalls=tuple(
+            Stall(cause=_cause_name(stall.cause), message=stall.message) for stall in message.stalls
+        ),
+        top_errors=tuple((error.error, error.count) for error in message.top_errors),
+        generation=message.generation,
+    )
+
+
+def cancel_result_from(message: batch_v1.CancelBatchResponse) -> CancelResult:
+    return CancelResult(cancelled=message.cancelled, running=message.running, done=message.done)
+
+
+def attempt_from(message: batch_v1.Attempt) -> JobAttempt:
+    return JobAttempt(
+        number=message.number,
+        worker_id=message.worker_id or None,
+        started_at=time_from(message.started_at),
+        ended_at=_time_of(message, "ended_at"),
+        error=message.error or None,
+    )
+
+
+def _time_of(
+    message: spooled_v1.Job | batch_v1.BatchStats | batch_v1.Attempt | queue_admin_v1.Worker,
+    field: str,
+) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    return time_from(getattr(message, field))
+
+
+def _cause_name(number: int) -> str:
+    return _CAUSE_BY_NUMBER.get(number, "unspecified")

@@ -1,0 +1,129 @@
+"""Whose call it is, by its API key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from spooled_pipelines.server.auth.authorization import Role
+from spooled_pipelines.server.auth.failed_auth_limiter import FailedLogins
+from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.services.context import Caller
+from spooled_pipelines.server.store import JobStore
+
+# Says which organization the caller takes its key to be for.
+_ORGANIZATION_HEADER = "x-spooled-organization"
+_HINT = "send metadata x-api-key: KEY, or authorization: Bearer KEY"
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class KeyRing:
+    """The keys that are let in, by their hash: those the server was started with, which are admin
+    keys, and those of the store, as of the last `refresh`.
+    """
+
+    def __init__(
+        self, given: Iterable[HashedKey], store: JobStore, clock: Clock, logins: FailedLogins
+    ) -> None:
+        self._given = {key.digest: _given_caller(key) for key in given}
+        self._stored: dict[bytes, KeyRecord] = {}
+        self._store = store
+        self._clock = clock
+        self._logins = logins
+        self._refreshing = asyncio.Lock()
+        self._checked_at = 0
+        # Called after each refresh, to turn out those whose key is no longer there.
+        self.on_refresh: Callable[[], None] = lambda: None
+
+    async def refresh(self) -> None:
+        """Read the store's keys again; from here on they are what counts."""
+        async with self._refreshing:
+            self._stored = {key.digest: key for key in await self._store.keys()}
+        self._checked_at = self._clock.now()
+        self.on_refresh()
+
+    def lets_anyone_in(self) -> bool:
+        """Whether there is a key at all that is still good."""
+        return bool(self._given) or any(not self._against(key) for key in self._stored.values())
+
+    def next_expiry(self) -> int | None:
+        """When the next key ends, in milliseconds since the epoch."""
+        # As of the last look at those who are in: what ended since has to be looked at again.
+        since = self._checked_at
+        ends = (key.expires_at for key in self._stored.values() if key.revoked_at is None)
+        return min((end for end in ends if end is not None and end > since), default=None)
+
+    def caller(self, metadata: Metadata, peer: str) -> Caller:
+        """Whose call this is.
+
+        RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys of a peer.
+        """
+        key = _presented(metadata)
+        if not key:
+            raise RefusedError("UNAUTHENTICATED", f"no API key: {_HINT}")
+        # Looked up by hash: how long that takes tells nothing about any key.
+        digest = hash_key(key)
+        self._logins.admit(peer, digest)
+        try:
+            caller = self._known(digest)
+        except RefusedError:
+            self._logins.failed(peer, digest)
+            raise
+        self._logins.succeeded(peer, digest)
+        wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
+        if wanted is not None and wanted != caller.organization:
+            raise RefusedError(
+                "PERMISSION_DENIED",
+                f"this API key is for the organization {caller.organization!r}, not {wanted!r}",
+            )
+        return caller
+
+    def end_of(self, caller: Caller) -> RefusedError | None:
+        """Why a call that runs must end; None where its key is still good."""
+        try:
+            self._known(caller.digest)
+        except RefusedError as refusal:
+            return refusal
+        return None
+
+    def _known(self, digest: bytes) -> Caller:
+        given = self._given.get(digest)
+        if given is not None:
+            return given
+        key = self._stored.get(digest)
+        against = "is not one that this server knows" if key is None else self._against(key)
+        if key is None or against:
+            raise RefusedError("UNAUTHENTICATED", f"the API key {against}")
+        queues = frozenset(key.queues) if key.queues else None
+        return Caller(key.organization, Role(key.role), queues, digest)
+
+    def _against(self, key: KeyRecord) -> str:
+        if key.revoked_at is not None:
+            return "was revoked"
+        if key.expires_at is not None and key.expires_at <= self._clock.now():
+            return "has expired"
+        return ""
+
+
+def _given_caller(key: HashedKey) -> Caller:
+    # Whoever starts the server with a key of the default organization runs the server.
+    is_operator = key.organization == DEFAULT_ORGANIZATION
+    return Caller(key.organization, Role.ADMIN, None, key.digest, is_operator)
+
+
+def _presented(metadata: Metadata) -> str | None:
+    bearer = None
+    for name, value in metadata:
+        if not isinstance(value, str):
+            continue
+        if name == "x-api-key":
+            return value
+        if name == "authorization":
+            scheme, _, token = value.partition(" ")
+            if scheme.lower() == "bearer":
+                bearer = token.strip()
+    return bearer

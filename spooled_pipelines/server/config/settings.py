@@ -1,0 +1,225 @@
+"""What a server can be told, as one immutable value."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spooled_pipelines.server.core.quotas import Quotas
+from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
+from spooled_pipelines.wire import limits
+
+DEFAULT_ORGANIZATION = "default"
+_GRACE_MAX = 86_400.0
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.*-]+)(:\d{1,5}|:\*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class HashedKey:
+    """An API key of one organization, as its sha256: keys have entropy enough for one hash."""
+
+    organization: str
+    digest: bytes = field(repr=False)
+
+
+class NoKeysError(ValueError):
+    """A server with no key at all would let nobody in."""
+
+
+@dataclass(frozen=True)
+class OrganizationKey:
+    """An API key that belongs to a named organization instead of the default one."""
+
+    organization: str
+    key: str = field(repr=False)
+
+
+def shown_store(url: str) -> str:
+    """A store's URL without what may be a password."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        return url
+    place = rest.rpartition("@")[2].removeprefix("//").partition("?")[0]
+    return f"{scheme}://{place}"
+
+
+def host_and_port(address: str, setting: str) -> tuple[str, int]:
+    """The parts of "HOST:PORT" or "[IPV6]:PORT"; ValueError where it is neither."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{setting} address {address!r} is not of the form HOST:PORT")
+    return host, int(port)
+
+
+def hash_key(key: str) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+@dataclass(frozen=True)
+class OrganizationLimits:
+    """What one organization may do, in place of what the others may.
+
+    Attributes:
+        rate_limit: requests a second, bursts of twice that; None: unlimited.
+        daily_quota: new jobs a day (of UTC); None: unlimited.
+    """
+
+    rate_limit: float | None = None
+    daily_quota: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate_limit is not None and not self.rate_limit > 0:
+            raise ValueError(f"rate_limit is {self.rate_limit}, and must be above 0")
+        if self.daily_quota is not None and self.daily_quota < 0:
+            raise ValueError(f"daily_quota is {self.daily_quota}, and must be 0 or more")
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What one connection may ask of the server.
+
+    Attributes:
+        max_message_bytes: the largest message that is taken.
+        max_streams: calls and streams at the same time; a client holds back what is more. gRPC's
+            server counts a call for a moment longer than its client, so that a burst far above
+            this is refused in part with UNAVAILABLE, which our client repeats.
+        max_metadata_bytes: headers of a call, as HTTP/2 counts them (32 bytes more for each).
+        max_idle_seconds: a connection without any call is closed after this time. Clients open
+            another one when they need it.
+        keepalive_seconds: a connection on which nothing came for so long is pinged, and closed if
+            no answer comes, so that the streams of a machine that is gone end.
+        min_ping_seconds: pings of a client that come faster than this close its connection.
+        max_age_seconds: a connection is asked to end after this time, give or take a tenth, so that
+            clients behind a balancer find new servers; None: never. Its calls have a minute more.
+    """
+
+    max_message_bytes: int = limits.MESSAGE_MAX_BYTES
+    max_streams: int = 10_000
+    max_metadata_bytes: int = 16 << 10
+    max_idle_seconds: float = 900.0
+    keepalive_seconds: float = 60.0
+    min_ping_seconds: float = 5.0
+    max_age_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _CONNECTION_RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} is {value}, and must be {least} to {most}")
+
+
+# gRPC takes numbers of 32 bits, and of seconds their milliseconds.
+_CONNECTION_RANGES: Mapping[str, tuple[int, int]] = {
+    # The largest call that the contract allows must fit, and so must our own client's chunks.
+    "max_message_bytes": (4 << 20, 2**31 - 1),
+    "max_streams": (1, 2**31 - 1),
+    "max_metadata_bytes": (1 << 10, 2**31 - 1),
+    "max_idle_seconds": (1, 2_000_000),
+    "keepalive_seconds": (1, 2_000_000),
+    "min_ping_seconds": (0, 2_000_000),
+    "max_age_seconds": (1, 2_000_000),
+}
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the server listens, what it keeps jobs in, and whom it lets in.
+
+    Attributes:
+        listen: "HOST:PORT" (port 0: any free one) or "unix:PATH".
+        store: "sqlite:///PATH" (an absolute path makes it four slashes), or
+            "postgresql://HOST/DATABASE", which many servers may share; not shown by repr, since it
+            may hold a password.
+        api_keys: admin keys besides those in the store; there must be a key in either. A plain
+            string is a key of the organization "default". They are hashed as soon as they get
+            here, so that neither repr nor memory dumps show them.
+        wrong_keys_per_minute: how many wrong keys one peer may try.
+        tls_cert, tls_key: paths of PEM files; both or none.
+        tls_client_ca: path of a PEM file; clients must then bring a certificate it signed.
+        rate_limit: requests a second per organization, bursts of twice that; None: unlimited.
+        daily_quota: new jobs a day (of UTC) per organization; None: unlimited.
+        organizations: the limits of those that have others, by name.
+        connections: what one connection may ask of the server.
+        require_lease_id: settling without lease_id is refused, as Spooled Cloud does.
+        batch_extension: False answers as a plain server, which does not know batches.
+        retention: how long what is settled is kept; for ever where nothing is said.
+        metrics: "HOST:PORT" where Prometheus is answered, in plain HTTP; None: nowhere.
+        http: "HOST:PORT" of the page for people, with /metrics, /healthz and /readyz; over TLS
+            where there is a certificate; None: nowhere.
+        http_frame_ancestors: origins, such as "https://airflow.example.org", whose pages may show
+            this one in a frame; none may otherwise.
+        grace_seconds: how long stopping waits for calls that are running.
+    """
+
+    listen: str = "127.0.0.1:50051"
+    store: str = field(default="sqlite:///spooled.db", repr=False)
+    api_keys: tuple[str | OrganizationKey | HashedKey, ...] = ()
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    wrong_keys_per_minute: int = 20
+    rate_limit: float | None = None
+    daily_quota: int | None = None
+    organizations: Mapping[str, OrganizationLimits] = field(default_factory=dict)
+    connections: ConnectionLimits = ConnectionLimits()
+    require_lease_id: bool = False
+    batch_extension: bool = True
+    retention: Retention = KEEP_ALL
+    metrics: str | None = None
+    http: str | None = None
+    http_frame_ancestors: tuple[str, ...] = ()
+    grace_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "api_keys", tuple(_hashed(key) for key in self.api_keys))
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key go together: give both or none")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key as well")
+        if not 0 <= self.grace_seconds <= _GRACE_MAX:
+            raise ValueError(
+                f"grace_seconds is {self.grace_seconds}, and must be 0 to {_GRACE_MAX:g}"
+            )
+        if self.wrong_keys_per_minute < 1:
+            number = self.wrong_keys_per_minute
+            raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")
+        for origin in self.http_frame_ancestors:
+            _check_origin(origin)
+        # Refuses what makes no sense.
+        OrganizationLimits(self.rate_limit, self.daily_quota)
+
+    @property
+    def quotas(self) -> Quotas:
+        """What each organization may make in a day."""
+        named = {name: limits.daily_quota for name, limits in self.organizations.items()}
+        return Quotas(self.daily_quota, named)
+
+    @property
+    def hashed_keys(self) -> tuple[HashedKey, ...]:
+        """The keys, all of them hashed."""
+        return tuple(key for key in self.api_keys if isinstance(key, HashedKey))
+
+
+def _check_origin(text: str) -> None:
+    # It goes into a header, where a blank or a semicolon would say something else.
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(
+            f"http_frame_ancestors has {text!r}, and wants scheme, host and port alone, such as "
+            "https://airflow.example.org"
+        )
+
+
+def _hashed(key: str | OrganizationKey | HashedKey) -> HashedKey:
+    if isinstance(key, HashedKey):
+        return key
+    entry = OrganizationKey(DEFAULT_ORGANIZATION, key) if isinstance(key, str) else key
+    # Metadata is ASCII on the wire, so another key could never be presented.
+    if not entry.key or not entry.key.isascii() or not entry.key.isprintable():
+        raise ValueError("an API key must be printable ASCII and not empty")
+    if not entry.organization:
+        raise ValueError("an API key's organization is empty")
+    return HashedKey(entry.organization, hash_key(entry.key))

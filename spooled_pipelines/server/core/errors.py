@@ -1,0 +1,109 @@
+"""What the server refuses, as gRPC status names, so that no layer below handlers knows gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from spooled_pipelines.server.store.sqlite.filelock import Holder
+
+T = TypeVar("T")
+
+LEASE_EXPIRED = "Lease expired"
+LEASE_MISMATCH = "does not match the job's current lease"
+
+
+class RefusedError(Exception):
+    """A call that is answered with a status; `code` is the gRPC status name.
+
+    `retry_after` (whole seconds) is set where waiting helps, and goes out as trailing metadata.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+
+class StoreUnavailableError(Exception):
+    """The store cannot be opened: locked by another server, newer than this one, unreadable."""
+
+
+class StoreInUseError(StoreUnavailableError):
+    """Another server has the store's file open; `holder` is what it says about itself."""
+
+    def __init__(self, message: str, holder: Holder) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class StoreFaultError(RefusedError):
+    """The store's file cannot be used now; nothing of what was refused so is in it.
+
+    `reason` is what the database said; the sentence for clients says nothing about the machine.
+    """
+
+    status = "UNAVAILABLE"
+    sentence = "the server's store fails ({reason}); what is acknowledged is kept; try again later"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(self.status, self.sentence.format(reason=reason))
+
+
+class DiskFullError(StoreFaultError):
+    """There is no room for what was asked."""
+
+    sentence = (
+        "the disk of the server's store is full; what is acknowledged is kept; make room there, "
+        "and try again"
+    )
+
+
+class ReadOnlyStoreError(StoreFaultError):
+    """The file, or the disk that it is on, does not take writes."""
+
+    sentence = (
+        "the server's store is read-only; make its file and folder writable for the server, and "
+        "try again"
+    )
+
+
+class CorruptStoreError(StoreFaultError):
+    """The file is damaged: trying again does not help."""
+
+    status = "INTERNAL"
+    sentence = (
+        "the file of the server's store is damaged; stop the server, look at it with "
+        "`spooled-pipelines check`, and go back to a backup"
+    )
+
+
+def why_not(check: Callable[[T], object], value: T) -> str | None:
+    """What the check has against the value; None where it is fine."""
+    try:
+        check(value)
+    except RefusedError as refusal:
+        return refusal.message
+    return None
+
+
+def invalid(message: str) -> RefusedError:
+    """A value is outside the contract."""
+    return RefusedError("INVALID_ARGUMENT", message)
+
+
+def not_found(message: str) -> RefusedError:
+    """There is no such thing for this organization."""
+    return RefusedError("NOT_FOUND", message)
+
+
+def conflict(message: str) -> RefusedError:
+    """The job is not in a state that allows this."""
+    return RefusedError("FAILED_PRECONDITION", message)
+
+
+def stopping() -> RefusedError:
+    """The server goes down; the call may be repeated against the next one."""
+    return RefusedError("UNAVAILABLE", "the server is stopping; connect again")

@@ -1,0 +1,333 @@
+"""What a store takes in and gives out, as plain values. Times are milliseconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from spooled_pipelines.server.core.queue_limits import Braked
+
+
+class Status:
+    """The numbers of `spooled.v1.JobStatus`, as plain integers."""
+
+    PENDING = 1
+    SCHEDULED = 2
+    PROCESSING = 3
+    COMPLETED = 4
+    FAILED = 5
+    DEADLETTER = 6
+    CANCELLED = 7
+
+    NAMES: Mapping[int, str] = {
+        1: "pending",
+        2: "scheduled",
+        3: "processing",
+        4: "completed",
+        5: "failed",
+        6: "deadletter",
+        7: "cancelled",
+    }
+
+
+class NewJob(NamedTuple):
+    """A job to be stored, checked already; `payload` is a Struct, serialized."""
+
+    queue_name: str
+    payload: bytes
+    priority: int
+    max_retries: int
+    timeout_seconds: int
+    scheduled_at: int | None
+    idempotency_key: str | None
+    tags: bytes | None
+
+
+class Enqueued(NamedTuple):
+    """`created` is False where the organization had a job of this key already."""
+
+    job_id: str
+    created: bool
+
+
+class JobRecord(NamedTuple):
+    """A job as it is stored. `payload` is None where it was left out on purpose."""
+
+    seq: int
+    job_id: str
+    queue_name: str
+    status: int
+    priority: int
+    retry_count: int
+    max_retries: int
+    timeout_seconds: int
+    created_at: int
+    scheduled_at: int | None
+    started_at: int | None
+    completed_at: int | None
+    lease_expires_at: int | None
+    worker_id: str | None
+    lease_id: str | None
+    last_error: str | None
+    idempotency_key: str | None
+    result: bytes | None
+    payload: bytes | None
+    # Only of a claimed job.
+    tags: bytes | None = None
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """An API key as it is kept. `role` is a value of `access.Role`; no `queues` means all."""
+
+    organization: str
+    key_id: str
+    name: str
+    role: str
+    queues: tuple[str, ...]
+    digest: bytes = field(repr=False)
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+class Holder(NamedTuple):
+    """Who says that a job's lease is its own; an empty part was not given."""
+
+    job_id: str
+    worker_id: str
+    lease_id: str
+
+
+class FailOutcome(NamedTuple):
+    """What became of a failed job."""
+
+    will_retry: bool
+    delay_seconds: int
+
+
+class Completion(NamedTuple):
+    """It is done; `result` is a Struct, serialized."""
+
+    result: bytes | None
+
+
+class Failure(NamedTuple):
+    """It failed; `delay_seconds` None: the pause that its retries so far ask for."""
+
+    error: str
+    retry: bool
+    delay_seconds: int | None = None
+
+
+class GiveBack(NamedTuple):
+    """It reached nobody, or is not to be finished: claimable again at once."""
+
+
+class Settlement(NamedTuple):
+    """What someone says about a job that it holds."""
+
+    holder: Holder
+    act: Completion | Failure | GiveBack
+
+
+class Revision(NamedTuple):
+    """What to do with a dead letter: requeue it, with this payload if there is one, or cancel."""
+
+    job_id: str
+    payload: bytes | None = None
+    discard: bool = False
+
+
+class Counts(NamedTuple):
+    """Jobs by status. `waiting` are those pending jobs whose retry is not due yet."""
+
+    pending: int
+    waiting: int
+    scheduled: int
+    processing: int
+    completed: int
+    failed: int
+    deadletter: int
+    cancelled: int
+
+    @property
+    def total(self) -> int:
+        return sum(self) - self.waiting
+
+
+class QueueRecord(NamedTuple):
+    """A queue's counters; `oldest` is when its oldest claimable job was made."""
+
+    counts: Counts
+    oldest: int | None
+
+
+class WorkerRecord(NamedTuple):
+    """What a worker says about itself; `metadata` is JSON."""
+
+    worker_id: str
+    queue_name: str
+    hostname: str
+    worker_type: str
+    max_concurrency: int
+    version: str
+    metadata: str
+
+
+class BatchOpening(NamedTuple):
+    """What makes a batch, or finds it again."""
+
+    batch_id: str
+    queue_name: str
+    name: str
+    generation: int = 0
+    # The part that is about to come, if the batch comes in parts.
+    part_id: str = ""
+
+
+class PartRecord(NamedTuple):
+    """A part of a batch; `rows` as whoever finished it said."""
+
+    part_id: str
+    finished: bool
+    rows: int
+
+
+@dataclass(frozen=True)
+class ExpectedParts:
+    """What has to be finished: so many parts, or these; with neither, all that have begun."""
+
+    count: int | None = None
+    part_ids: Sequence[str] = ()
+
+
+ALL_BEGUN = ExpectedParts()
+
+
+class BatchRecord(NamedTuple):
+    """A batch's counters, and what tells why nothing moves."""
+
+    batch_id: str
+    queue_name: str
+    name: str
+    sealed: bool
+    counts: Counts
+    created_at: int
+    changed_at: int
+    top_errors: tuple[tuple[str, int], ...]
+    # When a registered worker of the queue was last heard of, and a lease last ran out.
+    worker_seen_at: int | None
+    lease_expired_at: int | None
+    generation: int = 0
+    queue_paused: bool = False
+    # The queue's limits, where it has any, and which of them hold it back.
+    braked: Braked | None = None
+
+    @property
+    def open_jobs(self) -> int:
+        counts = self.counts
+        return counts.pending + counts.scheduled + counts.processing
+
+    @property
+    def settled(self) -> bool:
+        return self.sealed and not self.open_jobs
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of a batch, checked already, as columns of the same length.
+
+    A column that is one value instead of a sequence has it for every row; `scheduled_at` None
+    means that no row has a schedule. No `payloads` for its `keys`: it was stored before.
+    """
+
+    batch_id: str
+    upload_id: str
+    number: int
+    keys: Sequence[str]
+    payloads: Sequence[bytes]
+    priorities: Sequence[int] | int
+    max_retries: Sequence[int] | int
+    timeout_seconds: Sequence[int] | int
+    scheduled_at: Sequence[int | None] | None
+    tags: Sequence[bytes | None] | bytes | None
+    generation: int = 0
+    part_id: str = ""
+
+
+class ChunkRange(NamedTuple):
+    """Numbers of chunks, both ends included."""
+
+    first: int
+    last: int
+
+
+class ChunkStored(NamedTuple):
+    """The outcome of a chunk: each row's job, and which rows created none (by place).
+
+    `first` is set, and `seqs` empty, where every row made a job, numbered from `first` on.
+    """
+
+    rows: int
+    first: int | None
+    seqs: Sequence[int]
+    duplicates: Sequence[int]
+
+
+class JobPage(NamedTuple):
+    """Some jobs of a batch; `after` is the place to go on from, None at the end."""
+
+    jobs: list[JobRecord]
+    after: int | None
+
+
+class AttemptRecord(NamedTuple):
+    """One try of a job; `ended_at` is None while it runs, `error` where it did not fail."""
+
+    number: int
+    worker_id: str | None
+    started_at: int
+    ended_at: int | None
+    error: str | None
+
+
+# How many runs of chunks whoever opens an upload again is told.
+CHUNK_RANGES_MAX = 1_000
+# Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
+PAGE_BYTES = 256 << 10
+
+
+def changes_of(deltas: Iterable[Sequence[int]]) -> int:
+    """How many jobs came into another status, by what that adds to counters."""
+    waiting = Counts._fields.index("waiting")
+    return sum(
+        delta for row in deltas for place, delta in enumerate(row) if delta > 0 and place != waiting
+    )
+
+
+class OpenBatches(NamedTuple):
+    """Batches of a queue that are not settled: not sealed yet, and sealed with jobs to come."""
+
+    organization: str
+    queue_name: str
+    filling: int
+    working: int
+    oldest: int
+
+
+class CounterMismatch(NamedTuple):
+    """A counter that is not what a recount says."""
+
+    what: str
+    counted: Counts
+    kept: Counts
+
+    def sentences(self) -> list[str]:
+        """A sentence for each number that is wrong."""
+        return [
+            f"{self.what}: {name} is kept as {kept}, and counted as {counted}"
+            for name, kept, counted in zip(Counts._fields, self.kept, self.counted, strict=True)
+            if kept != counted
+        ]

@@ -1,0 +1,133 @@
+"""How long what is settled is kept, and when to look for what is older."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from spooled_pipelines.server.core.clock import Clock
+
+# How many jobs one commit lets go of, so that others are not held up for long.
+STEP_JOBS = 1_000
+# Between two such commits, so that leases and other calls come first.
+_PAUSE_MS = 20
+# How far beyond its time something may be kept.
+_EVERY_MS = 60_000
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Seconds that something is kept; None: for ever.
+
+    Attributes:
+        settled: payload, result and tags of a job, since it completed or was cancelled.
+        keys: jobs in no batch with their idempotency keys, since the same moment; at least as
+            long as `settled`.
+        batches: batches with their statistics, jobs and keys, since they settled; at least as
+            long as `settled`.
+        dead_letters: dead letters, since they died; a batch that has some stays as long as they.
+    """
+
+    settled: float | None = None
+    keys: float | None = None
+    batches: float | None = None
+    dead_letters: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("settled", "keys", "batches", "dead_letters"):
+            seconds = getattr(self, name)
+            if seconds is not None and seconds < 0:
+                raise ValueError(f"{name.replace('_', ' ')} cannot be kept for {seconds} s")
+        for name in ("keys", "batches"):
+            seconds = getattr(self, name)
+            if seconds is not None and (self.settled is None or seconds < self.settled):
+                raise ValueError(f"{name} must be kept at least as long as settled jobs")
+
+
+KEEP_ALL = Retention()
+
+
+def seconds_of(duration: str) -> float:
+    """The seconds of "90s", "30m", "12h" or "7d"; ValueError else."""
+    match = _DURATION.fullmatch(duration.strip())
+    if match is None:
+        raise ValueError(f"{duration!r} is no duration; write 90s, 30m, 12h or 7d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def retention_of(
+    keep_settled: str | None,
+    keep_keys: str | None,
+    keep_batches: str | None = None,
+    keep_dead_letters: str | None = None,
+) -> Retention:
+    """What the options of `serve` say; ValueError where they make no sense."""
+    given = (keep_settled, keep_keys, keep_batches, keep_dead_letters)
+    return Retention(*(None if text is None else seconds_of(text) for text in given))
+
+
+class Steps(Protocol):
+    """A step each of letting go of what is as old as `before` (ms); True where there is more."""
+
+    async def strip(self, before: int) -> bool:
+        """Take payload, result and tags from jobs that completed or were cancelled."""
+
+    async def forget(self, before: int) -> bool:
+        """Remove such jobs that are in no batch, and their keys."""
+
+    async def forget_dead(self, before: int) -> bool:
+        """Remove dead letters that are in no batch, and their keys."""
+
+    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
+        """Remove settled batches, and their jobs that are in no other batch.
+
+        Those that have dead letters where these are as old as `before_dead`; None: never.
+        """
+
+
+class Pruner:
+    """Takes small steps whenever the store is swept, and says when it wants to be asked again."""
+
+    def __init__(self, retention: Retention, clock: Clock) -> None:
+        self._retention = retention
+        self._clock = clock
+        self._due = 0
+
+    async def take_step(self, steps: Steps) -> int | None:
+        """Let go of a step's worth of what is too old; returns when to come again."""
+        if self._retention == KEEP_ALL:
+            return None
+        now = self._clock.now()
+        if now >= self._due:
+            more = await self._take(steps, now)
+            self._due = now + (_PAUSE_MS if more else _EVERY_MS)
+        return self._due
+
+    async def _take(self, steps: Steps, now: int) -> bool:
+        settled, keys, batches, dead = (
+            None if seconds is None else now - int(seconds * 1000)
+            for seconds in (
+                self._retention.settled,
+                self._retention.keys,
+                self._retention.batches,
+                self._retention.dead_letters,
+            )
+        )
+        more = []
+        if settled is not None:
+            more.append(await steps.strip(settled))
+        if keys is not None:
+            more.append(await steps.forget(keys))
+        if dead is not None:
+            more.append(await steps.forget_dead(dead))
+        if batches is not None:
+            more.append(await steps.forget_batches(batches, dead))
+        return any(more)
+
+
+def earliest(*moments: int | None) -> int | None:
+    """The first of these moments, where there is any."""
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -1,0 +1,90 @@
+"""Why a batch does not move, as far as the server can see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spooled_pipelines.server.core.queue_limits import Braked
+from spooled_pipelines.server.core.records import BatchRecord
+from spooled_pipelines.wire.batch_v1 import Stall
+
+HEARTBEAT_SECONDS = 10
+# Five heartbeats missed, and a worker is offline.
+OFFLINE_MS = 5 * HEARTBEAT_SECONDS * 1000
+_EXPIRING_MS = 5 * 60 * 1000
+
+
+def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
+    """The causes; `taken` says that someone takes jobs of the batch's queue right now."""
+    found: list[Stall] = []
+    if record.settled:
+        return found
+    counts, queue = record.counts, record.queue_name
+    ready = counts.pending - counts.waiting
+    if not record.sealed:
+        found.append(
+            Stall(
+                cause=Stall.CAUSE_NOT_SEALED,
+                message="The batch is not sealed: its last row is not in yet, or whoever sent it "
+                "stopped before the end; the same call again goes on.",
+            )
+        )
+    if record.queue_paused and record.open_jobs:
+        found.append(
+            Stall(
+                cause=Stall.CAUSE_QUEUE_PAUSED,
+                message=f"Queue {queue!r} is paused, so that nobody gets a job of it; resume it.",
+            )
+        )
+    elif ready and not counts.processing and not taken and not _recent(record, now):
+        found.append(
+            Stall(
+                cause=Stall.CAUSE_NO_WORKER,
+                message=f"{_idle(ready)} pending on queue {queue!r} and no worker takes "
+                f"{'it' if ready == 1 else 'them'}; start one, such as "
+                f"`spooled-pipelines work {queue} module:handler`.",
+            )
+        )
+    elif ready and record.braked is not None:
+        found += _braked(record.braked, queue, ready)
+    if record.open_jobs and not ready and not counts.processing:
+        found.append(
+            Stall(
+                cause=Stall.CAUSE_ALL_DUE_LATER,
+                message=f"All {record.open_jobs} open jobs are due later: {counts.scheduled} are "
+                f"scheduled, {counts.waiting} wait for their retry.",
+            )
+        )
+    expired = record.lease_expired_at
+    if record.open_jobs and expired is not None and now - expired < _EXPIRING_MS:
+        found.append(
+            Stall(
+                cause=Stall.CAUSE_LEASES_EXPIRING,
+                message=f"Leases of queue {queue!r} ran out within the last five minutes: workers "
+                "die, or take longer than their lease without renewing it.",
+            )
+        )
+    return found
+
+
+def _idle(jobs: int) -> str:
+    return "1 job is" if jobs == 1 else f"{jobs} jobs are"
+
+
+def _braked(braked: Braked, queue: str, ready: int) -> Iterator[Stall]:
+    limits = braked.limits
+    causes = []
+    if braked.in_flight:
+        causes.append(f"{limits.max_in_flight} jobs in flight, which it has")
+    if braked.rate:
+        causes.append(f"{limits.jobs_per_second:g} jobs a second")
+    if causes:
+        yield Stall(
+            cause=Stall.CAUSE_LIMITED,
+            message=f"Queue {queue!r} is limited to {' and '.join(causes)}: {ready} jobs are "
+            "pending and wait for their turn.",
+        )
+
+
+def _recent(record: BatchRecord, now: int) -> bool:
+    return record.worker_seen_at is not None and now - record.worker_seen_at < OFFLINE_MS

@@ -1,0 +1,167 @@
+"""What every view works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from spooled_pipelines.server.auth.authorization import SEES_PAYLOADS
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.dashboard.rendering import Pages
+from spooled_pipelines.server.dashboard.security import Cookies, check_origin, check_token, form_of
+from spooled_pipelines.server.dashboard.sessions import Session, Sessions
+from spooled_pipelines.server.dashboard.throughput import Rates
+from spooled_pipelines.server.rpc.in_process import DirectCalls
+
+HTTP_STATUS: Mapping[str, int] = {
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "FAILED_PRECONDITION": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The server's calls, who is signed in, and how pages are made."""
+
+    calls: DirectCalls
+    sessions: Sessions
+    cookies: Cookies
+    pages: Pages
+    clock: Clock
+    rates: Rates = field(default_factory=Rates)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request of somebody who is signed in."""
+
+    desk: Desk
+    request: Request
+    session: Session
+
+    async def call(self, request: Any) -> Any:
+        """The answer to an RPC, made as this caller; RefusedError where it is refused."""
+        return await self.desk.calls.call(self.session.caller, request)
+
+    def may(self, request_class: Any) -> bool:
+        """Whether the caller's role may make a call, so that what it may not is not offered."""
+        return self.desk.calls.may(self.session.caller, request_class)
+
+    @property
+    def sees_payloads(self) -> bool:
+        return self.session.caller.role in SEES_PAYLOADS
+
+    @property
+    def part(self) -> str:
+        """The id of the part of the page that htmx asks for; empty for all of it."""
+        is_part = self.request.headers.get("hx-request") == "true"
+        return self.request.headers.get("hx-target", "live") if is_part else ""
+
+    def query(self, name: str) -> str:
+        """A field of the address, the blanks around it removed."""
+        return self.request.query_params.get(name, "").strip()
+
+    def show(self, template: str, **values: Any) -> Response:
+        """A page of this template, or its live part."""
+        notice = "" if self.part else self.session.take_notice()
+        text = self.desk.pages.render(
+            template,
+            visit=self,
+            caller=self.session.caller,
+            token=self.session.token,
+            part=self.part,
+            path=self.request.url.path,
+            notice=notice,
+            now=self.desk.clock.now(),
+            **values,
+        )
+        return HTMLResponse(text)
+
+    def done(self, notice: str, path: str) -> Response:
+        """What follows an action: the page that shows what it did."""
+        self.session.notice = notice
+        return RedirectResponse(path, 303)
+
+
+Form = Mapping[str, str]
+View = Callable[[Request], Awaitable[Response]]
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the app that answers this."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def signed_in(view: Callable[[Visit], Awaitable[Response]]) -> View:
+    """Lets only those in who have a session; the others sign in first."""
+
+    async def answer(request: Request) -> Response:
+        desk = desk_of(request)
+        session = desk.sessions.find(request.cookies.get(desk.cookies.session))
+        if session is None:
+            return _to_sign_in(request)
+        try:
+            return await view(Visit(desk, request, session))
+        except RefusedError as refusal:
+            return refused(request, refusal, session)
+
+    return answer
+
+
+def action(view: Callable[[Visit, Form], Awaitable[Response]]) -> View:
+    """The same for what changes something: only forms that we gave this very session."""
+
+    async def act(visit: Visit) -> Response:
+        check_origin(visit.request.headers)
+        form = await form_of(visit.request)
+        check_token(form, visit.session.token)
+        return await view(visit, form)
+
+    return signed_in(act)
+
+
+def refused(request: Request, refusal: RefusedError, session: Session | None = None) -> Response:
+    """The page that says why not."""
+    status = HTTP_STATUS.get(refusal.code, 500)
+    desk = desk_of(request)
+    text = desk.pages.render(
+        "refused.html",
+        caller=session.caller if session else None,
+        token=session.token if session else "",
+        visit=Visit(desk, request, session) if session else None,
+        part="",
+        path=request.url.path,
+        notice="",
+        status=status,
+        message=refusal.message,
+    )
+    response = HTMLResponse(text, status)
+    if refusal.retry_after is not None:
+        response.headers["retry-after"] = str(refusal.retry_after)
+    return response
+
+
+def _to_sign_in(request: Request) -> Response:
+    wanted = request.url.path
+    if request.url.query:
+        wanted += f"?{request.url.query}"
+    if request.method != "GET":
+        wanted = "/"
+    address = f"/sign-in?next={quote(wanted, safe='')}"
+    if request.headers.get("hx-request") == "true":
+        # A redirect would be followed for the fragment; this takes the whole page there.
+        return Response(headers={"hx-redirect": address})
+    return RedirectResponse(address, 303)

@@ -1,0 +1,60 @@
+"""Pages from templates; everything in them is escaped unless a template says otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from spooled_pipelines.server.dashboard import formatting, view_models
+from spooled_pipelines.version import __version__
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+
+class Pages:
+    """The templates, with what they may use."""
+
+    def __init__(self) -> None:
+        environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(
+            plain=formatting.plain,
+            number=formatting.number,
+            rate=formatting.rate,
+            duration=formatting.duration,
+            moment=formatting.moment,
+            ms=formatting.milliseconds,
+        )
+        environment.globals.update(
+            static=_static,
+            segments=view_models.segments,
+            counts_of=view_models.counts_of,
+            batch_state=view_models.batch_state,
+            queue_state=view_models.queue_state,
+            job_state=view_models.job_state,
+            version=__version__,
+        )
+        self._environment = environment
+
+    def render(self, template: str, **values: Any) -> str:
+        """A whole page as text."""
+        return self._environment.get_template(template).render(**values)
+
+
+# With what is in them in their address, browsers may keep them.
+_MARKS = {
+    path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in STATIC.iterdir()
+}
+
+
+def _static(name: str) -> str:
+    return f"/static/{name}?v={_MARKS[name]}"

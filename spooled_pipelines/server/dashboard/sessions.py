@@ -1,0 +1,74 @@
+"""Who is signed in. A session lives in this server's memory, and no longer than its key."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
+from spooled_pipelines.server.config.settings import hash_key
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.services.context import Caller
+
+# Beyond these the longest unused are signed out.
+SESSIONS_MAX = 10_000
+SESSION_SECONDS = 12 * 3_600
+
+
+@dataclass
+class Session:
+    """One browser that signed in. `token` is what every form of it has to bring along."""
+
+    caller: Caller
+    ends_at: int
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    # What the next page says about the last action.
+    notice: str = ""
+
+    def take_notice(self) -> str:
+        """The notice, once."""
+        notice, self.notice = self.notice, ""
+        return notice
+
+
+class Sessions:
+    """Sessions by the hash of their cookie."""
+
+    def __init__(self, keys: KeyRing, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+
+    def begin(self, key: str, host: str) -> str:
+        """Sign in with an API key; returns the cookie.
+
+        RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys: those of
+        the page and those of calls count together.
+        """
+        caller = self._keys.caller([("x-api-key", key)], peer_of(host))
+        cookie = secrets.token_urlsafe(32)
+        ends_at = self._clock.now() + SESSION_SECONDS * 1000
+        self._sessions[hash_key(cookie)] = Session(caller, ends_at)
+        if len(self._sessions) > SESSIONS_MAX:
+            self._sessions.popitem(last=False)
+        return cookie
+
+    def find(self, cookie: str | None) -> Session | None:
+        """The session of a cookie, unless it is over or its key has ended."""
+        if not cookie:
+            return None
+        digest = hash_key(cookie)
+        session = self._sessions.get(digest)
+        if session is None:
+            return None
+        if session.ends_at <= self._clock.now() or self._keys.end_of(session.caller) is not None:
+            del self._sessions[digest]
+            return None
+        self._sessions.move_to_end(digest)
+        return session
+
+    def end(self, cookie: str | None) -> None:
+        """Sign out."""
+        self._sessions.pop(hash_key(cookie or ""), None)

@@ -1,0 +1,112 @@
+"""Batches: how far they are, what went wrong in them, and their jobs."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.dashboard.context import Form, Visit
+from spooled_pipelines.server.dashboard.formatting import number
+from spooled_pipelines.wire.batch_v1 import (
+    BatchStats,
+    CancelBatchRequest,
+    FindBatchJobsRequest,
+    FindBatchJobsResponse,
+    GetBatchStatsRequest,
+    ListBatchesRequest,
+    RetryBatchRequest,
+)
+
+_PAGE = 50
+_STATUSES = {name: number for number, name in Status.NAMES.items() if name != "failed"}
+
+
+async def batches(visit: Visit) -> Response:
+    """GET /batches"""
+    queue_name, token = visit.query("queue"), visit.query("before")
+    request = ListBatchesRequest(queue_name=queue_name, page_size=_PAGE, page_token=token)
+    answer = await visit.call(request)
+    return visit.show(
+        "batches.html",
+        batches=answer.batches,
+        queue_name=queue_name,
+        before=token,
+        more=answer.next_page_token,
+    )
+
+
+async def batch(visit: Visit) -> Response:
+    """GET /batches/<id>"""
+    stats = await _stats(visit)
+    status, text, token = visit.query("status"), visit.query("text"), visit.query("after")
+    wanted = [_STATUSES[status]] if status in _STATUSES else []
+    request = FindBatchJobsRequest(
+        batch_id=stats.batch_id,
+        statuses=wanted,  # type: ignore[arg-type]  # the same numbers
+        text=text,
+        page_size=_PAGE,
+        page_token=token,
+    )
+    # The progress is asked for more often than the jobs.
+    found = FindBatchJobsResponse() if visit.part == "live" else await visit.call(request)
+    query = {"status": status, "text": text}
+    return visit.show(
+        "batch.html",
+        stats=stats,
+        jobs=found.jobs,
+        statuses=_STATUSES,
+        status=status,
+        text=text,
+        after=token,
+        query=urlencode({name: value for name, value in query.items() if value}),
+        more=found.next_page_token,
+        pace=_pace(visit, stats),
+        may_retry=visit.may(RetryBatchRequest),
+        may_cancel=visit.may(CancelBatchRequest),
+    )
+
+
+async def cancel(visit: Visit, form: Form) -> Response:
+    """POST /batches/<id>/cancel"""
+    batch_id = visit.request.path_params["batch_id"]
+    request = CancelBatchRequest(batch_id=batch_id)
+    # What was enqueued since the page was loaded is not what its reader means.
+    if form.get("generation", "").isdigit():
+        request.generation = min(int(form["generation"]), 2**31 - 1)
+    answer = await visit.call(request)
+    notice = f"{number(answer.cancelled)} jobs of this batch are cancelled."
+    if answer.running:
+        notice += f" {number(answer.running)} still run, and may end as they will."
+    return visit.done(notice, f"/batches/{batch_id}")
+
+
+async def retry(visit: Visit, form: Form) -> Response:
+    """POST /batches/<id>/retry"""
+    batch_id = visit.request.path_params["batch_id"]
+    contains = form.get("error_contains", "")
+    request = RetryBatchRequest(batch_id=batch_id, error_contains=contains)
+    count = (await visit.call(request)).retried
+    notice = f"{number(count)} dead letters are back in the queue, with all their retries."
+    if not count:
+        notice = "No dead letter was put back: none has this text in its error."
+    return visit.done(notice, f"/batches/{batch_id}")
+
+
+async def _stats(visit: Visit) -> BatchStats:
+    batch_id = visit.request.path_params["batch_id"]
+    answer = await visit.call(GetBatchStatsRequest(batch_ids=[batch_id]))
+    found: BatchStats = answer.batches[0]
+    return found
+
+
+def _pace(visit: Visit, stats: BatchStats) -> tuple[float | None, float | None]:
+    """Jobs a second that end, and the seconds that the others take at this pace."""
+    what = ("batch", visit.session.caller.organization, stats.batch_id, stats.generation)
+    ended = stats.completed + stats.deadletter + stats.cancelled
+    rate = visit.desk.rates.see(what, visit.desk.clock.now(), stats.total, ended)
+    if stats.settled or rate is None:
+        return None, None
+    left = stats.total - ended
+    return rate.went, left / rate.went if rate.went else None

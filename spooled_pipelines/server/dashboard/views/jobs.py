@@ -1,0 +1,49 @@
+"""A job: where it is, who has it, how its attempts went, and what is in it."""
+
+from __future__ import annotations
+
+from starlette.responses import RedirectResponse, Response
+
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.dashboard import formatting
+from spooled_pipelines.server.dashboard.context import Visit
+from spooled_pipelines.wire.batch_v1 import ListAttemptsRequest
+from spooled_pipelines.wire.spooled_v1 import GetJobRequest, Job
+
+
+async def find_job(visit: Visit) -> Response:
+    """GET /jobs?id="""
+    job_id = visit.query("id")
+    if not job_id:
+        return visit.show("find_job.html")
+    job = await _job(visit, job_id)
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
+async def job(visit: Visit) -> Response:
+    """GET /jobs/<id>"""
+    found = await _job(visit, visit.request.path_params["job_id"])
+    attempts = None
+    if visit.may(ListAttemptsRequest):
+        attempts = (await visit.call(ListAttemptsRequest(job_id=found.id))).attempts
+    return visit.show("job.html", job=found, attempts=attempts)
+
+
+async def contents(visit: Visit) -> Response:
+    """GET /jobs/<id>/contents"""
+    if not visit.sees_payloads:
+        role = visit.session.caller.role.value
+        message = f"this API key is for {role!r}, and payloads are shown for produce, work or admin"
+        raise RefusedError("PERMISSION_DENIED", message)
+    found = await _job(visit, visit.request.path_params["job_id"])
+    return visit.show(
+        "contents.html",
+        job=found,
+        payload=formatting.payload(found.payload) if found.HasField("payload") else None,
+        result=formatting.payload(found.result) if found.HasField("result") else None,
+    )
+
+
+async def _job(visit: Visit, job_id: str) -> Job:
+    answer: Job = (await visit.call(GetJobRequest(job_id=job_id))).job
+    return answer

@@ -1,0 +1,1 @@
+"""gRPC: the interceptor, health, TLS and channel options."""

@@ -1,0 +1,42 @@
+"""RPCs that the server's own page makes: let in, checked and noted as those that come over gRPC."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from spooled_pipelines.server.auth.authorization import ROLES
+from spooled_pipelines.server.rpc.interceptor import Gate, function_of, noted
+from spooled_pipelines.server.services.context import Caller
+from spooled_pipelines.wire.methods import Method, methods_of
+
+
+class DirectCalls:
+    """Unary calls on the services, without a connection in between."""
+
+    def __init__(self, implementations: Mapping[str, object], gate: Gate) -> None:
+        self._gate = gate
+        # By their request: no two unary calls share one.
+        self._methods: dict[str, tuple[Method, Callable[..., Awaitable[Any]]]] = {}
+        for service, implementation in implementations.items():
+            for method in methods_of(service).values():
+                function = function_of(implementation, method)
+                if inspect.iscoroutinefunction(function):
+                    name = method.request_class.DESCRIPTOR.full_name
+                    self._methods[name] = method, function
+
+    def may(self, caller: Caller, request_class: Any) -> bool:
+        """Whether the caller's role may make this call at all."""
+        method, _ = self._methods[request_class.DESCRIPTOR.full_name]
+        return caller.role in ROLES[method.path]
+
+    async def call(self, caller: Caller, request: Any) -> Any:
+        """The answer; RefusedError where a client would get a status."""
+        method, function = self._methods[request.DESCRIPTOR.full_name]
+        with noted(self._gate, method) as call:
+            call.organization = caller.organization
+            self._gate.let(caller, method)
+            await self._gate.check(caller, request)
+            answer = await function(caller, request)
+        return method.response_class.FromString(answer) if type(answer) is bytes else answer

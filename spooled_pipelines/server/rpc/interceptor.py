@@ -1,0 +1,299 @@
+"""The gRPC handlers of every RPC, found by reflection, so that none can be forgotten.
+
+One wrapper does for all of them what no service should do by itself: the key, the rate, parsing,
+and what an error becomes on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from spooled_pipelines.server.auth.authentication import KeyRing, Metadata
+from spooled_pipelines.server.auth.authorization import ROLES, check_tables
+from spooled_pipelines.server.auth.failed_auth_limiter import peer_host
+from spooled_pipelines.server.auth.rate_limit import RateLimiter
+from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
+from spooled_pipelines.server.services.context import Caller
+from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.telemetry import rpc_call
+from spooled_pipelines.wire.methods import Method, methods_of
+
+_log = logging.getLogger(__name__)
+_QUIET_SECONDS = 0.05
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(eq=False)
+class _Stream:
+    """A stream that is being answered; `end` is set once it has to end, and why."""
+
+    caller: Caller
+    task: asyncio.Task[Any]
+    waits: bool = False
+    end: RefusedError | None = None
+
+    def turn_out(self, refusal: RefusedError) -> None:
+        """End it at its next answer, or at once where it waits for one."""
+        if self.end is None:
+            self.end = refusal
+            if self.waits:
+                self.task.cancel()
+
+
+class Gate:
+    """Lets calls in, and turns them out when their key ends or the server stops."""
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        rate: RateLimiter,
+        store: JobStore,
+        observers: Sequence[rpc_call.Observer] = (rpc_call.log_call,),
+    ) -> None:
+        self.observers = observers
+        self._keys = keys
+        keys.on_refresh = self._check_streams
+        self._rate = rate
+        self._store = store
+        self._stopping = False
+        self._streams: set[_Stream] = set()
+        self._admitted = 0
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def admit(self, method: Method, context: Context) -> Caller:
+        """Whose call it is; a RefusedError where it may not go on."""
+        metadata = context.invocation_metadata() or ()
+        caller = self._keys.caller(metadata, peer_host(context.peer()))
+        self.let(caller, method)
+        return caller
+
+    def let(self, caller: Caller, method: Method) -> None:
+        """RefusedError where the caller may not make this call, or not now."""
+        if caller.role not in ROLES[method.path]:
+            raise RefusedError(
+                "PERMISSION_DENIED",
+                f"this API key is for {caller.role.value!r}, and {method.name} needs one for "
+                + " or ".join(sorted(role.value for role in ROLES[method.path])),
+            )
+        if self._stopping:
+            raise stopping()
+        self._rate.admit(caller.organization)
+
+    async def check(self, caller: Caller, request: Any) -> None:
+        """RefusedError where the request is about a queue that the key may not touch."""
+        await check_queues(self._store, caller, request)
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """While a call runs, `stop` waits for it."""
+        self._admitted += 1
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def answer(
+        self, caller: Caller, context: Context, answers: AsyncGenerator[Any, None]
+    ) -> None:
+        """Write a stream's answers until it ends, its key does, or the server stops."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream runs outside of a task")
+        stream = _Stream(caller, task, waits=True)
+        self._streams.add(stream)
+        try:
+            async with contextlib.aclosing(answers):
+                async for answer in answers:
+                    # gRPC takes no status while it writes, so a write is never cut short.
+                    stream.waits = False
+                    await _write(context, answer)
+                    stream.waits = True
+                    if stream.end is not None:
+                        raise stream.end
+        except asyncio.CancelledError:
+            # Cancelled by `turn_out`, or by gRPC because the client is gone.
+            if stream.end is not None and stream.waits:
+                raise stream.end from None
+            raise
+        finally:
+            self._streams.discard(stream)
+
+    def _check_streams(self) -> None:
+        for stream in tuple(self._streams):
+            end = self._keys.end_of(stream.caller)
+            if end is not None:
+                stream.turn_out(end)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """No new calls; streams end with UNAVAILABLE; returns when no call runs any more."""
+        self._stopping = True
+        for stream in tuple(self._streams):
+            stream.turn_out(stopping())
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._quiet(), grace_seconds)
+
+    async def _quiet(self) -> None:
+        # Calls that were on their way are told as well; gRPC itself would cancel them.
+        while True:
+            await self._idle.wait()
+            admitted = self._admitted
+            await asyncio.sleep(_QUIET_SECONDS)
+            if self._idle.is_set() and self._admitted == admitted:
+                return
+
+
+def build_handlers(
+    implementations: Mapping[str, object], gate: Gate
+) -> list[grpc.GenericRpcHandler]:
+    """The handlers of each service.
+
+    AttributeError where an RPC has no method, RuntimeError where nobody said who may call it.
+    """
+    check_tables(m for service in implementations for m in methods_of(service).values())
+    return [
+        grpc.method_handlers_generic_handler(
+            service,
+            {
+                name: _handler(method, function_of(implementation, method), gate)
+                for name, method in methods_of(service).items()
+            },
+        )
+        for service, implementation in implementations.items()
+    ]
+
+
+def function_of(implementation: object, method: Method) -> Callable[..., Any]:
+    """What answers an RPC."""
+    name = re.sub("(?<!^)(?=[A-Z])", "_", method.name).lower()
+    function: Callable[..., Any] = getattr(implementation, name)
+    return function
+
+
+def _handler(method: Method, function: Callable[..., Any], gate: Gate) -> Any:
+    if not method.server_streaming:
+
+        async def unary(data: bytes, context: Context) -> Any:
+            async with _answering(gate, method, context) as call:
+                caller = gate.admit(method, context)
+                call.organization = caller.organization
+                request = _parse(method, data)
+                await gate.check(caller, request)
+                return await function(caller, request)
+
+        return grpc.unary_unary_rpc_method_handler(unary, None, _serialize)
+
+    async def stream(data: Any, context: Context) -> None:
+        async with _answering(gate, method, context) as call:
+            caller = gate.admit(method, context)
+            call.organization = caller.organization
+            if method.client_streaming:
+                # Whoever opens the envelopes has them checked.
+                await gate.answer(caller, context, function(caller, _requests(method, data)))
+                return
+            request = _parse(method, data)
+            await gate.answer(caller, context, _checked(gate, caller, request, function))
+
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(stream, None, _serialize)
+    return grpc.unary_stream_rpc_method_handler(stream, None, _serialize)
+
+
+async def _checked(
+    gate: Gate, caller: Caller, request: Any, function: Callable[..., AsyncGenerator[Any, None]]
+) -> AsyncGenerator[Any, None]:
+    await gate.check(caller, request)
+    async with contextlib.aclosing(function(caller, request)) as answers:
+        async for answer in answers:
+            yield answer
+
+
+@contextlib.contextmanager
+def noted(gate: Gate, method: Method, metadata: Metadata = ()) -> Iterator[rpc_call.Call]:
+    """Tells those who observe what became of a call; what fails inside is logged, and refused."""
+    call = rpc_call.begin(method, metadata)
+    try:
+        with gate.call():
+            yield call
+    except RefusedError as refusal:
+        call.code = refusal.code
+        raise
+    except (asyncio.CancelledError, grpc.aio.AbortError):
+        call.code = "CANCELLED"
+        raise
+    # The boundary: whatever went wrong inside is logged here and told without its details.
+    except Exception:  # noqa: BLE001
+        call.code = "INTERNAL"
+        _log.exception("%s failed", method.path)
+        message = f"the server failed; its log says more about request {call.request_id}"
+        raise RefusedError("INTERNAL", message) from None
+    finally:
+        call.end()
+        for observe in gate.observers:
+            observe(call)
+
+
+@contextlib.asynccontextmanager
+async def _answering(gate: Gate, method: Method, context: Context) -> AsyncIterator[rpc_call.Call]:
+    """Turns what a call raises into its status."""
+    try:
+        with noted(gate, method, context.invocation_metadata() or ()) as call:
+            yield call
+    except RefusedError as refusal:
+        await _refuse(context, call, refusal)
+
+
+async def _write(context: Context, answer: Any) -> None:
+    try:
+        await context.write(answer)
+    except grpc.aio.InternalError:
+        # The client went away under the message: the task will be cancelled, a moment later.
+        raise asyncio.CancelledError from None
+
+
+async def _refuse(context: Context, call: rpc_call.Call, refusal: RefusedError) -> None:
+    # By it the client's error is found in this server's log.
+    trailing: tuple[tuple[str, str], ...] = ((rpc_call.REQUEST_ID_HEADER, call.request_id),)
+    if refusal.retry_after is not None:
+        trailing += (("retry-after", str(refusal.retry_after)),)
+    try:
+        await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
+    except grpc.aio.InternalError:
+        # The client went away before it was told: there is nobody to refuse anything.
+        raise asyncio.CancelledError from None
+
+
+async def _requests(method: Method, data: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for item in data:
+        yield _parse(method, item)
+
+
+def _parse(method: Method, data: bytes) -> Any:
+    # A chunk's bytes are looked at by the service itself, twice.
+    if method.name == "EnqueueBatch":
+        return data
+    try:
+        return method.request_class.FromString(data)
+    except DecodeError:
+        name = method.request_class.DESCRIPTOR.name
+        raise invalid(f"the message is not a valid {name}") from None
+
+
+def _serialize(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()

@@ -1,0 +1,71 @@
+"""What every service works with, and what a call brings along."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spooled_pipelines.server.auth.authorization import Role
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.notifier import Hub, queue_key
+from spooled_pipelines.server.core.stall_causes import OFFLINE_MS
+from spooled_pipelines.server.store import JobStore
+
+_QUEUES_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose call it is, and what its key is for.
+
+    `queues` None means all of them. An operator may manage the keys of every organization.
+    """
+
+    organization: str
+    role: Role
+    queues: frozenset[str] | None
+    digest: bytes = field(repr=False)
+    is_operator: bool = False
+
+    def among(self, queue_name: str) -> Sequence[str] | None:
+        """The queues that a listing is about, if it names one and if not; None: all there are."""
+        if queue_name:
+            return [queue_name]
+        return None if self.queues is None else sorted(self.queues)
+
+
+@dataclass
+class Claims:
+    """When each queue was last asked for jobs, for those who wonder whether anyone works on it."""
+
+    _asked: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
+
+    def note(self, organization: str, queue_name: str, now: int) -> None:
+        """Someone asked for jobs of this queue."""
+        self._asked[organization, queue_name] = now
+        self._asked.move_to_end((organization, queue_name))
+        if len(self._asked) > _QUEUES_REMEMBERED:
+            self._asked.popitem(last=False)
+
+    def last(self, organization: str, queue_name: str) -> int | None:
+        """When that was, in milliseconds since the epoch."""
+        return self._asked.get((organization, queue_name))
+
+
+@dataclass(frozen=True)
+class Services:
+    """The store, those who wait, the time, and how strict to be."""
+
+    store: JobStore
+    hub: Hub
+    clock: Clock
+    require_lease_id: bool
+    claims: Claims = field(default_factory=Claims)
+
+    def is_taken(self, organization: str, queue_name: str) -> bool:
+        """Whether someone takes jobs of this queue: a stream, or a Dequeue a moment ago."""
+        if self.hub.is_watched(queue_key(organization, queue_name)):
+            return True
+        asked = self.claims.last(organization, queue_name)
+        return asked is not None and self.clock.now() - asked < OFFLINE_MS

@@ -1,0 +1,212 @@
+"""Records of the store as messages on the wire; jobs as bytes, so that payloads stay untouched."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.records import (
+    AttemptRecord,
+    BatchRecord,
+    JobRecord,
+    QueueRecord,
+    Status,
+)
+from spooled_pipelines.server.core.stall_causes import OFFLINE_MS, stalls
+from spooled_pipelines.server.services.validation.structs import varint
+from spooled_pipelines.server.store.listing import ListedQueue, ListedWorker
+from spooled_pipelines.wire import queue_admin_v1
+from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount, Tags
+from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
+from spooled_pipelines.wire.well_known import Timestamp
+
+_TRACED = b"traceparent"
+# Fields of a spooled.v1.Job.
+_ID, _PAYLOAD, _RESULT, _LAST_ERROR, _IDEMPOTENCY_KEY, _LEASE_ID = 1, 5, 6, 9, 18, 19
+_LENGTH_DELIMITED = 2
+_ONE_BYTE = 0x80
+
+
+def timestamp(milliseconds: int) -> Timestamp:
+    """A moment as protobuf says it."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return Timestamp(seconds=seconds, nanos=rest * 1_000_000)
+
+
+def _optional(milliseconds: int | None) -> Timestamp | None:
+    return None if milliseconds is None else timestamp(milliseconds)
+
+
+def field(number: int, data: bytes) -> bytes:
+    """A field that holds bytes, text or a message."""
+    length = len(data)
+    size = bytes((length,)) if length < _ONE_BYTE else varint(length)
+    return _tag(number) + size + data
+
+
+def job_bytes(record: JobRecord, organization: str) -> bytes:
+    """A `spooled.v1.Job`, serialized."""
+    leased = record.status == Status.PROCESSING
+    parts = [
+        _common(
+            organization,
+            record.queue_name,
+            record.status,
+            record.retry_count,
+            record.max_retries,
+            record.priority,
+            record.timeout_seconds,
+            record.created_at,
+            record.scheduled_at,
+            record.started_at,
+            record.completed_at,
+            record.lease_expires_at if leased else None,
+            record.worker_id,
+        ),
+        field(_ID, record.job_id.encode()),
+    ]
+    if record.last_error is not None:
+        parts.append(field(_LAST_ERROR, record.last_error.encode()))
+    if record.idempotency_key is not None:
+        parts.append(field(_IDEMPOTENCY_KEY, record.idempotency_key.encode()))
+    if leased and record.lease_id is not None:
+        parts.append(field(_LEASE_ID, record.lease_id.encode()))
+    if record.tags is not None and _TRACED in record.tags:
+        tags = Tags.FromString(record.tags).tags
+        context = Job(traceparent=tags.get("traceparent"), tracestate=tags.get("tracestate"))
+        parts.append(context.SerializeToString())
+    if record.payload is not None:
+        parts.append(field(_PAYLOAD, record.payload))
+    if record.result is not None:
+        parts.append(field(_RESULT, record.result))
+    return b"".join(parts)
+
+
+# Jobs of one claim have all this in common, if they came together; making it is most of the work.
+@lru_cache(maxsize=128)
+def _common(
+    organization: str,
+    queue_name: str,
+    status: int,
+    retry_count: int,
+    max_retries: int,
+    priority: int,
+    timeout_seconds: int,
+    created_at: int,
+    scheduled_at: int | None,
+    started_at: int | None,
+    completed_at: int | None,
+    lease_expires_at: int | None,
+    worker_id: str | None,
+) -> bytes:
+    """What of a `spooled.v1.Job` other jobs may share."""
+    return Job(
+        organization_id=organization,
+        queue_name=queue_name,
+        status=status,  # type: ignore[arg-type]  # the same number
+        retry_count=retry_count,
+        max_retries=max_retries,
+        priority=priority,
+        timeout_seconds=timeout_seconds,
+        created_at=timestamp(created_at),
+        scheduled_at=_optional(scheduled_at),
+        started_at=_optional(started_at),
+        completed_at=_optional(completed_at),
+        lease_expires_at=_optional(lease_expires_at),
+        assigned_worker_id=worker_id,
+    ).SerializeToString()
+
+
+@lru_cache(maxsize=32)
+def _tag(number: int) -> bytes:
+    return varint(number << 3 | _LENGTH_DELIMITED)
+
+
+def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStatsResponse:
+    """A queue's counters."""
+    counts = record.counts
+    return GetQueueStatsResponse(
+        queue_name=queue_name,
+        pending=counts.pending,
+        scheduled=counts.scheduled,
+        processing=counts.processing,
+        completed=counts.completed,
+        failed=counts.failed,
+        deadletter=counts.deadletter,
+        total=counts.total,
+        max_age_ms=0 if record.oldest is None else max(now - record.oldest, 0),
+    )
+
+
+def queue_limits(limits: QueueLimits) -> queue_admin_v1.QueueLimits:
+    """What caps a queue; nothing is set where there are no limits."""
+    return queue_admin_v1.QueueLimits(
+        jobs_per_second=limits.jobs_per_second,
+        burst=limits.burst,
+        max_in_flight=limits.max_in_flight,
+    )
+
+
+def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
+    """A queue's counters and what holds it back."""
+    counts = queue.record.counts
+    return queue_admin_v1.Queue(
+        stats=queue_stats(queue.queue_name, queue.record, now),
+        waiting=counts.waiting,
+        cancelled=counts.cancelled,
+        paused=queue.control.paused,
+        limits=queue_limits(queue.control.limits),
+    )
+
+
+def listed_worker(listed: ListedWorker, now: int) -> queue_admin_v1.Worker:
+    """A worker, and whether it is still there."""
+    worker = listed.worker
+    return queue_admin_v1.Worker(
+        worker_id=worker.worker_id,
+        queue_name=worker.queue_name,
+        hostname=worker.hostname,
+        worker_type=worker.worker_type,
+        version=worker.version,
+        max_concurrency=worker.max_concurrency,
+        current_jobs=listed.current_jobs,
+        status=listed.status,
+        registered_at=timestamp(listed.registered_at),
+        seen_at=timestamp(listed.seen_at),
+        offline=now - listed.seen_at >= OFFLINE_MS,
+    )
+
+
+def batch_stats(record: BatchRecord, now: int, taken: bool) -> BatchStats:
+    """A batch's counters; `taken` says that someone takes jobs of its queue right now."""
+    counts = record.counts
+    return BatchStats(
+        batch_id=record.batch_id,
+        queue_name=record.queue_name,
+        name=record.name,
+        sealed=record.sealed,
+        settled=record.settled,
+        total=counts.total,
+        pending=counts.pending,
+        scheduled=counts.scheduled,
+        processing=counts.processing,
+        completed=counts.completed,
+        deadletter=counts.deadletter,
+        cancelled=counts.cancelled,
+        created_at=timestamp(record.created_at),
+        changed_at=timestamp(record.changed_at),
+        stalls=stalls(record, now, taken),
+        top_errors=[ErrorCount(error=error, count=count) for error, count in record.top_errors],
+        generation=record.generation,
+    )
+
+
+def attempt(record: AttemptRecord) -> Attempt:
+    """One try of a job."""
+    return Attempt(
+        number=record.number,
+        worker_id=record.worker_id,
+        started_at=timestamp(record.started_at),
+        ended_at=_optional(record.ended_at),
+        error=record.error,
+    )

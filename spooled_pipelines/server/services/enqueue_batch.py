@@ -1,0 +1,112 @@
+"""EnqueueBatch: chunks in, outcomes out in the same order, each after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from google.protobuf.message import DecodeError
+
+from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.core.errors import conflict, invalid
+from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.encoding import batch_stats
+from spooled_pipelines.server.services.validation.chunks import (
+    CheckedChunk,
+    Upload,
+    checked_chunk,
+    checked_upload,
+    outcome,
+)
+from spooled_pipelines.wire.batch_v1 import (
+    ChunkRange,
+    EnqueueBatchRequest,
+    EnqueueBatchResponse,
+    JobChunk,
+)
+
+# Chunks of one upload that are stored at the same time, so that one sync serves several.
+_IN_FLIGHT = 8
+
+_Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
+
+
+async def upload(
+    services: Services, caller: Caller, requests: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The answers of one EnqueueBatch; a RefusedError comes after the outcomes of all before it."""
+    opening = await _open(services, caller, requests)
+    batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
+    asked = BatchOpening(*batch, opening.part_id)
+    record = await services.store.open_batch(caller.organization, asked)
+    taken = services.is_taken(caller.organization, record.queue_name)
+    stats = batch_stats(record, services.clock.now(), taken)
+    there = await services.store.stored_chunks(
+        caller.organization, opening.batch_id, opening.upload_id
+    )
+    ranges = [ChunkRange(first=first, last=last) for first, last in there]
+    yield EnqueueBatchResponse(opened=stats, stored=ranges).SerializeToString()
+    stored: asyncio.Queue[_Stored | Exception | None] = asyncio.Queue(_IN_FLIGHT)
+    reading = asyncio.ensure_future(_read(services, caller, opening, requests, stored))
+    try:
+        prefix = services.store.job_ids_prefix()
+        while (item := await stored.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            checked, storing = item
+            yield outcome(prefix, checked, await storing)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _open(services: Services, caller: Caller, requests: AsyncIterator[bytes]) -> Upload:
+    async for data in requests:
+        request = _parse(data)
+        if request.WhichOneof("request") != "open":
+            raise conflict("the first message of EnqueueBatch must be `open`")
+        await check_queues(services.store, caller, request.open)
+        return checked_upload(request.open)
+    raise conflict("EnqueueBatch ended before its first message, which must be `open`")
+
+
+async def _read(
+    services: Services,
+    caller: Caller,
+    opening: Upload,
+    requests: AsyncIterator[bytes],
+    stored: asyncio.Queue[_Stored | Exception | None],
+) -> None:
+    try:
+        async for data in requests:
+            checked = checked_chunk(opening, data, _chunk(data))
+            storing = asyncio.ensure_future(
+                services.store.add_chunk(caller.organization, checked.chunk)
+            )
+            # An upload that is cut asks for no outcome, not even for a failure.
+            storing.add_done_callback(_seen)
+            await stored.put((checked, storing))
+    except Exception as error:  # noqa: BLE001  # handed to the one who answers, who raises it
+        await stored.put(error)
+    else:
+        await stored.put(None)
+
+
+def _seen(storing: asyncio.Future[ChunkStored]) -> None:
+    if not storing.cancelled():
+        storing.exception()
+
+
+def _chunk(data: bytes) -> JobChunk:
+    request = _parse(data)
+    if request.WhichOneof("request") != "chunk":
+        raise conflict("after `open`, every message of EnqueueBatch must be `chunk`")
+    return request.chunk
+
+
+def _parse(data: bytes) -> EnqueueBatchRequest:
+    try:
+        return EnqueueBatchRequest.FromString(data)
+    except DecodeError:
+        raise invalid("the message is not a valid EnqueueBatchRequest") from None

@@ -1,0 +1,71 @@
+"""Complete, Fail and RenewLease, for the unary calls and the conversation alike."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
+from spooled_pipelines.server.core.records import Holder
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.encoding import timestamp
+from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.services.validation.structs import check_object
+from spooled_pipelines.wire.spooled_v1 import (
+    CompleteRequest,
+    CompleteResponse,
+    FailRequest,
+    FailResponse,
+    RenewLeaseRequest,
+    RenewLeaseResponse,
+)
+
+
+async def complete(
+    services: Services, caller: Caller, request: CompleteRequest
+) -> CompleteResponse:
+    """Settle a job with its result."""
+    holder = _holder(services, request)
+    result: bytes | None = None
+    if request.HasField("result"):
+        result = request.result.SerializeToString()
+        check_object("result", result)
+    await services.store.complete(caller.organization, holder, result)
+    return CompleteResponse(success=True)
+
+
+async def fail(services: Services, caller: Caller, request: FailRequest) -> FailResponse:
+    """Give a job back, or to the dead letters."""
+    holder = _holder(services, request)
+    retry = request.retry if request.HasField("retry") else True
+    error = fields.error(request.error)
+    outcome = await services.store.fail(caller.organization, holder, error, retry)
+    return FailResponse(
+        success=True,
+        will_retry=outcome.will_retry,
+        next_retry_delay_secs=outcome.delay_seconds,
+    )
+
+
+async def renew_lease(
+    services: Services, caller: Caller, request: RenewLeaseRequest
+) -> RenewLeaseResponse:
+    """Let a lease last longer."""
+    holder = _holder(services, request)
+    lease = fields.lease_ms("extension_secs", request.extension_secs, request.lease_duration_secs)
+    expiry = await services.store.renew(caller.organization, holder, lease)
+    return RenewLeaseResponse(success=True, new_expires_at=timestamp(expiry))
+
+
+def code_in_band(refusal: RefusedError) -> str:
+    """How a refusal is called within a stream: a lost lease has a code of its own."""
+    lost = refusal.message == LEASE_EXPIRED or LEASE_MISMATCH in refusal.message
+    return "LEASE_EXPIRED" if lost else refusal.code
+
+
+def _holder(
+    services: Services, request: CompleteRequest | FailRequest | RenewLeaseRequest
+) -> Holder:
+    return fields.holder(
+        request.job_id,
+        request.worker_id,
+        request.lease_id,
+        lease_required=services.require_lease_id,
+    )

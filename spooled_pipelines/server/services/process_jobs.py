@@ -1,0 +1,174 @@
+"""ProcessJobs: claims and settles over one stream, refusals in band, jobs pushed as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.services import lease_calls
+from spooled_pipelines.server.services.claiming import Taker, give_back
+from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.encoding import field, job_bytes
+from spooled_pipelines.server.services.heartbeats import heartbeat
+from spooled_pipelines.server.services.job_stream import Pusher
+from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.wire.spooled_v1 import (
+    DequeueRequest,
+    ErrorResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    ProcessRequest,
+    ProcessResponse,
+    SubscribeRequest,
+)
+
+# Refusals that end the stream, since nothing more can go over it.
+_FATAL = ("UNAVAILABLE", "INTERNAL")
+_CONCURRENT_DEFAULT, _CONCURRENT_MAX = 10, 1_000
+_SUBSCRIPTIONS_MAX = 100
+# Answers that wait for the client to read them; beyond that no further request is read.
+_UNREAD_MAX = 100
+_JOB_FIELD = 1
+
+_End = RefusedError | None
+
+
+async def converse(
+    services: Services, caller: Caller, requests: AsyncIterator[ProcessRequest]
+) -> AsyncIterator[bytes]:
+    """Answers, in the order of the requests, and jobs; ends when the requests end."""
+    conversation = _Conversation(services, caller)
+    reading = asyncio.ensure_future(conversation.read(requests))
+    try:
+        while (answer := await conversation.answers.get()) is not None:
+            if isinstance(answer, RefusedError):
+                raise answer
+            yield answer
+        # Whatever reading failed with, such as a malformed message, is the caller's to see.
+        await reading
+    finally:
+        await conversation.close(reading)
+
+
+class _Conversation:
+    def __init__(self, services: Services, caller: Caller) -> None:
+        self.answers: asyncio.Queue[bytes | _End] = asyncio.Queue(_UNREAD_MAX)
+        self._pushers: dict[tuple[str, Taker], tuple[Pusher, asyncio.Future[None]]] = {}
+        self._services = services
+        self._caller = caller
+
+    async def read(self, requests: AsyncIterator[ProcessRequest]) -> None:
+        """Answer each request in turn; at the end, say so."""
+        try:
+            async for request in requests:
+                await self._handle(request)
+        finally:
+            # Also after a failure: the reader of answers must not wait for ever.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.answers.put(None)
+
+    async def close(self, reading: asyncio.Future[None]) -> None:
+        """End everything that runs for this stream."""
+        running = [reading, *(task for _, task in self._pushers.values())]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _handle(self, request: ProcessRequest) -> None:
+        try:
+            answer = await self._answer(request)
+        except RefusedError as refusal:
+            if refusal.code in _FATAL:
+                await self.answers.put(refusal)
+                return
+            answer = ProcessResponse(
+                error=ErrorResponse(code=lease_calls.code_in_band(refusal), message=str(refusal))
+            )
+        if answer is not None:
+            await self.answers.put(answer.SerializeToString())
+
+    async def _answer(self, request: ProcessRequest) -> ProcessResponse | None:
+        services, caller = self._services, self._caller
+        kind = request.WhichOneof("request")
+        if kind is not None:
+            await check_queues(services.store, caller, getattr(request, kind))
+        if kind == "complete":
+            completed = await lease_calls.complete(services, caller, request.complete)
+            return ProcessResponse(complete=completed)
+        if kind == "fail":
+            return ProcessResponse(fail=await lease_calls.fail(services, caller, request.fail))
+        if kind == "renew_lease":
+            renewed = await lease_calls.renew_lease(services, caller, request.renew_lease)
+            return ProcessResponse(renew_lease=renewed)
+        if kind == "heartbeat":
+            return ProcessResponse(heartbeat_ack=await self._heartbeat(request.heartbeat))
+        if kind == "dequeue":
+            self._dequeue(request.dequeue)
+            return None
+        if kind == "subscribe":
+            self._subscribe(request.subscribe)
+            return None
+        raise invalid("the request is empty: set one of dequeue, complete, fail, renew_lease")
+
+    def _dequeue(self, request: DequeueRequest) -> None:
+        """Up to batch_size jobs, now or as they come; asking again replaces what is still open."""
+        taker = _taker(request)
+        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        count = fields.batch_size(request.batch_size, request.limit)
+        self._pusher("dequeue", taker, lease, None).ask(count, lease)
+
+    def _subscribe(self, request: SubscribeRequest) -> None:
+        """Jobs as long as fewer than max_concurrent of them are unsettled."""
+        taker = _taker(request)
+        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        concurrent = request.max_concurrent or _CONCURRENT_DEFAULT
+        fields.whole("max_concurrent", concurrent, 1, _CONCURRENT_MAX)
+        self._pusher("subscribe", taker, lease, concurrent).resize(concurrent, lease)
+
+    async def _heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
+        try:
+            return await heartbeat(self._services, self._caller, request)
+        except RefusedError as refusal:
+            # A worker that subscribed here lives, whether or not it was registered.
+            here = any(taker.worker_id == request.worker_id for _, taker in self._pushers)
+            if refusal.code != "NOT_FOUND" or not here:
+                raise
+            return HeartbeatResponse(acknowledged=True)
+
+    def _pusher(self, kind: str, taker: Taker, lease_ms: int, max_concurrent: int | None) -> Pusher:
+        known = self._pushers.get((kind, taker))
+        if known is not None:
+            return known[0]
+        if len(self._pushers) >= _SUBSCRIPTIONS_MAX:
+            raise invalid(
+                f"this stream takes from {_SUBSCRIPTIONS_MAX} queues already; open another stream"
+            )
+        pusher = Pusher(
+            self._services, self._caller, taker, lease_ms=lease_ms, max_concurrent=max_concurrent
+        )
+        self._pushers[kind, taker] = (pusher, asyncio.ensure_future(self._push(pusher)))
+        return pusher
+
+    async def _push(self, pusher: Pusher) -> None:
+        try:
+            async with contextlib.aclosing(pusher.jobs()) as jobs:
+                async for job in jobs:
+                    await self._put_job(job)
+        except RefusedError as refusal:
+            await self.answers.put(refusal)
+
+    async def _put_job(self, job: JobRecord) -> None:
+        answer = field(_JOB_FIELD, job_bytes(job, self._caller.organization))
+        try:
+            await self.answers.put(answer)
+        except asyncio.CancelledError:
+            give_back(self._services, self._caller, [job])
+            raise
+
+
+def _taker(request: DequeueRequest | SubscribeRequest) -> Taker:
+    return Taker(fields.queue_name(request.queue_name), fields.worker_id(request.worker_id))

@@ -1,0 +1,47 @@
+"""`backup` and `check`: what an operator does to a store from outside of the server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.sqlite import backup
+from spooled_pipelines.server.store.sqlite.database import path_of
+
+
+def back_up(url: str, destination: Path) -> int:
+    """Copy a SQLite store, also while a server runs on it; returns the copy's size in bytes.
+
+    StoreUnavailableError or OSError say why there is no copy.
+    """
+    if not _is_sqlite(url):
+        raise StoreUnavailableError(
+            "only stores in SQLite are backed up so; for PostgreSQL use pg_dump --schema=spooled"
+        )
+    return backup.back_up(path_of(url), destination)
+
+
+def find_faults(url: str) -> list[str]:
+    """Recount all counters, and look the file over; a sentence for each thing that is wrong.
+
+    StoreUnavailableError where the store cannot be read, or is of another version.
+    """
+    if _is_sqlite(url):
+        return backup.find_faults(path_of(url))
+    return asyncio.run(_recount(url))
+
+
+def _is_sqlite(url: str) -> bool:
+    return url.partition(":")[0] == "sqlite"
+
+
+async def _recount(url: str) -> list[str]:
+    store = open_store(url, SystemClock())
+    await store.open(lambda _: None)
+    try:
+        return [line for mismatch in await store.recount() for line in mismatch.sentences()]
+    finally:
+        await store.close()

@@ -1,0 +1,127 @@
+"""Batches opened and sealed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.generations import other_queue, superseded
+from spooled_pipelines.server.core.parts import check_complete
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    BatchRecord,
+    ExpectedParts,
+    PartRecord,
+)
+from spooled_pipelines.server.store.postgres import pruning, reading
+from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+
+
+async def open_batch(ground: Ground, organization: str, opening: BatchOpening) -> BatchRecord:
+    """Make a batch or find it."""
+    owner, queue = await ground.place(organization, opening.queue_name)
+    opened = partial(_open, organization=organization, owner=owner, queue=queue, opening=opening)
+    record = await run(ground, opened)
+    while record is None:
+        await pruning.make_room_for(ground, owner, opening.batch_id)
+        record = await run(ground, opened)
+    if record.queue_name != opening.queue_name:
+        raise other_queue(opening, record.queue_name)
+    if record.generation != opening.generation:
+        raise superseded(opening.batch_id, opening.generation, record.generation)
+    return record
+
+
+async def _open(
+    tx: Transaction, organization: str, owner: int, queue: int, opening: BatchOpening
+) -> BatchRecord | None:
+    """None where a batch of this name is being forgotten: it must go before."""
+    async with tx.pipeline():
+        await tx.begin()
+        values = {
+            "organization": owner,
+            "batch_id": opening.batch_id,
+            "queue": queue,
+            "generation": opening.generation,
+        }
+        name = opening.name.encode()
+        if opening.generation:
+            for before, old_name in await tx.rows("supersede_batch", **values):
+                name = name or old_name
+                await tx.send("forget_parts", batch=before)
+                await tx.send("forget_chunks", batch=before)
+                tx.tally.touched.add(before)
+        await tx.send("use_sealed_batch", **values, now=tx.now)
+        await tx.send("add_batch", **values, name=name, now=tx.now)
+        await tx.send("name_batch", **values, name=name)
+        if opening.part_id:
+            await tx.send("begin_part", **values, part_id=opening.part_id.encode())
+        found = await tx.rows("find_batch", organization=organization, batch_id=opening.batch_id)
+        if not found:
+            await tx.commit()
+            return None
+        (record,) = await reading.batches(tx.connection, organization, [opening.batch_id], tx.now)
+        await tx.commit()
+    return record
+
+
+async def finish_part(
+    ground: Ground, organization: str, batch_id: str, generation: int, part: PartRecord
+) -> PartRecord:
+    """Note that the part's last row is in."""
+
+    async def finish(tx: Transaction) -> None:
+        async with tx.pipeline():
+            await tx.begin()
+            batch, _ = await _locked(tx, "share_batch", organization, batch_id, generation)
+            values = {**part._asdict(), "part_id": part.part_id.encode()}
+            await tx.send("finish_part", batch=batch, **values)
+            await tx.commit()
+
+    await run(ground, finish)
+    return part
+
+
+async def seal_batch(
+    ground: Ground, organization: str, batch_id: str, generation: int, expected: ExpectedParts
+) -> BatchRecord:
+    """Note that the batch's last row is in, if all of its parts are."""
+    batch = (organization, batch_id, generation)
+    return await run(ground, partial(_seal, batch=batch, expected=expected))
+
+
+async def _seal(
+    tx: Transaction, batch: tuple[str, str, int], expected: ExpectedParts
+) -> BatchRecord:
+    organization, batch_id, _ = batch
+    async with tx.pipeline():
+        await tx.begin()
+        # Waits for the chunks that are on their way in.
+        number, is_sealed = await _locked(tx, "lock_batch", *batch)
+        check_complete(batch_id, await reading.parts(tx.connection, number), expected)
+        await tx.send("forget_chunks", batch=number)
+        if not is_sealed:
+            await tx.send("set_sealed", batch=number, sealed=True, now=tx.now)
+            tx.tally.touched.add(number)
+        (record,) = await reading.batches(tx.connection, organization, [batch_id], tx.now)
+        await tx.commit()
+    return record
+
+
+async def _locked(
+    tx: Transaction, lock: str, organization: str, batch_id: str, generation: int
+) -> tuple[int, bool]:
+    """The number of a batch, which must have this newest generation, and whether it is sealed."""
+    rows = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
+    if not rows:
+        raise not_found(f"there is no batch {batch_id!r}")
+    number, newest = rows[0][0], rows[0][3]
+    if generation != newest:
+        raise superseded(batch_id, generation, newest)
+    locked = await tx.rows(lock, batch=number)
+    if not locked or locked[0][2]:
+        raise not_found(f"there is no batch {batch_id!r}")
+    ((is_sealed, is_superseded, _),) = locked
+    if is_superseded:
+        raise superseded(batch_id, generation, generation + 1)
+    return number, is_sealed

@@ -1,0 +1,313 @@
+"""Rows of a batch in, as jobs: copied straight into the table where none is there already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import psycopg
+
+from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.generations import superseded
+from spooled_pipelines.server.core.quotas import Quotas
+from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
+from spooled_pipelines.server.core.uploading import check_whole, other_rows
+from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys, when_due
+from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
+from spooled_pipelines.server.store.postgres.quotas import count_made
+from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+
+# So many chunks at once; the other connections are for everyone else.
+_AT_ONCE = 4
+_BATCHES_REMEMBERED = 1_000
+
+
+class _IsWholeError(Exception):
+    """The batch was sealed meanwhile, or the part finished, so that it must be locked for oneself
+    alone."""
+
+
+class _Place(NamedTuple):
+    """Where a chunk's rows go, as numbers; `first` is the number of its first row."""
+
+    organization: int
+    batch: int
+    queue: int
+    first: int
+
+
+class _Whole(NamedTuple):
+    """What seemed to have all of its rows before the chunk came: the batch, its part."""
+
+    batch: bool
+    part: bool
+
+
+class _Existing(NamedTuple):
+    """A job that has the key of a row."""
+
+    seq: int
+    batch: int | None
+
+
+class _InFlight:
+    """A chunk that is being stored."""
+
+    def __init__(self, organization: str, chunk: Chunk, keys: Sequence[bytes]) -> None:
+        self.batch = (organization, chunk.batch_id)
+        self.chunk = chunk
+        self.keys = keys
+        self.distinct = frozenset(keys)
+        self.numbered = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def go_ahead(self, before: Sequence[_InFlight]) -> None:
+        """Until it can be stored as if those before it had been stored already."""
+        for other in before:
+            # Each is numbered in its turn; a row that both have is the earlier one's.
+            collide = not self.distinct.isdisjoint(other.distinct)
+            await (other.ended if collide else other.numbered).wait()
+
+
+class Chunks:
+    """Stores chunks, each in a transaction of its own, several at once.
+
+    The outcome is as if those of one batch had come one after the other.
+    """
+
+    def __init__(self, ground: Ground, quotas: Quotas) -> None:
+        self._ground = ground
+        self._quotas = quotas
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._in_flight: list[_InFlight] = []
+        # Batches whose last chunk had duplicates: the next one will have some as well.
+        self._repeated: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def add(self, organization: str, chunk: Chunk) -> ChunkStored:
+        """Store rows as jobs; the same chunk of an upload again has the same outcome."""
+        owner = await self._ground.owner(organization)
+        mine = _InFlight(organization, chunk, stored_keys(chunk.keys))
+        before = [other for other in self._in_flight if other.batch == mine.batch]
+        self._in_flight.append(mine)
+        try:
+            # Not the other way round: who waits must not take the room of those before it.
+            await mine.go_ahead(before)
+            async with self._room:
+                stored = await self._store(owner, mine)
+        finally:
+            self._in_flight.remove(mine)
+            mine.numbered.set()
+            mine.ended.set()
+        self._remember(mine.batch, bool(stored.duplicates))
+        return stored
+
+    async def _store(self, owner: int, mine: _InFlight) -> ChunkStored:
+        staged = mine.batch in self._repeated
+        while True:
+            with contextlib.suppress(_IsWholeError):
+                quota = self._quotas.of(mine.batch[0])
+                add = partial(_add, owner=owner, mine=mine, staged=staged, quota=quota)
+                return await run(self._ground, add)
+
+    def _remember(self, batch: tuple[str, str], repeated: bool) -> None:
+        self._repeated.pop(batch, None)
+        if repeated:
+            self._repeated[batch] = None
+            if len(self._repeated) > _BATCHES_REMEMBERED:
+                self._repeated.popitem(last=False)
+
+
+async def _add(
+    tx: Transaction, owner: int, mine: _InFlight, staged: bool, quota: int | None
+) -> ChunkStored:
+    chunk, keys = mine.chunk, mine.keys
+    place, was = await _find(tx, owner, mine)
+    mine.numbered.set()
+    upload = {
+        "batch": place.batch,
+        "upload_id": chunk.upload_id.encode(),
+        "number": chunk.number,
+    }
+    async with tx.pipeline():
+        await tx.begin()
+        lock = "lock_batch" if was.batch else "share_batch"
+        found = await tx.rows(lock, batch=place.batch)
+        if not found or found[0][2]:
+            raise not_found(f"there is no batch {chunk.batch_id!r}")
+        ((is_sealed, is_superseded, _),) = found
+        if is_superseded:
+            # At least by the next one.
+            raise superseded(chunk.batch_id, chunk.generation, chunk.generation + 1)
+        is_finished = await _lock_part(tx, place, chunk, was.part)
+        if (is_sealed and not was.batch) or (is_finished and not was.part):
+            raise _IsWholeError
+        if is_sealed:
+            await tx.send("use_batch", batch=place.batch, now=tx.now)
+        # Waits for whoever stores the same chunk at the same time.
+        if not await tx.rows("take_chunk", **upload, rows=len(keys)):
+            stored = await _replayed(tx, place, chunk, keys, upload)
+            await tx.commit()
+            return stored
+        check_whole(chunk)
+        await tx.send("keep_so_far")
+    staged = await _bring_in(tx, place, chunk, keys, staged)
+    async with tx.pipeline():
+        stored, linked = await _settle(tx, place, chunk, keys, staged)
+        if stored.duplicates:
+            await tx.send("keep_chunk_outcome", **upload, duplicates=list(stored.duplicates))
+        is_new = bool(linked or stored.rows > len(stored.duplicates))
+        if is_finished and is_new:
+            await tx.send("unfinish_part", batch=place.batch, part_id=chunk.part_id.encode())
+        if is_sealed and is_new:
+            await tx.send("set_sealed", batch=place.batch, sealed=False, now=tx.now)
+            tx.tally.touched.add(place.batch)
+        await count_made(tx, owner, quota, stored.rows - len(stored.duplicates))
+        await tx.commit()
+    return stored
+
+
+async def _lock_part(tx: Transaction, place: _Place, chunk: Chunk, was_finished: bool) -> bool:
+    """Whether the chunk's part is finished, which it now stays until the commit, if so locked."""
+    if not chunk.part_id:
+        return False
+    lock = "lock_part" if was_finished else "share_part"
+    found = await tx.rows(lock, batch=place.batch, part_id=chunk.part_id.encode())
+    return bool(found and found[0][0])
+
+
+async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _Whole]:
+    """Where the rows go, and what is whole without them; takes numbers for them."""
+    organization, batch_id = mine.batch
+    found = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
+    if not found:
+        raise not_found(f"there is no batch {batch_id!r}")
+    ((batch, queue, is_sealed, newest),) = found
+    if mine.chunk.generation != newest:
+        raise superseded(batch_id, mine.chunk.generation, newest)
+    part_id = mine.chunk.part_id.encode()
+    parts = await tx.rows("find_part", batch=batch, part_id=part_id) if part_id else []
+    first = await tx.numbers(len(mine.keys))
+    whole = _Whole(is_sealed, bool(parts and parts[0][0]))
+    return _Place(owner, batch, queue, first), whole
+
+
+async def _bring_in(
+    tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[bytes], staged: bool
+) -> bool:
+    """Copy the rows into the table, or to where they are staged; returns whether they are."""
+    copy = await asyncio.to_thread(
+        Copy,
+        chunk,
+        keys,
+        first=place.first,
+        organization=place.organization,
+        queue=place.queue,
+        batch=place.batch,
+        now=tx.now,
+    )
+    if not staged:
+        try:
+            await _copy(tx, copy, "jobs")
+        except psycopg.errors.UniqueViolation:
+            await tx.send("back_to_so_far")
+        else:
+            return False
+    await tx.send("staging")
+    await _copy(tx, copy, "staged_jobs")
+    return True
+
+
+async def _copy(tx: Transaction, copy: Copy, table: str) -> None:
+    async with tx.connection.cursor().copy(copy.statement(table)) as stream:
+        await stream.write(copy.data)
+
+
+async def _settle(
+    tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[bytes], staged: bool
+) -> tuple[ChunkStored, int]:
+    """Count what came in; returns the outcome and how many jobs of others were linked."""
+    rows = len(keys)
+    due = when_due(chunk.scheduled_at, tx.now)
+    if not staged:
+        _count_created(tx, place, range(rows), due)
+        return ChunkStored(rows, place.first, (), ()), 0
+    await tx.send("add_staged")
+    found = [job for job in await _existing(tx, place, keys) if job is not None]
+    if len(found) < rows:
+        raise forgotten_meanwhile()
+    if all(job.seq == place.first + row for row, job in enumerate(found)):
+        _count_created(tx, place, range(rows), due)
+        return ChunkStored(rows, place.first, (), ()), 0
+    # A row made its job if that job has the number that was meant for the row.
+    mine = [row for row, job in enumerate(found) if job.seq == place.first + row]
+    duplicates = [row for row, job in enumerate(found) if job.seq != place.first + row]
+    _count_created(tx, place, mine, due)
+    others = {found[row].seq for row in duplicates if found[row].batch != place.batch}
+    linked = await _link(tx, place.batch, sorted(others))
+    return ChunkStored(rows, None, [job.seq for job in found], duplicates), linked
+
+
+def _count_created(
+    tx: Transaction, place: _Place, numbers: Sequence[int], due: list[int | None] | None
+) -> None:
+    later = [] if due is None else [moment for n in numbers if (moment := due[n]) is not None]
+    batches = (place.batch,)
+    ready = len(numbers) - len(later)
+    tx.tally.add(place.queue, batches, Status.PENDING, waiting=False, count=ready)
+    tx.tally.add(place.queue, batches, Status.SCHEDULED, waiting=False, count=len(later))
+    if later:
+        tx.tally.due_at(min(later))
+
+
+async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
+    """Make jobs that others made part of this batch as well; returns how many were not yet."""
+    if not jobs:
+        return 0
+    added = await tx.rows("add_links", batch=batch, jobs=list(jobs))
+    if not added:
+        return 0
+    new = sorted(seq for (seq,) in added)
+    counts: Counter[tuple[int, bool]] = Counter()
+    locked = await tx.rows("lock_linked", jobs=new)
+    if len(locked) < len(new):
+        raise forgotten_meanwhile()
+    for _, status, due_at, error in locked:
+        counts[status, due_at is not None] += 1
+        if status == Status.DEADLETTER:
+            tx.tally.count_error((batch,), (error or b"").decode())
+    await tx.send("mark_linked", jobs=new)
+    for (status, is_due_later), count in counts.items():
+        tx.tally.add(None, (batch,), status, waiting=is_due_later, count=count)
+    return len(new)
+
+
+async def _replayed(
+    tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[bytes], upload: dict[str, Any]
+) -> ChunkStored:
+    ((rows, duplicates),) = await tx.rows("chunk_outcome", **upload)
+    found = [job for job in await _existing(tx, place, keys) if job is not None]
+    # Each row of a chunk that came before is a job of the batch.
+    others = {job.seq for job in found if job.batch != place.batch}
+    if others:
+        linked = await tx.rows("find_links", batch=place.batch, jobs=sorted(others))
+        others -= {seq for (seq,) in linked}
+    if not len(found) == len(keys) == rows or others:
+        raise other_rows(chunk)
+    return ChunkStored(rows, None, [job.seq for job in found], duplicates)
+
+
+async def _existing(
+    tx: Transaction, place: _Place, keys: Sequence[bytes]
+) -> list[_Existing | None]:
+    """Each row's job, where there is one."""
+    found: list[_Existing | None] = [None] * len(keys)
+    organizations = [place.organization] * len(keys)
+    for row, seq, batch in await tx.rows(
+        "jobs_of_keys", organizations=organizations, keys=list(keys)
+    ):
+        found[row] = _Existing(seq, batch)
+    return found

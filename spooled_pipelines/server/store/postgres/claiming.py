@@ -1,0 +1,149 @@
+"""Leases out: each claim a statement, many claims in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from spooled_pipelines.server.core.notifier import Changes, Topic
+from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.store.postgres import queue_limits
+from spooled_pipelines.server.store.postgres.records import ANSWER_BYTES, job_record
+from spooled_pipelines.server.store.postgres.sweeping import RELEASED_MAX, count_released
+from spooled_pipelines.server.store.postgres.transaction import Ground, Rows, Transaction, run
+
+# What others had locked is looked at again after this: they may have died before they took it.
+_PASSED_OVER_SECONDS = 0.1
+
+
+class Claim(NamedTuple):
+    """Who wants jobs of which queue."""
+
+    topic: Topic
+    queue: int
+    worker_id: str
+    lease_ms: int
+    limit: int
+
+
+class _Claimed(NamedTuple):
+    jobs: list[list[JobRecord]]
+    # Queues with jobs that are claimable and were not taken, by claims that wanted more.
+    passed_over: set[Topic]
+
+
+class _Left(NamedTuple):
+    """What claims that got less than they wanted have left over."""
+
+    passed_over: set[Topic]
+    # When the limits of a queue let more out.
+    held_until: dict[Topic, int]
+
+
+async def claim(ground: Ground, claims: Sequence[Claim]) -> list[list[JobRecord]]:
+    """For each claim its jobs: highest priority first, then oldest."""
+    async with ground.turns:
+        claimed = await run(ground, lambda tx: _claim(tx, claims))
+    for jobs in claimed.jobs:
+        ground.leases.update((job.seq, job.lease_id or "") for job in jobs)
+    if claimed.passed_over:
+        asyncio.get_running_loop().call_later(
+            _PASSED_OVER_SECONDS, ground.publish, Changes(ready_queues=claimed.passed_over)
+        )
+    return claimed.jobs
+
+
+async def _claim(tx: Transaction, claims: Sequence[Claim]) -> _Claimed:
+    async with tx.pipeline():
+        await tx.begin()
+        # The timer may be a moment behind; a claim is not.
+        release = await tx.start("release_due", now=tx.now, limit=RELEASED_MAX)
+        started = [
+            await tx.start("claim", **_values(tx, claim, claim.limit), counted=False)
+            for claim in claims
+        ]
+        await count_released(tx, await release.fetchall())
+        found = [sorted(await claimed.fetchall()) for claimed in started]
+        left = await _look_at_the_rest(tx, claims, found)
+        await _count(tx, claims, found)
+        await tx.commit()
+    tx.changes.held_until = left.held_until
+    jobs = [
+        [_record(tx.prefix, claim, row) for row in rows]
+        for claim, rows in zip(claims, found, strict=True)
+    ]
+    return _Claimed(jobs, left.passed_over)
+
+
+async def _look_at_the_rest(tx: Transaction, claims: Sequence[Claim], found: list[Rows]) -> _Left:
+    """Why claims got less than they wanted; those of queues with limits get their jobs here."""
+    hungry = {
+        claim.queue: claim.topic
+        for claim, rows in zip(claims, found, strict=True)
+        if len(rows) < claim.limit
+    }
+    left = _Left(set(), {})
+    with_limits = set()
+    for queue, topic in hungry.items():
+        ((is_claimable, has_limits),) = await tx.rows("what_is_left", queue=queue)
+        if has_limits:
+            with_limits.add(queue)
+        elif is_claimable:
+            left.passed_over.add(topic)
+    if with_limits:
+        await _claim_within_limits(tx, claims, found, with_limits, left)
+    return left
+
+
+async def _claim_within_limits(
+    tx: Transaction, claims: Sequence[Claim], found: list[Rows], queues: set[int], left: _Left
+) -> None:
+    limited = await queue_limits.locked(tx, queues)
+    for place, claim in enumerate(claims):
+        # What has jobs got them before the limits were set.
+        if claim.queue not in queues or found[place]:
+            continue
+        limits = limited.get(claim.queue)
+        room = claim.limit if limits is None else min(claim.limit, limits.room)
+        if room:
+            rows = await tx.rows("claim", **_values(tx, claim, room), counted=True)
+            found[place] = sorted(rows)
+        taken = len(found[place])
+        if limits is not None:
+            limits.count(taken)
+        if taken < room:
+            ((is_claimable, _),) = await tx.rows("what_is_left", queue=claim.queue)
+            if is_claimable:
+                left.passed_over.add(claim.topic)
+        elif limits is not None and taken < claim.limit:
+            moment = limits.held_until(tx.now)
+            if moment is not None:
+                left.held_until[claim.topic] = moment
+    await queue_limits.write(tx, limited)
+
+
+async def _count(tx: Transaction, claims: Sequence[Claim], found: Sequence[Rows]) -> None:
+    # Of a row: place, batch, linked, then the record, whose first is the number.
+    batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
+    for claim, rows in zip(claims, found, strict=True):
+        for of, count in Counter(batches[row[3]] for row in rows).items():
+            tx.tally.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
+        if rows:
+            tx.tally.due_at(tx.now + claim.lease_ms)
+
+
+def _values(tx: Transaction, claim: Claim, limit: int) -> dict[str, Any]:
+    return {
+        "queue": claim.queue,
+        "limit": limit,
+        "worker": claim.worker_id,
+        "now": tx.now,
+        "expiry": tx.now + claim.lease_ms,
+        "budget": ANSWER_BYTES,
+    }
+
+
+def _record(prefix: str, claim: Claim, row: tuple[Any, ...]) -> JobRecord:
+    return job_record(prefix, row[3:], claim.topic[1])

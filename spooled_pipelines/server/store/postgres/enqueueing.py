@@ -1,0 +1,112 @@
+"""Single jobs in, many in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import Enqueued, NewJob, Status
+from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
+from spooled_pipelines.server.store.postgres.quotas import count_singly
+from spooled_pipelines.server.store.postgres.records import stored_key
+from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+
+
+class Addition(NamedTuple):
+    """A job to be stored, and where."""
+
+    organization: int
+    queue: int
+    job: NewJob
+    quota: int | None
+
+
+async def enqueue(ground: Ground, additions: Sequence[Addition]) -> list[Enqueued | RefusedError]:
+    """Store jobs, or find those that have their keys; the first of the same key wins.
+
+    Those for which their organization's day has no room are refused, each by itself.
+    """
+    return await run(ground, lambda tx: _enqueue(tx, additions))
+
+
+async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enqueued | RefusedError]:
+    jobs = [addition.job for addition in additions]
+    due = [
+        job.scheduled_at if job.scheduled_at is not None and job.scheduled_at > tx.now else None
+        for job in jobs
+    ]
+    keys = [
+        None if job.idempotency_key is None else stored_key(job.idempotency_key) for job in jobs
+    ]
+    first = await tx.numbers(len(jobs))
+    async with tx.pipeline():
+        await tx.begin()
+        added = await tx.rows(
+            "add_jobs",
+            now=tx.now,
+            seqs=list(range(first, first + len(jobs))),
+            organizations=[addition.organization for addition in additions],
+            queues=[addition.queue for addition in additions],
+            statuses=[Status.PENDING if moment is None else Status.SCHEDULED for moment in due],
+            priorities=[job.priority for job in jobs],
+            due=due,
+            max_retries=[job.max_retries for job in jobs],
+            timeouts=[job.timeout_seconds for job in jobs],
+            scheduled=[job.scheduled_at for job in jobs],
+            keys=keys,
+            tags=[job.tags for job in jobs],
+            payloads=[job.payload for job in jobs],
+        )
+        created = {seq for (seq,) in added}
+        seqs = list(range(first, first + len(jobs)))
+        missing = [place for place, seq in enumerate(seqs) if seq not in created]
+        if missing:
+            # A statement of its own, which sees what was committed while the first one waited.
+            found = await tx.rows(
+                "jobs_of_keys",
+                organizations=[additions[place].organization for place in missing],
+                keys=[keys[place] for place in missing],
+            )
+            if len(found) < len(missing):
+                raise forgotten_meanwhile()
+            for place, seq, _ in found:
+                seqs[missing[place]] = seq
+        refused = await _refuse_excess(tx, first, additions, created)
+        if refused:
+            await tx.send("unmake_jobs", seqs=sorted(refused))
+        for seq, addition, moment in zip(
+            range(first, first + len(jobs)), additions, due, strict=True
+        ):
+            if seq in created and seq not in refused:
+                status = Status.PENDING if moment is None else Status.SCHEDULED
+                tx.tally.add(addition.queue, (), status, waiting=False, count=1)
+                if moment is not None:
+                    tx.tally.due_at(moment)
+        await tx.commit()
+    return [
+        # One that found the job of another that is refused is refused with it.
+        refused.get(seq)
+        or Enqueued(ids.job_id(tx.prefix, seq), created=seq in created and seq == first + place)
+        for place, seq in enumerate(seqs)
+    ]
+
+
+async def _refuse_excess(
+    tx: Transaction, first: int, additions: Sequence[Addition], created: set[int]
+) -> dict[int, RefusedError]:
+    """Which of the jobs that were made, by number, their organizations' quotas do not allow."""
+    made: dict[int, list[int]] = {}
+    quotas: dict[int, int] = {}
+    for seq, addition in enumerate(additions, first):
+        if addition.quota is not None and seq in created:
+            made.setdefault(addition.organization, []).append(seq)
+            quotas[addition.organization] = addition.quota
+    refused: dict[int, RefusedError] = {}
+    for organization in sorted(made):
+        seqs = made[organization]
+        room, refusal = await count_singly(tx, organization, quotas[organization], len(seqs))
+        if refusal is not None:
+            refused |= dict.fromkeys(seqs[room:], refusal)
+    return refused

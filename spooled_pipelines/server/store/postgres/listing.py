@@ -1,0 +1,127 @@
+"""See `listing.Listing`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core.records import Counts, JobPage, QueueRecord, WorkerRecord
+from spooled_pipelines.server.store.listing import (
+    SEARCHED_MAX,
+    BatchPage,
+    ListedQueue,
+    ListedWorker,
+    QueuePage,
+)
+from spooled_pipelines.server.store.postgres import reading
+from spooled_pipelines.server.store.postgres.database import Connection, fetch
+from spooled_pipelines.server.store.postgres.records import job_record, stored_key
+
+_WIDTH = len(Counts._fields)
+
+
+async def queues(
+    connection: Connection,
+    organization: str,
+    names: Sequence[str] | None,
+    after: str,
+    limit: int,
+) -> QueuePage:
+    """Queues by name."""
+    rows = await fetch(
+        connection,
+        "queues_of_organization",
+        organization=organization,
+        queues=None if names is None else list(names),
+        after=after,
+        limit=limit + 1,
+    )
+    listed = []
+    for name, number, *row in rows[:limit]:
+        ((oldest,),) = await fetch(connection, "oldest_claimable", queue=number)
+        throttle = queue_limits.stored(row[_WIDTH + 1 :])
+        limits = QueueLimits() if throttle is None else throttle.limits
+        control = QueueControl(limits, row[_WIDTH])
+        listed.append(ListedQueue(name, QueueRecord(Counts(*row[:_WIDTH]), oldest), control))
+    return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
+
+
+async def batches(
+    connection: Connection,
+    organization: str,
+    queues: Sequence[str] | None,
+    before: int,
+    limit: int,
+    now: int,
+) -> BatchPage:
+    """Batches, newest first, as of one moment."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        rows = await fetch(
+            connection,
+            "batches_of_organization" if queues is None else "batches_of_queues",
+            organization=organization,
+            **({} if queues is None else {"queues": list(queues)}),
+            before=before,
+            limit=limit + 1,
+        )
+        batch_ids = [batch_id for _, batch_id in rows[:limit]]
+        records = await reading.batches(connection, organization, batch_ids, now)
+    return BatchPage(records, rows[limit - 1][0] if len(rows) > limit else None)
+
+
+async def workers(
+    connection: Connection, organization: str, queues: Sequence[str] | None, limit: int
+) -> list[ListedWorker]:
+    """Workers, those that were heard of last first."""
+    rows = await fetch(
+        connection,
+        "workers_of_organization",
+        organization=organization,
+        queues=None if queues is None else list(queues),
+        limit=limit,
+    )
+    listed = []
+    for worker_id, queue, host, kind, concurrency, version, metadata, status, *numbers in rows:
+        about = (host.decode(), kind.decode(), concurrency, version.decode(), metadata.decode())
+        listed.append(
+            ListedWorker(WorkerRecord(worker_id, queue, *about), status.decode(), *numbers)
+        )
+    return listed
+
+
+async def find_jobs(
+    connection: Connection,
+    prefix: str,
+    organization: str,
+    batch_id: str,
+    statuses: Sequence[int],
+    text: str,
+    after: int,
+    limit: int,
+) -> JobPage:
+    """Jobs of a batch by status and text."""
+    found = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
+    if not found:
+        raise not_found(f"there is no batch {batch_id!r}")
+    rows = await fetch(
+        connection,
+        "find_jobs",
+        batch=found[0][0],
+        after=after,
+        searched=SEARCHED_MAX,
+        statuses=list(statuses) or None,
+        text=text.encode(),
+        # The database's text cannot hold U+0000, and no worker's id does.
+        worker=None if "\0" in text else text,
+        key=stored_key(text),
+        number=ids.job_number(prefix, text),
+        limit=limit + 1,
+    )
+    places, last = rows[0][:2]
+    jobs = [job_record(prefix, row) for _, _, *row in rows if row[0] is not None]
+    if len(jobs) > limit:
+        return JobPage(jobs[:limit], jobs[limit - 1].seq)
+    return JobPage(jobs, last if places == SEARCHED_MAX else None)

@@ -1,0 +1,67 @@
+"""Calls of one kind that come while a transaction runs share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from spooled_pipelines.server.core.errors import RefusedError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_GATHERED_MAX = 500
+
+
+class Gatherer(Generic[T, R]):
+    """Hands what has gathered to `perform`, one lot after the other.
+
+    `perform` returns for each item its result or its refusal, after the commit. The busier the
+    server, the more items share one commit; an item that comes alone waits for nobody.
+    """
+
+    def __init__(
+        self, perform: Callable[[Sequence[T]], Awaitable[Sequence[R | RefusedError]]]
+    ) -> None:
+        self._perform = perform
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, item: T) -> R:
+        """The item's result. Whoever is cancelled meanwhile does not take the item back."""
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await answer
+
+    async def drained(self) -> None:
+        """Until everything that was submitted is answered."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _run(self) -> None:
+        while self._waiting:
+            lot, self._waiting = self._waiting[:_GATHERED_MAX], self._waiting[_GATHERED_MAX:]
+            results = await self._results([item for item, _ in lot])
+            for (_, answer), result in zip(lot, results, strict=True):
+                if answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+        self._running = None
+
+    async def _results(self, items: Sequence[T]) -> Sequence[R | Exception]:
+        try:
+            return await self._perform(items)
+        except RefusedError as refusal:
+            if refusal.code == "UNAVAILABLE" or len(items) == 1:
+                return [refusal] * len(items)
+        # Whatever else fails is the caller's to see: this task has nobody to raise it to.
+        except Exception as error:  # noqa: BLE001
+            if len(items) == 1:
+                return [error]
+        # One of them spoils the lot; the others must not suffer from it.
+        return [(await self._results([item]))[0] for item in items]

@@ -1,0 +1,158 @@
+"""Letting go of what settled long ago: so many jobs in one transaction."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import psycopg
+
+from spooled_pipelines.server.core.retention import STEP_JOBS
+from spooled_pipelines.server.store.postgres import batch_marks
+from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+
+# Batches without jobs cost something too.
+_STEP_BATCHES = 100
+# What else a batch has, and itself.
+_REST = ("forget_parts", "forget_chunks", "forget_counters", "forget_errors", "forget_batch")
+
+
+class PruningSteps:
+    """See `retention.Steps`."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    async def strip(self, before: int) -> bool:
+        return await strip(self._ground, before)
+
+    async def forget(self, before: int) -> bool:
+        return await forget(self._ground, before)
+
+    async def forget_dead(self, before: int) -> bool:
+        async with self._ground.turns:
+            step = partial(_forget_alone, statement="forget_dead_letters", before=before)
+            return await run(self._ground, step)
+
+    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
+        """The next batch only when the one before is gone, unless another server is at it."""
+        ground = self._ground
+        await batch_marks.note(ground)
+        room = STEP_JOBS
+        for _ in range(_STEP_BATCHES):
+            async with ground.turns:
+                gone = await run(ground, partial(_forget_next, limit=room))
+                if gone is None:
+                    begin = partial(_begin_forgetting, before=before, before_dead=before_dead)
+                    if not await run(ground, begin):
+                        return False
+                    gone = 0
+            room -= gone
+            if room <= 0:
+                break
+        return True
+
+
+async def strip(ground: Ground, before: int) -> bool:
+    """Take payload, result and tags from jobs; True where there may be more of them."""
+    async with ground.turns:
+        return await run(ground, partial(_strip, before=before))
+
+
+async def forget(ground: Ground, before: int) -> bool:
+    """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
+    async with ground.turns:
+        return await run(ground, partial(_forget_alone, statement="forget_jobs", before=before))
+
+
+async def make_room_for(ground: Ground, organization: int, batch_id: str) -> None:
+    """Remove the rest of a forgotten batch whose name is wanted again."""
+    step = partial(_forget_named, organization=organization, batch_id=batch_id)
+    while await run(ground, step):
+        pass
+
+
+def forgotten_meanwhile() -> psycopg.Error:
+    """What to raise where a key's job was there a moment ago: the same transaction again makes one.
+
+    As if the database had found that the two do not go together.
+    """
+    return psycopg.errors.SerializationFailure("a job was forgotten while its key was looked up")
+
+
+async def _strip(tx: Transaction, before: int) -> bool:
+    async with tx.pipeline():
+        await tx.begin()
+        rows = await tx.rows("strip_jobs", before=before, limit=STEP_JOBS)
+        await tx.commit()
+    return len(rows) == STEP_JOBS
+
+
+async def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
+    async with tx.pipeline():
+        await tx.begin()
+        rows = await tx.rows(statement, before=before, limit=STEP_JOBS)
+        await tx.send("forget_attempts", seqs=[row[0] for row in rows])
+        for _, queue, status in rows:
+            tx.tally.add(queue, (), status, waiting=False, count=-1)
+        await tx.commit()
+    return len(rows) == STEP_JOBS
+
+
+async def _begin_forgetting(tx: Transaction, before: int, before_dead: int | None) -> bool:
+    """Let nobody find another batch any more that is too old; False where there is none."""
+    async with tx.pipeline():
+        await tx.begin()
+        await batch_marks.lock(tx)
+        rows = await tx.rows("begin_forgetting", before=before, dead=False)
+        if not rows and before_dead is not None:
+            moment = min(before, before_dead)
+            rows = await tx.rows("begin_forgetting", before=moment, dead=True)
+        # Those who watch it are told that it is not there.
+        tx.tally.touched.update(batch for (batch,) in rows)
+        await tx.commit()
+    return bool(rows)
+
+
+async def _forget_next(tx: Transaction, limit: int) -> int | None:
+    """How many jobs of a forgotten batch were let go of; None where there is no such batch."""
+    async with tx.pipeline():
+        await tx.begin()
+        rows = await tx.rows("being_forgotten")
+        gone = await _forget_some(tx, rows[0][0], limit) if rows else None
+        await tx.commit()
+    return gone
+
+
+async def _forget_named(tx: Transaction, organization: int, batch_id: str) -> bool:
+    async with tx.pipeline():
+        await tx.begin()
+        rows = await tx.rows("forgotten_batch", owner=organization, batch_id=batch_id)
+        if rows:
+            await _forget_some(tx, rows[0][0], STEP_JOBS)
+        await tx.commit()
+    return bool(rows)
+
+
+async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
+    """Let go of jobs of a batch, whose row is locked, and of itself after the last."""
+    own = await tx.rows("own_jobs", batch=batch, limit=limit)
+    links = [seq for (seq,) in await tx.rows("links_of_batch", batch=batch, limit=limit)]
+    linked = await tx.rows("lock_linked", jobs=links)
+    # After the locks: whoever links one of these jobs meanwhile waits, and finds it gone.
+    heirs: dict[int, int] = dict(await tx.rows("heirs", seqs=[seq for seq, _, _ in own]))
+    removed = [(seq, queue, status) for seq, queue, status in own if seq not in heirs]
+    seqs = [seq for seq, _, _ in removed]
+    await tx.send("hand_over", seqs=list(heirs), batches=list(heirs.values()))
+    await tx.send("remove_jobs", seqs=seqs)
+    cut = [*((seq, heir) for seq, heir in heirs.items()), *((row[0], batch) for row in linked)]
+    await tx.send(
+        "remove_links", seqs=[seq for seq, _ in cut], batches=[number for _, number in cut]
+    )
+    await tx.send("unmark_linked", seqs=[seq for seq, _ in cut])
+    await tx.send("forget_attempts", seqs=seqs)
+    for _, queue, status in removed:
+        tx.tally.add(queue, (), status, waiting=False, count=-1)
+    if len(own) < limit and len(links) < limit:
+        for statement in _REST:
+            await tx.send(statement, batch=batch)
+    return len(own) + len(links)

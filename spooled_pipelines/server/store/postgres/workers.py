@@ -1,0 +1,69 @@
+"""Operations on workers, a statement each."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.core.errors import RefusedError, not_found
+from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.store.postgres.database import fetch, lent
+from spooled_pipelines.server.store.postgres.transaction import Ground
+
+
+async def register(ground: Ground, organization: str, worker: WorkerRecord) -> None:
+    """Add a worker or update it."""
+    owner, queue = await ground.place(organization, worker.queue_name)
+    async with lent(ground.pool) as connection:
+        rows = await fetch(
+            connection,
+            "put_worker",
+            worker_id=worker.worker_id,
+            organization=owner,
+            queue=queue,
+            hostname=worker.hostname.encode(),
+            worker_type=worker.worker_type.encode(),
+            max_concurrency=worker.max_concurrency,
+            version=worker.version.encode(),
+            metadata=worker.metadata.encode(),
+            now=ground.clock.now(),
+        )
+    if not rows:
+        message = f"worker_id {worker.worker_id!r} is taken; choose another"
+        raise RefusedError("ALREADY_EXISTS", message)
+
+
+async def heartbeat(
+    ground: Ground,
+    organization: str,
+    worker_id: str,
+    current_jobs: int,
+    status: str,
+    metadata: str,
+) -> None:
+    """Note that a worker lives."""
+    async with lent(ground.pool) as connection:
+        rows = await fetch(
+            connection,
+            "touch_worker",
+            organization=organization,
+            worker_id=worker_id,
+            current_jobs=current_jobs,
+            status=status.encode(),
+            metadata=metadata.encode(),
+            now=ground.clock.now(),
+        )
+    if not rows:
+        raise not_found(f"there is no worker {worker_id!r}; register it first")
+
+
+async def queue_of(ground: Ground, organization: str, worker_id: str) -> str | None:
+    """The queue that a worker is registered for; None where there is no such worker."""
+    async with lent(ground.pool) as connection:
+        values = {"organization": organization, "worker_id": worker_id}
+        rows = await fetch(connection, "queue_of_worker", **values)
+    return rows[0][0] if rows else None
+
+
+async def deregister(ground: Ground, organization: str, worker_id: str) -> bool:
+    """Forget a worker; False where there was none."""
+    async with lent(ground.pool) as connection:
+        values = {"organization": organization, "worker_id": worker_id}
+        return bool(await fetch(connection, "remove_worker", **values))

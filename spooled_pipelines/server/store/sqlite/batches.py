@@ -1,0 +1,283 @@
+"""Operations on batches, within a transaction: open, add rows, seal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.generations import other_queue, superseded
+from spooled_pipelines.server.core.parts import check_complete
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    BatchRecord,
+    Chunk,
+    ChunkStored,
+    ExpectedParts,
+    PartRecord,
+    Status,
+)
+from spooled_pipelines.server.core.uploading import check_whole, other_rows
+from spooled_pipelines.server.store.sqlite import jobs, pruning, reading
+from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
+from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.quotas import count_made
+from spooled_pipelines.server.store.sqlite.transaction import Transaction
+
+_HEX_DIGITS = re.compile("[0-9a-f]*")
+_HEX_KEY_LENGTH = 32
+
+
+class _Existing(NamedTuple):
+    seq: int
+    status: int
+    due_at: int | None
+    batch: int | None
+
+
+class _Place(NamedTuple):
+    """Where a chunk's rows go, as numbers."""
+
+    organization: int
+    batch: int
+    queue: int
+
+
+def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> BatchRecord | None:
+    """Make a batch or find it; None where one of its name is being forgotten: ask again."""
+    owner = tx.names.organization(organization)
+    queue = tx.names.queue(owner, opening.queue_name)
+    row = tx.connection.execute(SQL["find_batch"], (owner, opening.batch_id)).fetchone()
+    if row is not None:
+        _check_opening(tx, opening, queue, row)
+    elif pruning.make_room_for(tx, owner, opening.batch_id):
+        return None
+    if row is None or opening.generation > row[3]:
+        name = opening.name
+        if row is not None:
+            name = name or row[4]
+            tx.connection.execute(SQL["supersede_batch"], (row[0],))
+            tx.connection.execute(SQL["forget_chunks"], (row[0],))
+            tx.connection.execute(SQL["forget_parts"], (row[0],))
+            tx.changes.batches.add((organization, opening.batch_id))
+        values = (owner, opening.batch_id, queue, name, opening.generation, tx.now, tx.now)
+        tx.connection.execute(SQL["add_batch"], values)
+    else:
+        # Whoever sends a table again must not lose the batch in the middle.
+        tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
+        if opening.name:
+            tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
+    if opening.part_id:
+        number, *_ = find(tx, owner, opening.batch_id)
+        tx.connection.execute(SQL["begin_part"], (number, opening.part_id))
+    return reading.batch(tx.connection, organization, opening.batch_id, tx.now)
+
+
+def _check_opening(
+    tx: Transaction, opening: BatchOpening, queue: int, row: tuple[int, int, int, int, str]
+) -> None:
+    if row[1] != queue:
+        other = tx.names.queue_topic(row[1])[1]
+        raise other_queue(opening, other)
+    if opening.generation < row[3]:
+        raise superseded(opening.batch_id, opening.generation, row[3])
+
+
+def finish_part(
+    tx: Transaction, organization: str, batch_id: str, generation: int, part: PartRecord
+) -> PartRecord:
+    """Note that the part's last row is in."""
+    owner = tx.names.organization(organization)
+    number, *_ = find(tx, owner, batch_id, generation)
+    tx.connection.execute(SQL["finish_part"], (number, *part))
+    return part
+
+
+def seal_batch(
+    tx: Transaction, organization: str, batch_id: str, generation: int, expected: ExpectedParts
+) -> BatchRecord:
+    """Note that the batch's last row is in, if all of its parts are."""
+    owner = tx.names.organization(organization)
+    number, _, sealed = find(tx, owner, batch_id, generation)
+    check_complete(batch_id, reading.parts(tx.connection, number), expected)
+    tx.connection.execute(SQL["forget_chunks"], (number,))
+    if not sealed:
+        tx.connection.execute(SQL["set_sealed"], (1, number))
+        tx.touch_batch(number)
+        tx.flush()
+    return reading.batch(tx.connection, organization, batch_id, tx.now)
+
+
+def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
+    """Store rows as jobs of a batch; the same chunk of an upload again has the same outcome."""
+    owner = tx.names.organization(organization)
+    batch, queue, sealed = find(tx, owner, chunk.batch_id, chunk.generation)
+    place = _Place(owner, batch, queue)
+    keys = _stored_keys(chunk.keys)
+    upload = (batch, chunk.upload_id, chunk.number)
+    kept = tx.connection.execute(SQL["chunk_outcome"], upload).fetchone()
+    if kept is not None:
+        return _replayed(tx, place, chunk, keys, *kept)
+    check_whole(chunk)
+    stored, linked = _store_rows(tx, place, chunk, keys)
+    count_made(tx, organization, stored.rows - len(stored.duplicates))
+    tx.connection.execute(
+        SQL["keep_chunk_outcome"], (*upload, len(keys), _packed(stored.duplicates))
+    )
+    if sealed:
+        tx.connection.execute(SQL["use_batch"], (tx.now, batch))
+    is_new = bool(linked or stored.rows > len(stored.duplicates))
+    if sealed and is_new:
+        tx.connection.execute(SQL["set_sealed"], (0, batch))
+        tx.touch_batch(batch)
+    if chunk.part_id and is_new:
+        tx.connection.execute(SQL["unfinish_part"], (batch, chunk.part_id))
+    return stored
+
+
+def _replayed(
+    tx: Transaction,
+    place: _Place,
+    chunk: Chunk,
+    keys: Sequence[str | bytes],
+    rows: int,
+    duplicates: bytes,
+) -> ChunkStored:
+    found = [job for job in _existing(tx, place, keys) if job is not None]
+    # Each row of a chunk that came before is a job of the batch.
+    if not len(found) == len(keys) == rows or not all(_has(tx, place, job) for job in found):
+        raise other_rows(chunk)
+    return ChunkStored(rows, None, [job.seq for job in found], _unpacked(duplicates))
+
+
+def _store_rows(
+    tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[str | bytes]
+) -> tuple[ChunkStored, int]:
+    rows = len(keys)
+    first = tx.sequence.take(rows)
+    due, statuses = _when_due(chunk.scheduled_at, tx.now)
+    inserted = insert_rows(
+        tx.connection,
+        {
+            "seq": range(first, first + rows),
+            "organization": place.organization,
+            "queue": place.queue,
+            "status": Status.PENDING if statuses is None else statuses,
+            "priority": chunk.priorities,
+            "due_at": due,
+            "batch": place.batch,
+            "max_retries": chunk.max_retries,
+            "timeout_seconds": chunk.timeout_seconds,
+            "created_at": tx.now,
+            "scheduled_at": chunk.scheduled_at,
+            "idempotency_key": keys,
+            "tags": chunk.tags,
+            "payload": chunk.payloads,
+        },
+    )
+    if inserted == rows:
+        _count_created(tx, place, range(rows), due)
+        return ChunkStored(rows, first, (), ()), 0
+    # Each is there now, whoever made it.
+    found = [job for job in _existing(tx, place, keys) if job is not None]
+    # A row made its job if that job has the number that was meant for the row.
+    mine = [number for number, job in enumerate(found) if job.seq == first + number]
+    duplicates = [number for number, job in enumerate(found) if job.seq != first + number]
+    _count_created(tx, place, mine, due)
+    linked = _link(tx, place, (found[number] for number in duplicates))
+    return ChunkStored(rows, None, [job.seq for job in found], duplicates), linked
+
+
+def _when_due(
+    scheduled: Sequence[int | None] | None, now: int
+) -> tuple[list[int | None] | None, list[int] | None]:
+    if scheduled is None:
+        return None, None
+    due = [moment if moment is not None and moment > now else None for moment in scheduled]
+    return due, [Status.PENDING if moment is None else Status.SCHEDULED for moment in due]
+
+
+def _count_created(
+    tx: Transaction, place: _Place, numbers: Sequence[int], due: list[int | None] | None
+) -> None:
+    later = [] if due is None else [moment for n in numbers if (moment := due[n]) is not None]
+    ready = len(numbers) - len(later)
+    tx.add(place.queue, (place.batch,), Status.PENDING, waiting=False, count=ready)
+    tx.add(place.queue, (place.batch,), Status.SCHEDULED, waiting=False, count=len(later))
+    if later:
+        tx.changes.due_at(min(later))
+
+
+def _link(tx: Transaction, place: _Place, duplicates: Iterable[_Existing]) -> int:
+    """Make jobs that others made part of this batch as well; returns how many were not yet."""
+    counts: Counter[tuple[int, bool]] = Counter()
+    for job in duplicates:
+        if job.batch == place.batch:
+            continue
+        if not tx.connection.execute(SQL["add_link"], (place.batch, job.seq)).rowcount:
+            continue
+        tx.connection.execute(SQL["mark_linked"], (job.seq,))
+        counts[job.status, job.due_at is not None] += 1
+        if job.status == Status.DEADLETTER:
+            error = tx.connection.execute(SQL["last_error"], (job.seq,)).fetchone()[0]
+            jobs.count_errors(tx, (place.batch,), error or "")
+    for (status, due), count in counts.items():
+        tx.add(None, (place.batch,), status, waiting=due, count=count)
+    return counts.total()
+
+
+def _has(tx: Transaction, place: _Place, job: _Existing) -> bool:
+    if job.batch == place.batch:
+        return True
+    values = (place.batch, job.seq)
+    return tx.connection.execute(SQL["find_link"], values).fetchone() is not None
+
+
+def _existing(
+    tx: Transaction, place: _Place, keys: Iterable[str | bytes]
+) -> list[_Existing | None]:
+    read, statement, owner = tx.connection.execute, SQL["job_of_key"], place.organization
+    rows = (read(statement, (owner, key)).fetchone() for key in keys)
+    return [row and _Existing._make(row) for row in rows]
+
+
+def find(
+    tx: Transaction, owner: int, batch_id: str, generation: int | None = None
+) -> tuple[int, int, int]:
+    """The number of a batch's newest generation, its queue, and whether it is sealed.
+
+    NOT_FOUND where there is none, FAILED_PRECONDITION where another one was meant.
+    """
+    row = tx.connection.execute(SQL["find_batch"], (owner, batch_id)).fetchone()
+    if row is None:
+        raise not_found(f"there is no batch {batch_id!r}")
+    if generation is not None and generation != row[3]:
+        raise superseded(batch_id, generation, row[3])
+    return row[0], row[1], row[2]
+
+
+def _stored_keys(keys: Sequence[str]) -> Sequence[str | bytes]:
+    """`jobs.stored_key` of each, at once where all are hashes."""
+    joined = "".join(keys)
+    if set(map(len, keys)) == {_HEX_KEY_LENGTH} and _HEX_DIGITS.fullmatch(joined):
+        digests = bytes.fromhex(joined)
+        return [digests[start : start + 16] for start in range(0, len(digests), 16)]
+    return [jobs.stored_key(key) or key for key in keys]
+
+
+def _packed(places: Sequence[int]) -> bytes:
+    numbers = array("i", places)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _unpacked(packed: bytes) -> list[int]:
+    numbers = array("i", packed)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()

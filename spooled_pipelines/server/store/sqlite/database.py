@@ -1,0 +1,109 @@
+"""Opening the file: whose it is, and which version it has."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
+
+SCHEMA_VERSION = MIGRATIONS[-1][0]
+# "SPLD": tells our files from others'.
+APPLICATION_ID = 0x53504C44
+# Enough for the keys of some million jobs, which are looked up in no order.
+_WRITER_CACHE_KIB = 128 << 10
+_READER_CACHE_KIB = 16 << 10
+# Pages of log before they are carried over to the file: rarely enough that a page which many
+# chunks touch is carried once.
+_CHECKPOINT_PAGES = 8_192
+
+
+def path_of(url: str) -> Path:
+    """The file that "sqlite:///PATH" means."""
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise StoreUnavailableError(f"store {url!r} is not of the form sqlite:///PATH")
+    return Path(path)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection for one thread at a time, transactions said by hand."""
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
+    )
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open the file or make it; StoreUnavailableError says what is wrong with it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            # SQLite reads the file's head with the first statement, not when it opens it.
+            connection = connect(path)
+            stack.callback(connection.close)
+            _configure(connection, _WRITER_CACHE_KIB)
+            _prepare(connection, path)
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"{path} cannot be opened as a store: {error}") from error
+        stack.pop_all()
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that sees what is committed and changes nothing."""
+    connection = connect(path)
+    _configure(connection, _READER_CACHE_KIB)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, cache_kib: int) -> None:
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if not empty and owner != APPLICATION_ID:
+        raise StoreUnavailableError(f"{path} is a database of something else; choose another path")
+    if version > SCHEMA_VERSION:
+        raise StoreUnavailableError(
+            f"{path} has schema version {version}, and this server knows up to {SCHEMA_VERSION}; "
+            "use a newer server"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # Acknowledged means on the disk.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    # A file that cannot be written is refused here rather than call by call.
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("ROLLBACK")
+    if version < SCHEMA_VERSION:
+        _migrate(connection, version)
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """What is missing, in one transaction: whoever dies in the middle leaves the file as it was."""
+    script = [statements for number, statements in MIGRATIONS if number > version]
+    if not version:
+        script.append(
+            f"PRAGMA application_id = {APPLICATION_ID};\n"
+            f"INSERT INTO meta VALUES ('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1);"
+        )
+    script.append(f"PRAGMA user_version = {SCHEMA_VERSION};")
+    try:
+        connection.executescript("\n".join(("BEGIN IMMEDIATE;", *script, "COMMIT;")))
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
+
+
+def read_meta(connection: sqlite3.Connection, name: str) -> str | int:
+    """One entry of the table `meta`."""
+    value: str | int = connection.execute(SQL["get_meta"], (name,)).fetchone()[0]
+    return value

@@ -1,0 +1,122 @@
+"""Who has the file: one process at a time, for as long as it lives."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import weakref
+from pathlib import Path
+from typing import NamedTuple
+
+from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailableError
+
+# What a holder does with the file: serves it at an address that it was told, or to whoever finds
+# that address beside the file.
+SERVER, EMBEDDED = "server", "embedded"
+_MAX_BYTES = 200
+
+
+class Holder(NamedTuple):
+    """What the one who has the file says about itself; empty where it has not said so yet.
+
+    `token` is of this one holding alone, so that what an earlier holder left is told from it.
+    """
+
+    process: str = ""
+    kind: str = ""
+    token: str = ""
+
+
+class FileLock:
+    """Keeps a second server off the file, by whatever name it is called.
+
+    The kernel lets go of it when the process ends, in whichever way. A forked child has no part
+    in it, and cannot keep it beyond its parent's end.
+    """
+
+    def __init__(self, path: Path, kind: str = SERVER) -> None:
+        self._store = path.resolve()
+        # A file of its own: closing a descriptor of the database drops SQLite's locks on it.
+        self._path = self._store.with_name(self._store.name + ".lock")
+        self._kind = kind
+        self._descriptor: int | None = None
+        self.token = ""
+
+    def take(self) -> None:
+        """StoreInUseError names the process that has it; StoreUnavailableError or OSError say why
+        there can be no lock. May be repeated."""
+        if self._descriptor is not None:
+            return
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError as error:
+            raise StoreUnavailableError(_not_ours(self._path)) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _read(descriptor)
+            os.close(descriptor)
+            raise StoreInUseError(_in_use(self._store, holder), holder) from None
+        self._descriptor = descriptor
+        _held.add(self)
+        self.token = secrets.token_hex(8)
+        line = f"{os.getpid()} {self._kind} {self.token}\n".encode()
+        os.pwrite(descriptor, line, 0)
+        os.ftruncate(descriptor, len(line))
+
+    def release(self) -> None:
+        """Let another server in."""
+        descriptor, self._descriptor = self._descriptor, None
+        _held.discard(self)
+        if descriptor is not None:
+            # Without a word of who had it, where there is still room to say so.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+    def forget(self) -> None:
+        """In a forked child: what it inherited of the lock would outlive its parent."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for lock in tuple(_held):
+        lock.forget()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _read(descriptor: int) -> Holder:
+    line = os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace").partition("\n")[0]
+    return Holder(*line.split()[:3])
+
+
+def _not_ours(path: Path) -> str:
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return f"{path} cannot be made: user {os.geteuid()} may not write in its folder"
+    return (
+        f"{path} belongs to user {owner}, and this is user {os.geteuid()}: a file is served by "
+        "programs of one user; let others in with `spooled-pipelines serve` and keys"
+    )
+
+
+def _in_use(store: Path, holder: Holder) -> str:
+    who = f"process {holder.process or 'unknown'}"
+    if holder.kind == EMBEDDED:
+        return (
+            f"{who} has {store} open and serves it to programs that use embedded:{store}; "
+            "end it, or use that address"
+        )
+    seen = f"; `ps {holder.process}` shows how it was started" if holder.process else ""
+    return f"another server ({who}) has {store} open; stop it, or use its address instead{seen}"

@@ -1,0 +1,28 @@
+"""`JobStore` over SQLite in memory: nothing on the disk, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from spooled_pipelines.server.store.sqlite.store import SqliteStore
+
+T = TypeVar("T")
+
+
+class _NoFile(FileLock):
+    def take(self) -> None:
+        """There is no file that another could have."""
+
+
+class MemoryStore(SqliteStore):
+    """See `JobStore`. A database in memory has one connection, so that reads go with the writes."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__("sqlite:///:memory:", clock, lock=_NoFile(Path(":memory:")))
+
+    async def _read(self, query: Callable[..., T], *arguments: object) -> T:
+        return await self._write(lambda tx, *given: query(tx.connection, *given), *arguments)

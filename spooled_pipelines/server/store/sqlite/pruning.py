@@ -1,0 +1,110 @@
+"""Letting go of what settled long ago, within a transaction: so many jobs at a time."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.core.retention import STEP_JOBS
+from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.transaction import Transaction
+
+# Batches without jobs cost a commit something too.
+_STEP_BATCHES = 100
+# What else a batch has, and itself; "note_last_batch" before it is gone.
+_REST = ("forget_chunks", "forget_parts", "forget_errors", "note_last_batch", "forget_batch")
+
+
+def strip(tx: Transaction, before: int) -> bool:
+    """Take payload, result and tags from jobs; True where there may be more of them."""
+    return tx.connection.execute(SQL["strip_jobs"], (before, STEP_JOBS)).rowcount == STEP_JOBS
+
+
+def forget(tx: Transaction, before: int) -> bool:
+    """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
+    return _forget_alone(tx, "old_jobs", before)
+
+
+def forget_dead(tx: Transaction, before: int) -> bool:
+    """Remove dead letters that are in no batch; True where there may be more of them."""
+    return _forget_alone(tx, "old_dead_letters", before)
+
+
+def forget_batches(tx: Transaction, before: int, before_dead: int | None) -> bool:
+    """Remove batches, the next only when the one before is gone; True where there may be more."""
+    room = STEP_JOBS
+    for _ in range(_STEP_BATCHES):
+        batch = _being_forgotten(tx)
+        if batch is None:
+            batch = _next_batch(tx, before, before_dead)
+        if batch is None:
+            return False
+        room -= forget_some(tx, batch, room)
+        if room <= 0:
+            break
+    return True
+
+
+def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
+    """Let go of jobs of a forgotten batch, and of itself after the last; returns how many."""
+    own = tx.connection.execute(SQL["own_jobs"], (batch, limit)).fetchall()
+    for seq, queue, status in own:
+        if not _hand_over(tx, seq):
+            _remove(tx, seq, queue, status)
+    linked = tx.connection.execute(SQL["links_of_batch"], (batch, limit)).fetchall()
+    for (seq,) in linked:
+        tx.connection.execute(SQL["remove_link"], (batch, seq))
+        tx.connection.execute(SQL["unmark_linked"], (seq,))
+    if len(own) < limit and len(linked) < limit:
+        for statement in _REST:
+            tx.connection.execute(SQL[statement], (batch,))
+        tx.names.forget_batch(batch)
+    return len(own) + len(linked)
+
+
+def make_room_for(tx: Transaction, organization: int, batch_id: str) -> bool:
+    """Go on removing a forgotten batch whose name is wanted again; True where there is more."""
+    row = tx.connection.execute(SQL["forgotten_batch"], (organization, batch_id)).fetchone()
+    if row is not None:
+        forget_some(tx, row[0])
+    return row is not None
+
+
+def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
+    rows = tx.connection.execute(SQL[statement], (before, STEP_JOBS)).fetchall()
+    for seq, queue, status in rows:
+        _remove(tx, seq, queue, status)
+    return len(rows) == STEP_JOBS
+
+
+def _remove(tx: Transaction, seq: int, queue: int, status: int) -> None:
+    tx.connection.execute(SQL["forget_attempts"], (seq,))
+    tx.connection.execute(SQL["forget_job"], (seq,))
+    tx.add(queue, (), status, waiting=False, count=-1)
+
+
+def _hand_over(tx: Transaction, seq: int) -> bool:
+    """Make the job another batch's own that it is in as well; False where there is none."""
+    row = tx.connection.execute(SQL["batches_of_job"], (seq,)).fetchone()
+    if row is None:
+        return False
+    tx.connection.execute(SQL["remove_link"], (row[0], seq))
+    tx.connection.execute(SQL["own_job"], (row[0], seq))
+    tx.connection.execute(SQL["unmark_linked"], (seq,))
+    return True
+
+
+def _being_forgotten(tx: Transaction) -> int | None:
+    row = tx.connection.execute(SQL["being_forgotten"]).fetchone()
+    return None if row is None else row[0]
+
+
+def _next_batch(tx: Transaction, before: int, before_dead: int | None) -> int | None:
+    """Let nobody find another batch any more that is too old."""
+    row = tx.connection.execute(SQL["old_batch"], (0, before)).fetchone()
+    if row is None and before_dead is not None:
+        moment = min(before, before_dead)
+        row = tx.connection.execute(SQL["old_batch"], (1, moment)).fetchone()
+    if row is None:
+        return None
+    tx.connection.execute(SQL["begin_forgetting"], (row[0],))
+    # Those who watch it are told that it is not there.
+    tx.changes.batches.add(tx.names.batch_topic(row[0]))
+    return int(row[0])

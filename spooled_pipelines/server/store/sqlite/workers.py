@@ -1,0 +1,58 @@
+"""Operations on workers, within a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from spooled_pipelines.server.core.errors import RefusedError, not_found
+from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.transaction import Transaction
+
+
+def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:
+    """Add a worker or update it."""
+    owner = tx.names.organization(organization)
+    other = _owner(tx, worker.worker_id)
+    if other is not None and other != owner:
+        raise RefusedError(
+            "ALREADY_EXISTS", f"worker_id {worker.worker_id!r} is taken; choose another"
+        )
+    queue = tx.names.queue(owner, worker.queue_name)
+    about = (worker.hostname, worker.worker_type, worker.max_concurrency, worker.version)
+    values = (worker.worker_id, owner, queue, *about, worker.metadata, tx.now, tx.now)
+    tx.connection.execute(SQL["put_worker"], values)
+
+
+def heartbeat(
+    tx: Transaction,
+    organization: str,
+    worker_id: str,
+    current_jobs: int,
+    status: str,
+    metadata: str,
+) -> None:
+    """Note that a worker lives."""
+    if _owner(tx, worker_id) != tx.names.organization(organization):
+        raise not_found(f"there is no worker {worker_id!r}; register it first")
+    values = (tx.now, current_jobs, status, metadata, worker_id)
+    tx.connection.execute(SQL["touch_worker"], values)
+
+
+def deregister(tx: Transaction, organization: str, worker_id: str) -> bool:
+    """Forget a worker; False where there was none."""
+    if _owner(tx, worker_id) != tx.names.organization(organization):
+        return False
+    tx.connection.execute(SQL["remove_worker"], (worker_id,))
+    return True
+
+
+def queue_of(connection: sqlite3.Connection, organization: str, worker_id: str) -> str | None:
+    """The queue that a worker is registered for; None where there is no such worker."""
+    row = connection.execute(SQL["queue_of_worker"], (worker_id, organization)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _owner(tx: Transaction, worker_id: str) -> int | None:
+    row = tx.connection.execute(SQL["find_worker"], (worker_id,)).fetchone()
+    return None if row is None else int(row[0])

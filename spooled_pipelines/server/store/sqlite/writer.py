@@ -1,0 +1,214 @@
+"""The one thread that writes: it commits together whatever has gathered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
+from spooled_pipelines.server.store.sqlite.transaction import Transaction
+
+T = TypeVar("T")
+# Longer, and whoever came first would wait for the others' sake.
+_GATHER_SECONDS = 0.05
+
+
+# Operations that are done as one: what one statement takes in without holding up the others.
+_ALIKE_MAX = 500
+
+
+class Alike(NamedTuple):
+    """An operation that can be done together with others whose `what` is the same.
+
+    `together` gets the items of all of them, and returns a result for each.
+    """
+
+    together: Callable[[Transaction, Sequence[Any]], Sequence[Any]]
+    what: Hashable
+    item: Any
+
+
+class _Request(NamedTuple):
+    operation: Callable[[Transaction], Any]
+    answer: asyncio.Future[Any]
+    alike: Alike | None = None
+
+
+class _Gathered(NamedTuple):
+    """Requests that are done as one, and the one behind them; `more`: others may come."""
+
+    alike: list[_Request]
+    following: _Request | None
+    more: bool
+
+
+class _Answer(NamedTuple):
+    answer: asyncio.Future[Any]
+    result: Any
+    error: Exception | None
+
+
+class Writer:
+    """Runs operations in the order they come, each whole or not at all; answers after the commit.
+
+    While it commits, the next ones gather: the busier the server, the more share one sync.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        on_commit: Callable[[Changes], None],
+        faults: FaultLog,
+    ) -> None:
+        self._transaction = transaction
+        self._connection = transaction.connection
+        self._clock = clock
+        self._loop = loop
+        self._on_commit = on_commit
+        self._faults = faults
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="spooled-writer", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, operation: Callable[[Transaction], T], alike: Alike | None = None
+    ) -> asyncio.Future[T]:
+        """The operation's result, once it is durable.
+
+        With others that are `alike` and gathered meanwhile it is done as one, by itself where that
+        fails.
+        """
+        answer: asyncio.Future[T] = self._loop.create_future()
+        if self._closed:
+            answer.set_exception(RefusedError("UNAVAILABLE", "the store is closed"))
+        else:
+            self._requests.put(_Request(operation, answer, alike))
+        return answer
+
+    async def close(self) -> None:
+        """Commit what was submitted, then end the thread."""
+        if not self._closed:
+            self._closed = True
+            self._requests.put(None)
+        # Not in a thread: while the interpreter ends, as at the exit of a notebook's kernel, none
+        # can be started any more.
+        self._thread.join()
+        await asyncio.sleep(0)
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            request = self._requests.get()
+            if request is None:
+                return
+            more = self._commit_group(request)
+
+    def _commit_group(self, first: _Request) -> bool:
+        answers: list[_Answer] = []
+        asked: list[asyncio.Future[Any]] = [first.answer]
+        changes = Changes()
+        more = True
+        deadline = self._clock.now() + _GATHER_SECONDS * 1000
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            request: _Request | None = first
+            while request is not None:
+                gathered = self._gather(request)
+                asked += [one.answer for one in gathered.alike[1:]]
+                answers += self._perform_alike(gathered.alike, changes)
+                request, more = gathered.following, gathered.more
+                if request is None and more and self._clock.now() < deadline:
+                    request, more = self._waiting()
+                if request is not None:
+                    asked.append(request.answer)
+            self._transaction.sequence.keep(self._connection)
+            began = time.perf_counter()
+            self._connection.execute("COMMIT")
+            changes.commit_seconds = time.perf_counter() - began
+            self._faults.works()
+        except sqlite3.Error as error:
+            self._roll_back()
+            refusal = self._faults.refusal(error)
+            answers = [_Answer(answer, None, refusal) for answer in asked]
+            changes = Changes()
+        self._loop.call_soon_threadsafe(self._deliver, answers, changes)
+        return more
+
+    def _waiting(self) -> tuple[_Request | None, bool]:
+        """The next one, if it is there; False: there will be no more."""
+        try:
+            request = self._requests.get_nowait()
+        except queue.Empty:
+            return None, True
+        return request, request is not None
+
+    def _gather(self, first: _Request) -> _Gathered:
+        alike = [first]
+        while first.alike is not None and len(alike) < _ALIKE_MAX:
+            request, more = self._waiting()
+            if request is None or request.alike is None or request.alike.what != first.alike.what:
+                return _Gathered(alike, request, more)
+            alike.append(request)
+        return _Gathered(alike, None, True)
+
+    def _perform_alike(self, requests: list[_Request], changes: Changes) -> list[_Answer]:
+        items = [request.alike.item for request in requests if request.alike is not None]
+        if len(requests) > 1 and requests[0].alike is not None:
+            together = requests[0].alike.together
+            whole = requests[0]._replace(operation=lambda tx: together(tx, items))
+            done = self._perform(whole, changes)
+            if done.error is None:
+                results = zip(requests, done.result, strict=True)
+                return [_Answer(request.answer, result, None) for request, result in results]
+        # One alone, or one that spoiled it: the others must not suffer from that.
+        return [self._perform(request, changes) for request in requests]
+
+    def _perform(self, request: _Request, changes: Changes) -> _Answer:
+        transaction = self._transaction
+        self._connection.execute("SAVEPOINT operation")
+        try:
+            transaction.begin_operation(self._clock.now())
+            result = request.operation(transaction)
+            transaction.flush()
+        # Whatever fails is that caller's alone; the others of the group are committed.
+        except Exception as error:
+            if fault_of(error) is not None:
+                # The file's fault: SQLite may have rolled back all of the group already.
+                raise
+            self._connection.execute("ROLLBACK TO operation")
+            self._connection.execute("RELEASE operation")
+            transaction.names.forget()
+            return _Answer(request.answer, None, error)
+        self._connection.execute("RELEASE operation")
+        changes.merge(transaction.changes)
+        return _Answer(request.answer, result, None)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            # On a disk that fails this may be said to fail too; the transaction is over then.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+        self._transaction.names.forget()
+        self._transaction.sequence.rolled_back()
+
+    def _deliver(self, answers: list[_Answer], changes: Changes) -> None:
+        self._on_commit(changes)
+        for answer, result, error in answers:
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(error)

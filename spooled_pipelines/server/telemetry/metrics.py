@@ -1,0 +1,199 @@
+"""What Prometheus is told. docs/metrics.md describes each of these; labels are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from spooled_pipelines.server.config.settings import host_and_port
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.records import Counts, OpenBatches, QueueRecord
+from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.telemetry.rpc_call import Call
+
+_log = logging.getLogger(__name__)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+# Queues beyond these have no series of their own: whoever makes queues must not fill Prometheus.
+QUEUES_MAX = 500
+_COLLECT_SECONDS = 10.0
+_RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
+_COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_COMMIT_JOBS = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 50_000)
+
+
+_Queue = tuple[str, str, QueueRecord]
+
+
+class Metrics:
+    """The numbers of one server, and the small HTTP server that shows them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._rpcs = Histogram(
+            "spooled_rpc_seconds",
+            "Calls by method and status code; a stream counts once, when it ends.",
+            ("method", "code"),
+            buckets=_RPC_SECONDS,
+            registry=self.registry,
+        )
+        self._enqueued = Counter(
+            "spooled_enqueued_jobs",
+            "Rows and single calls that were taken in; outcome: created, or duplicate.",
+            ("organization", "outcome"),
+            registry=self.registry,
+        )
+        self._claimed = Counter(
+            "spooled_claimed_jobs",
+            "Jobs that were handed to workers.",
+            ("organization",),
+            registry=self.registry,
+        )
+        self._settled = Counter(
+            "spooled_settled_jobs",
+            "Jobs that workers completed or failed; outcome: completed, retry or deadletter.",
+            ("organization", "outcome"),
+            registry=self.registry,
+        )
+        self._commit_seconds = Histogram(
+            "spooled_commit_seconds",
+            "How long the store took to make a commit durable.",
+            buckets=_COMMIT_SECONDS,
+            registry=self.registry,
+        )
+        self._commit_jobs = Histogram(
+            "spooled_commit_jobs",
+            "Changes of a job's status that shared one commit.",
+            buckets=_COMMIT_JOBS,
+            registry=self.registry,
+        )
+
+    def call_ended(self, call: Call) -> None:
+        """A call is over."""
+        self._rpcs.labels(call.method.path, call.code).observe(call.seconds)
+
+    def committed(self, changes: Changes) -> None:
+        """The store told of a commit; what other servers committed has no time."""
+        if changes.commit_seconds is not None:
+            self._commit_seconds.observe(changes.commit_seconds)
+            self._commit_jobs.observe(changes.jobs)
+
+    def enqueued(self, organization: str, created: int, duplicates: int) -> None:
+        """Rows, or a single job, were acknowledged."""
+        self._enqueued.labels(organization, "created").inc(created)
+        self._enqueued.labels(organization, "duplicate").inc(duplicates)
+
+    def claimed(self, organization: str, jobs: int) -> None:
+        """Jobs went to a worker."""
+        self._claimed.labels(organization).inc(jobs)
+
+    def settled(self, organization: str, outcome: str) -> None:
+        """A worker is done with a job."""
+        self._settled.labels(organization, outcome).inc()
+
+    def watch(self, store: JobStore, clock: Clock) -> None:
+        """Tell of the queues and batches of this store from now on."""
+        self.registry.register(_Depths(store, clock, asyncio.get_running_loop()))
+
+    async def text(self) -> bytes:
+        """What Prometheus reads."""
+        # In a thread: the collector of the queues waits for this loop.
+        return await asyncio.to_thread(generate_latest, self.registry)
+
+    def listen(self, address: str) -> tuple[str, Callable[[], None]]:
+        """Answer GET /metrics; returns the real address, and what ends it. OSError else."""
+        host, port = host_and_port(address, "metrics")
+        try:
+            server, thread = start_http_server(port, host, registry=self.registry)
+        except (OSError, socket.gaierror) as error:
+            raise OSError(f"cannot listen on {address} for metrics: {error}") from error
+
+        def end() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return f"{host}:{server.server_port}", end
+
+
+class _Depths(Collector):
+    """Queues as they are when Prometheus asks. Runs in a thread of the HTTP server."""
+
+    def __init__(self, store: JobStore, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._clock = clock
+        self._loop = loop
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Told without asking the store."""
+        yield from self._of_queues([])
+        yield from self._of_batches([])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing about queues while the store is away; the rest is still told."""
+        asked = asyncio.run_coroutine_threadsafe(self._depths(), self._loop)
+        try:
+            queues, batches = asked.result(_COLLECT_SECONDS)
+        except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
+            asked.cancel()
+            _log.warning("metrics without queues: %s", error or type(error).__name__)
+            return
+        yield from self._of_queues(queues)
+        yield from self._of_batches(batches)
+
+    async def _depths(self) -> tuple[list[_Queue], list[OpenBatches]]:
+        names = await self._store.queue_names(QUEUES_MAX)
+        queues = [(*name, await self._store.queue(*name)) for name in names]
+        return queues, await self._store.open_batches(QUEUES_MAX)
+
+    def _of_queues(self, queues: Sequence[_Queue]) -> Iterator[GaugeMetricFamily]:
+        jobs = GaugeMetricFamily(
+            "spooled_queue_jobs",
+            "Jobs in a queue by status; waiting are those pending jobs whose retry is not due.",
+            labels=("organization", "queue", "status"),
+        )
+        ages = GaugeMetricFamily(
+            "spooled_queue_oldest_pending_seconds",
+            "Age of the oldest job that could be claimed now; 0 where there is none.",
+            labels=("organization", "queue"),
+        )
+        now = self._clock.now()
+        for organization, queue_name, record in queues:
+            for status, count in zip(Counts._fields, record.counts, strict=True):
+                jobs.add_metric((organization, queue_name, status), count)
+            age = 0 if record.oldest is None else max(0, now - record.oldest) / 1000
+            ages.add_metric((organization, queue_name), age)
+        yield from (jobs, ages)
+
+    def _of_batches(self, batches: Sequence[OpenBatches]) -> Iterator[GaugeMetricFamily]:
+        numbers = GaugeMetricFamily(
+            "spooled_open_batches",
+            "Batches that are not settled; state: filling until they are sealed, then working.",
+            labels=("organization", "queue", "state"),
+        )
+        ages = GaugeMetricFamily(
+            "spooled_oldest_open_batch_seconds",
+            "Age of the oldest batch that is not settled.",
+            labels=("organization", "queue"),
+        )
+        now = self._clock.now()
+        for batch in batches:
+            where = (batch.organization, batch.queue_name)
+            numbers.add_metric((*where, "filling"), batch.filling)
+            numbers.add_metric((*where, "working"), batch.working)
+            ages.add_metric(where, max(0, now - batch.oldest) / 1000)
+        yield from (numbers, ages)
