@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORE_STAMP := $(VENV)/.installed-core
 DEMO_STAMP := $(VENV)/.installed-demo
-# ROWS=january makes the demo do one month, ROWS=1000 so many flights.
+# ROWS=january makes the demo do one month, ROWS=1000 that many flights.
 ROWS ?= all
 
 .PHONY: help install demo test quick test-oldest-airflow check-long lint format bench bench-peers proto docs clean
@@ -20,7 +20,7 @@ install: $(STAMP)
 
 # What the demo needs is a part of everything, and there sooner.
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
-	@$(BIN)/spooled-pipelines demo --rows $(ROWS)
+	@$(BIN)/python -m demo --rows $(ROWS)
 
 $(STAMP): EXTRA := dev
 $(CORE_STAMP): EXTRA := dev-core

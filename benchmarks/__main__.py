@@ -28,6 +28,7 @@ from benchmarks.postgres import postgres
 from benchmarks.results import results
 from benchmarks.scale import scale
 from benchmarks.sharding import sharding
+from benchmarks.sizing import sizing
 from benchmarks.soak import soak
 from benchmarks.start_up import start_up
 from benchmarks.takeover import takeover
@@ -64,6 +65,7 @@ def main() -> None:
         "soak": soak,
         "costs": costs,
         "sharding": sharding,
+        "sizing": sizing,
     }
     if sys.argv[1:2] and sys.argv[1] in with_arguments:
         raise SystemExit(not with_arguments[sys.argv[1]](sys.argv[2:]))

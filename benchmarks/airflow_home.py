@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.servers import API_KEY
-from spooled_pipelines.cli.demo_airflow import Airflow
-from spooled_pipelines.cli.demo_processes import Sessions
+from demo.airflow_standalone import Airflow
+from demo.processes import Sessions
 
 _READY_SECONDS = 300.0
 _ENDED = ("success", "failed")

@@ -1,4 +1,4 @@
-"""What a job costs the server and PostgreSQL: the figures that `spooled-pipelines size` goes by.
+"""What a job costs the server and PostgreSQL: the figures that `benchmarks.sizing` uses.
 
 Measured as CPU time of the processes themselves, so that what else the machine does matters little.
 The model is then held to a run of its own: everything at once, through several servers.
@@ -21,9 +21,9 @@ import psycopg
 
 from benchmarks.postgres import cluster
 from benchmarks.servers import API_KEY, server
+from benchmarks.sizing import Costs
 from benchmarks.tables import flights
 from spooled_pipelines import connect
-from spooled_pipelines.cli.sizing import Costs
 from spooled_pipelines.worker import Worker
 
 if TYPE_CHECKING:

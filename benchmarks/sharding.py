@@ -3,7 +3,7 @@
 Organizations of very different sizes bring steady load and nightly batches. Their jobs are put on
 independent PostgreSQLs (shards) by organization or by queue, and each second every shard does what
 its cores and its disk let it. Nothing here is measured but the costs of a job, which are those of
-`spooled-pipelines size`: it is a model, and says so.
+`python -m benchmarks sizing`: it is a model, and says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.cli.sizing import Costs
+from benchmarks.sizing import Costs
 
 _ORGANIZATIONS = 2_000
 _QUEUES_EACH = 8

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.models import CommandInfo, TyperInfo
 
-from spooled_pipelines.cli import exit_codes, showcase, size
+from spooled_pipelines.cli import exit_codes
 from spooled_pipelines.cli.commands import (
     cancel_retry,
     doctor,
@@ -56,8 +56,6 @@ app.add_typer(queues.dead_letters, name="dead-letters")
 app.command("work")(work.work)
 app.command("backup")(store.backup)
 app.command("check")(store.check)
-app.command("size")(size.size)
-app.command("demo")(showcase.demo)
 app.add_typer(keys.app, name="keys")
 app.command("profiles")(profiles.profiles)
 app.command("doctor")(doctor.doctor)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.cli.demo_processes import Session, free_ports
+from demo.processes import Session, free_ports
 from tests.support.postgres import running_cluster
 from tests.support.rerun_table import DAGS, count_jobs
 from tests.support.server_process import ServerProcess

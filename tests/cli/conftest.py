@@ -16,7 +16,7 @@ from tests.support.server_process import ServerProcess
 
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
 
-OF_A_PROCESS = {("work",), ("serve",), ("demo",)}
+OF_A_PROCESS = {("work",), ("serve",)}
 TABLE = "order_id,amount,city\n1,2.5,Rome\n2,3.5,Oslo\n3,,Bern\n"
 HANDLERS = """
 from spooled_pipelines.worker import Discard

@@ -33,7 +33,6 @@ COMMANDS = (
     "cancel",
     "retry",
     "work",
-    "demo",
 )
 
 

@@ -41,7 +41,6 @@ LOCAL: dict[str, tuple[str, ...]] = {
     "check": ("check", "--store", "sqlite:///STORE"),
     "backup": ("backup", "COPY", "--store", "sqlite:///STORE"),
     "profiles": ("profiles",),
-    "size": ("size", "--jobs-per-day", "1e6"),
 }
 ALL = {**REMOTE, **LOCAL}
 
@@ -167,7 +166,7 @@ def test_every_command_and_group_is_among_those_tested() -> None:
 
     tested = {arguments[0] for arguments in ALL.values()}
     # Those that run until they are told to end have tests of their own.
-    assert set(typer.main.get_command(app).commands) == tested | {"serve", "work", "demo"}
+    assert set(typer.main.get_command(app).commands) == tested | {"serve", "work"}
 
 
 def test_a_terminal_shows_every_command_to_people(

@@ -1,4 +1,4 @@
-"""`spooled-pipelines demo`: it shows what it promises, and leaves nothing behind."""
+"""`python -m demo`: it shows what it promises, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from spooled_pipelines.cli.demo import run_demo
-from spooled_pipelines.cli.demo_processes import DemoError, Sessions, free_ports, tail
-from spooled_pipelines.cli.demo_report import task_log
+from demo.processes import DemoError, Sessions, free_ports, tail
+from demo.report import task_log
+from demo.run import run_demo
 from tests.support.waiting import eventually
 
 ROWS = 300
-COMMAND = [sys.executable, "-m", "spooled_pipelines.cli.main", "demo"]
+COMMAND = [sys.executable, "-m", "demo"]
 
 
 class Demo:
@@ -193,7 +193,7 @@ time.sleep(600)
 def test_a_session_ends_whole_with_groups_of_its_own_and_with_those_that_ignore_sigterm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spooled_pipelines.cli.demo_processes.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("demo.processes.GRACE_SECONDS", 0.5)
     with Sessions() as sessions:
         session = sessions.start(
             "it",
@@ -241,7 +241,7 @@ def test_signals_wait_until_a_started_process_is_noted(tmp_path: Path) -> None:
     program = f"""
 import os, signal, sys
 from pathlib import Path
-from spooled_pipelines.cli import demo_processes as d
+from demo import processes as d
 
 class Interrupted(d.Session):
     def __init__(self, *args, **kwargs):

@@ -17,7 +17,7 @@ import pyspark
 from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import DataFrame, SparkSession
 
-from spooled_pipelines.cli.demo_processes import free_ports
+from demo.processes import free_ports
 from spooled_pipelines.engines import spark as engine
 from tests.support.engines import Rows
 

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from demo.airflow_standalone import Airflow
+from demo.processes import Session, Sessions, free_ports
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.cli.demo_airflow import Airflow
-from spooled_pipelines.cli.demo_processes import Session, Sessions, free_ports
 from tests.support.server_process import ServerProcess
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
-"""Processes that the demo starts, each in a session of its own, and their certain end.
+"""Processes that the demo starts, each in its own session, and their reliable end.
 
-Airflow's components make process groups of their own, so ending a group is not enough: whatever
-is in the session goes.
+Airflow's components create their own process groups, so ending one group is not enough: everything
+in the session is ended.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Session:
         return [pid for pid, session in _living() if session == self.process.pid]
 
     def failed(self, what: str) -> DemoError:
-        """What to raise when this process is why the demo stops."""
+        """Return the error to raise when this process is why the demo stops."""
         return DemoError(f"{what}\nThe last lines of {self.name} ({self.log}):\n{tail(self.log)}")
 
     def until(self, ready: Callable[[], T | None], *, seconds: float, what: str) -> T:
-        """Ask ``ready`` until it gives something.
+        """Call ``ready`` until it returns something other than None, and return that.
 
         Raises:
-            DemoError: the process ended, or time is up; with the end of its log.
+            DemoError: the process ended, or the time is up; with the end of its log.
         """
         ends = time.monotonic() + seconds
         while True:
@@ -99,7 +99,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions of one demo; leaving the `with` ends them all, the last one first."""
+    """The sessions of one demo; leaving the `with` ends all of them, the last one first."""
 
     def __init__(self) -> None:
         self._ends = ExitStack()
@@ -109,7 +109,7 @@ class Sessions:
 
     def __exit__(self, *_: object) -> None:
         # A second Ctrl-C must not leave half of them running.
-        with _signals_held():
+        with _DeferredSignals():
             self._ends.close()
 
     def start(
@@ -121,16 +121,16 @@ class Sessions:
         environment: Mapping[str, str],
         folder: Path,
     ) -> Session:
-        """Start a process; it ends with this object at the latest."""
-        # Between the start and the note of it, no signal may come.
-        with _signals_held():
+        """Start a process, which ends with this object at the latest."""
+        # No signal may arrive between the start and its registration.
+        with _DeferredSignals():
             session = Session(name, command, log=log, environment=environment, folder=folder)
             self._ends.callback(session.end)
         return session
 
 
-class _signals_held:  # noqa: N801 - reads as the context manager that it is
-    """Signals that would end the demo wait until the end of the `with`."""
+class _DeferredSignals:
+    """A context that defers the signals that would end the demo to its own end."""
 
     _NAMES = (signal.SIGINT, signal.SIGTERM)
 
@@ -149,13 +149,13 @@ class _signals_held:  # noqa: N801 - reads as the context manager that it is
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a text file; a sentence where there are none."""
+    """Return the last lines of a text file, or a sentence where there are none."""
     text = path.read_text(errors="replace") if path.exists() else ""
     return "\n".join(text.splitlines()[-lines:]) or "(nothing was written)"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens at this moment, all different."""
+    """Return different ports on which nothing listens at this moment."""
     with ExitStack() as open_until_all_are_known:
         ports = []
         for _ in range(count):
@@ -172,7 +172,7 @@ def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 def _living() -> Iterator[tuple[int, int]]:
-    """Each living process and its session; the dead that nobody has collected are left out."""
+    """Yield each living process and its session; zombies are left out."""
     proc = Path("/proc/self/stat")
     if not proc.exists():
         yield from _living_by_ps()

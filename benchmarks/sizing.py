@@ -1,17 +1,26 @@
-"""How much of everything so many jobs need: a model of a few measured costs, without a server."""
+"""Sizing: how many servers, cores and gibibytes a load needs, by a model of measured costs.
+
+python -m benchmarks sizing --jobs-per-day 5000000 --payload 800 --keep-days 14
+"""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _DAY_SECONDS = 86_400
-# A core that is asked for more than this answers late.
+# A core that is busier than this responds late.
 _BUSY = 0.6
 _POOL_CONNECTIONS = 13
-# What one PostgreSQL is let have.
+# The most connections that one PostgreSQL is given.
 _CONNECTIONS = 500
-# What one writer of the write-ahead log gets through on an ordinary SSD.
+# What one write-ahead log writes on an ordinary SSD.
 _WAL_MB_PER_SECOND = 200.0
 _GIB = 1 << 30
 
@@ -50,19 +59,19 @@ class Costs:
     server_mib: float = 80.0
 
     def server_us(self, jobs_per_call: float) -> float:
-        """CPU of the servers for a job, where a claim and a settle have so many."""
+        """Return the servers' CPU for a job, at this number of jobs for each claim and settle."""
         calls = 2 * self.server_call_us / jobs_per_call
         return self.server_enqueue_us + self.server_work_us + calls
 
     def database_us(self, jobs_per_call: float) -> float:
-        """CPU of PostgreSQL for a job, where a claim and a settle have so many."""
+        """Return PostgreSQL's CPU for a job, at this number of jobs for each claim and settle."""
         calls = 2 * self.database_call_us / jobs_per_call
         return self.database_enqueue_us + self.database_work_us + calls
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What is asked for.
+    """A load to plan for.
 
     Attributes:
         jobs_per_day: made and done.
@@ -84,15 +93,15 @@ class Demand:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}, and must be a number above 0")
+                raise ValueError(f"{name} must be a number above 0, got {value!r}")
         for name, value in (("peak", self.peak), ("jobs_per_call", self.jobs_per_call)):
             if value < 1:
-                raise ValueError(f"{name} is {value:g}, and must be 1 or more")
+                raise ValueError(f"{name} must be 1 or more, got {value:g}")
 
 
 @dataclass(frozen=True)
-class Size:
-    """What that takes.
+class Resources:
+    """The resources that a load takes.
 
     Attributes:
         jobs_per_second: in the busiest hour.
@@ -120,18 +129,18 @@ class Size:
     limit: str
 
 
-def size(demand: Demand, costs: Costs | None = None, *, database_cores: int = 16) -> Size:
-    """What a demand takes, where one PostgreSQL has at most so many cores.
+def required(demand: Demand, costs: Costs | None = None, *, database_cores: int = 16) -> Resources:
+    """Return what a demand takes if one PostgreSQL has at most `database_cores` cores.
 
     Raises:
-        ValueError: a figure of the demand makes no sense.
+        ValueError: a figure of the demand is out of range.
     """
     costs = costs or Costs()
     rate = demand.jobs_per_day / _DAY_SECONDS * demand.peak
     server_us = costs.server_us(demand.jobs_per_call)
     database = rate * costs.database_us(demand.jobs_per_call) / 1e6
     wal = rate * (costs.wal_bytes + 2 * demand.payload_bytes) / 1e6
-    # Each server hears of what the others do, so that the last ones bring less than the first.
+    # Each server hears what the others do, so each additional one adds less than the first.
     most = _CONNECTIONS // _POOL_CONNECTIONS - 1
     servers_rate = most * _BUSY * 1e6 / (server_us + (most - 1) * costs.server_notice_us)
     shares = {
@@ -142,14 +151,14 @@ def size(demand: Demand, costs: Costs | None = None, *, database_cores: int = 16
     first = max(shares, key=lambda name: shares[name])
     databases = max(1, math.ceil(shares[first]))
     at_each = rate / databases
-    # So many that all of them are as busy as they may be: each does its share and hears the rest.
+    # All of them as busy as allowed: each does its share and hears of the rest.
     own = at_each * (server_us - costs.server_notice_us) / 1e6
     needed = max(0.0, own) / (_BUSY - at_each * costs.server_notice_us / 1e6)
     each = math.ceil(needed) + 1
     heard = at_each * (each - 1) * costs.server_notice_us / 1e6
     kept = demand.jobs_per_day * demand.keep_days * (costs.job_bytes + demand.payload_bytes)
     streams = math.ceil(demand.workers * 2 / (each * databases))
-    return Size(
+    return Resources(
         jobs_per_second=rate,
         server_cores=rate * server_us / 1e6 + heard * databases,
         servers=each * databases,
@@ -161,3 +170,54 @@ def size(demand: Demand, costs: Costs | None = None, *, database_cores: int = 16
         databases=databases,
         limit=f"{first}: {shares[first]:.0%} of one database's",
     )
+
+
+def sizing(arguments: Sequence[str] = ()) -> bool:
+    """Print the resources for the load that the arguments describe; False if they are wrong."""
+    options = _options().parse_args(arguments)
+    try:
+        costs = Costs(**json.loads(options.costs.read_text())) if options.costs else None
+        demand = Demand(
+            options.jobs_per_day,
+            options.payload,
+            options.peak,
+            options.keep_days,
+            options.workers,
+            options.jobs_per_call,
+        )
+        needed = required(demand, costs, database_cores=options.database_cores)
+    except (OSError, TypeError, ValueError) as error:
+        print(f"sizing: {error}", file=sys.stderr)
+        return False
+    if options.json:
+        print(json.dumps(dataclasses.asdict(needed)))
+        return True
+    facts = {
+        "jobs a second, busiest hour": f"{needed.jobs_per_second:,.1f}",
+        "servers": f"{needed.servers} of one core ({needed.server_cores:.2f} busy)",
+        "memory of each": f"{needed.server_memory_mib:,.0f} MiB",
+        "PostgreSQL": f"{needed.database_cores:,.1f} cores",
+        "connections of each": needed.connections,
+        "its write-ahead log": f"{needed.wal_mb_per_second:,.1f} MB/s",
+        "its disk": f"{needed.disk_gib:,.1f} GiB",
+        "independent databases": needed.databases,
+        "used up first": needed.limit,
+    }
+    for name, value in facts.items():
+        print(f"{name:<28} {value}")
+    return True
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks sizing")
+    add = parser.add_argument
+    add("--jobs-per-day", type=float, required=True, help="jobs enqueued and settled in a day")
+    add("--payload", type=float, default=500, help="bytes of a job's payload and result")
+    add("--peak", type=float, default=4, help="the busiest hour, as a multiple of the day's mean")
+    add("--keep-days", type=float, default=7, help="how long jobs are kept")
+    add("--workers", type=int, default=10, help="worker processes")
+    add("--jobs-per-call", type=float, default=10, help="jobs claimed or settled in one call")
+    add("--database-cores", type=int, default=16, help="the most cores that one PostgreSQL has")
+    add("--costs", type=Path, help="measured costs: python -m benchmarks costs FILE")
+    add("--json", action="store_true", help="print JSON")
+    return parser

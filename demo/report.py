@@ -1,4 +1,4 @@
-"""What the demo says at its end, and what it shows of a log where it fails."""
+"""The summary that the demo ends with, and the part of a task's log that it shows on failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def ten_lines(
+def summary(
     first: Mapping[str, Any],
     again: Mapping[str, Any],
     found: Mapping[str, Any],
@@ -16,7 +16,7 @@ def ten_lines(
     all_seconds: float,
     dags: Path,
 ) -> str:
-    """What happened, from what the tasks of the two runs returned."""
+    """Return ten lines on what happened, from what the tasks of the two runs returned."""
     rate = first["rows"] / work_seconds
     lines = [
         f"What happened, in {all_seconds:.0f} s:",
@@ -34,7 +34,7 @@ def ten_lines(
 
 
 def task_log(logs: Path, task_id: str, lines: int = 30) -> str:
-    """The last lines of a task's newest log, which Airflow writes as JSON."""
+    """Return the last lines of a task's newest log, which Airflow writes as JSON."""
     newest = max(
         logs.glob(f"**/task_id={task_id}/**/*.log"),
         key=lambda path: path.stat().st_mtime,

@@ -1,7 +1,7 @@
 """A real Airflow for the demo: scheduler, triggerer, DAG processor and API server.
 
-It has a home, a SQLite database and ports of its own, and is spoken to over its REST API, as
-anybody's Airflow would be.
+It has its own home, SQLite database and ports, and is used through its REST API, as any Airflow
+would be.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from spooled_pipelines.cli.demo_processes import Session, Sessions, free_ports
+from demo.processes import Session, Sessions, free_ports
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,9 +27,9 @@ _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
 class Airflow:
-    """A running `airflow standalone`, and the few REST calls that are needed of it."""
+    """A running `airflow standalone`, and the few REST calls that the demo makes."""
 
-    # For one answer, and for a good one: SQLite under Airflow is busy now and then, and says so.
+    # Time for one response, and for a successful one: SQLite under Airflow is sometimes busy.
     call_seconds = 15.0
     patience_seconds = 60.0
 
@@ -43,7 +43,7 @@ class Airflow:
     def start(
         cls, sessions: Sessions, home: Path, dags: Path, environment: Mapping[str, str]
     ) -> Self:
-        """Start it; it is not ready yet. ``environment`` comes on top of this process's own."""
+        """Start it, without waiting until it is ready; `environment` adds to this process's own."""
         home.mkdir(parents=True, exist_ok=True)
         api, worker_logs, trigger_logs = free_ports(3)
         whole = {
@@ -61,7 +61,7 @@ class Airflow:
         return cls(session, api, whole)
 
     def wait_until_ready(self, dag_id: str, seconds: float = READY_SECONDS) -> None:
-        """Until every component is up and the DAG, where one is named, is known.
+        """Wait until every component is up and the DAG, where one is named, is known.
 
         Raises:
             DemoError: it ended, or is not ready in time; with the end of its log.
@@ -76,23 +76,23 @@ class Airflow:
         self._must("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
 
     def clear(self, dag_id: str, run_id: str) -> None:
-        """Run all tasks of a finished run again, as the Clear button does."""
+        """Clear all tasks of a finished run, as the Clear button does, so that they run again."""
         body = {"dry_run": False, "only_failed": False}
         self._must("POST", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/clear", body)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """The run's state, such as ``"success"``."""
+        """Return the run's state, such as ``"success"``."""
         found = self._must("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}")
         return str(found["state"])
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Each task's state by its id; ``"none"`` where it has not started."""
+        """Return each task's state by its id; ``"none"`` where it has not started."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances"
         found = self._must("GET", path)
         return {task["task_id"]: task["state"] or "none" for task in found["task_instances"]}
 
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What a task returned: its XCom."""
+        """Return what a task returned: its XCom."""
         path = (
             f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
             "/xcomEntries/return_value?deserialize=true"
@@ -117,15 +117,15 @@ class Airflow:
         )
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer, or None where there is no good one (yet)."""
+        """Return the response body, or None if the call did not succeed (yet)."""
         status, content = self.ask(method, path, body)
-        # A run that a call before this one has started, though its answer was an error.
+        # An earlier call has started the run, although its response was an error.
         if status == 409 and method == "POST":
             return {}
         return content if 200 <= status < 300 else None
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
-        """Make one REST call: the HTTP status and what came with it; 0 where nobody answers."""
+        """Make one REST call; return the HTTP status (0 if nothing answers) and the body."""
         request = urllib.request.Request(  # noqa: S310 - the address is our own
             self.address + path,
             method=method,
@@ -141,12 +141,12 @@ class Airflow:
             return 0, None
 
 
-# No proxy stands between this machine and itself, whatever the environment says.
+# No proxy for this machine itself, whatever the environment says.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def _inherited() -> dict[str, str]:
-    """This process's environment, without another Airflow's settings."""
+    """Return this process's environment without another Airflow's settings."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("AIRFLOW")}
     # Airflow starts its components by the bare name `airflow`.
     beside = str(Path(sys.executable).parent)
@@ -166,7 +166,7 @@ def _settings(
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
-        # A file that changes is read at once; every file each half minute takes half a core.
+        # Changed files are read at once anyway; reading every file each 30 s takes half a core.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__API__HOST": "127.0.0.1",

