@@ -19,10 +19,10 @@ ROWS = 60_000
 PROGRAM = """
 import sys, time
 from spooled_pipelines.batch.patience import Patience
-from spooled_pipelines.batch.sync import watching
+from spooled_pipelines.batch.sync import watch
 from spooled_pipelines.cli.main import main
 Patience.__init__.__defaults__ = (1.0, time.monotonic)
-watching._AWAY_SECONDS = 1.0
+watch._AWAY_SECONDS = 1.0
 main()
 """
 Start = Callable[..., "subprocess.Popen[str]"]
