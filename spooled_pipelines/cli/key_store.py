@@ -112,7 +112,7 @@ class _StoreKeys:
             StoreInUseError,
             StoreUnavailableError,
         )
-        from spooled_pipelines.server.server import open_store
+        from spooled_pipelines.server.store.open import open_store
 
         async def run() -> T:
             store = open_store(self._url, SystemClock())

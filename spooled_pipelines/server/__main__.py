@@ -8,7 +8,7 @@ import sys
 from spooled_pipelines.server.config.settings import OrganizationKey, ServerSettings
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.retention import retention_of
-from spooled_pipelines.server.server import run
+from spooled_pipelines.server.serve import run
 from spooled_pipelines.server.telemetry.logs import FORMATS, LEVELS, configure_logging
 
 

@@ -14,8 +14,8 @@ import pytest
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import BatchOpening, JobRecord, Status
-from spooled_pipelines.server.server import open_store
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.postgres import Cluster
 from tests.support.proof.load import QUEUE, Load

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.postgres.id_cache import Names
 from tests.support.postgres import Cluster
 from tests.support.proof.modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from tests.support.proof.modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check
 from tests.support.store_kit import StoreKit
 

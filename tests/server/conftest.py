@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from tests.support.postgres import Cluster, running_cluster
 from tests.support.store_kit import StoreKit
 

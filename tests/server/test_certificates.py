@@ -47,7 +47,8 @@ class TlsServer:
         )
 
     async def __aenter__(self) -> Self:
-        self.address = await self._server.start()
+        await self._server.start()
+        self.address = self._server.address
         return self
 
     async def __aexit__(self, *_: object) -> None:

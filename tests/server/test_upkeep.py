@@ -15,8 +15,8 @@ import grpc
 import pytest
 
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.server import open_store
 from spooled_pipelines.server.store.backup import back_up, find_faults
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.server_process import ServerProcess
 from tests.support.store_kit import ORGANIZATION, StoreKit, new_job

@@ -83,7 +83,8 @@ class Wire:
         self.server = Server(self.settings, clock=self.clock, store=self.store)
 
     async def __aenter__(self) -> Self:
-        self.address = await self.server.start()
+        await self.server.start()
+        self.address = self.server.address
         self.channel = grpc.aio.insecure_channel(
             self.address, options=[("grpc.max_receive_message_length", 32 << 20)]
         )

@@ -203,7 +203,7 @@ def _serve(
 ) -> None:
     from spooled_pipelines.server.config.settings import NoKeysError
     from spooled_pipelines.server.core.errors import StoreUnavailableError
-    from spooled_pipelines.server.server import run
+    from spooled_pipelines.server.serve import run
     from spooled_pipelines.server.telemetry.logs import configure_logging
 
     try:

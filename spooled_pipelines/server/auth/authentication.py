@@ -36,15 +36,19 @@ class KeyRing:
         self._logins = logins
         self._refreshing = asyncio.Lock()
         self._checked_at = 0
-        # Called after each refresh, to turn out those whose key is no longer there.
-        self.on_refresh: Callable[[], None] = lambda: None
+        self._after_refresh: list[Callable[[], None]] = []
+
+    def after_refresh(self, callback: Callable[[], None]) -> None:
+        """Call this after each refresh, as for those whose key is no longer there."""
+        self._after_refresh.append(callback)
 
     async def refresh(self) -> None:
         """Read the store's keys again; from here on they are what counts."""
         async with self._refreshing:
             self._stored = {key.digest: key for key in await self._store.keys()}
         self._checked_at = self._clock.now()
-        self.on_refresh()
+        for callback in self._after_refresh:
+            callback()
 
     def lets_anyone_in(self) -> bool:
         """Whether there is a key at all that is still good."""

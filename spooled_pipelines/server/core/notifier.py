@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Topic = tuple[str, str]
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,6 +57,15 @@ class Changes:
         self.jobs += other.jobs
         if other.due is not None:
             self.due_at(other.due)
+
+
+def publish(observe: Callable[[Changes], None], changes: Changes) -> None:
+    """Tell an observer of commits; what it fails with is logged, since the commit stands."""
+    try:
+        observe(changes)
+    # Whatever it is: what was committed must be answered.
+    except Exception:  # noqa: BLE001
+        _log.exception("an observer of commits failed")
 
 
 class Waiter:

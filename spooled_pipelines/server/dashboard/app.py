@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -30,20 +29,19 @@ from spooled_pipelines.server.dashboard.security import Cookies, SecureHeaders
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.views import batches, jobs, queues, sign_in, workers
 from spooled_pipelines.server.rpc.in_process import DirectCalls
-from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry.metrics import Metrics
+from spooled_pipelines.server.telemetry.readiness import Readiness
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What the page stands on: the server that it is of."""
+class AppContext:
+    """The parts of the server that the page is about."""
 
     calls: DirectCalls
     keys: KeyRing
     clock: Clock
-    store: JobStore
+    readiness: Readiness
     metrics: Metrics
-    is_draining: Callable[[], bool]
     # Whose pages may show it in a frame.
     frame_ancestors: tuple[str, ...]
 
@@ -57,15 +55,15 @@ class _KeptFiles(StaticFiles):
         return response
 
 
-def make_app(ground: Ground, *, secure: bool) -> Starlette:
+def make_app(context: AppContext, *, secure: bool) -> Starlette:
     """The page as an ASGI app; `secure` says that it is served over TLS."""
-    sessions = Sessions(ground.keys, ground.clock)
-    desk = Desk(ground.calls, sessions, Cookies(secure=secure), Pages(), ground.clock)
+    sessions = Sessions(context.keys, context.clock)
+    desk = Desk(context.calls, sessions, Cookies(secure=secure), Pages(), context.clock)
     app = Starlette(
         routes=[
             Route("/healthz", probes.healthz),
-            Route("/readyz", probes.readyz(ground.store, ground.is_draining)),
-            Route("/metrics", probes.metrics_for_operators(ground.metrics, ground.keys)),
+            Route("/readyz", probes.readyz(context.readiness)),
+            Route("/metrics", probes.metrics_for_operators(context.metrics, context.keys)),
             Mount("/static", _KeptFiles(directory=STATIC)),
             Route("/", _start),
             Route("/sign-in", sign_in.sign_in_form),
@@ -86,7 +84,7 @@ def make_app(ground: Ground, *, secure: bool) -> Starlette:
             Route("/jobs/{job_id}/contents", signed_in(jobs.contents)),
             Route("/workers", signed_in(workers.workers)),
         ],
-        middleware=[Middleware(SecureHeaders, ground.frame_ancestors)],
+        middleware=[Middleware(SecureHeaders, context.frame_ancestors)],
         exception_handlers={HTTPException: _no_such_page, Exception: _failed},
     )
     app.state.desk = desk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -12,10 +11,9 @@ from spooled_pipelines.server.auth.authentication import KeyRing
 from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard.context import HTTP_STATUS
-from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry.metrics import CONTENT_TYPE, Metrics
+from spooled_pipelines.server.telemetry.readiness import Readiness
 
-_READY_SECONDS = 2.0
 Probe = Callable[[Request], Awaitable[Response]]
 
 
@@ -24,17 +22,12 @@ async def healthz(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-def readyz(store: JobStore, is_draining: Callable[[], bool]) -> Probe:
-    """The store answers, and the server is not about to end."""
+def readyz(readiness: Readiness) -> Probe:
+    """Answer 200 where the server can take calls, and otherwise 503 and why not."""
 
     async def ready(_: Request) -> Response:
-        if is_draining():
-            return PlainTextResponse("the server is stopping\n", 503)
-        try:
-            await asyncio.wait_for(store.queue_names(1), _READY_SECONDS)
-        except (RefusedError, asyncio.TimeoutError):
-            return PlainTextResponse("the store does not answer\n", 503)
-        return PlainTextResponse("ready\n")
+        problem = await readiness.problem()
+        return PlainTextResponse(f"{problem or 'ready'}\n", 503 if problem else 200)
 
     return ready
 

@@ -36,30 +36,42 @@ class MemoryServer:
         )
         self._clock = MovableClock()
         self._server = Server(settings, clock=self._clock, store=MemoryStore(self._clock))
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="spooled-memory", daemon=True
-        )
+        self._changing = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Returns when it answers; OSError where it cannot listen."""
-        self._thread.start()
-        try:
-            self.address = self._in_loop(self._server.start())
-        except BaseException:
-            self._end_loop()
-            raise
+        """Return once it answers, over an empty store; nothing is done where it runs.
+
+        OSError where it cannot listen.
+        """
+        with self._changing:
+            if self._thread is not None:
+                return
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name="spooled-memory", daemon=True
+            )
+            self._thread.start()
+            try:
+                self._in_loop(self._server.start())
+            except BaseException:
+                self._end_loop(self._thread)
+                raise
+            self.address = self._server.address
 
     def skip(self, seconds: float) -> None:
         """Move the clock forward; returns when what fell due by that has happened."""
         self._in_loop(self._skip(seconds))
 
     def stop(self) -> None:
-        """End it, and what it holds with it."""
-        try:
-            self._in_loop(self._server.stop())
-        finally:
-            self._end_loop()
+        """Return once it is stopped and what it held is gone; nothing is done where it is."""
+        with self._changing:
+            if self._thread is None:
+                return
+            try:
+                self._in_loop(self._server.stop())
+            finally:
+                self._end_loop(self._thread)
 
     async def _skip(self, seconds: float) -> None:
         self._clock.advance(seconds)
@@ -68,7 +80,8 @@ class MemoryServer:
     def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _end_loop(self) -> None:
+    def _end_loop(self, thread: threading.Thread) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        thread.join()
         self._loop.close()
+        self._thread = None

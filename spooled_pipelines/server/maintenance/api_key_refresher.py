@@ -1,30 +1,26 @@
-"""Keeps the keys that are let in up to date: woken by changes and by the next expiry."""
+"""The refresher of API keys: it reads them again when one changes or expires."""
 
 from __future__ import annotations
 
-import logging
-
 from spooled_pipelines.server.auth.authentication import KeyRing
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
 from spooled_pipelines.server.core.notifier import Hub
 
-_log = logging.getLogger(__name__)
-_AFTER_FAILURE_MS = 1_000
 
+class ApiKeyRefresher(Loop):
+    """Refreshes the keys that are let in, and sleeps until one changes or expires."""
 
-async def keep_keys(ring: KeyRing, hub: Hub, clock: Clock) -> None:
-    """Refresh whenever a key changed or ends, until the hub is closed."""
-    target = ring.next_expiry()
-    while True:
-        await clock.sleep_until(target, hub.keys)
+    def __init__(self, keys: KeyRing, hub: Hub, clock: Clock, monitor: LoopMonitor) -> None:
+        super().__init__("API key refresher", monitor)
+        self._keys = keys
+        self._hub = hub
+        self._clock = clock
+
+    async def _work(self) -> None:
         # Before the read: what changes while it runs must wake it again.
-        hub.keys.clear()
-        if hub.closed:
-            return
-        try:
-            await ring.refresh()
-            target = ring.next_expiry()
-        except RefusedError as refusal:
-            _log.error("the keys could not be read and are read again soon: %s", refusal)
-            target = clock.now() + _AFTER_FAILURE_MS
+        self._hub.keys.clear()
+        await self._keys.refresh()
+
+    async def _wait(self) -> None:
+        await self._clock.sleep_until(self._keys.next_expiry(), self._hub.keys)

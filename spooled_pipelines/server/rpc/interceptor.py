@@ -63,7 +63,6 @@ class Gate:
     ) -> None:
         self.observers = observers
         self._keys = keys
-        keys.on_refresh = self._check_streams
         self._rate = rate
         self._store = store
         self._stopping = False
@@ -135,7 +134,8 @@ class Gate:
         finally:
             self._streams.discard(stream)
 
-    def _check_streams(self) -> None:
+    def check_streams(self) -> None:
+        """End the streams whose key is no longer good."""
         for stream in tuple(self._streams):
             end = self._keys.end_of(stream.caller)
             if end is not None:

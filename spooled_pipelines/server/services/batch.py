@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.notifier import batch_key, control_key
@@ -69,7 +68,6 @@ class BatchService:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._cancelling: set[asyncio.Future[Any]] = set()
 
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return upload(self._services, caller, requests)
@@ -170,12 +168,8 @@ class BatchService:
         if request.HasField("generation"):
             generation = fields.generation(request.generation)
         # Who asks may be about to be killed, and has no time to see it through.
-        cancelling = asyncio.ensure_future(
-            self._services.store.cancel_batch(caller.organization, batch_id, generation)
-        )
-        self._cancelling.add(cancelling)
-        cancelling.add_done_callback(self._cancelling.discard)
-        counts = await asyncio.shield(cancelling)
+        cancelling = self._services.store.cancel_batch(caller.organization, batch_id, generation)
+        counts = await self._services.background.shield(cancelling, "cancel of a batch")
         return CancelBatchResponse(
             cancelled=counts.cancelled,
             running=counts.processing,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.core.records import Holder, JobRecord
 from spooled_pipelines.server.services.context import Caller, Services
-
-# Kept so that a give-back that is under way is not collected.
-_pending: set[asyncio.Future[None]] = set()
 
 
 @dataclass(frozen=True)
@@ -33,20 +30,14 @@ async def claim(
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
-        _in_background(_give_back_claimed(services, caller, claiming))
+        services.background.spawn(_give_back_claimed(services, caller, claiming), "give-back")
         raise
 
 
 def give_back(services: Services, caller: Caller, jobs: Sequence[JobRecord]) -> None:
     """Undo the claim of jobs that were not handed out."""
     if jobs:
-        _in_background(_give_back(services, caller, jobs))
-
-
-async def settle_give_backs() -> None:
-    """Until everything that is going back is back; before the store is closed."""
-    while _pending:
-        await asyncio.gather(*_pending, return_exceptions=True)
+        services.background.spawn(_give_back(services, caller, jobs), "give-back")
 
 
 async def _give_back_claimed(
@@ -58,16 +49,3 @@ async def _give_back_claimed(
 async def _give_back(services: Services, caller: Caller, jobs: Sequence[JobRecord]) -> None:
     holders = [Holder(job.job_id, job.worker_id or "", job.lease_id or "") for job in jobs]
     await services.store.give_back(caller.organization, holders)
-
-
-def _in_background(coroutine: Coroutine[None, None, None]) -> None:
-    task = asyncio.ensure_future(coroutine)
-    _pending.add(task)
-    task.add_done_callback(_forget)
-
-
-def _forget(task: asyncio.Future[None]) -> None:
-    _pending.discard(task)
-    # A failure leaves the jobs to their leases, which run out; there is nobody to tell.
-    if not task.cancelled():
-        task.exception()

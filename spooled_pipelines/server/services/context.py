@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from spooled_pipelines.server.auth.authorization import Role
 from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.lifecycle import BackgroundTasks
 from spooled_pipelines.server.core.notifier import Hub, queue_key
 from spooled_pipelines.server.core.stall_causes import OFFLINE_MS
 from spooled_pipelines.server.store import JobStore
@@ -55,12 +56,13 @@ class Claims:
 
 @dataclass(frozen=True)
 class Services:
-    """The store, those who wait, the time, and how strict to be."""
+    """The store, those who wait, the time, how strict to be, and what outlives its call."""
 
     store: JobStore
     hub: Hub
     clock: Clock
     require_lease_id: bool
+    background: BackgroundTasks = field(default_factory=BackgroundTasks)
     claims: Claims = field(default_factory=Claims)
 
     def is_taken(self, organization: str, queue_name: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.records import (
@@ -47,11 +48,16 @@ class JobStore(Listing, Protocol):
     Refusals are `errors.RefusedError`.
     """
 
-    async def open(self, on_commit: Callable[[Changes], None]) -> None:
-        """Open or make the store; `on_commit` is called on this loop after each commit."""
+    async def open(
+        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+    ) -> None:
+        """Open or make the store; `on_commit` is called on this loop after each commit.
+
+        `monitor` is told of the loops that the store runs. Nothing is done where it is open.
+        """
 
     async def close(self) -> None:
-        """Commit what has been taken in, and let go of the store."""
+        """Commit what has been taken in, and let go of the store; it may be opened again."""
 
     def job_id(self, seq: int) -> str:
         """The id of the job with this number."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite import backup
 from spooled_pipelines.server.store.sqlite.database import path_of
 

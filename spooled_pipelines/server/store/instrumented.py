@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.records import (
     Chunk,
@@ -38,12 +39,14 @@ class _MeteredStore:
         # Whatever is not counted.
         return getattr(self._store, name)
 
-    async def open(self, on_commit: Callable[[Changes], None]) -> None:
+    async def open(
+        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+    ) -> None:
         def committed(changes: Changes) -> None:
             self._metrics.committed(changes)
             on_commit(changes)
 
-        await self._store.open(committed)
+        await self._store.open(committed, monitor)
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
         outcome = await self._store.enqueue(organization, job)

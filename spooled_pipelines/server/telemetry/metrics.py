@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -15,12 +16,13 @@ from prometheus_client import (
     generate_latest,
     start_http_server,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from spooled_pipelines.server.config.settings import host_and_port
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.records import Counts, OpenBatches, QueueRecord
 from spooled_pipelines.server.store import JobStore
@@ -40,7 +42,7 @@ _Queue = tuple[str, str, QueueRecord]
 
 
 class Metrics:
-    """The numbers of one server, and the small HTTP server that shows them."""
+    """The numbers of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -105,29 +107,73 @@ class Metrics:
         """A worker is done with a job."""
         self._settled.labels(organization, outcome).inc()
 
-    def watch(self, store: JobStore, clock: Clock) -> None:
-        """Tell of the queues and batches of this store from now on."""
-        self.registry.register(_Depths(store, clock, asyncio.get_running_loop()))
+    def watch(self, store: JobStore, clock: Clock, monitor: LoopMonitor) -> Callable[[], None]:
+        """Tell of this store and these loops until the result is called."""
+        depths = _Depths(store, clock, asyncio.get_running_loop())
+        failures = _LoopFailures(monitor)
+        self.registry.register(depths)
+        self.registry.register(failures)
+
+        def end() -> None:
+            self.registry.unregister(depths)
+            self.registry.unregister(failures)
+
+        return end
 
     async def text(self) -> bytes:
         """What Prometheus reads."""
         # In a thread: the collector of the queues waits for this loop.
         return await asyncio.to_thread(generate_latest, self.registry)
 
-    def listen(self, address: str) -> tuple[str, Callable[[], None]]:
-        """Answer GET /metrics; returns the real address, and what ends it. OSError else."""
-        host, port = host_and_port(address, "metrics")
+
+class MetricsServer(Service):
+    """Answers GET /metrics in plain HTTP, on threads of its own.
+
+    `start` raises OSError where it cannot listen.
+
+    Attributes:
+        address: where it listens, with its real port; set by `start`.
+    """
+
+    def __init__(self, metrics: Metrics, listen: str) -> None:
+        super().__init__()
+        self.address = ""
+        self._metrics = metrics
+        self._listen = listen
+
+    async def _start(self, cleanup: AsyncExitStack) -> None:
+        host, port = host_and_port(self._listen, "metrics")
         try:
-            server, thread = start_http_server(port, host, registry=self.registry)
+            server, thread = start_http_server(port, host, registry=self._metrics.registry)
         except (OSError, socket.gaierror) as error:
-            raise OSError(f"cannot listen on {address} for metrics: {error}") from error
+            raise OSError(f"cannot listen on {self._listen} for metrics: {error}") from error
 
         def end() -> None:
             server.shutdown()
             server.server_close()
             thread.join()
 
-        return f"{host}:{server.server_port}", end
+        # In a thread: a scrape that is being answered needs this loop.
+        cleanup.push_async_callback(asyncio.to_thread, end)
+        self.address = f"{host}:{server.server_port}"
+
+
+class _LoopFailures(Collector):
+    """How often each loop beside the calls failed. Runs in a thread of the HTTP server."""
+
+    def __init__(self, monitor: LoopMonitor) -> None:
+        self._monitor = monitor
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Return the one counter."""
+        failures = CounterMetricFamily(
+            "spooled_loop_failures",
+            "Failures of what runs beside the calls; each is in the log, and followed by a retry.",
+            labels=("loop",),
+        )
+        for name, count in tuple(self._monitor.failures.items()):
+            failures.add_metric((name,), count)
+        yield failures
 
 
 class _Depths(Collector):

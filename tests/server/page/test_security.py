@@ -26,8 +26,7 @@ HEADERS = {
 async def routes(wire: PagedWire) -> list[Route]:
     page = wire.server._page
     assert page is not None
-    app = page._server.config.app
-    return [route for route in app.routes if isinstance(route, Route)]  # type: ignore[union-attr]
+    return [route for route in page.app.routes if isinstance(route, Route)]
 
 
 async def addresses(wire: PagedWire, method: str) -> list[str]:

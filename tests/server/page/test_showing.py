@@ -176,10 +176,10 @@ async def test_probes_tell_machines_how_the_server_is(tmp_path: Path) -> None:
     async with wire.visitor(None) as visitor:
         assert (await visitor.get("/healthz")).text == "ok\n"
         assert (await visitor.get("/readyz")).text == "ready\n"
-        wire.server._draining = True
+        wire.server._readiness.stopping = True
         answer = await visitor.get("/readyz")
         assert (answer.status_code, "stopping" in answer.text) == (503, True)
-        wire.server._draining = False
+        wire.server._readiness.stopping = False
 
         async def hangs(limit: int) -> None:
             await asyncio.Event().wait()

@@ -11,7 +11,7 @@ import pytest
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.postgres import schema
 from spooled_pipelines.server.store.postgres.database import connect
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
@@ -253,7 +253,7 @@ async def test_a_refusal_that_nobody_waits_for_any_more_is_not_logged(
     with pytest.raises(asyncio.CancelledError):
         await asking
     del asking
-    await aeventually(lambda: not here.store._running)
+    await here.store._background.drain()
     gc.collect()
     assert caplog.text == ""
 

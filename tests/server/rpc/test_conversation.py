@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.services.claiming import settle_give_backs
 from spooled_pipelines.wire import methods
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.spooled_v1 import (
@@ -178,5 +177,5 @@ async def test_an_ended_stream_claims_nothing_more(wire: Wire) -> None:
         assert await stream.read() is None
     await wire.enqueue()
     # A claim that was under way at the stream's end may have taken the job: it goes back.
-    await settle_give_backs()
+    await wire.server._background.drain()
     assert (await wire.claim()).id

@@ -10,8 +10,9 @@ import pytest
 
 from spooled_pipelines.server.auth.api_keys import new_key
 from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings
-from spooled_pipelines.server.server import Server, open_store
+from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.services.encoding import timestamp
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled

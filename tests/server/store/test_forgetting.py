@@ -11,7 +11,7 @@ import pytest
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import BatchOpening, OpenBatches, PartRecord
 from spooled_pipelines.server.core.retention import STEP_JOBS, Retention, retention_of
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 DAY = 86_400

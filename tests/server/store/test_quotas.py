@@ -9,7 +9,7 @@ import pytest
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.quotas import Quotas
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, new_job, refused
 
 DAY_SECONDS = 86_400

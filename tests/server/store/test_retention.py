@@ -15,7 +15,7 @@ from spooled_pipelines.server.core.retention import (
     retention_of,
     seconds_of,
 )
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, struct
 
 DAY = 86_400

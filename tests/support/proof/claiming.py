@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
 from tests.support import programs

@@ -25,7 +25,7 @@ from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import CounterMismatch
-from spooled_pipelines.server.server import open_store
+from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from contextlib import AsyncExitStack
 
 import psycopg
 from psycopg import sql
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.database import Connection, connect, fetch, lent
 from spooled_pipelines.server.store.postgres.transaction import Ground
 
-_log = logging.getLogger(__name__)
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
+class Listener(Loop):
+    """Listens on a connection of its own, and connects again when that is lost.
 
-class Listener:
-    """One connection of its own: `start`, then `stop`."""
+    `start` returns once it listens, so that nothing that is committed later is missed.
+    """
 
-    def __init__(self, url: str, ground: Ground) -> None:
+    first_pause_seconds, longest_pause_seconds = 0.05, 2.0
+    expected_errors = (*Loop.expected_errors, psycopg.Error)
+
+    def __init__(self, url: str, ground: Ground, monitor: LoopMonitor) -> None:
+        super().__init__("PostgreSQL listener", monitor)
         self._url = url
         self._ground = ground
-        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
 
-    async def start(self) -> None:
-        """Returns once it listens, so that nothing that is committed later is missed."""
-        self._first = await self._connect()
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Listen no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-            # A task that is cancelled before its first step closes nothing.
-            await self._first.close()
+    async def _start(self, cleanup: AsyncExitStack) -> None:
+        # Here and not in the loop: a store whose database is away cannot be opened.
+        self._connection = await self._connect()
+        cleanup.push_async_callback(self._disconnect)
+        await super()._start(cleanup)
 
     async def _connect(self) -> Connection:
         connection = await connect(self._url)
@@ -51,28 +46,32 @@ class Listener:
             raise
         return connection
 
-    async def _run(self) -> None:
-        connection: Connection | None = self._first
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                missed = connection is None
-                async with connection or await self._connect() as listening:
-                    if missed:
-                        await self._catch_up()
-                        pause = _FIRST_PAUSE_SECONDS
-                    await self._listen(listening)
-            except (StoreUnavailableError, RefusedError, psycopg.Error):
-                _log.warning("the connection that listens is lost; connecting again")
-            connection = None
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
-    async def _listen(self, connection: Connection) -> None:
-        async for notice in connection.notifies():
-            sender, changes = notify_payloads.unpacked(notice.payload)
-            if sender != self._ground.sender:
-                self._heard(changes)
+    async def _work(self) -> None:
+        if self._connection is None:
+            connection = await self._connect()
+            try:
+                await self._catch_up()
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+
+    async def _wait(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            async for notice in connection.notifies():
+                sender, changes = notify_payloads.unpacked(notice.payload)
+                if sender != self._ground.sender:
+                    self._heard(changes)
+        finally:
+            await self._disconnect()
 
     def _heard(self, changes: Changes) -> None:
         for job_id in changes.released_jobs:
@@ -89,4 +88,3 @@ class Listener:
         changes = Changes(everything=True)
         changes.released_jobs = [ids.job_id(self._ground.prefix, seq) for seq in ended]
         self._heard(changes)
-        _log.warning("listening again")

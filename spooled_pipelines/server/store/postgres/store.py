@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -71,7 +73,7 @@ T = TypeVar("T")
 _OPEN_SECONDS = 30.0
 
 
-class PostgresStore:
+class PostgresStore(Service):
     """See `JobStore` for what each operation does.
 
     Times are the server's clock, not the database's: leases that one server gives are judged by
@@ -85,40 +87,46 @@ class PostgresStore:
         retention: Retention = KEEP_ALL,
         quotas: Quotas = UNLIMITED,
     ) -> None:
+        super().__init__()
         self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._url = url
         self._clock = clock
         self._prefix = ""
         # Operations that go on though whoever asked went away.
-        self._running: set[asyncio.Task[object]] = set()
+        self._background = BackgroundTasks()
 
-    async def open(self, on_commit: Callable[[Changes], None]) -> None:
+    async def open(
+        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+    ) -> None:
         """StoreUnavailableError where the database is away, too old, or newer than this server."""
-        async with await connect(self._url) as connection:
-            self._prefix = await schema.prepare(connection, self._url)
-        pool = make_pool(self._url)
-        ground = Ground(pool, self._clock, self._prefix, on_commit)
-        listener = Listener(self._url, ground)
-        try:
-            await pool.open(wait=True, timeout=_OPEN_SECONDS)
-            await listener.start()
-        except (psycopg.Error, StoreUnavailableError) as error:
-            await pool.close()
-            raise StoreUnavailableError(f"cannot connect to {shown(self._url)}: {error}") from error
-        self._pool, self._ground, self._listener = pool, ground, listener
-        self._chunks = Chunks(ground, self._quotas)
-        self._enqueues = Gatherer(partial(enqueueing.enqueue, ground))
-        self._claims = Gatherer(partial(claiming.claim, ground))
-        self._settles = Gatherer(partial(settling.settle, ground))
+        self._on_commit = on_commit
+        self._monitor = monitor or LoopMonitor()
+        await self.start()
 
     async def close(self) -> None:
-        while self._running:
-            await asyncio.wait(self._running)
-        for gatherer in (self._enqueues, self._claims, self._settles):
-            await gatherer.drained()
-        await self._listener.stop()
-        await self._pool.close()
+        await self.stop()
+
+    async def _start(self, cleanup: AsyncExitStack) -> None:
+        async with await connect(self._url) as connection:
+            self._prefix = await schema.prepare(connection, self._url)
+        self._pool = make_pool(self._url)
+        self._ground = Ground(self._pool, self._clock, self._prefix, self._on_commit)
+        listener = Listener(self._url, self._ground, self._monitor)
+        cleanup.push_async_callback(self._pool.close)
+        try:
+            await self._pool.open(wait=True, timeout=_OPEN_SECONDS)
+            await listener.start()
+        except (psycopg.Error, StoreUnavailableError) as error:
+            raise StoreUnavailableError(f"cannot connect to {shown(self._url)}: {error}") from error
+        cleanup.push_async_callback(listener.stop)
+        self._chunks = Chunks(self._ground, self._quotas)
+        self._enqueues = Gatherer(partial(enqueueing.enqueue, self._ground))
+        self._claims = Gatherer(partial(claiming.claim, self._ground))
+        self._settles = Gatherer(partial(settling.settle, self._ground))
+        for gatherer in (self._settles, self._claims, self._enqueues):
+            cleanup.push_async_callback(gatherer.drained)
+        cleanup.push_async_callback(self._background.drain)
 
     def job_id(self, seq: int) -> str:
         return ids.job_id(self._prefix, seq)
@@ -362,15 +370,6 @@ class PostgresStore:
         owner = await self._ground.owner(organization)
         return await self._settles.submit(settling.Settling(owner, holder, act))
 
-    async def _whole(self, operation: Awaitable[T]) -> T:
+    async def _whole(self, operation: Coroutine[Any, Any, T]) -> T:
         """Let an operation end as it will, also where the caller goes away meanwhile."""
-        task = asyncio.ensure_future(operation)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[object]) -> None:
-        self._running.discard(task)
-        # A refusal is for whoever asked, who may be gone: it is not for the log.
-        if not task.cancelled():
-            task.exception()
+        return await self._background.shield(operation, "operation of the store")

@@ -13,7 +13,7 @@ import psycopg
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import Changes, publish
 from spooled_pipelines.server.core.records import changes_of
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.counter_deltas import Tally
@@ -56,7 +56,7 @@ class Ground:
 
     def publish(self, changes: Changes) -> None:
         """Tell those who wait in this server."""
-        self._on_commit(changes)
+        publish(self._on_commit, changes)
 
     async def owner(self, organization: str) -> int:
         """The organization's number; it is made if it is not there."""

@@ -6,12 +6,14 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeVar
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -64,7 +66,7 @@ T = TypeVar("T")
 _READERS = 2
 
 
-class SqliteStore:
+class SqliteStore(Service):
     """See `JobStore` for what each operation does."""
 
     def __init__(
@@ -75,6 +77,7 @@ class SqliteStore:
         quotas: Quotas = UNLIMITED,
         lock: FileLock | None = None,
     ) -> None:
+        super().__init__()
         self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._path = database.path_of(url)
@@ -85,8 +88,19 @@ class SqliteStore:
         self._connections: list[sqlite3.Connection] = []
         self._thread = threading.local()
 
-    async def open(self, on_commit: Callable[[Changes], None]) -> None:
+    async def open(
+        self,
+        on_commit: Callable[[Changes], None],
+        monitor: LoopMonitor | None = None,  # noqa: ARG002  # SQLite has no loops
+    ) -> None:
         """StoreUnavailableError where the file is another's, newer, locked or unreadable."""
+        self._on_commit = on_commit
+        await self.start()
+
+    async def close(self) -> None:
+        await self.stop()
+
+    async def _start(self, cleanup: AsyncExitStack) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.take()
@@ -94,27 +108,24 @@ class SqliteStore:
             raise StoreUnavailableError(
                 f"{self._path} cannot be opened as a store: {error}"
             ) from error
-        try:
-            connection = database.open_writer(self._path)
-        except StoreUnavailableError:
-            self._lock.release()
-            raise
+        cleanup.callback(self._lock.release)
+        connection = database.open_writer(self._path)
         self._connections.append(connection)
+        cleanup.callback(self._close_connections)
         self._prefix = str(database.read_meta(connection, "id_prefix"))
         numbers = JobNumbers(int(database.read_meta(connection, "next_seq")))
         transaction = Transaction(
             connection, Names(connection), numbers, self._prefix, self._quotas
         )
         loop = asyncio.get_running_loop()
-        self._writer = Writer(transaction, self._clock, loop, on_commit, self._faults)
         self._readers = Readers(_READERS, loop)
+        cleanup.callback(self._readers.close)
+        self._writer = Writer(transaction, self._clock, loop, self._on_commit, self._faults)
+        cleanup.push_async_callback(self._writer.close)
 
-    async def close(self) -> None:
-        await self._writer.close()
-        self._readers.close()
+    def _close_connections(self) -> None:
         while self._connections:
             self._connections.pop().close()
-        self._lock.release()
 
     def job_id(self, seq: int) -> str:
         return ids.job_id(self._prefix, seq)

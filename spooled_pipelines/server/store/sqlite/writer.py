@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import Changes, publish
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
@@ -204,7 +204,6 @@ class Writer:
         self._transaction.sequence.rolled_back()
 
     def _deliver(self, answers: list[_Answer], changes: Changes) -> None:
-        self._on_commit(changes)
         for answer, result, error in answers:
             if answer.done():
                 continue
@@ -212,3 +211,4 @@ class Writer:
                 answer.set_result(result)
             else:
                 answer.set_exception(error)
+        publish(self._on_commit, changes)

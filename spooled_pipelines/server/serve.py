@@ -1,0 +1,60 @@
+"""Serve in this process until a signal comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from spooled_pipelines.server.config.settings import ServerSettings
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.server import Server
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    page_ready: Callable[[str], None] | None = None,
+    clock: Clock | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until `stop` is set.
+
+    `ready` gets the address, and before that `page_ready` the page's URL, if there is one.
+    """
+    ended = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if stop is None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+    server = Server(settings, clock=clock)
+    await server.start()
+    try:
+        if server.page_url is not None:
+            (page_ready or _announce_page)(server.page_url)
+        ready(server.address)
+        await ended.wait()
+    finally:
+        await server.stop()
+
+
+def run(
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    page_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve in this thread until SIGTERM or SIGINT."""
+    asyncio.run(serve(settings, ready=ready or _announce, page_ready=page_ready))
+
+
+def _announce(address: str) -> None:
+    _log.info("listening on %s", address)
+
+
+def _announce_page(url: str) -> None:
+    _log.info("page at %s", url)

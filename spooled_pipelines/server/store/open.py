@@ -1,0 +1,36 @@
+"""Make the store that a URL names."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.config.settings import shown_store
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
+from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
+from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.sqlite.store import SqliteStore
+
+
+def open_store(
+    url: str, clock: Clock, retention: Retention = KEEP_ALL, quotas: Quotas = UNLIMITED
+) -> JobStore:
+    """Return the store that a URL names, not opened yet.
+
+    StoreUnavailableError where there is no such kind of store.
+    """
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        return SqliteStore(url, clock, retention, quotas)
+    if scheme in ("postgresql", "postgres"):
+        try:
+            # An extra of its own, and slow to import.
+            from spooled_pipelines.server.store.postgres.store import PostgresStore
+        except ImportError as error:
+            raise StoreUnavailableError(
+                "the store is PostgreSQL, and psycopg is not installed; "
+                "pip install 'spooled-pipelines[postgres]'"
+            ) from error
+        return PostgresStore(url, clock, retention, quotas)
+    raise StoreUnavailableError(
+        f"a store must be sqlite:///PATH or postgresql://HOST/DATABASE, got {shown_store(url)!r}"
+    )
