@@ -24,7 +24,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger
 
 
 class Nothing(BaseTrigger):

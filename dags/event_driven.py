@@ -10,8 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
-from spooled_pipelines.airflow import SpooledHook
-from spooled_pipelines.airflow.triggers.asset_events import BatchDoneTrigger
+from spooled_pipelines.airflow import BatchDoneTrigger, SpooledHook
 
 orders_done = Asset(
     "orders-done", watchers=[AssetWatcher(name="orders", trigger=BatchDoneTrigger("orders"))]

@@ -10,38 +10,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spooled_pipelines.airflow.decorators.enqueue_batch import enqueue_batch
-    from spooled_pipelines.airflow.hooks.spooled import SpooledAsyncHook, SpooledHook
-    from spooled_pipelines.airflow.operators.batch_results import BatchResultsOperator
-    from spooled_pipelines.airflow.operators.enqueue_batch import EnqueueBatchOperator
-    from spooled_pipelines.airflow.operators.run_worker import SpooledWorkOperator
-    from spooled_pipelines.airflow.sensors.stream_jobs import StreamJobsSensor
+    from spooled_pipelines.airflow.decorators import enqueue_batch
+    from spooled_pipelines.airflow.hooks import SpooledHook
+    from spooled_pipelines.airflow.operators import (
+        BatchResultsOperator,
+        EnqueueBatchOperator,
+        SpooledWorkOperator,
+    )
+    from spooled_pipelines.airflow.sensors import StreamJobsSensor
+    from spooled_pipelines.airflow.triggers import BatchDoneTrigger, DeadLettersTrigger
 
 __all__ = [
+    "BatchDoneTrigger",
     "BatchResultsOperator",
+    "DeadLettersTrigger",
     "EnqueueBatchOperator",
-    "SpooledAsyncHook",
     "SpooledHook",
     "SpooledWorkOperator",
     "StreamJobsSensor",
     "enqueue_batch",
 ]
 
-_HOMES = {
-    "BatchResultsOperator": "operators.batch_results",
-    "EnqueueBatchOperator": "operators.enqueue_batch",
-    "SpooledAsyncHook": "hooks.spooled",
-    "SpooledHook": "hooks.spooled",
-    "SpooledWorkOperator": "operators.run_worker",
-    "StreamJobsSensor": "sensors.stream_jobs",
-    "enqueue_batch": "decorators.enqueue_batch",
+_ROOMS = {
+    "BatchDoneTrigger": "triggers",
+    "BatchResultsOperator": "operators",
+    "DeadLettersTrigger": "triggers",
+    "EnqueueBatchOperator": "operators",
+    "SpooledHook": "hooks",
+    "SpooledWorkOperator": "operators",
+    "StreamJobsSensor": "sensors",
+    "enqueue_batch": "decorators",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,9 +1,10 @@
-"""Several batches as one: their statistics added up, and what of them is still unknown."""
+"""Batches as tasks hand them to each other, and the statistics of several as of one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
@@ -16,7 +17,103 @@ _COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadlett
 _TOP_ERRORS = 5
 
 
-class Together:
+@dataclass(frozen=True)
+class BatchRef:
+    """A batch that another task enqueued: what a task needs to find it again and wait for it.
+
+    Attributes:
+        batch_id: the batch's id; the rest is None where only the id is known.
+        queue_name, name, generation, extension, queue_before: as in `Batch.to_dict`.
+        opened: what `OpenBatch.to_dict` gave, where the batch comes in parts.
+        parts: what `AddedPart.to_dict` gave for each part.
+    """
+
+    batch_id: str
+    queue_name: str | None = None
+    name: str | None = None
+    generation: int | None = None
+    extension: bool | None = None
+    queue_before: Mapping[str, Any] | None = None
+    opened: Mapping[str, Any] | None = None
+    parts: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any]) -> BatchRef:
+        """Return the batch that an id, or what a task returned, stands for.
+
+        Raises:
+            InvalidArgumentError: it stands for none.
+        """
+        if isinstance(value, str) and value:
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("batch_id"), str):
+            given = {name: value[name] for name in _FROM_TASK if value.get(name) is not None}
+            if value.get("part"):
+                given |= {"opened": value["opened"], "parts": (value["part"],)}
+            return cls(**given)
+        raise InvalidArgumentError(
+            "a batch must be its id, or the dict that EnqueueBatchOperator or Batch.to_dict() "
+            f"returns, got {type(value).__name__}"
+        )
+
+    def without_parts(self) -> BatchRef:
+        """Return what is needed to wait for the batch once it is sealed."""
+        return replace(self, opened=None, parts=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for `SpooledClient.batch` and for a trigger's arguments."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+
+_FROM_TASK = ("batch_id", "queue_name", "name", "generation", "extension", "queue_before")
+
+
+def parse_batch_refs(value: Any, described: str) -> list[BatchRef]:
+    """Return the batches that a `batch` argument stands for, parts of one batch put together.
+
+    Args:
+        value: an id, what a task returned, or several of these in whatever nesting.
+        described: what the value is, for the error.
+
+    Raises:
+        InvalidArgumentError: it stands for none.
+    """
+    found: dict[str, BatchRef] = {}
+    try:
+        for ref in _flatten(value):
+            known = found.get(ref.batch_id)
+            if known is None:
+                found[ref.batch_id] = ref
+            elif ref.parts:
+                opened = known.opened or ref.opened
+                parts = (*known.parts, *ref.parts)
+                found[ref.batch_id] = replace(known, opened=opened, parts=parts)
+    except InvalidArgumentError:
+        found.clear()
+    if found:
+        return list(found.values())
+    raise InvalidArgumentError(
+        "batch must be what EnqueueBatchOperator returns (batch=enqueue.output), a batch's id, or "
+        f"a list of them, got {described}. Did the task that enqueues run?"
+    )
+
+
+def name_batches(batches: Sequence[BatchRef]) -> str:
+    """Return what to call them in a message."""
+    return batches[0].batch_id if len(batches) == 1 else f"{len(batches)} batches"
+
+
+def _flatten(value: Any) -> Iterable[BatchRef]:
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        yield BatchRef.parse(value)
+        return
+    for item in value:
+        # A mapped task that was skipped leaves None.
+        if item is not None:
+            yield from _flatten(item)
+
+
+class BatchGroupStats:
     """The newest statistics of each batch, and of all of them as if they were one."""
 
     def __init__(self, batch_ids: Iterable[str]) -> None:
@@ -25,18 +122,18 @@ class Together:
         self._unknown = len(self._stats)
         self._unsealed = self._unsettled = 0
 
-    def put(self, stats: BatchStats) -> None:
-        """What one of the batches is now."""
+    def update(self, stats: BatchStats) -> None:
+        """Replace what is known of one of the batches."""
         before = self._stats[stats.batch_id]
         if before is None:
             self._unknown -= 1
         else:
-            self._count(before, -1)
-        self._count(stats, 1)
+            self._add(before, -1)
+        self._add(stats, 1)
         self._stats[stats.batch_id] = stats
 
-    def stats(self) -> BatchStats | None:
-        """All of them; not sealed as long as one of them is not known. None where none is."""
+    def total(self) -> BatchStats | None:
+        """Return the sums; not sealed while a batch is unknown. None where nothing is known."""
         known = [stats for stats in self._stats.values() if stats is not None]
         if len(self._stats) == 1 or not known:
             return known[0] if known else None
@@ -58,56 +155,8 @@ class Together:
             **sums,
         )
 
-    def _count(self, stats: BatchStats, sign: int) -> None:
+    def _add(self, stats: BatchStats, sign: int) -> None:
         for name in _COUNTS:
             self._sums[name] += sign * getattr(stats, name)
         self._unsealed += sign * (not stats.sealed)
         self._unsettled += sign * (not stats.settled)
-
-
-# What a wait needs to know of a batch; the rest is for people.
-_NEEDED = ("batch_id", "queue_name", "name", "generation", "extension", "queue_before")
-
-
-def batches_of(value: Any, told: str) -> list[dict[str, Any]]:
-    """The batches that a value stands for: an id, what `Batch.to_dict` gives, or several of them.
-
-    Raises:
-        InvalidArgumentError: it is none; `told` says what it is instead.
-    """
-    if isinstance(value, str) and value:
-        return [{"batch_id": value}]
-    if isinstance(value, Mapping) and value.get("batch_id"):
-        batch = {name: value[name] for name in _NEEDED if value.get(name) is not None}
-        if value.get("part"):
-            batch |= {"opened": value["opened"], "parts": [value["part"]]}
-        return [batch]
-    if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)):
-        # Of a mapped task that skipped there is nothing in between.
-        found: dict[str, dict[str, Any]] = {}
-        for batch in (batch for one in value if one is not None for batch in batches_of(one, told)):
-            first = found.setdefault(batch["batch_id"], batch)
-            if first is not batch and "parts" in batch:
-                first["parts"] = [*first.get("parts", ()), *batch["parts"]]
-        if found:
-            return list(found.values())
-    raise InvalidArgumentError(
-        f"batch is {told}, and must be what EnqueueBatchOperator returns (batch=enqueue.output), a "
-        "batch's id, or a list of them. Did the task that enqueues run?"
-    )
-
-
-def without_parts(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What is needed to wait for a batch once it is sealed."""
-    return {name: batch[name] for name in _NEEDED if name in batch}
-
-
-def generation_of(batch: Mapping[str, Any]) -> int | None:
-    """Up to which generation a cancel may go; None where it is not known, so all."""
-    generation: int | None = batch.get("generation")
-    return generation
-
-
-def one_or_all(batches: Sequence[Mapping[str, Any]]) -> str:
-    """What to call them in a message."""
-    return str(batches[0]["batch_id"]) if len(batches) == 1 else f"{len(batches)} batches"

@@ -1,13 +1,13 @@
-"""What the sensor and its trigger say about a batch: in the log, in events, errors and XCom."""
+"""The event with which a trigger ends a task's wait, and statistics as plain values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import (
-    BatchError,
     InvalidArgumentError,
     NotFoundError,
     PartsMissingError,
@@ -18,15 +18,73 @@ from spooled_pipelines.errors import (
 if TYPE_CHECKING:
     from spooled_pipelines.types import BatchStats, QueueStats
 
+# Trying again does not help.
+NON_RETRYABLE = (InvalidArgumentError, NotFoundError, PartsMissingError, PermissionDeniedError)
 _COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
-# Airflow writes an event whole to the task's log and keeps it in its database.
-_EVENT_TEXT_MAX = 400
-# What does not get better by trying again.
-HOPELESS = (InvalidArgumentError, NotFoundError, PartsMissingError, PermissionDeniedError)
+# Airflow writes an event whole to the task's log and keeps it in its database. The longest message
+# of ours names five errors of 200 characters each.
+_MESSAGE_MAX = 2_000
 
 
-def stats_dict(stats: BatchStats) -> dict[str, Any]:
-    """The statistics as plain values for XCom and events: no error texts, which may quote rows."""
+class EventStatus(str, Enum):
+    """How a wait ended."""
+
+    SETTLED = "settled"
+    """As the task wanted: the event has the statistics."""
+    FAILED = "failed"
+    """More jobs failed than are allowed, or a queue is at what `fail_if` says."""
+    TIMEOUT = "timeout"
+    """The deadline came first."""
+    FATAL = "fatal"
+    """The wait could not go on, and another try would not help."""
+    ERROR = "error"
+    """The wait could not go on; another try may."""
+
+
+@dataclass(frozen=True)
+class WaitEvent:
+    """The end of a wait, as a trigger tells it and the resumed task reads it.
+
+    Attributes:
+        status: how it ended.
+        message: what is wrong, in full; empty where nothing is.
+        stats: where the batches or the queue stood, as plain values; None where it is not known.
+        batch: the trigger's batch, where it is one: a task that resumes has forgotten its own.
+    """
+
+    status: EventStatus
+    message: str = ""
+    stats: dict[str, Any] | None = None
+    batch: dict[str, Any] | None = None
+
+    @classmethod
+    def of_error(cls, error: SpooledError) -> WaitEvent:
+        """Return the event of a wait that could not go on."""
+        fatal = isinstance(error, NON_RETRYABLE)
+        return cls(EventStatus.FATAL if fatal else EventStatus.ERROR, error.message)
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> WaitEvent:
+        """Return the event that `to_payload` described."""
+        return cls(
+            EventStatus(payload["status"]),
+            payload.get("message", ""),
+            payload.get("stats"),
+            payload.get("batch"),
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return it as plain values: Airflow stores and logs them."""
+        payload: dict[str, Any] = {"status": self.status.value, "stats": self.stats}
+        if self.message:
+            payload["message"] = _shortened(self.message)
+        if self.batch is not None:
+            payload["batch"] = self.batch
+        return payload
+
+
+def batch_stats_dict(stats: BatchStats) -> dict[str, Any]:
+    """Return a batch's statistics as plain values, without error texts, which may quote rows."""
     shown: dict[str, Any] = {
         "batch_id": stats.batch_id,
         "queue_name": stats.queue_name,
@@ -40,90 +98,12 @@ def stats_dict(stats: BatchStats) -> dict[str, Any]:
     return shown
 
 
-def queue_dict(stats: QueueStats) -> dict[str, Any]:
-    """A queue's statistics as plain values; ``open`` are those that are not settled."""
+def queue_stats_dict(stats: QueueStats) -> dict[str, Any]:
+    """Return a queue's statistics as plain values; ``open`` counts the jobs not yet settled."""
     shown = asdict(stats)
     shown["open"] = stats.pending + stats.scheduled + stats.processing + stats.failed
     return shown
 
 
-def ended_event(status: str, error: BatchError) -> dict[str, Any]:
-    """The event for a batch that did not end as asked: ``"failed"`` or ``"timeout"``."""
-    stats = None if error.stats is None else stats_dict(error.stats)
-    return {"status": status, "stats": stats, "message": shortened(error.message)}
-
-
-def error_event(error: SpooledError) -> dict[str, Any]:
-    """The event for a wait that could not go on."""
-    status = "hopeless" if isinstance(error, HOPELESS) else "error"
-    return {"status": status, "message": shortened(error.message)}
-
-
-def shortened(text: str) -> str:
-    """Short enough for an event."""
-    return text if len(text) <= _EVENT_TEXT_MAX else text[: _EVENT_TEXT_MAX - 1] + "…"
-
-
-class Tenths:
-    """Says how many rows are sent, each time another tenth is: called with (sent, all)."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._told = 0
-
-    def __call__(self, sent: int, rows: int) -> None:
-        tenth = sent * 10 // max(rows, 1)
-        if tenth > self._told:
-            self._told = tenth
-            self._say(f"{sent} of {rows} rows sent")
-
-
-class Steps:
-    """Says where something stands each time that its step is another: called with both."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._told: object = None
-
-    def __call__(self, step: object, line: str) -> None:
-        if step != self._told:
-            self._told = step
-            self._say(line)
-
-
-class Progress:
-    """Says where a batch stands each time another tenth is done, or something else stalls it."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._steps = Steps(say)
-
-    def __call__(self, stats: BatchStats) -> None:
-        self._steps(step_of(stats), standing(stats))
-
-
-def step_of(stats: BatchStats) -> object:
-    """Changes with each tenth that is done, and with what holds the batch back."""
-    done = stats.total - stats.open
-    tenth = done * 10 // stats.total if stats.total else 0
-    return tenth, tuple(stall.cause for stall in stats.stalls)
-
-
-def standing(stats: BatchStats) -> str:
-    """Where a batch stands, in one line, with what holds it back."""
-    # Several are called by how many they are.
-    batch = stats.batch_id if " " in stats.batch_id else f"Batch {stats.batch_id}"
-    line = (
-        f"{batch} on queue {stats.queue_name}: {stats.completed} of {stats.total} "
-        f"jobs completed, {stats.failed} failed, {stats.processing} in work, "
-        f"{stats.pending + stats.scheduled} waiting."
-    )
-    return " ".join([line, *(stall.message for stall in stats.stalls)])
-
-
-def queue_standing(stats: QueueStats) -> str:
-    """Where a queue stands, in one line."""
-    return (
-        f"Queue {stats.queue_name}: {stats.pending} pending, {stats.scheduled} scheduled, "
-        f"{stats.processing} in work, {stats.failed} to be tried again, {stats.completed} "
-        f"completed, {stats.deadletter} dead letters."
-    )
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MESSAGE_MAX else text[: _MESSAGE_MAX - 1] + "…"

@@ -1,7 +1,7 @@
 """Links from a task to the server's status page: its batch, and its queue.
 
 Airflow asks for them when a task ends or is deferred, in the process that ran it, and keeps the
-addresses. Where they lead says the connection's extra, ``page``.
+addresses. The connection's extra ``page`` says where the server's page is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
+from spooled_pipelines.airflow.batch_refs import BatchRef
+from spooled_pipelines.airflow.hooks import SpooledHook
 from spooled_pipelines.errors import SpooledError
 
 if TYPE_CHECKING:
@@ -22,13 +24,11 @@ class BatchLink(BaseOperatorLink):
     name = "Spooled batch"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Empty where the task has no batch, more than one, or the connection no page."""
-        from spooled_pipelines.airflow.batch_refs import batches_of
-
+        """Return the address; empty if the task has not one batch, or the connection no page."""
         shown = getattr(operator, "shown_batch", None) or getattr(operator, "batch", None)
         if not isinstance(shown, (str, dict)):
             return ""
-        return _page(operator, "batches", batches_of(shown, "empty")[0]["batch_id"])
+        return _page(operator, "batches", BatchRef.parse(shown).batch_id)
 
 
 class QueueLink(BaseOperatorLink):
@@ -37,7 +37,7 @@ class QueueLink(BaseOperatorLink):
     name = "Spooled queue"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Empty where the task's queue is not known, or the connection has no page."""
+        """Return the address; empty if the queue is not known, or the connection has no page."""
         queue_name = getattr(operator, "queue_name", None)
         if queue_name is None and isinstance(getattr(operator, "batch", None), dict):
             queue_name = operator.batch.get("queue_name")
@@ -45,10 +45,8 @@ class QueueLink(BaseOperatorLink):
 
 
 def _page(operator: Any, *path: str) -> str:
-    from spooled_pipelines.airflow.hooks.spooled import SpooledHook
-
     try:
         return SpooledHook(operator.spooled_conn_id).page_url(*path)
     except SpooledError:
-        # The task itself has said so.
+        # The task itself has reported it.
         return ""

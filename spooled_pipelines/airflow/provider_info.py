@@ -1,4 +1,4 @@
-"""What Airflow asks a provider about itself.
+"""The provider's description of itself, for Airflow.
 
 Every Airflow command calls this, so the module imports nothing: an exception here would break
 them all. The connection form of the UI is built from ``conn-fields`` and ``ui-field-behaviour``.
@@ -13,7 +13,7 @@ CONFIG_SECTION = "spooled"
 CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
     "batch_tab": {
         "description": "Whether the page of each task in Airflow has a tab that shows its batch, "
-        "as the page of the server does. Airflow gives the tab to every task of every DAG.",
+        "like the server's page. Airflow gives the tab to every task of every DAG.",
         "version_added": "0.2.0",
         "type": "boolean",
         "example": None,
@@ -21,15 +21,15 @@ CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "cancel_on_kill": {
         "description": "Whether a task that enqueued a batch and is marked failed or success "
-        "cancels what of it has not started, unless the task itself says.",
+        "cancels the jobs that have not started, where the task itself does not say.",
         "version_added": "0.2.0",
         "type": "boolean",
         "example": None,
         "default": "True",
     },
     "queue_poll_seconds": {
-        "description": "How often a queue is looked at that a task waits for. All tasks of a "
-        "triggerer that wait for one queue share the look.",
+        "description": "Seconds between two looks at a queue that a task waits for. All tasks of a "
+        "triggerer that wait for the same queue share them.",
         "version_added": "0.2.0",
         "type": "float",
         "example": None,
@@ -50,20 +50,13 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "spooled-pipelines",
         "name": NAME,
-        "description": "Tables become jobs in the Spooled job queue, and a sensor that waits "
-        "until they are done.",
+        "description": "Operators that turn tables into jobs of the Spooled job queue, and a "
+        "sensor that waits until they are done.",
         "integrations": [{"integration-name": NAME, "tags": ["service"]}],
-        "hooks": _modules("spooled_pipelines.airflow.hooks.spooled"),
-        "operators": _modules(
-            "spooled_pipelines.airflow.operators.enqueue_batch",
-            "spooled_pipelines.airflow.operators.batch_results",
-            "spooled_pipelines.airflow.operators.run_worker",
-        ),
-        "sensors": _modules("spooled_pipelines.airflow.sensors.stream_jobs"),
-        "triggers": _modules(
-            "spooled_pipelines.airflow.triggers.batch",
-            "spooled_pipelines.airflow.triggers.asset_events",
-        ),
+        "hooks": _modules("spooled_pipelines.airflow.hooks"),
+        "operators": _modules("spooled_pipelines.airflow.operators"),
+        "sensors": _modules("spooled_pipelines.airflow.sensors"),
+        "triggers": _modules("spooled_pipelines.airflow.triggers"),
         "extra-links": [
             "spooled_pipelines.airflow.links.BatchLink",
             "spooled_pipelines.airflow.links.QueueLink",
@@ -71,21 +64,21 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {
                 "name": "enqueue_batch",
-                "class-name": "spooled_pipelines.airflow.decorators.enqueue_batch.enqueue_batch",
-                "path": "spooled_pipelines.airflow.decorators.enqueue_batch.enqueue_batch",
+                "class-name": "spooled_pipelines.airflow.decorators.enqueue_batch",
+                "path": "spooled_pipelines.airflow.decorators.enqueue_batch",
             }
         ],
         "asset-uris": [{"schemes": ["spooled"], "handler": None}],
         "config": {
             CONFIG_SECTION: {
-                "description": "Tasks that enqueue tables into Spooled, and wait for them.",
+                "description": "Tasks that enqueue tables into Spooled and wait for the jobs.",
                 "options": CONFIG_OPTIONS,
             }
         },
         "connection-types": [
             {
                 "connection-type": "spooled",
-                "hook-class-name": "spooled_pipelines.airflow.hooks.spooled.SpooledHook",
+                "hook-class-name": "spooled_pipelines.airflow.hooks.SpooledHook",
                 "hook-name": NAME,
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "schema", "extra"],
@@ -111,8 +104,8 @@ def _connection_fields() -> dict[str, Any]:
         "tls": _choice("TLS", "auto: on, except to localhost."),
         "ca": _text(
             "CA certificates",
-            "PEM, or the path of a PEM file, with the authorities to trust, where the system's do "
-            "not do.",
+            "PEM, or the path of a PEM file, with the authorities to trust instead of the "
+            "system's.",
             "/etc/ssl/spooled-ca.pem",
         ),
         "client_certificate": _text(
@@ -128,17 +121,17 @@ def _connection_fields() -> dict[str, Any]:
         ),
         "server_name": _text(
             "Server name",
-            "The name in the server's certificate, where it is not the host.",
+            "The name in the server's certificate, where it differs from the host.",
             "spooled.internal",
         ),
         "organization": _text(
             "Organization",
-            "The one that the key has to be for: a key of another one is refused. Empty: any.",
+            "The one that the key must be for: a key of another is refused. Empty: any.",
             "acme",
         ),
         "batch_extension": _choice(
             "Batch extension",
-            "auto asks the server once; off does without, as Spooled Cloud does.",
+            "auto asks the server once; off does without it, as for Spooled Cloud.",
         ),
         "timeout_seconds": {
             "label": "Deadline",
@@ -167,7 +160,7 @@ def _choice(label: str, description: str) -> dict[str, Any]:
 def _text(
     label: str, description: str, placeholder: str, *, secret: bool = False
 ) -> dict[str, Any]:
-    # The form has no placeholder for these but the schema's first example.
+    # The form takes the schema's first example for a placeholder.
     schema: dict[str, Any] = {"type": ["string", "null"], "examples": [placeholder]}
     if secret:
         schema["format"] = "password"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyarrow.fs import LocalFileSystem
 
 from spooled_pipelines.batch.source.files import Location, kind_of, locate
-from spooled_pipelines.batch.source.read_errors import failed
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import InvalidArgumentError, SourceError
 
 Where = str | os.PathLike[str]
 
@@ -44,26 +44,32 @@ def write_stream(reader: Any, where: Where) -> int:
     Raises:
         SourceError: the disk or the network failed.
     """
-    name = check_sink(where)
-    found = locate(name)
+    location = locate(check_sink(where))
+    return write_to(location, kind_of(location), reader)
 
-    def write(reader: Any, file: Any) -> int:
-        return write_as(kind_of(found), reader, file)
 
-    if "://" in name:
-        return _to_uri(reader, found, write)
-    path = Path(name).absolute()
+def write_to(location: Location, kind: str, reader: Any) -> int:
+    """Write all of a RecordBatchReader to a located file as `kind`; returns its rows.
+
+    The file appears whole or not at all.
+
+    Raises:
+        SourceError: the disk or the network failed.
+    """
+    if not isinstance(location.filesystem, LocalFileSystem):
+        return _to_object_store(location, kind, reader)
+    path = Path(location.path).absolute()
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            rows = write(reader, file)
+            rows = write_as(kind, reader, file)
         # Temporary files are made for their owner alone; this one is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
         Path(beside).chmod(0o666 & ~umask)
         Path(beside).replace(path)
     except OSError as error:
-        raise failed(f"{name!r}, which was to be written,", None, error) from error
+        raise _not_written(location, error) from error
     finally:
         Path(beside).unlink(missing_ok=True)
     return rows
@@ -77,15 +83,22 @@ def write_as(kind: str, reader: Any, file: Any) -> int:
     return _WRITERS[kind](reader, file)
 
 
-def _to_uri(reader: Any, found: Location, write: Callable[[Any, Any], int]) -> int:
+def _to_object_store(location: Location, kind: str, reader: Any) -> int:
     try:
-        with found.filesystem.open_output_stream(found.path) as file:
-            return write(reader, file)
-    except BaseException:
+        with location.filesystem.open_output_stream(location.path) as file:
+            return write_as(kind, reader, file)
+    except BaseException as error:
         # What a store of objects has of it may be half of it.
         with suppress(Exception):
-            found.filesystem.delete_file(found.path)
+            location.filesystem.delete_file(location.path)
+        if isinstance(error, OSError):
+            raise _not_written(location, error) from error
         raise
+
+
+def _not_written(location: Location, error: OSError) -> SourceError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return SourceError(f"{location.name!r} cannot be written: {reason}")
 
 
 def _parquet(reader: Any, file: Any) -> int:

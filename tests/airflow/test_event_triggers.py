@@ -13,12 +13,12 @@ from airflow.sdk import DAG, Asset, AssetWatcher
 from airflow.serialization.serialized_objects import DagSerialization
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow.triggers import asset_events
 from spooled_pipelines.airflow.triggers.asset_events import (
     BatchDoneTrigger,
     DeadLettersTrigger,
     SpooledEventTrigger,
 )
+from spooled_pipelines.client.aio import batches
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 
@@ -124,7 +124,7 @@ async def test_a_batch_is_told_while_it_is_among_so_many_newest(
         return client.enqueue_batch([{"id": 1}], queue, name=name).id
 
     # Five batches are three pages.
-    monkeypatch.setattr(asset_events, "_PAGE_MAX", 2)
+    monkeypatch.setattr(batches, "PAGE_JOBS_MAX", 2)
     oldest = await asyncio.to_thread(enqueue, "oldest")
     for number in range(4):
         await asyncio.to_thread(enqueue, f"{number}")
@@ -182,7 +182,7 @@ def test_a_watcher_is_stored_with_its_dag(trigger: Any) -> None:
 
 @pytest.mark.parametrize("newest", [0, 10_001])
 def test_numbers_that_make_no_sense_are_refused(newest: int) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"newest is {newest}"):
+    with pytest.raises(InvalidArgumentError, match=rf"newest must be .*{newest}"):
         BatchDoneTrigger("q", newest)
-    with pytest.raises(InvalidArgumentError, match="at_least is 0"):
+    with pytest.raises(InvalidArgumentError, match="at_least must be"):
         DeadLettersTrigger("q", 0)

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import Connection
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow import SpooledAsyncHook, SpooledHook
+from spooled_pipelines.airflow import SpooledHook
 from spooled_pipelines.airflow.hooks.connection import settings_of
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.settings import TLS
@@ -146,16 +146,11 @@ def test_a_connection_that_is_not_there_is_named_with_what_to_do() -> None:
     assert (good, "'nowhere'" in message) == (False, True)
 
 
-async def test_the_hook_for_triggers_works_too(connected: ServerProcess, queue: str) -> None:
-    async with await SpooledAsyncHook().get_conn() as client:
+async def test_the_asyncio_client_works_too(connected: ServerProcess, queue: str) -> None:
+    async with await SpooledHook().get_async_conn() as client:
         assert (await client.queue_stats(queue)).total == 0
     with pytest.raises(InvalidArgumentError, match="no Airflow connection 'nowhere'"):
-        await SpooledAsyncHook("nowhere").get_conn()
-
-
-async def test_the_asyncio_client_works_too(connected: ServerProcess, queue: str) -> None:
-    async with await SpooledHook().aget_conn() as client:
-        assert (await client.queue_stats(queue)).total == 0
+        await SpooledHook("nowhere").get_async_conn()
 
 
 def test_the_key_is_masked_in_logs_however_it_was_written(

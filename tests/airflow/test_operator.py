@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, XComArg, task
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 from airflow.sdk.io import attach
@@ -25,7 +24,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
-from spooled_pipelines.airflow.operators.scope import batch_name
+from spooled_pipelines.airflow.operators.enqueue_request import batch_name
 from spooled_pipelines.errors import SourceError, UnavailableError
 from tests.support.server_process import ServerProcess
 
@@ -33,11 +32,6 @@ from tests.support.server_process import ServerProcess
 MARK = "{{ 6 * 7 }} marked-row"
 ROWS = [{"id": 1, "text": MARK}, {"id": 2, "text": "plain"}]
 CONNECTION_ID = "spooled_default"
-
-
-@pytest.fixture(autouse=True)
-def _called_without_a_task_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
 
 def operator(queue: str, **arguments: Any) -> EnqueueBatchOperator:

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import DAG, Asset, Connection, XComArg
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from spooled_pipelines import SpooledClient
@@ -22,11 +21,6 @@ from spooled_pipelines.errors import InvalidArgumentError, SourceError
 from tests.support.server_process import ServerProcess
 
 ROWS = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
-
-
-@pytest.fixture(autouse=True)
-def _called_without_a_task_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
 
 def run(op: Any, context: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +92,7 @@ def test_a_query_that_the_database_refuses_leaves_the_task_its_retries(
 def test_a_connection_that_is_no_database_is_named(
     connected: ServerProcess, queue: str, context: dict[str, Any]
 ) -> None:
-    with pytest.raises(AirflowFailException, match="'spooled_default' is no database's"):
+    with pytest.raises(AirflowFailException, match="'spooled_default' is not a database's"):
         run(operator(queue, sql="SELECT 1", sql_conn_id="spooled_default"), context)
 
 
@@ -291,11 +285,11 @@ def test_a_table_without_rows_skips_or_fails_the_task_where_that_is_said(
         ({}, "give one of them"),
         ({"data": "x", "sql": "SELECT 1", "sql_conn_id": "c"}, "give one of them"),
         ({"sql": "SELECT 1"}, "go together"),
-        ({"data": "x", "on_empty": "pass"}, "on_empty is 'success' or 'skip' or 'fail'"),
-        ({"data": "x", "on_rerun": "again"}, "on_rerun is"),
+        ({"data": "x", "on_empty": "pass"}, "on_empty must be 'success' or 'skip' or 'fail'"),
+        ({"data": "x", "on_rerun": "again"}, "on_rerun must be"),
         ({"data": "x", "on_breach": "stop"}, "need wait_for_completion=True"),
         ({"data": "x", "results": "r.parquet"}, "need wait_for_completion=True"),
-        ({"data": "x", "ledger": 7}, "ledger is 7"),
+        ({"data": "x", "ledger": 7}, "got 7"),
         ({"data": "x", "wait_for_completion": True, "max_failed": -1}, "max_failed is -1"),
     ],
 )

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -34,20 +33,16 @@ from spooled_pipelines.airflow import (
     EnqueueBatchOperator,
     SpooledHook,
     StreamJobsSensor,
-    on_kill,
 )
 from spooled_pipelines.airflow.operators.parquet_output import write_parquet
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers import batch as batch_trigger
 from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.errors import SourceError
 from tests.support.server_process import ServerProcess
 
 ROWS = [{"id": number} for number in range(4)]
 WAYS = [pytest.param(True, id="deferrable"), pytest.param(False, id="in the worker")]
-
-
-@pytest.fixture(autouse=True)
-def _called_without_a_task_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
 
 def operator(queue: str, **arguments: Any) -> EnqueueBatchOperator:
@@ -130,7 +125,7 @@ class TestItsEnd:
         queue: str,
         context: dict[str, Any],
     ) -> None:
-        for on_breach, left in (("fail", 3), ("stop", 0)):
+        for on_breach, left in (("raise", 3), ("stop", 0)):
             name = f"batch-{on_breach}"
             made = client.enqueue_batch(ROWS, queue, key="id", name=name)
             (job,) = client.dequeue(queue, "hand")
@@ -259,7 +254,7 @@ def kill_at_the_first_chunk(op: EnqueueBatchOperator) -> None:
 
     def info(text: str, *values: Any) -> None:
         say(text, *values)
-        if "rows sent" in text and op._running and not op._running._killed:
+        if "rows sent" in text and op._guard and not op._guard._killed:
             op.on_kill()
 
     op.log.info = info  # type: ignore[method-assign]
@@ -364,7 +359,7 @@ class TestATriggerWhoseTaskIsActedOn:
         """What Airflow says the task's state is now; its database is not here."""
 
         def task_is(state: Any) -> None:
-            monkeypatch.setattr(on_kill, "_state_of", lambda task_instance, log: state)
+            monkeypatch.setattr(batch_trigger, "_task_state", lambda task_instance, log: state)
 
         return task_is
 
@@ -440,7 +435,7 @@ class TestATriggerWhoseTaskIsActedOn:
             monkeypatch.setattr(
                 RuntimeTaskInstance, "get_task_states", staticmethod(lambda a=answer, **_: a)
             )
-            assert on_kill._state_of(ti, None) == state
+            assert batch_trigger._task_state(ti, None) == state
 
 
 # Results.
@@ -518,7 +513,7 @@ def test_what_breaks_off_while_it_is_written_is_not_there(scheme: str, tmp_path:
         raise OSError("the disk is gone")
 
     where = ObjectStoragePath(f"{scheme}://{tmp_path}/r.parquet")
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(SourceError, match="cannot be written: the disk is gone"):
         write_parquet(pa.RecordBatchReader.from_batches(schema, batches()), where)
     assert not where.exists()
     whole = pa.table({"n": [1, 2]}).to_reader()

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from spooled_pipelines import SpooledClient
@@ -18,11 +17,6 @@ MODES = [
     pytest.param({"deferrable": True}, id="deferrable"),
     pytest.param({"deferrable": False}, id="poke"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _called_without_a_task_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
 
 @pytest.fixture
@@ -123,7 +117,7 @@ def test_a_server_without_batches_is_told_of_the_parts(
     ("arguments", "message"),
     [
         ({}, "part= needs name="),
-        ({"name": "n", "on_rerun": "fresh"}, "begins a batch anew"),
+        ({"name": "n", "on_rerun": "fresh"}, "starts a whole batch over"),
         ({"name": "n", "wait_for_completion": True}, "about a whole batch"),
     ],
 )

@@ -82,7 +82,7 @@ def test_every_module_the_provider_names_can_be_imported() -> None:
             "from spooled_pipelines.airflow import *",
             ("grpc", "pandas", "pyarrow"),
         ),
-        ("import spooled_pipelines.airflow.triggers.batch", ("grpc", "pandas", "pyarrow")),
+        ("import spooled_pipelines.airflow.triggers", ("grpc", "pandas", "pyarrow")),
     ],
 )
 def test_what_is_heavy_is_not_loaded_before_it_is_used(
@@ -97,8 +97,8 @@ def test_the_public_names_are_those_listed() -> None:
     import spooled_pipelines.airflow as provider
 
     assert provider.__all__ == [
-        *("BatchResultsOperator", "EnqueueBatchOperator", "SpooledAsyncHook", "SpooledHook"),
-        *("SpooledWorkOperator", "StreamJobsSensor", "enqueue_batch"),
+        *("BatchDoneTrigger", "BatchResultsOperator", "DeadLettersTrigger", "EnqueueBatchOperator"),
+        *("SpooledHook", "SpooledWorkOperator", "StreamJobsSensor", "enqueue_batch"),
     ]
     for name in provider.__all__:
         assert getattr(provider, name).__name__ == name

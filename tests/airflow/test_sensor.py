@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import pytest
 from airflow.sdk import DAG, task
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -23,7 +22,7 @@ from airflow.sdk.exceptions import (
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from tests.support.server_process import ServerProcess
 
@@ -33,11 +32,6 @@ MODES = [
     pytest.param({"deferrable": False}, id="poke"),
     pytest.param({"deferrable": False, "mode": "reschedule"}, id="reschedule"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _called_without_a_task_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
 
 @pytest.fixture
@@ -206,7 +200,7 @@ def test_an_open_batch_defers_with_all_that_the_trigger_needs_and_no_secret(
     waiting = deferred(sensor(made, max_failed=1, timeout=100), context)
     assert isinstance(waiting.trigger, BatchTrigger)
     path, arguments = waiting.trigger.serialize()
-    assert path == "spooled_pipelines.airflow.triggers.batch.BatchTrigger"
+    assert path == "spooled_pipelines.airflow.triggers.BatchTrigger"
     assert arguments["batch"]["batch_id"] == made["batch_id"]
     assert arguments["cancel_on_kill"] is False
     assert arguments["spooled_conn_id"] == "spooled_default"
@@ -247,12 +241,19 @@ def test_it_returns_the_statistics_that_the_trigger_brings(
     assert resume(sensor(made), {"status": "settled", "stats": stats}, context) == stats
 
 
-def test_it_names_the_errors_when_it_resumes_to_fail(
+async def test_the_event_of_a_failure_names_every_error_so_that_nobody_has_to_ask_again(
     made: Made, settle: Callable[..., None], context: dict[str, Any]
 ) -> None:
-    settle(failed=1)
-    with pytest.raises(AirflowFailException, match="1 × ValueError: no"):
-        resume(sensor(made), {"status": "failed", "message": "shortened"}, context)
+    errors = [f"ValueError: {letter * 300}" for letter in "abcd"]
+    for error in errors:
+        settle(failed=1, error=error)
+    (event,) = [event.payload async for event in BatchTrigger(made).run()]
+    assert event["status"] == "failed"
+    assert len(json.dumps(event)) < 3_000
+    with pytest.raises(AirflowFailException) as raised:
+        resume(sensor("b_asksnobody"), event, context)
+    for error in errors:
+        assert f"1 × {error[:150]}" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_time_is_up_says_which_and_what_held_the_batch_back(
         resume(sensor(made, soft_fail=True, **limits), event, context)
 
 
-@pytest.mark.parametrize("status", ["failed", "hopeless"])
+@pytest.mark.parametrize("status", ["failed", "fatal"])
 def test_soft_fail_holds_when_it_resumes(status: str, made: Made, context: dict[str, Any]) -> None:
     with pytest.raises(AirflowSkipException):
         resume(sensor(made, soft_fail=True), {"status": status, "message": "no"}, context)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger
 from tests.support.server_process import ServerProcess
 
 ROWS = 4
@@ -63,6 +65,27 @@ def test_it_is_made_again_from_what_it_stores() -> None:
     assert path.rpartition(".")[2] == "BatchTrigger"
     stored = json.loads(json.dumps(arguments))
     assert BatchTrigger(**stored).serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "spooled_pipelines.airflow.triggers.BatchTrigger",
+        "spooled_pipelines.airflow.triggers.QueueTrigger",
+        "spooled_pipelines.airflow.triggers.BatchDoneTrigger",
+        "spooled_pipelines.airflow.triggers.DeadLettersTrigger",
+    ],
+)
+def test_the_path_that_airflow_stores_leads_to_the_trigger_wherever_its_class_lives(
+    path: str,
+) -> None:
+    # A task that is deferred while the package is upgraded is found by the old one's path.
+    stored = {"batch": {"batch_id": "b_1"}, "queue_name": "q", "until": "open == 0"}
+    module, _, name = path.rpartition(".")
+    trigger_class = getattr(import_module(module), name)
+    taken = stored.keys() & inspect.signature(trigger_class).parameters.keys()
+    trigger = trigger_class(**{name: stored[name] for name in taken})
+    assert trigger.serialize()[0] == path
 
 
 async def test_it_fires_once_the_last_job_is_done(connected: ServerProcess, queue: str) -> None:
@@ -173,7 +196,7 @@ async def test_what_does_not_get_better_is_told_from_what_may(
 ) -> None:
     connect_airflow(server)
     event = await first_event(BatchTrigger({"batch_id": "b_nosuchbatch"}))
-    assert event["status"] == "hopeless"
+    assert event["status"] == "fatal"
     assert "b_nosuchbatch" in event["message"]
     made = enqueue(server, queue)
     connect_airflow(server, password="sp_test_thisoneiswrong")
@@ -210,7 +233,7 @@ def test_waiting_never_holds_up_the_event_loop_nor_loads_pandas_or_pyarrow(
     # In a fresh process, as a triggerer is: everything is still to be loaded.
     program = f"""
 import asyncio, contextlib, glob, sys, time
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger
 
 longest = 0.0
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow.triggers import connection_pool as shared_module
-from spooled_pipelines.airflow.triggers import watch_hub
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger
-from spooled_pipelines.airflow.triggers.connection_pool import Shared, shared
+from spooled_pipelines.airflow.batch_refs import BatchRef
+from spooled_pipelines.airflow.triggers import BatchTrigger, connection_pool, watch_hub
+from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from tests.support.server_process import ServerProcess
 
 MANY = 60
@@ -56,9 +55,9 @@ async def waiting(batches: list[dict[str, Any]]) -> AsyncIterator[list[asyncio.T
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def connections() -> list[Shared]:
+def connections() -> list[PooledClient]:
     """Those of this event loop that are in use."""
-    made = shared_module._shared.get(asyncio.get_running_loop(), {})
+    made = connection_pool._clients.get(asyncio.get_running_loop(), {})
     return [future.result() for future in made.values() if future.done()]
 
 
@@ -80,7 +79,7 @@ async def test_all_triggers_share_one_client_and_a_handful_of_streams(
             await asyncio.sleep(2 * watch_hub._GATHER_SECONDS)
         (connection,) = connections()
         assert connection.users == MANY
-        assert len(connection.batches._streams) <= watch_hub._STREAMS
+        assert len(connection.batches._streams) <= watch_hub._STREAMS_MAX
         followed = [one for ids in connection.batches._streams.values() for one in ids]
         assert sorted(followed) == sorted(batch["batch_id"] for batch in batches)
         await asyncio.to_thread(settle, client, queue, MANY)
@@ -97,7 +96,7 @@ async def test_a_batch_that_is_not_there_is_no_trouble_for_the_others(
 ) -> None:
     async with waiting([*batches[:5], {"batch_id": "b_nosuchbatch"}]) as tasks:
         event = await asyncio.wait_for(tasks[-1], 20)
-        assert (event["status"], "b_nosuchbatch" in event["message"]) == ("hopeless", True)
+        assert (event["status"], "b_nosuchbatch" in event["message"]) == ("fatal", True)
         assert not any(task.done() for task in tasks[:-1])
         await asyncio.to_thread(settle, client, queue, MANY)
         events = await asyncio.wait_for(asyncio.gather(*tasks[:-1]), 20)
@@ -147,11 +146,11 @@ async def test_another_key_is_another_connection(
     server: ServerProcess,
     connect_airflow: Callable[..., None],
 ) -> None:
-    async with shared("spooled_default") as first:
-        async with shared("spooled_default") as same:
+    async with pooled_client("spooled_default") as first:
+        async with pooled_client("spooled_default") as same:
             assert same is first
         connect_airflow(server, extra={"timeout_seconds": 7})
-        async with shared("spooled_default") as other:
+        async with pooled_client("spooled_default") as other:
             assert other is not first
             assert other.client.settings.timeout_seconds == 7
 
@@ -165,16 +164,14 @@ async def test_a_batch_in_work_is_told_of_by_tenths(
     milestones: str, client: SpooledClient, queue: str
 ) -> None:
     told: list[int] = []
-    async with (
-        shared("spooled_default") as connection,
-        connection.changes_of([{"batch_id": milestones}]) as changes,
-    ):
-        told += [stats.completed for stats in await changes.news(20)]
-        for _ in range(40):
-            (job,) = await asyncio.to_thread(client.dequeue, queue, "hand")
-            await asyncio.to_thread(client.complete, job)
-        while told[-1] < 40:
-            told += [stats.completed for stats in await changes.news(20)]
+    async with pooled_client("spooled_default") as pooled:
+        with pooled.watch_batches([BatchRef(milestones)]) as changes:
+            told += [stats.completed for stats in await changes.next_updates(20)]
+            for _ in range(40):
+                (job,) = await asyncio.to_thread(client.dequeue, queue, "hand")
+                await asyncio.to_thread(client.complete, job)
+            while told[-1] < 40:
+                told += [stats.completed for stats in await changes.next_updates(20)]
     # One for each tenth at most, and what was there at the beginning.
     assert len(told) <= 11
     assert told[0] == 0

@@ -91,7 +91,7 @@ def test_its_time_is_bounded_and_what_is_not_finished_is_given_back(
 
 @pytest.mark.parametrize("which", [{}, {"batch": "b", "queue_name": "q"}])
 def test_it_has_to_be_said_which_jobs(which: dict[str, str]) -> None:
-    with pytest.raises(InvalidArgumentError, match="one of the two"):
+    with pytest.raises(InvalidArgumentError, match="give one of them"):
         SpooledWorkOperator(task_id="work", handler=double, **which)
 
 

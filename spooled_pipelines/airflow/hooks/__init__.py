@@ -1,1 +1,7 @@
-"""The provider's hook and its connection."""
+"""The hook: from an Airflow connection of type `spooled` to a client."""
+
+from __future__ import annotations
+
+from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+
+__all__ = ["DEFAULT_CONNECTION", "SpooledHook"]

@@ -1,4 +1,4 @@
-"""Can the server be used with these settings, and if not, what in the connection is to change?"""
+"""The Test button of Airflow's connection form: whether the server can be used, and why not."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ _ADVICE = {
 }
 
 
-def probe(settings: ConnectionSettings) -> tuple[bool, str]:
-    """Make one harmless call, within 5 s; the sentence for people holds no secret."""
+def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
+    """Make two harmless calls within 5 s; return whether they worked, and a sentence why not.
+
+    The sentence holds no secret.
+    """
     once = replace(settings, timeout_seconds=BUDGET_SECONDS, retry=RetryPolicy(max_attempts=1))
     where = f"The server at {settings.name}"
     ends = monotonic() + BUDGET_SECONDS

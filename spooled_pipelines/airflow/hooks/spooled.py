@@ -1,4 +1,4 @@
-"""SpooledHook and SpooledAsyncHook: from an Airflow connection to a client."""
+"""SpooledHook: from an Airflow connection to a client."""
 
 from __future__ import annotations
 
@@ -41,36 +41,62 @@ class SpooledHook(BaseHook):
         self.spooled_conn_id = spooled_conn_id
 
     def get_conn(self) -> SpooledClient:
-        """A new client; close it, or use it in a `with`.
+        """Return a new client; close it, or use it in a `with`.
 
         Its channel is opened at its first call, so it may be made before a fork.
 
         Raises:
-            InvalidArgumentError: the connection is not there or makes no sense; the message says
-                which field.
+            InvalidArgumentError: there is no such connection, or a field of it makes no sense; the
+                message says which.
             AuthenticationError: it has no API key.
         """
         from spooled_pipelines.client.sync.client import SpooledClient
 
         return SpooledClient(_masked(settings_of(self._connection())))
 
-    async def aget_conn(self) -> AsyncSpooledClient:
-        """The same for asyncio; see `SpooledAsyncHook`."""
-        return await SpooledAsyncHook(self.spooled_conn_id).get_conn()
+    async def get_async_conn(self) -> AsyncSpooledClient:
+        """Return a new asyncio client, without blocking the event loop: for triggers.
+
+        Raises:
+            InvalidArgumentError, AuthenticationError: as `get_conn`.
+        """
+        return await self.async_client_of(await self.async_settings())
+
+    async def async_settings(self) -> ConnectionSettings:
+        """Return what the connection says; equal settings may share a client.
+
+        Raises:
+            InvalidArgumentError, AuthenticationError: as `get_conn`.
+        """
+        try:
+            connection = await self.aget_connection(self.spooled_conn_id)
+        except AirflowNotFoundException as error:
+            raise _not_found(self.spooled_conn_id) from error
+        return settings_of(connection)
+
+    async def async_client_of(self, settings: ConnectionSettings) -> AsyncSpooledClient:
+        """Return a client with these settings, whose secrets are masked from now on."""
+        # Loading gRPC takes longer than an event loop may be held up, and telling the supervisor
+        # what to mask waits for its answer.
+        module = await asyncio.to_thread(import_module, "spooled_pipelines.client.aio.client")
+        await asyncio.to_thread(_masked, settings)
+        client: AsyncSpooledClient = module.AsyncSpooledClient(settings)
+        return client
 
     def page_url(self, *path: str) -> str:
-        """Where the server's status page shows something: ``page_url("batches", batch_id)``.
+        """Return the address of something on the server's status page.
 
-        Empty where the connection's extra names no ``page``.
+        For a batch: ``page_url("batches", batch_id)``. Empty where the connection's extra names
+        no ``page``.
         """
         return page_url(self._connection(), *path)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the server can be used, and a sentence for people; at most 5 s, no secrets."""
-        from spooled_pipelines.airflow.hooks.connection_test import probe
+        """Return whether the server can be used, and why not; within 5 s, without secrets."""
+        from spooled_pipelines.airflow.hooks.connection_test import check_settings
 
         try:
-            return probe(_masked(settings_of(self._connection())))
+            return check_settings(_masked(settings_of(self._connection())))
         except SpooledError as error:
             return False, error.message
 
@@ -78,53 +104,7 @@ class SpooledHook(BaseHook):
         try:
             return self.get_connection(self.spooled_conn_id)
         except AirflowNotFoundException as error:
-            raise _not_there(self.spooled_conn_id) from error
-
-
-class SpooledAsyncHook(BaseHook):
-    """Makes asyncio clients, without ever blocking the event loop: for triggers.
-
-    Args:
-        spooled_conn_id: the connection's id.
-    """
-
-    conn_name_attr = "spooled_conn_id"
-    default_conn_name = DEFAULT_CONNECTION
-    conn_type = CONNECTION_TYPE
-    hook_name = "Spooled"
-
-    def __init__(self, spooled_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.spooled_conn_id = spooled_conn_id
-
-    async def get_conn(self) -> AsyncSpooledClient:
-        """A new client; close it, or use it in an `async with`.
-
-        Raises:
-            InvalidArgumentError, AuthenticationError: as `SpooledHook.get_conn`.
-        """
-        return await self.client_of(await self.settings())
-
-    async def settings(self) -> ConnectionSettings:
-        """What the connection says. The same for the same connection, so that it can be shared.
-
-        Raises:
-            InvalidArgumentError, AuthenticationError: as `SpooledHook.get_conn`.
-        """
-        try:
-            connection = await self.aget_connection(self.spooled_conn_id)
-        except AirflowNotFoundException as error:
-            raise _not_there(self.spooled_conn_id) from error
-        return settings_of(connection)
-
-    async def client_of(self, settings: ConnectionSettings) -> AsyncSpooledClient:
-        """The client of these settings, whose secrets are masked from now on."""
-        # Loading gRPC takes longer than an event loop may be held up, and telling the supervisor
-        # what to mask waits for its answer.
-        module = await asyncio.to_thread(import_module, "spooled_pipelines.client.aio.client")
-        await asyncio.to_thread(_masked, settings)
-        client: AsyncSpooledClient = module.AsyncSpooledClient(settings)
-        return client
+            raise _not_found(self.spooled_conn_id) from error
 
 
 def _masked(settings: ConnectionSettings) -> ConnectionSettings:
@@ -135,7 +115,7 @@ def _masked(settings: ConnectionSettings) -> ConnectionSettings:
     return settings
 
 
-def _not_there(conn_id: str) -> InvalidArgumentError:
+def _not_found(conn_id: str) -> InvalidArgumentError:
     return InvalidArgumentError(
         f"there is no Airflow connection {conn_id!r}: add it (Admin, Connections, type Spooled), "
         "or name another one with spooled_conn_id="

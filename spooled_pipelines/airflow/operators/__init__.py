@@ -1,1 +1,9 @@
-"""The provider's operators."""
+"""The operators: enqueue a table, work on its jobs, fetch their results."""
+
+from __future__ import annotations
+
+from spooled_pipelines.airflow.operators.batch_results import BatchResultsOperator
+from spooled_pipelines.airflow.operators.enqueue_batch import EnqueueBatchOperator
+from spooled_pipelines.airflow.operators.run_worker import SpooledWorkOperator
+
+__all__ = ["BatchResultsOperator", "EnqueueBatchOperator", "SpooledWorkOperator"]

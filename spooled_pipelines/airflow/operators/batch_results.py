@@ -1,4 +1,4 @@
-"""BatchResultsOperator: what became of a batch's jobs, as a file or a small table."""
+"""BatchResultsOperator: the results of a batch's jobs, as a file or a small table."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from airflow.sdk import Asset, BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException
 
 from spooled_pipelines.airflow import config
-from spooled_pipelines.airflow.batch_refs import batches_of
-from spooled_pipelines.airflow.events import HOPELESS
-from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.batch_refs import parse_batch_refs
+from spooled_pipelines.airflow.events import NON_RETRYABLE
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink
-from spooled_pipelines.airflow.operators.data_source import describe
-from spooled_pipelines.airflow.operators.parquet_output import check_location, write_parquet
+from spooled_pipelines.airflow.opaque import describe
+from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from airflow.sdk import Context
 
 
 class BatchResultsOperator(BaseOperator):
-    """Fetches the results of a batch, or of several below each other.
+    """Fetches the results of a batch, or of several one after the other.
 
-    One row for each job: ``row`` (the row's number where it is known), ``job_id``, ``status``,
+    One row for each job: ``row`` (the row's number, where it is known), ``job_id``, ``status``,
     ``error``, and a column for each field of the results.
 
     Args:
@@ -56,17 +57,17 @@ class BatchResultsOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         if path is not None:
-            check_location(path, "path")
+            check_output_path(path, "path")
         self.batch = batch
         self.path = path
         self.max_rows = max_rows
         self.spooled_conn_id = spooled_conn_id
 
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
-        """Write the results and return where they are; or return them."""
+        """Write the results and return their path; without a path, return them."""
         try:
             reader = self._reader()
-        except HOPELESS as error:
+        except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from error
         if self.path is None:
             table = reader.read_all()
@@ -80,28 +81,27 @@ class BatchResultsOperator(BaseOperator):
         self.log.info("%d rows written to %s", written.rows, written.path)
         return written._asdict()
 
-    def _reader(self) -> Any:
-        batches = batches_of(self.batch, describe(self.batch))
+    def _reader(self) -> pa.RecordBatchReader:
         readers = []
         with SpooledHook(self.spooled_conn_id).get_conn() as client:
-            for batch in batches:
-                found = client.batch(batch)
-                # Looked at before anything is fetched.
-                self._check_rows(found.stats().total)
-                readers.append(found.results_reader())
-        return readers[0] if len(readers) == 1 else _one_after_another(readers)
+            for ref in parse_batch_refs(self.batch, describe(self.batch)):
+                batch = client.batch(ref.to_dict())
+                # Before anything is fetched.
+                self._check_rows(batch.stats().total)
+                readers.append(batch.results_reader())
+        return readers[0] if len(readers) == 1 else _concatenated(readers)
 
     def _check_rows(self, rows: int) -> None:
-        most = config.xcom_rows_max() if self.max_rows is None else self.max_rows
-        if self.path is None and rows > most:
+        limit = config.xcom_rows_max() if self.max_rows is None else self.max_rows
+        if self.path is None and rows > limit:
             raise AirflowFailException(
-                f"{rows} rows are too many for XCom, which takes {most} here: write them to a file "
-                "with path=, or raise max_rows"
+                f"{rows} rows are too many for XCom, whose limit here is {limit}: write them to a "
+                "file with path=, or raise max_rows"
             )
 
 
-def _one_after_another(readers: Sequence[Any]) -> Any:
-    """All of them as one RecordBatchReader, with the columns of each."""
+def _concatenated(readers: Sequence[pa.RecordBatchReader]) -> pa.RecordBatchReader:
+    """Return all of them as one reader, with the columns of each."""
     import pyarrow as pa
 
     schema = pa.unify_schemas([reader.schema for reader in readers], promote_options="permissive")
@@ -109,9 +109,9 @@ def _one_after_another(readers: Sequence[Any]) -> Any:
     batches = (
         promoted
         for reader in readers
-        for batch in reader
+        for record_batch in reader
         for promoted in pa.concat_tables(
-            [empty, pa.Table.from_batches([batch])], promote_options="permissive"
+            [empty, pa.Table.from_batches([record_batch])], promote_options="permissive"
         ).to_batches()
     )
     return pa.RecordBatchReader.from_batches(schema, batches)

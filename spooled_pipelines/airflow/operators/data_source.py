@@ -1,79 +1,67 @@
-"""What the operator is given to enqueue, kept out of Airflow's sight until it is needed.
-
-Airflow renders template fields before a task runs (again when a deferred one resumes), stores
-what came out, and shows it in its UI. For a table that would mean: text in its cells is executed
-as Jinja, an XCom is decoded once too often, and the first rows are there for all to read. So
-everything but a path is wrapped in Held, which renders to itself and shows only what it is.
-"""
+"""Opening what an operator is given to enqueue: an XCom, a path, a callable's table, a query."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from airflow.sdk import Asset, ObjectStoragePath, XComArg
+from airflow.sdk import Asset, BaseHook, ObjectStoragePath, XComArg
 from airflow.sdk.bases.decorator import determine_kwargs
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
+from spooled_pipelines.airflow.opaque import describe, is_function, unwrap
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
+    import pyarrow as pa
+    from airflow.sdk import Context
 
 
-class Held:
-    """A value that Airflow neither renders nor stores; as text it says only what it is."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __repr__(self) -> str:
-        return describe(self.value)
-
-
-def hold(data: Any) -> Any:
-    """Wrap ``data``, unless it is a path or URI (templated, and fine to show) or held already."""
-    if isinstance(data, (str, ObjectStoragePath, Held)):
-        return data
-    if isinstance(data, Asset):
-        return data.uri
-    if isinstance(data, os.PathLike):
-        return os.fspath(data)
-    return Held(data)
-
-
-def hold_function(value: Any) -> Any:
-    """Wrap a function: Airflow would call one that it finds in a template field."""
-    return Held(value) if _is_function(value) else value
-
-
-def open_data(
-    data: Any, op_kwargs: Mapping[str, Any] | None, operator: BaseOperator, context: Context
-) -> Any:
-    """The table (or the path of one) that ``data`` stands for: pulled from XCom, or made.
-
-    A callable is called with those of ``op_kwargs`` (rendered here) and of the context that its
-    signature names.
+@contextmanager
+def open_query(sql: str, sql_conn_id: str) -> Iterator[dict[str, Any]]:
+    """Connect to a database; yield the arguments of `SpooledClient.enqueue_batch` for a query.
 
     Raises:
-        InvalidArgumentError: nothing came out of it.
+        InvalidArgumentError: the connection is not a database's.
     """
-    value = data.value if isinstance(data, Held) else data
-    told = describe(value)
+    hook = BaseHook.get_hook(sql_conn_id)
+    if not hasattr(hook, "get_records"):
+        raise InvalidArgumentError(
+            f"the Airflow connection {sql_conn_id!r} is not a database's: its hook, "
+            f"{type(hook).__name__}, runs no SQL"
+        )
+    with closing(hook.get_conn()) as connection:
+        yield {"data": None, "sql": sql, "connection": connection}
+
+
+def open_data(data: Any, arguments: Callable[[], Mapping[str, Any]], context: Context) -> Any:
+    """Return the table, or the path of one, that the data stands for.
+
+    Args:
+        data: an XCom reference, which is pulled; a callable, which is called with those of its
+            arguments and of the context that its signature names; or the table or path itself.
+        arguments: returns the callable's own arguments, rendered.
+        context: the task's.
+
+    Raises:
+        InvalidArgumentError: the result is None.
+    """
+    value = unwrap(data)
+    described = describe(value)
     if isinstance(value, XComArg):
         value = value.resolve(context)
-    elif _is_function(value):
-        arguments = operator.render_template(dict(op_kwargs or {}), context)
-        value = value(**determine_kwargs(value, (), {**context, **arguments}))
+    elif is_function(value):
+        value = value(**determine_kwargs(value, (), {**context, **arguments()}))
     if isinstance(value, Asset):
         value = value.uri
     if value is None:
         raise InvalidArgumentError(
-            f"data={told} gave None instead of a table. Return a table from it, or if it is "
+            f"data={described} gave None instead of a table. Return a table from it, or if it is "
             "another task's output, see whether that task ran and pushed one."
         )
     if isinstance(value, (str, os.PathLike, ObjectStoragePath)):
@@ -82,18 +70,18 @@ def open_data(
 
 
 def _rows_of_tables(value: Any) -> Any:
-    """What yields tables, or holds several, as the rows of one; anything else as it is."""
+    """Return the rows of several tables as one table; anything else as it is."""
     if not isinstance(value, (Iterator, list, tuple, LazyXComSequence)):
         return value
     items = iter(value)
     first = next(items, None)
     if not _is_table(first):
-        # A list may be gone through again, and tells more about its columns.
+        # A list can be read again, and tells more about its columns.
         return chain([first], items) if isinstance(value, Iterator) and first is not None else value
-    return _batches(chain([first], items))
+    return _record_batches(chain([first], items))
 
 
-def _batches(tables: Iterable[Any]) -> Iterator[Any]:
+def _record_batches(tables: Iterable[Any]) -> Iterator[pa.RecordBatch]:
     from spooled_pipelines.batch.source.open import open_source
 
     for table in tables:
@@ -106,25 +94,6 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) or hasattr(value, "__arrow_c_stream__")
 
 
-def describe(value: Any) -> str:
-    """What a value is, in a few words and without any of its content."""
-    if isinstance(value, XComArg):
-        return str(value)
-    if _is_function(value):
-        name = getattr(value, "__qualname__", type(value).__qualname__)
-        return f"<callable {getattr(value, '__module__', '?')}.{name}>"
-    rows = f" of length {len(value)}" if hasattr(value, "__len__") else ""
-    return f"<{type(value).__module__}.{type(value).__qualname__}{rows}>"
-
-
-class HeldArguments(Held):
-    """A callable's arguments: shown as they were written, rendered only for the call."""
-
-    def __repr__(self) -> str:
-        shown = (f"{name!r}: {_as_written(value)}" for name, value in (self.value or {}).items())
-        return "{" + ", ".join(shown) + "}"
-
-
 def _path(location: Any) -> Any:
     if isinstance(location, ObjectStoragePath) and location.protocol not in ("", "file"):
         # It brings its file system, with what its connection holds.
@@ -133,13 +102,3 @@ def _path(location: Any) -> Any:
     text = str(location)
     parts = urlsplit(text)
     return url2pathname(parts.path) if parts.scheme == "file" else text
-
-
-def _as_written(value: Any) -> str:
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return repr(value)
-    return describe(value)
-
-
-def _is_function(value: Any) -> bool:
-    return callable(value) and not hasattr(value, "__arrow_c_stream__")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -11,14 +12,25 @@ from airflow.sdk import Asset, BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from spooled_pipelines.airflow import config
-from spooled_pipelines.airflow.batch_refs import batches_of
-from spooled_pipelines.airflow.events import Progress, stats_dict
-from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.batch_refs import BatchRef
+from spooled_pipelines.airflow.events import EventStatus, WaitEvent, batch_stats_dict
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
-from spooled_pipelines.airflow.operators.data_source import HeldArguments, hold, hold_function
-from spooled_pipelines.airflow.operators.options import check_options
-from spooled_pipelines.airflow.operators.scope import batch_name
-from spooled_pipelines.airflow.sensors.wait_targets import BatchWait
+from spooled_pipelines.airflow.on_kill import EnqueueGuard
+from spooled_pipelines.airflow.opaque import OpaqueArguments, unwrap, wrap, wrap_function
+from spooled_pipelines.airflow.operators.data_source import open_data, open_query
+from spooled_pipelines.airflow.operators.enqueue_request import (
+    EnqueueRequest,
+    OnEmpty,
+    OnRerun,
+    batch_name,
+    check_choices,
+    check_part,
+)
+from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
+from spooled_pipelines.airflow.progress_log import ProgressLogger
+from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.batch.outcome.verdict import check_max_failed
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
@@ -30,7 +42,6 @@ from spooled_pipelines.errors import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from spooled_pipelines.airflow.on_kill import Running
     from spooled_pipelines.batch.encoding.column_mapping import PayloadOption, TagsOption
     from spooled_pipelines.batch.encoding.values import OnLossy
     from spooled_pipelines.client.sync.client import SpooledClient
@@ -39,6 +50,11 @@ if TYPE_CHECKING:
 _WAIT_SECONDS = timedelta(days=7).total_seconds()
 # Airflow's own watch over deferred tasks is there for a triggerer that does not run at all.
 _BACKSTOP_SECONDS = 60.0
+_END_COUNTS = ("completed", "deadletter", "cancelled")
+_ASSET_FIELDS = (
+    *("batch_id", "queue_name", "rows", "created", "duplicates", "rejected"),
+    *("ledger", "results", *_END_COUNTS),
+)
 
 
 class EnqueueBatchOperator(BaseOperator):
@@ -61,8 +77,8 @@ class EnqueueBatchOperator(BaseOperator):
         sql, sql_conn_id: instead of ``data``, a query (templated; the path of a .sql file will do)
             and the connection, of any database that Airflow has a hook for, to run it on. Its
             rows are streamed.
-        columns: read these columns alone.
-        where: read the rows alone for which it is true, such as ``[("amount", ">", 5)]``.
+        columns: read only these columns.
+        where: read only rows for which it is true, such as ``[("amount", ">", 5)]``.
         index: read a DataFrame's index as columns.
         key: the column, or columns, that identify a row: the same key is the same job. Without
             it, the row's whole content does.
@@ -78,7 +94,7 @@ class EnqueueBatchOperator(BaseOperator):
             the column that holds them.
         spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` or
             the task's start on.
-        name: the batch's name (templated), if it shall not be made of dag_id, task_id, run_id
+        name: the batch's name (templated). Defaults to a name built from dag_id, task_id, run_id
             and map_index. Task instances that give the same name fill the same batch.
         part: makes this task's rows a part of the batch, by this id (templated), such as
             ``"{{ ti.map_index }}"`` of a mapped task with a ``name=`` that all share. The batch is
@@ -88,8 +104,8 @@ class EnqueueBatchOperator(BaseOperator):
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
             anything is sent; ``"string"``: it is sent as text; ``"null"``: it is left out; or
             one of these for each of some columns.
-        on_empty: what a table without rows means: ``"success"`` (a batch without jobs, for which
-            nobody waits), ``"skip"`` or ``"fail"``.
+        on_empty: what a table without rows means: ``"success"`` (a batch without jobs, which a
+            sensor passes at once), ``"skip"`` or ``"fail"``.
         on_rerun: what a retry, a Clear or a reprocessing backfill does with the batch that is
             there: ``"retry_failed"`` sends what is missing and puts the batch's dead letters, and
             what was cancelled, back into the queue; ``"resume"`` only sends what is missing;
@@ -103,11 +119,11 @@ class EnqueueBatchOperator(BaseOperator):
             ``execution_timeout`` holds, too, from the task's start on.
         max_failed: how many jobs may end as dead letters or cancelled: a count, or a fraction of
             all jobs between 0 and 1. More fail the task, as soon as that is certain.
-        on_breach: what becomes of the other jobs then: ``"fail"`` leaves them alone, ``"stop"``
+        on_breach: what happens to the other jobs then: ``"raise"`` leaves them alone, ``"stop"``
             cancels those that have not started.
-        cancel_on_kill: whether the jobs that have not started are cancelled where the task is
+        cancel_on_kill: whether the jobs that have not started are cancelled when the task is
             marked failed or success, or its process is told to end. None: as the configuration's
-            ``[spooled] cancel_on_kill`` says. Run again, the task puts them back.
+            ``[spooled] cancel_on_kill`` says. The task's next run puts them back.
         ledger: where to write what became of each row, as Parquet (a path or URI; templated).
         results: where to write what became of each job, as Parquet (a path or URI; templated);
             needs ``wait_for_completion``.
@@ -117,32 +133,21 @@ class EnqueueBatchOperator(BaseOperator):
     The asset events of its ``outlets`` carry the batch's id, its queue and the counts.
 
     Raises:
-        AirflowFailException: the data or an argument is not what it has to be, or too many jobs
-            failed; trying again would not help, so retries are not used up.
+        AirflowFailException: the data or an argument is wrong, or too many jobs failed; trying
+            again would not help, so retries are not used up.
         AirflowTaskTimeout: the batch was not settled in time; a retry goes on waiting for it.
-        SpooledError: the server cannot be reached or does not take the key.
+        SpooledError: the server cannot be reached or does not accept the key.
     """
 
     template_fields: Sequence[str] = (
-        "data",
-        "sql",
-        "sql_conn_id",
-        "op_kwargs",
-        "queue_name",
-        "key",
-        "payload",
-        "tags",
-        "name",
-        "part",
-        "ledger",
-        "results",
-        "spooled_conn_id",
+        *("data", "sql", "sql_conn_id", "op_kwargs", "queue_name", "key", "payload", "tags"),
+        *("name", "part", "ledger", "results", "spooled_conn_id"),
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 - as Airflow's own
     operator_extra_links = (BatchLink(), QueueLink())
     # Tables are not copied when Airflow copies a DAG.
-    shallow_copy_attrs: Sequence[str] = ("_data", "_op_kwargs")
+    shallow_copy_attrs: Sequence[str] = ("data", "op_kwargs")
     ui_color = "#dbeafe"
 
     def __init__(
@@ -169,13 +174,13 @@ class EnqueueBatchOperator(BaseOperator):
         part: str | int | None = None,
         on_rejected: Literal["raise", "skip"] = "raise",
         on_lossy: OnLossy = "raise",
-        on_empty: Literal["success", "skip", "fail"] = "success",
-        on_rerun: Literal["resume", "retry_failed", "fresh"] = "retry_failed",
+        on_empty: OnEmpty = "success",
+        on_rerun: OnRerun = "retry_failed",
         wait_for_completion: bool = False,
         deferrable: bool = True,
         wait_timeout: timedelta | float = _WAIT_SECONDS,
         max_failed: float = 0,
-        on_breach: Literal["fail", "stop"] = "fail",
+        on_breach: Literal["raise", "stop"] = "raise",
         cancel_on_kill: bool | None = None,
         ledger: Any = None,
         results: Any = None,
@@ -186,28 +191,31 @@ class EnqueueBatchOperator(BaseOperator):
         super().__init__(**kwargs)
         if isinstance(data, Asset):
             self.inlets = [*self.inlets, data]
-        self.data = data
+        self.data = wrap(data)
         self.sql = sql
         self.sql_conn_id = sql_conn_id
-        self.op_kwargs = op_kwargs
+        self.op_kwargs = OpaqueArguments(op_kwargs)
         self.queue_name = queue_name
-        self.columns = columns
-        self.where = where
-        self.index = index
         self.key = key
-        self.payload = payload
-        self.payload_schema = payload_schema
-        self.priority = priority
-        self.scheduled_at = scheduled_at
-        self.max_retries = max_retries
-        self.timeout_seconds = timeout_seconds
+        self.payload = wrap_function(payload)
         self.tags = tags
-        self.spread = spread
-        self.rate = rate
+        # Those of the row options that are no template fields.
+        self.row_options: dict[str, Any] = {
+            "columns": columns,
+            "where": where,
+            "index": index,
+            "payload_schema": payload_schema,
+            "priority": priority,
+            "scheduled_at": scheduled_at,
+            "max_retries": max_retries,
+            "timeout_seconds": timeout_seconds,
+            "spread": spread,
+            "rate": rate,
+            "on_rejected": on_rejected,
+            "on_lossy": on_lossy,
+        }
         self.name = name
         self.part = part
-        self.on_rejected = on_rejected
-        self.on_lossy = on_lossy
         self.on_empty = on_empty
         self.on_rerun = on_rerun
         self.wait_for_completion = wait_for_completion
@@ -221,65 +229,36 @@ class EnqueueBatchOperator(BaseOperator):
         self.spooled_conn_id = spooled_conn_id
         # For the link to it.
         self.shown_batch: dict[str, Any] | None = None
-        self._running: Running | None = None
-        check_options(self)
-        # Airflow looks for references in template fields, and does not see into what we hold.
+        self._guard: EnqueueGuard | None = None
+        self._check_arguments()
+        # Airflow looks for references in template fields, and does not see into what is wrapped.
         XComArg.apply_upstream_relationship(self, [data, op_kwargs])
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """As Airflow's. A mapped task's constants are stored as they are, so rows are held here."""
-        holders = {"data": hold, "op_kwargs": HeldArguments, "payload": hold_function}
-        for name, held in holders.items():
+        """As Airflow's. A mapped task's constants are stored as they are, so rows are wrapped."""
+        wrappers = {"data": wrap, "op_kwargs": OpaqueArguments, "payload": wrap_function}
+        for name, wrapper in wrappers.items():
             value = kwargs.get(name)
-            # What refers to another task has to be seen, and is no row yet.
+            # Airflow has to see a reference to another task, which is not rows yet.
             if value is not None and not any(XComArg.iter_xcom_references(value)):
-                kwargs[name] = held(value)
+                kwargs[name] = wrapper(value)
         return super().partial(**kwargs)
-
-    @property
-    def data(self) -> Any:
-        """The path or URI; anything else is held out of sight."""
-        return self._data
-
-    @data.setter
-    def data(self, data: Any) -> None:
-        self._data = None if data is None else hold(data)
-
-    @property
-    def payload(self) -> Any:
-        """What of a row goes to the worker; a function is held."""
-        return self._payload
-
-    @payload.setter
-    def payload(self, payload: Any) -> None:
-        self._payload = hold_function(payload)
-
-    @property
-    def op_kwargs(self) -> HeldArguments:
-        """The arguments of a callable, held out of sight: there may be tables among them."""
-        return self._op_kwargs
-
-    @op_kwargs.setter
-    def op_kwargs(self, op_kwargs: Mapping[str, Any] | HeldArguments | None) -> None:
-        self._op_kwargs = (
-            op_kwargs if isinstance(op_kwargs, HeldArguments) else HeldArguments(op_kwargs)
-        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Enqueue, and return `Batch.to_dict`: the batch's id and queue, and the counts.
 
-        With the counts of its end, where the task waits for that.
+        A task that waits for completion returns the counts of the end as well.
         """
         began = time.time()
         try:
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                made = self._enqueued(client, context)
+                batch = self._enqueue(client, context)
                 if not self.wait_for_completion:
-                    return self._ended(context, made, None)
+                    return self._finish(context, batch, None)
                 deadline = self._deadline(began)
                 if not self.deferrable:
-                    return self._ended(context, made, self._wait_here(client, made, deadline))
+                    return self._finish(context, batch, self._wait_here(client, batch, deadline))
         except SourceError:
             # What could not be read now may be there for the next try.
             raise
@@ -287,108 +266,133 @@ class EnqueueBatchOperator(BaseOperator):
             raise AirflowFailException(error.message) from error
         finally:
             # It stays where an error ends the task: Airflow may still call on_kill then.
-            if self._running is not None:
-                self._running.check()
-        self._running = None
-        wait = BatchWait(batches_of(made, "empty"), self.max_failed)
-        left = max(deadline - time.time(), 0.0)
+            if self._guard is not None:
+                self._guard.raise_if_killed()
+        self._guard = None
         raise TaskDeferred(
-            trigger=wait.trigger(self.spooled_conn_id, deadline, self._cancels_on_kill()),
+            trigger=BatchTrigger.waiting_for(
+                [BatchRef.parse(batch)],
+                self.spooled_conn_id,
+                self.max_failed,
+                deadline,
+                self._cancels_on_kill(),
+            ),
             method_name="execute_complete",
-            kwargs={"made": made},
-            timeout=timedelta(seconds=left + _BACKSTOP_SECONDS),
+            kwargs={"batch": batch},
+            timeout=timedelta(seconds=max(deadline - time.time(), 0.0) + _BACKSTOP_SECONDS),
         )
 
     def execute_complete(
         self,
         context: Context,
         event: Mapping[str, Any],
-        made: dict[str, Any] | None = None,
+        batch: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Go on where the trigger ended: return the counts, or fail with what is wrong."""
-        status, message = event["status"], event.get("message", "")
+        """Resume where the trigger ended: return the counts, or fail with what is wrong."""
+        ended = WaitEvent.from_payload(event)
         # Airflow's dag.test() keeps no arguments; the event has what is needed most.
-        made = made or dict(event["batch"])
-        self.shown_batch = made
-        if status == "settled":
-            return self._ended(context, made, event["stats"])
-        if status == "failed":
-            with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                self._breached(client, made, message)
-        if status == "timeout":
-            raise AirflowTaskTimeout(message)
-        if status == "hopeless":
-            raise AirflowFailException(message)
-        raise SpooledError(message)
+        batch = batch or ended.batch or {}
+        self.shown_batch = batch
+        match ended.status:
+            case EventStatus.SETTLED:
+                return self._finish(context, batch, ended.stats)
+            case EventStatus.FAILED:
+                with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                    self._raise_failed(client, batch, ended.message)
+            case EventStatus.TIMEOUT:
+                raise AirflowTaskTimeout(ended.message)
+            case EventStatus.FATAL:
+                raise AirflowFailException(ended.message)
+        raise SpooledError(ended.message)
 
     def on_kill(self) -> None:
         """Stop sending, and cancel what has not started."""
-        if self._running is not None:
-            self._running.kill(cancels=self._cancels_on_kill())
+        if self._guard is not None:
+            self._guard.kill(cancels=self._cancels_on_kill())
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """What was read, and the queue that it went to."""
+        """Return what was read, and the queue that it went to."""
         from spooled_pipelines.airflow.lineage import of_enqueue
 
         return of_enqueue(self, task_instance)
 
-    def _enqueued(self, client: SpooledClient, context: Context) -> dict[str, Any]:
-        from spooled_pipelines.airflow.on_kill import Running
-        from spooled_pipelines.airflow.operators.enqueuing import enqueue
-
+    def _enqueue(self, client: SpooledClient, context: Context) -> dict[str, Any]:
         name = self.name or batch_name(context)
-        self._running = Running(client, self.queue_name, name, self.log)
-        made, ledger = enqueue(self, client, context, name)
-        self.shown_batch = made
-        self._running.generation = made["generation"]
+        self._guard = EnqueueGuard(client, self.queue_name, name, self.log)
+        templated = {"key": self.key, "payload": unwrap(self.payload), "tags": self.tags}
+        request = EnqueueRequest(
+            queue_name=self.queue_name,
+            name=name,
+            part=self.part,
+            on_empty=self.on_empty,
+            on_rerun=self.on_rerun,
+            row_options={**self.row_options, **templated},
+            log=self.log,
+        )
+        with self._source(context) as source:
+            batch, ledger = request.send(client, source)
+        self.shown_batch = batch
+        self._guard.generation = batch["generation"]
         if self.ledger is not None and ledger is not None:
-            from spooled_pipelines.airflow.operators.parquet_output import write_parquet
+            batch["ledger"] = write_parquet(ledger, self.ledger).path
+        return batch
 
-            made["ledger"] = write_parquet(ledger, self.ledger).path
-        return made
+    @contextmanager
+    def _source(self, context: Context) -> Iterator[dict[str, Any]]:
+        """Open what is to be enqueued, as arguments of `SpooledClient.enqueue_batch`."""
+        if self.sql is not None:
+            with open_query(self.sql, str(self.sql_conn_id)) as source:
+                yield source
+            return
+
+        def arguments() -> dict[str, Any]:
+            return dict(self.render_template(dict(self.op_kwargs.value), context))
+
+        yield {"data": open_data(self.data, arguments, context)}
 
     def _wait_here(
-        self, client: SpooledClient, made: dict[str, Any], deadline: float
+        self, client: SpooledClient, batch: dict[str, Any], deadline: float
     ) -> dict[str, Any]:
         try:
-            stats = client.batch(made).wait(
+            stats = client.batch(batch).wait(
                 timeout=max(deadline - time.time(), 0.0),
                 max_failed=self.max_failed,
-                on_progress=Progress(self.log.info),
+                on_progress=ProgressLogger(self.log.info).batch,
             )
         except BatchFailedError as error:
-            self._breached(client, made, error.message)
+            self._raise_failed(client, batch, error.message)
         except BatchTimeoutError as error:
-            # A retry goes on with the jobs, so that they are none to clean up.
-            self._running = None
+            # A retry goes on with the jobs, so that there is nothing to clean up.
+            self._guard = None
             raise AirflowTaskTimeout(error.message) from error
-        return stats_dict(stats)
+        return batch_stats_dict(stats)
 
-    def _breached(self, client: SpooledClient, made: Mapping[str, Any], message: str) -> NoReturn:
+    def _raise_failed(
+        self, client: SpooledClient, batch: Mapping[str, Any], message: str
+    ) -> NoReturn:
         if self.on_breach == "stop":
-            done = client.batch(dict(made)).cancel()
+            done = client.batch(dict(batch)).cancel()
             message = f"{message} {done.cancelled} that had not started are cancelled."
         raise AirflowFailException(message)
 
-    def _ended(
-        self, context: Context, made: dict[str, Any], stats: Mapping[str, Any] | None
+    def _finish(
+        self, context: Context, batch: dict[str, Any], stats: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """What the task returns, once results are written and the assets have their events."""
-        if self._running is not None:
-            self._running.check()
-            self._running = None
-        counts = {} if stats is None else {n: stats[n] for n in _COUNTS}
-        returned = {**made, **counts}
+        """Write the results, tell the assets, and return what the task returns."""
+        if self._guard is not None:
+            self._guard.raise_if_killed()
+            self._guard = None
+        returned = dict(batch)
+        if stats is not None:
+            returned.update({name: stats[name] for name in _END_COUNTS})
         if self.results is not None:
-            from spooled_pipelines.airflow.operators.parquet_output import write_parquet
-
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                found = client.batch(made).results_reader()
-                returned["results"] = write_parquet(found, self.results).path
+                reader = client.batch(batch).results_reader()
+                returned["results"] = write_parquet(reader, self.results).path
         for outlet in self.outlets:
             if isinstance(outlet, Asset) and "outlet_events" in context:
-                told = {n: returned[n] for n in (*_TOLD, *_COUNTS) if n in returned}
-                context["outlet_events"][outlet].extra.update(told)
+                extra = {name: returned[name] for name in _ASSET_FIELDS if name in returned}
+                context["outlet_events"][outlet].extra.update(extra)
         return returned
 
     def _deadline(self, began: float) -> float:
@@ -402,6 +406,31 @@ class EnqueueBatchOperator(BaseOperator):
     def _cancels_on_kill(self) -> bool:
         return config.cancel_on_kill() if self.cancel_on_kill is None else self.cancel_on_kill
 
-
-_COUNTS = ("completed", "deadletter", "cancelled")
-_TOLD = ("batch_id", "queue_name", "rows", "created", "duplicates", "rejected", "ledger", "results")
+    def _check_arguments(self) -> None:
+        """Refuse what can be known to be wrong when the DAG is read."""
+        if (self.data is None) == (self.sql is None):
+            raise InvalidArgumentError(
+                "EnqueueBatchOperator takes data=, or sql= and sql_conn_id=: give one of them"
+            )
+        if (self.sql is None) != (self.sql_conn_id is None):
+            raise InvalidArgumentError(
+                "sql= and sql_conn_id= go together: the query, and the connection to run it on"
+            )
+        check_choices(
+            on_rejected=self.row_options["on_rejected"],
+            on_empty=self.on_empty,
+            on_rerun=self.on_rerun,
+            on_breach=self.on_breach,
+        )
+        if self.part is not None:
+            check_part(self.name, self.on_rerun, self.wait_for_completion)
+        check_max_failed(self.max_failed)
+        for argument in ("ledger", "results"):
+            if getattr(self, argument) is not None:
+                check_output_path(getattr(self, argument), argument)
+        about_the_end = self.results is not None or self.max_failed or self.on_breach != "raise"
+        if about_the_end and not self.wait_for_completion:
+            raise InvalidArgumentError(
+                "results=, max_failed= and on_breach= are about the end of the jobs: they need "
+                "wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
+            )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -13,48 +11,41 @@ from airflow.sdk import ObjectStoragePath
 
 from spooled_pipelines.errors import InvalidArgumentError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def check_location(location: Any, argument: str) -> None:
-    """InvalidArgumentError where it is no place for a Parquet file."""
-    if not isinstance(location, (str, Path, ObjectStoragePath)) or not str(location):
-        raise InvalidArgumentError(
-            f"{argument} is {location!r}, and must be the path or URI of a Parquet file to write"
-        )
+OutputPath: TypeAlias = str | Path | ObjectStoragePath
 
 
-class Written(NamedTuple):
+class WrittenFile(NamedTuple):
     """Where a file is, as it was asked for, and how many rows it has."""
 
     path: str
     rows: int
 
 
-def write_parquet(reader: Any, location: str | Path | ObjectStoragePath) -> Written:
-    """Write all of a RecordBatchReader there, in flat memory; the file is whole or not there.
+def check_output_path(path: object, argument: str) -> None:
+    """Raise InvalidArgumentError unless the argument can name a file."""
+    if not isinstance(path, (str, Path, ObjectStoragePath)) or not str(path):
+        raise InvalidArgumentError(
+            f"{argument} must be the path or URI of a Parquet file to write, got {path!r}"
+        )
+
+
+def write_parquet(reader: pa.RecordBatchReader, path: OutputPath) -> WrittenFile:
+    """Write all of it in flat memory; the file appears whole or not at all.
 
     A URI is written through Airflow's object storage: ``s3://connection@bucket/results.parquet``.
+    Folders of this machine are made.
     """
-    from spooled_pipelines.batch.writers import write_as
+    from spooled_pipelines.batch.source.files import locate, of_object
+    from spooled_pipelines.batch.writers import write_to
 
-    text = str(location)
+    text = str(path)
     parts = urlsplit(text)
     if len(parts.scheme) > 1 and parts.scheme != "file":
-        target = location if isinstance(location, ObjectStoragePath) else ObjectStoragePath(text)
-        try:
-            with target.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's is not
-                return Written(text, write_as("parquet", reader, file))
-        except BaseException:
-            # Object stores show a file once it is closed, whatever it was closed for.
-            with suppress(Exception):
-                target.unlink()
-            raise
-    path = Path(url2pathname(parts.path) if parts.scheme == "file" else text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with beside.open("wb") as file:
-            rows = write_as("parquet", reader, file)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return Written(str(path), rows)
+        target = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(text)
+        return WrittenFile(text, write_to(of_object(target), "parquet", reader))
+    local = Path(url2pathname(parts.path) if parts.scheme == "file" else text)
+    local.parent.mkdir(parents=True, exist_ok=True)
+    return WrittenFile(str(local), write_to(locate(str(local)), "parquet", reader))

@@ -1,4 +1,4 @@
-"""SpooledWorkOperator: a task that does the jobs itself."""
+"""SpooledWorkOperator: a task that works on the jobs itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from spooled_pipelines.airflow.events import HOPELESS, Progress, standing, stats_dict
-from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.progress_log import ProgressLogger, describe_batch
 from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -27,28 +28,28 @@ _LOOK_SECONDS = 1.0
 class SpooledWorkOperator(BaseOperator):
     """Runs a worker inside the task until a batch is settled, or a queue is empty.
 
-    For those who have no workers: with it a DAG does the whole round by itself. It holds a worker
-    slot of Airflow's for as long as it works, so its time is bounded.
+    With it, a DAG needs no other workers. It holds a worker slot of Airflow's for as long as it
+    works, so its time is bounded.
 
     Args:
-        handler: a function, plain or async, of a job, its payload or rows; what
-            `spooled_pipelines.worker.Worker` takes.
+        handler: a function, sync or async, of a job, its payload or rows, as of
+            `spooled_pipelines.worker.Worker`.
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), or a batch's id
             (templated): works on its queue until its last job is settled, retries included.
         queue_name: without a batch, the queue (templated): works until no job of it is due.
         max_failed: with a batch, how many of its jobs may fail: a count, or a fraction of all.
-        max_time: how long it works at most; what is not finished then is given back.
+        max_time: how long it works at most; jobs that are not finished by then are given back.
         concurrency, executor, lease_seconds, retry_on, discard_on: as of `Worker`.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
-    Returns the batch's statistics, or how many jobs of the queue were completed, to be retried,
-    and dead.
+    It returns the batch's statistics, or how many jobs of the queue completed, are to be retried,
+    and are dead.
 
     Raises:
         AirflowFailException: too many jobs failed (the message names the most frequent errors), or
-            an argument is not what it has to be. Not tried again.
+            an argument is wrong. Not tried again.
         AirflowException: `max_time` is up; a retry goes on where this try ended.
-        SpooledError: the server cannot be reached or does not take the key.
+        SpooledError: the server cannot be reached or does not accept the key.
     """
 
     template_fields: Sequence[str] = ("batch", "queue_name", "spooled_conn_id")
@@ -73,7 +74,9 @@ class SpooledWorkOperator(BaseOperator):
         super().__init__(**kwargs)
         check_max_failed(max_failed)
         if (batch is None) == (queue_name is None):
-            raise InvalidArgumentError("say which jobs: give batch or queue_name, one of the two")
+            raise InvalidArgumentError(
+                "SpooledWorkOperator works on batch= or on queue_name=: give one of them"
+            )
         self.handler = handler
         self.batch = batch
         self.queue_name = queue_name
@@ -90,40 +93,40 @@ class SpooledWorkOperator(BaseOperator):
         self._worker: Worker | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
-        """Work until it is done, or the time is up."""
+        """Work until the batch is settled or the queue is empty, and return the counts."""
         deadline = time.monotonic() + self.max_time.total_seconds()
         try:
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
                 if self.batch is None:
                     return self._drain(client, str(self.queue_name), deadline)
                 return self._settle(client, deadline)
-        except HOPELESS as error:
+        except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from error
 
     def on_kill(self) -> None:
-        """Give back what runs."""
+        """Give back the jobs that run."""
         if self._worker is not None:
             self._worker.give_up()
 
     def _settle(self, client: SpooledClient, deadline: float) -> dict[str, Any]:
-        batch: Any = self.batch
-        wanted = client.batch(batch)
-        stats = wanted.stats()
-        progress = Progress(self.log.info)
+        given: Any = self.batch
+        batch = client.batch(given)
+        stats = batch.stats()
+        progress = ProgressLogger(self.log.info)
         with self._working(client, stats.queue_name):
             while not stats.settled and not breached(stats, self.max_failed):
                 if time.monotonic() > deadline:
-                    raise self._time_is_up(standing(stats))
-                self._look()
-                stats = wanted.stats()
-                progress(stats)
+                    raise self._time_is_up(describe_batch(stats))
+                self._is_working()
+                stats = batch.stats()
+                progress.batch(stats)
         if breached(stats, self.max_failed):
             raise AirflowFailException(failed_error(stats, self.max_failed).message)
-        return stats_dict(stats)
+        return batch_stats_dict(stats)
 
     def _drain(self, client: SpooledClient, queue_name: str, deadline: float) -> dict[str, Any]:
         with self._working(client, queue_name, stop_when_empty=True) as worker:
-            while self._look():
+            while self._is_working():
                 if time.monotonic() > deadline:
                     raise self._time_is_up(f"{worker.report.settled} jobs of {queue_name} done.")
             report = worker.join()
@@ -142,8 +145,8 @@ class SpooledWorkOperator(BaseOperator):
         self._worker = Worker(client, queue_name, self.handler, **self.options, **options)
         return self._worker
 
-    def _look(self) -> bool:
-        """Wait a moment; whether the worker still works. Raises what ended it, if an error did."""
+    def _is_working(self) -> bool:
+        """Wait a moment, and return whether the worker still works; raise what ended it."""
         if self._worker is None:
             return False
         try:
@@ -153,5 +156,5 @@ class SpooledWorkOperator(BaseOperator):
         return False
 
     def _time_is_up(self, message: str) -> AirflowException:
-        given = self.max_time.total_seconds()
-        return AirflowException(f"max_time of {given:g} s is up. {message}")
+        seconds = self.max_time.total_seconds()
+        return AirflowException(f"max_time of {seconds:g} s is up. {message}")

@@ -1,4 +1,4 @@
-"""What can be waited for, batches or a queue: one look at it, and the trigger that goes on."""
+"""What a sensor can wait for, batches or a queue: one look at it, and the trigger that waits on."""
 
 from __future__ import annotations
 
@@ -8,120 +8,112 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from spooled_pipelines.airflow.batch_refs import Together, without_parts
-from spooled_pipelines.airflow.events import (
-    queue_dict,
-    queue_standing,
-    standing,
-    stats_dict,
-    step_of,
-)
-from spooled_pipelines.airflow.sensors.queue_condition import check_conditions
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger, QueueTrigger
+from spooled_pipelines.airflow import queue_condition
+from spooled_pipelines.airflow.batch_refs import BatchGroupStats, BatchRef
+from spooled_pipelines.airflow.events import batch_stats_dict, queue_stats_dict
+from spooled_pipelines.airflow.progress_log import batch_step, describe_batch, describe_queue
+from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from spooled_pipelines.client.sync.client import SpooledClient
-    from spooled_pipelines.types import BatchStats
 
 
-class Look(NamedTuple):
-    """What was found: whether the wait is over, the statistics as a plain dict and in words.
+class PokeResult(NamedTuple):
+    """What a look found.
 
-    ``step`` changes where that is worth a line in the log.
+    Attributes:
+        done: whether the wait is over.
+        stats: the statistics, as plain values.
+        description: the statistics, in words.
+        step: changes when the description is worth a line in the log.
     """
 
     done: bool
     stats: dict[str, Any]
-    standing: str
+    description: str
     step: object
 
 
-class Wait(Protocol):
+class WaitTarget(Protocol):
     """Something that a task waits for."""
 
-    def look(self, client: SpooledClient) -> Look:
-        """Where it stands now.
+    def poke(self, client: SpooledClient) -> PokeResult:
+        """Look once.
 
         Raises:
-            AirflowFailException: it has failed; no use in trying again.
+            AirflowFailException: it has failed, and another try would not help.
             SpooledError: nothing could be learned.
         """
 
-    def trigger(
-        self, spooled_conn_id: str, deadline: float | None, cancel_on_kill: bool
-    ) -> BaseTrigger:
-        """What waits for it in the triggerer."""
+    def trigger(self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool) -> BaseTrigger:
+        """Return what waits for it in the triggerer."""
 
 
 @dataclass(frozen=True)
-class BatchWait:
+class BatchTarget:
     """Batches, judged together."""
 
-    batches: Sequence[dict[str, Any]]
+    batches: Sequence[BatchRef]
     max_failed: float
 
-    def look(self, client: SpooledClient) -> Look:
-        """As `Wait.look`."""
-        _seal(client, self.batches)
-        together = Together(batch["batch_id"] for batch in self.batches)
-        for one in _stats(client, self.batches):
-            together.put(one)
-        now = together.stats()
+    def poke(self, client: SpooledClient) -> PokeResult:
+        """As `WaitTarget.poke`; seals the batches that came in parts first."""
+        for batch in self.batches:
+            # All parts are in, as far as Airflow knows; the server knows better.
+            if batch.opened is not None and batch.parts:
+                expected = [part["part_id"] for part in batch.parts]
+                client.open_batch(batch.opened).seal(expected, added=batch.parts)
+        group = BatchGroupStats(batch.batch_id for batch in self.batches)
+        for stats in client.batch_stats([batch.to_dict() for batch in self.batches]):
+            group.update(stats)
+        now = group.total()
         if now is None:
             raise AirflowFailException("there is no batch to wait for")
         if breached(now, self.max_failed):
             raise AirflowFailException(failed_error(now, self.max_failed).message)
-        return Look(now.settled, stats_dict(now), standing(now), step_of(now))
+        return PokeResult(now.settled, batch_stats_dict(now), describe_batch(now), batch_step(now))
 
-    def trigger(
-        self, spooled_conn_id: str, deadline: float | None, cancel_on_kill: bool
-    ) -> BatchTrigger:
-        """As `Wait.trigger`."""
-        plain = [without_parts(batch) for batch in self.batches]
-        one_or_more = plain[0] if len(plain) == 1 else plain
-        return BatchTrigger(one_or_more, spooled_conn_id, self.max_failed, deadline, cancel_on_kill)
+    def trigger(self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool) -> BatchTrigger:
+        """As `WaitTarget.trigger`."""
+        return BatchTrigger.waiting_for(
+            self.batches, spooled_conn_id, self.max_failed, deadline, cancel_on_kill
+        )
 
 
 @dataclass(frozen=True)
-class QueueWait:
-    """A queue whose statistics shall fulfil a condition."""
+class QueueTarget:
+    """A queue whose statistics are to fulfil a condition.
+
+    Raises:
+        InvalidArgumentError: a text is not a condition.
+    """
 
     queue_name: str
     until: str
     fail_if: str | None
 
-    def look(self, client: SpooledClient) -> Look:
-        """As `Wait.look`."""
+    def __post_init__(self) -> None:
+        queue_condition.parse(self.until, "until")
+        if self.fail_if is not None:
+            queue_condition.parse(self.fail_if, "fail_if")
+
+    def poke(self, client: SpooledClient) -> PokeResult:
+        """As `WaitTarget.poke`."""
         found = client.queue_stats(self.queue_name)
-        stats, line = queue_dict(found), queue_standing(found)
-        if self.fail_if and check_conditions(self.fail_if, "fail_if")(stats):
-            raise AirflowFailException(f"{line} That is {self.fail_if}.")
-        return Look(check_conditions(self.until, "until")(stats), stats, line, line)
+        stats, description = queue_stats_dict(found), describe_queue(found)
+        if self.fail_if and queue_condition.parse(self.fail_if, "fail_if")(stats):
+            raise AirflowFailException(f"{description} That is {self.fail_if}.")
+        done = queue_condition.parse(self.until, "until")(stats)
+        return PokeResult(done, stats, description, description)
 
     def trigger(
         self,
         spooled_conn_id: str,
-        deadline: float | None,
-        cancel_on_kill: bool,  # noqa: ARG002 - whose the jobs of a queue are is not known
+        deadline: float,
+        cancel_on_kill: bool,  # noqa: ARG002 - nobody knows whose the jobs of a queue are
     ) -> QueueTrigger:
-        """As `Wait.trigger`."""
+        """As `WaitTarget.trigger`."""
         return QueueTrigger(self.queue_name, self.until, self.fail_if, spooled_conn_id, deadline)
-
-
-def _seal(client: SpooledClient, batches: Sequence[dict[str, Any]]) -> None:
-    """All parts of a batch are in, as far as Airflow knows; the server knows better."""
-    for batch in batches:
-        if "parts" in batch:
-            expected = [part["part_id"] for part in batch["parts"]]
-            client.open_batch(batch["opened"]).seal(expected, added=batch["parts"])
-
-
-def _stats(client: SpooledClient, batches: Sequence[dict[str, Any]]) -> list[BatchStats]:
-    from spooled_pipelines.batch.sync.rpcs import stats_of
-
-    if client.calls.speaks_batches():
-        return stats_of(client.calls, [batch["batch_id"] for batch in batches])
-    return [client.batch(without_parts(batch)).stats() for batch in batches]

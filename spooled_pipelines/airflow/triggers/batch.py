@@ -1,4 +1,4 @@
-"""What waits in the triggerer: for batches, for a queue, and for what starts a DAG.
+"""The triggers that wait for batches and for a queue on behalf of a deferred task.
 
 One event loop serves up to a thousand triggers, so nothing here may hold it up: gRPC is loaded in
 a thread, and neither pandas nor pyarrow ever. All triggers that use the same connection share one
@@ -8,41 +8,51 @@ triggerers may run the same one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from spooled_pipelines.airflow.batch_refs import Together, batches_of, one_or_all
-from spooled_pipelines.airflow.events import (
-    Progress,
-    Steps,
-    ended_event,
-    error_event,
-    queue_dict,
-    queue_standing,
-    shortened,
-    stats_dict,
+from spooled_pipelines.airflow import queue_condition
+from spooled_pipelines.airflow.batch_refs import (
+    BatchGroupStats,
+    BatchRef,
+    name_batches,
+    parse_batch_refs,
 )
-from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION
-from spooled_pipelines.airflow.on_kill import cancel_after_kill
-from spooled_pipelines.airflow.sensors.queue_condition import check_conditions
-from spooled_pipelines.airflow.triggers.connection_pool import Shared, plain_stats, shared
+from spooled_pipelines.airflow.events import (
+    EventStatus,
+    WaitEvent,
+    batch_stats_dict,
+    queue_stats_dict,
+)
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION
+from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
+from spooled_pipelines.airflow.progress_log import ProgressLogger, describe_queue
+from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
-from spooled_pipelines.errors import BatchFailedError, BatchTimeoutError, SpooledError
+from spooled_pipelines.errors import BatchError, BatchFailedError, SpooledError
 from spooled_pipelines.types import BatchStats, QueueStats
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
+# Of a task that is not to run again.
+_ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 
 
 class SpooledTrigger(BaseTrigger):
-    """Attributes that are the arguments; fires once, through any time that the server is away."""
+    """A trigger that fires once, and waits through any time that the server is away.
 
-    # What `serialize` stores, in Airflow's database and as it is: no secret may be among it.
-    arguments: tuple[str, ...] = ()
+    Its attributes are its arguments.
+    """
+
+    # What Airflow finds the class by, for as long as a task is deferred.
+    path: ClassVar[str]
+    # What is stored, in Airflow's database and as it is: no secret may be among it.
+    arguments: ClassVar[tuple[str, ...]]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
@@ -50,24 +60,21 @@ class SpooledTrigger(BaseTrigger):
         self.deadline: float | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class's path, and the arguments to make this trigger again elsewhere."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {name: getattr(self, name) for name in self.arguments},
-        )
+        """Return the class's path, and the arguments to make this trigger again elsewhere."""
+        return self.path, {name: getattr(self, name) for name in self.arguments}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event."""
         try:
-            async with shared(self.spooled_conn_id) as connection:
-                event = await self._wait(connection)
+            async with pooled_client(self.spooled_conn_id) as pooled:
+                event = await self._wait(pooled)
         except SpooledError as error:
-            event = error_event(error)
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
+            event = WaitEvent.of_error(error)
+        yield TriggerEvent(event.to_payload())  # type: ignore[no-untyped-call]  # as above
 
     @abstractmethod
-    async def _wait(self, connection: Shared) -> dict[str, Any]:
-        """The event to fire with."""
+    async def _wait(self, pooled: PooledClient) -> WaitEvent:
+        """Return the event to fire with."""
 
     def _seconds_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
@@ -77,15 +84,16 @@ class BatchTrigger(SpooledTrigger):
     """Fires when the batches are settled, have failed for certain, or the deadline is there.
 
     Args:
-        batch: what `Batch.to_dict` gives, or a list of that: they are judged together.
+        batch: what `Batch.to_dict` returns, or a list of that: they are judged together.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
         max_failed: how many jobs may fail, as a count or as a fraction of all.
         deadline: when to give up, in seconds since the epoch; None means never. Airflow itself
             does not watch a deferred task's time-outs closely enough.
-        cancel_on_kill: whether the jobs that have not started are cancelled where somebody marks
+        cancel_on_kill: whether the jobs that have not started are cancelled when somebody marks
             the task failed or success while it waits.
     """
 
+    path = "spooled_pipelines.airflow.triggers.BatchTrigger"
     arguments = ("batch", "spooled_conn_id", "max_failed", "deadline", "cancel_on_kill")
 
     def __init__(
@@ -103,55 +111,77 @@ class BatchTrigger(SpooledTrigger):
         self.deadline = deadline
         self.cancel_on_kill = cancel_on_kill
 
+    @classmethod
+    def waiting_for(cls, batches: Sequence[BatchRef], *arguments: Any) -> BatchTrigger:
+        """Return the trigger that waits for these batches, once they are sealed."""
+        stored = [batch.without_parts().to_dict() for batch in batches]
+        return cls(stored[0] if len(stored) == 1 else stored, *arguments)
+
     async def on_kill(self) -> None:
-        """Somebody acted on the task; not called where a triggerer hands over or ends."""
-        if self.cancel_on_kill:
-            await cancel_after_kill(
-                self.spooled_conn_id, self._batches(), self.task_instance, self.log
-            )
+        """Cancel what has not started, unless the task is to run again.
 
-    async def _wait(self, connection: Shared) -> dict[str, Any]:
+        Airflow calls this when somebody acts on the task, not when a triggerer ends or hands over.
+        A task that is cleared goes on with its batch.
+        """
+        if not self.cancel_on_kill:
+            return
+        state = await asyncio.to_thread(_task_state, self.task_instance, self.log)
+        if state is not None and state not in _ENDED:
+            self.log.info("The task is %s: its jobs stay for its next run", state or "cleared")
+            return
         try:
-            stats = await self._settled(connection)
-        except BatchFailedError as error:
-            event = ended_event("failed", error)
-        except BatchTimeoutError as error:
-            event = ended_event("timeout", error)
-        else:
-            event = {"status": "settled", "stats": stats_dict(stats)}
-        # Nothing that the task knew before it was deferred is known when it resumes.
-        return {**event, "batch": self.batch} if isinstance(self.batch, Mapping) else event
+            async with pooled_client(self.spooled_conn_id) as pooled:
+                for ref in self._refs():
+                    done = await pooled.client.batch(ref.to_dict()).cancel()
+                    self.log.info(CANCELLED, ref.batch_id, done.cancelled, done.running, done.done)
+        except SpooledError as error:
+            self.log.warning(NOT_CANCELLED, error.message)
 
-    async def _settled(self, connection: Shared) -> BatchStats:
-        batches = self._batches()
-        together = Together(batch["batch_id"] for batch in batches)
-        progress = Progress(self.log.info)
+    async def _wait(self, pooled: PooledClient) -> WaitEvent:
+        try:
+            stats: BatchStats | None = await self._settled(pooled)
+            status, message = EventStatus.SETTLED, ""
+        except BatchError as error:
+            failed = isinstance(error, BatchFailedError)
+            status = EventStatus.FAILED if failed else EventStatus.TIMEOUT
+            stats, message = error.stats, error.message
+        return WaitEvent(
+            status,
+            message,
+            None if stats is None else batch_stats_dict(stats),
+            dict(self.batch) if isinstance(self.batch, Mapping) else None,
+        )
+
+    async def _settled(self, pooled: PooledClient) -> BatchStats:
+        refs = self._refs()
+        group = BatchGroupStats(ref.batch_id for ref in refs)
+        progress = ProgressLogger(self.log.info)
         given = self._seconds_left()
-        async with connection.changes_of(batches) as changes:
-            while found := await changes.news(self._seconds_left()):
-                for one in found:
-                    together.put(one)
-                now = together.stats()
+        with pooled.watch_batches(refs) as changes:
+            while updates := await changes.next_updates(self._seconds_left()):
+                for stats in updates:
+                    group.update(stats)
+                now = group.total()
                 if now is None:
                     continue
-                progress(now)
+                progress.batch(now)
                 if breached(now, self.max_failed):
                     raise failed_error(now, self.max_failed)
                 if now.settled:
                     return now
-            away = changes.away
         # What was seen last may be long past, and stalls come with time alone.
+        outage = None
         try:
-            for one in await _stats(connection, batches):
-                together.put(one)
+            for stats in await pooled.client.batch_stats(
+                [ref.to_dict() for ref in refs], timeout=_LAST_LOOK_SECONDS
+            ):
+                group.update(stats)
         except SpooledError as error:
-            away = error
-        else:
-            away = None
-        raise timeout_error(together.stats(), given or 0.0, away, one_or_all(batches))
+            outage = error
+        raise timeout_error(group.total(), given or 0.0, outage, name_batches(refs))
 
-    def _batches(self) -> list[dict[str, Any]]:
-        return batches_of(self.batch, "empty")
+    def _refs(self) -> list[BatchRef]:
+        return parse_batch_refs(self.batch, "nothing")
 
 
 class QueueTrigger(SpooledTrigger):
@@ -165,6 +195,7 @@ class QueueTrigger(SpooledTrigger):
         deadline: when to give up, in seconds since the epoch; None means never.
     """
 
+    path = "spooled_pipelines.airflow.triggers.QueueTrigger"
     arguments = ("queue_name", "until", "fail_if", "spooled_conn_id", "deadline")
 
     def __init__(
@@ -182,34 +213,47 @@ class QueueTrigger(SpooledTrigger):
         self.spooled_conn_id = spooled_conn_id
         self.deadline = deadline
 
-    async def _wait(self, connection: Shared) -> dict[str, Any]:
-        until = check_conditions(self.until, "until")
-        fail_if = check_conditions(self.fail_if, "fail_if") if self.fail_if else None
+    async def _wait(self, pooled: PooledClient) -> WaitEvent:
+        until = queue_condition.parse(self.until, "until")
+        fail_if = queue_condition.parse(self.fail_if, "fail_if") if self.fail_if else None
         last: QueueStats | None = None
-        say = Steps(self.log.info)
-        async with connection.changes_of_queue(self.queue_name) as changes:
-            while found := await changes.news(self._seconds_left()):
-                last = found[-1]
-                line = queue_standing(last)
-                say(line, line)
-                stats = queue_dict(last)
+        progress = ProgressLogger(self.log.info)
+        with pooled.queues.subscription([self.queue_name]) as changes:
+            while updates := await changes.next_updates(self._seconds_left()):
+                last = updates[-1]
+                progress.queue(last)
+                stats = queue_stats_dict(last)
                 if fail_if and fail_if(stats):
-                    message = f"{line} That is {self.fail_if}."
-                    return {"status": "failed", "stats": stats, "message": shortened(message)}
+                    message = f"{describe_queue(last)} That is {self.fail_if}."
+                    return WaitEvent(EventStatus.FAILED, message, stats)
                 if until(stats):
-                    return {"status": "settled", "stats": stats}
-            away = changes.away
-        why = away.message if away else queue_standing(last) if last else "Nothing was learned."
+                    return WaitEvent(EventStatus.SETTLED, stats=stats)
+            outage = changes.outage
+        if outage is not None:
+            why = outage.message
+        else:
+            why = describe_queue(last) if last else "The server said nothing about it."
         message = f"Queue {self.queue_name} is not at {self.until}. {why}"
-        return {"status": "timeout", "stats": None, "message": shortened(message)}
+        return WaitEvent(EventStatus.TIMEOUT, message)
 
 
-async def _stats(connection: Shared, batches: Sequence[Mapping[str, Any]]) -> list[BatchStats]:
-    """One look at all of them."""
-    from spooled_pipelines.batch.aio.rpcs import stats_of
+def _task_state(task_instance: Any, log: Any) -> str | None:
+    """Return the task's state now, "" if it is cleared; None if that cannot be found out."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    if any(batch.get("extension") is False for batch in batches):
-        names = dict.fromkeys(batch["queue_name"] for batch in batches)
-        return plain_stats(batches, [await connection.client.queue_stats(name) for name in names])
-    ids = [batch["batch_id"] for batch in batches]
-    return await stats_of(connection.client.calls, ids, _LAST_LOOK_SECONDS)
+    if task_instance is None:
+        return None
+    try:
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=task_instance.dag_id,
+            task_ids=[task_instance.task_id],
+            run_ids=[task_instance.run_id],
+            map_index=task_instance.map_index,
+        )
+    except Exception as error:  # noqa: BLE001 - whatever Airflow raises, the jobs come first
+        log.warning("The task's state cannot be found out: %s", error)
+        return None
+    found = list(states.get(task_instance.run_id, {}).values())
+    if not found:
+        return "removed"
+    return str(getattr(found[0], "value", found[0]) or "")

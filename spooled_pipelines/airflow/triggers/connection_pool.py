@@ -3,135 +3,132 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
+from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.config import queue_poll_seconds
-from spooled_pipelines.airflow.hooks.spooled import SpooledAsyncHook
+from spooled_pipelines.airflow.hooks import SpooledHook
+from spooled_pipelines.types import BatchStats, QueueStats
 
 if TYPE_CHECKING:
-    from spooled_pipelines.airflow.triggers.watch_hub import BatchWatch, QueueWatch, Subscription
+    from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
+    from spooled_pipelines.errors import SpooledError
     from spooled_pipelines.rpc.settings import ConnectionSettings
-    from spooled_pipelines.types import BatchStats, QueueStats
+
+
+class BatchUpdates(Protocol):
+    """The statistics of some batches, as they change."""
+
+    @property
+    def outage(self) -> SpooledError | None:
+        """Why nothing can be learned at the moment; None while the server answers."""
+
+    async def next_updates(self, seconds: float | None) -> list[BatchStats]:
+        """As `Subscription.next_updates`."""
 
 
 @dataclass(eq=False)
-class Shared:
-    """A client, what is watched on it, and how many use it."""
+class PooledClient:
+    """A client, the hubs that watch on it, and the number of its users."""
 
     client: AsyncSpooledClient
-    batches: BatchWatch
-    queues: QueueWatch
+    batches: BatchHub
+    queues: QueueHub
     users: int = 0
 
-    @asynccontextmanager
-    async def changes_of(self, batches: Sequence[Mapping[str, Any]]) -> AsyncIterator[BatchChanges]:
-        """News of these batches, each as `Batch.to_dict` gives it."""
-        # A plain server keeps no batches: there they are seen through their queues.
-        plain = [batch for batch in batches if batch.get("extension") is False]
-        watch: BatchWatch | QueueWatch = self.queues if plain else self.batches
-        name = "queue_name" if plain else "batch_id"
-        subscription: Any = watch.subscribe([batch[name] for batch in batches])
-        try:
-            yield BatchChanges(subscription, plain)
-        finally:
-            watch.unsubscribe(subscription)
+    @contextmanager
+    def watch_batches(self, batches: Sequence[BatchRef]) -> Iterator[BatchUpdates]:
+        """Subscribe to the statistics of these batches."""
+        # A server that keeps no batches shows them through their queues.
+        if any(batch.extension is False for batch in batches):
+            names = [batch.queue_name or "" for batch in batches]
+            with self.queues.subscription(names) as updates:
+                yield _UpdatesFromQueues(updates, batches)
+        else:
+            with self.batches.subscription([batch.batch_id for batch in batches]) as subscription:
+                yield subscription
 
-    @asynccontextmanager
-    async def changes_of_queue(self, queue_name: str) -> AsyncIterator[Subscription[QueueStats]]:
-        """News of a queue."""
-        subscription = self.queues.subscribe([queue_name])
-        try:
-            yield subscription
-        finally:
-            self.queues.unsubscribe(subscription)
+    async def close(self) -> None:
+        """End what runs, and close the client."""
+        await self.batches.close()
+        await self.queues.close()
+        await self.client.close()
 
 
-class BatchChanges:
-    """A subscription whose news are always batches."""
+class _UpdatesFromQueues:
+    """What the statistics of queues say about the batches on them."""
 
-    def __init__(self, subscription: Any, plain: Sequence[Mapping[str, Any]]) -> None:
-        self._subscription = subscription
-        self._plain = plain
+    def __init__(self, updates: Subscription[QueueStats], batches: Sequence[BatchRef]) -> None:
+        self._updates = updates
+        self._batches = batches
 
     @property
-    def away(self) -> Any:
-        """Why nothing can be learned at the moment; None while the server answers."""
-        return self._subscription.away
+    def outage(self) -> SpooledError | None:
+        return self._updates.outage
 
-    async def news(self, seconds: float | None) -> list[BatchStats]:
-        """As `Subscription.news`."""
-        found: list[Any] = await self._subscription.news(seconds)
-        return plain_stats(self._plain, found) if self._plain else found
+    async def next_updates(self, seconds: float | None) -> list[BatchStats]:
+        from spooled_pipelines.batch.outcome.v1_stats import queue_as_batch
 
-
-def plain_stats(
-    batches: Sequence[Mapping[str, Any]], queues: Sequence[QueueStats]
-) -> list[BatchStats]:
-    """What the statistics of these queues say about the batches on them."""
-    from spooled_pipelines.batch.outcome.v1_stats import queue_as_batch
-    from spooled_pipelines.types import QueueStats
-
-    by_name = {queue.queue_name: queue for queue in queues}
-    stats = []
-    for batch in batches:
-        queue = by_name.get(batch["queue_name"])
-        if queue is not None:
-            before = batch.get("queue_before")
-            before = None if before is None else QueueStats(**before)
-            stats.append(queue_as_batch(batch["batch_id"], batch.get("name") or "", before, queue))
-    return stats
+        queues = {queue.queue_name: queue for queue in await self._updates.next_updates(seconds)}
+        stats = []
+        for batch in self._batches:
+            queue = queues.get(batch.queue_name or "")
+            if queue is not None:
+                before = None if batch.queue_before is None else QueueStats(**batch.queue_before)
+                stats.append(queue_as_batch(batch.batch_id, batch.name or "", before, queue))
+        return stats
 
 
 # A client belongs to the event loop that it was made on.
-_shared: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[ConnectionSettings, asyncio.Future[Shared]]
+_clients: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[ConnectionSettings, asyncio.Future[PooledClient]]
 ] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def shared(spooled_conn_id: str) -> AsyncIterator[Shared]:
-    """The connection of this id, which is closed when its last user leaves.
+async def pooled_client(spooled_conn_id: str) -> AsyncIterator[PooledClient]:
+    """Share the client of this connection, which is closed when its last user leaves.
 
     Raises:
         SpooledError: there is no such connection, or it makes no sense.
     """
-    settings = await SpooledAsyncHook(spooled_conn_id).settings()
-    loop = asyncio.get_running_loop()
-    made = _shared.setdefault(loop, {})
-    if settings not in made:
-        made[settings] = asyncio.ensure_future(_make(spooled_conn_id, settings))
-    future = made[settings]
+    hook = SpooledHook(spooled_conn_id)
+    settings = await hook.async_settings()
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    if settings not in clients:
+        clients[settings] = asyncio.ensure_future(_connect(hook, settings))
+    future = clients[settings]
     try:
-        # Who leaves while it is being made must not take it from the others.
-        found = await asyncio.shield(future)
+        # A waiter that is cancelled must not cancel connection set-up for the others.
+        pooled = await asyncio.shield(future)
     except Exception:
-        if made.get(settings) is future:
-            del made[settings]
+        if clients.get(settings) is future:
+            del clients[settings]
         raise
-    found.users += 1
+    pooled.users += 1
     try:
-        yield found
+        yield pooled
     finally:
-        found.users -= 1
-        if not found.users and made.get(settings) is future:
-            del made[settings]
-            await found.batches.close()
-            await found.queues.close()
-            await found.client.close()
+        pooled.users -= 1
+        if not pooled.users and clients.get(settings) is future:
+            del clients[settings]
+            await pooled.close()
 
 
-async def _make(spooled_conn_id: str, settings: ConnectionSettings) -> Shared:
-    client = await SpooledAsyncHook(spooled_conn_id).client_of(settings)
-    watching = await asyncio.to_thread(
-        import_module, "spooled_pipelines.airflow.triggers.watch_hub"
-    )
-    calls = client.calls
-    return Shared(
-        client, watching.BatchWatch(calls), watching.QueueWatch(calls, queue_poll_seconds())
-    )
+async def _connect(hook: SpooledHook, settings: ConnectionSettings) -> PooledClient:
+    client = await hook.async_client_of(settings)
+    hubs = await asyncio.to_thread(_load_hubs)
+    return PooledClient(client, hubs.BatchHub(client), hubs.QueueHub(client, queue_poll_seconds()))
+
+
+def _load_hubs() -> ModuleType:
+    # It loads gRPC, which takes longer than an event loop may be held up.
+    from spooled_pipelines.airflow.triggers import watch_hub
+
+    return watch_hub

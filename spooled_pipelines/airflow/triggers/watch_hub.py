@@ -1,45 +1,40 @@
-"""Who waits for what, told apart: many batches on few streams, one look at a queue for all.
+"""Multiplex many watched batches over a few streams, and share queue polls.
 
 A triggerer waits for a thousand batches at once. A stream for each would be a thousand calls on the
 server and as many tasks here, so batches that come close together share one, and where there are
-more than a few streams the two smallest become one.
+more than a few streams the two smallest are merged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from spooled_pipelines.batch.aio.rpcs import stats_of
 from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.client.aio.client import AsyncSpooledClient
 from spooled_pipelines.errors import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
     SpooledError,
 )
-from spooled_pipelines.rpc import methods, requests
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
-from spooled_pipelines.rpc.decode import batch_stats_from, queue_stats_from
 from spooled_pipelines.types import BatchStats, QueueStats
-from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 # Batches that come within this are put on one stream.
 _GATHER_SECONDS = 0.1
-_STREAMS = 4
-# A server says nothing of a batch that stands still, and it may have begun to know why.
-_LOOK_AGAIN_SECONDS = 30.0
-_LOOK_AT = 100
-_ANSWER_SECONDS = 30.0
+_STREAMS_MAX = 4
+# A server does not report on a batch that stands still, and it may have begun to know why.
+_REFRESH_SECONDS = 30.0
+_REFRESH_BATCHES = 100
 _FIRST_PAUSE_SECONDS = 0.1
 _FOREVER = float("inf")
 # What a server says of one batch among many.
-_ITS_OWN_FAULT = (InvalidArgumentError, NotFoundError, PermissionDeniedError)
+_ERRORS_OF_ONE_BATCH = (InvalidArgumentError, NotFoundError, PermissionDeniedError)
 
 V = TypeVar("V")
 
@@ -48,100 +43,102 @@ class Subscription(Generic[V]):
     """What became known of some keys since it was last asked for.
 
     Attributes:
-        away: why nothing can be learned at the moment; None while the server answers.
+        outage: why nothing can be learned at the moment; None while the server answers.
     """
 
     def __init__(self, keys: Collection[str]) -> None:
         self.keys = frozenset(keys)
-        self.away: SpooledError | None = None
-        self._fresh: dict[str, V] = {}
+        self.outage: SpooledError | None = None
+        self._updates: dict[str, V] = {}
         self._error: SpooledError | None = None
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
 
-    async def news(self, seconds: float | None) -> list[V]:
-        """Waits for something new, and returns the newest of each key; nothing once time is up.
+    async def next_updates(self, seconds: float | None) -> list[V]:
+        """Wait for updates, and return the newest value of each key; none once time is up.
 
         Raises:
-            SpooledError: nothing more will come, and why.
+            SpooledError: there will be no further updates, and why.
         """
         try:
-            await asyncio.wait_for(self._news.wait(), seconds)
+            await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
             return []
         if self._error is not None:
             raise self._error
-        self._news.clear()
-        found = list(self._fresh.values())
-        self._fresh.clear()
-        return found
+        self._wake.clear()
+        updates = list(self._updates.values())
+        self._updates.clear()
+        return updates
 
-    def tell(self, key: str, value: V) -> None:
-        self.away = None
-        self._fresh[key] = value
-        self._news.set()
+    def publish(self, key: str, value: V) -> None:
+        """Pass on a key's newest value."""
+        self.outage = None
+        self._updates[key] = value
+        self._wake.set()
 
     def fail(self, error: SpooledError) -> None:
+        """End it with this error."""
         self._error = error
-        self._news.set()
+        self._wake.set()
 
 
-class Watch(ABC, Generic[V]):
-    """Subscriptions by key, and the newest value of each."""
+class Hub(ABC, Generic[V]):
+    """Subscriptions by key, and the newest value of each key."""
 
-    def __init__(self, calls: AsyncCalls) -> None:
-        self._calls = calls
+    def __init__(self, client: AsyncSpooledClient) -> None:
+        self._client = client
         self._subscribers: dict[str, set[Subscription[V]]] = {}
         self._newest: dict[str, V] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def subscribe(self, keys: Collection[str]) -> Subscription[V]:
-        """Begin to tell of these."""
+    @contextmanager
+    def subscription(self, keys: Collection[str]) -> Iterator[Subscription[V]]:
+        """Watch these keys within the `with`."""
         subscription: Subscription[V] = Subscription(keys)
         for key in subscription.keys:
             if key in self._newest:
-                subscription.tell(key, self._newest[key])
+                subscription.publish(key, self._newest[key])
             self._subscribers.setdefault(key, set()).add(subscription)
-        self._begin([key for key in subscription.keys if len(self._subscribers[key]) == 1])
-        return subscription
-
-    def unsubscribe(self, subscription: Subscription[V]) -> None:
-        """Tell it nothing any more."""
-        for key in subscription.keys:
-            waiting = self._subscribers.get(key, set())
-            waiting.discard(subscription)
-            if not waiting:
-                self._subscribers.pop(key, None)
-                self._newest.pop(key, None)
-        self._end()
+        self._keys_added([key for key in subscription.keys if len(self._subscribers[key]) == 1])
+        try:
+            yield subscription
+        finally:
+            for key in subscription.keys:
+                subscribers = self._subscribers.get(key, set())
+                subscribers.discard(subscription)
+                if not subscribers:
+                    self._subscribers.pop(key, None)
+                    self._newest.pop(key, None)
+            self._keys_removed()
 
     async def close(self) -> None:
-        """End what runs."""
+        """Cancel the hub's tasks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @abstractmethod
-    def _begin(self, keys: Collection[str]) -> None:
-        """These are wanted now, and were not before."""
+    def _keys_added(self, keys: Collection[str]) -> None:
+        """Begin to watch keys that had no subscriber before."""
 
-    def _end(self) -> None:
-        """Some may not be wanted any more."""
+    def _keys_removed(self) -> None:
+        """Stop what only keys without subscribers need."""
 
-    def _tell(self, key: str, value: V) -> None:
+    def _publish(self, key: str, value: V) -> None:
         if key in self._subscribers and self._newest.get(key) != value:
             self._newest[key] = value
             for subscription in self._subscribers[key]:
-                subscription.tell(key, value)
+                subscription.publish(key, value)
 
-    def _give_up(self, keys: Iterable[str], error: SpooledError) -> None:
+    def _fail(self, keys: Iterable[str], error: SpooledError) -> None:
         for key in keys:
             for subscription in self._subscribers.pop(key, ()):
                 subscription.fail(error)
 
-    def _away(self, keys: Iterable[str], error: SpooledError) -> None:
+    def _report_outage(self, keys: Iterable[str], error: SpooledError) -> None:
         for key in keys:
             for subscription in self._subscribers.get(key, ()):
-                subscription.away = error
+                subscription.outage = error
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         task = asyncio.create_task(work())
@@ -150,32 +147,32 @@ class Watch(ABC, Generic[V]):
         return task
 
 
-class BatchWatch(Watch[BatchStats]):
+class BatchHub(Hub[BatchStats]):
     """Batches of a server with the batch extension, by their ids."""
 
-    def __init__(self, calls: AsyncCalls) -> None:
-        super().__init__(calls)
+    def __init__(self, client: AsyncSpooledClient) -> None:
+        super().__init__(client)
         self._new: list[str] = []
         self._streams: dict[asyncio.Task[None], list[str]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._refresher: asyncio.Task[None] | None = None
 
-    def _begin(self, keys: Collection[str]) -> None:
+    def _keys_added(self, keys: Collection[str]) -> None:
         if not self._new and keys:
             self._start(self._gather)
         self._new += keys
-        if self._looking is None:
-            self._looking = self._start(self._look_again)
+        if self._refresher is None:
+            self._refresher = self._start(self._refresh)
 
-    def _end(self) -> None:
+    def _keys_removed(self) -> None:
         for task, ids in list(self._streams.items()):
             wanted = self._open(ids)
-            # A stream goes on to read batches that nobody waits for any more.
+            # The stream would go on to read batches that have no subscriber.
             if 2 * len(wanted) < len(ids):
-                self._stop(task)
-                self._follow(wanted)
+                self._stop_stream(task)
+                self._start_stream(wanted)
 
     def _open(self, ids: Iterable[str]) -> list[str]:
-        """Those that somebody waits for, and that are not settled as far as we know."""
+        """Return those that have a subscriber and are not known to be settled."""
         return [
             batch_id
             for batch_id in ids
@@ -187,121 +184,112 @@ class BatchWatch(Watch[BatchStats]):
         await asyncio.sleep(_GATHER_SECONDS)
         new, self._new = list(dict.fromkeys(self._new)), []
         for start in range(0, len(new), BATCH_IDS_PER_CALL_MAX):
-            self._follow(self._open(new[start : start + BATCH_IDS_PER_CALL_MAX]))
-        self._join()
+            self._start_stream(self._open(new[start : start + BATCH_IDS_PER_CALL_MAX]))
+        self._merge_streams()
 
-    def _join(self) -> None:
-        while len(self._streams) > _STREAMS:
+    def _merge_streams(self) -> None:
+        while len(self._streams) > _STREAMS_MAX:
             small, next_small = sorted(self._streams, key=lambda task: len(self._streams[task]))[:2]
             ids = self._open([*self._streams[small], *self._streams[next_small]])
             if len(ids) > BATCH_IDS_PER_CALL_MAX:
                 return
-            self._stop(small)
-            self._stop(next_small)
-            self._follow(ids)
+            self._stop_stream(small)
+            self._stop_stream(next_small)
+            self._start_stream(ids)
 
-    def _follow(self, ids: list[str]) -> None:
+    def _start_stream(self, ids: list[str]) -> None:
         if ids:
-            task = self._start(partial(self._stream, ids))
+            task = self._start(partial(self._watch, ids))
             self._streams[task] = ids
             task.add_done_callback(lambda ended: self._streams.pop(ended, None))
 
-    def _stop(self, task: asyncio.Task[None]) -> None:
+    def _stop_stream(self, task: asyncio.Task[None]) -> None:
         self._streams.pop(task, None)
         task.cancel()
 
-    async def _stream(self, ids: list[str]) -> None:
-        """Until none of them is open, through any time that the server is away."""
-        patience = Patience(self._calls.settings.retry, _FOREVER)
+    async def _watch(self, ids: list[str]) -> None:
+        """Watch until none of them is open, through any time that the server is away."""
+        patience = Patience(self._client.settings.retry, _FOREVER)
         while ids := self._open(ids):
-            request = batch_v1.WatchBatchRequest(batch_ids=ids, milestones=True)
-            stream = self._calls.stream(methods.BATCH["WatchBatch"], request)
             pause = _FIRST_PAUSE_SECONDS
             try:
-                async for message in stream:
-                    patience.moved()
-                    stats = batch_stats_from(message)
-                    self._tell(stats.batch_id, stats)
-            except _ITS_OWN_FAULT as error:
-                await self._sort_out(ids, error)
+                async with aclosing(self._client.watch_batches(ids)) as changes:
+                    async for stats in changes:
+                        patience.moved()
+                        self._publish(stats.batch_id, stats)
+            except _ERRORS_OF_ONE_BATCH as error:
+                await self._isolate_error(ids, error)
             except SpooledError as error:
                 delay = patience.delay(error)
                 if delay is None:
-                    self._give_up(ids, error)
+                    self._fail(ids, error)
                 else:
-                    self._away(ids, error)
+                    self._report_outage(ids, error)
                     pause = delay
-            finally:
-                stream.cancel()
             if self._open(ids):
                 await asyncio.sleep(pause)
 
-    async def _sort_out(self, ids: list[str], error: SpooledError) -> None:
-        """One of them is why the others cannot be watched: ask for each by itself."""
+    async def _isolate_error(self, ids: list[str], error: SpooledError) -> None:
+        """Find the batch that keeps the others from being watched: ask for each by itself."""
         if len(ids) == 1:
-            self._give_up(ids, error)
+            self._fail(ids, error)
             return
         for batch_id in ids:
             await self._ask(batch_id)
 
     async def _ask(self, batch_id: str) -> None:
         try:
-            (stats,) = await stats_of(self._calls, [batch_id])
-        except _ITS_OWN_FAULT as error:
-            self._give_up([batch_id], error)
+            (stats,) = await self._client.batch_stats([batch_id])
+        except _ERRORS_OF_ONE_BATCH as error:
+            self._fail([batch_id], error)
         except SpooledError:
             # The stream that comes next finds out, too.
             return
         else:
-            self._tell(batch_id, stats)
+            self._publish(batch_id, stats)
 
-    async def _look_again(self) -> None:
+    async def _refresh(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_REFRESH_SECONDS)
             followed = [batch_id for ids in self._streams.values() for batch_id in ids]
-            # Not too many at once: others wait for the event loop, too.
-            for start in range(0, len(followed), _LOOK_AT):
-                await self._look(self._open(followed[start : start + _LOOK_AT]))
-
-    async def _look(self, ids: list[str]) -> None:
-        # Where it fails their streams find out, too, and say so.
-        with contextlib.suppress(SpooledError):
-            for stats in await stats_of(self._calls, ids):
-                self._tell(stats.batch_id, stats)
+            # Not too many at once: other triggers share the event loop.
+            for start in range(0, len(followed), _REFRESH_BATCHES):
+                ids = self._open(followed[start : start + _REFRESH_BATCHES])
+                # Where it fails, their streams find out, too, and say so.
+                with suppress(SpooledError):
+                    for stats in await self._client.batch_stats(ids):
+                        self._publish(stats.batch_id, stats)
 
 
-class QueueWatch(Watch[QueueStats]):
-    """Queues, by their names. No server tells of a queue by itself, so it is asked."""
+class QueueHub(Hub[QueueStats]):
+    """Queues, by their names: a server does not report on a queue, so it is polled."""
 
-    def __init__(self, calls: AsyncCalls, seconds: float) -> None:
-        super().__init__(calls)
-        self._seconds = seconds
-        self._asked: set[str] = set()
+    def __init__(self, client: AsyncSpooledClient, poll_seconds: float) -> None:
+        super().__init__(client)
+        self._poll_seconds = poll_seconds
+        self._polled: set[str] = set()
 
-    def _begin(self, keys: Collection[str]) -> None:
+    def _keys_added(self, keys: Collection[str]) -> None:
         for queue_name in keys:
-            if queue_name not in self._asked:
-                self._asked.add(queue_name)
-                self._start(partial(self._ask, queue_name))
+            if queue_name not in self._polled:
+                self._polled.add(queue_name)
+                self._start(partial(self._poll, queue_name))
 
-    async def _ask(self, queue_name: str) -> None:
-        patience = Patience(self._calls.settings.retry, _FOREVER)
-        method, request = methods.QUEUE["GetQueueStats"], requests.queue_stats(queue_name)
+    async def _poll(self, queue_name: str) -> None:
+        patience = Patience(self._client.settings.retry, _FOREVER)
         while queue_name in self._subscribers:
-            pause = self._seconds
+            pause = self._poll_seconds
             try:
-                answer = await self._calls.unary(
-                    method, request, timeout=_ANSWER_SECONDS, repeatable=True
-                )
+                stats = await self._client.queue_stats(queue_name)
             except SpooledError as error:
                 delay = patience.delay(error)
                 if delay is None:
-                    self._give_up([queue_name], error)
+                    self._fail([queue_name], error)
                     break
-                self._away([queue_name], error)
+                self._report_outage([queue_name], error)
                 pause = max(pause, delay)
             else:
                 patience.moved()
-                self._tell(queue_name, queue_stats_from(answer))
+                self._publish(queue_name, stats)
             await asyncio.sleep(pause)
-        self._asked.discard(queue_name)
+        self._polled.discard(queue_name)

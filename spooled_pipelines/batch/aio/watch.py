@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from spooled_pipelines.batch.aio.runtime import call_later
 from spooled_pipelines.batch.aio.v1_fallback import AsyncQueueFollower
@@ -51,6 +51,19 @@ async def watch_stream(
                 timer.cancel()
             stream.cancel()
         await sleep(_until(deadline, pause))
+
+
+async def watch_many(
+    calls: AsyncCalls, batch_ids: Sequence[str]
+) -> AsyncGenerator[BatchStats, None]:
+    """Yield what the server says about several batches, until the stream ends or breaks."""
+    request = batch_v1.WatchBatchRequest(batch_ids=batch_ids, milestones=True)
+    stream = calls.stream(methods.BATCH["WatchBatch"], request)
+    try:
+        async for message in stream:
+            yield batch_stats_from(message)
+    finally:
+        stream.cancel()
 
 
 async def watch_queue(

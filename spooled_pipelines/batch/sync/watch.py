@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.batch.sync.runtime import call_later
@@ -52,6 +52,17 @@ def watch_stream(
                 timer.cancel()
             stream.cancel()
         sleep(_until(deadline, pause))
+
+
+def watch_many(calls: Calls, batch_ids: Sequence[str]) -> Generator[BatchStats, None]:
+    """Yield what the server says about several batches, until the stream ends or breaks."""
+    request = batch_v1.WatchBatchRequest(batch_ids=batch_ids, milestones=True)
+    stream = calls.stream(methods.BATCH["WatchBatch"], request)
+    try:
+        for message in stream:
+            yield batch_stats_from(message)
+    finally:
+        stream.cancel()
 
 
 def watch_queue(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +230,40 @@ class BatchCalls:
             if not token:
                 break
         return found
+
+    def batch_stats(
+        self, batches: Sequence[str | Mapping[str, Any]], *, timeout: float | None = None
+    ) -> list[BatchStats]:
+        """Return where several batches stand, in their order and in as few calls as possible.
+
+        Args:
+            batches: their ids, or what `Batch.to_dict()` returned, which a server that keeps no
+                batches needs.
+            timeout: how many seconds to wait for an answer; None: as the client's settings say.
+
+        Raises:
+            NotFoundError: there is no such batch; the message names it.
+        """
+        from spooled_pipelines.batch.sync.rpcs import stats_of
+
+        wanted = [self.batch(batch) for batch in batches]
+        if self._calls.speaks_batches():
+            return stats_of(self._calls, [batch.id for batch in wanted], timeout)
+        return [batch.stats() for batch in wanted]
+
+    def watch_batches(self, batch_ids: Sequence[str]) -> Generator[BatchStats, None]:
+        """Yield the statistics of several batches over one stream, each as it changes.
+
+        At least each tenth that is done is a change. It ends with the stream: unlike
+        `Batch.watch`, it does not connect again.
+        """
+        from spooled_pipelines.batch.sync.watch import watch_many
+
+        return watch_many(self._calls, batch_ids)
+
+    def has_batch_extension(self) -> bool:
+        """Return whether the server keeps batches: asked once, then known."""
+        return self._calls.speaks_batches()
 
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
         """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
-from spooled_pipelines.airflow.operators.enqueue_batch import EnqueueBatchOperator
+from spooled_pipelines.airflow.operators import EnqueueBatchOperator
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.decorator import TaskDecorator
 
 
-# `op_kwargs` is a property there, and an attribute here.
+# `op_kwargs` is a mapping there, and one that Airflow does not see into here.
 class EnqueueBatchDecoratedOperator(DecoratedOperator, EnqueueBatchOperator):  # type: ignore[misc]
     """An `EnqueueBatchOperator` whose data is what the decorated function returns or yields."""
 
@@ -41,7 +41,7 @@ class EnqueueBatchDecoratedOperator(DecoratedOperator, EnqueueBatchOperator):  #
                 raise InvalidArgumentError(
                     f"@task.enqueue_batch takes no {argument}=: the function returns the table"
                 )
-        # By name, so that they are held out of sight like all arguments that may be tables.
+        # By name, so that they are wrapped like all arguments that may be tables.
         named = inspect.signature(python_callable).bind_partial(*(op_args or ())).arguments
         arguments = {**named, **(op_kwargs or {})}
         super().__init__(
@@ -53,7 +53,7 @@ class EnqueueBatchDecoratedOperator(DecoratedOperator, EnqueueBatchOperator):  #
         )
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """As `EnqueueBatchOperator.execute`: it calls the function when it needs the table."""
+        """As `EnqueueBatchOperator.execute`, which calls the function when it needs the table."""
         return EnqueueBatchOperator.execute(self, context)
 
 
@@ -62,8 +62,8 @@ def enqueue_batch(
 ) -> TaskDecorator:
     """Make a task of a function that returns a table or yields tables: its rows become jobs.
 
-    Takes what `EnqueueBatchOperator` takes, but for ``data``. The function gets its arguments, and
-    those of the task's context that its signature names::
+    Takes the arguments of `EnqueueBatchOperator` except ``data``. The function gets its arguments,
+    and those of the task's context that its signature names::
 
         @enqueue_batch(queue_name="orders", key="order_id")
         def orders(ds):
@@ -71,7 +71,7 @@ def enqueue_batch(
     """
     return task_decorator_factory(
         python_callable=python_callable,
-        # What the function returns is no XCom, whatever its annotation says.
+        # What the function returns is not an XCom, whatever its annotation says.
         multiple_outputs=False,
         decorated_operator_class=EnqueueBatchDecoratedOperator,
         **kwargs,

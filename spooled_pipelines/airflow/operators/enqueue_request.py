@@ -1,0 +1,178 @@
+"""What a task enqueues, as values: a batch, a part of one, or nothing if the table is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from spooled_pipelines.airflow.progress_log import ProgressLogger
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+from spooled_pipelines.wire import limits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from airflow.sdk import Context
+
+    from spooled_pipelines.client.sync.client import SpooledClient
+
+OnEmpty: TypeAlias = Literal["success", "skip", "fail"]
+OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
+_CHOICES = {
+    "on_rejected": ("raise", "skip"),
+    "on_empty": ("success", "skip", "fail"),
+    "on_rerun": ("resume", "retry_failed", "fresh"),
+    "on_breach": ("raise", "stop"),
+}
+
+
+class Enqueued(NamedTuple):
+    """The result of an enqueue.
+
+    Attributes:
+        batch: what the task returns.
+        ledger: what became of each row; None where that is not known.
+    """
+
+    batch: dict[str, Any]
+    ledger: pa.RecordBatchReader | None
+
+
+@dataclass(frozen=True)
+class EnqueueRequest:
+    """What a task enqueues, once its templates are rendered.
+
+    Attributes:
+        queue_name, name: of the batch.
+        part: the id of the part that the rows are; None: they are the whole batch.
+        on_empty, on_rerun: as of `EnqueueBatchOperator`.
+        row_options: how a row becomes a job.
+        log: the task's log.
+    """
+
+    queue_name: str
+    name: str
+    part: str | int | None
+    on_empty: OnEmpty
+    on_rerun: OnRerun
+    row_options: Mapping[str, Any]
+    log: Any
+
+    def send(self, client: SpooledClient, source: Mapping[str, Any]) -> Enqueued:
+        """Enqueue the rows of the source, which are arguments of `SpooledClient.enqueue_batch`.
+
+        Raises:
+            InvalidArgumentError: the data or an argument is wrong.
+            AirflowSkipException, AirflowFailException: there are no rows, and `on_empty` says so.
+        """
+        on_rerun = self.on_rerun
+        if on_rerun == "retry_failed" and not client.has_batch_extension():
+            # The default must not keep a plain server, which has no such thing, from being used.
+            self.log.info("This server keeps no batches: its dead letters cannot be retried")
+            on_rerun = "resume"
+        send = self._send_batch if self.part is None else self._send_part
+        enqueued = send(client, source, on_rerun)
+        batch = enqueued.batch
+        if on_rerun == "retry_failed":
+            batch["retried"] += _retry_cancelled(client, batch["batch_id"])
+        self.log.info(
+            "Batch %s on queue %s: %d rows, %d jobs created, %d there already, %d rejected, "
+            "%d dead letters back in the queue",
+            *(batch[n] for n in ("batch_id", "queue_name", "rows", "created", "duplicates")),
+            *(batch[n] for n in ("rejected", "retried")),
+        )
+        return enqueued
+
+    def _send_batch(
+        self, client: SpooledClient, source: Mapping[str, Any], on_rerun: OnRerun
+    ) -> Enqueued:
+        try:
+            batch = client.enqueue_batch(
+                queue_name=self.queue_name,
+                name=self.name,
+                on_rerun=on_rerun,
+                progress=ProgressLogger(self.log.info).sent,
+                **source,
+                **self.row_options,
+            )
+        except EmptyTableError as error:
+            self._report_empty(error)
+            batch = client.open_batch(self.name, self.queue_name).seal()
+            batch.rows = batch.created = batch.duplicates = batch.rejected = 0
+        return Enqueued(batch.to_dict(), batch.ledger_reader())
+
+    def _send_part(
+        self, client: SpooledClient, source: Mapping[str, Any], on_rerun: OnRerun
+    ) -> Enqueued:
+        part_id = str(self.part)
+        opened = client.open_batch(self.name, self.queue_name, on_rerun=on_rerun)
+        added = opened.add(
+            part_id, progress=ProgressLogger(self.log.info).sent, **source, **self.row_options
+        )
+        if not added.rows:
+            self._report_empty(EmptyTableError(f"part {part_id} has no rows."))
+        part, open_batch = added.to_dict(), opened.to_dict()
+        batch = {
+            **{n: part[n] for n in ("batch_id", "rows", "created", "duplicates", "rejected")},
+            **{n: open_batch[n] for n in ("queue_name", "name", "generation", "extension")},
+            "retried": opened.retried,
+            "part": part,
+            "opened": open_batch,
+        }
+        return Enqueued(batch, added.ledger_reader())
+
+    def _report_empty(self, error: EmptyTableError) -> None:
+        if self.on_empty == "skip":
+            raise AirflowSkipException(error.message) from error
+        if self.on_empty == "fail":
+            raise AirflowFailException(error.message) from error
+        self.log.info("%s", error.message)
+
+
+def check_choices(**choices: object) -> None:
+    """Raise InvalidArgumentError where an argument has none of the values that it may have."""
+    for argument, value in choices.items():
+        if value not in _CHOICES[argument]:
+            allowed = " or ".join(repr(choice) for choice in _CHOICES[argument])
+            raise InvalidArgumentError(f"{argument} must be {allowed}, got {value!r}")
+
+
+def check_part(name: str | None, on_rerun: str, wait_for_completion: bool) -> None:
+    """Raise InvalidArgumentError where an argument does not go together with a part."""
+    if name is None:
+        raise InvalidArgumentError(
+            "part= needs name=: the name that all parts of the batch give, such as '{{ run_id }}'"
+        )
+    if on_rerun == "fresh":
+        raise InvalidArgumentError(
+            'on_rerun="fresh" starts a whole batch over, and a part is not all of it: use '
+            '"resume" or "retry_failed"'
+        )
+    if wait_for_completion:
+        raise InvalidArgumentError(
+            "wait_for_completion=True is about a whole batch: let a StreamJobsSensor wait for all "
+            "parts"
+        )
+
+
+def batch_name(context: Context) -> str:
+    """Return a name made of dag_id, task_id, run_id and map_index, never of the try.
+
+    So a retry, a Clear and a backfill that reprocesses the run find their batch again. DAG and
+    task ids have no slash in them, so two task instances never share a name.
+    """
+    ti = context["ti"]
+    name = f"airflow/{ti.dag_id}/{ti.task_id}/{context['run_id']}/{ti.map_index}"
+    if len(name) <= limits.BATCH_NAME_MAX:
+        return name
+    digest = blake2b(name.encode(), digest_size=16).hexdigest()
+    return f"{name[: limits.BATCH_NAME_MAX - len(digest) - 1]}~{digest}"
+
+
+def _retry_cancelled(client: SpooledClient, batch_id: str) -> int:
+    """Retry what an earlier kill cancelled: it is wanted again, now that the task runs again."""
+    batch = client.batch(batch_id)
+    return batch.retry_failed(cancelled=True) if batch.stats().cancelled else 0
