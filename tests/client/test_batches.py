@@ -37,6 +37,34 @@ async def test_a_batch_is_found_again_by_what_was_kept_of_it(any_client, queue: 
         assert (await found.stats()).total == 3
 
 
+@pytest.mark.parametrize("kind", ["server", "plain_server"])
+async def test_several_batches_are_asked_for_at_once_in_their_order(
+    open_client, request: pytest.FixtureRequest, queue: str, kind: str
+) -> None:
+    client = open_client(request.getfixturevalue(kind))
+    assert await client.has_batch_extension() is (kind == "server")
+    made = [
+        (await client.enqueue_batch(TABLE[:rows], f"{queue}-{rows}", key="n")).to_dict()
+        for rows in (1, 2, 3)
+    ]
+    found = await client.batch_stats(made)
+    assert [stats.batch_id for stats in found] == [batch["batch_id"] for batch in made]
+    assert [stats.total for stats in found] == [1, 2, 3]
+
+
+async def test_several_batches_are_watched_over_one_stream(async_client, queue: str) -> None:
+    ids = [(await async_client.enqueue_batch(TABLE, queue, key="n", name=name)).id for name in "ab"]
+    settled = set()
+    for _ in range(2):
+        await settle_all(async_client, queue)
+    async for stats in async_client.watch_batches(ids):
+        if stats.settled:
+            settled.add(stats.batch_id)
+        if len(settled) == 2:
+            break
+    assert settled == set(ids)
+
+
 async def test_what_is_no_batch_is_refused(any_client) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         any_client.batch(7)
