@@ -142,8 +142,8 @@ def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
     [
         ("t.parquet", "no parquet", "cannot be read"),
         ("t.arrow", "no arrow", "cannot be read"),
-        ("t.csv", "", "Empty CSV file"),
-        ("t.csv", "a,b\n1,2\n3\n", "Expected 2 columns, got 1"),
+        ("t.csv", "", "not even a header"),
+        ("t.csv", "a,b\n1,2\n3\n", "line 3 .* has 1 fields, and the file has 2 columns"),
         ("t.jsonl", "", "no rows"),
         ("t.jsonl", '{"a": 1}\n{"a"\n', "line 2"),
         ("t.jsonl", '{"a": 1}\n[1]\n', "line 2 .* not a JSON object"),
@@ -170,9 +170,9 @@ def test_a_path_where_nothing_is_says_where_it_looked(tmp_path: Path) -> None:
 
 def test_a_file_that_turns_bad_half_way_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    lines = ["n,text", *(f"{i},row {i}" for i in range(200_000)), "not a number,x"]
+    lines = ["n,text", *(f"{i},row {i}" for i in range(200_000)), "1,x,more"]
     path.write_text("\n".join(lines))
-    assert "not a number" in refused(path)
+    assert "line 200002" in refused(path)
 
 
 @pytest.mark.parametrize("data", [None, 5, b"bytes", {"a": [1]}, object(), [1, 2], ["a"]])

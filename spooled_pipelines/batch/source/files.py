@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.source import json_rows, python_rows
+from spooled_pipelines.batch.source import csv_files, json_rows, python_rows
 from spooled_pipelines.batch.source.row_filter import Selection
 from spooled_pipelines.errors import InvalidArgumentError
 
 _COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
-KNOWN = ".parquet, .csv, .jsonl, .ndjson, .json, .arrow, .feather"
+KNOWN = ".parquet, .csv, .tsv, .jsonl, .ndjson, .json, .arrow, .feather"
 # Parquet column chunks are read piecewise, however large the row group.
 _READ_BYTES = 1 << 20
 
@@ -109,7 +109,7 @@ def kind_of(location: Location) -> str:
 
 _SUFFIXES = {
     "parquet": (".parquet", ".pq"),
-    "csv": (".csv",),
+    "csv": (".csv", ".tsv"),
     "json": (".jsonl", ".ndjson", ".json"),
     "arrow": (".arrow", ".feather", ".ipc"),
 }
@@ -141,7 +141,7 @@ def open_file(
 def _inside(selection: Selection, constants: Mapping[str, Any]) -> Selection:
     """What has to be read of the file itself."""
     if selection.columns is None or selection.where is not None:
-        return Selection()
+        return replace(selection, columns=None, where=None)
     own = tuple(name for name in selection.columns if name not in constants)
     return replace(selection, columns=own or None)
 
@@ -206,23 +206,11 @@ def _parquet_where(
 
 
 def _csv(location: Location, selection: Selection, _rows: int) -> tuple[Any, Iterator[Any]]:
-    from pyarrow import csv
-
-    wanted = list(selection.columns or ())
-    try:
-        reader = csv.open_csv(
-            location.stream(), convert_options=csv.ConvertOptions(include_columns=wanted)
-        )
-    except KeyError:
-        # There is no such column; the names of those that are there are worth more.
-        reader = csv.open_csv(location.stream())
-    selection.check(reader.schema)
-
-    def batches() -> Iterator[Any]:
-        with reader:
-            yield from reader
-
-    return reader.schema, batches()
+    types = selection.text_types
+    if types is None:
+        types = csv_files.find_column_types([location], selection.text_options)
+        selection.notes.extend(types.notes)
+    return selection.of(*csv_files.open_csv(location, types, selection.text_options))
 
 
 def _json(location: Location, selection: Selection, rows: int) -> tuple[Any, Iterator[Any]]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
+from spooled_pipelines.batch.source import csv_files
 from spooled_pipelines.batch.source.files import KNOWN, Location, kind_of, locate, open_file
 from spooled_pipelines.batch.source.read_errors import readable
 from spooled_pipelines.batch.source.row_filter import Selection
@@ -141,6 +143,11 @@ def _many(
         written = [info.path for info in infos if info.size != 0]
         files = [file for file in files if file.path in written] or files[:1]
     partitions = _partitions(files, base)
+    if kinds == {"csv"}:
+        # They are one table, so every value of every file says what a column is.
+        types = csv_files.find_column_types(files, selection.text_options)
+        selection.notes.extend(types.notes)
+        selection = replace(selection, text_types=types)
 
     def opened(place: int) -> tuple[Any, Iterator[Any]]:
         with readable(f"the file {files[place].name!r}"):

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spooled_pipelines.batch.source.text_options import DEFAULT_TEXT_OPTIONS, TextOptions
 from spooled_pipelines.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.source.csv_types import ColumnTypes
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class Selection:
         text: the same as SQL, for a source that speaks it.
         frame: the same as a polars expression, for a polars frame.
         index: read a DataFrame's index as columns.
+        text_options: how text files are read.
+        text_types: the types of a text file's columns, where they are known already.
+        notes: filled while the table is opened: what people should know of how it is read.
     """
 
     columns: tuple[str, ...] | None = None
@@ -34,6 +41,9 @@ class Selection:
     text: str | None = None
     frame: Any = None
     index: bool = False
+    text_options: TextOptions = DEFAULT_TEXT_OPTIONS
+    text_types: ColumnTypes | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     @property
     def all(self) -> bool:
