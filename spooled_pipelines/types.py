@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 
 class JobStatus(str, Enum):
@@ -27,13 +27,6 @@ class JobStatus(str, Enum):
     def settled(self) -> bool:
         """Nothing will happen to the job any more by itself."""
         return self in (JobStatus.COMPLETED, JobStatus.DEADLETTER, JobStatus.CANCELLED)
-
-
-class Cancellable(Protocol):
-    """A run of a job, of which somebody may want an early end."""
-
-    @property
-    def cancelled(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -66,21 +59,6 @@ class Job:
     lease_id: str | None = field(default=None, repr=False)
     traceparent: str | None = None
     tracestate: str | None = None
-
-    @property
-    def cancelled(self) -> bool:
-        """In a handler: nobody waits for it any more. Its lease is lost, its time is over, or the
-        worker ends; a plain handler that takes long looks here now and then, and returns.
-        """
-        run: Cancellable | None = self.__dict__.get("_run")
-        return run is not None and run.cancelled
-
-    def run_by(self, run: Cancellable | None) -> None:
-        """Note what knows whether the handler should go on; None: nobody runs it."""
-        self.__dict__["_run"] = run
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_run"}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -147,13 +148,18 @@ def _speaks_tls(endpoint: Endpoint, timeout: float) -> bool:
 
 
 def _context(material: TLS) -> ssl.SSLContext:
-    ca = material.read_pem("ca")
-    context = ssl.create_default_context(cadata=None if ca is None else ca.decode("ascii"))
+    context = ssl.create_default_context()
+    if material.ca is not None:
+        context = ssl.create_default_context(cadata=_pem(material.ca).decode("ascii"))
     if material.client_certificate is not None and material.client_key is not None:
         # Material that is in memory alone is for gRPC; here it is a file, as profiles name it.
         context.load_cert_chain(str(material.client_certificate), str(material.client_key))
     context.set_alpn_protocols(["h2"])
     return context
+
+
+def _pem(source: str | Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
 
 
 def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:

@@ -6,21 +6,21 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from spooled_pipelines.engines._parts import WORKER_API_KEYS
+from spooled_pipelines.engines.dask import BROUGHT
 
 
-class ApiKeyPlugin(WorkerPlugin):
+class BringKey(WorkerPlugin):
     """Puts a key into a worker's memory, and takes it away again."""
 
-    def __init__(self, token: str, api_key: str) -> None:
+    def __init__(self, token: str, key: str) -> None:
         self._token = token
-        self._api_key = api_key
+        self._key = key
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._token!r})"
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
-        WORKER_API_KEYS[self._token] = self._api_key
+        BROUGHT[self._token] = self._key
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
-        WORKER_API_KEYS.pop(self._token, None)
+        BROUGHT.pop(self._token, None)

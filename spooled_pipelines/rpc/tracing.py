@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spooled_pipelines.types import Job
 from spooled_pipelines.version import __version__
@@ -68,28 +68,17 @@ def headers() -> tuple[tuple[str, str], ...]:
     return tuple(_current().items()) if in_use() else ()
 
 
-def traced(handler: Callable[[Job], Any]) -> Callable[[Job], Any]:
-    """The handler, each run within a span that goes on where the job's enqueue was."""
+def handling(job: Job) -> AbstractContextManager[object]:
+    """Return the span of one run of a handler: a child of the span that enqueued the job."""
     if not in_use():
-        return handler
-
-    def run(job: Job) -> Any:
-        with _handling(job):
-            return handler(job)
-
-    return run
-
-
-def traced_async(handler: Callable[[Job], Any]) -> Callable[[Job], Any]:
-    """The same for a handler that is awaited."""
-    if not in_use():
-        return handler
-
-    async def run(job: Job) -> Any:
-        with _handling(job):
-            return await handler(job)
-
-    return run
+        return _NOTHING
+    about: dict[str, str | int] = {
+        "messaging.operation.type": "process",
+        "messaging.message.id": job.id,
+        "spooled.retry_count": job.retry_count,
+    }
+    parent = _made_in(job)
+    return _span(f"process {job.queue_name}", "CONSUMER", job.queue_name, about, parent)
 
 
 def handling_rows(jobs: Sequence[Job]) -> AbstractContextManager[object]:
@@ -109,16 +98,6 @@ def handling_rows(jobs: Sequence[Job]) -> AbstractContextManager[object]:
     }
     links = [Link(context) for context in found if context.is_valid]
     return _span(f"process {queue_names}", "CONSUMER", queue_names, about, Context(), links)
-
-
-def _handling(job: Job) -> AbstractContextManager[object]:
-    about: dict[str, str | int] = {
-        "messaging.operation.type": "process",
-        "messaging.message.id": job.id,
-        "spooled.retry_count": job.retry_count,
-    }
-    parent = _made_in(job)
-    return _span(f"process {job.queue_name}", "CONSUMER", job.queue_name, about, parent)
 
 
 def _made_in(job: Job) -> Context:

@@ -9,9 +9,10 @@ from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.testing.memory import innermost
 from spooled_pipelines.types import Job
 from spooled_pipelines.wire.limits import DEQUEUE_MAX
-from spooled_pipelines.worker.handling import Handler, handling_of
-from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, refused
-from spooled_pipelines.worker.runners import run_blocking
+from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.executors import blocking_call
+from spooled_pipelines.worker.handler import Handler, bind_handler
+from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, rejected_result
 
 _WORKER_ID = "spooled-testing"
 _LEASE_SECONDS = 3_600
@@ -37,34 +38,34 @@ def run_jobs(
 ) -> list[JobRun]:
     """Run `handler` on every job of the queue that is due now, in this thread, and settle each.
 
-    It takes the handlers that `Worker` takes, and does with their outcomes what a worker does.
-    A job that is to be tried again waits for its time: see `MemoryClient.skip`. Jobs that a
-    handler enqueues to the same queue are run too.
+    It takes the handlers that `Worker` takes, and settles their jobs as a worker does. A job that
+    is tried again waits for its time: see `MemoryClient.skip`. Jobs that a handler enqueues to the
+    same queue are run too.
 
     Args:
         handler: called with one job after another; an async one runs in an event loop of its own.
         queue_name: the queue to take from.
-        client: of any server; by default of the `server()` that was opened last.
-        limit: so many jobs at most, so that a handler that feeds itself comes to an end.
+        client: a client of any server; by default that of the `server()` that was opened last.
+        limit: the most jobs that are run, so that a handler that feeds itself comes to an end.
 
     Raises:
         InvalidArgumentError: there is no server, or `limit` is below 1.
     """
     if limit < 1:
-        raise InvalidArgumentError(f"limit is {limit}, and must be 1 or more")
+        raise InvalidArgumentError(f"limit must be 1 or more, got {limit}")
     client = client or innermost()
-    handling = handling_of(handler)
-    run = run_blocking(handling)
-    at_once = 1 if handling.rows is None else min(handling.rows.max_rows, DEQUEUE_MAX)
+    bound = bind_handler(handler)
+    run = blocking_call(bound)
+    jobs_per_call = 1 if bound.batch is None else min(bound.batch.max_rows, DEQUEUE_MAX)
     runs: list[JobRun] = []
     while len(runs) < limit:
-        count = min(at_once, limit - len(runs))
+        count = min(jobs_per_call, limit - len(runs))
         jobs = client.dequeue(
             queue_name, _WORKER_ID, batch_size=count, lease_seconds=_LEASE_SECONDS
         )
         if not jobs:
             break
-        for job, outcome in zip(jobs, run(jobs), strict=True):
+        for job, outcome in zip(jobs, run([JobContext(job) for job in jobs]), strict=True):
             _settle(client, job, outcome)
             exception = outcome.exception if isinstance(outcome, Failed) else None
             runs.append(JobRun(client.get_job(job.id), exception))
@@ -77,6 +78,6 @@ def _settle(client: SpooledClient, job: Job, outcome: Outcome) -> None:
             client.complete(job, result=outcome.result)
             return
         except (InvalidArgumentError, LossyValueError) as error:
-            outcome = refused(f"the result cannot be kept: {error}")
+            outcome = rejected_result(f"the result cannot be kept: {error}")
     if isinstance(outcome, Failed):
         client.fail(job, outcome.error, retry=outcome.retry)

@@ -9,31 +9,39 @@ from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
+from spooled_pipelines.testing.clock import MovableClock
 
 # Those that are open, innermost last: what `run_jobs` means where it is not told.
 _open: list[MemoryClient] = []
 
 
 class MemoryClient(SpooledClient):
-    """A client of a server in memory. `client.settings` is what other clients of it take."""
+    """A client of a server in memory.
+
+    Attributes:
+        settings: what other clients of the server take.
+        clock: for workers whose time `skip` moves as well: ``Worker(client, ..., clock=...)``.
+    """
 
     def __init__(self, served: MemoryServer) -> None:
         self._served = served
+        self.clock = MovableClock()
         settings = ConnectionSettings(served.address, api_key=served.api_key, tls=False)
         super().__init__(settings)
 
     def skip(self, seconds: float) -> None:
-        """Let the server's clock jump forward, and what falls due by that happen at once.
+        """Move the server's clock forward, so that what falls due by that happens at once.
 
-        Leases run out, retries and scheduled jobs come due, batches and keys get older. What a
-        worker measures by itself (its pauses, time-outs) goes by the real clock.
+        Leases run out, retries and scheduled jobs come due, batches and keys get older. Workers
+        that were given `clock` skip the time as well: their pauses, heartbeats and time-outs.
 
         Raises:
             InvalidArgumentError: it is below 0; time goes one way.
         """
         if seconds < 0:
-            raise InvalidArgumentError(f"seconds is {seconds}, and must be 0 or more")
+            raise InvalidArgumentError(f"seconds must be 0 or more, got {seconds}")
         self._served.skip(seconds)
+        self.clock.advance(seconds)
 
 
 @contextmanager

@@ -1,41 +1,40 @@
-"""The worker's inside: one event loop that takes, runs, renews, settles and says good-bye."""
+"""The worker's engine: one event loop that fetches, runs, renews, settles and deregisters."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.types import Job
-from spooled_pipelines.worker.flow import Load, Pace
-from spooled_pipelines.worker.handling import Handling
-from spooled_pipelines.worker.held import Held, HeldJob
-from spooled_pipelines.worker.intake import Intake
-from spooled_pipelines.worker.leases import Leases
-from spooled_pipelines.worker.life import Life
+from spooled_pipelines.worker.clock import Clock
+from spooled_pipelines.worker.executors import (
+    AsyncioExecutor,
+    Batcher,
+    JobExecutor,
+    ThreadExecutor,
+    async_call,
+    sync_call,
+)
+from spooled_pipelines.worker.fetch_policy import Load, RateEstimate
+from spooled_pipelines.worker.fetcher import Fetcher
+from spooled_pipelines.worker.handler import BoundHandler
+from spooled_pipelines.worker.lease_renewer import LeaseRenewer
+from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned
-from spooled_pipelines.worker.processes import ProcessRunner
-from spooled_pipelines.worker.runners import (
-    Gathering,
-    LoopRunner,
-    Runner,
-    ThreadRunner,
-    await_lots,
-    run_lots,
-)
+from spooled_pipelines.worker.processes import ProcessExecutor
+from spooled_pipelines.worker.registration import Registration
 from spooled_pipelines.worker.settings import WorkerSettings
 from spooled_pipelines.worker.settler import Settled, Settler
-from spooled_pipelines.worker.watch import Watch
+from spooled_pipelines.worker.watchdog import Watchdog
 
-# How long a stopping worker waits for the answer to its last question for jobs.
+# How long a draining worker waits for the answer to its last request for jobs.
 _LAST_ANSWER_SECONDS = 3.0
-# How long it waits, once it is over, for the server to hear what it gives back.
+# How long it waits, at the end, for the server to acknowledge what it gives back.
 _GIVE_BACK_SECONDS = 2.0
 
 
@@ -44,8 +43,8 @@ class WorkerReport:
     """What a worker did, in runs of jobs.
 
     ``returned``: jobs given back unfinished when it stopped, for another worker to do.
-    ``abandoned``: those that the server did not hear of any more; their leases run out, and then
-    another worker gets them.
+    ``abandoned``: jobs whose return the server did not acknowledge; another worker gets them when
+    their leases have run out.
     """
 
     completed: int = 0
@@ -61,45 +60,53 @@ class WorkerReport:
 
 
 class Engine:
-    """Everything here belongs to the event loop's thread, except what may be read: `counts`."""
+    """Everything here belongs to the event loop's thread, except `counts`, which others may read.
+
+    `on_ended` is called with each job whose handler has ended, and the seconds that it took.
+    """
 
     def __init__(
         self,
         client: AsyncSpooledClient,
+        clock: Clock,
         settings: WorkerSettings,
-        handling: Handling,
+        handler: BoundHandler,
         on_settled: Callable[[Settled], None] | None,
-        on_ended: Callable[[HeldJob, float], None] | None = None,
+        on_ended: Callable[[LeasedJob, float], None] | None = None,
     ) -> None:
-        self._client = client
+        self._clock = clock
         self._settings = settings
         self._on_settled = on_settled
         self._on_ended = on_ended
         self.counts: Counter[str] = Counter()
         self._stopping = asyncio.Event()
-        self._giving_up = asyncio.Event()
-        self._quiet = asyncio.Event()
-        self.held = Held(settings.lease_seconds)
-        self._pace = Pace(time.monotonic())
-        self._runner = _runner(handling, settings, self._finished)
-        self._gathering = None if handling.rows is None else Gathering(handling.rows, self._runner)
-        self.settler = Settler(client, self.held, on_settled=self._settled)
-        self._leases = Leases(client, self.held, settings.lease_seconds, lost=self._lease_lost)
-        self.watch = Watch(self.held, self._runner, self._end)
-        # Handlers that were told to end and still have a slot.
-        self._overrun: set[HeldJob] = set()
-        self.intake = Intake(
+        self._aborting = asyncio.Event()
+        self._idle = asyncio.Event()
+        self.leases = LeaseTable(settings.lease_seconds)
+        self._rate = RateEstimate(clock.monotonic())
+        self._executor = _executor(clock, handler, settings, self._on_finished)
+        self._batcher = None if handler.batch is None else Batcher(handler.batch, self._executor)
+        self.settler = Settler(client, clock, self.leases, on_settled=self._on_job_settled)
+        self._renewer = LeaseRenewer(
+            client, clock, self.leases, settings.lease_seconds, on_lost=self._on_lease_lost
+        )
+        self.watchdog = Watchdog(clock, self.leases, self._executor, self._cancel)
+        # Jobs whose handlers were told to end and still have a slot.
+        self._cancelled_running: set[LeasedJob] = set()
+        self.fetcher = Fetcher(
             client,
+            clock,
             settings,
             load=self._load,
-            load_of=lambda queue_name: self.held.unfinished_of[queue_name],
-            rate=lambda: self._pace.rate(time.monotonic()),
-            take=self._take,
+            unfinished_of=lambda queue_name: self.leases.unfinished_by_queue[queue_name],
+            rate=lambda: self._rate.rate(clock.monotonic()),
+            on_job=self._on_fetched,
         )
-        self._life = Life(
+        self._registration = Registration(
             client,
+            clock,
             settings,
-            running=lambda: min(self.held.unfinished, settings.slots),
+            running=lambda: min(self.leases.unfinished, settings.slots),
             drain=self.stop,
         )
 
@@ -108,173 +115,181 @@ class Engine:
         return self._stopping.is_set()
 
     def hanging(self) -> int:
-        """Slots whose handlers were told to end and have not."""
-        return self.watch.hanging() if self._overrun else 0
+        """Return how many slots are with handlers that were told to end and have not."""
+        return self.watchdog.hanging() if self._cancelled_running else 0
 
     def stop(self) -> None:
-        """Take no more jobs, finish what runs, give back what has not begun, end."""
+        """Drain: fetch no more jobs, finish what runs, give back what has not begun, end."""
         self._stopping.set()
-        self.intake.stop()
+        self.fetcher.stop()
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """Give back what runs as well, and end."""
-        self._giving_up.set()
+        self._aborting.set()
         self.stop()
 
-    async def run(self, started: Callable[[], None]) -> WorkerReport:
-        """Until stopped, or the queues are empty where so told. Raises what ends all work."""
-        await self._life.register()
+    async def run(self, on_started: Callable[[], None]) -> WorkerReport:
+        """Work until stopped or, with `stop_when_empty`, until the queues are empty.
+
+        Raises:
+            SpooledError: work cannot go on, as with a key that was revoked.
+        """
+        await self._registration.register()
         logger.info(
             "worker %s takes jobs from queue=%s, %d at once",
             self._settings.worker_id,
             self._settings.queue_names,
             self._settings.concurrency,
         )
-        started()
-        intake = asyncio.ensure_future(self.intake.run())
-        helpers = [
+        on_started()
+        fetching = asyncio.ensure_future(self.fetcher.run())
+        services = [
             asyncio.ensure_future(work)
             for work in (
                 self.settler.run(),
-                self._leases.run(),
-                self._life.beat(),
-                self.watch.run(),
+                self._renewer.run(),
+                self._registration.heartbeat_forever(),
+                self.watchdog.run(),
             )
         ]
         try:
             stopping = asyncio.ensure_future(self._stopping.wait())
-            await asyncio.wait([intake, stopping, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            await self._clock.wait([fetching, stopping, *services])
             stopping.cancel()
             self.stop()
-            await self._wind_up(intake, helpers)
+            await self._drain(fetching, services)
         finally:
-            self._runner.close()
-            for task in (intake, *helpers):
+            self._executor.close()
+            for task in (fetching, *services):
                 task.cancel()
-            ended = await asyncio.gather(intake, *helpers, return_exceptions=True)
-        await self._life.sign_off()
+            ended = await asyncio.gather(fetching, *services, return_exceptions=True)
+        await self._registration.deregister()
         for end in ended:
             if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
                 raise end
         return self.report()
 
     def report(self) -> WorkerReport:
+        """Return what was done so far."""
         return WorkerReport(**self.counts)
 
-    async def _wind_up(self, intake: asyncio.Task[None], helpers: list[asyncio.Task[None]]) -> None:
+    async def _drain(
+        self, fetching: asyncio.Task[None], services: Sequence[asyncio.Task[None]]
+    ) -> None:
         """Finish and settle what runs within the grace time; give back the rest."""
-        deadline = time.monotonic() + self._settings.grace_seconds
-        await asyncio.wait(
-            [intake], timeout=min(_LAST_ANSWER_SECONDS, self._settings.grace_seconds)
-        )
-        intake.cancel()
-        if self._gathering is not None:
-            self._gathering.flush()
-        if self.settler.takes_back:
-            for held in self._runner.take_waiting():
-                self._end(held, Returned())
-        if self.held.unfinished:
-            logger.info("stopping: %d jobs to finish", self.held.unfinished)
-        giving_up = asyncio.ensure_future(self._giving_up.wait())
-        await self._until_quiet(deadline, [giving_up, *helpers])
-        giving_up.cancel()
-        for held in self.held:
-            if held.outcome is None and not held.lost:
-                log_job(logging.WARNING, "given back, it was not finished:", held)
-                self._end(held, Returned())
-        await self._until_quiet(time.monotonic() + _GIVE_BACK_SECONDS, helpers)
-        for held in self.held:
-            if not held.lost:
+        deadline = self._clock.monotonic() + self._settings.grace_seconds
+        last_answer = min(_LAST_ANSWER_SECONDS, self._settings.grace_seconds)
+        await self._clock.wait([fetching], last_answer)
+        fetching.cancel()
+        if self._batcher is not None:
+            self._batcher.flush()
+        if self.settler.can_return_jobs:
+            for leased in self._executor.take_waiting():
+                self._cancel(leased, Returned())
+        if self.leases.unfinished:
+            logger.info("stopping: %d jobs to finish", self.leases.unfinished)
+        aborting = asyncio.ensure_future(self._aborting.wait())
+        await self._until_idle(deadline, [aborting, *services])
+        aborting.cancel()
+        for leased in self.leases:
+            if leased.outcome is None and not leased.lost:
+                log_job(logging.WARNING, "given back, it was not finished:", leased)
+                self._cancel(leased, Returned())
+        await self._until_idle(self._clock.monotonic() + _GIVE_BACK_SECONDS, services)
+        for leased in self.leases:
+            if not leased.lost:
                 self.counts["abandoned"] += 1
-                log_job(logging.WARNING, "given up, its lease will run out:", held)
+                log_job(logging.WARNING, "abandoned, its lease will run out:", leased)
 
-    async def _until_quiet(self, deadline: float, others: list[Any]) -> None:
-        """Until every job is off hand, the deadline, or something else has ended."""
-        while any(not held.lost for held in self.held):
-            self._quiet.clear()
-            quiet = asyncio.ensure_future(self._quiet.wait())
-            left = max(0.0, deadline - time.monotonic())
-            done, _ = await asyncio.wait(
-                [quiet, *others], timeout=left, return_when=asyncio.FIRST_COMPLETED
-            )
-            quiet.cancel()
-            if quiet not in done:
+    async def _until_idle(self, deadline: float, others: Sequence[asyncio.Task[object]]) -> None:
+        """Wait until no job is in hand, the deadline, or the end of one of the others."""
+        while any(not leased.lost for leased in self.leases):
+            self._idle.clear()
+            idle = asyncio.ensure_future(self._idle.wait())
+            left = max(0.0, deadline - self._clock.monotonic())
+            done = await self._clock.wait([idle, *others], left)
+            idle.cancel()
+            if idle not in done:
                 return
 
     def _load(self) -> Load:
-        stuck = self.hanging() * self._settings.jobs_per_call
-        return Load(self.held.unfinished + stuck, self.settler.unacknowledged)
+        hanging = self.hanging() * self._settings.jobs_per_call
+        return Load(self.leases.unfinished + hanging, self.settler.unacknowledged)
 
-    def _take(self, job: Job, claimed_at: float) -> None:
-        held = self.held.add(job, claimed_at)
-        if self._gathering is None:
-            self._runner.submit([held])
+    def _on_fetched(self, job: Job, claimed_at: float) -> None:
+        leased = self.leases.add(job, claimed_at)
+        if self._batcher is None:
+            self._executor.submit([leased])
         else:
-            self._gathering.submit(held)
+            self._batcher.submit(leased)
 
-    def _finished(self, held: HeldJob, outcome: Outcome | None) -> None:
-        now = time.monotonic()
-        self._pace.note(1, now)
-        self._overrun.discard(held)
-        if held.began is not None and self._on_ended is not None:
-            self._on_ended(held, now - held.began)
-        if held.outcome is None:
-            if outcome is None or held.lost:
-                self.settler.lose(held, "lease lost")
+    def _on_finished(self, leased: LeasedJob, outcome: Outcome | None) -> None:
+        now = self._clock.monotonic()
+        self._rate.record(1, now)
+        self._cancelled_running.discard(leased)
+        if leased.started_at is not None and self._on_ended is not None:
+            self._on_ended(leased, now - leased.started_at)
+        if leased.outcome is None:
+            if outcome is None or leased.lost:
+                self.settler.drop(leased, "lease lost")
             else:
-                self.held.finish(held, outcome)
-                self.settler.settle(held)
-        self.intake.room()
+                self.leases.finish(leased, outcome)
+                self.settler.settle(leased)
+        self.fetcher.notify_room()
 
-    def _end(self, held: HeldJob, outcome: Outcome | None) -> None:
+    def _cancel(self, leased: LeasedJob, outcome: Outcome | None) -> None:
         """Tell the handler to end; the job's outcome is this one, or none where it is lost."""
-        held.cancelled, held.cancelled_at = True, time.monotonic()
-        if held.began is not None:
-            self._overrun.add(held)
+        leased.cancel(self._clock.monotonic())
+        if leased.started_at is not None:
+            self._cancelled_running.add(leased)
         if outcome is not None:
-            self.held.finish(held, outcome)
-            self.settler.settle(held)
-        if held.end is not None:
-            held.end()
+            self.leases.finish(leased, outcome)
+            self.settler.settle(leased)
+        if leased.interrupt is not None:
+            leased.interrupt()
 
-    def _lease_lost(self, held: HeldJob) -> None:
-        if not held.cancelled:
-            self._end(held, None)
-        if all(each.lost for each in self.held):
-            self._quiet.set()
+    def _on_lease_lost(self, leased: LeasedJob) -> None:
+        if not leased.cancelled:
+            self._cancel(leased, None)
+        if all(each.lost for each in self.leases):
+            self._idle.set()
 
-    def _settled(self, held: HeldJob, settled: Settled) -> None:
+    def _on_job_settled(self, leased: LeasedJob, settled: Settled) -> None:
         self.counts[settled.status] += 1
-        outcome = held.outcome
+        outcome = leased.outcome
         if isinstance(outcome, Failed) and settled.status != "lost":
             log_job(
                 logging.INFO if outcome.discarded else logging.WARNING,
                 "job discarded" if outcome.discarded else "job failed",
-                held,
+                leased,
                 status=settled.status,
-                error=outcome.kind,
-                at=outcome.place,
+                error=outcome.error_type,
+                at=outcome.location,
             )
         elif isinstance(outcome, Completed):
-            log_job(logging.DEBUG, "job " + settled.status, held)
+            log_job(logging.DEBUG, "job " + settled.status, leased)
         if self._on_settled is not None:
             try:
                 self._on_settled(settled)
-            except Exception:  # noqa: BLE001 - somebody's callback: its fault must not cost jobs
+            except Exception:  # noqa: BLE001 - a user's callback: its fault must not cost jobs
                 logger.exception("on_settled raised")
-        self.intake.room()
-        if not len(self.held):
-            self._quiet.set()
+        self.fetcher.notify_room()
+        if not len(self.leases):
+            self._idle.set()
 
 
-def _runner(
-    handling: Handling,
+def _executor(
+    clock: Clock,
+    handler: BoundHandler,
     settings: WorkerSettings,
-    finished: Callable[[HeldJob, Outcome | None], None],
-) -> Runner:
+    on_finished: Callable[[LeasedJob, Outcome | None], None],
+) -> JobExecutor:
+    concurrency = settings.concurrency
     if settings.executor == "process":
-        return ProcessRunner(handling, settings.concurrency, finished)
-    if handling.is_async:
-        return LoopRunner(await_lots(handling), settings.concurrency, finished)
-    run = run_lots(handling)
-    return ThreadRunner(lambda lot: run([held.job for held in lot]), settings.concurrency, finished)
+        return ProcessExecutor(clock, handler, concurrency, on_finished)
+    if handler.is_async:
+        return AsyncioExecutor(clock, async_call(handler), concurrency, on_finished)
+    run = sync_call(handler)
+    return ThreadExecutor(
+        clock, lambda group: run([leased.context for leased in group]), concurrency, on_finished
+    )

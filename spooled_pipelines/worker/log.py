@@ -1,4 +1,4 @@
-"""The worker's log lines: job, attempt and queue in each; never a payload, result or message."""
+"""The worker's log lines: job, attempt and queue in each; never a payload, result or error text."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 import logging
 from datetime import datetime, timezone
 
-from spooled_pipelines.worker.held import HeldJob
+from spooled_pipelines.worker.lease_table import LeasedJob
 
 logger = logging.getLogger("spooled_pipelines.worker")
 
 
-def log_job(level: int, event: str, held: HeldJob, **facts: object) -> None:
-    """One line about one job, its facts in the text and as attributes of the record."""
+def log_job(level: int, event: str, leased: LeasedJob, **facts: object) -> None:
+    """Log one line about one job, its facts in the text and as attributes of the record."""
     if not logger.isEnabledFor(level):
         return
     fields: dict[str, object] = {
-        "job_id": held.job.id,
-        "attempt": held.attempt,
-        "queue": held.job.queue_name,
+        "job_id": leased.job.id,
+        "attempt": leased.attempt,
+        "queue": leased.job.queue_name,
         **{name: value for name, value in facts.items() if value not in ("", None)},
     }
     text = " ".join(f"{name}={value}" for name, value in fields.items())
@@ -26,7 +26,7 @@ def log_job(level: int, event: str, held: HeldJob, **facts: object) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON for each record, the facts about a job as fields of their own."""
+    """Formats each record as a line of JSON, the facts about a job as fields of their own."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {

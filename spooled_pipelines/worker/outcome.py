@@ -1,4 +1,4 @@
-"""What a handler's return or exception means for its job."""
+"""What a handler's return value or exception means for its job."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from spooled_pipelines.wire.limits import ERROR_MAX, RETRY_DELAY_SECONDS_MAX
 
-# Of an error's text this much may be the message; the end of the traceback gets the rest.
+# So much of an error's text may be the message; the end of the traceback gets the rest.
 _MESSAGE_MAX = 1_024
+_WORKER_FOLDER = Path(__file__).parent
 
 
 class Discard(Exception):  # noqa: N818 - raised as a decision, like StopIteration, not as a fault
-    """Raise it in a handler to give the job up for good: no retry, straight to the dead letters.
+    """Raised by a handler to give the job up for good: no retry, straight to the dead letters.
 
     raise Discard("the order was cancelled meanwhile")
     """
 
 
 class Retry(Exception):  # noqa: N818 - a decision as well
-    """Raise it in a handler to have the job tried again, if it has retries left.
+    """Raised by a handler to have the job tried again, if it has retries left.
 
     raise Retry("the bank is closed", after=timedelta(hours=8))
 
     Args:
         reason: kept with the job.
-        after: seconds or a timedelta, at most 30 days; None: the server's pause, which grows with
-            each try. Only a server with the batch extension knows another than its own.
+        after: seconds or a timedelta, at most 30 days; None: the server's delay, which grows with
+            each attempt. A server without the batch extension always uses its own.
 
     Raises:
         ValueError: `after` is below 0 or above 30 days.
@@ -40,17 +43,17 @@ class Retry(Exception):  # noqa: N818 - a decision as well
         super().__init__(reason)
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
         if seconds is not None and not 0 <= seconds <= RETRY_DELAY_SECONDS_MAX:
-            raise ValueError(f"after is {seconds} s, and must be 0 to 30 days")
+            raise ValueError(f"after must be 0 seconds to 30 days, got {seconds} s")
         self.after = None if seconds is None else math.ceil(seconds)
 
 
-class PayloadMisfitError(Exception):
-    """A payload is not what the handler takes; trying again does not change that."""
+class PayloadMismatchError(Exception):
+    """A payload is not what the handler takes; trying again would not change that."""
 
 
 @dataclass(frozen=True)
 class RetryRules:
-    """What the exceptions of a handler decide, by the nearest of their classes that is named."""
+    """Which exceptions retry or discard a job; the nearest class that is named counts."""
 
     retry_on: tuple[type[BaseException], ...] = (BaseException,)
     discard_on: tuple[type[BaseException], ...] = ()
@@ -61,12 +64,16 @@ class RetryRules:
         retry_on: Sequence[type[BaseException]] | type[BaseException] | None,
         discard_on: Sequence[type[BaseException]] | type[BaseException],
     ) -> RetryRules:
-        """TypeError where something in them is no class of exceptions."""
+        """Return the rules; None for `retry_on` retries everything that is not discarded.
+
+        Raises:
+            TypeError: something in them is not a class of exceptions.
+        """
         retried = (BaseException,) if retry_on is None else _classes("retry_on", retry_on)
         return cls(retried, _classes("discard_on", discard_on))
 
     def retries(self, error: BaseException) -> bool:
-        """Whether a job that failed with this is to be tried again."""
+        """Return whether a job that failed with this error is tried again."""
         for kind in type(error).__mro__:
             if kind in self.discard_on:
                 return False
@@ -75,7 +82,7 @@ class RetryRules:
         return False
 
 
-EVERYTHING_IS_RETRIED = RetryRules()
+RETRY_ALL = RetryRules()
 
 
 def _classes(
@@ -84,7 +91,7 @@ def _classes(
     classes = (given,) if isinstance(given, type) else tuple(given)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"{name} holds {each!r}, and should hold classes of exceptions")
+            raise TypeError(f"{name} must hold classes of exceptions, got {each!r}")
     return classes
 
 
@@ -97,32 +104,39 @@ class Completed:
 
 @dataclass(frozen=True)
 class Failed:
-    """The handler raised, or returned what cannot be a result."""
+    """The handler raised, or returned what cannot be a result.
+
+    Attributes:
+        error: the text that is kept with the job.
+        retry: whether the job is tried again, if it has retries left.
+        delay_seconds: until then; None: the server's own delay.
+        error_type, location: for the log, since the text of an error might hold data.
+        discarded: the handler decided so; it is not a fault.
+        exception: what the handler raised.
+    """
 
     error: str = field(repr=False)
     retry: bool
-    # Until it is tried again; None: the server's own pause.
     delay_seconds: int | None = field(default=None, kw_only=True)
-    # For the log, where the text of an error might hold data: its type, and where it came from.
-    kind: str = ""
-    place: str = ""
-    # The handler's decision, not its fault.
+    error_type: str = ""
+    location: str = ""
     discarded: bool = False
     exception: BaseException | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Returned:
-    """The job is given up unfinished: the server gets it back, to hand it to another."""
+    """The job goes back to the server unfinished, for another worker."""
 
 
 Outcome = Completed | Failed | Returned
 
 
 def outcome_of_return(value: object) -> Outcome:
-    """A mapping is the result, None is none; so are a dataclass, a pydantic model and an Arrow row.
+    """Return the outcome that a handler's return value stands for.
 
-    Anything else is a fault that a retry cannot cure.
+    A mapping is the result, and so are a dataclass, a pydantic model and an Arrow row; None is no
+    result. Anything else fails the job for good, since a retry would not cure it.
     """
     if value is None:
         return Completed(None)
@@ -141,58 +155,59 @@ def outcome_of_return(value: object) -> Outcome:
         if len(rows) == 1 and isinstance(rows[0], Mapping):
             return Completed(dict(rows[0]))
     kind = type(value).__name__
-    return refused(
-        f"TypeError: the handler returned a {kind}; it should return a mapping, a dataclass, a "
-        "pydantic model or an Arrow row (the result), or None"
+    return rejected_result(
+        f"TypeError: the handler must return a mapping, a dataclass, a pydantic model or an Arrow "
+        f"row (the result), or None; it returned a {kind}"
     )
 
 
-def refused(reason: str) -> Failed:
-    """A result that cannot be kept: the job fails once, since running it again gives the same."""
-    return Failed(cut(reason), retry=False, kind="result refused")
+def rejected_result(reason: str) -> Failed:
+    """Return the failure of a job whose result cannot be kept; a retry would give the same."""
+    return Failed(truncated(reason), retry=False, error_type="result rejected")
 
 
-def outcome_of_exception(error: BaseException, rules: RetryRules = EVERYTHING_IS_RETRIED) -> Failed:
-    """The failure that an exception out of a handler stands for."""
+def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) -> Failed:
+    """Return the failure that an exception raised by a handler stands for."""
     kind = type(error).__name__
-    place = _place(error)
-    if isinstance(error, PayloadMisfitError):
-        return Failed(cut(str(error)), False, kind="payload refused", exception=error)
+    location = _location(error)
+    if isinstance(error, PayloadMismatchError):
+        text = truncated(str(error))
+        return Failed(text, False, error_type="payload rejected", exception=error)
     if isinstance(error, Discard):
         reason = _clean(str(error)) or "discarded by the handler"
-        return Failed(cut(reason), False, kind, place, discarded=True, exception=error)
+        return Failed(truncated(reason), False, kind, location, discarded=True, exception=error)
     if isinstance(error, Retry):
-        reason = cut(_clean(str(error)) or "to be tried again")
-        return Failed(reason, True, kind, place, exception=error, delay_seconds=error.after)
-    return Failed(error_text(error), rules.retries(error), kind, place, exception=error)
+        reason = truncated(_clean(str(error)) or "to be tried again")
+        return Failed(reason, True, kind, location, exception=error, delay_seconds=error.after)
+    return Failed(error_text(error), rules.retries(error), kind, location, exception=error)
 
 
 def timed_out(seconds: int) -> Failed:
-    """The handler took longer than its job allows."""
+    """Return the failure of a job whose handler took longer than the job allows."""
     error = f"TimeoutError: the handler did not end within the job's {seconds} s"
-    return Failed(error, retry=True, kind="TimeoutError")
+    return Failed(error, retry=True, error_type="TimeoutError")
 
 
 def error_text(error: BaseException) -> str:
-    """`Type: message`, then as much of the end of the traceback as the limit of 2048 leaves."""
+    """Return `Type: message` and as much of the traceback's end as the limit of 2048 leaves."""
     kind = type(error).__name__
     try:
         message = _clean(str(error))
     except Exception:  # noqa: BLE001 - somebody's __str__ may raise anything, the job must still fail
         message = "(its text cannot be read)"
     head = f"{kind}: {message}" if message else kind
-    frames = _clean("".join(traceback.format_tb(_own_frames(error)))).rstrip()
+    frames = _clean("".join(traceback.format_tb(_handler_frames(error)))).rstrip()
     if not frames:
-        return cut(head)
-    head = cut(head, _MESSAGE_MAX)
+        return truncated(head)
+    head = truncated(head, _MESSAGE_MAX)
     room = ERROR_MAX - len(head) - 1
     if len(frames) > room:
         frames = "…" + frames[len(frames) - room + 1 :]
     return f"{head}\n{frames}"
 
 
-def cut(text: str, limit: int = ERROR_MAX) -> str:
-    """At most `limit` characters, and never none at all, as the wire asks."""
+def truncated(text: str, limit: int = ERROR_MAX) -> str:
+    """Return the text with at most `limit` characters, and with at least one, as the wire asks."""
     text = _clean(text) or "failed without a message"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -202,11 +217,18 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").strip()
 
 
-def _own_frames(error: BaseException) -> Any:
-    # The first frame is the worker's own call of the handler, which tells its author nothing.
-    return error.__traceback__.tb_next if error.__traceback__ else None
+def _handler_frames(error: BaseException) -> TracebackType | None:
+    """Return the traceback without the worker's own frames."""
+    trace = error.__traceback__.tb_next if error.__traceback__ else None
+    while trace is not None and trace.tb_next is not None and _is_ours(trace):
+        trace = trace.tb_next
+    return trace
 
 
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(_own_frames(error))
+def _is_ours(trace: TracebackType) -> bool:
+    return Path(trace.tb_frame.f_code.co_filename).parent == _WORKER_FOLDER
+
+
+def _location(error: BaseException) -> str:
+    frames = traceback.extract_tb(_handler_frames(error))
     return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""

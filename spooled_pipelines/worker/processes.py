@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: one that crashes takes one job with it, and no more."""
+"""Running handlers in processes of their own: one that crashes fails one job, and no more."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.worker.handling import Handling
+from spooled_pipelines.types import Job
+from spooled_pipelines.worker.clock import Clock
+from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.executors import (
+    JobGroup,
+    OnFinished,
+    ThreadExecutor,
+    blocking_call,
+    when_all_cancelled,
+)
+from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, refused
-from spooled_pipelines.worker.runners import Finished, Lot, ThreadRunner, ender, run_blocking
+from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, rejected_result
 
 # gRPC and threads do not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -24,16 +32,18 @@ _START_SECONDS = 60.0
 _READY = "ready"
 
 
-class ProcessRunner(ThreadRunner):
-    """Each thread has a process that runs its lots; another takes its place when it dies."""
+class ProcessExecutor(ThreadExecutor):
+    """Threads that each have a process to run their groups, and another when that dies."""
 
-    def __init__(self, handling: Handling, processes: int, finished: Finished) -> None:
-        self._handling = handling
+    def __init__(
+        self, clock: Clock, handler: BoundHandler, processes: int, on_finished: OnFinished
+    ) -> None:
+        self._handler = handler
         self._local = threading.local()
-        self._children: set[Child] = set()
+        self._children: set[HandlerProcess] = set()
         self._closing = False
-        # What cannot run at all is said before any job is taken.
-        self._spare = [Child(handling) for _ in range(processes)]
+        # A handler that cannot run at all is refused before any job is taken.
+        self._spare = [HandlerProcess(handler) for _ in range(processes)]
         self._children.update(self._spare)
         try:
             for child in self._spare:
@@ -41,35 +51,35 @@ class ProcessRunner(ThreadRunner):
         except BaseException:
             self._end_children()
             raise
-        super().__init__(self._run_in_child, processes, finished)
+        super().__init__(clock, self._run_in_child, processes, on_finished)
 
     def close(self) -> None:
         self._closing = True
         super().close()
         self._end_children()
 
-    def _run_in_child(self, lot: Lot) -> list[Outcome]:
+    def _run_in_child(self, group: JobGroup) -> list[Outcome]:
         try:
             child = self._child()
         except SpooledError as error:
-            return [_died(str(error))] * len(lot)
-        end = ender(lot, lambda: child.kill(lot))
-        for held in lot:
-            held.end = end
+            return [_died(str(error))] * len(group)
+        interrupt = when_all_cancelled(group, lambda: child.kill(group))
+        for leased in group:
+            leased.interrupt = interrupt
         try:
-            return child.run(lot)
+            return child.run(group)
         except (EOFError, OSError):
             self._local.child = None
             self._children.discard(child)
             reason = child.reason()
-            if not self._closing and not all(held.cancelled for held in lot):
+            if not self._closing and not all(leased.cancelled for leased in group):
                 logger.warning("the process of a handler %s", reason)
-            return [_died(f"the process of the handler {reason}")] * len(lot)
+            return [_died(f"the process of the handler {reason}")] * len(group)
 
-    def _child(self) -> Child:
-        child: Child | None = getattr(self._local, "child", None)
+    def _child(self) -> HandlerProcess:
+        child: HandlerProcess | None = getattr(self._local, "child", None)
         if child is None:
-            child = self._spare.pop() if self._spare else Child(self._handling)
+            child = self._spare.pop() if self._spare else HandlerProcess(self._handler)
             self._children.add(child)
             try:
                 child.wait_ready()
@@ -87,16 +97,16 @@ class ProcessRunner(ThreadRunner):
             child.reason()
 
 
-class Child:
-    """A process that runs lots, one after the other, as it is told over a pipe."""
+class HandlerProcess:
+    """A process that runs groups of jobs, one after the other, as it is told over a pipe."""
 
-    def __init__(self, handling: Handling) -> None:
+    def __init__(self, handler: BoundHandler) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process: BaseProcess = _CONTEXT.Process(
-            target=_serve, args=(theirs, handling), name="spooled-handler", daemon=True
+            target=_serve, args=(theirs, handler), name="spooled-handler", daemon=True
         )
         self._lock = threading.Lock()
-        self._lot: Lot | None = None
+        self._group: JobGroup | None = None
         self._is_ready = False
         try:
             self._process.start()
@@ -109,7 +119,11 @@ class Child:
         theirs.close()
 
     def wait_ready(self) -> None:
-        """InvalidArgumentError where the handler cannot be loaded there."""
+        """Wait until the process has loaded the handler.
+
+        Raises:
+            InvalidArgumentError: it cannot be loaded there.
+        """
         if self._is_ready:
             return
         try:
@@ -120,34 +134,38 @@ class Child:
             pass
         self.end()
         raise InvalidArgumentError(
-            f"a process for the handler did not start: it {self.reason()}; is the handler at the "
-            "top of a module that can be imported, and is the program's start under "
-            '`if __name__ == "__main__":`?'
+            f"a process for the handler did not start: it {self.reason()}. The handler must be at "
+            "the top of a module that can be imported, and the program's start under "
+            '`if __name__ == "__main__":`'
         )
 
-    def run(self, lot: Lot) -> list[Outcome]:
-        """EOFError or OSError where the process dies before it answers."""
-        self._lot = lot
+    def run(self, group: JobGroup) -> list[Outcome]:
+        """Run the group and return its outcomes.
+
+        Raises:
+            EOFError, OSError: the process died before it answered.
+        """
+        self._group = group
         try:
-            self._pipe.send([held.job for held in lot])
+            self._pipe.send([leased.job for leased in group])
             outcomes: list[Outcome] = self._pipe.recv()
             return outcomes
         finally:
             with self._lock:
-                self._lot = None
+                self._group = None
 
-    def kill(self, lot: Lot) -> None:
-        """End it, if it is at this lot."""
+    def kill(self, group: JobGroup) -> None:
+        """Kill the process, if it runs this group."""
         with self._lock:
-            if self._lot is lot:
+            if self._group is group:
                 self._process.kill()
 
     def end(self) -> None:
-        """End it, whatever it is at."""
+        """Kill the process, whatever it runs."""
         self._process.kill()
 
     def reason(self) -> str:
-        """How it ended, once it has."""
+        """Return how the process ended, once it has."""
         self._process.join(5.0)
         code = self._process.exitcode
         with contextlib.suppress(ValueError, TypeError):
@@ -156,31 +174,31 @@ class Child:
         return f"ended with status {code}"
 
 
-def _serve(pipe: Connection, handling: Handling) -> None:
-    """The child's life. Its parent says when it ends; with its parent's death it ends at once."""
+def _serve(pipe: Connection, handler: BoundHandler) -> None:
+    """Serve the parent until it closes the pipe; at the parent's death, end at once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="spooled-parent", daemon=True).start()
-    run = run_blocking(handling)
+    run = blocking_call(handler)
     pipe.send(_READY)
     while True:
         try:
-            jobs: Any = pipe.recv()
+            jobs: list[Job] = pipe.recv()
         except (EOFError, OSError):
             return
-        outcomes = [_sendable(outcome) for outcome in run(jobs)]
+        outcomes = [_sendable(outcome) for outcome in run([JobContext(job) for job in jobs])]
         try:
             pipe.send(outcomes)
         except (EOFError, OSError):
             return
-        except Exception as error:  # noqa: BLE001 - a result may hold what pickle cannot take, in any way
+        except Exception as error:  # noqa: BLE001 - a result may hold anything, and pickle may refuse it in any way
             kind = type(error).__name__
             reason = f"the result cannot be kept: {kind}: it cannot leave the handler's process"
             pipe.send([_kept(outcome, reason) for outcome in outcomes])
 
 
 def _end_with_parent() -> None:
-    # Whatever the handler is at: nobody takes its outcome, and another worker gets the job.
+    # Even in the middle of a handler: nobody takes its outcome, and another worker gets the job.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -192,8 +210,8 @@ def _sendable(outcome: Outcome) -> Outcome:
 
 
 def _kept(outcome: Outcome, reason: str) -> Outcome:
-    return refused(reason) if isinstance(outcome, Completed) else outcome
+    return rejected_result(reason) if isinstance(outcome, Completed) else outcome
 
 
 def _died(reason: str) -> Failed:
-    return Failed(f"ProcessDied: {reason}", retry=True, kind="ProcessDied")
+    return Failed(f"ProcessDied: {reason}", retry=True, error_type="ProcessDied")

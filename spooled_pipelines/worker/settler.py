@@ -1,4 +1,4 @@
-"""Outcomes on their way to the server: many at once, each until it is heard."""
+"""Settling: outcomes on their way to the server, each until it is acknowledged."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from spooled_pipelines.errors import (
     InvalidArgumentError,
     LeaseLostError,
     NotFoundError,
-    RateLimitError,
     SpooledError,
 )
 from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
-from spooled_pipelines.worker.faults import is_passing
-from spooled_pipelines.worker.flow import Backoff
-from spooled_pipelines.worker.groups import Groups
-from spooled_pipelines.worker.held import Held, HeldJob
-from spooled_pipelines.worker.lines import Line
+from spooled_pipelines.worker.batch_settler import BatchSettler
+from spooled_pipelines.worker.clock import Clock
+from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job, logger
-from spooled_pipelines.worker.outcome import Completed, Failed, Returned, refused
+from spooled_pipelines.worker.outcome import Completed, Failed, Returned, rejected_result
+from spooled_pipelines.worker.retry import Backoff, is_transient
+from spooled_pipelines.worker.settle_channels import SettleChannel
 
 SettledStatus = Literal["completed", "retrying", "deadletter", "returned", "lost"]
 
 _DEADLETTER = spooled_v1.JobStatus.JOB_STATUS_DEADLETTER
-# What it is called when the server took it, and the job is not dead.
-_TOLD: dict[type, SettledStatus] = {Completed: "completed", Failed: "retrying"}
+# The status where the server took the outcome and the job is not dead.
+_ACCEPTED: dict[type, SettledStatus] = {Completed: "completed", Failed: "retrying"}
 # Outcomes under way side by side. The server commits together what arrives together. Some
 # servers allow a connection no more than 100 streams, and the worker has other calls to make.
-_LINES_MAX = 64
+_CHANNELS_MAX = 64
+_RETRY_SECONDS, _RETRY_MAX_SECONDS = 0.05, 5.0
 
 
 @dataclass(frozen=True)
@@ -59,193 +59,201 @@ class Settler:
     def __init__(
         self,
         client: AsyncSpooledClient,
-        held: Held,
+        clock: Clock,
+        leases: LeaseTable,
         *,
-        on_settled: Callable[[HeldJob, Settled], None],
+        on_settled: Callable[[LeasedJob, Settled], None],
     ) -> None:
         self._client = client
-        self._held = held
+        self._clock = clock
+        self._leases = leases
         self._on_settled = on_settled
-        self._outcomes: asyncio.Queue[HeldJob] = asyncio.Queue()
-        # Whether the server takes outcomes in groups, as far as is known.
-        self._takes_groups = True
-        self._asking: set[asyncio.Task[None]] = set()
-        self._lines: set[asyncio.Task[None]] = set()
-        self._idle_lines = 0
-        self._hopeless: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._cut_off = False
+        self._outcomes: asyncio.Queue[LeasedJob] = asyncio.Queue()
+        # Whether the server has the batch extension's Settle, as far as is known.
+        self._has_settle = True
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._channels: set[asyncio.Task[None]] = set()
+        self._idle_channels = 0
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outage_logged = False
         self.unacknowledged = 0
 
     @property
-    def takes_back(self) -> bool:
-        """Whether the server takes a job back without counting it as a try that failed."""
-        return self._takes_groups
+    def can_return_jobs(self) -> bool:
+        """Whether the server takes a job back without counting it as a failed attempt."""
+        return self._has_settle
 
-    def settle(self, held: HeldJob) -> None:
+    def settle(self, leased: LeasedJob) -> None:
         """Send the job's outcome, now or as soon as there is a server."""
         self.unacknowledged += 1
-        self._outcomes.put_nowait(held)
-        if not self._takes_groups:
-            self._draw_lines(1)
+        self._outcomes.put_nowait(leased)
+        if not self._has_settle:
+            self._open_channels(1)
 
-    def lose(self, held: HeldJob, reason: str) -> None:
+    def drop(self, leased: LeasedJob, reason: str) -> None:
         """Drop the outcome: the lease is gone."""
-        log_job(logging.WARNING, "lease lost, result dropped:", held, reason=reason)
-        self._acknowledge(held, "lost")
+        log_job(logging.WARNING, "lease lost, result dropped:", leased, reason=reason)
+        self._acknowledge(leased, "lost")
 
     async def run(self) -> None:
-        """Until cancelled. Raises what no repeating cures, such as a key that was revoked."""
+        """Send outcomes until cancelled.
+
+        Raises:
+            SpooledError: trying again would not help, as with a key that was revoked.
+        """
         try:
-            await self._in_groups()
-            self._takes_groups = False
-            self._draw_lines(self._outcomes.qsize())
-            await self._hopeless
+            await self._settle_in_batches()
+            self._has_settle = False
+            self._open_channels(self._outcomes.qsize())
+            await self._fatal
         finally:
-            running = [*self._lines, *self._asking]
+            running = [*self._channels, *self._lookups]
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _in_groups(self) -> None:
-        """Many outcomes in a message; returns where the server does not know that."""
-        backoff = Backoff(0.05, 5.0)
+    async def _settle_in_batches(self) -> None:
+        """Send many outcomes in a message; return where the server has no Settle."""
+        backoff = Backoff(_RETRY_SECONDS, _RETRY_MAX_SECONDS)
 
-        def heard(held: HeldJob, answer: batch_v1.JobSettled) -> None:
-            self._cut_off = False
+        def on_answer(leased: LeasedJob, answer: batch_v1.JobSettled) -> None:
+            self._outage_logged = False
             backoff.reset()
-            self._heard(held, answer)
+            self._on_answer(leased, answer)
 
-        def more() -> bool:
-            return self._held.unfinished > 0
+        def expects_more() -> bool:
+            return self._leases.unfinished > 0
 
         while True:
-            error = await Groups(self._client, self._outcomes, heard, more).run()
+            error = await BatchSettler(
+                self._client, self._clock, self._outcomes, on_answer, expects_more
+            ).run()
             if error.code == "UNIMPLEMENTED":
                 return
             await self._wait_out(error, backoff)
 
-    def _heard(self, held: HeldJob, answer: batch_v1.JobSettled) -> None:
-        outcome = held.outcome
+    def _on_answer(self, leased: LeasedJob, answer: batch_v1.JobSettled) -> None:
+        outcome = leased.outcome
         if answer.status == _DEADLETTER:
-            self._settled(held, "deadletter")
+            self._settled(leased, "deadletter")
         elif answer.status:
-            self._settled(held, _TOLD.get(type(outcome), "returned"))
+            self._settled(leased, _ACCEPTED.get(type(outcome), "returned"))
         elif answer.code == "INVALID_ARGUMENT" and isinstance(outcome, Completed):
-            held.outcome = refused(f"the result cannot be kept: {answer.message}")
-            self._outcomes.put_nowait(held)
-        elif answer.code == "FAILED_PRECONDITION" and held.sends > 1:
-            task = asyncio.ensure_future(self._ask_what_it_is(held))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            leased.outcome = rejected_result(f"the result cannot be kept: {answer.message}")
+            self._outcomes.put_nowait(leased)
+        elif answer.code == "FAILED_PRECONDITION" and leased.sends > 1:
+            task = asyncio.ensure_future(self._look_up(leased))
+            self._lookups.add(task)
+            task.add_done_callback(self._lookups.discard)
         else:
-            self._settled(held, "lost")
+            self._settled(leased, "lost")
 
-    async def _ask_what_it_is(self, held: HeldJob) -> None:
+    async def _look_up(self, leased: LeasedJob) -> None:
         try:
-            status = await self._outcome_before(held)
+            status = await self._earlier_outcome(leased)
         except SpooledError:
-            # Sent again, it is asked again.
-            self._outcomes.put_nowait(held)
+            # The outcome is sent again, and its answer looked up again.
+            self._outcomes.put_nowait(leased)
         else:
-            self._settled(held, status)
+            self._settled(leased, status)
 
-    def _settled(self, held: HeldJob, status: SettledStatus) -> None:
+    def _settled(self, leased: LeasedJob, status: SettledStatus) -> None:
         self.unacknowledged -= 1
         if status == "lost":
-            self.lose(held, "refused by the server")
+            self.drop(leased, "refused by the server")
         else:
-            self._acknowledge(held, status)
+            self._acknowledge(leased, status)
 
-    def _draw_lines(self, wanted: int) -> None:
-        # Lines are made as they are needed: a quiet worker has one.
+    def _open_channels(self, wanted: int) -> None:
+        # Channels are opened as they are needed: a quiet worker has one.
         while (
-            wanted and self._outcomes.qsize() > self._idle_lines and len(self._lines) < _LINES_MAX
+            wanted
+            and self._outcomes.qsize() > self._idle_channels
+            and len(self._channels) < _CHANNELS_MAX
         ):
             wanted -= 1
-            task = asyncio.ensure_future(self._send_all())
-            self._lines.add(task)
-            task.add_done_callback(self._line_ended)
+            task = asyncio.ensure_future(self._settle_over_a_channel())
+            self._channels.add(task)
+            task.add_done_callback(self._channel_ended)
 
-    def _line_ended(self, task: asyncio.Task[None]) -> None:
-        self._lines.discard(task)
+    def _channel_ended(self, task: asyncio.Task[None]) -> None:
+        self._channels.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._hopeless.done():
-            self._hopeless.set_exception(error)
+        if error is not None and not self._fatal.done():
+            self._fatal.set_exception(error)
 
-    async def _send_all(self) -> None:
-        """One outcome after another over one line, which is made anew when it breaks."""
-        line: Line | None = None
+    async def _settle_over_a_channel(self) -> None:
+        """Send one outcome after another over a channel, and open another when it breaks."""
+        channel: SettleChannel | None = None
         try:
             while True:
-                self._idle_lines += 1
+                self._idle_channels += 1
                 try:
-                    held = await self._outcomes.get()
+                    leased = await self._outcomes.get()
                 finally:
-                    self._idle_lines -= 1
-                backoff = Backoff(0.05, 5.0)
+                    self._idle_channels -= 1
+                backoff = Backoff(_RETRY_SECONDS, _RETRY_MAX_SECONDS)
                 while True:
-                    line = line or Line(self._client)
+                    channel = channel or SettleChannel(self._client)
                     try:
-                        status = await self._send(line, held)
+                        status = await self._send(channel, leased)
                         break
                     except SpooledError as error:
-                        await line.close()
-                        line = None
+                        await channel.close()
+                        channel = None
                         await self._wait_out(error, backoff)
-                self._cut_off = False
-                self._settled(held, status)
+                self._outage_logged = False
+                self._settled(leased, status)
         finally:
-            if line is not None:
-                await line.close()
+            if channel is not None:
+                await channel.close()
 
     async def _wait_out(self, error: SpooledError, backoff: Backoff) -> None:
-        if not is_passing(error):
+        if not is_transient(error):
             raise error
         # All outcomes under way meet the same outage: one line about it is enough.
-        if not self._cut_off:
-            self._cut_off = True
+        if not self._outage_logged:
+            self._outage_logged = True
             logger.warning(
                 "results wait for the server (%d so far): %s", self.unacknowledged, error
             )
-        pause = backoff.next()
-        await asyncio.sleep(
-            max(pause, error.retry_after) if isinstance(error, RateLimitError) else pause
-        )
+        await self._clock.sleep(backoff.after(error))
 
-    async def _send(self, line: Line, held: HeldJob) -> SettledStatus:
-        outcome = held.outcome
+    async def _send(self, channel: SettleChannel, leased: LeasedJob) -> SettledStatus:
+        outcome = leased.outcome
         if outcome is None:
             return "lost"
-        held.sends += 1
+        leased.sends += 1
         try:
             if isinstance(outcome, Completed):
                 try:
-                    await line.settle(held.job, outcome)
+                    await channel.settle(leased.job, outcome)
                     return "completed"
                 except InvalidArgumentError as error:
-                    outcome = held.outcome = refused(f"the result cannot be kept: {error}")
-            retried = await line.settle(held.job, outcome)
+                    outcome = rejected_result(f"the result cannot be kept: {error}")
+                    leased.outcome = outcome
+            retried = await channel.settle(leased.job, outcome)
             if isinstance(outcome, Returned):
                 return "returned"
             return "retrying" if retried else "deadletter"
         except (LeaseLostError, NotFoundError, InvalidArgumentError):
             return "lost"
         except ConflictError:
-            return await self._outcome_before(held)
+            return await self._earlier_outcome(leased)
 
-    async def _outcome_before(self, held: HeldJob) -> SettledStatus:
-        """The job is settled already: by an earlier sending whose answer was lost, perhaps."""
-        if held.sends == 1:
+    async def _earlier_outcome(self, leased: LeasedJob) -> SettledStatus:
+        """Return what a job is that is settled already, perhaps by a send whose answer was lost."""
+        if leased.sends == 1:
             return "lost"
-        job = await self._client.get_job(held.job.id)
-        if job.assigned_worker_id not in (held.job.assigned_worker_id, None):
+        job = await self._client.get_job(leased.job.id)
+        if job.assigned_worker_id not in (leased.job.assigned_worker_id, None):
             return "lost"
-        if isinstance(held.outcome, Returned):
+        if isinstance(leased.outcome, Returned):
             return "lost"
-        if isinstance(held.outcome, Failed):
+        if isinstance(leased.outcome, Failed):
             return "deadletter" if job.status is JobStatus.DEADLETTER else "lost"
         return "completed" if job.status is JobStatus.COMPLETED else "lost"
 
-    def _acknowledge(self, held: HeldJob, status: SettledStatus) -> None:
-        self._held.remove(held)
-        self._on_settled(held, Settled(held.job, status))
+    def _acknowledge(self, leased: LeasedJob, status: SettledStatus) -> None:
+        self._leases.remove(leased)
+        self._on_settled(leased, Settled(leased.job, status))

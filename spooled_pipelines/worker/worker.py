@@ -1,4 +1,4 @@
-"""`Worker`: takes jobs from a queue, runs a handler on each, and settles them."""
+"""`Worker`: takes jobs from queues, runs a handler on each, and settles them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spooled_pipelines.client import AsyncSpooledClient, SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.worker.connection import connection_of
+from spooled_pipelines.worker.batch_handler import batch_handler
+from spooled_pipelines.worker.clock import SYSTEM_CLOCK, Clock
 from spooled_pipelines.worker.engine import Engine, WorkerReport
-from spooled_pipelines.worker.handling import Handler, Handling, handling_of
+from spooled_pipelines.worker.handler import BoundHandler, Handler, bind_handler
 from spooled_pipelines.worker.health import HealthFile
+from spooled_pipelines.worker.health_server import HealthServer
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.rows import batch_handler
 from spooled_pipelines.worker.settings import (
     Executor,
     QueuesOption,
@@ -29,9 +30,9 @@ from spooled_pipelines.worker.settings import (
     queues_from,
 )
 from spooled_pipelines.worker.settler import Settled
-from spooled_pipelines.worker.status import StatusPage
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,12 +49,13 @@ class Worker:
         Worker("localhost:50051", "numbers", handler).run()
 
     A plain function runs on one of `concurrency` threads (or in one of as many processes); an
-    async one runs in the worker's own event loop. Its parameter gets the `Job`, or the payload
-    where it is a dataclass, a pydantic model or a dict by its annotation. What it returns (a
-    mapping, a dataclass, a pydantic model, an Arrow row, or None) is the job's result. What it
-    raises fails the job, which the server tries again later as often as the job allows; `Discard`
-    gives it up at once. A result that a payload could not hold exactly, or above 1 MiB, and a
-    payload that does not fit the parameter fail the job for good.
+    async one runs in the worker's own event loop. Its parameter gets the `Job`; where it is
+    annotated with a dataclass, a pydantic model or a dict it gets the payload, and with
+    `JobContext` the run's context. What the handler returns (a mapping, a dataclass, a pydantic
+    model, an Arrow row, or None) is the job's result. What it raises fails the job, which the
+    server tries again later as often as the job allows; `Discard` gives it up at once. A result
+    that a payload could not hold exactly, or above 1 MiB, and a payload that does not fit the
+    parameter fail the job for good.
 
     A job runs at least once: a worker that dies, or is cut off for longer than the lease, leaves
     it to another. Only the holder of the live lease can settle it, so it counts once.
@@ -61,24 +63,26 @@ class Worker:
     Args:
         client_or_address: a client, whose address and key are used (not its connection), or an
             address as `connect` takes it.
-        queue_name: the queue to take from; or several: names, `QueueShare`s, or a mapping from name
-            to weight.
-        handler: called with each job; or marked by `batch_handler`, with many. None: it is given
-            by ``@worker.batch_handler(...)`` before the worker starts.
+        queue_name: the queue to take from; or several: names, `QueueShare` values, or a mapping
+            from name to weight.
+        handler: called with each job or, marked by `batch_handler`, with many. None: it is set by
+            ``@worker.batch_handler(...)`` before the worker starts.
         api_key: with an address; else SPOOLED_API_KEY.
         concurrency, lease_seconds, grace_seconds, idle_seconds, stop_when_empty, executor, rate:
             see `WorkerSettings`.
-        worker_id: how the server calls this worker; made up from host and process where not given.
+        worker_id: the worker's name for the server; by default made of host and process.
         retry_on, discard_on: classes of exceptions after which a job is tried again, or given up
             for good; the nearest class of an exception counts. By default all are tried again.
         http: ``host:port`` where ``/live``, ``/ready`` and ``/metrics`` are answered.
-        health_file: a file that is written each second while this worker lives and removed when
+        health_file: a file that is written each second while this worker is live and removed when
             it ends; it holds ``ready``, or why no jobs are taken.
         on_settled: called in the worker's thread with each `Settled`, for counting and progress;
             it should return fast.
+        clock: the time that the worker goes by; tests pass one that they can move, see
+            `spooled_pipelines.testing`.
 
     Raises:
-        InvalidArgumentError: a setting is outside its limits, and the message says which.
+        InvalidArgumentError: a setting is outside its limits.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Worker:
         http: str | None = None,
         health_file: str | os.PathLike[str] | None = None,
         on_settled: Callable[[Settled], None] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.settings = WorkerSettings(
             queues=queues_from(queue_name),
@@ -113,65 +118,67 @@ class Worker:
             executor=executor,
             rate=rate,
         )
-        self._connect = connection_of(client_or_address, api_key)
-        self._prepare = partial(handling_of, retry_on=retry_on, discard_on=discard_on)
-        self._handling: Handling | None = None
+        self._connect = _connector(client_or_address, api_key)
+        self._bind = partial(bind_handler, retry_on=retry_on, discard_on=discard_on)
+        self._handler: BoundHandler | None = None
         if handler is not None:
-            self._take_handler(handler)
-        self._status = None if http is None else StatusPage(http)
+            self._set_handler(handler)
+        self.health_server = None if http is None else HealthServer(http)
         self._health_file = None if health_file is None else HealthFile(health_file)
         self._on_settled = on_settled
+        self._clock = clock
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
-        self._stop_asked = False
-        self._gave_up = False
+        self._stop_requested = False
+        self._aborted = False
         self._started = threading.Event()
         self._ended = threading.Event()
         self._error: BaseException | None = None
         self._report = WorkerReport()
 
     def batch_handler(
-        self, *, max_rows: int = 500, max_wait: float = 0.05, schema: Any = None
+        self, *, max_rows: int = 500, max_wait: float = 0.05, schema: pa.Schema | None = None
     ) -> Callable[[F], F]:
-        """Give the worker a handler of many jobs at once; see the function of this name.
+        """Set a handler of many jobs at once; see the function `batch_handler`.
 
         @worker.batch_handler(max_rows=1_000)
         def score(rows): ...
         """
 
-        def take(function: F) -> F:
+        def set_handler(function: F) -> F:
             mark = batch_handler(max_rows=max_rows, max_wait=max_wait, schema=schema)
-            self._take_handler(mark(function))
+            self._set_handler(mark(function))
             return function
 
-        return take
+        return set_handler
 
     def __repr__(self) -> str:
         return f"Worker({self.settings.queue_names!r}, worker_id={self.settings.worker_id!r})"
 
     @property
     def report(self) -> WorkerReport:
-        """What was done so far."""
+        """What the worker has done so far."""
         engine = self._engine
         return self._report if engine is None else engine.report()
 
     @property
-    def gave_up(self) -> bool:
-        """Whether it ended by `give_up()` or a second signal, without waiting for what ran."""
-        return self._gave_up
+    def aborted(self) -> bool:
+        """Whether it ended by `abort()` or a second signal, without waiting for what ran."""
+        return self._aborted
 
     def start(self) -> Self:
-        """Begin on a thread of its own; returns once the server has registered this worker.
+        """Begin on a thread of its own; return once the server has registered this worker.
+
+        A second start does nothing; a worker that has ended cannot run again.
 
         Raises:
-            SpooledError: the server is not there, or refuses the key. A second start of a worker
-                that runs does nothing; one that has ended cannot run again.
+            SpooledError: the server is not there, or refuses the key.
         """
         with self._lock:
             if self._thread is None:
-                if self._handling is None:
+                if self._handler is None:
                     raise InvalidArgumentError(
                         "this worker has no handler: pass one, or use @worker.batch_handler()"
                     )
@@ -189,8 +196,8 @@ class Worker:
     def run(self) -> WorkerReport:
         """Work until `stop()`, SIGTERM or SIGINT; then finish what was taken, and return.
 
-        Signals are listened to only in the main thread. The first one stops; the second one
-        gives back what still runs and returns at once.
+        Signals are handled only in the main thread. The first one stops the worker; the second
+        one gives back what still runs and returns at once.
 
         Raises:
             SpooledError: the server was not there at the start, or refuses the key.
@@ -201,19 +208,23 @@ class Worker:
             return self.join()
 
     def stop(self) -> None:
-        """Ask it to take no more jobs and end; returns at once. From any thread, or a handler."""
-        self._stop_asked = True
+        """Ask the worker to take no more jobs and end; return at once.
+
+        May be called from any thread, and by a handler.
+        """
+        self._stop_requested = True
         self._in_loop(lambda engine: engine.stop())
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """End at once: what runs is told to end, and its jobs are given back for others to do."""
-        self._stop_asked = self._gave_up = True
-        self._in_loop(lambda engine: engine.give_up())
+        self._stop_requested = self._aborted = True
+        self._in_loop(lambda engine: engine.abort())
 
     def join(self, timeout: float | None = None) -> WorkerReport:
-        """Wait for the end and say what was done. Raises what ended the work, if an error did.
+        """Wait for the end and return what was done.
 
         Raises:
+            SpooledError: what ended the work, if an error did.
             TimeoutError: it still runs after `timeout` seconds.
         """
         if not self._ended.wait(timeout):
@@ -251,26 +262,27 @@ class Worker:
             self._started.set()
 
     async def _work(self) -> WorkerReport:
-        handling = self._handling
-        if handling is None:
+        handler, settings, clock = self._handler, self.settings, self._clock
+        if handler is None:
             raise RuntimeError("started without a handler")
-        ended = None if self._status is None else self._status.ended
+        health_server = self.health_server
+        on_ended = None if health_server is None else health_server.on_ended
         async with self._connect() as client:
-            engine = Engine(client, self.settings, handling, self._on_settled, ended)
+            engine = Engine(client, clock, settings, handler, self._on_settled, on_ended)
             self._engine = engine
             self._loop = asyncio.get_running_loop()
-            if self._stop_asked:
+            if self._stop_requested:
                 engine.stop()
             with ExitStack() as stack:
-                for told in (self._status, self._health_file):
-                    if told is not None:
-                        stack.enter_context(told.of(engine, self.settings))
+                for health in (health_server, self._health_file):
+                    if health is not None:
+                        stack.enter_context(health.serve(engine, settings, clock))
                 return await engine.run(self._started.set)
 
-    def _take_handler(self, handler: Handler) -> None:
-        self._handling = self._prepare(handler)
-        rows = self._handling.rows
-        jobs_per_call = 1 if rows is None else rows.max_rows
+    def _set_handler(self, function: Handler) -> None:
+        self._handler = self._bind(function)
+        batch = self._handler.batch
+        jobs_per_call = 1 if batch is None else batch.max_rows
         self.settings = replace(self.settings, jobs_per_call=jobs_per_call)
 
     def _in_loop(self, call: Callable[[Engine], None]) -> None:
@@ -285,9 +297,9 @@ class Worker:
             return
 
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-            if self._stop_asked:
+            if self._stop_requested:
                 logger.warning("second signal: giving back what runs")
-                self.give_up()
+                self.abort()
             else:
                 logger.info("%s: stopping", signal.Signals(number).name)
                 self.stop()
@@ -302,9 +314,25 @@ class Worker:
                 signal.signal(number, handler)
 
 
+def _connector(
+    client_or_address: SpooledClient | AsyncSpooledClient | str | None, api_key: str | None
+) -> Callable[[], AsyncSpooledClient]:
+    """Return what makes the worker's own client; it is called in the worker's event loop."""
+    if isinstance(client_or_address, SpooledClient | AsyncSpooledClient):
+        if api_key is not None:
+            raise TypeError("the client brings its key: leave api_key out")
+        settings = client_or_address.settings
+        return lambda: AsyncSpooledClient(settings)
+    address = client_or_address
+    return lambda: AsyncSpooledClient(address, api_key=api_key)
+
+
 def _wait_awake(event: threading.Event) -> None:
-    """Wait, and let signal handlers run: a signal may reach the process on another thread, and
-    Python runs its handler only when the main thread does something."""
+    """Wait, and let signal handlers run.
+
+    A signal may reach the process on another thread, and Python runs its handler only when the
+    main thread does something.
+    """
     while not event.wait(_SIGNAL_SECONDS):
         pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from spooled_pipelines import AsyncSpooledClient, Job
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing import MemoryClient, run_jobs, server
 from spooled_pipelines.worker import Discard, Worker
+from tests.support.waiting import eventually
 
 
 def double(job: Job) -> dict[str, Any]:
@@ -95,6 +97,32 @@ def test_a_worker_and_an_asyncio_client_and_a_batch_find_the_same_server(
     assert asyncio.run(status()) == "q"
     with Worker(spooled_client, "q", double):
         assert batch.wait(timeout=20).completed == 20
+
+
+def test_a_worker_with_the_client_s_clock_skips_time_as_well(spooled_client: MemoryClient) -> None:
+    job_id = spooled_client.enqueue("q", {}, timeout_seconds=60).job_id
+    leases: list[Any] = []
+    go_on = threading.Event()
+
+    def handler(job: Job) -> None:
+        leases.append(job.lease_expires_at)
+        go_on.wait(20)
+
+    def is_renewed() -> bool:
+        leases.append(spooled_client.get_job(job_id).lease_expires_at)
+        return leases[-1] > leases[-2]
+
+    with Worker(spooled_client, "q", handler, clock=spooled_client.clock) as worker:
+        try:
+            eventually(lambda: leases)
+            for _ in range(3):
+                spooled_client.skip(16)
+                eventually(is_renewed)
+            spooled_client.skip(16)
+            eventually(lambda: worker.report.retrying == 1)
+        finally:
+            go_on.set()
+    assert "within the job's 60 s" in (spooled_client.get_job(job_id).last_error or "")
 
 
 def test_a_plain_server_answers_as_one() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.rpc.settings import ConnectionSettings
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -39,7 +40,9 @@ def slow(job):
 class WorkerProcess:
     """`spooled-pipelines work` in a process of its own, its log in a file."""
 
-    def __init__(self, folder: Path, server: ServerProcess, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, server: ServerProcess | ConnectionSettings, *arguments: str
+    ) -> None:
         self.log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -89,7 +92,7 @@ def start_worker(folder: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Starts worker processes; whatever the test leaves of them is ended."""
     with ExitStack() as stack:
 
-        def start(server: ServerProcess, *arguments: str) -> WorkerProcess:
+        def start(server: ServerProcess | ConnectionSettings, *arguments: str) -> WorkerProcess:
             worker = WorkerProcess(folder, server, *arguments)
             stack.callback(worker.process.wait)
             stack.callback(worker.process.kill)

@@ -15,7 +15,7 @@ import pytest
 from spooled_pipelines import Job
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing import MemoryClient
-from spooled_pipelines.worker import Discard, Retry, Worker, WorkerReport, batch_handler
+from spooled_pipelines.worker import Discard, JobContext, Retry, Worker, WorkerReport, batch_handler
 
 Run = Callable[..., WorkerReport]
 
@@ -57,6 +57,15 @@ def of_model(charge: Charge) -> Charge:
     return Charge(amount=charge.amount * 2, currency=charge.currency)
 
 
+def of_context(context: JobContext) -> dict[str, Any]:
+    assert not context.cancelled
+    return {"number": context.job.payload["number"]}
+
+
+def of_payload_and_context(order: Order, context: JobContext) -> dict[str, Any]:
+    return {"number": order.number, "of": context.job.queue_name}
+
+
 async def of_both(job: Job, payload: dict[str, Any]) -> dict[str, Any]:
     return {"of": job.queue_name, "number": payload["number"]}
 
@@ -72,6 +81,8 @@ def of_nothing_said(job):
         (of_model, {"amount": 1.5}, {"amount": 3, "currency": "EUR"}),
         (of_both, {"number": 4}, {"of": "q", "number": 4}),
         (of_nothing_said, {"number": 5}, {"number": 5}),
+        (of_context, {"number": 6}, {"number": 6}),
+        (of_payload_and_context, {"number": 7}, {"number": 7, "of": "q"}),
         (partial(lambda plus, job: {"n": plus + job.payload["n"]}, 1), {"n": 1}, {"n": 2}),
     ],
 )
@@ -180,6 +191,27 @@ async def doubled(rows: pa.RecordBatch, batch_of: list[Job]) -> pa.RecordBatch:
     return pa.record_batch({"doubled": [n * 2 for n in rows["n"].to_pylist()]})
 
 
+def test_a_batch_handler_gets_contexts_where_it_asks_for_them(run: Run, jobs: Any) -> None:
+    @batch_handler(max_wait=0.2)
+    def handler(rows: pa.RecordBatch, contexts: list[JobContext]) -> list[Any]:
+        assert not any(context.cancelled for context in contexts)
+        return [{"n": context.job.payload["n"]} for context in contexts]
+
+    assert run(handler, {"n": 1}, {"n": 2}) == WorkerReport(completed=2)
+    assert [job.result for job in jobs()] == [{"n": 1}, {"n": 2}]
+
+
+def test_a_traceback_begins_with_the_handler(run: Run, jobs: Any) -> None:
+    def handler(order: Order, context: JobContext) -> None:
+        raise ValueError("no stock")
+
+    assert run(handler, {"number": 1}) == WorkerReport(retrying=1)
+    [job] = jobs()
+    head, frame, *_ = (job.last_error or "").splitlines()
+    assert head == "ValueError: no stock"
+    assert "test_handlers.py" in frame
+
+
 @pytest.mark.parametrize("count", [1, 25])
 def test_rows_come_in_calls_of_at_most_so_many(
     spooled_client: MemoryClient, run: Run, jobs: Any, count: int
@@ -240,9 +272,9 @@ def test_what_a_batch_handler_raises_fails_every_row(run: Run) -> None:
 def test_a_worker_without_a_handler_says_so(spooled_client: MemoryClient) -> None:
     with pytest.raises(InvalidArgumentError, match="no handler"):
         Worker(spooled_client, "q").run()
-    with pytest.raises(TypeError, match="should be a function"):
+    with pytest.raises(TypeError, match="must be a function"):
         Worker(spooled_client, "q", "handlers:score")
-    with pytest.raises(InvalidArgumentError, match="max_rows 0"):
+    with pytest.raises(InvalidArgumentError, match=r"max_rows must be .* got 0"):
         batch_handler(max_rows=0)
 
 

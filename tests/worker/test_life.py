@@ -16,12 +16,13 @@ import pytest
 from spooled_pipelines import Job
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing import MemoryClient, server
-from spooled_pipelines.worker import QueueShare, Worker, WorkerReport
-from spooled_pipelines.worker.flow import Allowance
-from spooled_pipelines.worker.status import StatusPage
+from spooled_pipelines.testing.clock import MovableClock
+from spooled_pipelines.worker import JobContext, QueueShare, Worker, WorkerReport
+from spooled_pipelines.worker.fetch_policy import start_limit
+from spooled_pipelines.worker.health_server import HealthServer
 from tests.support.waiting import eventually
 
-LEASE = 5
+LEASE = 60
 
 
 def fill(client: MemoryClient, queue_name: str, count: int, **options: Any) -> list[str]:
@@ -75,10 +76,10 @@ def test_a_queue_has_no_more_in_hand_than_its_concurrency(spooled_client: Memory
 @pytest.mark.parametrize(
     ("queues", "said"),
     [
-        ([], "given none"),
-        (["a", "a"], "'a' is named twice"),
-        ({"a": 0}, "weight 0"),
-        ([QueueShare("b"), ".c"], "'.c' is not"),
+        ([], "got none"),
+        (["a", "a"], "got 'a' twice"),
+        ({"a": 0}, "weight of a .* got 0"),
+        ([QueueShare("b"), ".c"], "got '.c'"),
     ],
 )
 def test_queues_that_make_no_sense_are_refused(
@@ -86,27 +87,26 @@ def test_queues_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=said):
         Worker(spooled_client, queues, lambda job: None)
-    with pytest.raises(InvalidArgumentError, match="concurrency 0"):
+    with pytest.raises(InvalidArgumentError, match=r"concurrency of q .* got 0"):
         QueueShare("q", concurrency=0)
 
 
-def test_a_rate_is_an_allowance_that_fills_again() -> None:
-    allowance = Allowance(10, now=0.0)
-    assert allowance.left(0.0) == 1
-    allowance.spend(1)
-    assert allowance.left(0.05) == 0
-    assert allowance.seconds_until_one() == pytest.approx(0.05)
-    assert allowance.left(0.1) == 1
-    fast = Allowance(1_000, now=0.0)
-    assert fast.left(60.0) == 100
-    fast.spend(150)
-    assert fast.left(60.04) == 0
+def test_a_rate_is_a_token_bucket_that_fills_again() -> None:
+    bucket = start_limit(10, now=0.0)
+    assert bucket.available(0.0) == 1
+    bucket.take()
+    assert bucket.available(0.05) == 0
+    assert bucket.time_until_one() == pytest.approx(0.05)
+    assert bucket.available(0.1) == 1
+    fast = start_limit(1_000, now=0.0)
+    assert fast.available(60.0) == 100
+    fast.take(150)
+    assert fast.available(60.04) == 0
 
 
 def test_a_worker_with_a_rate_begins_no_more_than_that(spooled_client: MemoryClient) -> None:
     fill(spooled_client, "q", 12)
     began: list[float] = []
-    import time
 
     def handler(job: Job) -> None:
         began.append(time.monotonic())
@@ -118,47 +118,58 @@ def test_a_worker_with_a_rate_begins_no_more_than_that(spooled_client: MemoryCli
 
 
 def test_an_async_handler_that_takes_too_long_is_cancelled(spooled_client: MemoryClient) -> None:
-    [job_id] = fill(spooled_client, "q", 1, timeout_seconds=1)
-    cancelled = threading.Event()
+    [job_id] = fill(spooled_client, "q", 1, timeout_seconds=20)
+    began, cancelled = threading.Event(), threading.Event()
 
     async def handler(job: Job) -> None:
+        began.set()
         try:
             await asyncio.sleep(600)
         except asyncio.CancelledError:
             cancelled.set()
             raise
 
-    report = Worker(spooled_client, "q", handler, stop_when_empty=True).run()
-    assert (report, cancelled.is_set()) == (WorkerReport(retrying=1), True)
+    clock = MovableClock()
+    with Worker(spooled_client, "q", handler, clock=clock) as worker:
+        assert began.wait(20)
+        clock.advance(20)
+        assert cancelled.wait(20)
+        eventually(lambda: worker.report == WorkerReport(retrying=1))
     assert "did not end within" in (spooled_client.get_job(job_id).last_error or "")
 
 
 def test_a_thread_is_told_and_its_job_fails_meanwhile_and_it_is_named(
     spooled_client: MemoryClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [job_id] = fill(spooled_client, "q", 1, timeout_seconds=1)
-    told, go_on = threading.Event(), threading.Event()
+    [job_id] = fill(spooled_client, "q", 1, timeout_seconds=20)
+    began, told, go_on = threading.Event(), threading.Event(), threading.Event()
 
-    def handler(job: Job) -> dict[str, Any]:
-        assert not job.cancelled
-        eventually(lambda: job.cancelled)
+    def handler(context: JobContext) -> dict[str, Any]:
+        assert not context.cancelled
+        began.set()
+        eventually(lambda: context.cancelled)
         told.set()
         go_on.wait(60)
         return {"too": "late"}
 
-    http = "127.0.0.1:0"
-    worker = Worker(spooled_client, "q", handler, concurrency=1, http=http).start()
+    clock = MovableClock()
+    options: dict[str, Any] = {"concurrency": 1, "http": "127.0.0.1:0", "clock": clock}
+    worker = Worker(spooled_client, "q", handler, **options).start()
     try:
+        assert began.wait(20)
+        clock.advance(20)
         assert told.wait(20)
         eventually(lambda: worker.report.retrying == 1)
+        assert "handler hangs" not in caplog.text
+        clock.advance(5)
         eventually(lambda: "handler hangs" in caplog.text, 20)
         [record] = [each for each in caplog.records if "handler hangs" in each.message]
         assert (record.job_id, "test_life.py" in record.at or "threading.py" in record.at) == (
             job_id,
             True,
         )
-        assert worker._status is not None
-        assert "do not end" in (worker._status.live() or "")
+        assert worker.health_server is not None
+        assert "do not end" in (worker.health_server.why_not_live() or "")
     finally:
         go_on.set()
         worker.stop()
@@ -181,10 +192,13 @@ def test_a_lost_lease_cancels_the_handler_and_its_result_is_dropped(
             cancelled.set()
             raise
 
-    with Worker(spooled_client, "q", handler, lease_seconds=LEASE) as worker:
+    clock = MovableClock()
+    with Worker(spooled_client, "q", handler, lease_seconds=LEASE, clock=clock) as worker:
         assert began.wait(20)
         spooled_client.pause_queue("q")
         spooled_client.skip(LEASE + 1)
+        # Time to renew, and the server says that there is no lease.
+        clock.advance(LEASE / 2)
         assert cancelled.wait(20)
         eventually(lambda: worker.report.lost == 1)
     job = spooled_client.get_job(job_id)
@@ -218,15 +232,15 @@ def test_a_second_stop_gives_back_what_runs(spooled_client: MemoryClient) -> Non
     [job_id] = fill(spooled_client, "q", 1)
     began, told = threading.Event(), threading.Event()
 
-    def handler(job: Job) -> None:
+    def handler(context: JobContext) -> None:
         began.set()
-        eventually(lambda: job.cancelled, 20)
+        eventually(lambda: context.cancelled, 20)
         told.set()
 
     worker = Worker(spooled_client, "q", handler).start()
     assert began.wait(20)
     worker.stop()
-    worker.give_up()
+    worker.abort()
     assert worker.join(20) == WorkerReport(returned=1)
     assert told.wait(20)
     job = spooled_client.get_job(job_id)
@@ -237,20 +251,20 @@ def test_a_plain_server_takes_nothing_back_and_the_rest_is_done() -> None:
     with server(batch_extension=False) as client:
         fill(client, "q", 50)
         done = Counter[str]()
-        worker = Worker(client, "q", lambda job: done.update("n"), concurrency=1)
 
         def settled(_: object) -> None:
             if done["n"] >= 10:
                 worker.stop()
 
-        worker._on_settled = settled
+        options: dict[str, Any] = {"concurrency": 1, "on_settled": settled}
+        worker = Worker(client, "q", lambda job: done.update("n"), **options)
         report = worker.run()
         assert report.returned == 0
         assert client.queue_stats("q").processing == 0
         assert client.queue_stats("q").completed == report.completed == done["n"]
 
 
-def get(page: StatusPage, path: str) -> tuple[int, str]:
+def get(page: HealthServer, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{page.port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -264,7 +278,7 @@ def test_it_says_over_http_that_it_lives_is_ready_and_what_it_did(
 ) -> None:
     fill(spooled_client, "q", 3)
     with Worker(spooled_client, "q", lambda job: None, http="127.0.0.1:0") as worker:
-        page = worker._status
+        page = worker.health_server
         assert page is not None
         eventually(lambda: worker.report.completed == 3)
         assert get(page, "/live") == (200, "ok\n")
@@ -274,9 +288,9 @@ def test_it_says_over_http_that_it_lives_is_ready_and_what_it_did(
         assert 'spooled_worker_jobs_total{status="completed"} 3.0' in figures
         assert 'spooled_worker_handler_seconds_count{queue="q"} 3.0' in figures
         assert "spooled_worker_unfinished 0.0" in figures
-    assert page.ready() == "stopping"
+    assert page.why_not_ready() == "stopping"
     with pytest.raises(InvalidArgumentError, match="HOST:PORT"):
-        StatusPage("nowhere")
+        HealthServer("nowhere")
 
 
 def test_a_file_says_that_it_lives_and_is_ready_until_it_ends(
@@ -290,14 +304,17 @@ def test_a_file_says_that_it_lives_and_is_ready_until_it_ends(
         began.set()
         go_on.wait(60)
 
-    worker = Worker(spooled_client, "q", handler, health_file=file).start()
+    clock = MovableClock()
+    worker = Worker(spooled_client, "q", handler, health_file=file, clock=clock).start()
     try:
         eventually(lambda: file.read_text() == "ready\n")
         first = file.stat().st_mtime_ns
+        clock.advance(1)
         eventually(lambda: file.stat().st_mtime_ns > first)
         fill(spooled_client, "q", 1)
         assert began.wait(20)
         worker.stop()
+        clock.advance(1)
         # What runs is finished meanwhile: it lives, and takes nothing more.
         eventually(lambda: file.read_text() == "stopping\n")
     finally:
@@ -310,19 +327,33 @@ def test_the_file_grows_old_where_no_slot_comes_free_any_more(
     spooled_client: MemoryClient, tmp_path: Path
 ) -> None:
     file = tmp_path / "health"
-    fill(spooled_client, "q", 1, timeout_seconds=1)
-    go_on = threading.Event()
-    worker = Worker(
-        spooled_client, "q", lambda job: go_on.wait(60) and None, concurrency=1, health_file=file
-    ).start()
+    fill(spooled_client, "q", 1, timeout_seconds=20)
+    began, go_on = threading.Event(), threading.Event()
+
+    def handler(job: Job) -> None:
+        began.set()
+        go_on.wait(60)
+
+    clock = MovableClock()
+    options: dict[str, Any] = {"concurrency": 1, "health_file": file, "clock": clock}
+    worker = Worker(spooled_client, "q", handler, **options).start()
+
+    def written_at(seconds: int) -> set[int]:
+        """When it was written while so many seconds went by."""
+        seen = set[int]()
+        for _ in range(seconds):
+            clock.advance(1)
+            time.sleep(0.1)
+            seen.add(file.stat().st_mtime_ns)
+        return seen
+
     try:
+        assert began.wait(20)
+        assert len(written_at(5)) > 1
+        clock.advance(20)
         eventually(lambda: worker.report.retrying == 1, 20)
-
-        def has_stopped() -> bool:
-            # It is written each second where all is well.
-            return time.time_ns() - file.stat().st_mtime_ns > 3 * 10**9
-
-        eventually(has_stopped, 20)
+        eventually(lambda: len(written_at(3)) == 1, 20)
+        assert len(written_at(10)) == 1
     finally:
         go_on.set()
         worker.stop()
@@ -331,6 +362,6 @@ def test_the_file_grows_old_where_no_slot_comes_free_any_more(
 
 
 def test_a_file_that_cannot_be_is_refused(spooled_client: MemoryClient, tmp_path: Path) -> None:
-    for path, said in ((tmp_path, "is a folder"), (tmp_path / "no" / "file", "does not exist")):
+    for path, said in ((tmp_path, "got the folder"), (tmp_path / "no" / "file", "does not exist")):
         with pytest.raises(InvalidArgumentError, match=said):
             Worker(spooled_client, "q", lambda job: None, health_file=path)

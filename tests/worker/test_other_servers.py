@@ -17,6 +17,7 @@ import pytest
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.errors import AuthenticationError, SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
+from spooled_pipelines.testing.clock import MovableClock
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.worker import Worker, WorkerReport
 from tests.support.server_process import ServerProcess
@@ -124,11 +125,26 @@ def small() -> Iterator[SmallServer]:
 
 
 @pytest.fixture
-def worker(small: SmallServer) -> Iterator[Worker]:
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def worker(small: SmallServer, clock: MovableClock) -> Iterator[Worker]:
     with connect(small.address, api_key="sp_test_any", retry=RetryPolicy(max_attempts=1)) as client:
-        made = Worker(client, "q", lambda job: None, worker_id="w", idle_seconds=0.1)
+        made = Worker(client, "q", lambda job: None, worker_id="w", idle_seconds=0.1, clock=clock)
         yield made
         made.stop()
+
+
+def eventually_as_time_passes(clock: MovableClock, condition: Callable[[], bool]) -> None:
+    """Each look at the condition is a second after the last, for the worker."""
+
+    def a_second_later() -> bool:
+        clock.advance(1)
+        return condition()
+
+    eventually(a_second_later)
 
 
 def test_jobs_are_found_where_the_server_keeps_no_standing_request(
@@ -141,33 +157,39 @@ def test_jobs_are_found_where_the_server_keeps_no_standing_request(
 
 
 def test_a_server_that_asks_to_drain_ends_the_worker_after_its_jobs(
-    small: SmallServer, worker: Worker
+    small: SmallServer, worker: Worker, clock: MovableClock
 ) -> None:
     small.jobs.extend(job(number) for number in range(3))
     small.heartbeat = spooled_v1.HeartbeatResponse(acknowledged=True, should_drain=True)
-    assert worker.run() == WorkerReport(completed=3)
+    worker.start()
+    eventually_as_time_passes(clock, lambda: small.calls["Deregister"] > 0)
+    assert worker.join(10) == WorkerReport(completed=3)
     assert small.calls["Deregister"] == 1
 
 
 def test_a_server_that_forgot_the_worker_gets_to_know_it_again(
-    small: SmallServer, worker: Worker
+    small: SmallServer, worker: Worker, clock: MovableClock
 ) -> None:
     small.heartbeat = None
     worker.start()
-    eventually(lambda: small.calls["Register"] == 2)
+    eventually_as_time_passes(clock, lambda: small.calls["Register"] > 1)
 
 
-def test_a_rate_limit_is_waited_out(small: SmallServer, worker: Worker) -> None:
+def test_a_rate_limit_is_waited_out(
+    small: SmallServer, worker: Worker, clock: MovableClock
+) -> None:
     def limited(context: grpc.ServicerContext) -> None:
-        context.set_trailing_metadata((("retry-after", "1"),))
+        context.set_trailing_metadata((("retry-after", "60"),))
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests")
 
     small.troubles.append(limited)
     small.jobs.append(job(1))
     worker.start()
     eventually(lambda: small.calls["Dequeue"])
-    assert not small.completed.wait(0.5)
-    assert small.completed.wait(10)
+    assert not small.completed.wait(0.3)
+    clock.advance(50)
+    assert not small.completed.wait(0.1)
+    eventually_as_time_passes(clock, small.completed.is_set)
 
 
 def test_a_key_that_is_revoked_meanwhile_ends_the_worker_with_that_error(

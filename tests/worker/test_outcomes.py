@@ -46,8 +46,8 @@ def test_an_exception_tells_type_message_and_where() -> None:
     assert outcome.error.startswith("KeyError: 'order_id'\n")
     assert 'raise KeyError("order_id")' in outcome.error
     assert "raised_by" not in outcome.error
-    assert outcome.kind == "KeyError"
-    assert "test_outcomes.py" in outcome.place
+    assert outcome.error_type == "KeyError"
+    assert "test_outcomes.py" in outcome.location
 
 
 def test_a_deep_traceback_keeps_its_end_within_the_limit() -> None:

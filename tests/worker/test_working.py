@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines import Job, SpooledClient
+from spooled_pipelines import Job, SpooledClient, connect
 from spooled_pipelines.errors import (
     AuthenticationError,
     InvalidArgumentError,
     UnavailableError,
 )
+from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.worker import Discard, Settled, Worker, WorkerReport
 from tests.support.server_process import ServerProcess
 
@@ -283,20 +284,22 @@ def test_a_wrong_key_ends_the_start_with_its_error(server: ServerProcess, queue:
 
 
 def test_no_server_ends_the_start_with_its_error(queue: str) -> None:
-    worker = Worker("127.0.0.1:1", queue, lambda job: None, api_key="sp_test_any")
-    with pytest.raises(UnavailableError):
-        worker.run()
+    with (
+        connect("127.0.0.1:1", api_key="sp_test_any", retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(UnavailableError),
+    ):
+        Worker(client, queue, lambda job: None).run()
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"concurrency": 0}, "concurrency 0"),
-        ({"lease_seconds": 4}, "lease_seconds 4"),
-        ({"worker_id": "a b"}, "worker_id 'a b'"),
-        ({"queue_name": ".hidden"}, "queue_name '.hidden'"),
-        ({"grace_seconds": -1}, "grace_seconds -1"),
-        ({"idle_seconds": 0}, "idle_seconds 0"),
+        ({"concurrency": 0}, "concurrency must be .* got 0"),
+        ({"lease_seconds": 4}, "lease_seconds must be .* got 4"),
+        ({"worker_id": "a b"}, "worker_id must be .* got 'a b'"),
+        ({"queue_name": ".hidden"}, "queue_name must be .* got '.hidden'"),
+        ({"grace_seconds": -1}, "grace_seconds must be .* got -1"),
+        ({"idle_seconds": 0}, "idle_seconds must be .* got 0"),
     ],
 )
 def test_a_setting_outside_its_limits_is_refused_with_its_value(

@@ -106,7 +106,7 @@ class SpooledWorkOperator(BaseOperator):
     def on_kill(self) -> None:
         """Give back the jobs that run."""
         if self._worker is not None:
-            self._worker.give_up()
+            self._worker.abort()
 
     def _settle(self, client: SpooledClient, deadline: float) -> dict[str, Any]:
         given: Any = self.batch

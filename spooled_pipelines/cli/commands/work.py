@@ -115,7 +115,7 @@ def work(
         line.end()
     if not is_one_of_many:
         _tell(report, as_json)
-    if worker.gave_up:
+    if worker.aborted:
         raise typer.Exit(INTERRUPTED)
     if report.abandoned:
         complain(

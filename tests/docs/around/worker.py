@@ -59,6 +59,16 @@ def handled(page: Any) -> Iterator[None]:
 
 
 @contextmanager
+def cancelled(page: Any) -> Iterator[None]:
+    yield
+    client = page.names["client"]
+    batch = client.enqueue_batch([{"steps": 3}], "steps")
+    with working(client, "steps", page.names["crunch"]):
+        batch.wait(timeout=WAIT_SECONDS, max_failed=0)
+    assert batch.results()["steps"].to_pylist() == [3]
+
+
+@contextmanager
 def scored(page: Any) -> Iterator[None]:
     yield
     client = page.names["client"]

@@ -1,6 +1,6 @@
-"""How a plain server is told what became of a job: one at a time on each line, many side by side.
+"""How a plain server, one without the batch extension, is told what became of a job.
 
-Such a server takes no job back; one that is returned is left the shortest lease there is.
+Such a server takes no job back; a job that is returned is left with the shortest lease there is.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from spooled_pipelines.wire.limits import LEASE_SECONDS_MIN
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome
 
 
-class Line:
-    """A ProcessJobs conversation in which each request waits for its answer.
+class SettleChannel:
+    """A ProcessJobs stream on which each outcome waits for its answer.
 
     An answer does not name its job; this way there is only one that it can belong to. Some dozens
-    of such lines give the server as much to commit together, and settle half as many jobs again as
-    the same number of concurrent Complete calls.
+    of such channels give the server as much to commit together, and settle half as many jobs again
+    as the same number of concurrent Complete calls.
     """
 
     def __init__(self, client: AsyncSpooledClient) -> None:
         self._stream: AsyncProcessStream = client.process_jobs()
 
     async def settle(self, job: Job, outcome: Outcome) -> bool:
-        """Return, once the server has the outcome, whether the job will be tried again."""
+        """Send one outcome; return, once the server has it, whether the job is tried again.
+
+        Raises:
+            SpooledError: what the client's calls raise.
+        """
         if isinstance(outcome, Completed):
             await self._stream.complete(job, result=outcome.result)
         elif isinstance(outcome, Failed):
@@ -46,7 +50,8 @@ class Line:
             if isinstance(answer, CompleteAnswer | RenewAnswer):
                 return False
             raise ServerError(f"the server sent a {type(answer).__name__} that nobody asked for")
-        raise UnavailableError("the server ended the conversation before it answered")
+        raise UnavailableError("the server ended the stream before it answered")
 
     async def close(self) -> None:
+        """Close the stream."""
         await self._stream.aclose()

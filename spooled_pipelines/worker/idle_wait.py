@@ -1,65 +1,53 @@
-"""Waiting at an empty queue."""
+"""Waiting for the next job of an empty queue without polling."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.types import Job
+from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.settings import WorkerSettings
 
 _LAST_JOB_SECONDS = 1.0
 
 
-class Doorbell:
-    """A standing request for one job, in a conversation that stays open.
+class IdleSubscription:
+    """A standing request for one job, on a ProcessJobs stream that stays open.
 
     Our server keeps such a request until a job comes, so that an idle worker begins within
-    milliseconds. Another may answer it at once with nothing; then the worker's own patience,
+    milliseconds. Another server may answer it at once with nothing; then the worker's back-off,
     asking again now and then, is what finds the next job.
+
+    `on_job` gets the job with the time of its claim, and then `notify` is called.
     """
 
     def __init__(
         self,
         client: AsyncSpooledClient,
+        clock: Clock,
         settings: WorkerSettings,
         queue_name: str,
-        take: Callable[[Job, float], None],
-        rung: Callable[[], None],
+        on_job: Callable[[Job, float], None],
+        notify: Callable[[], None],
     ) -> None:
         self._client = client
+        self._clock = clock
         self._settings = settings
         self._queue_name = queue_name
-        self._take = take
-        self._on_ring = rung
+        self._on_job = on_job
+        self._notify = notify
         self._stream: AsyncProcessStream | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._standing = False
+        self.is_open = False
 
-    async def close(self) -> None:
-        """Take back the request. A job that is on its way is still taken."""
-        stream, reader = self._stream, self._reader
-        if stream is None or reader is None:
-            return
-        if self._standing and not reader.done():
-            try:
-                await stream.done_writing()
-                await asyncio.wait([reader], timeout=_LAST_JOB_SECONDS)
-            except SpooledError:
-                # The conversation broke, and the request with it.
-                self._standing = False
-        await stream.aclose()
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-
-    async def ask(self) -> None:
-        """Ask for the next job, unless it is asked for already; `rung` is called when it came."""
-        if self._standing:
+    async def request(self) -> None:
+        """Ask for the next job, unless it is asked for already."""
+        if self.is_open:
             return
         try:
             if self._stream is None:
@@ -74,17 +62,33 @@ class Doorbell:
         except SpooledError as error:
             logger.debug("no standing request for a job: %s", error)
         else:
-            self._standing = self._stream is not None
+            self.is_open = self._stream is not None
+
+    async def close(self) -> None:
+        """Withdraw the request. A job that is already on its way is still taken."""
+        stream, reader = self._stream, self._reader
+        if stream is None or reader is None:
+            return
+        if self.is_open and not reader.done():
+            try:
+                await stream.done_writing()
+                await self._clock.wait([reader], _LAST_JOB_SECONDS)
+            except SpooledError:
+                # The stream broke, and the request with it.
+                self.is_open = False
+        await stream.aclose()
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, stream: AsyncProcessStream) -> None:
         try:
             async for answer in stream:
-                self._standing = False
+                self.is_open = False
                 if isinstance(answer, Job):
-                    self._take(answer, time.monotonic())
-                    self._on_ring()
+                    self._on_job(answer, self._clock.monotonic())
+                    self._notify()
         except SpooledError as error:
-            logger.debug("the conversation for the next job ended: %s", error)
+            logger.debug("the stream for the next job ended: %s", error)
         finally:
-            self._standing = False
+            self.is_open = False
             self._stream = None

@@ -1,4 +1,4 @@
-"""Whether a worker lives and is ready, and its figures, over HTTP."""
+"""The worker's health and metrics over HTTP."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.health import why_not_live, why_not_ready
-from spooled_pipelines.worker.held import HeldJob
+from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
+    from prometheus_client import Metric
+
     from spooled_pipelines.worker.engine import Engine
 
 _STATUSES = ("completed", "retrying", "deadletter", "lost", "returned")
+_TEXT = "text/plain; charset=utf-8"
 
 
-class StatusPage:
+class HealthServer:
     """``/live``, ``/ready`` and ``/metrics`` at one address, while the worker runs.
 
-    ``/live`` is 503 where only a restart helps: the event loop hangs, or every slot is with a
+    ``/live`` is 503 where only a restart helps: the event loop hangs, or every slot is taken by a
     handler that does not end. ``/ready`` is 503 while the server does not answer or the worker
     stops.
     """
@@ -30,7 +34,7 @@ class StatusPage:
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65_535:
-            raise InvalidArgumentError(f"http {address!r} is not of the form HOST:PORT")
+            raise InvalidArgumentError(f"http must be HOST:PORT, got {address!r}")
         try:
             # An extra, and slow to import.
             import prometheus_client
@@ -38,29 +42,33 @@ class StatusPage:
             raise InvalidArgumentError(
                 "http needs prometheus-client: pip install 'spooled-pipelines[worker]'"
             ) from None
-        self._place = (host.strip("[]"), int(port))
+        self._address = (host.strip("[]"), int(port))
         self._prometheus = prometheus_client
         self._registry = prometheus_client.CollectorRegistry()
-        self._seconds = prometheus_client.Histogram(
+        self._handler_seconds = prometheus_client.Histogram(
             "spooled_worker_handler_seconds",
             "How long handlers took, by queue.",
             ["queue"],
             registry=self._registry,
         )
         self._registry.register(self)
-        self._engine: Engine | None = None
-        self._settings: WorkerSettings | None = None
+        # The worker that is answered for.
+        self._worker: tuple[Engine, WorkerSettings, Clock] | None = None
         self.port = 0
 
-    def ended(self, held: HeldJob, seconds: float) -> None:
-        """A handler came to its end."""
-        self._seconds.labels(held.job.queue_name).observe(seconds)
+    def on_ended(self, leased: LeasedJob, seconds: float) -> None:
+        """Record how long a handler took."""
+        self._handler_seconds.labels(leased.job.queue_name).observe(seconds)
 
     @contextmanager
-    def of(self, engine: Engine, settings: WorkerSettings) -> Iterator[None]:
-        """Answer for this engine. OSError where nobody can listen there."""
-        self._engine, self._settings = engine, settings
-        server = ThreadingHTTPServer(self._place, _answerer(self))
+    def serve(self, engine: Engine, settings: WorkerSettings, clock: Clock) -> Iterator[None]:
+        """Answer for this engine.
+
+        Raises:
+            OSError: nobody can listen at the address.
+        """
+        self._worker = engine, settings, clock
+        server = ThreadingHTTPServer(self._address, _request_handler(self))
         server.daemon_threads = True
         self.port = server.server_port
         thread = threading.Thread(
@@ -74,35 +82,34 @@ class StatusPage:
             thread.join()
             server.server_close()
 
-    def live(self) -> str | None:
-        """Why only a restart helps; None where it lives."""
-        engine, settings = self._engine, self._settings
-        return None if engine is None or settings is None else why_not_live(engine, settings)
+    def why_not_live(self) -> str | None:
+        """Return why only a restart helps; None where the worker is live."""
+        return None if self._worker is None else why_not_live(*self._worker)
 
-    def ready(self) -> str | None:
-        """Why it takes no jobs; None where it does."""
-        engine, settings = self._engine, self._settings
-        return "stopping" if engine is None or settings is None else why_not_ready(engine, settings)
+    def why_not_ready(self) -> str | None:
+        """Return why the worker takes no jobs; None where it does."""
+        return "stopping" if self._worker is None else why_not_ready(*self._worker)
 
-    def metrics(self) -> bytes:
-        """As Prometheus reads them."""
-        return self._prometheus.generate_latest(self._registry)
+    def metrics(self) -> tuple[str, bytes]:
+        """Return the metrics in Prometheus' text format, with its content type."""
+        text = self._prometheus.generate_latest(self._registry)
+        return self._prometheus.CONTENT_TYPE_LATEST, text
 
-    def collect(self) -> Iterator[Any]:
-        """For the registry: read off the engine when asked."""
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is read off the engine when the registry asks."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         jobs = CounterMetricFamily(
             "spooled_worker_jobs", "Runs of jobs by what became of them.", labels=["status"]
         )
-        engine = self._engine
+        engine = None if self._worker is None else self._worker[0]
         for status in _STATUSES:
             jobs.add_metric([status], engine.counts[status] if engine is not None else 0)
         yield jobs
         if engine is None:
             return
         figures = (
-            ("unfinished", "Jobs taken and not finished.", engine.held.unfinished),
+            ("unfinished", "Jobs taken and not finished.", engine.leases.unfinished),
             ("unacknowledged", "Outcomes on their way.", engine.settler.unacknowledged),
             ("hanging", "Slots whose handlers do not end though told to.", engine.hanging()),
         )
@@ -112,30 +119,31 @@ class StatusPage:
             yield gauge
 
 
-def _answerer(page: StatusPage) -> type[BaseHTTPRequestHandler]:
-    checks: dict[str, Callable[[], str | None]] = {"/live": page.live, "/ready": page.ready}
+def _request_handler(health: HealthServer) -> type[BaseHTTPRequestHandler]:
+    probes: dict[str, Callable[[], str | None]] = {
+        "/live": health.why_not_live,
+        "/ready": health.why_not_ready,
+    }
 
-    class Answerer(BaseHTTPRequestHandler):
+    class RequestHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                kind = page._prometheus.CONTENT_TYPE_LATEST  # noqa: SLF001 - of the same module
-                self._answer(200, kind, page.metrics())
-            elif path in checks:
-                wrong = checks[path]()
-                text = f"{wrong or 'ok'}\n".encode()
-                self._answer(503 if wrong else 200, "text/plain; charset=utf-8", text)
+                self._answer(200, *health.metrics())
+            elif path in probes:
+                problem = probes[path]()
+                self._answer(503 if problem else 200, _TEXT, f"{problem or 'ok'}\n".encode())
             else:
-                self._answer(404, "text/plain; charset=utf-8", b"/live, /ready or /metrics\n")
+                self._answer(404, _TEXT, b"/live, /ready or /metrics\n")
 
         def log_message(self, *_: object) -> None:
-            """Nobody wants a line for each look."""
+            """Log nothing: a line for each probe is of no use."""
 
-        def _answer(self, status: int, kind: str, body: bytes) -> None:
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-    return Answerer
+    return RequestHandler

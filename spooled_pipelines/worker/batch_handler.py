@@ -1,0 +1,193 @@
+"""Handlers of many jobs at once: an Arrow record batch of payloads, an outcome for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
+
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import tracing
+from spooled_pipelines.worker.adapter import signature_of
+from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.outcome import (
+    Outcome,
+    PayloadMismatchError,
+    RetryRules,
+    outcome_of_exception,
+    outcome_of_return,
+    rejected_result,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+F = TypeVar("F", bound=Callable[..., Any])
+ROWS_MAX = 10_000
+_MARK = "__spooled_batch__"
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How jobs gather for one call: up to `max_rows`, or `max_wait` seconds after the first."""
+
+    max_rows: int = 500
+    max_wait: float = 0.05
+    schema: pa.Schema | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_rows <= ROWS_MAX:
+            raise InvalidArgumentError(f"max_rows must be 1 to {ROWS_MAX}, got {self.max_rows}")
+        if not 0 <= self.max_wait <= 60:
+            raise InvalidArgumentError(f"max_wait must be 0 to 60 seconds, got {self.max_wait}")
+
+
+@overload
+def batch_handler(function: F) -> F: ...
+@overload
+def batch_handler(
+    *, max_rows: int = 500, max_wait: float = 0.05, schema: pa.Schema | None = None
+) -> Callable[[F], F]: ...
+def batch_handler(
+    function: F | None = None,
+    *,
+    max_rows: int = 500,
+    max_wait: float = 0.05,
+    schema: pa.Schema | None = None,
+) -> F | Callable[[F], F]:
+    """Mark a function as a handler of many jobs: it gets their payloads as a record batch.
+
+        @batch_handler(max_rows=1_000, max_wait=0.2)
+        def score(rows: pa.RecordBatch):
+            return pa.record_batch({"score": model.predict(rows)})
+
+    It returns a record batch or table with a result for each row, or a list with an outcome for
+    each row (a mapping, None, or an exception such as ``Retry(after=60)`` or ``Discard("why")``),
+    or None: every row is done. What it raises fails every row of the call. A second parameter
+    gets the list of the jobs, or of their contexts where it is a ``list[JobContext]``.
+
+    Args:
+        function: the handler, where the decorator is used without options.
+        max_rows: jobs in one call, 1 to 10,000.
+        max_wait: seconds that the first job of a call waits for others, 0 to 60.
+        schema: of the record batch; a payload that does not fit it goes to the dead letters. By
+            default the types are those of the payloads; payloads that do not go together come in
+            several calls.
+
+    Raises:
+        InvalidArgumentError: an option is outside its limits.
+    """
+    options = BatchOptions(max_rows, max_wait, schema)
+
+    def mark(function: F) -> F:
+        setattr(function, _MARK, options)
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def batch_options(function: Callable[..., object]) -> BatchOptions | None:
+    """Return the options of a batch handler; None for one that takes a job at a time."""
+    options: BatchOptions | None = getattr(function, _MARK, None)
+    return options
+
+
+class BatchHandlerCall:
+    """Calls a batch handler with a group of jobs; returns their outcomes, in their order."""
+
+    def __init__(
+        self, function: Callable[..., object], options: BatchOptions, rules: RetryRules
+    ) -> None:
+        self._function = function
+        self._schema = options.schema
+        self._rules = rules
+        signature = signature_of(function)
+        second = list(signature.parameters.values())[1:2] if signature is not None else []
+        self._wants_jobs = bool(second)
+        self._wants_contexts = any(JobContext in get_args(each.annotation) for each in second)
+
+    def run(self, contexts: Sequence[JobContext]) -> list[Outcome]:
+        """Call it in this thread."""
+        outcomes: list[Outcome] = []
+        for group, rows in self._with_rows(contexts):
+            if isinstance(rows, PayloadMismatchError):
+                outcomes += [outcome_of_exception(rows, self._rules)] * len(group)
+                continue
+            try:
+                with tracing.handling_rows([context.job for context in group]):
+                    value = self._call(rows, group)
+            except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+                outcomes += [outcome_of_exception(error, self._rules)] * len(group)
+            else:
+                outcomes += self._outcomes(value, len(group))
+        return outcomes
+
+    async def run_async(self, contexts: Sequence[JobContext]) -> list[Outcome]:
+        """Await it in this event loop."""
+        outcomes: list[Outcome] = []
+        for group, rows in self._with_rows(contexts):
+            if isinstance(rows, PayloadMismatchError):
+                outcomes += [outcome_of_exception(rows, self._rules)] * len(group)
+                continue
+            try:
+                with tracing.handling_rows([context.job for context in group]):
+                    value = await cast("Awaitable[object]", self._call(rows, group))
+            except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+                outcomes += [outcome_of_exception(error, self._rules)] * len(group)
+            else:
+                outcomes += self._outcomes(value, len(group))
+        return outcomes
+
+    def _call(self, rows: pa.RecordBatch, group: Sequence[JobContext]) -> object:
+        if self._wants_contexts:
+            return self._function(rows, list(group))
+        if self._wants_jobs:
+            return self._function(rows, [context.job for context in group])
+        return self._function(rows)
+
+    def _with_rows(
+        self, group: Sequence[JobContext]
+    ) -> list[tuple[Sequence[JobContext], pa.RecordBatch | PayloadMismatchError]]:
+        """Return the jobs with their rows; where those do not go together, half by half."""
+        import pyarrow as pa
+
+        try:
+            payloads = [context.job.payload for context in group]
+            return [(group, _record_batch(payloads, self._schema))]
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            if len(group) == 1:
+                kind = type(error).__name__
+                return [(group, PayloadMismatchError(f"the payload does not fit a row: {kind}"))]
+        half = len(group) // 2
+        return self._with_rows(group[:half]) + self._with_rows(group[half:])
+
+    def _outcomes(self, value: object, rows: int) -> list[Outcome]:
+        if value is None:
+            return [outcome_of_return(None)] * rows
+        if hasattr(value, "to_pylist"):
+            value = value.to_pylist()
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            kind = type(value).__name__
+            wrong = f"TypeError: the handler returned a {kind} for {rows} rows"
+            error = f"{wrong}; it must return a record batch, a list or None"
+            return [rejected_result(error)] * rows
+        if len(value) != rows:
+            wrong = f"ValueError: the handler returned {len(value)} outcomes for {rows} rows"
+            return [rejected_result(wrong)] * rows
+        return [
+            outcome_of_exception(each, self._rules)
+            if isinstance(each, BaseException)
+            else outcome_of_return(each)
+            for each in value
+        ]
+
+
+def _record_batch(payloads: list[dict[str, Any]], schema: pa.Schema | None) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    kind = None if schema is None else pa.struct(list(schema))
+    rows = pa.array(payloads, type=kind)
+    if pa.types.is_null(rows.type) or rows.type.num_fields == 0:
+        # Payloads without any field: rows all the same.
+        return pa.RecordBatch.from_struct_array(pa.array(payloads, pa.struct([("", pa.null())])))
+    return pa.RecordBatch.from_struct_array(rows)

@@ -1,0 +1,38 @@
+"""What a handler can ask about its own run."""
+
+from __future__ import annotations
+
+from spooled_pipelines.types import Job
+
+
+class JobContext:
+    """One run of a job. A handler gets it by a parameter with this annotation.
+
+        def handler(job: Job, context: JobContext):
+            for chunk in chunks_of(job.payload):
+                if context.cancelled:
+                    return None
+                work_on(chunk)
+
+    Attributes:
+        job: the job that is run.
+    """
+
+    __slots__ = ("_cancelled", "job")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should end: its result is no longer wanted.
+
+        The job's lease is lost, its time is over, or the worker ends. An async handler is
+        cancelled and a process ended as well; a plain handler on a thread looks here.
+        """
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell the handler to end; the worker does so."""
+        self._cancelled = True

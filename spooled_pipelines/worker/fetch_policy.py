@@ -1,0 +1,75 @@
+"""How many jobs to fetch, and when: decisions without I/O."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from spooled_pipelines.token_bucket import TokenBucket
+from spooled_pipelines.wire.limits import DEQUEUE_MAX
+
+# Jobs are prefetched for about this long, so that slots do not wait for a round trip. A worker
+# with slow handlers prefetches nothing, and leaves to others what it could not begin.
+PREFETCH_SECONDS = 0.25
+PREFETCH_MAX = 1_000
+# Backpressure: with so many results sent and not yet acknowledged, nothing new is fetched.
+UNACKNOWLEDGED_MAX = 2_000
+# Full requests under way at once: with a distant or busy server, one would hold up everything.
+_REQUESTS_MAX = 10
+# The time constant of the rate estimate.
+_DECAY_SECONDS = 1.0
+
+
+class RateEstimate:
+    """Jobs finished a second, as an average that decays exponentially."""
+
+    def __init__(self, now: float) -> None:
+        self._value = 0.0
+        self._at = now
+
+    def record(self, jobs: int, now: float) -> None:
+        """Count jobs that have finished."""
+        self._value = self.rate(now) + jobs / _DECAY_SECONDS
+        self._at = now
+
+    def rate(self, now: float) -> float:
+        """Return the jobs a second."""
+        return self._value * math.exp(-max(0.0, now - self._at) / _DECAY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a worker has in hand: jobs fetched and not finished, results not acknowledged."""
+
+    unfinished: int
+    unacknowledged: int
+
+
+def jobs_to_fetch(load: Load, concurrency: int, rate: float) -> int:
+    """Return how many jobs to ask for now, in as many requests as that takes; 0 means: wait.
+
+    Never more than free slots plus what `rate` does within PREFETCH_SECONDS. A request for a few
+    jobs costs as much as one for many, so with every slot busy it waits for half of that room.
+    """
+    if load.unacknowledged >= UNACKNOWLEDGED_MAX:
+        return 0
+    prefetch = min(PREFETCH_MAX, int(rate * PREFETCH_SECONDS))
+    room = concurrency + prefetch - load.unfinished
+    busy = load.unfinished >= concurrency
+    if room <= 0 or (busy and room < prefetch / 2):
+        return 0
+    return min(room, _REQUESTS_MAX * DEQUEUE_MAX)
+
+
+def request_sizes(jobs: int) -> list[int]:
+    """Return the sizes of the requests for so many jobs, each within the wire's limit."""
+    full, rest = divmod(jobs, DEQUEUE_MAX)
+    return [DEQUEUE_MAX] * full + ([rest] if rest else [])
+
+
+def start_limit(rate: float, now: float) -> TokenBucket:
+    """Return the bucket of a worker that begins `rate` jobs a second.
+
+    Its burst is a tenth of a second's worth, at least one job.
+    """
+    return TokenBucket(rate, burst=max(1.0, rate / 10), now=now)

@@ -1,0 +1,96 @@
+"""A handler as the worker calls it, and what its exceptions decide."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from spooled_pipelines.rpc import tracing
+from spooled_pipelines.worker.adapter import adapt
+from spooled_pipelines.worker.batch_handler import BatchOptions, batch_options
+from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.outcome import (
+    RETRY_ALL,
+    Outcome,
+    RetryRules,
+    outcome_of_exception,
+    outcome_of_return,
+)
+
+# Of a job, its context, or its payload as a dataclass or a pydantic model; or of many jobs at once
+# (see `batch_handler`).
+Handler = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class BoundHandler:
+    """A handler that is ready to be called; it may be sent to another process.
+
+    Attributes:
+        function: what the user gave.
+        is_async: whether calling it makes a coroutine.
+        batch: its options, where it takes many jobs at once.
+        rules: what its exceptions decide.
+    """
+
+    function: Handler
+    is_async: bool
+    batch: BatchOptions | None = None
+    rules: RetryRules = RETRY_ALL
+
+    def adapted(self) -> Callable[[JobContext], object]:
+        """Return it as a function of a context, whatever its parameters are."""
+        return adapt(self.function)
+
+    def call(self, adapted: Callable[[JobContext], object], context: JobContext) -> Outcome:
+        """Call a plain handler in this thread."""
+        try:
+            with tracing.handling(context.job):
+                value = adapted(context)
+        except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
+            return outcome_of_exception(error, self.rules)
+        if inspect.iscoroutine(value):
+            value.close()
+        return outcome_of_return(value)
+
+    async def call_async(
+        self, adapted: Callable[[JobContext], object], context: JobContext
+    ) -> Outcome:
+        """Await an async handler. Its cancellation is let through."""
+        try:
+            with tracing.handling(context.job):
+                return outcome_of_return(await cast("Awaitable[object]", adapted(context)))
+        except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+            return outcome_of_exception(error, self.rules)
+
+
+def bind_handler(
+    function: Handler,
+    *,
+    retry_on: Sequence[type[BaseException]] | None = None,
+    discard_on: Sequence[type[BaseException]] = (),
+) -> BoundHandler:
+    """Return the function as a handler, checked before any job comes.
+
+    Raises:
+        TypeError: it is not a function.
+        InvalidArgumentError: its parameter is of a type that needs pydantic, which is not there.
+    """
+    given: object = function
+    if not callable(given):
+        raise TypeError(f"handler must be a function of a job, got a {type(given).__name__}")
+    batch = batch_options(function)
+    if batch is None:
+        adapt(function)
+    return BoundHandler(function, is_async(function), batch, RetryRules.of(retry_on, discard_on))
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Return whether calling it makes a coroutine: async functions, their partials and objects."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is wanted
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

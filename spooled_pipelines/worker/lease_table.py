@@ -1,0 +1,117 @@
+"""The jobs that this worker holds a lease of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from spooled_pipelines.types import Job
+from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.outcome import Outcome
+
+
+@dataclass(eq=False, slots=True)
+class LeasedJob:
+    """A job from its claim until its outcome is acknowledged or its lease is lost.
+
+    Attributes:
+        context: what its handler gets.
+        renew_at, expires_at: of the lease, in monotonic seconds.
+        outcome: what its handler came to, or what was decided for it.
+        lost: whether the server said that the lease is gone.
+        sends: how often the outcome was sent; an answer can get lost with the connection.
+        started_at: when its handler began, None while it waits for a slot.
+        interrupt: ends the handler, where that is possible.
+        cancelled_at: when the handler was told to end.
+    """
+
+    context: JobContext
+    renew_at: float
+    expires_at: float
+    outcome: Outcome | None = None
+    lost: bool = False
+    sends: int = 0
+    started_at: float | None = None
+    interrupt: Callable[[], object] | None = None
+    cancelled_at: float = 0.0
+
+    @property
+    def job(self) -> Job:
+        return self.context.job
+
+    @property
+    def cancelled(self) -> bool:
+        return self.context.cancelled
+
+    @property
+    def attempt(self) -> int:
+        return self.job.retry_count + 1
+
+    def cancel(self, now: float) -> None:
+        """Tell the handler to end."""
+        self.context.cancel()
+        self.cancelled_at = now
+
+    def has_lost_lease(self, now: float) -> bool:
+        """Return whether the lease is gone: by the server's word, or by the clock.
+
+        A worker can be stopped or suspended; a run after that would be for nothing.
+        """
+        return self.lost or now >= self.expires_at
+
+
+class LeaseTable:
+    """The leased jobs, and when to renew: each time a third of the lease has passed.
+
+    Belongs to the event loop's thread; times are monotonic seconds.
+    """
+
+    def __init__(self, lease_seconds: int) -> None:
+        self._lease = lease_seconds
+        self._jobs: dict[int, LeasedJob] = {}
+        self.unfinished = 0
+        self.unfinished_by_queue: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[LeasedJob]:
+        return iter(list(self._jobs.values()))
+
+    def add(self, job: Job, claimed_at: float) -> LeasedJob:
+        """Enter a job that was claimed at that time."""
+        leased = LeasedJob(JobContext(job), claimed_at + self._lease / 3, claimed_at + self._lease)
+        # Not by job id: a job whose lease was lost can come back while its old run still runs.
+        self._jobs[id(leased)] = leased
+        self.unfinished += 1
+        self.unfinished_by_queue[job.queue_name] += 1
+        return leased
+
+    def finish(self, leased: LeasedJob, outcome: Outcome) -> None:
+        """Note the outcome, which still has to get to the server."""
+        if leased.outcome is None:
+            self._count_finished(leased)
+        leased.outcome = outcome
+
+    def remove(self, leased: LeasedJob) -> None:
+        """Drop a job that is settled or lost. May be repeated."""
+        if self._jobs.pop(id(leased), None) is not None and leased.outcome is None:
+            self._count_finished(leased)
+
+    def due(self, now: float) -> list[LeasedJob]:
+        """Return the jobs whose lease has to be renewed now: not finished, not lost."""
+        return [
+            leased
+            for leased in self._jobs.values()
+            if leased.renew_at <= now and leased.outcome is None and not leased.lost
+        ]
+
+    def renewed(self, leased: LeasedJob, now: float) -> None:
+        """Note that the server renewed the lease at that time."""
+        leased.renew_at = now + self._lease / 3
+        leased.expires_at = now + self._lease
+
+    def _count_finished(self, leased: LeasedJob) -> None:
+        self.unfinished -= 1
+        self.unfinished_by_queue[leased.job.queue_name] -= 1

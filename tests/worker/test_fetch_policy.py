@@ -1,0 +1,62 @@
+"""How much a worker asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from spooled_pipelines.worker.fetch_policy import (
+    PREFETCH_MAX,
+    UNACKNOWLEDGED_MAX,
+    Load,
+    RateEstimate,
+    jobs_to_fetch,
+    request_sizes,
+)
+from spooled_pipelines.worker.retry import Backoff
+
+
+def test_a_slow_worker_asks_for_its_free_slots_alone() -> None:
+    assert jobs_to_fetch(Load(unfinished=0, unacknowledged=0), concurrency=4, rate=0.4) == 4
+    assert jobs_to_fetch(Load(unfinished=3, unacknowledged=0), concurrency=4, rate=0.4) == 1
+    assert jobs_to_fetch(Load(unfinished=4, unacknowledged=0), concurrency=4, rate=0.4) == 0
+
+
+def test_a_fast_worker_fetches_ahead_in_large_request_sizes() -> None:
+    busy = Load(unfinished=100, unacknowledged=20)
+    assert jobs_to_fetch(busy, concurrency=4, rate=4_000) == 4 + PREFETCH_MAX - 100
+    assert jobs_to_fetch(Load(0, 0), concurrency=5_000, rate=0) == 1_000
+    assert request_sizes(300) == [100, 100, 100]
+    assert request_sizes(205) == [100, 100, 5]
+    assert request_sizes(0) == []
+    nearly_full = Load(unfinished=4 + PREFETCH_MAX - 10, unacknowledged=20)
+    assert jobs_to_fetch(nearly_full, concurrency=4, rate=4_000) == 0
+
+
+@pytest.mark.parametrize("rate", [0, 1, 100, 10_000, 1e9])
+@pytest.mark.parametrize("unfinished", [0, 3, 50, 600])
+def test_what_is_fetched_ahead_is_bounded(rate: float, unfinished: int) -> None:
+    asked = jobs_to_fetch(Load(unfinished, 0), concurrency=8, rate=rate)
+    assert 0 <= asked <= 8 + PREFETCH_MAX
+    assert not asked or unfinished + asked <= 8 + PREFETCH_MAX
+
+
+def test_nothing_is_taken_while_too_many_results_wait_for_the_server() -> None:
+    assert jobs_to_fetch(Load(0, UNACKNOWLEDGED_MAX), concurrency=8, rate=1_000) == 0
+
+
+def test_the_pace_follows_what_was_done_of_late_and_forgets() -> None:
+    rate = RateEstimate(0.0)
+    for tick in range(100):
+        rate.record(10, tick / 10)
+    assert rate.rate(9.9) == pytest.approx(100, rel=0.15)
+    assert rate.rate(15.0) < 1
+
+
+def test_backing_off_grows_to_its_limit_with_jitter_and_starts_again() -> None:
+    backoff = Backoff(0.1, 2.0)
+    delays = [backoff.next() for _ in range(2_000)]
+    assert all(0.05 <= delay <= 0.1 for delay in delays[:1])
+    assert all(1.0 <= delay <= 2.0 for delay in delays[10:])
+    assert len(set(delays[10:])) > 100
+    backoff.reset()
+    assert backoff.next() <= 0.1
