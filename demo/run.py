@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from demo.airflow_standalone import Airflow
 from demo.processes import DemoError, Session, Sessions
 from demo.report import summary, task_log
-from spooled_pipelines.cli.output import LiveLine, print_json
+from spooled_pipelines.cli.live_line import LiveLine
+from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.errors import SpooledError
 
 if TYPE_CHECKING:

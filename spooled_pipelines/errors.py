@@ -1,17 +1,17 @@
-"""What can go wrong, as one tree. Each branch says who has to act.
+"""The errors of this package, as one tree. Each branch says who has to act.
 
 SpooledError
 ├── InvalidArgumentError     the caller: a value is not what the contract allows
 │   ├── EmptyTableError      the data: it has no rows
-│   ├── SourceError          the data's owner: it could not be read to its end; try again
 │   ├── RowsRejectedError    the data: some rows cannot be jobs (which, and why)
 │   └── LossyValueError      the data: a value that a payload cannot hold exactly
+├── SourceError              the data's owner: it could not be read to its end; try again
 ├── AuthenticationError      the operator: no key, or not a valid one
 ├── PermissionDeniedError    the operator: the key may not do this
 ├── NotFoundError            the caller: no such job, batch or worker (for this key)
 ├── ConflictError            the caller: it is not in a state that allows this
 │   ├── LeaseLostError       a worker: the job is no longer its own, the result is void
-│   └── PartsMissingError    whoever sends the parts: the batch is not all there yet
+│   └── PartsMissingError    the sender of the parts: the batch is not complete yet
 ├── RateLimitError           nobody: wait `retry_after` seconds
 ├── QuotaExceededError       the account's owner: waiting does not help
 ├── UnavailableError         the operator: no server, or it went away
@@ -60,23 +60,42 @@ class SpooledError(Exception):
     """The root of everything this package raises on purpose.
 
     Attributes:
-        message: what was wrong and what to do, in one or two sentences.
+        message: what was wrong and what to do, in one or two sentences: `problem` and `hint`.
+        problem: what was wrong.
+        hint: what to do, where that depends on the interface: in Python, names of arguments.
+        reason: a word for programs that tells errors of one class apart, such as
+            ``"no_api_key"``; None where the class says it all.
         code: the gRPC status name, such as ``"UNAVAILABLE"``; None where no call was made.
         details: facts for programs, by name. Never holds a key or a payload.
     """
 
     def __init__(
-        self, message: str, *, code: str | None = None, details: Mapping[str, object] | None = None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        reason: str | None = None,
+        code: str | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.problem = message
+        self.hint = hint
+        self.reason = reason
         self.code = code
         self.details: dict[str, object] = dict(details or {})
+
+    @property
+    def message(self) -> str:
+        return f"{self.problem} {self.hint}" if self.hint else self.problem
+
+    def __str__(self) -> str:
+        return self.message
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries (executors, task runners); the default recipe
         # would call __init__ without its keyword arguments.
-        return (_rebuild, (type(self), self.message, self.__dict__))
+        return (_rebuild, (type(self), self.problem, self.__dict__))
 
 
 def _rebuild(kind: type[SpooledError], message: str, attributes: dict[str, object]) -> SpooledError:
@@ -94,9 +113,9 @@ class EmptyTableError(InvalidArgumentError):
     """The table has no rows, so there is nothing to enqueue."""
 
 
-class SourceError(InvalidArgumentError):
+class SourceError(SpooledError):
     """The data could not be read to its end, and nothing was sent: a disk, a network or a database
-    failed. Unlike its neighbours it may be gone with another try."""
+    failed. Trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +145,10 @@ class RowsRejectedError(InvalidArgumentError):
         examples: Sequence[RejectedRow] = (),
         reasons: Mapping[str, int] | None = None,
         table: Callable[[], Any] | None = None,
+        hint: str = "",
+        reason: str = "rows_rejected",
     ) -> None:
-        super().__init__(message, details={"rejected": rejected})
+        super().__init__(message, hint=hint, reason=reason, details={"rejected": rejected})
         self.rejected = rejected
         self.examples = tuple(examples)
         self.reasons = dict(reasons or {})
@@ -140,7 +161,7 @@ class RowsRejectedError(InvalidArgumentError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The list is in a file that ends with its process.
-        return (_rebuild, (type(self), self.message, {**self.__dict__, "_table": None}))
+        return (_rebuild, (type(self), self.problem, {**self.__dict__, "_table": None}))
 
 
 class LossyValueError(InvalidArgumentError):
@@ -152,8 +173,12 @@ class LossyValueError(InvalidArgumentError):
         value: the value as text, shortened.
     """
 
-    def __init__(self, message: str, *, column: str, row: int | None, value: str) -> None:
-        super().__init__(message, details={"column": column, "row": row})
+    def __init__(
+        self, message: str, *, column: str, row: int | None, value: str, hint: str = ""
+    ) -> None:
+        super().__init__(
+            message, hint=hint, reason="lossy_value", details={"column": column, "row": row}
+        )
         self.column = column
         self.row = row
         self.value = value

@@ -1,4 +1,4 @@
-"""What an upload that was broken off leaves behind, said with the error that broke it off."""
+"""A note on an error that interrupts an upload: what is sent so far, and how to resume."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from spooled_pipelines.errors import SpooledError
 
 
 def add_resume_note(error: BaseException, prepared: Prepared, ledger: Ledger) -> None:
-    """Say on `error` how many rows were acknowledged and how to go on."""
+    """Add to `error` how many rows were acknowledged and how to resume."""
     part_id = prepared.scope.part_id
     state = f"batch {prepared.batch_id} is not sealed"
     if part_id is not None:
         state = f"part {part_id!r} of batch {prepared.batch_id} is not finished"
     text = (
-        f"{ledger.acknowledged} of {prepared.sendable} rows were acknowledged; {state}, so nobody "
-        "takes it for complete. The same call again goes on from there and makes no row twice."
+        f"{ledger.acknowledged} of {prepared.sendable} rows were acknowledged; {state}, so it "
+        "does not count as complete. Repeat the same call to resume; no row is enqueued twice."
     )
     if isinstance(error, SpooledError):
-        error.message = f"{error.message.rstrip()} {text}"
-        error.args = (error.message,)
+        error.problem = f"{error.problem.rstrip()} {text}"
         error.details.update(batch_id=prepared.batch_id, acknowledged=ledger.acknowledged)
     elif hasattr(error, "add_note"):
         error.add_note(text)

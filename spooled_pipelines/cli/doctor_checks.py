@@ -1,8 +1,7 @@
-"""The steps of `doctor`: each looks at one thing, and those after a failed one are not reached."""
+"""The checks of `doctor`: each looks at one thing, and the first that fails is the last."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,35 +10,42 @@ from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.cli import doctor_network, exit_codes
+from spooled_pipelines.cli import doctor_network
+from spooled_pipelines.cli.error_output import describe
+from spooled_pipelines.cli.exit_codes import (
+    BAD_INPUT,
+    UNREACHABLE,
+    UsageError,
+    exit_code_of,
+)
 from spooled_pipelines.cli.options import connected
-from spooled_pipelines.cli.profiles import chosen
+from spooled_pipelines.cli.profiles import chosen_profile
+from spooled_pipelines.client.key_permissions import check_permission
 from spooled_pipelines.errors import (
-    AuthenticationError,
-    InvalidArgumentError,
-    NotFoundError,
     PermissionDeniedError,
     ServerError,
     SpooledError,
 )
+from spooled_pipelines.rpc.methods import QUEUE
+from spooled_pipelines.wire.methods import Method
 
 if TYPE_CHECKING:
     from spooled_pipelines.client import SpooledClient
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
-# Rates and schedules are made of the client's clock, leases and retries of the server's.
+# Rates and schedules follow the client's clock, leases and retries the server's.
 _SKEW_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one look found.
+    """The outcome of one check.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         state: "ok", "warning", "failed" or "skipped".
-        text: what was found.
-        advice: what to do; "" where nothing has to be done.
+        text: what was finding.
+        advice: what to do; "" if nothing has to be done.
         code: the exit code of a failure, else 0.
     """
 
@@ -58,18 +64,18 @@ class Step:
         }
 
 
-def examine(
+def run_checks(
     address: str | None, api_key: str | None, profile: str | None, timeout: float
 ) -> Iterator[Step]:
-    """Each step as soon as it is done; ends with the first that failed."""
+    """Yield each step as soon as it is done, up to the first that fails."""
     try:
         client = connected(address, api_key, profile)
         source = _source(address, profile)
-    except exit_codes.UsageError as error:
-        yield Step("settings", "failed", str(error), code=exit_codes.BAD_INPUT)
+    except UsageError as error:
+        yield Step("settings", "failed", str(error), code=BAD_INPUT)
         return
     except SpooledError as error:
-        yield Step("settings", "failed", error.message, code=exit_codes.code_of(error))
+        yield _failed("settings", error)
         return
     with client:
         settings = client.settings
@@ -78,15 +84,15 @@ def examine(
             "ok",
             f"{settings.name} ({source}), the key from {settings.api_key_source}",
         )
-        for look in (*_network(settings, timeout), *_server(client, timeout)):
-            step = look()
+        for check in (*_network_checks(settings, timeout), *_server_checks(client, timeout)):
+            step = check()
             yield step
             if step.state == "failed":
                 return
 
 
 def _source(address: str | None, profile: str | None) -> str:
-    named = chosen(profile, address=address)
+    named = chosen_profile(profile, address=address)
     if named is not None:
         return f"profile {named.name}"
     if address:
@@ -94,43 +100,49 @@ def _source(address: str | None, profile: str | None) -> str:
     return "SPOOLED_GRPC_ADDRESS" if os.environ.get("SPOOLED_GRPC_ADDRESS") else "by default"
 
 
-def _network(settings: ConnectionSettings, timeout: float) -> list[Callable[[], Step]]:
+def _network_checks(settings: ConnectionSettings, timeout: float) -> list[Callable[[], Step]]:
     if settings.file is not None:
         return [lambda: Step("network", "skipped", "a file, served by programs of this machine")]
-    found = doctor_network.endpoints(settings)
-    looks: list[Callable[[], Step]] = []
-    for endpoint in found:
-        looks += [
-            partial(_step, "DNS", len(found) > 1, doctor_network.resolve, endpoint),
+    endpoints = doctor_network.endpoints(settings)
+    checks: list[Callable[[], Step]] = []
+    for endpoint in endpoints:
+        checks += [
+            partial(_step, "DNS", len(endpoints) > 1, doctor_network.resolve, endpoint),
             partial(
-                _step, "TCP", len(found) > 1, doctor_network.reach, endpoint, settings, timeout
+                _step, "TCP", len(endpoints) > 1, doctor_network.reach, endpoint, settings, timeout
             ),
             partial(
                 _step,
                 "TLS",
-                len(found) > 1,
+                len(endpoints) > 1,
                 doctor_network.shake_hands,
                 endpoint,
                 settings,
                 timeout,
             ),
         ]
-    return looks
+    return checks
 
 
-def _step(name: str, others: bool, look: Callable[..., doctor_network.Found], *of: Any) -> Step:
-    found = look(*of)
-    if found.state != "failed":
-        return Step(name, found.state, found.text, found.advice)
+def _step(
+    name: str, others: bool, check: Callable[..., doctor_network.Finding], *arguments: Any
+) -> Step:
+    finding = check(*arguments)
+    if finding.state != "failed":
+        return Step(name, finding.state, finding.text, finding.advice)
     if others:
-        # Calls go to the other servers of the address as long as one of them is there.
-        return Step(name, "warning", found.text, found.advice)
-    return Step(name, "failed", found.text, found.advice, exit_codes.UNREACHABLE)
+        # Calls go to the other servers of the address as long as one of them answers.
+        return Step(name, "warning", finding.text, finding.advice)
+    return Step(name, "failed", finding.text, finding.advice, UNREACHABLE)
 
 
-def _server(client: SpooledClient, timeout: float) -> list[Callable[[], Step]]:
+def _failed(name: str, error: SpooledError) -> Step:
+    return Step(name, "failed", describe(error), code=exit_code_of(error))
+
+
+def _server_checks(client: SpooledClient, timeout: float) -> list[Callable[[], Step]]:
     return [
-        lambda: _answers(client, timeout),
+        lambda: _responds(client, timeout),
         lambda: _key(client),
         lambda: _permissions(client),
         lambda: _extension(client),
@@ -138,51 +150,47 @@ def _server(client: SpooledClient, timeout: float) -> list[Callable[[], Step]]:
     ]
 
 
-def _answers(client: SpooledClient, timeout: float) -> Step:
+def _responds(client: SpooledClient, timeout: float) -> Step:
     began = time.perf_counter()
     try:
         client.wait_for_ready(timeout)
     except SpooledError as error:
-        return Step("server", "failed", error.message, code=exit_codes.code_of(error))
+        return _failed("server", error)
     took = (time.perf_counter() - began) * 1000
     return Step("server", "ok", f"speaks gRPC, and answered within {took:,.0f} ms")
 
 
 def _key(client: SpooledClient) -> Step:
     try:
-        _ask(client, "GetQueueStats")
-    except AuthenticationError as error:
-        return Step("key", "failed", error.message, code=exit_codes.DENIED)
+        check_permission(client, QUEUE["GetQueueStats"])
     except PermissionDeniedError:
         pass
     except SpooledError as error:
-        return Step("key", "failed", error.message, code=exit_codes.code_of(error))
+        return _failed("key", error)
     return Step("key", "ok", "the server knows it")
 
 
 def _permissions(client: SpooledClient) -> Step:
-    """Asks for what is refused for its own sake, after who asks was looked at."""
     asked = {"read": "GetQueueStats", "enqueue": "Enqueue", "work": "RenewLease"}
     try:
-        may = [what for what, method in asked.items() if _may(client, method)]
+        may = [what for what, name in asked.items() if _may(client, QUEUE[name])]
         if _may_administrate(client):
             may.append("administrate")
     except SpooledError as error:
-        return Step("permissions", "failed", error.message, code=exit_codes.code_of(error))
+        return _failed("permissions", error)
     cannot = [what for what in (*asked, "administrate") if what not in may]
     text = "may " + (", ".join(may) or "nothing")
     if not cannot:
         return Step("permissions", "ok", text)
-    advice = f"not: {', '.join(cannot)}; where that is needed: `spooled-pipelines keys create`"
+    advice = f"not: {', '.join(cannot)}; `spooled-pipelines keys create` makes a key that may"
     return Step("permissions", "ok" if may else "warning", text, advice)
 
 
-def _may(client: SpooledClient, method: str) -> bool:
+def _may(client: SpooledClient, method: Method) -> bool:
     try:
-        _ask(client, method)
-    except PermissionDeniedError as error:
-        # A key of some queues is refused the empty one, which says nothing about its role.
-        return "API key is for" not in error.message
+        check_permission(client, method)
+    except PermissionDeniedError:
+        return False
     return True
 
 
@@ -198,31 +206,21 @@ def _may_administrate(client: SpooledClient) -> bool:
     return True
 
 
-def _ask(client: SpooledClient, name: str) -> None:
-    """One call with an empty request, which each server refuses as invalid once it has looked at
-    who asks: a queue without a name, a job without an id. Nothing is read or written."""
-    from spooled_pipelines.rpc.methods import QUEUE
-
-    method = QUEUE[name]
-    with contextlib.suppress(InvalidArgumentError, NotFoundError):
-        client.calls.unary(method, method.request_class(), repeatable=True)
-
-
 def _extension(client: SpooledClient) -> Step:
     try:
         speaks = client.calls.speaks_batches()
     except PermissionDeniedError:
-        # Whoever is refused is refused by a server that has it.
+        # A server that refuses the call has the extension.
         speaks = True
     except SpooledError as error:
-        return Step("extension", "failed", error.message, code=exit_codes.code_of(error))
+        return _failed("extension", error)
     if speaks:
         return Step("extension", "ok", "batches are sent, counted and watched by the server")
     return Step(
         "extension",
         "warning",
-        "a plain spooled.v1 server: rows are sent one by one, and batches are known to the "
-        "program that enqueued them alone",
+        "a plain spooled.v1 server: rows are sent one by one, and only the program that "
+        "enqueued a batch knows of it",
     )
 
 
@@ -234,10 +232,12 @@ def _clock(client: SpooledClient) -> Step:
     try:
         answer = client.calls.unary(BATCH["GetBatchStats"], GetBatchStatsRequest(), repeatable=True)
     except SpooledError:
-        return Step("clock", "skipped", "this server, or this key, cannot be asked for the time")
+        return Step(
+            "clock", "skipped", "this server, or this key, does not allow to ask for the time"
+        )
     after = time.time()
     if not answer.HasField("server_time"):
-        return Step("clock", "skipped", "this server does not tell its time")
+        return Step("clock", "skipped", "this server does not say its time")
     there = answer.server_time.ToDatetime(timezone.utc).timestamp()
     skew = there - (before + after) / 2
     uncertain = (after - before) / 2
@@ -247,7 +247,7 @@ def _clock(client: SpooledClient) -> Step:
             "clock",
             "warning",
             f"the server's is {abs(skew):,.1f} s {ahead} this machine's",
-            "jobs with a scheduled_at from here fall due that much too early or too late: set "
-            "both by NTP",
+            "jobs with a scheduled_at from here fall due too early or too late by this: set both "
+            "clocks by NTP",
         )
     return Step("clock", "ok", f"within {abs(skew) + uncertain:.2f} s of this machine's")

@@ -1,4 +1,4 @@
-"""Is a server there at all: its name, its port, its certificate. Without gRPC, which tells less."""
+"""The network checks of `doctor`: name, port and certificate, without gRPC, which says less."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spooled_pipelines.cli.error_output import HINTS
+from spooled_pipelines.rpc.connection_diagnosis import PROBLEMS, how_to_start
+
 if TYPE_CHECKING:
     from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
 
 _DAY_SECONDS = 86_400
+# OpenSSL's codes for a certificate that is for another host name or IP address.
+_WRONG_NAME = (62, 64)
 _EXPIRES_SOON_DAYS = 14
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a look found; see `examine.Step`."""
+class Finding:
+    """The outcome of one check; see `doctor_checks.Step`."""
 
     state: str
     text: str
@@ -26,7 +31,7 @@ class Found:
 
 
 class Endpoint(NamedTuple):
-    """One of the servers that an address names; without a host it is a socket of this machine."""
+    """A server that an address names; without a host it is a socket of this machine."""
 
     name: str
     host: str | None
@@ -34,7 +39,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoints(settings: ConnectionSettings) -> list[Endpoint]:
-    """Every server that the address names."""
+    """Return every server that the address names."""
     address = settings.endpoint
     if address.target.startswith("unix"):
         return [Endpoint(address.text, None, 0)]
@@ -45,57 +50,45 @@ def endpoints(settings: ConnectionSettings) -> list[Endpoint]:
     return found
 
 
-def resolve(endpoint: Endpoint) -> Found:
-    """The addresses of the host."""
+def resolve(endpoint: Endpoint) -> Finding:
+    """Look up the addresses of the host."""
     name, host, port = endpoint
     if host is None:
-        return Found("skipped", f"{name} is a socket of this machine")
+        return Finding("skipped", f"{name} is a socket of this machine")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return Found(
-            "failed",
-            f"there is no host {host} as far as this machine knows ({reason})",
-            "look for a typing error, and at the network's DNS",
-        )
+        return _failed("no_such_host", host, reason)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    return Found("ok", f"{host} is {', '.join(addresses)}")
+    return Finding("ok", f"{host} is {', '.join(addresses)}")
 
 
-def reach(endpoint: Endpoint, settings: ConnectionSettings, timeout: float) -> Found:
-    """Whether anybody listens."""
+def reach(endpoint: Endpoint, settings: ConnectionSettings, timeout: float) -> Finding:
+    """Check whether something listens on the port."""
     began = time.perf_counter()
     try:
         _connect(endpoint, timeout).close()
     except OSError as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
-        start = (
-            f"start it: spooled-pipelines serve --listen {endpoint.name}"
-            if settings.endpoint.is_local
-            else "check the port, that the server runs, and that no firewall is in the way"
-        )
-        return Found("failed", f"nobody takes a connection at {endpoint.name} ({reason})", start)
-    return Found(
+        return _failed("unreachable", endpoint.name, reason, how_to_start(settings))
+    return Finding(
         "ok",
         f"{endpoint.name} takes connections, within {(time.perf_counter() - began) * 1000:,.0f} ms",
     )
 
 
-def shake_hands(endpoint: Endpoint, settings: ConnectionSettings, timeout: float) -> Found:
-    """The certificate that is shown, checked as a client would."""
+def shake_hands(endpoint: Endpoint, settings: ConnectionSettings, timeout: float) -> Finding:
+    """Check the certificate as a client would."""
     material = settings.tls_material
     if material is None:
         if endpoint.host is not None and _speaks_tls(endpoint, timeout):
-            return Found(
-                "failed",
-                f"{endpoint.name} speaks TLS, and this client does not",
-                "tls = true in the profile (and tls_ca where its certificate is your own), or a "
-                "name that is not of this machine",
-            )
+            return _failed("client_without_tls", endpoint.name)
         if settings.endpoint.is_local:
-            return Found("ok", "off, as it should be on this machine alone")
-        return Found("warning", "off: key and payloads can be read on the way", "serve --tls-cert")
+            return Finding("ok", "off, which is fine within this machine")
+        return Finding(
+            "warning", "off: key and payloads can be read on the way", "serve with --tls-cert"
+        )
     name = material.server_name or endpoint.host or "localhost"
     try:
         context = _context(material)
@@ -106,35 +99,33 @@ def shake_hands(endpoint: Endpoint, settings: ConnectionSettings, timeout: float
             certificate: Any = secure.getpeercert()
             version, protocol = secure.version(), secure.selected_alpn_protocol()
     except ssl.SSLCertVerificationError as error:
-        return Found(
-            "failed",
-            f"the certificate of {endpoint.name} is not trusted: {error.verify_message}",
-            "name who signed it (tls_ca in the profile, TLS(ca=...)), or use the name in it",
-        )
+        wrong_name = error.verify_code in _WRONG_NAME
+        reason = "tls_name" if wrong_name else "tls_untrusted"
+        return _failed(reason, endpoint.name, error.verify_message)
     except ssl.SSLError as error:
-        return Found(
-            "failed",
-            f"no TLS with {endpoint.name}: {error.reason or error}",
-            "if it is meant to be plain: tls = false in the profile, or tls=False; it may also "
-            "ask for a client certificate",
-        )
+        wrong_version = error.reason == "WRONG_VERSION_NUMBER"
+        reason = "server_without_tls" if wrong_version else "tls_handshake"
+        return _failed(reason, endpoint.name, error.reason or str(error))
     except OSError as error:
-        return Found("failed", f"the TLS handshake with {endpoint.name} broke off: {error}")
+        return _failed("tls_handshake", endpoint.name, str(error))
     if protocol != "h2":
-        return Found(
-            "failed",
-            f"{endpoint.name} speaks TLS, but no HTTP/2: gRPC needs it",
-            "is this the port of a web server, or a proxy that speaks HTTP/1.1 alone?",
-        )
+        return _failed("not_grpc", endpoint.name, "TLS without HTTP/2")
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / _DAY_SECONDS
-    text = f"{version}, the certificate of {name} is trusted for {days:,.0f} days more"
+    text = f"{version}, the certificate of {name} is trusted for another {days:,.0f} days"
     if days < _EXPIRES_SOON_DAYS:
-        return Found("warning", text, "renew it: the server reads it again by itself")
-    return Found("ok", text)
+        return Finding("warning", text, "renew it; the server reads the new file by itself")
+    return Finding("ok", text)
+
+
+def _failed(reason: str, name: str, text: str | None = None, hint: str = "") -> Finding:
+    problem = f"{name} {PROBLEMS[reason]}"
+    return Finding(
+        "failed", f"{problem} ({text})" if text else problem, hint or HINTS.get(reason, "")
+    )
 
 
 def _speaks_tls(endpoint: Endpoint, timeout: float) -> bool:
-    """Whether a handshake comes to its end; whom with is not looked at, and nothing is said."""
+    """Return whether a TLS handshake succeeds, without checking whose certificate it is."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -143,7 +134,7 @@ def _speaks_tls(endpoint: Endpoint, timeout: float) -> bool:
         with _connect(endpoint, timeout) as plain, context.wrap_socket(plain):
             return True
     except OSError as error:
-        # It asks for a certificate of the client's: so it speaks TLS.
+        # It requires a client certificate, so it speaks TLS.
         return isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or "")
 
 
@@ -152,7 +143,7 @@ def _context(material: TLS) -> ssl.SSLContext:
     if material.ca is not None:
         context = ssl.create_default_context(cadata=_pem(material.ca).decode("ascii"))
     if material.client_certificate is not None and material.client_key is not None:
-        # Material that is in memory alone is for gRPC; here it is a file, as profiles name it.
+        # Profiles name files; certificates in memory are for the Python client only.
         context.load_cert_chain(str(material.client_certificate), str(material.client_key))
     context.set_alpn_protocols(["h2"])
     return context

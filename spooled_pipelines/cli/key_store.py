@@ -1,4 +1,4 @@
-"""Where keys are managed: in the store itself, or through the server that has it open."""
+"""Management of API keys, in the store itself or through the server that has it open."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from spooled_pipelines.server.store import JobStore
 
 T = TypeVar("T")
-Shown = dict[str, Any]
+KeyDict = dict[str, Any]
 _FIELDS = ("created_at", "expires_at", "revoked_at")
 
 
 class Keys(Protocol):
-    """What both ways can do. A key is shown as a plain dict, without its hash."""
+    """The operations on keys. A key is returned as a dict, without its hash."""
 
     def create(
         self,
@@ -32,21 +32,21 @@ class Keys(Protocol):
         role: str,
         queues: Sequence[str],
         expires_at: datetime | None,
-    ) -> tuple[Shown, str]:
-        """A new key, and what it is to those who use it."""
+    ) -> tuple[KeyDict, str]:
+        """Create a key; return it and its secret."""
 
-    def list(self, organization: str | None) -> list[Shown]:
-        """Every key of an organization, oldest first."""
+    def list(self, organization: str | None) -> list[KeyDict]:
+        """Return the keys of an organization, oldest first."""
 
-    def revoke(self, organization: str | None, key_id: str) -> Shown:
-        """End a key now."""
+    def revoke(self, organization: str | None, key_id: str) -> KeyDict:
+        """Revoke a key now."""
 
 
 @contextlib.contextmanager
-def opened(
+def open_keys(
     store: str | None, address: str | None, api_key: str | None, profile: str | None
 ) -> Iterator[Keys]:
-    """The store's keys: directly where nobody has it open, else through its server."""
+    """Open the store itself, or ask its server if it has the store open."""
     if store is not None:
         direct = _StoreKeys(store)
         try:
@@ -61,11 +61,11 @@ def opened(
 
 
 class _InUseError(Exception):
-    """A server has the file."""
+    """A server has the store open."""
 
 
 class _StoreKeys:
-    """Opens the store for each operation, as a server would, and closes it again."""
+    """Keys in a store that is opened for each operation, as a server would, and closed again."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -77,7 +77,7 @@ class _StoreKeys:
         role: str,
         queues: Sequence[str],
         expires_at: datetime | None,
-    ) -> tuple[Shown, str]:
+    ) -> tuple[KeyDict, str]:
         from spooled_pipelines.server.auth.api_keys import new_key
         from spooled_pipelines.server.core.clock import SystemClock
         from spooled_pipelines.server.core.errors import RefusedError
@@ -85,25 +85,27 @@ class _StoreKeys:
         end = None if expires_at is None else int(expires_at.timestamp() * 1000)
         now = SystemClock().now()
         try:
-            record, secret = new_key(_named(organization), name, role, queues, end, now)
+            record, secret = new_key(_or_default(organization), name, role, queues, end, now)
         except RefusedError as refusal:
             raise UsageError(refusal.message) from refusal
         self._run(lambda store: store.add_key(record))
-        return _of_record(record), secret
+        return _from_record(record), secret
 
-    def list(self, organization: str | None) -> list[Shown]:
+    def list(self, organization: str | None) -> list[KeyDict]:
         records = self._run(lambda store: store.keys())
-        return [_of_record(key) for key in records if key.organization == _named(organization)]
+        return [
+            _from_record(key) for key in records if key.organization == _or_default(organization)
+        ]
 
-    def revoke(self, organization: str | None, key_id: str) -> Shown:
+    def revoke(self, organization: str | None, key_id: str) -> KeyDict:
         from spooled_pipelines.server.auth.api_keys import key_id as checked
 
-        owner = _named(organization)
+        owner = _or_default(organization)
 
         async def revoked(store: JobStore) -> KeyRecord:
             return await store.revoke_key(owner, checked(key_id))
 
-        return _of_record(self._run(revoked))
+        return _from_record(self._run(revoked))
 
     def _run(self, operation: Callable[[JobStore], Awaitable[T]]) -> T:
         from spooled_pipelines.server.core.clock import SystemClock
@@ -131,7 +133,7 @@ class _StoreKeys:
 
 
 class _ServerKeys:
-    """Asks a server; the key that is used for it must be an admin key."""
+    """Keys of a running server, which has to be asked with an admin key."""
 
     def __init__(self, client: SpooledClient) -> None:
         self._client = client
@@ -143,7 +145,7 @@ class _ServerKeys:
         role: str,
         queues: Sequence[str],
         expires_at: datetime | None,
-    ) -> tuple[Shown, str]:
+    ) -> tuple[KeyDict, str]:
         from spooled_pipelines.wire.keys_v1 import CreateKeyRequest
 
         request = CreateKeyRequest(
@@ -151,21 +153,21 @@ class _ServerKeys:
         )
         if expires_at is not None:
             request.expires_at.FromDatetime(expires_at)
-        # Twice would be two keys, of which one is shown to nobody.
+        # A repeated call would create two keys, one of which nobody sees.
         response = self._call("CreateKey", request, repeatable=False)
-        return _of_message(response.key), response.secret
+        return _from_message(response.key), response.secret
 
-    def list(self, organization: str | None) -> list[Shown]:
+    def list(self, organization: str | None) -> list[KeyDict]:
         from spooled_pipelines.wire.keys_v1 import ListKeysRequest
 
         request = ListKeysRequest(organization=organization or "")
-        return [_of_message(key) for key in self._call("ListKeys", request).keys]
+        return [_from_message(key) for key in self._call("ListKeys", request).keys]
 
-    def revoke(self, organization: str | None, key_id: str) -> Shown:
+    def revoke(self, organization: str | None, key_id: str) -> KeyDict:
         from spooled_pipelines.wire.keys_v1 import RevokeKeyRequest
 
         request = RevokeKeyRequest(organization=organization or "", id=key_id)
-        return _of_message(self._call("RevokeKey", request).key)
+        return _from_message(self._call("RevokeKey", request).key)
 
     def _call(self, name: str, request: Any, *, repeatable: bool = True) -> Any:
         from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
@@ -174,13 +176,13 @@ class _ServerKeys:
         return self._client.calls.unary(method, request, repeatable=repeatable)
 
 
-def _named(organization: str | None) -> str:
+def _or_default(organization: str | None) -> str:
     from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
 
     return organization or DEFAULT_ORGANIZATION
 
 
-def _of_record(key: KeyRecord) -> Shown:
+def _from_record(key: KeyRecord) -> KeyDict:
     times = {
         name: None if moment is None else datetime.fromtimestamp(moment // 1000, timezone.utc)
         for name in _FIELDS
@@ -190,7 +192,7 @@ def _of_record(key: KeyRecord) -> Shown:
     return {**about, "role": key.role, "queues": [*key.queues], **times}
 
 
-def _of_message(key: Any) -> Shown:
+def _from_message(key: Any) -> KeyDict:
     times = {
         name: getattr(key, name).ToDatetime(timezone.utc).replace(microsecond=0)
         if key.HasField(name)

@@ -1,4 +1,4 @@
-"""Options that several commands share.
+"""Arguments and options that several commands share.
 
 The environment is read by `connect`, so that an error can say where a wrong key came from.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _profile_names(incomplete: str) -> list[str]:
-    """What a shell completes --profile with."""
+    """Return the profiles that a shell offers for --profile."""
     from spooled_pipelines.cli.exit_codes import UsageError
     from spooled_pipelines.cli.profiles import load_profiles
 
@@ -52,9 +52,13 @@ Profile = Annotated[
 ]
 RateLimit = Annotated[
     float | None,
-    typer.Option(
-        "--rate-limit", help="No more calls a second than these, as the server's plan allows."
-    ),
+    typer.Option("--rate-limit", help="The most calls a second, as the server's plan allows."),
+]
+Queue = Annotated[str, typer.Argument(help="The queue's name.")]
+BatchId = Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")]
+ErrorContains = Annotated[
+    str | None,
+    typer.Option("--error-contains", help="Only jobs whose error contains this text."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -66,10 +70,10 @@ def connected(
     *,
     rate_limit: float | None = None,
 ) -> SpooledClient:
-    """A client, to be used in a `with`."""
-    from spooled_pipelines.cli.profiles import chosen
+    """Return a client, to be used in a `with`."""
+    from spooled_pipelines.cli.profiles import chosen_profile
 
-    named = chosen(profile, address=address or None)
+    named = chosen_profile(profile, address=address or None)
     if named is not None:
         return _client_of(named, api_key or None, rate_limit)
     from spooled_pipelines import connect
@@ -80,7 +84,7 @@ def connected(
 def _client_of(
     profile: NamedServer, api_key: str | None, rate_limit: float | None
 ) -> SpooledClient:
-    """The client of a profile, whose errors say where its key is from."""
+    """Return the client of a profile, whose errors say where its key is from."""
     from spooled_pipelines import SpooledClient, connect
 
     key = api_key or profile.api_key()
@@ -90,7 +94,7 @@ def _client_of(
         )
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
-    source = "--api-key" if api_key else profile.key_place
+    source = "--api-key" if api_key else profile.api_key_source
     return SpooledClient(
         ConnectionSettings(
             profile.address,

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 FILE_VARIABLE = "SPOOLED_CONFIG"
 PROFILE_VARIABLE = "SPOOLED_PROFILE"
-# What keys are found by in a keyring: this, and the profile's name.
+# The service under which keys are kept in a keyring; the user is the profile's name.
 KEYRING_SERVICE = "spooled-pipelines"
 _ADVICE = (
-    "keys do not belong into this file: name a variable that holds the key with api_key_env, or "
-    "say api_key_keyring = true and keep it with `keyring set spooled-pipelines PROFILE`"
+    "keys do not belong in this file: set api_key_env to a variable that holds the key, or "
+    "api_key_keyring = true, and store it with `keyring set spooled-pipelines PROFILE`"
 )
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One server, as the file names it. Relative paths are those of the file's folder."""
+    """A server that the file names. Relative paths start at the file's folder."""
 
     name: str
     address: str
@@ -51,8 +51,8 @@ class Profile:
     tls_server_name: str | None = None
 
     @property
-    def key_place(self) -> str:
-        """Where the key is, for people."""
+    def api_key_source(self) -> str:
+        """Where the key is kept, for people."""
         if self.api_key_env:
             return f"the variable {self.api_key_env} (profile {self.name})"
         if self.api_key_keyring:
@@ -60,23 +60,24 @@ class Profile:
         return "SPOOLED_API_KEY"
 
     def api_key(self) -> str | None:
-        """The key; None where the profile says of none.
+        """Return the key, or None if the profile names none.
 
         Raises:
-            AuthenticationError: it is not where the profile says.
+            AuthenticationError: the key is not where the profile says.
         """
         if self.api_key_env:
             key = os.environ.get(self.api_key_env)
             if not key:
                 raise AuthenticationError(
-                    f"profile {self.name} takes its API key from {self.api_key_env}, and that "
-                    "variable is not set"
+                    f"profile {self.name} takes its API key from {self.api_key_env}, but that "
+                    "variable is not set",
+                    reason="no_api_key_in_profile",
                 )
             return key
         return self._from_keyring() if self.api_key_keyring else None
 
     def tls_settings(self) -> TLS | bool | None:
-        """What `connect` takes."""
+        """Return the `tls` argument of `connect`."""
         from spooled_pipelines.rpc.settings import TLS
 
         material = (
@@ -112,14 +113,14 @@ class Profile:
 
 @dataclass(frozen=True)
 class Profiles:
-    """What a file holds."""
+    """The contents of a configuration file."""
 
     path: Path
     default: str | None
     named: Mapping[str, Profile]
 
     def get(self, name: str, source: str) -> Profile:
-        """The profile; UsageError where there is none of this name, which `source` gave."""
+        """Return a profile; `source` says where its name was given, for a UsageError."""
         if name in self.named:
             return self.named[name]
         known = ", ".join(sorted(self.named)) or "none"
@@ -127,18 +128,18 @@ class Profiles:
 
 
 def config_path() -> Path:
-    """SPOOLED_CONFIG, else spooled-pipelines/config.toml in the user's configuration."""
-    if told := os.environ.get(FILE_VARIABLE):
-        return Path(told).expanduser()
+    """Return SPOOLED_CONFIG, else spooled-pipelines/config.toml in the user's configuration."""
+    if path := os.environ.get(FILE_VARIABLE):
+        return Path(path).expanduser()
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "spooled-pipelines" / "config.toml"
 
 
 def load_profiles() -> Profiles:
-    """The file's profiles; none where there is no file.
+    """Read the file's profiles; none if there is no file.
 
     Raises:
-        UsageError: the file cannot be read, or says what it may not say.
+        UsageError: the file cannot be read, or has a setting that is not allowed.
     """
     path = config_path()
     try:
@@ -152,17 +153,17 @@ def load_profiles() -> Profiles:
     return _read(path, _toml(path, text))
 
 
-def chosen(name: str | None, *, address: str | None) -> Profile | None:
-    """The profile that holds: by --profile; else, where neither --address nor SPOOLED_GRPC_ADDRESS
-    says where, by SPOOLED_PROFILE or the file's default."""
+def chosen_profile(name: str | None, *, address: str | None) -> Profile | None:
+    """Return the profile to use: --profile; else SPOOLED_PROFILE or the file's default, unless
+    --address or SPOOLED_GRPC_ADDRESS is given."""
     if name is not None:
         if address is not None:
-            raise UsageError("--profile names an address already: give it or --address")
+            raise UsageError("--profile and --address cannot be given together")
         return load_profiles().get(name, "--profile")
     if address is not None or os.environ.get("SPOOLED_GRPC_ADDRESS"):
         return None
-    if told := os.environ.get(PROFILE_VARIABLE):
-        return load_profiles().get(told, PROFILE_VARIABLE)
+    if default := os.environ.get(PROFILE_VARIABLE):
+        return load_profiles().get(default, PROFILE_VARIABLE)
     profiles = load_profiles()
     if profiles.default is None:
         return None
@@ -188,30 +189,30 @@ def _read(path: Path, values: Mapping[str, Any]) -> Profiles:
         raise UsageError(f"{path}: {unknown[0]} is not known: default_profile and [profiles.NAME]")
     default, tables = values.get("default_profile"), values.get("profiles", {})
     if not (default is None or isinstance(default, str)) or not isinstance(tables, dict):
-        raise UsageError(f"{path}: default_profile is a name, and profiles are tables")
+        raise UsageError(f"{path}: default_profile must be a name, and profiles must be tables")
     named = {name: _profile(path, name, table) for name, table in tables.items()}
     return Profiles(path, default, named)
 
 
 def _profile(path: Path, name: str, table: object) -> Profile:
-    where = f"{path}: profile {name}"
+    prefix = f"{path}: profile {name}"
     if not isinstance(table, dict):
-        raise UsageError(f"{where}: should be a table [profiles.{name}]")
+        raise UsageError(f"{prefix}: must be a table [profiles.{name}]")
     known = {field.name: field for field in fields(Profile) if field.name != "name"}
     for key, value in table.items():
         if key in ("api_key", "key", "password", "token"):
-            raise UsageError(f"{where}: {_ADVICE}")
+            raise UsageError(f"{prefix}: {_ADVICE}")
         if key not in known:
-            raise UsageError(f"{where}: {key} is not known (known: {', '.join(known)})")
-        kind = bool if key in ("tls", "api_key_keyring") else str
-        if not isinstance(value, kind):
+            raise UsageError(f"{prefix}: {key} is not known (known: {', '.join(known)})")
+        expected = bool if key in ("tls", "api_key_keyring") else str
+        if not isinstance(value, expected):
             raise UsageError(
-                f"{where}: {key} should be {'true or false' if kind is bool else 'text'}"
+                f"{prefix}: {key} must be {'true or false' if expected is bool else 'text'}"
             )
     if "address" not in table:
-        raise UsageError(f'{where}: has no address, such as "localhost:50051"')
+        raise UsageError(f'{prefix}: address must be set, such as "localhost:50051"')
     if table.get("api_key_env") and table.get("api_key_keyring"):
-        raise UsageError(f"{where}: api_key_env and api_key_keyring: the key is in one place")
+        raise UsageError(f"{prefix}: api_key_env and api_key_keyring cannot both be set")
     files = {
         key: str(path.parent / Path(table[key]).expanduser())
         for key in ("tls_ca", "tls_client_certificate", "tls_client_key")

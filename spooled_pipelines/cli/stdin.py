@@ -1,4 +1,4 @@
-"""A table from standard input, for what reads files."""
+"""A table on standard input, put into a file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.errors import SpooledError
 
 STDIN = "-"
-_NAMED = "standard input"
+_NAME = "standard input"
 _GZIP = b"\x1f\x8b"
 _HEAD = 4096
 
 
 class InputFormat(str, Enum):
-    """What standard input holds; told from its first bytes if not given."""
+    """The formats of standard input; detected from its first bytes if not given."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -29,15 +29,15 @@ class InputFormat(str, Enum):
 
 
 @contextlib.contextmanager
-def readable(file: str, given: InputFormat | None) -> Iterator[str]:
-    """The path to read instead of ``-``; any other comes back as it is.
+def stdin_as_file(file: str, given: InputFormat | None) -> Iterator[str]:
+    """Copy standard input to a file and yield its path, if the file is ``-``.
 
-    Nothing is sent before the last row is checked, so that what cannot be read twice is kept in a
-    temporary file meanwhile, which only this user can read.
+    No row is sent before the last one has been checked, so the data is read twice. The file is
+    temporary, and only this user can read it.
     """
     if file != STDIN:
         if given is not None:
-            raise UsageError(f"--format says what standard input (-) holds, and {file} has a name")
+            raise UsageError(f"--format is the format of standard input (-), got {file}")
         yield file
         return
     import shutil
@@ -46,7 +46,7 @@ def readable(file: str, given: InputFormat | None) -> Iterator[str]:
     stream = sys.stdin.buffer
     head = stream.read(_HEAD)
     if not head:
-        raise UsageError("standard input is empty: nothing was read, so nothing was sent")
+        raise UsageError("standard input is empty, so nothing was sent")
     with tempfile.TemporaryDirectory(prefix="spooled-") as folder:
         path = Path(folder) / f"stdin{_suffix(head, given)}"
         with path.open("wb") as copy:
@@ -55,11 +55,9 @@ def readable(file: str, given: InputFormat | None) -> Iterator[str]:
         try:
             yield str(path)
         except SpooledError as error:
-            # People did not name that file, and it is gone when they read this.
-            error.message = error.message.replace(repr(str(path)), _NAMED).replace(
-                str(path), _NAMED
-            )
-            error.args = (error.message,)
+            # The user did not name that file, and it no longer exists.
+            named = error.problem.replace(repr(str(path)), _NAME)
+            error.problem = named.replace(str(path), _NAME)
             raise
 
 
@@ -67,11 +65,11 @@ def _suffix(head: bytes, given: InputFormat | None) -> str:
     packed = ""
     if head.startswith(_GZIP):
         packed, head = ".gz", _unpacked(head)
-    kind = given or _sniffed(head)
-    return f".{kind.value}{packed}"
+    file_format = given or _detected(head)
+    return f".{file_format.value}{packed}"
 
 
-def _sniffed(head: bytes) -> InputFormat:
+def _detected(head: bytes) -> InputFormat:
     if head.startswith(b"PAR1"):
         return InputFormat.PARQUET
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
@@ -81,7 +79,7 @@ def _sniffed(head: bytes) -> InputFormat:
 
 
 def _unpacked(head: bytes) -> bytes:
-    """As much of its beginning as is there."""
+    """Return the first unpacked byte, or nothing if it cannot be unpacked."""
     import gzip
     import zlib
 

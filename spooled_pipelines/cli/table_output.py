@@ -1,4 +1,4 @@
-"""Arrow tables to pipes and terminals."""
+"""Output of Arrow tables to pipes and terminals."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# As many rows as a screen takes.
+# As many rows as fit on a screen.
 _SHOWN_ROWS = 20
 
 
 class TableFormat(str, Enum):
-    """How a table is written to standard output."""
+    """The formats in which a table is written to standard output."""
 
     TABLE = "table"
     PARQUET = "parquet"
@@ -22,16 +22,20 @@ class TableFormat(str, Enum):
     ARROW = "arrow"
 
 
-def write_rows(reader: pa.RecordBatchReader, stream: BinaryIO, kind: TableFormat) -> None:
-    """Write what is read as this kind, from front to back; `TABLE` is for `show`."""
+def write_rows(reader: pa.RecordBatchReader, stream: BinaryIO, file_format: TableFormat) -> None:
+    """Write the rows in a format other than `TABLE`, which is for `print_table`."""
     from spooled_pipelines.batch.writers import write_as
 
-    write_as("json" if kind is TableFormat.JSONL else kind.value, reader, _Counting(stream))
+    write_as(
+        "json" if file_format is TableFormat.JSONL else file_format.value,
+        reader,
+        _CountingStream(stream),
+    )
     stream.flush()
 
 
-class _Counting:
-    """A stream that knows how much went into it, which a pipe does not; Parquet has to know."""
+class _CountingStream:
+    """A stream that knows its position, which a pipe does not; Parquet needs it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -62,13 +66,13 @@ class _Counting:
         self.closed = True
 
 
-def show(table: pa.Table) -> None:
-    """The first rows in columns, and how many there are."""
+def print_table(table: pa.Table) -> None:
+    """Print the first rows in columns, and how many there are."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Some are for those who enqueued alone, such as the row's number; a screen is small.
+    # Some columns, such as the row number, are filled for the process that enqueued only.
     empty = [name for name in table.column_names if table.column(name).null_count == table.num_rows]
     if table.num_rows:
         table = table.drop_columns(empty)

@@ -1,4 +1,4 @@
-"""Spans to a collector, where the environment names one."""
+"""Export of spans to a collector, if the environment names one."""
 
 from __future__ import annotations
 

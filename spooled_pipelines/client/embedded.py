@@ -179,7 +179,8 @@ class SharedFile:
     def _unavailable(self, why: str) -> UnavailableError:
         return UnavailableError(
             f"embedded:{self.path} cannot be used: {why}",
-            details={"address": f"embedded:{self.path}", "cause": "store"},
+            reason="store",
+            details={"address": f"embedded:{self.path}"},
         )
 
 

@@ -58,7 +58,8 @@ def settings_from(
         if not Path(address.file).exists():
             raise UnavailableError(
                 f"these settings are of {address.name}, and there is no such file on this machine",
-                details={"address": address.name, "cause": "store"},
+                reason="store",
+                details={"address": address.name},
             )
         # Whoever has them in hand may not be the one who keeps the server alive.
         file = _joined(address.file)
@@ -86,8 +87,10 @@ def _key(given: str | None, address: str) -> tuple[str, str]:
     key = os.environ.get(KEY_VARIABLE)
     if not key:
         raise AuthenticationError(
-            f"no API key for {address}: pass api_key=..., or set {KEY_VARIABLE} "
-            "(connect('embedded:PATH') needs neither server nor key)"
+            f"no API key for {address}.",
+            hint=f"Pass api_key=..., or set {KEY_VARIABLE} (connect('embedded:PATH') needs "
+            "neither server nor key).",
+            reason="no_api_key",
         )
     return key, KEY_VARIABLE
 

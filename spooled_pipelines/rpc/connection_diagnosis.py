@@ -1,4 +1,8 @@
-"""Why a server cannot be reached, and what to do: read from the text that gRPC gives."""
+"""Why a server cannot be reached: one table of reasons, read from the text that gRPC gives.
+
+`PROBLEMS` says what is wrong in words that fit every interface; what to change has another name in
+Python (here), in the shell's profiles and in Airflow's connection form.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,30 @@ from dataclasses import dataclass
 
 from spooled_pipelines.rpc.settings import ConnectionSettings
 
+# Each follows an address.
+PROBLEMS = {
+    "no_such_host": "cannot be found: there is no host of this name as far as this machine knows",
+    "unreachable": "does not answer: no server there takes connections",
+    "server_without_tls": "answers without TLS, but this client expects TLS",
+    "client_without_tls": "seems to expect TLS, but this client does not use it",
+    "tls_name": "shows a certificate for another name",
+    "tls_untrusted": "shows a certificate that is not trusted here",
+    "tls_material": "cannot be asked: a certificate or key of this client is damaged, or they do "
+    "not belong together",
+    "tls_handshake": "ends the TLS handshake",
+    "tls_client_certificate": "hangs up after the handshake: it may require a client certificate",
+    "not_grpc": "answers, but does not speak gRPC: is this the port of a web server?",
+    "connection_lost": "broke the connection off, or is not ready",
+    "too_many_calls": "takes no more calls on this connection at the same time",
+}
+_HINTS = {
+    "server_without_tls": "Pass tls=False if the server is meant to be without TLS.",
+    "client_without_tls": "Pass tls=True or a TLS(...).",
+    "tls_name": "Use the name in the certificate as the address, or pass TLS(server_name=...).",
+    "tls_untrusted": "Name the authority that signed it with TLS(ca=...).",
+    "tls_client_certificate": "Pass TLS(client_certificate=..., client_key=...).",
+    "too_many_calls": "Make fewer calls at the same time, or raise the server's max_streams.",
+}
 # gRPC says these only before a call has left this machine.
 _NOT_CONNECTED = (
     "failed to connect to all addresses",
@@ -15,113 +43,90 @@ _NOT_CONNECTED = (
     "name resolution failure",
     "empty address list",
 )
-# HTTP/2's REFUSED_STREAM: the server says that it did nothing of the call.
+# HTTP/2's REFUSED_STREAM: the server has not begun the call.
 _NOT_TAKEN = "received rst_stream with error code 7"
-# A server that hangs up at once is not among these: one that is being stopped does so, too.
-_PERMANENT = frozenset({"tls_name", "tls_untrusted", "tls_material", "not_grpc"})
-_MAX_TEXT = 300
+# What gRPC's text contains, in the order in which it is looked for.
+_SIGNS = (
+    ("wrong_version_number", "server_without_tls"),
+    ("hostname verification", "tls_name"),
+    ("certificate_verify_failed", "tls_untrusted"),
+    ("failed to create security handshaker", "tls_material"),
+    ("handshake failed", "tls_handshake"),
+    ("http1.x server", "not_grpc"),
+    ("failed parsing http/2", "not_grpc"),
+    ("resolv", "no_such_host"),
+    ("hostname lookup", "no_such_host"),
+)
+# Without a server that hangs up at once: one that is being stopped does so, too.
+_PERMANENT = frozenset(
+    {"server_without_tls", "tls_name", "tls_untrusted", "tls_material", "not_grpc"}
+)
+_TEXT_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong.
+    """Why a server cannot be reached.
 
     Attributes:
-        cause: a word for programs.
-        message: a sentence for people, with what to do.
-        sent: whether a server may have done something of it; False only where it certainly has not.
-        permanent: trying again cannot help, something has to be set up differently.
+        reason: a key of `PROBLEMS`.
+        problem: a sentence on what is wrong.
+        hint: what to do, in Python.
+        sent: whether a server may have done something; False only if it certainly has not.
+        permanent: whether trying again cannot help, because a setting has to change.
     """
 
-    cause: str
-    message: str
-    sent: bool = False
-    permanent: bool = False
+    reason: str
+    problem: str
+    hint: str
+    sent: bool
+    permanent: bool
 
 
 def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
-    """Reads the text of an UNAVAILABLE status."""
+    """Return why a call ended as UNAVAILABLE, from the text of that status."""
     lowered = text.lower()
     if _NOT_TAKEN in lowered:
-        return Diagnosis(
-            "too_many_calls",
-            f"{settings.address} takes no more calls on this connection at once: make fewer at the "
-            f"same time, or raise its max_streams ({_short(text)}).",
-        )
-    sent = not any(sign in lowered for sign in _NOT_CONNECTED)
-    if sent:
-        return Diagnosis(
-            "connection_lost",
-            f"the connection to {settings.name} broke, or the server is not ready "
-            f"({_short(text)}).",
-            sent=True,
-        )
-    cause, message = _not_connected(lowered, settings)
-    certain = cause in _PERMANENT or "wrong_version_number" in lowered
-    return Diagnosis(cause, f"{message} ({_short(text)})", permanent=certain)
+        reason, sent = "too_many_calls", False
+    elif any(sign in lowered for sign in _NOT_CONNECTED):
+        reason, sent = _not_connected(lowered, settings), False
+    else:
+        reason, sent = "connection_lost", True
+    hint = how_to_start(settings) if reason == "unreachable" else _HINTS.get(reason, "")
+    return Diagnosis(
+        reason,
+        f"{settings.name} {PROBLEMS[reason]} ({_short(text)}).",
+        hint,
+        sent=sent,
+        permanent=reason in _PERMANENT,
+    )
 
 
-def _not_connected(lowered: str, settings: ConnectionSettings) -> tuple[str, str]:
-    address = settings.name
-    secure = settings.tls_material is not None
-    if "wrong_version_number" in lowered:
-        return "tls_mismatch", (
-            f"{address} answers, but without TLS, and this client speaks TLS: pass tls=False if "
-            "the server is meant to be plain."
-        )
-    if "hostname verification" in lowered:
-        return "tls_name", (
-            f"{address} shows a certificate for another name: use the name in the certificate as "
-            "the address, or say it with TLS(server_name=...)."
-        )
-    if "certificate_verify_failed" in lowered:
-        return "tls_untrusted", (
-            f"{address} shows a certificate that is not trusted here: name the authority that "
-            "signed it with TLS(ca=...)."
-        )
-    if "failed to create security handshaker" in lowered:
-        return "tls_material", (
-            f"the TLS material for {address} cannot be used: a certificate or key is damaged, or "
-            "the key does not belong to the certificate."
-        )
-    if "handshake failed" in lowered:
-        return "tls_handshake", f"the TLS handshake with {address} failed."
-    if "http1.x server" in lowered or "failed parsing http/2" in lowered:
-        return "not_grpc", (
-            f"{address} answers, but does not speak gRPC: is this the port of a web server?"
-        )
-    if "socket closed" in lowered:
-        if secure:
-            return "tls_client_certificate", (
-                f"{address} hangs up right after the TLS handshake: it may ask for a client "
-                "certificate (TLS(client_certificate=..., client_key=...))."
-            )
-        return "tls_mismatch", (
-            f"{address} hangs up at once: it may speak TLS, and this client does not: pass "
-            "tls=True or a TLS(...)."
-        )
-    if "resolv" in lowered or "hostname lookup" in lowered:
-        return "no_such_host", f"there is no host {address} as far as this machine knows."
-    return "unreachable", f"no server answers at {address}. {_how_to_start(settings)}"
+def _not_connected(lowered: str, settings: ConnectionSettings) -> str:
+    if "socket closed" in lowered and not any(sign in lowered for sign, _ in _SIGNS[:7]):
+        secure = settings.tls_material is not None
+        return "tls_client_certificate" if secure else "client_without_tls"
+    return next((reason for sign, reason in _SIGNS if sign in lowered), "unreachable")
 
 
-def _how_to_start(settings: ConnectionSettings) -> str:
+def how_to_start(settings: ConnectionSettings) -> str:
+    """Return what to do about an address where no server is."""
     if settings.file is not None:
         return (
-            "The program that served the file has gone, and none has taken over yet: try again, "
-            "or see what holds the file."
+            "The program that served the file has gone, and no other has taken over yet: try "
+            "again, or see what holds the file."
         )
     if settings.endpoint.is_local:
         return (
-            f"Start one with `spooled-pipelines serve --listen {settings.name}`, or name "
-            "another address (the address argument, or SPOOLED_GRPC_ADDRESS)."
+            f"Start one with `spooled-pipelines serve --listen {settings.name}`, or use another "
+            "address (SPOOLED_GRPC_ADDRESS)."
         )
     return (
-        "Check host and port (the address argument, or SPOOLED_GRPC_ADDRESS), that nothing "
-        "blocks the way, and that it runs (`spooled-pipelines serve`)."
+        "Check host and port (SPOOLED_GRPC_ADDRESS), that nothing blocks the way, and that the "
+        "server runs (`spooled-pipelines serve`)."
     )
 
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+    return line if len(line) <= _TEXT_CHARACTERS else line[: _TEXT_CHARACTERS - 1] + "…"

@@ -21,6 +21,8 @@ TOO_LARGE = re.compile(r"(sent|received) message larger than max", re.IGNORECASE
 RETRY_AFTER_HEADER = "retry-after"
 # What the server's log calls the call that it refused.
 REQUEST_ID_HEADER = "x-request-id"
+# Why it refused, as a word: `role`, `queue` or `organization` of a key that may not do this.
+REASON_HEADER = "x-error-reason"
 # What grpc.aio makes of a write to a call that has just ended, whatever it ended with.
 WRITE_FAILED = ("INTERNAL", "Internal error from Core")
 
@@ -56,6 +58,8 @@ def error_from_status(
     said = dict(trailing)
     error = make(_Status(code, text.strip(), call, said))
     error.code = code
+    if REASON_HEADER in said:
+        error.reason = str(said[REASON_HEADER])
     if REQUEST_ID_HEADER in said:
         error.details.setdefault("request_id", said[REQUEST_ID_HEADER])
     error.details.setdefault("method", call.method)
@@ -181,22 +185,25 @@ def _unavailable(status: _Status) -> errors.SpooledError:
         # The server is there, and these are its own words: a full disk, a database that is away.
         return errors.UnavailableError(
             f"{status.where}: the server cannot do it now: {status.said}.",
-            details={"cause": "refused"},
+            reason="refused",
         )
-    found = connection_diagnosis.diagnose(status.text, status.call.settings)
-    details: dict[str, object] = {"cause": found.cause}
-    if not found.sent:
+    diagnosis = connection_diagnosis.diagnose(status.text, status.call.settings)
+    details: dict[str, object] = {}
+    if not diagnosis.sent:
         details["sent"] = False
-    if found.permanent:
+    if diagnosis.permanent:
         details["permanent"] = True
-    return errors.UnavailableError(f"{status.call.method}: {found.message}", details=details)
+    problem = f"{status.call.method}: {diagnosis.problem}"
+    return errors.UnavailableError(
+        problem, hint=diagnosis.hint, reason=diagnosis.reason, details=details
+    )
 
 
 def _cancelled(status: _Status) -> errors.SpooledError:
     return errors.UnavailableError(
         f"{status.where}: the call was cut off ({status.said}); the channel was closed, or "
         "something between here and the server ended it.",
-        details={"cause": "cancelled"},
+        reason="cancelled",
     )
 
 

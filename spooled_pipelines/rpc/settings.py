@@ -120,7 +120,9 @@ def _checked_key(key: str, source: str) -> str:
     stripped = key.strip()
     if not stripped:
         raise AuthenticationError(
-            f"the API key from {source} is empty: pass api_key=... or set SPOOLED_API_KEY"
+            f"the API key from {source} is empty.",
+            hint="Pass api_key=... or set SPOOLED_API_KEY.",
+            reason="no_api_key",
         )
     if not all("!" <= sign <= "~" for sign in stripped):
         raise AuthenticationError(

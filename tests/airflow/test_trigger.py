@@ -188,7 +188,7 @@ async def test_at_the_deadline_without_a_server_it_says_so(
     await asyncio.to_thread(server.kill)
     event = await first_event(BatchTrigger(made, deadline=time.time() + 0.5))
     assert event["status"] == "timeout"
-    assert "no server answers" in event["message"]
+    assert "does not answer" in event["message"]
 
 
 async def test_what_does_not_get_better_is_told_from_what_may(

@@ -54,8 +54,8 @@ def test_an_interrupt_leaves_a_batch_that_can_be_resumed_and_says_how(
         said = process.communicate(timeout=60)[1]
     assert process.returncode != 0
     assert "KeyboardInterrupt" in said
-    assert "is not sealed, so nobody takes it for complete" in said
-    assert "The same call again goes on" in said
+    assert "is not sealed, so it does not count as complete" in said
+    assert "Repeat the same call to resume" in said
     rows = [{"n": n, "text": "x" * 80} for n in range(1_000)]
     with connect(any_server.address, api_key=any_server.api_key) as own:
         batch = own.enqueue_batch(rows, queue, name="nightly")

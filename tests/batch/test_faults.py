@@ -78,7 +78,7 @@ def test_a_server_killed_in_the_middle_and_the_same_call_again(
     door = open_door(server, retry=NO_RETRY)
     table = table_of(rows)
     kill = KillAfter(server, rows // 5)
-    with pytest.raises(UnavailableError, match="The same call again goes on") as caught:
+    with pytest.raises(UnavailableError, match="Repeat the same call to resume") as caught:
         door.enqueue_batch(table, queue, progress=kill)
     acknowledged = caught.value.details["acknowledged"]
     assert isinstance(acknowledged, int)
@@ -182,7 +182,7 @@ def test_breaking_off_leaves_an_unsealed_batch_that_the_same_call_finishes(
         door.enqueue_batch(table, queue, name="broken off", progress=break_off)
     said = " ".join([*map(str, caught.value.args), *getattr(caught.value, "__notes__", [])])
     assert "not sealed" in said
-    assert "The same call again goes on" in said
+    assert "Repeat the same call to resume" in said
     batch_id = next(word.strip(";") for word in said.split() if word.startswith("b_"))
 
     found = door.batch(batch_id)

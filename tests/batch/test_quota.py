@@ -31,7 +31,7 @@ async def test_the_error_says_how_far_it_came_and_the_same_call_goes_on(
     assert "limit reached (" in message
     assert f"/{quota})" in message
     assert f"{done} of {rows} rows were acknowledged" in message
-    assert "The same call again goes on" in message
+    assert "Repeat the same call to resume" in message
     stored = (await client.queue_stats(queue)).total
     assert 0 < done <= stored <= quota
     # Waiting does not help, and neither does asking again.

@@ -92,7 +92,7 @@ def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
     first = spooled(*arguments)
     assert first.returncode == 0, first.stderr
     assert "created        3" in first.stdout
-    assert "go on with: spooled-pipelines watch b_" in first.stdout
+    assert "next: spooled-pipelines watch b_" in first.stdout
     assert "there already  3" in spooled(*arguments).stdout
     assert client.queue_stats(queue).total == 3
 
@@ -220,7 +220,7 @@ def test_a_terminal_sees_one_line_that_changes(
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 1
-    assert shown.startswith("\r\x1b[K")
+    assert "\x1b[?25l" in shown
     assert "3 of 3 done (100%), 1 failed\r\n" in shown
 
 
@@ -331,7 +331,7 @@ def test_serve_says_where_it_listens_and_ends_well(
         plain = spooled("enqueue", "orders.csv", "q", "--address", address, SPOOLED_API_KEY=key)
         assert "created        3" in plain.stdout
         # No batches there, so that following the queue is all that can be offered.
-        assert "go on with: spooled-pipelines stats q" in plain.stdout
+        assert "next: spooled-pipelines stats q" in plain.stdout
         taken = spooled("serve", "--listen", address, "--store", "sqlite:///b.db", "--api-key", key)
         assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
         serving.send_signal(signal.SIGTERM)
@@ -383,11 +383,11 @@ def test_the_key_is_in_no_output(
 
 
 def test_retry_puts_dead_letters_back(worked: str, spooled: Spooled, queue: str) -> None:
-    assert "retried  0" in spooled("retry", worked, "--where", "no such error").stdout
+    assert "retried  0" in spooled("retry", worked, "--error-contains", "no such error").stdout
     done = spooled("retry", worked)
     assert (done.returncode, done.stderr) == (0, "")
     assert "retried  1" in done.stdout
-    assert f"go on with: spooled-pipelines watch {worked}" in done.stdout
+    assert f"next: spooled-pipelines watch {worked}" in done.stdout
     assert json.loads(spooled("stats", queue, "--json").stdout)["pending"] == 1
 
 
@@ -443,14 +443,14 @@ def test_a_queue_is_limited_and_freed(spooled: Spooled, client: SpooledClient, q
     assert client.queue_limits(queue).jobs_per_second is None
 
 
-def test_dead_letters_are_listed_and_redriven(worked: str, spooled: Spooled, queue: str) -> None:
+def test_dead_letters_are_listed_and_retried(worked: str, spooled: Spooled, queue: str) -> None:
     (line,) = spooled("dead-letters", "list", queue, "--json").stdout.splitlines()
     letter = json.loads(line)
     assert letter["error"]
     assert letter["id"] in spooled("dead-letters", "list", queue).stdout
-    none = spooled("dead-letters", "redrive", queue, "--where", "no such error")
-    assert "redriven  0" in none.stdout
-    assert "redriven  1" in spooled("dead-letters", "redrive", queue).stdout
+    none = spooled("dead-letters", "retry", queue, "--error-contains", "no such error")
+    assert "retried  0" in none.stdout
+    assert "retried  1" in spooled("dead-letters", "retry", queue).stdout
     assert spooled("dead-letters", "list", queue).stdout == ""
 
 
@@ -472,7 +472,7 @@ def test_dead_letters_are_told_by_error_with_every_attempt_and_discarded(
     assert attempt["worker_id"] in told
     assert "not to Oslo" in told
 
-    none = spooled("dead-letters", "discard", queue, "--where", "no such error", "--json")
+    none = spooled("dead-letters", "discard", queue, "--error-contains", "no such error", "--json")
     assert json.loads(none.stdout) == {"queue": queue, "discarded": 0}
     assert "discarded  1" in spooled("dead-letters", "discard", queue).stdout
     assert spooled("dead-letters", "list", queue).stdout == ""
@@ -496,8 +496,9 @@ def test_log_lines_do_not_run_into_the_live_line(
     program = [sys.executable, "-m", "spooled_pipelines.cli.main", "work", queue]
     program += ["handlers:invoice", "--drain", *more]
     text = on_terminal(program, env=environment, cwd=folder)
-    # What is cleared is gone from the screen.
-    screen = [line.rpartition("\x1b[K")[2].strip() for line in text.splitlines()]
+    # What is cleared is gone from the screen; other sequences show nothing.
+    lines = [re.split(r"\x1b\[2?K", line)[-1] for line in text.splitlines()]
+    screen = [re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", line).strip() for line in lines]
     discarded = [line for line in screen if "job discarded" in line]
     assert len(discarded) == 1, text
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO job discarded", discarded[0])

@@ -122,10 +122,13 @@ def test_a_key_is_found_in_the_keyring(
     [
         (f'[profiles.a]\naddress = "h:1"\napi_key = "{SECRET}"\n', "api_key_env"),
         ('[profiles.a]\nadress = "h:1"\n', "adress"),
-        ("[profiles.a]\ntls = true\n", "has no address"),
-        ("[profiles.a]\naddress = 7\n", "should be text"),
+        ("[profiles.a]\ntls = true\n", "address must be set"),
+        ("[profiles.a]\naddress = 7\n", "must be text"),
         ('[profiles.a]\naddress = "h:1"\ntls = "yes"\n', "true or false"),
-        ('[profiles.a]\naddress = "h:1"\napi_key_env = "A"\napi_key_keyring = true\n', "one place"),
+        (
+            '[profiles.a]\naddress = "h:1"\napi_key_env = "A"\napi_key_keyring = true\n',
+            "cannot both be set",
+        ),
         ("profiles = 3\n", "tables"),
         ("[profiles]\na = 3\n", "[profiles.a]"),
         ("profile = 3\n", "profile is not known"),

@@ -79,7 +79,7 @@ def test_enqueueing_says_how_far_it_came_and_the_same_command_finishes_it(
         said = complaint(command, 3)
         assert mortal.address in said
         assert f"of {ROWS} rows were acknowledged" in said
-        assert "The same call again goes on from there" in said
+        assert "Repeat the same call to resume" in said
         mortal.restart()
         again = start("enqueue", "many.csv", "q", "--key", "n")
         assert again.wait(60) == 0

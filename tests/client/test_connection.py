@@ -85,14 +85,14 @@ async def test_no_server_is_told_with_how_to_start_one(open_client, queue: str) 
         await client.queue_stats(queue)
     assert "localhost:1" in caught.value.message
     assert "spooled-pipelines serve" in caught.value.message
-    assert caught.value.details["cause"] == "unreachable"
+    assert caught.value.reason == "unreachable"
 
 
 async def test_no_host_is_told(open_client, queue: str) -> None:
     client = open_client(address="nohost.invalid:1", api_key=KEY, tls=False, retry=ONCE)
     with pytest.raises(errors.UnavailableError) as caught:
         await client.queue_stats(queue)
-    assert caught.value.details["cause"] == "no_such_host"
+    assert caught.value.reason == "no_such_host"
     assert "nohost.invalid" in caught.value.message
 
 
@@ -127,7 +127,7 @@ async def test_something_that_never_answers_is_told(open_client) -> None:
         client = open_client(address=f"127.0.0.1:{mute.getsockname()[1]}", api_key=KEY)
         with pytest.raises(errors.UnavailableError) as caught:
             await client.wait_for_ready(0.3)
-    assert caught.value.details["cause"] in ("no_answer", "connection_lost")
+    assert caught.value.reason in ("no_answer", "connection_lost")
 
 
 async def test_a_closed_client_says_so(open_client, server, queue: str) -> None:
@@ -310,7 +310,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_told(
         client = open_client(tls_server, tls=tls)
         with pytest.raises(errors.UnavailableError) as caught:
             await client.queue_stats(queue)
-        assert caught.value.details["cause"] == "tls_untrusted"
+        assert caught.value.reason == "tls_untrusted"
         assert "TLS(ca=...)" in caught.value.message
         assert caught.value.details["attempts"] == 1
 

@@ -76,7 +76,7 @@ async def test_closing_the_client_ends_its_streams(open_client, server, queue: s
     await client.close()
     with pytest.raises(errors.UnavailableError) as caught:
         await asyncio.wait_for(waiting, PROMPT)
-    assert caught.value.details["cause"] == "cancelled"
+    assert caught.value.reason == "cancelled"
 
 
 async def test_streams_have_no_deadline(open_client, server, queue: str) -> None:

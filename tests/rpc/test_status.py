@@ -136,13 +136,13 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
 
 
 @pytest.mark.parametrize(
-    ("text", "cause", "advice"),
+    ("text", "reason", "advice"),
     [
         (REFUSED + "Failed to connect to remote host: Connection refused", "unreachable", "serve"),
-        (REFUSED + "SSL_ERROR_SSL: WRONG_VERSION_NUMBER", "tls_mismatch", "tls=False"),
+        (REFUSED + "SSL_ERROR_SSL: WRONG_VERSION_NUMBER", "server_without_tls", "tls=False"),
         (REFUSED + "CERTIFICATE_VERIFY_FAILED: self signed", "tls_untrusted", "TLS(ca=...)"),
         (REFUSED + "Hostname Verification Check failed.", "tls_name", "server_name"),
-        (REFUSED + "Socket closed", "tls_mismatch", "tls=True"),
+        (REFUSED + "Socket closed", "client_without_tls", "tls=True"),
         (REFUSED + "Failed parsing HTTP/2", "not_grpc", "web server"),
         (
             "Stream removed (RST_STREAM (Received RST_STREAM with error code 7))",
@@ -153,10 +153,10 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
     ],
 )
 def test_why_there_is_no_connection_is_told_with_what_to_do(
-    text: str, cause: str, advice: str
+    text: str, reason: str, advice: str
 ) -> None:
     error = error_from_status("UNAVAILABLE", text, CALL)
-    assert error.details["cause"] == cause
+    assert error.reason == reason
     assert error.details["sent"] is False
     assert advice in error.message
 

@@ -5,40 +5,37 @@ from __future__ import annotations
 from dataclasses import replace
 from time import monotonic
 
+from spooled_pipelines.client.key_permissions import check_permission
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.errors import (
     AuthenticationError,
     DeadlineExceededError,
-    InvalidArgumentError,
     PermissionDeniedError,
     SpooledError,
     UnavailableError,
 )
+from spooled_pipelines.rpc.connection_diagnosis import PROBLEMS
 from spooled_pipelines.rpc.methods import QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.wire import spooled_v1
 
 BUDGET_SECONDS = 5.0
 # Any name will do: the statistics of a queue that has no jobs are all zero.
 _QUEUE = "connection-test"
 
-# By the cause that the client found for a server that it could not reach, in the words of
-# Airflow's connection form.
+# What to change in Airflow's connection form, by the reason why the server cannot be reached.
 _ADVICE = {
-    "tls_mismatch_plain": "hangs up at once: it may speak TLS. Set TLS to on.",
-    "tls_mismatch_secure": "answers, but without TLS. Set TLS to off, or check the port.",
-    "tls_name": "shows a certificate for another name. Set the server name to the one in it.",
-    "tls_untrusted": "shows a certificate that is not trusted here. Set the CA certificates.",
-    "tls_material": "cannot be asked: the certificate or key files of this connection are damaged, "
-    "or do not belong together.",
-    "tls_handshake": "ends the TLS handshake. Check the TLS fields of this connection.",
-    "tls_client_certificate": "hangs up after the TLS handshake. It may ask for a client "
-    "certificate: set it and its key.",
-    "not_grpc": "answers, but does not speak gRPC. Check the port.",
-    "no_such_host": "cannot be found: no such host. Check the host.",
-    "unreachable": "does not answer: no server there. Check host and port, and that it runs.",
-    "connection_lost": "broke the connection off. Try again.",
+    "server_without_tls": "Set TLS to off, or check the port.",
+    "client_without_tls": "Set TLS to on.",
+    "tls_name": "Set the server name to the one in it.",
+    "tls_untrusted": "Set the CA certificates.",
+    "tls_material": "Set the certificate and key files again.",
+    "tls_handshake": "Check the TLS fields of this connection.",
+    "tls_client_certificate": "Set the client certificate and its key.",
+    "not_grpc": "Check the port.",
+    "no_such_host": "Check the host.",
+    "unreachable": "Check host and port, and that it runs.",
+    "connection_lost": "Try again.",
 }
 
 
@@ -59,10 +56,9 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
     except PermissionDeniedError as error:
         return False, f"{where} knows the API key, but gives it no permission: {error.message}"
     except UnavailableError as error:
-        cause = str(error.details.get("cause"))
-        if cause == "tls_mismatch":
-            cause += "_plain" if settings.tls_material is None else "_secure"
-        return False, f"{where} {_ADVICE[cause]}" if cause in _ADVICE else error.message
+        if error.reason not in _ADVICE:
+            return False, error.message
+        return False, f"{where} {PROBLEMS[error.reason]}. {_ADVICE[error.reason]}"
     except DeadlineExceededError:
         return False, (
             f"{where} does not answer within {BUDGET_SECONDS:g} s. Check host and port, and "
@@ -84,19 +80,15 @@ def _is_limited(client: SpooledClient) -> bool:
     try:
         client.queue_stats(_QUEUE)
     except PermissionDeniedError as error:
-        if "for the organization" in error.message:
+        if error.reason == "organization":
             raise
         return True
     return False
 
 
 def _may_enqueue(client: SpooledClient, seconds: float) -> bool:
-    # Refused for its empty name, after the key's role has been looked at: nothing is made.
-    nothing = spooled_v1.EnqueueRequest()
     try:
-        client.calls.unary(QUEUE["Enqueue"], nothing, timeout=seconds, repeatable=True)
+        check_permission(client, QUEUE["Enqueue"], seconds)
     except PermissionDeniedError:
         return False
-    except InvalidArgumentError:
-        pass
     return True

@@ -60,6 +60,6 @@ def _refused_by_server(prepared: Prepared, ledger: Ledger) -> RowsRejectedError:
     ledger.close()
     return prepared.rejections.error(
         f"the server refused {count} of {acknowledged} rows",
-        f"The other {acknowledged - count} are jobs; batch {prepared.batch_id} is not sealed. "
+        f"The other {acknowledged - count} are jobs; batch {prepared.batch_id} is not sealed.",
         'Correct these rows and call again, or pass on_rejected="skip".',
     )

@@ -57,8 +57,9 @@ class Place:
         row = self.row_of(index)
         shown = value if len(value) <= 60 else value[:57] + "..."
         raise LossyValueError(
-            f"column {self.path!r}, row {row}: {shown} {why}. Nothing was sent. Change the column, "
-            'or pass on_lossy="string" to send such values as text, or "null" to leave them out.',
+            f"column {self.path!r}, row {row}: {shown} {why}. Nothing was sent.",
+            hint='Change the column, or pass on_lossy="string" to send such values as text, or '
+            '"null" to leave them out.',
             column=self.path,
             row=row,
             value=shown,

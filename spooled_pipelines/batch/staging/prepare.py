@@ -144,8 +144,8 @@ class Rejections:
         """All of them: row number and reason."""
         return self._spool.batches()
 
-    def error(self, what: str, outcome: str) -> RowsRejectedError:
-        """The error that names them; `outcome` says what was sent and what to do."""
+    def error(self, what: str, outcome: str, hint: str) -> RowsRejectedError:
+        """Return the error that names them; `outcome` says what was sent, `hint` what to do."""
         reasons = "; ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common(5))
         rows = ", ".join(str(example.row) for example in self.examples)
         first = (
@@ -153,26 +153,28 @@ class Rejections:
             if self.count == 1
             else f"The first are the rows {rows}, counted from 0"
         )
-        listed = self._listed()
+        listed, list_hint = self._listed()
         # The list is the error's from now on, and goes with it.
         self._handed_on = True
         return RowsRejectedError(
-            f"{what} ({reasons}). {first}; {listed}. {outcome}",
+            f"{what} ({reasons}). {first}{listed}. {outcome}",
+            hint=f"{list_hint} {hint}".strip(),
             rejected=self.count,
             examples=self.examples,
             reasons=self.reasons,
             table=self._spool.table,
         )
 
-    def _listed(self) -> str:
-        """Where all of them are."""
+    def _listed(self) -> tuple[str, str]:
+        """Return where all of them are listed, for the message and for its hint."""
+        table = "The error's table() lists all."
         if self.listed_at is None:
-            return "the error's table() lists all"
+            return "", table
         try:
             write_ledger(map(as_rejected, self.batches()), self.listed_at)
         except (SpooledError, OSError) as error:
-            return f"the error's table() lists all ({self.listed_at!r} cannot be written: {error})"
-        return f"all of them are listed in {self.listed_at!r}"
+            return f"; {self.listed_at!r} cannot be written: {error}", table
+        return f"; all of them are listed in {self.listed_at!r}", ""
 
     def close(self) -> None:
         if not self._handed_on:
@@ -359,14 +361,15 @@ def _refuse_rejected(
     rows: int, sendable: int, rejections: Rejections, skips_rejected: bool
 ) -> None:
     if not sendable:
-        advice = "None can be a job, so nothing was sent. Correct the data."
-        raise rejections.error(f"all {rows} rows are rejected", advice)
+        outcome = "None of them can be a job, so nothing was sent."
+        raise rejections.error(f"all {rows} rows are rejected", outcome, "Correct the data.")
     if rejections.count and not skips_rejected:
-        advice = (
-            'Nothing was sent. Correct them, or pass on_rejected="skip" to enqueue the others and '
-            "find these in the batch's ledger."
+        hint = (
+            'Correct them, or pass on_rejected="skip" to enqueue the others and find these in the '
+            "batch's ledger."
         )
-        raise rejections.error(f"{rejections.count} of {rows} rows cannot be jobs", advice)
+        what = f"{rejections.count} of {rows} rows cannot be jobs"
+        raise rejections.error(what, "Nothing was sent.", hint)
 
 
 def _column(spool: Spool, name: str) -> Iterator[Any]:

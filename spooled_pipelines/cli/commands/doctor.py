@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong with a set-up, step by step."""
+"""`doctor`: check a set-up step by step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
 from spooled_pipelines.cli.output import print_json
 
-_SIGNS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
+_MARKS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
 
 
 def doctor(
@@ -20,18 +20,18 @@ def doctor(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> int:
-    """Look at a set-up step by step: settings, DNS, TCP, TLS, server, key, permissions, batch
-    extension, clock. Nothing is written; the exit code is that of the first step that failed."""
-    from spooled_pipelines.cli.doctor_checks import examine
+    """Check a set-up step by step: settings, DNS, TCP, TLS, server, key, permissions, batch
+    extension, clock. Nothing is written; the exit code is that of the first step that fails."""
+    from spooled_pipelines.cli.doctor_checks import run_checks
 
     code = 0
-    for step in examine(address or None, api_key or None, profile, timeout):
+    for step in run_checks(address or None, api_key or None, profile, timeout):
         code = code or step.code
         if as_json:
             print_json(step.to_dict())
             continue
-        sign = _coloured(_SIGNS[step.state], step.state)
-        print(f"{sign}  {step.name:<12}{step.text}", flush=True)
+        mark = _coloured(_MARKS[step.state], step.state)
+        print(f"{mark}  {step.name:<12}{step.text}", flush=True)
         if step.advice:
             print(f"    {'':<12}→ {step.advice}", flush=True)
     return code

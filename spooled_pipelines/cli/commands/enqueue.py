@@ -1,18 +1,16 @@
-"""`enqueue FILE QUEUE`: each row of a file becomes a job."""
+"""`enqueue FILE QUEUE`: make each row of a file a job."""
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
+from spooled_pipelines.cli.live_line import LiveLine
 from spooled_pipelines.cli.options import (
     Address,
     ApiKey,
@@ -21,17 +19,12 @@ from spooled_pipelines.cli.options import (
     RateLimit,
     connected,
 )
-from spooled_pipelines.cli.output import LiveLine, print_json, print_pairs
-from spooled_pipelines.cli.stdin import STDIN, InputFormat, readable
+from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.staging.prepare import RowOptions
     from spooled_pipelines.client import Batch
-
-_SAMPLE_SIGNS = 200
-# Options of `enqueue` that mean nothing where nothing is written.
-_OF_WRITING = ("plan", "ledger", "max_outstanding")
 
 
 class OnRejected(str, Enum):
@@ -66,7 +59,7 @@ def enqueue(
     ] = None,
     key: Annotated[
         list[str] | None,
-        typer.Option(help="A column that tells rows apart; repeat it for several."),
+        typer.Option(help="A column that identifies rows; repeat it for several."),
     ] = None,
     payload: Annotated[
         list[str] | None,
@@ -89,7 +82,7 @@ def enqueue(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(help="How many jobs a second fall due, from --scheduled-at or now on."),
+        typer.Option(help="Jobs that fall due each second, from --scheduled-at or now on."),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeat it.")] = None,
     on_rejected: Annotated[
@@ -105,30 +98,32 @@ def enqueue(
     on_rerun: Annotated[
         OnRerun,
         typer.Option(
-            help="Where the batch is there already: send what is missing, put its dead letters "
-            "back as well, or make every row a new job."
+            help="If the batch exists: send what is missing, also retry its dead letters, or make "
+            "every row a new job."
         ),
     ] = OnRerun.RESUME,
     input_format: Annotated[
         InputFormat | None,
-        typer.Option("--format", help="What standard input holds, where it cannot be told."),
+        typer.Option(
+            "--format", help="The format of standard input, if its first bytes do not show it."
+        ),
     ] = None,
     ledger: Annotated[
         str | None,
         typer.Option(
-            help="A file or URI to write what became of each row to: .parquet, .arrow, .csv or "
-            ".jsonl; the first two also where rows are refused.",
+            help="A file or URI for the outcome of each row: .parquet, .arrow, .csv or .jsonl; the "
+            "first two are also written if rows are refused.",
         ),
     ] = None,
     max_outstanding: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="No more of the batch's jobs than these are unsettled at once: wait for workers.",
+            help="The most jobs of the batch that are open at once: wait for workers.",
         ),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would be done, and write nothing.")
+        bool, typer.Option("--plan", help="Show what would be done, and write nothing.")
     ] = False,
     rate_limit: RateLimit = None,
     address: Address = None,
@@ -158,11 +153,13 @@ def enqueue(
     }
     with (
         connected(address, api_key, profile, rate_limit=rate_limit) as client,
-        readable(file, input_format) as source,
+        stdin_as_file(file, input_format) as source,
         LiveLine() as line,
     ):
         if plan:
             planned = client.plan_batch(source, queue, on_rerun=on_rerun.value, **options)
+            from spooled_pipelines.cli.commands.plan import print_plan
+
             print_plan(planned, as_json)
             return
 
@@ -190,53 +187,15 @@ def enqueue(
 
 
 def _is_kept(ledger: str) -> bool:
-    """Whether a batch can read its ledger back from there: text has not its columns' types."""
+    """Return whether a batch can read its ledger back from a file: text loses column types."""
     from spooled_pipelines.batch.source.files import kind_of, locate
     from spooled_pipelines.batch.writers import check_sink
 
     return kind_of(locate(check_sink(ledger))) in ("parquet", "arrow")
 
 
-def plan_command() -> Callable[..., None]:
-    """`plan FILE QUEUE`: takes what `enqueue` takes, and never writes."""
-    given = inspect.signature(enqueue, eval_str=True)
-    kept = [value for name, value in given.parameters.items() if name not in _OF_WRITING]
-
-    def plan(**options: Any) -> None:
-        """Say what `enqueue` would do with the same arguments, and write nothing."""
-        enqueue(**options, plan=True)
-
-    plan.__signature__ = given.replace(parameters=kept)  # type: ignore[attr-defined]
-    plan.__annotations__ = {value.name: value.annotation for value in kept} | {"return": None}
-    return plan
-
-
-def print_plan(plan: BatchPlan, as_json: bool) -> None:
-    """What the command would do without --plan."""
-    if as_json:
-        print_json(plan.to_dict())
-        return
-    print_pairs(
-        {
-            "batch": plan.batch_id,
-            "queue": plan.queue_name,
-            "rows": plan.rows,
-            "to create": plan.created,
-            "there already": "cannot be asked" if plan.there is None else plan.there,
-            "rejected": plan.rejected,
-            "bytes": plan.bytes,
-            "chunks": plan.chunks,
-        }
-    )
-    for reason, count in plan.reasons.items():
-        print(f"rejected: {count} × {reason}")
-    for sample in plan.samples:
-        print(f"payload: {json.dumps(sample, ensure_ascii=False, sort_keys=True)[:_SAMPLE_SIGNS]}")
-    print("nothing was written")
-
-
 def print_batch(batch: Batch) -> None:
-    """What became of the rows, and the command that goes on."""
+    """Print the outcome of the rows, and the next command."""
     print_pairs(
         {
             "batch": batch.id,
@@ -248,14 +207,14 @@ def print_batch(batch: Batch) -> None:
             **({"retried": batch.retried} if batch.retried else {}),
         }
     )
-    # A server without the batch extension knows queues, and no batches.
+    # A server without the batch extension knows queues, but not batches.
     watchable = batch.to_dict().get("extension", True)
     following = f"watch {batch.id}" if watchable else f"stats {batch.queue_name}"
-    print(f"go on with: spooled-pipelines {following}")
+    print(f"next: spooled-pipelines {following}")
 
 
 def number_or_column(text: str | None) -> int | str | None:
-    """`5` is a number, anything else the name of a column."""
+    """Return a number for a text such as `5`, else the text: the name of a column."""
     if text is None:
         return None
     try:
@@ -265,7 +224,7 @@ def number_or_column(text: str | None) -> int | str | None:
 
 
 def time_or_column(text: str | None) -> datetime | str | None:
-    """An ISO 8601 time becomes a datetime, anything else stays the name of a column."""
+    """Return a datetime for an ISO 8601 time, else the text: the name of a column."""
     if text is None:
         return None
     try:
@@ -273,18 +232,16 @@ def time_or_column(text: str | None) -> datetime | str | None:
     except ValueError:
         return text
     if time.tzinfo is None:
-        raise UsageError(
-            f"--scheduled-at {text!r} does not say of which time zone it is: add Z or +02:00"
-        )
+        raise UsageError(f"--scheduled-at must have a time zone, such as Z or +02:00; got {text!r}")
     return time
 
 
 def tags_of(pairs: list[str]) -> dict[str, str] | None:
-    """`["team=data"]` to `{"team": "data"}`."""
+    """Return `{"team": "data"}` for `["team=data"]`."""
     tags = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise UsageError(f"--tag {pair!r} should be NAME=VALUE")
+            raise UsageError(f"--tag must be NAME=VALUE, got {pair!r}")
         tags[name] = value
     return tags or None

@@ -1,4 +1,4 @@
-"""`keys create`, `keys list` and `keys revoke`: in a store, or through the server that has it."""
+"""`keys create|list|revoke`: the API keys of a store, or of the server that has it open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
 from spooled_pipelines.cli.output import print_json, print_pairs
 
-app = typer.Typer(help="Make, list and revoke API keys.", rich_markup_mode=None)
+app = typer.Typer(help="Create, list and revoke API keys.", rich_markup_mode=None)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class RoleName(str, Enum):
-    """What a key is for."""
+    """The roles of API keys."""
 
     produce = "produce"
     work = "work"
@@ -30,23 +30,27 @@ class RoleName(str, Enum):
 Store = Annotated[
     str | None,
     typer.Option(
-        help="sqlite:///PATH or postgresql://USER@HOST/DATABASE. Where a server has the SQLite "
-        "file open, or without this option, the server at --address is asked, with an admin key."
+        help="sqlite:///PATH or postgresql://USER@HOST/DATABASE. If a server has the SQLite file "
+        "open, or without this option, the server at --address is asked, with an admin key."
     ),
 ]
 Organization = Annotated[
     str | None,
-    typer.Option(show_default="default, or that of the admin key", help="Whose keys they are."),
+    typer.Option(
+        show_default="default, or that of the admin key", help="The organization of the keys."
+    ),
 ]
 
 
 @app.command("create")
 def create(
     role: Annotated[RoleName, typer.Option(help="What the key is for.")],
-    name: Annotated[str, typer.Option(help="What people call it.")],
+    name: Annotated[str, typer.Option(help="A name for people.")],
     queue: Annotated[
         list[str] | None,
-        typer.Option(show_default="all", help="A queue that it may use; repeat it for several."),
+        typer.Option(
+            show_default="all", help="A queue that the key may use; repeat it for several."
+        ),
     ] = None,
     expires_in: Annotated[
         str | None, typer.Option(show_default="never", help="Such as 90d, 12h, 30m or 60s.")
@@ -58,16 +62,16 @@ def create(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key. It is printed this once, and kept nowhere."""
-    from spooled_pipelines.cli.key_store import opened
+    """Create a key. It is printed this once and not stored."""
+    from spooled_pipelines.cli.key_store import open_keys
 
     expires_at = _expiry(expires_in)
-    with opened(store, address, api_key, profile) as keys:
-        made, secret = keys.create(organization, name, role.value, queue or [], expires_at)
+    with open_keys(store, address, api_key, profile) as keys:
+        created, secret = keys.create(organization, name, role.value, queue or [], expires_at)
     if as_json:
-        print_json({**made, "key": secret})
+        print_json({**created, "key": secret})
         return
-    print_pairs({**_shown(made), "key": secret})
+    print_pairs({**_for_people(created), "key": secret})
 
 
 @app.command("list")
@@ -79,18 +83,18 @@ def list_keys(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every key of an organization, oldest first; never the keys themselves."""
-    from spooled_pipelines.cli.key_store import opened
+    """List the keys of an organization, oldest first, without the secrets themselves."""
+    from spooled_pipelines.cli.key_store import open_keys
 
-    with opened(store, address, api_key, profile) as keys:
-        found = keys.list(organization)
+    with open_keys(store, address, api_key, profile) as keys:
+        listed = keys.list(organization)
     if as_json:
-        print_json(found)
+        print_json(listed)
         return
-    for number, key in enumerate(found):
+    for number, key in enumerate(listed):
         if number:
             print()
-        print_pairs(_shown(key))
+        print_pairs(_for_people(key))
 
 
 @app.command("revoke")
@@ -103,15 +107,15 @@ def revoke(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a key at once, together with the streams that it opened."""
-    from spooled_pipelines.cli.key_store import opened
+    """Revoke a key at once, and end the streams that it opened."""
+    from spooled_pipelines.cli.key_store import open_keys
 
-    with opened(store, address, api_key, profile) as keys:
+    with open_keys(store, address, api_key, profile) as keys:
         key = keys.revoke(organization, key_id)
     if as_json:
         print_json(key)
         return
-    print_pairs(_shown(key))
+    print_pairs(_for_people(key))
 
 
 def _expiry(text: str | None) -> datetime | None:
@@ -119,15 +123,15 @@ def _expiry(text: str | None) -> datetime | None:
         return None
     match = re.fullmatch(r"([1-9][0-9]{0,7})([smhd])", text)
     if match is None:
-        raise UsageError(f"--expires-in {text!r} is not of the form 90d, 12h, 30m or 60s")
+        raise UsageError(f"--expires-in must be such as 90d, 12h, 30m or 60s, got {text!r}")
     length = timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
         return datetime.now(timezone.utc) + length
     except OverflowError:
-        raise UsageError(f"--expires-in {text!r} is beyond every calendar") from None
+        raise UsageError(f"--expires-in is too long: {text!r}") from None
 
 
-def _shown(key: dict[str, Any]) -> dict[str, Any]:
+def _for_people(key: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": key["id"],
         "organization": key["organization"],

@@ -1,4 +1,4 @@
-"""`profiles`: the servers that the configuration file names."""
+"""`profiles`: list the servers that the configuration file names."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from spooled_pipelines.cli.output import print_json
 
 
 def profiles(as_json: AsJson = False) -> None:
-    """The servers that the configuration file names, and where their keys are; never a key.
+    """List the servers that the configuration file names, and where their keys are kept.
 
     The file is SPOOLED_CONFIG, else ~/.config/spooled-pipelines/config.toml.
     """
     from spooled_pipelines.cli.profiles import load_profiles
 
-    found = load_profiles()
+    loaded = load_profiles()
     if as_json:
         print_json(
             {
-                "path": str(found.path),
-                "default": found.default,
+                "path": str(loaded.path),
+                "default": loaded.default,
                 "profiles": {
-                    name: {"address": named.address, "key": named.key_place}
-                    for name, named in found.named.items()
+                    name: {"address": profile.address, "key": profile.api_key_source}
+                    for name, profile in loaded.named.items()
                 },
             }
         )
         return
-    print(found.path if found.named else f"no profiles in {found.path}")
-    for name, named in found.named.items():
-        sign = "*" if name == found.default else " "
-        embedded = named.address.startswith("embedded:")
-        key = "needs no key" if embedded else f"key: {named.key_place}"
-        print(f"{sign} {name:<16}{named.address:<32}{key}")
+    print(loaded.path if loaded.named else f"no profiles in {loaded.path}")
+    for name, profile in loaded.named.items():
+        marker = "*" if name == loaded.default else " "
+        embedded = profile.address.startswith("embedded:")
+        key = "needs no key" if embedded else f"key: {profile.api_key_source}"
+        print(f"{marker} {name:<16}{profile.address:<32}{key}")

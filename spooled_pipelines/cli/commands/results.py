@@ -1,4 +1,4 @@
-"""`results BATCH`: what came of a batch's jobs, as a table."""
+"""`results BATCH`: the jobs of a batch with their results, as a table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
-from spooled_pipelines.cli.output import for_a_reader
-from spooled_pipelines.cli.table_output import TableFormat, show, write_rows
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Profile, connected
+from spooled_pipelines.cli.output import ignore_broken_pipe
+from spooled_pipelines.cli.table_output import TableFormat, print_table, write_rows
 
 
 def results(
-    batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
+    batch: BatchId,
     output: Annotated[
         str | None,
         typer.Option(
@@ -34,30 +34,30 @@ def results(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """The jobs of BATCH with their results: a table on a terminal, JSON lines elsewhere."""
-    kind = _kind(table_format, as_json=as_json, to_file=output is not None)
+    """Print the jobs of BATCH with their results: a table on a terminal, else JSON lines."""
+    file_format = _output_format(table_format, as_json=as_json, to_file=output is not None)
     if output is not None:
         from spooled_pipelines.batch.writers import check_sink
 
         check_sink(output)
-    with connected(address, api_key, profile) as client, for_a_reader():
-        found = client.batch(batch)
+    with connected(address, api_key, profile) as client, ignore_broken_pipe():
+        jobs = client.batch(batch)
         if output is not None:
-            rows = found.write_results(output)
+            rows = jobs.write_results(output)
             print(f"{rows:,} rows written to {output}", file=sys.stderr)
-        elif kind is TableFormat.TABLE:
-            show(found.results())
+        elif file_format is TableFormat.TABLE:
+            print_table(jobs.results())
         else:
-            write_rows(found.results_reader(), sys.stdout.buffer, kind)
+            write_rows(jobs.results_reader(), sys.stdout.buffer, file_format)
 
 
-def _kind(given: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:
+def _output_format(given: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:
     if given is not None and (to_file or as_json):
-        raise UsageError("--format is for standard output, and neither for -o nor with --json")
+        raise UsageError("--format is for standard output: give it without -o and --json")
     terminal = sys.stdout.isatty()
     if given in (TableFormat.PARQUET, TableFormat.ARROW) and terminal:
         raise UsageError(
-            f"--format {given.value} is nothing to look at: send it to a file or a program, or use "
+            f"--format {given.value} is not for a terminal: send it to a file or a program, or use "
             f"-o FILE.{given.value}"
         )
     if as_json:

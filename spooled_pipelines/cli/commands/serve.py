@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.exit_codes import UsageError, describe_os_error
+from spooled_pipelines.cli.error_output import describe_os_error
+from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import AsJson
 from spooled_pipelines.cli.telemetry import export_traces
 

@@ -1,23 +1,19 @@
-"""`stats QUEUE`: how many jobs of a queue are in which status."""
+"""`stats QUEUE`: the number of jobs of a queue by status."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, Queue, connected
 from spooled_pipelines.cli.output import print_json, print_pairs
 
 
 def stats(
-    queue: Annotated[str, typer.Argument(help="The queue's name.")],
+    queue: Queue,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many jobs of QUEUE are pending, running, done and dead."""
+    """Show how many jobs of QUEUE are pending, running, done and dead."""
     import dataclasses
 
     with connected(address, api_key, profile) as client:

@@ -1,4 +1,4 @@
-"""`watch BATCH`: follows a batch until each of its jobs is settled."""
+"""`watch BATCH`: follow a batch until each of its jobs is settled."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
-from spooled_pipelines.cli.output import LiveLine, print_json
+from spooled_pipelines.cli.live_line import LiveLine
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Profile, connected
+from spooled_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.pace import Pace
@@ -23,7 +24,7 @@ class OnBreach(str, Enum):
 
 
 def watch(
-    batch: Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")],
+    batch: BatchId,
     max_failed: Annotated[
         str, typer.Option(help="How many jobs may fail: a number, or a share such as 0.05 or 5%.")
     ] = "0",
@@ -62,7 +63,7 @@ def watch(
 
 
 def describe(stats: BatchStats, pace: Pace) -> str:
-    """Where a batch stands, and how fast it is, on one line."""
+    """Return one line on where a batch stands, and how fast it is."""
     done = stats.completed + stats.failed
     share = f" ({done / stats.total:.0%})" if stats.total else ""
     parts = [f"{done:,} of {stats.total:,} done{share}"]
@@ -86,7 +87,7 @@ def describe(stats: BatchStats, pace: Pace) -> str:
 
 
 def allowed_failures(text: str) -> int | float:
-    """`3` is a count, `0.05` and `5%` are a share of the batch."""
+    """Return the limit that the text says: `3` is a count, `0.05` and `5%` are shares."""
     try:
         if text.endswith("%"):
             allowed: int | float = float(text[:-1]) / 100
@@ -96,6 +97,6 @@ def allowed_failures(text: str) -> int | float:
         allowed = -1
     if allowed < 0 or (isinstance(allowed, float) and not allowed <= 1):
         raise UsageError(
-            f"--max-failed {text!r} is neither a number of jobs nor a share: say 10, 0.05 or 5%"
+            f"--max-failed must be a number of jobs or a share, such as 10 or 5%; got {text!r}"
         )
     return allowed

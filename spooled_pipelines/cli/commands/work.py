@@ -1,4 +1,4 @@
-"""`work QUEUE module:function`: runs a function on each job of a queue."""
+"""`work QUEUE module:function`: run a function on each job of a queue."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spooled_pipelines.cli.exit_codes import INTERRUPTED, OTHER, UsageError, complain
+from spooled_pipelines.cli.error_output import print_error
+from spooled_pipelines.cli.exit_codes import INTERRUPTED, OTHER, UsageError
+from spooled_pipelines.cli.live_line import CLEAR_LINE, LiveLine
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
-from spooled_pipelines.cli.output import LiveLine, print_json
+from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.telemetry import export_traces
 
 if TYPE_CHECKING:
@@ -30,19 +32,20 @@ def work(
     ],
     concurrency: Annotated[int, typer.Option(help="Handlers that run at once.")] = 8,
     executor: Annotated[
-        str, typer.Option(help="Where plain functions run: on a thread, or in a process, each.")
+        str, typer.Option(help="Where plain functions run: thread or process.")
     ] = "thread",
     processes: Annotated[
-        int, typer.Option(min=1, max=256, help="Workers, each a process with its concurrency.")
+        int,
+        typer.Option(min=1, max=256, help="Worker processes, each with --concurrency handlers."),
     ] = 1,
     rate: Annotated[
-        float | None, typer.Option(help="Jobs that each worker begins a second, at most.")
+        float | None, typer.Option(help="The most jobs that each worker starts a second.")
     ] = None,
     lease_seconds: Annotated[
-        int, typer.Option(help="How long a job waits for a worker that died (5 to 3600).")
+        int, typer.Option(help="How long the jobs of a dead worker wait for another (5 to 3600).")
     ] = 30,
     grace_seconds: Annotated[
-        float, typer.Option(help="How long stopping waits for what runs.")
+        float, typer.Option(help="How long stopping waits for running jobs.")
     ] = 25.0,
     worker_id: Annotated[str | None, typer.Option(help="The worker's name.")] = None,
     http: Annotated[
@@ -51,13 +54,15 @@ def work(
     ] = None,
     health_file: Annotated[
         Path | None,
-        typer.Option(help="Written each second while it lives: ready, or why not. Others: FILE-2…"),
+        typer.Option(
+            help="A file that says each second: ready, or why not. Other workers: FILE-2…"
+        ),
     ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start again when a Python file here changes.")
+        bool, typer.Option("--reload", help="Restart when a Python file in this folder changes.")
     ] = False,
-    log_format: Annotated[str, typer.Option(help="text, or json: a line for programs.")] = "text",
+    log_format: Annotated[str, typer.Option(help="text, or json for programs.")] = "text",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each job.")] = False,
     address: Address = None,
     api_key: ApiKey = None,
@@ -84,16 +89,18 @@ def work(
             + ([] if health_file is None else ["--health-file", _numbered(health_file, number)])
             for number in range(processes)
         ]
-        raise typer.Exit(_work_together(each, reload, as_json))
+        raise typer.Exit(_work_in_processes(each, reload, as_json))
     export_traces("spooled-worker")
     function = load(handler)
     _check_format(log_format)
 
-    from spooled_pipelines.cli.supervisor import told_figures
+    from spooled_pipelines.cli.supervisor import is_supervised, reporting_to_supervisor
     from spooled_pipelines.worker import Worker
 
+    supervised = is_supervised()
     with connected(address, api_key, profile) as client, LiveLine() as line:
-        _log(verbose, log_format, line)
+        shows_line = line.live and not supervised
+        _configure_logging(verbose, log_format, clears_line=line.live and supervised)
         worker = Worker(
             client,
             queues,
@@ -107,18 +114,16 @@ def work(
             http=http,
             health_file=health_file,
             stop_when_empty=drain,
-            on_settled=(lambda _: line.show(describe(worker.report))) if line.live else None,
+            on_settled=(lambda _: line.show(describe(worker.report))) if shows_line else None,
         )
-        with told_figures(lambda: worker.report, worker.stop) as is_one_of_many:
-            line.live = line.live and not is_one_of_many
+        with reporting_to_supervisor(lambda: worker.report, worker.stop):
             report = worker.run()
-        line.end()
-    if not is_one_of_many:
-        _tell(report, as_json)
+    if not supervised:
+        _print_report(report, as_json)
     if worker.aborted:
         raise typer.Exit(INTERRUPTED)
     if report.abandoned:
-        complain(
+        print_error(
             f"{report.abandoned} jobs did not finish within the grace time; "
             "other workers get them when their leases have run out"
         )
@@ -126,40 +131,41 @@ def work(
 
 
 def parse_queues(text: str) -> dict[str, float]:
-    """From `orders`, or `orders=3,mail=1`, to weights by name."""
+    """Return the weights by queue of `orders`, or of `orders=3,mail=1`."""
     queues: dict[str, float] = {}
     for part in text.split(","):
         name, equals, weight = part.strip().partition("=")
         try:
             given = float(weight) if equals else 1.0
         except ValueError:
-            raise UsageError(f"{weight!r} is no weight of {name}: write {name}=2") from None
+            raise UsageError(
+                f"the weight of {name} must be a number, such as {name}=2; got {weight!r}"
+            ) from None
         if name in queues:
             raise UsageError(f"queue {name!r} is named twice")
         queues[name] = given
     return queues
 
 
-def _work_together(arguments: list[list[str]], reload: bool, as_json: bool) -> int:
-    from spooled_pipelines.cli.supervisor import Fleet, reload_on_change
+def _work_in_processes(arguments: list[list[str]], reload: bool, as_json: bool) -> int:
+    from spooled_pipelines.cli.supervisor import Supervisor, reload_on_change
     from spooled_pipelines.worker import WorkerReport
 
     with LiveLine() as line:
 
-        def show(figures: Counter[str]) -> None:
+        def show(counts: Counter[str]) -> None:
             if line.live:
-                line.show(describe(WorkerReport(**figures)))
+                line.show(describe(WorkerReport(**counts)))
 
-        fleet = Fleet(arguments, show, reloads=reload, aside=line.aside)
+        supervisor = Supervisor(arguments, show, reloads=reload)
         if reload:
-            reload_on_change(fleet, Path.cwd())
-        code = fleet.run()
-        line.end()
-    _tell(WorkerReport(**fleet.figures()), as_json)
+            reload_on_change(supervisor, Path.cwd())
+        code = supervisor.run()
+    _print_report(WorkerReport(**supervisor.counts()), as_json)
     return code
 
 
-def _tell(report: WorkerReport, as_json: bool) -> None:
+def _print_report(report: WorkerReport, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
@@ -173,7 +179,7 @@ def _numbered(name: str | Path, number: int) -> str:
 def _next_port(address: str, number: int) -> str:
     host, _, port = address.rpartition(":")
     if not port.isdigit():
-        raise UsageError(f"--http {address!r} is not of the form HOST:PORT")
+        raise UsageError(f"--http must be HOST:PORT, got {address!r}")
     # Port 0 is any free one, for each.
     return f"{host}:{int(port) + number if int(port) else 0}"
 
@@ -183,11 +189,11 @@ def _executor(name: str) -> Executor:
         return "process"
     if name == "thread":
         return "thread"
-    raise UsageError(f"--executor {name!r} is neither thread nor process")
+    raise UsageError(f"--executor must be thread or process, got {name!r}")
 
 
 def describe(report: WorkerReport) -> str:
-    """What was done, on one line."""
+    """Return one line on what was done."""
     parts = [f"{report.completed:,} completed"]
     parts += [
         f"{count:,} {name}"
@@ -204,55 +210,58 @@ def describe(report: WorkerReport) -> str:
 
 
 def load(spec: str) -> Callable[[Any], Any]:
-    """The function that MODULE:FUNCTION names; modules of the current folder are found too."""
+    """Return the function that MODULE:FUNCTION names, also from the current folder."""
     import importlib
     import operator
 
     module_name, colon, path = spec.partition(":")
     if not (module_name and colon and path):
-        raise UsageError(f"{spec!r} should be MODULE:FUNCTION, such as scoring:score")
+        raise UsageError(
+            f"the handler must be MODULE:FUNCTION, such as scoring:score; got {spec!r}"
+        )
     sys.path.insert(0, "")
     try:
-        found: Any = importlib.import_module(module_name)
+        named: Any = importlib.import_module(module_name)
     except Exception as error:
-        # The boundary to somebody's module, which may fail in any way while it is imported.
+        # The user's module may fail in any way while it is imported.
         raise UsageError(f"cannot import {module_name}: {type(error).__name__}: {error}") from error
     try:
-        found = operator.attrgetter(path)(found)
+        named = operator.attrgetter(path)(named)
     except AttributeError:
         raise UsageError(f"{module_name} has no {path}") from None
-    if not callable(found):
-        raise UsageError(f"{spec} is a {type(found).__name__}, and should be a function of a job")
-    function: Callable[[Any], Any] = found
+    if not callable(named):
+        raise UsageError(f"{spec} must be a function of a job, not a {type(named).__name__}")
+    function: Callable[[Any], Any] = named
     return function
 
 
 def _check_format(log_format: str) -> None:
     if log_format not in ("text", "json"):
-        raise UsageError(f"--log-format {log_format!r} is neither text nor json")
+        raise UsageError(f"--log-format must be text or json, got {log_format!r}")
 
 
-def _log(verbose: bool, log_format: str, line: LiveLine) -> None:
+def _configure_logging(verbose: bool, log_format: str, *, clears_line: bool) -> None:
     import logging
 
     from spooled_pipelines.worker.log import JsonFormatter
 
-    class Aside(logging.Handler):
-        """Writes between what the line shows, not into it."""
+    class ToStderr(logging.Handler):
+        """A handler that writes to the standard error of the moment, which a live line replaces."""
+
+        # In a supervised process, the line is the supervisor's.
+        prefix = CLEAR_LINE if clears_line else ""
 
         def emit(self, record: logging.LogRecord) -> None:
             try:
-                text = self.format(record)
-                with line.aside():
-                    print(text, file=sys.stderr, flush=True)
+                print(self.prefix + self.format(record), file=sys.stderr, flush=True)
             except Exception:  # noqa: BLE001 - as handlers do: a log line must not end the work
                 self.handleError(record)
 
-    handler = Aside()
+    handler = ToStderr()
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
     logging.basicConfig(handlers=[handler])
-    # Less of what lies below the worker: its errors are told once, at the end.
+    # The layers below the worker log less: their errors are printed once, at the end.
     logging.getLogger("spooled_pipelines.worker").setLevel(logging.INFO)
     if verbose:
         logging.getLogger("spooled_pipelines").setLevel(logging.DEBUG)

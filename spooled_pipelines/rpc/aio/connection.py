@@ -231,10 +231,11 @@ class AsyncCalls:
             raise reason
         if reason is not None:
             raise UnavailableError(
-                f"nobody answered at {self.settings.name} within {timeout:g} s: something there "
-                "takes the connection, but does not speak gRPC, or the way is blocked.",
+                f"{self.settings.name} did not answer within {timeout:g} s: something there takes "
+                "the connection, but does not speak gRPC, or the way is blocked.",
                 code="UNAVAILABLE",
-                details={"address": self.settings.name, "cause": "no_answer"},
+                reason="no_answer",
+                details={"address": self.settings.name},
             )
 
     async def _knock(self, timeout: float, *, wait_for_ready: bool) -> SpooledError | None:

@@ -299,7 +299,7 @@ def ended_by_caller() -> SpooledError:
 def ended_by_server() -> SpooledError:
     return UnavailableError(
         "the server ended the conversation before everything was written",
-        details={"cause": "ended_by_server"},
+        reason="ended_by_server",
     )
 
 

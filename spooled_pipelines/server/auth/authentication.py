@@ -83,6 +83,7 @@ class KeyRing:
             raise RefusedError(
                 "PERMISSION_DENIED",
                 f"this API key is for the organization {caller.organization!r}, not {wanted!r}",
+                reason="organization",
             )
         return caller
 

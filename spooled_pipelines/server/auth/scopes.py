@@ -23,11 +23,12 @@ async def check_queues(store: JobStore, caller: Caller, request: Any) -> None:
     scope = SCOPES[request.DESCRIPTOR.full_name]
     if scope is Scope.ORGANIZATION:
         message = "this API key is limited to some queues, and the call is about all of them"
-        raise RefusedError("PERMISSION_DENIED", message)
+        raise RefusedError("PERMISSION_DENIED", message, reason="queue")
     for queue_name in await _queues(store, caller.organization, scope, request):
         # What is no name of a queue at all is told so by the service.
         if queue_name and queue_name not in caller.queues:
-            raise RefusedError("PERMISSION_DENIED", "this API key is limited to other queues")
+            message = "this API key is limited to other queues"
+            raise RefusedError("PERMISSION_DENIED", message, reason="queue")
 
 
 async def _queues(store: JobStore, organization: str, scope: Scope, request: Any) -> list[str]:

@@ -17,14 +17,23 @@ LEASE_MISMATCH = "does not match the job's current lease"
 class RefusedError(Exception):
     """A call that is answered with a status; `code` is the gRPC status name.
 
-    `retry_after` (whole seconds) is set where waiting helps, and goes out as trailing metadata.
+    `retry_after` (whole seconds) is set where waiting helps; `reason` is a word for programs where
+    one code means several things. Both go out as trailing metadata.
     """
 
-    def __init__(self, code: str, message: str, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after: int | None = None,
+        reason: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.reason = reason
 
 
 class StoreUnavailableError(Exception):

@@ -86,6 +86,7 @@ class Gate:
                 "PERMISSION_DENIED",
                 f"this API key is for {caller.role.value!r}, and {method.name} needs one for "
                 + " or ".join(sorted(role.value for role in ROLES[method.path])),
+                reason="role",
             )
         if self._stopping:
             raise stopping()
@@ -272,6 +273,8 @@ async def _refuse(context: Context, call: rpc_call.Call, refusal: RefusedError) 
     trailing: tuple[tuple[str, str], ...] = ((rpc_call.REQUEST_ID_HEADER, call.request_id),)
     if refusal.retry_after is not None:
         trailing += (("retry-after", str(refusal.retry_after)),)
+    if refusal.reason is not None:
+        trailing += (("x-error-reason", refusal.reason),)
     try:
         await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
     except grpc.aio.InternalError:

@@ -58,7 +58,7 @@ def _organization(caller: Caller, named: str) -> str:
         return caller.organization
     if not caller.is_operator:
         message = "only a key that the server was started with may manage another organization"
-        raise RefusedError("PERMISSION_DENIED", message)
+        raise RefusedError("PERMISSION_DENIED", message, reason="organization")
     return organization_name(named)
 
 

@@ -237,7 +237,7 @@ class Ground:
         try:
             self._call(table, queue, policy, asynchronous)
         except SpooledError as error:
-            if error.details.get("batch_id") and "The same call again goes on" not in str(error):
+            if error.details.get("batch_id") and "Repeat the same call to resume" not in str(error):
                 raise
             return False
         return True

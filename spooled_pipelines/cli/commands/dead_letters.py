@@ -1,0 +1,117 @@
+"""`dead-letters list|errors|history|retry|discard`: the jobs that failed for good."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    BatchId,
+    ErrorContains,
+    Profile,
+    Queue,
+    connected,
+)
+from spooled_pipelines.cli.output import print_json, print_record
+
+app = typer.Typer(
+    help="List, retry and discard the dead letters of a queue.", rich_markup_mode=None
+)
+
+
+@app.command("list")
+def list_(
+    queue: Queue,
+    limit: Annotated[int, typer.Option(min=1, help="The most to list, oldest first.")] = 100,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the dead letters of QUEUE: when they died, after how many retries, and why."""
+    with connected(address, api_key, profile) as client:
+        jobs = client.dead_letters(queue, limit=limit)
+    for job in jobs:
+        died = job.completed_at.isoformat(timespec="seconds") if job.completed_at else ""
+        error = " ".join((job.last_error or "").split())
+        if as_json:
+            print_json({"id": job.id, "died_at": died, "retries": job.retry_count, "error": error})
+        else:
+            print(f"{job.id}  {died}  {job.retry_count} retries  {error}")
+
+
+@app.command("errors")
+def errors_(
+    batch: BatchId,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Group the dead letters of BATCH by error: how many, how often tried, and an example."""
+    with connected(address, api_key, profile) as client:
+        lines = client.batch(batch).failed().to_pylist()
+    for line in lines:
+        if as_json:
+            print_json(line)
+        else:
+            example = line["job_ids"][0]
+            retries = f"{line['retries']} retries at most"
+            print(f"{line['count']:>8,}  {line['error']}  ({retries}, such as {example})")
+
+
+@app.command()
+def history(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every attempt at JOB: when, by which worker, and how it ended."""
+    with connected(address, api_key, profile) as client:
+        attempts = client.attempts(job)
+    for attempt in attempts:
+        if as_json:
+            print_json(attempt)
+            continue
+        began = attempt.started_at.isoformat(timespec="seconds")
+        seconds = ""
+        if attempt.ended_at is not None:
+            seconds = f" for {(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
+        error = " ".join((attempt.error or "did not fail").split())
+        print(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {error}")
+
+
+@app.command()
+def discard(
+    queue: Queue,
+    error_contains: ErrorContains = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel the dead letters of QUEUE, so that they no longer count as dead."""
+    with connected(address, api_key, profile) as client:
+        discarded = client.discard_dead_letters(queue, error_contains)
+    print_record({"queue": queue, "discarded": discarded}, as_json)
+
+
+@app.command()
+def retry(
+    queue: Queue,
+    error_contains: ErrorContains = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the dead letters of QUEUE back into it, with all their retries."""
+    with connected(address, api_key, profile) as client:
+        retried = client.redrive(queue, error_contains)
+    print_record({"queue": queue, "retried": retried}, as_json)

@@ -1,0 +1,33 @@
+"""`retry BATCH`: put the dead letters of a batch back into the queue."""
+
+from __future__ import annotations
+
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    BatchId,
+    ErrorContains,
+    Profile,
+    connected,
+)
+from spooled_pipelines.cli.output import print_json, print_pairs
+
+
+def retry(
+    batch: BatchId,
+    error_contains: ErrorContains = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the dead letters of BATCH back into the queue, with all their retries."""
+    with connected(address, api_key, profile) as client:
+        retried = client.batch(batch).retry_failed(error_contains)
+    if as_json:
+        print_json({"batch_id": batch, "retried": retried})
+        return
+    print_pairs({"batch": batch, "retried": retried})
+    if retried:
+        print(f"next: spooled-pipelines watch {batch}")
