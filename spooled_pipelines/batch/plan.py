@@ -74,7 +74,8 @@ class Planning:
         self._repeats = Occurrences(prepared.row_hashes(), prepared.sendable) if hashes else None
         self._first = 0
         self._created = 0
-        self._there = 0
+        # None once the server cannot be asked.
+        self._there: int | None = 0
         self._bytes = 0
         self._chunks = 0
         self._samples: list[dict[str, Any]] = []
@@ -83,21 +84,23 @@ class Planning:
         """What would be sent as this generation."""
         return self._prepared.chunks(generation)
 
-    def add(self, chunk: Chunk, found: list[int]) -> None:
-        """A chunk, and the places of those of its rows that are jobs already."""
+    def add(self, chunk: Chunk, existing: list[int] | None) -> None:
+        """Add a chunk, and which of its rows are jobs already; None if that is not known."""
         count = len(chunk.rows)
-        new = set(range(count)).difference(found)
+        new = set(range(count)).difference(existing or ())
         if self._repeats is not None:
             new.difference_update(self._repeats.repeats(self._first, count))
         self._created += len(new)
-        self._there += len(found)
+        self._there = (
+            None if existing is None or self._there is None else self._there + len(existing)
+        )
         self._first += count
         self._bytes += len(chunk.message())
         self._chunks += 1
         room = _SAMPLES - len(self._samples)
         self._samples.extend(_payload(piece) for piece in chunk.first(room).requests(b""))
 
-    def plan(self, *, asked: bool, seconds: float | None) -> BatchPlan:
+    def plan(self, seconds: float | None) -> BatchPlan:
         """The result, once every chunk was added."""
         prepared, rejections = self._prepared, self._prepared.rejections
         reasons = dict(rejections.reasons)
@@ -106,7 +109,7 @@ class Planning:
             queue_name=prepared.scope.queue_name,
             rows=prepared.rows,
             created=self._created,
-            there=self._there if asked else None,
+            there=self._there,
             repeated=0 if self._repeats is None else self._repeats.repeated,
             rejected=rejections.count,
             reasons=reasons,

@@ -208,7 +208,7 @@ def _may_administrate(client: SpooledClient) -> bool:
 
 def _extension(client: SpooledClient) -> Step:
     try:
-        speaks = client.calls.speaks_batches()
+        speaks = client.batch_backend().keeps_batches
     except PermissionDeniedError:
         # A server that refuses the call has the extension.
         speaks = True

@@ -15,7 +15,7 @@ from spooled_pipelines.rpc.settings import TLS
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.batch import Batch
-    from spooled_pipelines.batch.sync.parts import OpenBatch
+    from spooled_pipelines.batch.sync.open_batch import OpenBatch
     from spooled_pipelines.client import SpooledClient
     from spooled_pipelines.rpc.settings import ConnectionSettings
 

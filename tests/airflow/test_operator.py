@@ -381,7 +381,7 @@ def test_a_server_that_is_away_leaves_the_task_its_retries(
     server = start_server()
     connect_airflow(server)
     server.kill()
-    monkeypatch.setattr("spooled_pipelines.batch.patience.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("spooled_pipelines.batch.flow_control.RETRY_SECONDS", 0.5)
     with pytest.raises(UnavailableError, match="does not answer") as raised:
         run(operator(queue), context)
     assert server.api_key not in str(raised.value)

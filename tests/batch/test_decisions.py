@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from spooled_pipelines.batch.outcome.v1_stats import JobsView, queue_as_batch
+from spooled_pipelines.batch.flow_control import RetryBudget
+from spooled_pipelines.batch.outcome.v1_stats import JobTracker, stats_from_queue
 from spooled_pipelines.batch.outcome.verdict import breached, timeout_error
-from spooled_pipelines.batch.patience import Patience
 from spooled_pipelines.errors import InvalidArgumentError, RateLimitError, UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.types import BatchStats, QueueStats
@@ -28,9 +28,9 @@ class Clock:
 
 def test_patience_ends_when_nothing_has_moved_for_long_enough() -> None:
     clock = Clock()
-    patience = Patience(RetryPolicy(jitter=0), seconds=60, clock=clock)
+    patience = RetryBudget(RetryPolicy(jitter=0), seconds=60, clock=clock)
     waits = []
-    while (delay := patience.delay(AWAY)) is not None:
+    while (delay := patience.next_delay(AWAY)) is not None:
         waits.append(delay)
         clock.now += delay
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
@@ -38,15 +38,15 @@ def test_patience_ends_when_nothing_has_moved_for_long_enough() -> None:
     assert 50 < sum(waits) <= 60
     # What moves in between starts it anew.
     clock.now += 100
-    patience.moved()
-    assert patience.delay(AWAY) == 0.1
+    patience.reset()
+    assert patience.next_delay(AWAY) == 0.1
 
 
 def test_patience_has_none_with_what_waiting_does_not_cure() -> None:
-    assert Patience(RetryPolicy()).delay(InvalidArgumentError("wrong")) is None
-    assert Patience(RetryPolicy(max_attempts=1)).delay(AWAY) is None
+    assert RetryBudget(RetryPolicy()).next_delay(InvalidArgumentError("wrong")) is None
+    assert RetryBudget(RetryPolicy(max_attempts=1)).next_delay(AWAY) is None
     limited = RateLimitError("slow down", retry_after=3)
-    assert Patience(RetryPolicy(jitter=0)).delay(limited) == 3
+    assert RetryBudget(RetryPolicy(jitter=0)).next_delay(limited) == 3
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def _job(job_id: str, status: int, error: str = "") -> spooled_v1.Job:
 
 
 def test_a_queue_of_its_own_is_counted_without_asking_for_jobs() -> None:
-    view = JobsView("b", "q", "", ["1", "2", "3"])
+    view = JobTracker("b", "q", "", ["1", "2", "3"])
     queue = QueueStats("q", pending=1, processing=1, completed=1, total=3)
     assert list(view.to_ask(queue)) == []
     stats = view.stats(queue)
@@ -93,7 +93,7 @@ def test_a_queue_of_its_own_is_counted_without_asking_for_jobs() -> None:
 
 
 def test_on_a_shared_queue_only_open_jobs_are_asked_for_and_only_after_a_change() -> None:
-    view = JobsView("b", "q", "", ["1", "2"])
+    view = JobTracker("b", "q", "", ["1", "2"])
     queue = QueueStats("q", pending=8, completed=2, total=10)
     assert list(view.to_ask(queue)) == ["1", "2"]
     view.learn(_job("1", spooled_v1.JOB_STATUS_COMPLETED))
@@ -109,9 +109,9 @@ def test_on_a_shared_queue_only_open_jobs_are_asked_for_and_only_after_a_change(
 
 def test_without_its_jobs_a_batch_is_settled_once_its_queue_is_empty() -> None:
     before = QueueStats("q", completed=10, deadletter=2, total=12)
-    busy = queue_as_batch("b", "", before, QueueStats("q", pending=1, completed=11, deadletter=2))
+    busy = stats_from_queue("b", "", before, QueueStats("q", pending=1, completed=11, deadletter=2))
     assert (busy.settled, busy.completed, busy.deadletter, busy.total) == (False, 1, 0, 2)
-    done = queue_as_batch("b", "", before, QueueStats("q", completed=12, deadletter=3))
+    done = stats_from_queue("b", "", before, QueueStats("q", completed=12, deadletter=3))
     assert (done.settled, done.completed, done.deadletter) == (True, 2, 1)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.outcome.known_jobs import KnownJobs
+from spooled_pipelines.batch.outcome.v1_stats import JobStatusTable
 from spooled_pipelines.types import JobStatus
 
 IDS = st.text("abc", min_size=1, max_size=2)
@@ -20,7 +20,7 @@ IDS = st.text("abc", min_size=1, max_size=2)
 def test_it_is_what_a_dict_in_memory_would_be(
     ids: list[str], learned: list[tuple[str, JobStatus]]
 ) -> None:
-    known = KnownJobs(iter(ids))
+    known = JobStatusTable(iter(ids))
     model = dict.fromkeys(ids, JobStatus.PENDING)
     assert known.total == len(model)
     for job_id, status in learned:
@@ -33,7 +33,7 @@ def test_it_is_what_a_dict_in_memory_would_be(
 
 def test_what_settles_while_all_are_looked_at_neither_hides_nor_repeats_another() -> None:
     ids = [f"{number:05}" for number in range(3_500)]
-    known = KnownJobs(ids)
+    known = JobStatusTable(ids)
     seen = []
     for job_id in known.open():
         seen.append(job_id)

@@ -11,8 +11,8 @@ import pytest
 
 from spooled_pipelines.batch.aio.pipelining import pipelined as waiting
 from spooled_pipelines.batch.distinct import distinct
+from spooled_pipelines.batch.flow_control import AdaptiveLimit
 from spooled_pipelines.batch.sync.pipelining import pipelined as blocking
-from spooled_pipelines.batch.window import Window
 from spooled_pipelines.errors import InvalidArgumentError, NotFoundError, SpooledError
 from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.aio.connection import AsyncCalls
@@ -53,7 +53,7 @@ async def gather(
     limit: int,
     answers: type[SpooledError] = InvalidArgumentError,
 ) -> AsyncGenerator[Any, None]:
-    window = Window(limit, limit)
+    window = AdaptiveLimit(limit, limit)
     if side == "asyncio":
         async with AsyncCalls(settings_of(server)) as calls:
             async for answer in waiting(calls, ENQUEUE, asked, window, answers):
@@ -93,7 +93,7 @@ def test_requests_are_taken_as_there_is_room_and_none_after_breaking_off(
 ) -> None:
     asked = Asked(queue, 10_000)
     with Calls(settings_of(plain_server)) as calls:
-        answers = blocking(calls, ENQUEUE, asked, Window(4, 4), InvalidArgumentError)
+        answers = blocking(calls, ENQUEUE, asked, AdaptiveLimit(4, 4), InvalidArgumentError)
         assert next(answers).created
         answers.close()
         taken = asked.taken

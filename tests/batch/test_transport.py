@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines.batch.window import Window
+from spooled_pipelines.batch.flow_control import AdaptiveLimit
 from spooled_pipelines.rpc import compression
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
@@ -50,14 +50,14 @@ def test_a_plain_server_s_rate_is_kept_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits: list[tuple[int, int]] = []
-    refused = Window.refused
+    refused = AdaptiveLimit.refused
 
-    def noted(window: Window, retry_after: float = 0.0) -> None:
+    def noted(window: AdaptiveLimit, retry_after: float = 0.0) -> None:
         before = window.limit
         refused(window, retry_after)
         limits.append((before, window.limit))
 
-    monkeypatch.setattr(Window, "refused", noted)
+    monkeypatch.setattr(AdaptiveLimit, "refused", noted)
     door = open_door(start_server("--rate-limit", "60", "--no-batch-extension"))
     batch = door.enqueue_batch(TABLE.slice(0, 180), queue)
     assert batch.created + batch.duplicates == 180

@@ -5,16 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.window import Window
+from spooled_pipelines.batch.flow_control import AdaptiveLimit
 
 
-def serve(window: Window, answers: int, seconds: float) -> None:
+def serve(window: AdaptiveLimit, answers: int, seconds: float) -> None:
     for _ in range(answers):
         window.answered(seconds)
 
 
 def test_it_grows_by_one_a_round_while_answers_come_in_time() -> None:
-    window = Window(first=8, most=12)
+    window = AdaptiveLimit(first=8, most=12)
     serve(window, 9, 0.02)
     assert window.limit == 9
     serve(window, 1_000, 0.02)
@@ -22,7 +22,7 @@ def test_it_grows_by_one_a_round_while_answers_come_in_time() -> None:
 
 
 def test_it_is_halved_once_a_round_when_answers_take_much_longer() -> None:
-    window = Window(first=32, most=64)
+    window = AdaptiveLimit(first=32, most=64)
     serve(window, 1, 0.01)
     serve(window, 32, 0.5)
     assert window.limit == 16
@@ -33,7 +33,7 @@ def test_it_is_halved_once_a_round_when_answers_take_much_longer() -> None:
 
 
 def test_a_server_that_has_become_slower_for_good_is_believed() -> None:
-    window = Window(first=16, most=64)
+    window = AdaptiveLimit(first=16, most=64)
     serve(window, 1, 0.01)
     serve(window, 20_000, 0.2)
     assert window.limit == 64
@@ -41,7 +41,7 @@ def test_a_server_that_has_become_slower_for_good_is_believed() -> None:
 
 def test_a_refusal_halves_it_and_holds_everything_back() -> None:
     now = 100.0
-    window = Window(16, 64, clock=lambda: now)
+    window = AdaptiveLimit(16, 64, clock=lambda: now)
     window.refused(2.0)
     assert (window.limit, window.wait()) == (8, 2.0)
     # Those that were on their way at that moment are refused as well, which is no news.
@@ -58,7 +58,7 @@ def test_a_refusal_halves_it_and_holds_everything_back() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.floats(0.0001, 100)), max_size=200))
 def test_it_stays_within_its_bounds(answers: list[float | None]) -> None:
-    window = Window(first=8, most=32, least=2)
+    window = AdaptiveLimit(first=8, most=32, least=2)
     for seconds in answers:
         if seconds is None:
             window.refused(0.1)
@@ -68,7 +68,7 @@ def test_it_stays_within_its_bounds(answers: list[float | None]) -> None:
 
 
 def test_it_may_double_each_round_until_answers_begin_to_wait_for_one_another() -> None:
-    window = Window(first=8, most=256, doubles=True)
+    window = AdaptiveLimit(first=8, most=256, doubles=True)
     serve(window, 8, 0.02)
     assert window.limit == 16
     serve(window, 16, 0.02)
@@ -79,7 +79,7 @@ def test_it_may_double_each_round_until_answers_begin_to_wait_for_one_another() 
 
 
 def test_after_a_refusal_it_does_not_double_any_more() -> None:
-    window = Window(first=64, most=256, doubles=True)
+    window = AdaptiveLimit(first=64, most=256, doubles=True)
     window.refused(0.5)
     serve(window, 33, 0.02)
     assert window.limit == 33

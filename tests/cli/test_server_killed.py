@@ -18,10 +18,10 @@ ROWS = 60_000
 # The command as it is, but for the minutes that it waits for a server to come back.
 PROGRAM = """
 import sys, time
-from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.batch.sync import watch
 from spooled_pipelines.cli.main import main
-Patience.__init__.__defaults__ = (1.0, time.monotonic)
+RetryBudget.__init__.__defaults__ = (1.0, time.monotonic)
 watch._AWAY_SECONDS = 1.0
 main()
 """

@@ -69,7 +69,7 @@ class EnqueueRequest:
             AirflowSkipException, AirflowFailException: there are no rows, and `on_empty` says so.
         """
         on_rerun = self.on_rerun
-        if on_rerun == "retry_failed" and not client.has_batch_extension():
+        if on_rerun == "retry_failed" and not client.batch_backend().supports_retry:
             # The default must not keep a plain server, which has no such thing, from being used.
             self.log.info("This server keeps no batches: its dead letters cannot be retried")
             on_rerun = "resume"
@@ -101,7 +101,8 @@ class EnqueueRequest:
         except EmptyTableError as error:
             self._report_empty(error)
             batch = client.open_batch(self.name, self.queue_name).seal()
-            batch.rows = batch.created = batch.duplicates = batch.rejected = 0
+            nothing = dict.fromkeys(("rows", "created", "duplicates", "rejected"), 0)
+            return Enqueued({**batch.to_dict(), **nothing}, batch.ledger_reader())
         return Enqueued(batch.to_dict(), batch.ledger_reader())
 
     def _send_part(

@@ -19,7 +19,7 @@ from spooled_pipelines.airflow.config import queue_poll_seconds
 from spooled_pipelines.airflow.events import batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION
 from spooled_pipelines.airflow.triggers.connection_pool import pooled_client
-from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 
 if TYPE_CHECKING:
@@ -85,18 +85,18 @@ class BatchDoneTrigger(SpooledEventTrigger):
         """Look from time to time, through any time that the server is away."""
         async with pooled_client(self.spooled_conn_id) as pooled:
             reported = _ReportedBatches.from_state(await self._load_state())
-            patience = Patience(pooled.client.settings.retry, _FOREVER)
+            budget = RetryBudget(pooled.client.settings.retry, _FOREVER)
             while True:
                 pause = queue_poll_seconds()
                 try:
                     batches = await pooled.client.batches(self.queue_name, limit=self.newest)
                 except SpooledError as error:
-                    delay = patience.delay(error)
+                    delay = budget.next_delay(error)
                     if delay is None:
                         raise
                     pause = max(pause, delay)
                 else:
-                    patience.moved()
+                    budget.reset()
                     for stats in reported.take_new(batches):
                         yield TriggerEvent(batch_stats_dict(stats))  # type: ignore[no-untyped-call]
                     # Only now: an event too many does less harm than one that is missing.

@@ -73,7 +73,7 @@ class _UpdatesFromQueues:
         return self._updates.outage
 
     async def next_updates(self, seconds: float | None) -> list[BatchStats]:
-        from spooled_pipelines.batch.outcome.v1_stats import queue_as_batch
+        from spooled_pipelines.batch.outcome.v1_stats import stats_from_queue
 
         queues = {queue.queue_name: queue for queue in await self._updates.next_updates(seconds)}
         stats = []
@@ -81,7 +81,7 @@ class _UpdatesFromQueues:
             queue = queues.get(batch.queue_name or "")
             if queue is not None:
                 before = None if batch.queue_before is None else QueueStats(**batch.queue_before)
-                stats.append(queue_as_batch(batch.batch_id, batch.name or "", before, queue))
+                stats.append(stats_from_queue(batch.batch_id, batch.name or "", before, queue))
         return stats
 
 

@@ -14,7 +14,7 @@ from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.client.aio.client import AsyncSpooledClient
 from spooled_pipelines.errors import (
     InvalidArgumentError,
@@ -209,18 +209,18 @@ class BatchHub(Hub[BatchStats]):
 
     async def _watch(self, ids: list[str]) -> None:
         """Watch until none of them is open, through any time that the server is away."""
-        patience = Patience(self._client.settings.retry, _FOREVER)
+        budget = RetryBudget(self._client.settings.retry, _FOREVER)
         while ids := self._open(ids):
             pause = _FIRST_PAUSE_SECONDS
             try:
                 async with aclosing(self._client.watch_batches(ids)) as changes:
                     async for stats in changes:
-                        patience.moved()
+                        budget.reset()
                         self._publish(stats.batch_id, stats)
             except _ERRORS_OF_ONE_BATCH as error:
                 await self._isolate_error(ids, error)
             except SpooledError as error:
-                delay = patience.delay(error)
+                delay = budget.next_delay(error)
                 if delay is None:
                     self._fail(ids, error)
                 else:
@@ -276,20 +276,20 @@ class QueueHub(Hub[QueueStats]):
                 self._start(partial(self._poll, queue_name))
 
     async def _poll(self, queue_name: str) -> None:
-        patience = Patience(self._client.settings.retry, _FOREVER)
+        budget = RetryBudget(self._client.settings.retry, _FOREVER)
         while queue_name in self._subscribers:
             pause = self._poll_seconds
             try:
                 stats = await self._client.queue_stats(queue_name)
             except SpooledError as error:
-                delay = patience.delay(error)
+                delay = budget.next_delay(error)
                 if delay is None:
                     self._fail([queue_name], error)
                     break
                 self._report_outage([queue_name], error)
                 pause = max(pause, delay)
             else:
-                patience.moved()
+                budget.reset()
                 self._publish(queue_name, stats)
             await asyncio.sleep(pause)
         self._polled.discard(queue_name)

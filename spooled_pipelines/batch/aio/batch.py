@@ -1,38 +1,27 @@
-"""A batch of jobs: where it stands, the wait for it, its results."""
+"""A batch of jobs: its statistics, the wait for it, its results."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.aio.listing import find_jobs, list_jobs
-from spooled_pipelines.batch.aio.rpcs import (
-    cancel_batch,
-    check_extension,
-    retry_batch,
-    revise,
-    stats_of,
-)
-from spooled_pipelines.batch.aio.v1_fallback import AsyncQueueFollower, get_jobs
-from spooled_pipelines.batch.aio.watch import watch_queue, watch_stream
-from spooled_pipelines.batch.distinct import distinct
+from spooled_pipelines.batch.aio.backend import Ability, AsyncBatchBackend
+from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.outcome import verdict
-from spooled_pipelines.batch.outcome.dead_letters import DEAD, FailedJobs, PatchedJobs
+from spooled_pipelines.batch.outcome.dead_letters import FailedJobs, PatchedJobs
 from spooled_pipelines.batch.progress import WaitProgress, wait_progress
+from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
 from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic
-from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
+from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.ledger import AnyLedger
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
     from spooled_pipelines.batch.writers import Where
 
@@ -41,53 +30,63 @@ _LAST_LOOK_SECONDS = 5.0
 
 
 class AsyncBatch:
-    """All jobs of one table, made by `enqueue_batch` or found again by their batch's id.
+    """All jobs of one table, made by `enqueue_batch` or found again by the batch's id."""
 
-    Attributes:
-        id: the batch's id, the same for the same call.
-        queue_name: None where only the id is known.
-        name: as given; None for a batch without one.
-        rows: rows of the table; None where only the id is known, like the three below.
-        created: rows that this upload made jobs of.
-        duplicates: rows that were jobs already.
-        rejected: rows that are no jobs.
-        generation: which of the batch's generations was enqueued; None where it is not known.
-        retried: dead letters that this call put back into the queue (`on_rerun`).
-    """
+    def __init__(self, service: AsyncBatchService, record: BatchRecord, client: Any = None) -> None:
+        self._service = service
+        self._record = record
+        self._client = client
 
-    def __init__(
-        self,
-        calls: AsyncCalls,
-        batch_id: str,
-        *,
-        queue_name: str | None = None,
-        name: str | None = None,
-        rows: int | None = None,
-        created: int | None = None,
-        duplicates: int | None = None,
-        rejected: int | None = None,
-        generation: int | None = None,
-        retried: int = 0,
-        extension: bool | None = None,
-        queue_before: QueueStats | None = None,
-        ledger: AnyLedger | None = None,
-        ledger_path: str | None = None,
-    ) -> None:
-        self.id = batch_id
-        self.queue_name = queue_name
-        self.name = name
-        self.rows = rows
-        self.created = created
-        self.duplicates = duplicates
-        self.rejected = rejected
-        self.generation = generation
-        self.retried = retried
-        self._calls = calls
-        self._extension = extension
-        self._queue_before = queue_before
-        self._ledger = ledger
-        self._ledger_path = ledger_path
-        self._follower: AsyncQueueFollower | None = None
+    @property
+    def id(self) -> str:
+        """The batch's id; the same call gives the same id."""
+        return self._record.id
+
+    @property
+    def queue_name(self) -> str | None:
+        """The queue; None if only the id is known."""
+        return self._record.queue_name
+
+    @property
+    def name(self) -> str | None:
+        """The batch's name; None if it has none."""
+        return self._record.name
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the table; None if only the id is known, like the three below."""
+        return self._record.rows
+
+    @property
+    def created(self) -> int | None:
+        """Rows that this enqueue made jobs of."""
+        return self._record.created
+
+    @property
+    def duplicates(self) -> int | None:
+        """Rows that were jobs already."""
+        return self._record.duplicates
+
+    @property
+    def rejected(self) -> int | None:
+        """Rows that cannot be jobs."""
+        return self._record.rejected
+
+    @property
+    def generation(self) -> int | None:
+        """Which of the batch's generations was enqueued; None if it is not known."""
+        return self._record.generation
+
+    @property
+    def retried(self) -> int:
+        """Dead letters that this enqueue retried (`on_rerun`)."""
+        return self._record.retried
+
+    @property
+    def client(self) -> Any:
+        """The client that the batch was enqueued or found with."""
+        # Its class is in the layer above this one.
+        return self._client
 
     def __repr__(self) -> str:
         named = f" {self.name!r}" if self.name else ""
@@ -105,73 +104,20 @@ class AsyncBatch:
         """A pyarrow Table, one line per row of the input, in its order.
 
         Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason.
-        None where the batch was not enqueued by this object, and its ledger was not kept anywhere
-        (`ledger=`). Read anew at each access; `ledger_reader` is for tables beyond memory.
+        None if the batch was not enqueued by this object, and its ledger was not kept anywhere
+        (`ledger=`). Read again at each access; `ledger_reader` is for tables beyond memory.
         """
-        found = self._known_rows()
-        return None if found is None else found.table()
+        ledger = self._record.open_ledger()
+        return None if ledger is None else ledger.table()
 
     def ledger_reader(self) -> Any:
-        """The same as a pyarrow RecordBatchReader, in flat memory."""
-        found = self._known_rows()
-        return None if found is None else found.reader()
-
-    def _known_rows(self) -> AnyLedger | None:
-        if self._ledger is None and self._ledger_path is not None:
-            from spooled_pipelines.batch.ledger import KeptLedger
-
-            self._ledger = KeptLedger(self._ledger_path)
-        return self._ledger
+        """Return the same as a pyarrow RecordBatchReader, in flat memory."""
+        ledger = self._record.open_ledger()
+        return None if ledger is None else ledger.reader()
 
     def to_dict(self) -> dict[str, Any]:
-        """A small plain dict that `from_dict` makes the batch of again, in another process."""
-        made: dict[str, Any] = {
-            "batch_id": self.id,
-            "queue_name": self.queue_name,
-            "name": self.name,
-            "rows": self.rows,
-            "created": self.created,
-            "duplicates": self.duplicates,
-            "rejected": self.rejected,
-            "generation": self.generation,
-            "retried": self.retried,
-            "extension": self._extension,
-        }
-        if self._ledger_path is not None:
-            made["ledger"] = self._ledger_path
-        if self._queue_before is not None:
-            made["queue_before"] = asdict(self._queue_before)
-        return made
-
-    @classmethod
-    def from_dict(cls, calls: AsyncCalls, values: Mapping[str, Any]) -> AsyncBatch:
-        """The batch that `to_dict` described; without its ledger, unless that was kept.
-
-        Raises:
-            InvalidArgumentError: it is no such dict.
-        """
-        batch_id = values.get("batch_id")
-        if not isinstance(batch_id, str) or not batch_id:
-            raise InvalidArgumentError(
-                f"a batch's dict has a 'batch_id', and this one has {sorted(map(str, values))}: "
-                "pass what Batch.to_dict() gave"
-            )
-        before = values.get("queue_before")
-        return cls(
-            calls,
-            batch_id,
-            queue_name=values.get("queue_name"),
-            name=values.get("name"),
-            rows=values.get("rows"),
-            created=values.get("created"),
-            duplicates=values.get("duplicates"),
-            rejected=values.get("rejected"),
-            generation=values.get("generation"),
-            retried=values.get("retried", 0),
-            extension=values.get("extension"),
-            queue_before=None if before is None else QueueStats(**before),
-            ledger_path=values.get("ledger"),
-        )
+        """Return a small dict from which `client.batch` makes the batch in another process."""
+        return self._record.to_dict()
 
     async def stats(self) -> BatchStats:
         """Where the batch stands now."""
@@ -210,7 +156,7 @@ class AsyncBatch:
         verdict.check_on_breach(on_breach)
         shown = wait_progress(on_progress)
         if on_breach == "stop":
-            await check_extension(self._calls, 'on_breach="stop"')
+            await self._able("supports_cancel", 'on_breach="stop"')
         deadline = None if timeout is None else monotonic() + timeout
         last: BatchStats | None = None
         away: SpooledError | None = None
@@ -268,10 +214,10 @@ class AsyncBatch:
         from spooled_pipelines.batch.outcome.job_results import Outcomes
         from spooled_pipelines.batch.outcome.results import check_results, results_reader
 
-        ledger = self._known_rows()
+        ledger = self._record.open_ledger()
         types = check_results(order, join, schema, ledger)
         found = Outcomes()
-        await self._each_job(found)
+        await (await self._backend()).each_job(self._record, found)
         return await in_thread(results_reader, found, ledger, order, join, types)
 
     async def write_results(
@@ -304,7 +250,7 @@ class AsyncBatch:
         from spooled_pipelines.batch.outcome.timeline import Timeline
 
         found = Timeline()
-        await self._each_job(found)
+        await (await self._backend()).each_job(self._record, found)
         return found.table()
 
     async def plot(self) -> Any:
@@ -332,8 +278,8 @@ class AsyncBatch:
             InvalidArgumentError: the server keeps no batches.
             NotFoundError: there is no such batch.
         """
-        await check_extension(self._calls, "cancelling a batch")
-        return await cancel_batch(self._calls, self.id, self.generation)
+        backend = await self._able("supports_cancel", "cancelling a batch")
+        return await backend.cancel(self.id, self.generation)
 
     async def find_jobs(
         self, text: str = "", *, statuses: Iterable[str] = (), limit: int = 100
@@ -351,8 +297,8 @@ class AsyncBatch:
         Raises:
             InvalidArgumentError: a status that there is not, or `limit` is below 1.
         """
-        await check_extension(self._calls, "finding jobs of a batch")
-        return await find_jobs(self._calls, self.id, text, statuses, limit)
+        backend = await self._able("supports_retry", "finding jobs of a batch")
+        return await backend.find_jobs(self.id, text, statuses, limit)
 
     async def failed(self) -> Any:
         """The dead letters as an Arrow table, a line for each error, the most frequent first.
@@ -365,9 +311,9 @@ class AsyncBatch:
             InvalidArgumentError: the server keeps no batches.
             NotFoundError: there is no such batch.
         """
-        await check_extension(self._calls, "looking at what failed")
+        backend = await self._able("supports_retry", "looking at what failed")
         errors = FailedJobs()
-        await list_jobs(self._calls, self.id, errors, DEAD)
+        await backend.dead_letters(self.id, errors)
         return errors.table()
 
     async def retry_failed(
@@ -393,67 +339,33 @@ class AsyncBatch:
             LossyValueError: a patched payload holds what would not survive.
             NotFoundError: there is no such batch.
         """
-        await check_extension(self._calls, "retrying a batch")
+        backend = await self._able("supports_retry", "retrying a batch")
         if patch is not None:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
             patched = PatchedJobs(where or "", patch)
-            await list_jobs(self._calls, self.id, patched, DEAD, omit_payload=False)
-            return await revise(self._calls, patched.revisions)
-        return await retry_batch(self._calls, self.id, where or "", cancelled)
+            await backend.dead_letters(self.id, patched, omit_payload=False)
+            return await backend.revise(patched.revisions)
+        return await backend.retry(self.id, where or "", cancelled)
 
     async def _stats(self, timeout: float | None) -> BatchStats:
-        if not await self._has_extension():
-            return await self._queue().stats(timeout)
-        (found,) = await stats_of(self._calls, [self.id], timeout)
-        return found
-
-    async def _each_job(self, found: Any) -> None:
-        """Tells `found` of every job, without payloads where the server can leave them out."""
-        ledger = self._known_rows()
-        if await self._has_extension():
-            await list_jobs(self._calls, self.id, found)
-        elif ledger is None:
-            raise InvalidArgumentError(
-                f"the server at {self._calls.settings.name} keeps no batches, so only the object "
-                "that enqueue_batch() returned knows this batch's jobs: ask that one, or enqueue "
-                "with ledger=PATH"
-            )
-        else:
-            # A job that several rows share is one.
-            async with aclosing(get_jobs(self._calls, distinct(ledger.job_ids()))) as jobs:
-                async for job in jobs:
-                    if job is not None:
-                        found.add(job)
+        return await (await self._backend()).stats(self._record, timeout)
 
     async def _watch(self, deadline: float | None) -> AsyncGenerator[BatchStats, None]:
-        """Changes until the batch is settled or the deadline is there."""
-        if await self._has_extension():
-            source = watch_stream(self._calls, self.id, deadline)
-        else:
-            source = watch_queue(self._calls, self._queue(), deadline)
-        async with aclosing(source) as changes:
+        """Yield changes until the batch is settled or the deadline has passed."""
+        backend = await self._backend()
+        async with aclosing(backend.watch(self._record, deadline)) as changes:
             async for stats in changes:
                 yield stats
                 if stats.settled:
                     return
 
-    async def _has_extension(self) -> bool:
-        if self._extension is None:
-            self._extension = await self._calls.speaks_batches()
-        return self._extension
+    async def _backend(self) -> AsyncBatchBackend:
+        return await self._service.backend(self._record.extension)
 
-    def _queue(self) -> AsyncQueueFollower:
-        if self._follower is None:
-            if self.queue_name is None:
-                raise InvalidArgumentError(
-                    f"the server at {self._calls.settings.name} keeps no batches, so an id is "
-                    "not enough to find one: pass what Batch.to_dict() gave"
-                )
-            ledger = self._known_rows()
-            ids = None if ledger is None else ledger.job_ids()
-            self._follower = AsyncQueueFollower(
-                self._calls, self.id, self.queue_name, self.name or "", self._queue_before, ids
-            )
-        return self._follower
+    async def _able(self, ability: Ability, what: str) -> AsyncBatchBackend:
+        """Return the backend; raise InvalidArgumentError if it lacks the ability."""
+        backend = await self._backend()
+        backend.require(ability, what)
+        return backend

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spooled_pipelines.errors import InvalidArgumentError, ServerError
@@ -83,7 +83,7 @@ def discarded(job: Job | str) -> batch_v1.DeadLetterRevision:
 
 
 def lots(
-    revisions: Sequence[batch_v1.DeadLetterRevision],
+    revisions: Iterable[batch_v1.DeadLetterRevision],
 ) -> Iterator[list[batch_v1.DeadLetterRevision]]:
     """As many as go into one call."""
     lot: list[batch_v1.DeadLetterRevision] = []

@@ -1,46 +1,92 @@
-"""A batch on a server that knows no batches, seen through its queue and its jobs."""
+"""Statistics of a batch on a server without the batch extension, from its queue and its jobs."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from spooled_pipelines.batch.outcome.known_jobs import KnownJobs
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.types import BatchStats, JobStatus, QueueStats, Stall
 from spooled_pipelines.wire import spooled_v1
 
 _TOP_ERRORS = 5
+_LOT = 1_000
+_SETTLED = [status.value for status in JobStatus if status.settled]
+_OPEN_BEHIND = f"""
+SELECT id FROM jobs WHERE id > ? AND status NOT IN ({", ".join("?" * len(_SETTLED))})
+ORDER BY id LIMIT {_LOT}
+"""  # noqa: S608 - the words are our own
 
 
-class JobsView:
-    """Exact: every job of the batch is known, and those still open are asked for.
+class JobStatusTable:
+    """The status of each of many jobs, pending at first; on the disk, in flat memory."""
 
-    Without any work to do for it where the queue holds this batch's jobs alone.
+    def __init__(self, job_ids: Iterable[str]) -> None:
+        # A database without a name is a temporary file, gone with the connection.
+        self._jobs = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        # Nothing is to survive a crash of this file.
+        self._jobs.execute("PRAGMA journal_mode = OFF")
+        self._jobs.execute(
+            "CREATE TABLE jobs (id TEXT PRIMARY KEY, status TEXT NOT NULL) WITHOUT ROWID"
+        )
+        self._jobs.execute("BEGIN")
+        rows = ((job_id, JobStatus.PENDING.value) for job_id in job_ids)
+        self._jobs.executemany("INSERT OR IGNORE INTO jobs VALUES (?, ?)", rows)
+        self._jobs.execute("COMMIT")
+        (self.total,) = self._jobs.execute("SELECT count(*) FROM jobs").fetchone()
+        self._counts = Counter({JobStatus.PENDING: self.total})
+
+    def open(self) -> Iterator[str]:
+        """Yield the jobs not known to be settled; updates during the iteration are respected."""
+        last = ""
+        while rows := self._jobs.execute(_OPEN_BEHIND, (last, *_SETTLED)).fetchall():
+            yield from (job_id for (job_id,) in rows)
+            (last,) = rows[-1]
+
+    def learn(self, job_id: str, status: JobStatus) -> None:
+        """Record the status of a job; an id that is not in the table is ignored."""
+        known = self._jobs.execute("SELECT status FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if known is None or known == (status.value,):
+            return
+        self._jobs.execute("UPDATE jobs SET status = ? WHERE id = ?", (status.value, job_id))
+        self._counts[JobStatus(known[0])] -= 1
+        self._counts[status] += 1
+
+    def counts(self) -> Counter[JobStatus]:
+        """Return the number of jobs by status."""
+        return Counter(self._counts)
+
+
+class JobTracker:
+    """Exact statistics of a batch whose jobs are all known; those still open are asked for.
+
+    If the queue has never held other jobs, its statistics are the batch's and nothing is asked.
     """
 
     def __init__(self, batch_id: str, queue_name: str, name: str, job_ids: Iterable[str]) -> None:
         self._batch_id = batch_id
         self._queue_name = queue_name
         self._name = name
-        self._jobs = KnownJobs(job_ids)
+        self._jobs = JobStatusTable(job_ids)
         self._errors: Counter[str] = Counter()
         self._looked_at: tuple[int, int, int] | None = None
 
     def to_ask(self, queue: QueueStats) -> Iterator[str]:
-        """The jobs whose status has to be asked for, given where the queue stands."""
-        if _settled(queue) != self._looked_at and not self._alone(queue):
+        """Yield the jobs whose status has to be asked for, given the queue's statistics."""
+        if _fingerprint(queue) != self._looked_at and not self._alone(queue):
             yield from self._jobs.open()
 
     def learn(self, job: spooled_v1.Job) -> None:
+        """Record a job as the server returned it."""
         status = job_status_from(job.status)
         self._jobs.learn(job.id, status)
         if status is JobStatus.DEADLETTER:
             self._errors[job.last_error] += 1
 
     def stats(self, queue: QueueStats) -> BatchStats:
-        """What is known after `to_ask` was asked for."""
-        self._looked_at = _settled(queue)
+        """Return the statistics, once the jobs of `to_ask` were recorded."""
+        self._looked_at = _fingerprint(queue)
         if self._alone(queue):
             counted = _counts(queue)
             counted[JobStatus.CANCELLED] = self._jobs.total - counted.total()
@@ -49,25 +95,25 @@ class JobsView:
         return _stats(self._batch_id, self._queue_name, self._name, counted, self._errors)
 
     def _alone(self, queue: QueueStats) -> bool:
-        """Nothing else was ever on the queue, so its numbers are the batch's.
+        """Return whether the queue has only ever held this batch, so that their numbers agree.
 
-        With dead letters the jobs are asked for even so: their errors are wanted.
+        With dead letters the jobs are asked for even so, since their errors are wanted.
         """
         return queue.total == self._jobs.total and not queue.deadletter
 
 
-def _settled(queue: QueueStats) -> tuple[int, int, int]:
-    """Changes whenever a job of the queue settles."""
+def _fingerprint(queue: QueueStats) -> tuple[int, int, int]:
+    """Return what changes whenever a job of the queue settles."""
     return queue.completed, queue.deadletter, queue.total
 
 
-def queue_as_batch(
+def stats_from_queue(
     batch_id: str, name: str, before: QueueStats | None, queue: QueueStats
 ) -> BatchStats:
-    """As good as the queue tells it, where the batch's jobs are not known.
+    """Return a batch's statistics as far as its queue shows them, if its jobs are not known.
 
-    Settled once nothing at all is open on the queue. Completed and dead are those since
-    `before`, other batches' on the same queue included.
+    It is settled once the queue has no open job at all. Completed and dead jobs are those since
+    `before`, including other batches' on the same queue.
     """
     counted = _counts(queue)
     if before is not None:
@@ -119,7 +165,7 @@ def _stats(
 
 
 def _stalls(queue_name: str, counted: Counter[JobStatus]) -> tuple[Stall, ...]:
-    """A server without the extension names no causes; these two can be seen from outside."""
+    """Return the causes of a stall that are visible from outside."""
     if counted[JobStatus.PROCESSING]:
         return ()
     if counted[JobStatus.PENDING]:

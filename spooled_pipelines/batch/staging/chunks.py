@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import pyarrow.compute as pc
@@ -22,6 +23,9 @@ from spooled_pipelines.batch.staging.idempotency import KEY_CHARACTERS, key_text
 from spooled_pipelines.batch.staging.schedule import Spreading
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import CHUNK_ROWS_MAX, CHUNK_TARGET_BYTES
+
+# Chunks that are smaller than the limit, so that some are done while others are on their way.
+_CHUNKS_IN_LIMIT = 4
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,24 @@ def chunks(
             )
             number += 1
         first += batch.num_rows
+
+
+def rechunk(chunks: Iterator[Chunk], max_outstanding: int | None) -> Iterator[Chunk]:
+    """Yield the same rows in chunks that are small beside the limit on unsettled jobs."""
+    if max_outstanding is None:
+        yield from chunks
+        return
+    longest = max(1, max_outstanding // _CHUNKS_IN_LIMIT)
+    numbers = count()
+    for chunk in chunks:
+        for start in range(0, len(chunk.rows), longest):
+            yield replace(
+                chunk,
+                number=next(numbers),
+                rows=chunk.rows.slice(start, longest),
+                keys=chunk.keys.slice(start, longest),
+                pieces=chunk.pieces.slice(start, longest),
+            )
 
 
 def open_message(

@@ -1,5 +1,5 @@
 # Made from spooled_pipelines/batch/aio/enqueue.py by `make proto`: change that, not this.
-"""A table in, a batch of jobs out."""
+"""Turn a table into a batch of jobs, or plan to."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.options import OnRerun, check_on_rerun, generation_for
-from spooled_pipelines.batch.outstanding import check_max_outstanding
-from spooled_pipelines.batch.plan import BatchPlan
+from spooled_pipelines.batch.options import OnRerun, check_on_rerun
+from spooled_pipelines.batch.plan import BatchPlan, Planning
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
+from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
-from spooled_pipelines.batch.sync.batch import Batch
-from spooled_pipelines.batch.sync.plan import planned
-from spooled_pipelines.batch.sync.rpcs import check_extension, newest_generation, retry_batch
-from spooled_pipelines.batch.sync.sending import run_upload, traced
-from spooled_pipelines.batch.sync.upload import ChunkUpload, SingleUpload
-from spooled_pipelines.batch.sync.v1_fallback import queue_stats
+from spooled_pipelines.batch.sync.backend import Ability
+from spooled_pipelines.batch.sync.service import BatchService
+from spooled_pipelines.batch.sync.upload import upload, with_trace_context
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import in_thread
-from spooled_pipelines.types import BatchStats, QueueStats
+
+_NEEDED: dict[str, Ability] = {
+    "retry_failed": "supports_retry",
+    "fresh": "supports_generations",
+}
 
 
 def enqueue_batch(
-    calls: Calls,
+    service: BatchService,
     data: Any,
     queue_name: str,
     options: Options,
@@ -35,21 +36,21 @@ def enqueue_batch(
     on_rerun: OnRerun = "resume",
     on_plan: Callable[[BatchPlan], object] | None = None,
     max_outstanding: int | None = None,
-) -> Batch:
-    """Make one job of each row; the same call again makes none of them twice.
+) -> BatchRecord:
+    """Make each row a job; the same call again enqueues no row twice.
 
     `data` is read once, from front to back, and nothing is sent before the last row is checked.
 
     Args:
-        calls: the server.
+        service: the batches of the server.
         data: whatever `open_source` takes.
         queue_name: where the jobs go.
         options: what is read of the data, and how a row becomes a job.
         progress: True for a bar; or called with (acknowledged rows, rows to send).
-        on_rerun: what is there stays as it is ("resume"); the batch's dead letters go back to the
-            queue as well ("retry_failed"); or every row is a new job and what the batch held
-            before and had not started is cancelled ("fresh"; a call that was cut short is
-            finished by the next one). The last two need the batch extension.
+        on_rerun: what is there stays as it is ("resume"); the batch's dead letters are retried as
+            well ("retry_failed"); or every row is a new job and what the batch held before and
+            had not started is cancelled ("fresh"; a call that was cut short is finished by the
+            next one). The last two need the batch extension.
         max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
             waits until workers have done some.
         on_plan: called with what will be done, before anything is; what it raises ends the call.
@@ -59,76 +60,116 @@ def enqueue_batch(
         LossyValueError: a payload cannot hold a value exactly. Nothing was sent.
         RowsRejectedError: rows cannot be jobs. Nothing was sent, unless the message says so.
         SpooledError: the server cannot be reached or refuses. The message says how many rows
-            were acknowledged; the same call again goes on.
+            were acknowledged; the same call again resumes.
     """
     check_progress(progress)
-    check_on_rerun(on_rerun)
     check_max_outstanding(max_outstanding)
-    if on_rerun != "resume":
-        check_extension(calls, f'on_rerun="{on_rerun}"')
+    check_rerun(service, on_rerun)
     planning = on_plan is not None
     began = time.perf_counter()
-    prepared = in_thread(prepare, data, queue_name, options, planning=planning)
+    staged = in_thread(prepare, data, queue_name, options, planning=planning)
     try:
         if on_plan is not None:
             prepared_in = time.perf_counter() - began
             # In a thread, since it may ask a person.
-            in_thread(on_plan, planned(calls, prepared, on_rerun, prepared_in))
-            prepared.refuse_rejected()
-        batch_id = prepared.batch_id
-        with tracing.sending(queue_name, rows=prepared.sendable, batch_id=batch_id):
-            return _send(calls, traced(prepared), progress, on_rerun, max_outstanding)
+            in_thread(on_plan, _plan(service, staged, on_rerun, prepared_in))
+            staged.refuse_rejected()
+        with tracing.sending(queue_name, rows=staged.sendable, batch_id=staged.batch_id):
+            traced = with_trace_context(staged)
+            return _send(service, traced, progress, on_rerun, max_outstanding)
     finally:
-        prepared.close()
+        staged.close()
+
+
+def plan_batch(
+    service: BatchService,
+    data: Any,
+    queue_name: str,
+    options: Options,
+    on_rerun: OnRerun = "resume",
+) -> BatchPlan:
+    """Return what `enqueue_batch` would do with the same arguments; nothing is written.
+
+    Rows that cannot be jobs are counted, not raised. `data` is read to its end: an iterator or a
+    cursor has to be made again for the call itself.
+
+    Raises:
+        InvalidArgumentError: an argument or the data is wrong.
+        LossyValueError: a payload cannot hold a value exactly.
+    """
+    check_rerun(service, on_rerun)
+    began = time.perf_counter()
+    staged = in_thread(prepare, data, queue_name, options, planning=True)
+    try:
+        return _plan(service, staged, on_rerun, time.perf_counter() - began)
+    finally:
+        staged.close()
+
+
+def check_rerun(service: BatchService, on_rerun: OnRerun) -> None:
+    """Raise InvalidArgumentError if the server cannot do what `on_rerun` says."""
+    check_on_rerun(on_rerun)
+    if on_rerun != "resume":
+        backend = service.backend()
+        backend.require(_NEEDED[on_rerun], f'on_rerun="{on_rerun}"')
 
 
 def _send(
-    calls: Calls,
-    prepared: Prepared,
+    service: BatchService,
+    staged: Prepared,
     progress: ProgressOption,
     on_rerun: OnRerun,
     max_outstanding: int | None,
-) -> Batch:
-    extension = calls.speaks_batches()
+) -> BatchRecord:
+    backend = service.backend()
+    queue_name = staged.scope.queue_name
     ledger = Ledger()
-    shown = Progress(progress, prepared.sendable, prepared.scope.queue_name)
-    before: QueueStats | None = None
-    found: BatchStats | None = None
-    generation = 0
-    upload: ChunkUpload | SingleUpload
-    if extension:
-        found = newest_generation(calls, prepared.batch_id)
-        generation = generation_for(on_rerun, found)
-        cancels = on_rerun == "fresh"
-        upload = ChunkUpload(
-            calls,
-            prepared,
-            ledger,
-            shown,
-            generation,
-            cancels_older=cancels,
-            max_outstanding=max_outstanding,
-        )
-    else:
-        before = queue_stats(calls, prepared.scope.queue_name)
-        upload = SingleUpload(calls, prepared, ledger, shown, max_outstanding)
-    run_upload(calls, upload, prepared, ledger, shown)
+    bar = Progress(progress, staged.sendable, queue_name)
+    start = backend.start(staged.batch_id, queue_name, on_rerun)
+    uploader = backend.uploader(
+        staged,
+        ledger,
+        bar,
+        generation=start.generation or 0,
+        cancels_older=on_rerun == "fresh",
+        max_outstanding=max_outstanding,
+    )
+    upload(service, uploader, staged, ledger, bar)
     retried = 0
-    if on_rerun == "retry_failed" and (found is not None or ledger.duplicates):
-        retried = retry_batch(calls, prepared.batch_id, "")
-    return Batch(
-        calls,
-        prepared.batch_id,
-        queue_name=prepared.scope.queue_name,
-        name=prepared.scope.name,
-        rows=prepared.rows,
+    if on_rerun == "retry_failed" and (start.existed or ledger.duplicates):
+        retried = backend.retry(staged.batch_id)
+    return BatchRecord(
+        staged.batch_id,
+        queue_name=queue_name,
+        name=staged.scope.name,
+        rows=staged.rows,
         created=ledger.created,
         duplicates=ledger.duplicates,
         rejected=ledger.rejected,
-        generation=generation if extension else None,
+        generation=start.generation,
         retried=retried,
-        extension=extension,
-        queue_before=before,
+        extension=backend.keeps_batches,
+        queue_before=start.queue_before,
         ledger=ledger,
-        ledger_path=prepared.ledger,
+        ledger_path=staged.ledger,
     )
+
+
+def _plan(
+    service: BatchService, staged: Prepared, on_rerun: OnRerun, prepared_in: float
+) -> BatchPlan:
+    """Return the plan for a table whose reading and encoding took `prepared_in` seconds."""
+    backend = service.backend()
+    queue_name = staged.scope.queue_name
+    start = backend.start(staged.batch_id, queue_name, on_rerun)
+    planning = Planning(staged)
+    try:
+        for chunk in planning.chunks(start.generation or 0):
+            keys = [key.decode() for key in chunk.keys.to_pylist()]
+            planning.add(chunk, backend.existing(queue_name, keys))
+        seconds = None
+        if service.rows_per_second is not None:
+            seconds = prepared_in + staged.sendable / service.rows_per_second
+        return planning.plan(seconds)
+    finally:
+        planning.close()

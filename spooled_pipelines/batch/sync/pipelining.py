@@ -9,8 +9,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from spooled_pipelines.batch.patience import PATIENCE_SECONDS, Patience
-from spooled_pipelines.batch.window import Window
+from spooled_pipelines.batch.flow_control import RETRY_SECONDS, AdaptiveLimit, RetryBudget
 from spooled_pipelines.errors import RateLimitError, SpooledError
 from spooled_pipelines.rpc.sync.connection import Calls
 from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
@@ -27,16 +26,16 @@ class _Row:
     number: int
     request: bytes
     answer: Any = None
-    patience: Patience | None = None
+    budget: RetryBudget | None = None
 
 
 def pipelined(
     calls: Calls,
     method: Method,
     requests: Iterable[bytes],
-    window: Window,
+    limit: AdaptiveLimit,
     answers: type[SpooledError],
-    patience_seconds: float = PATIENCE_SECONDS,
+    retry_seconds: float = RETRY_SECONDS,
 ) -> Generator[Any, None]:
     """The response to each request, in the requests' order.
 
@@ -47,14 +46,14 @@ def pipelined(
         calls: the server.
         method: what is called.
         requests: their wire bytes.
-        window: how many are on their way at once; told of what comes back.
+        limit: how many are on their way at once; it is told of every response.
         answers: an error that is as good as a response, and comes in the place of one.
-        patience_seconds: how long each is tried again.
+        retry_seconds: how long each is tried again.
 
     Raises:
         SpooledError: a request failed for good. What came before it was answered and yielded.
     """
-    running = _Running(calls, method, requests, window, answers, patience_seconds)
+    running = _Running(calls, method, requests, limit, answers, retry_seconds)
     try:
         while True:
             while running.rows and (answer := running.rows[0].answer) is not None:
@@ -78,17 +77,17 @@ class _Running:
         calls: Calls,
         method: Method,
         requests: Iterable[bytes],
-        window: Window,
+        limit: AdaptiveLimit,
         answers: type[SpooledError],
-        patience_seconds: float,
+        retry_seconds: float,
     ) -> None:
         self.rows: deque[_Row] = deque()
         self._policy = calls.settings.retry
         self._many = calls.many(method)
         self._numbered = enumerate(requests)
-        self._window = window
+        self._limit = limit
         self._answers = answers
-        self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
         self._flying: dict[int, _Row] = {}
         # Those that are to be tried again: when, and which.
         self._again: list[tuple[float, int, _Row]] = []
@@ -96,7 +95,7 @@ class _Running:
 
     def fill(self) -> None:
         """Start as many as may be on their way now."""
-        while len(self._flying) < self._window.limit and not self._window.wait():
+        while len(self._flying) < self._limit.limit and not self._limit.wait():
             row = self._next()
             if row is None:
                 return
@@ -114,9 +113,9 @@ class _Running:
 
     def _pause(self) -> float | None:
         """Seconds until more can be started; None: nothing but an answer makes room."""
-        if len(self._flying) >= self._window.limit:
+        if len(self._flying) >= self._limit.limit:
             return None
-        held = self._window.wait()
+        held = self._limit.wait()
         if self._again:
             return max(held, self._again[0][0] - monotonic(), 0)
         return held or None
@@ -128,7 +127,7 @@ class _Running:
     def _next(self) -> _Row | None:
         if self._again and self._again[0][0] <= monotonic():
             return heapq.heappop(self._again)[2]
-        if self._ended or len(self.rows) >= _AHEAD * self._window.limit:
+        if self._ended or len(self.rows) >= _AHEAD * self._limit.limit:
             return None
         number, request = next(self._numbered, (0, None))
         if request is None:
@@ -140,17 +139,17 @@ class _Running:
 
     def _arrived(self, row: _Row, took: float, answer: Any) -> None:
         if not isinstance(answer, SpooledError):
-            self._window.answered(took)
+            self._limit.answered(took)
             row.answer = answer
             return
         if isinstance(answer, RateLimitError):
-            self._window.refused(answer.retry_after)
+            self._limit.refused(answer.retry_after)
         if isinstance(answer, self._answers):
             row.answer = answer
             return
-        if row.patience is None:
-            row.patience = Patience(self._policy, self._patience_seconds)
-        delay = row.patience.delay(answer)
+        if row.budget is None:
+            row.budget = RetryBudget(self._policy, self._retry_seconds)
+        delay = row.budget.next_delay(answer)
         if delay is None:
             row.answer = answer
             # Those behind it would be in vain; those before it are waited for.

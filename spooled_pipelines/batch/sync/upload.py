@@ -1,146 +1,229 @@
 # Made from spooled_pipelines/batch/aio/upload.py by `make proto`: change that, not this.
-"""Sends a prepared table: acknowledged means stored, and a cut in between loses nothing."""
+"""Sends a staged batch: acknowledged means stored, and nothing is lost if the connection breaks."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.ledger import Answers, Ledger
-from spooled_pipelines.batch.outstanding import Outstanding, within
-from spooled_pipelines.batch.patience import Patience
+from spooled_pipelines.batch.encoding.column_mapping import Constants
+from spooled_pipelines.batch.flow_control import (
+    AdaptiveLimit,
+    OutstandingLimit,
+    RetryBudget,
+    limit_of_calls,
+)
+from spooled_pipelines.batch.ledger import Answers, Ledger, write_ledger
 from spooled_pipelines.batch.progress import Progress
-from spooled_pipelines.batch.staging.chunks import Chunk, open_message, shared_fields
+from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
 from spooled_pipelines.batch.staging.prepare import Prepared
+from spooled_pipelines.batch.sync.backend import BatchBackend, Uploader
 from spooled_pipelines.batch.sync.pipelining import pipelined
-from spooled_pipelines.batch.sync.room import QueueRoom, wait_for_room
-from spooled_pipelines.batch.sync.rpcs import cancel_batch, finish_part, seal_batch
-from spooled_pipelines.batch.window import Window, window_of_calls
-from spooled_pipelines.errors import InvalidArgumentError, ServerError, SpooledError
-from spooled_pipelines.rpc import methods
+from spooled_pipelines.batch.sync.v1_jobs import V1Backpressure
+from spooled_pipelines.batch.sync.watch import wait_for_capacity
+from spooled_pipelines.errors import (
+    InvalidArgumentError,
+    RowsRejectedError,
+    ServerError,
+    SpooledError,
+)
+from spooled_pipelines.rpc import methods, tracing
 from spooled_pipelines.rpc.decode import batch_stats_from
 from spooled_pipelines.rpc.sync.connection import Calls
-from spooled_pipelines.rpc.sync.runtime import Conversation, monotonic, sleep
+from spooled_pipelines.rpc.sync.runtime import (
+    Conversation,
+    in_thread,
+    monotonic,
+    with_retries,
+)
 from spooled_pipelines.wire import batch_v1
 
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.staging.key_scope import Scope
+    from spooled_pipelines.batch.sync.service import BatchService
+
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
-# where they are answered in time, fewer where the server is busy; at most what it stores at once.
-_WINDOW, _WINDOW_LEAST, _WINDOW_MOST = 4, 2, 8
+# if they are answered in time, fewer if the server is busy; at most what it stores at once.
+_CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
 
 
-class ChunkUpload:
-    """Through the batch extension: one conversation, opened again wherever it breaks.
+def upload(
+    service: BatchService,
+    uploader: Uploader,
+    staged: Prepared,
+    ledger: Ledger,
+    progress: Progress,
+) -> None:
+    """Send every row; the ledger then has the rows that cannot be jobs, too.
 
-    After a cut the chunks that were not acknowledged go again under their numbers, and the
-    server answers those that it had stored already as it did the first time.
+    Raises:
+        RowsRejectedError: the server refused rows, and `on_rejected` is "raise".
+    """
+    began = time.perf_counter()
+    try:
+        uploader.run()
+        service.rows_per_second = staged.sendable / (time.perf_counter() - began)
+    except BaseException as error:
+        # Also if a user interrupts it: what is there so far, and how to go on, is worth a line.
+        _add_resume_note(error, staged, ledger)
+        ledger.close()
+        raise
+    finally:
+        progress.close()
+    if ledger.rejected and not staged.skips_rejected:
+        raise _refused_by_server(staged, ledger)
+    ledger.add_rejected(staged.rejections)
+    if staged.ledger is not None:
+        in_thread(write_ledger, ledger.reader(), staged.ledger)
+
+
+def with_trace_context(staged: Prepared) -> Prepared:
+    """Return a copy whose job tags carry the current trace context."""
+    # After the keys were made: the same rows with another trace are the same jobs.
+    tags = tracing.with_context(staged.constants.tags)
+    constants = dataclasses.replace(staged.constants, tags=tags)
+    return dataclasses.replace(staged, constants=constants)
+
+
+def _refused_by_server(staged: Prepared, ledger: Ledger) -> RowsRejectedError:
+    count, acknowledged = ledger.rejected, ledger.acknowledged
+    staged.rejections.add(list(ledger.rejected_rows()))
+    ledger.close()
+    return staged.rejections.error(
+        f"the server refused {count} of {acknowledged} rows",
+        f"The other {acknowledged - count} are jobs; batch {staged.batch_id} is not sealed.",
+        'Correct these rows and call again, or pass on_rejected="skip".',
+    )
+
+
+def _add_resume_note(error: BaseException, staged: Prepared, ledger: Ledger) -> None:
+    """Add to `error` how many rows were acknowledged, and how to go on."""
+    part_id = staged.scope.part_id
+    state = f"batch {staged.batch_id} is not sealed"
+    if part_id is not None:
+        state = f"part {part_id!r} of batch {staged.batch_id} is not finished"
+    text = (
+        f"{ledger.acknowledged} of {staged.sendable} rows were acknowledged; {state}, so it does "
+        "not count as complete. Repeat the same call to resume; no row is enqueued twice."
+    )
+    if isinstance(error, SpooledError):
+        error.problem = f"{error.problem.rstrip()} {text}"
+        error.details.update(batch_id=staged.batch_id, acknowledged=ledger.acknowledged)
+    elif hasattr(error, "add_note"):
+        error.add_note(text)
+    elif not error.args:
+        # Python 3.10 has no notes; what has no text of its own (KeyboardInterrupt) gets this one.
+        error.args = (text,)
+
+
+class StreamUploader(Uploader):
+    """Sends chunks through the batch extension: one stream, opened again whenever it breaks.
+
+    After a break the chunks that were not acknowledged are sent again under their numbers, and the
+    server repeats its response to those that it had stored already.
     """
 
     def __init__(
         self,
-        calls: Calls,
-        prepared: Prepared,
+        backend: BatchBackend,
+        staged: Prepared,
         ledger: Ledger,
         progress: Progress,
         generation: int,
         *,
         cancels_older: bool,
-        max_outstanding: int | None = None,
+        max_outstanding: int | None,
     ) -> None:
-        self._calls = calls
-        self._prepared = prepared
+        self._backend = backend
+        self._connection = backend.connection
+        self._staged = staged
         self._ledger = ledger
         self._progress = progress
         self._generation = generation
         self._cancels_older = cancels_older and generation > 0
+        scope = staged.scope
         self._opening = open_message(
-            prepared.batch_id,
-            prepared.scope.queue_name,
-            prepared.scope.name,
+            staged.batch_id,
+            scope.queue_name,
+            scope.name,
             uuid.uuid4().hex,
-            prepared.constants,
+            staged.constants,
             generation,
-            prepared.scope.part_id,
+            scope.part_id,
         )
-        self._room = None if max_outstanding is None else Outstanding(max_outstanding)
-        self._source: Iterator[Chunk] = within(max_outstanding, prepared.chunks(generation))
+        self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
+        self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
         self._next: Chunk | None = None
-        self._window = Window(_WINDOW, _WINDOW_MOST, _WINDOW_LEAST)
-        # When each of those that wait was written.
-        self._written: deque[float] = deque()
-        self._waiting: deque[Chunk] = deque()
-        self._patience = Patience(calls.settings.retry)
+        self._limit = AdaptiveLimit(_CHUNKS, _CHUNKS_MOST, _CHUNKS_LEAST)
+        # Chunks on their way, and when each of them was written.
+        self._in_flight: deque[Chunk] = deque()
+        self._written_at: deque[float] = deque()
+        self._budget = RetryBudget(self._connection.settings.retry)
 
     def run(self) -> None:
-        """Send every row, then say that it was the last (unless the server refused some)."""
-        while (error := self._cut_short()) is not None:
-            delay = self._patience.delay(error)
-            if delay is None:
-                raise error
-            sleep(delay)
+        """Send every row, then seal the batch or finish the part, unless rows were refused."""
+        with_retries(self._attempt, self._budget.pause)
 
-    def _cut_short(self) -> SpooledError | None:
-        """Go as far as it goes; None: to the end."""
-        try:
-            self._converse()
-            if self._ledger.rejected == 0 or self._prepared.skips_rejected:
-                self._end()
-        except SpooledError as error:
-            return error
-        return None
+    def _attempt(self) -> None:
+        self._converse()
+        if self._ledger.rejected == 0 or self._staged.skips_rejected:
+            self._end()
 
     def _converse(self) -> None:
-        conversation = self._calls.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
+        stream = self._connection.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
         try:
-            conversation.write(self._opening)
+            stream.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
-            opened = _answer(conversation, "opened")
-            if self._room is not None:
-                self._room.learned(batch_stats_from(opened).open)
+            opened = _answer(stream, "opened")
+            if self._outstanding is not None:
+                self._outstanding.learned(batch_stats_from(opened).open)
             if self._cancels_older:
                 # Now that no upload can add to it any more.
-                before = self._generation - 1
-                cancel_batch(self._calls, self._prepared.batch_id, before)
+                self._backend.cancel(self._staged.batch_id, self._generation - 1)
                 self._cancels_older = False
-            self._written.clear()
-            for chunk in self._waiting:
-                self._write(conversation, chunk)
-            while self._fill(conversation):
-                outcome = _answer(conversation, "outcome")
+            self._written_at.clear()
+            for chunk in self._in_flight:
+                self._write(stream, chunk)
+            while self._fill(stream):
+                outcome = _answer(stream, "outcome")
                 self._acknowledged(outcome)
-            conversation.done_writing()
-            conversation.read()
+            stream.done_writing()
+            stream.read()
         finally:
-            conversation.cancel()
+            stream.cancel()
 
-    def _fill(self, conversation: Conversation) -> bool:
-        """Keep the window full; False when nothing is on its way any more."""
-        while len(self._waiting) < self._window.limit:
-            chunk = self._next = self._next or next(self._source, None)
+    def _fill(self, stream: Conversation) -> bool:
+        """Send chunks up to the limit; return False once none is on its way any more."""
+        while len(self._in_flight) < self._limit.limit:
+            chunk = self._next = self._next or next(self._chunks, None)
             if chunk is None:
                 break
             rows = len(chunk.rows)
-            if self._room is not None and not self._room.admits(rows):
-                if self._waiting:
+            limit = self._outstanding
+            if limit is not None and not limit.admits(rows):
+                if self._in_flight:
                     # First what is on its way: the server's numbers are to include it.
                     break
-                wait_for_room(self._calls, self._prepared.batch_id, self._room, rows)
+                wait_for_capacity(self._connection, self._staged.batch_id, limit, rows)
             # Before it is written: what breaks in between has to be sent again.
-            self._waiting.append(chunk)
+            self._in_flight.append(chunk)
             self._next = None
-            self._write(conversation, chunk)
-        return bool(self._waiting)
+            self._write(stream, chunk)
+        return bool(self._in_flight)
 
-    def _write(self, conversation: Conversation, chunk: Chunk) -> None:
-        if self._room is not None:
-            self._room.sent(len(chunk.rows))
-        self._written.append(monotonic())
-        conversation.write(chunk.message())
+    def _write(self, stream: Conversation, chunk: Chunk) -> None:
+        if self._outstanding is not None:
+            self._outstanding.sent(len(chunk.rows))
+        self._written_at.append(monotonic())
+        stream.write(chunk.message())
 
     def _acknowledged(self, outcome: batch_v1.ChunkOutcome) -> None:
-        chunk = self._waiting[0]
+        chunk = self._in_flight[0]
         if outcome.number != chunk.number or len(outcome.job_ids) != len(chunk.rows):
             raise ServerError(
                 f"the server answered chunk {outcome.number} with {len(outcome.job_ids)} jobs "
@@ -152,106 +235,106 @@ class ChunkUpload:
             [(refused.row, refused.message) for refused in outcome.rejected],
         )
         self._ledger.add(chunk, answers)
-        self._waiting.popleft()
-        self._window.answered(monotonic() - self._written.popleft())
-        self._patience.moved()
+        self._in_flight.popleft()
+        self._limit.answered(monotonic() - self._written_at.popleft())
+        self._budget.reset()
         self._progress.at(self._ledger.acknowledged)
 
     def _end(self) -> None:
-        batch_id, part_id = self._prepared.batch_id, self._prepared.scope.part_id
+        staged, generation = self._staged, self._generation
+        part_id = staged.scope.part_id
         if part_id is None:
-            seal_batch(self._calls, batch_id, self._generation)
+            self._backend.seal(staged.batch_id, generation)
         else:
-            finish_part(self._calls, batch_id, self._generation, part_id, self._prepared.rows)
+            self._backend.finish_part(staged.batch_id, generation, part_id, staged.rows)
 
 
-class SingleUpload:
-    """Without the extension: many Enqueue calls at once, each with its key, so repeatable.
+class UnaryUploader(Uploader):
+    """Sends each row by an Enqueue call of its own, many at once; repeatable by their keys.
 
-    A call that is repeated because its answer was lost counts as a duplicate: the server cannot
+    A call that is repeated because its response was lost counts as a duplicate: the server cannot
     tell it from one that comes a second time.
     """
 
     def __init__(
         self,
-        calls: Calls,
-        prepared: Prepared,
+        connection: Calls,
+        staged: Prepared,
         ledger: Ledger,
         progress: Progress,
-        max_outstanding: int | None = None,
+        max_outstanding: int | None,
     ) -> None:
-        self._calls = calls
-        self._prepared = prepared
+        self._connection = connection
+        self._staged = staged
         self._ledger = ledger
         self._progress = progress
-        self._shared = shared_fields(prepared.scope.queue_name, prepared.constants)
-        self._window = window_of_calls()
-        self._limit = max_outstanding
-        self._room: QueueRoom | None = None
+        self._shared = shared_fields(staged.scope.queue_name, staged.constants)
+        self._limit = limit_of_calls()
+        self._max_outstanding = max_outstanding
+        self._backpressure: V1Backpressure | None = None
         if max_outstanding is not None:
-            self._room = QueueRoom(calls, prepared.scope.queue_name, max_outstanding)
+            self._backpressure = V1Backpressure(
+                connection, staged.scope.queue_name, max_outstanding
+            )
 
     def run(self) -> None:
         """Send every row."""
-        for chunk in within(self._limit, self._prepared.chunks()):
-            if self._room is not None:
-                self._room.wait_for(len(chunk.rows))
+        for chunk in rechunk(self._staged.chunks(), self._max_outstanding):
+            if self._backpressure is not None:
+                self._backpressure.wait_for_capacity(len(chunk.rows))
             self._send(chunk)
 
     def _send(self, chunk: Chunk) -> None:
         answers = Answers([])
         requests = chunk.requests(self._shared)
         responses = pipelined(
-            self._calls, methods.QUEUE["Enqueue"], requests, self._window, InvalidArgumentError
+            self._connection, methods.QUEUE["Enqueue"], requests, self._limit, InvalidArgumentError
         )
         try:
             with closing(responses):
                 for response in responses:
-                    place = len(answers.job_ids)
+                    index = len(answers.job_ids)
                     if isinstance(response, InvalidArgumentError):
                         answers.job_ids.append("")
-                        answers.rejected.append((place, response.message))
+                        answers.rejected.append((index, response.message))
                     else:
                         answers.job_ids.append(response.job_id)
                         if not response.created:
-                            answers.duplicates.append(place)
-                    if place % 100 == 0:
-                        self._progress.at(self._ledger.acknowledged + place)
+                            answers.duplicates.append(index)
+                    if index % 100 == 0:
+                        self._progress.at(self._ledger.acknowledged + index)
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
             self._ledger.add(chunk.first(done), answers)
-            if self._room is not None:
-                self._room.sent(answers.job_ids)
+            if self._backpressure is not None:
+                self._backpressure.sent(answers.job_ids)
         self._progress.at(self._ledger.acknowledged)
 
 
-def open_upload(calls: Calls, opening: bytes) -> None:
-    """Make a batch, or find it, without any row."""
-    patience = Patience(calls.settings.retry)
-    while (error := _opened(calls, opening)) is not None:
-        delay = patience.delay(error)
-        if delay is None:
-            raise error
-        sleep(delay)
+def open_upload(
+    connection: Calls, batch_id: str, scope: Scope, generation: int, upload_id: str
+) -> None:
+    """Create a batch, or find it, without sending a row."""
+    opening = open_message(
+        batch_id, scope.queue_name, scope.name, upload_id, Constants(), generation
+    )
+
+    def attempt() -> None:
+        stream = connection.conversation(methods.BATCH["EnqueueBatch"])
+        try:
+            stream.write(opening)
+            _answer(stream, "opened")
+            stream.done_writing()
+            stream.read()
+        finally:
+            stream.cancel()
+
+    with_retries(attempt, RetryBudget(connection.settings.retry).pause)
 
 
-def _opened(calls: Calls, opening: bytes) -> SpooledError | None:
-    conversation = calls.conversation(methods.BATCH["EnqueueBatch"])
-    try:
-        conversation.write(opening)
-        _answer(conversation, "opened")
-        conversation.done_writing()
-        conversation.read()
-    except SpooledError as error:
-        return error
-    finally:
-        conversation.cancel()
-    return None
-
-
-def _answer(conversation: Conversation, kind: str) -> Any:
-    response = conversation.read()
+def _answer(stream: Conversation, kind: str) -> Any:
+    response = stream.read()
     if response is None or response.WhichOneof("response") != kind:
         what = "nothing more" if response is None else response.WhichOneof("response")
         raise ServerError(f"the server answered {what!r} where {kind!r} was next")

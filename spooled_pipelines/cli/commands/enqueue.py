@@ -208,7 +208,7 @@ def print_batch(batch: Batch) -> None:
         }
     )
     # A server without the batch extension knows queues, but not batches.
-    watchable = batch.to_dict().get("extension", True)
+    watchable = batch.client.batch_backend().keeps_batches
     following = f"watch {batch.id}" if watchable else f"stats {batch.queue_name}"
     print(f"next: spooled-pipelines {following}")
 

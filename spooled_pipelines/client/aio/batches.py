@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.paging import paged
 from spooled_pipelines.rpc.methods import BATCH
 from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
-from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from spooled_pipelines.batch.aio.backend import AsyncBatchBackend
     from spooled_pipelines.batch.aio.batch import AsyncBatch
-    from spooled_pipelines.batch.aio.parts import AsyncOpenBatch
+    from spooled_pipelines.batch.aio.open_batch import AsyncOpenBatch
+    from spooled_pipelines.batch.aio.service import AsyncBatchService
     from spooled_pipelines.batch.encoding.column_mapping import PayloadOption, TagsOption
     from spooled_pipelines.batch.encoding.values import OnLossy
     from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
+    from spooled_pipelines.batch.record import BatchRecord
     from spooled_pipelines.batch.staging.prepare import JobOptions, OnRejected, RowOptions
     from spooled_pipelines.batch.writers import Where
 
@@ -32,6 +35,7 @@ class AsyncBatchCalls:
     """What a client does with whole tables."""
 
     _calls: AsyncCalls
+    _batches: AsyncBatchService | None = None
 
     async def enqueue_batch(
         self,
@@ -107,6 +111,7 @@ class AsyncBatchCalls:
             RowsRejectedError: rows cannot be jobs; nothing was sent.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
+        from spooled_pipelines.batch.aio.batch import AsyncBatch
         from spooled_pipelines.batch.aio.enqueue import enqueue_batch
         from spooled_pipelines.batch.staging.prepare import Options
 
@@ -131,8 +136,8 @@ class AsyncBatchCalls:
             on_lossy=on_lossy,
             ledger=ledger,
         )
-        return await enqueue_batch(
-            self._calls,
+        record = await enqueue_batch(
+            self._batch_service(),
             data,
             queue_name,
             options,
@@ -141,6 +146,7 @@ class AsyncBatchCalls:
             on_plan=on_plan,
             max_outstanding=max_outstanding,
         )
+        return AsyncBatch(self._batch_service(), record, self)
 
     async def plan_batch(
         self,
@@ -162,10 +168,11 @@ class AsyncBatchCalls:
             LossyValueError: a value would not survive.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.aio.plan import plan_batch
+        from spooled_pipelines.batch.aio.enqueue import plan_batch
         from spooled_pipelines.batch.staging.prepare import Options
 
-        return await plan_batch(self._calls, data, queue_name, Options(**options), on_rerun)
+        service = self._batch_service()
+        return await plan_batch(service, data, queue_name, Options(**options), on_rerun)
 
     async def open_batch(
         self,
@@ -188,17 +195,18 @@ class AsyncBatchCalls:
         Raises:
             InvalidArgumentError: an argument is wrong.
         """
-        from spooled_pipelines.batch.aio.parts import AsyncOpenBatch, open_batch
+        from spooled_pipelines.batch.aio.open_batch import open_batch, open_batch_from_dict
 
         if isinstance(name, Mapping):
             if queue_name is not None or options or on_rerun != "resume":
                 raise InvalidArgumentError(
                     "what to_dict() gave holds queue and options already: pass it alone"
                 )
-            return AsyncOpenBatch.from_dict(self._calls, name)
+            return await open_batch_from_dict(self._batch_service(), name, self)
         if queue_name is None:
             raise InvalidArgumentError(f"open_batch({name!r}, ...) needs the queue's name as well")
-        return await open_batch(self._calls, name, queue_name, options, on_rerun)
+        service = self._batch_service()
+        return await open_batch(service, name, queue_name, options, on_rerun, self)
 
     async def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
         """The newest batches that this key may see, the newest first, as they stand.
@@ -215,25 +223,18 @@ class AsyncBatchCalls:
         if queue_name is not None:
             validation.queue_name(queue_name)
         validation.limit(limit)
-        found: list[BatchStats] = []
-        token = ""
-        while len(found) < limit:
-            request = batch_v1.ListBatchesRequest(
-                queue_name=queue_name or "",
-                page_size=min(limit - len(found), PAGE_JOBS_MAX),
-                page_token=token,
-            )
-            page = await self._calls.unary(BATCH["ListBatches"], request, repeatable=True)
-            found += [decode.batch_stats_from(stats) for stats in page.batches]
-            token = page.next_page_token
-            if not token:
-                break
-        return found
+        request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
+        batches = paged(self._calls, BATCH["ListBatches"], request, "batches", limit)
+        return [decode.batch_stats_from(stats) async for stats in batches]
+
+    async def batch_backend(self) -> AsyncBatchBackend:
+        """Return what this server can do with batches, such as `supports_retry`."""
+        return await self._batch_service().backend()
 
     async def batch_stats(
         self, batches: Sequence[str | Mapping[str, Any]], *, timeout: float | None = None
     ) -> list[BatchStats]:
-        """Return where several batches stand, in their order and in as few calls as possible.
+        """Return the statistics of several batches, in their order and in as few calls as possible.
 
         Args:
             batches: their ids, or what `Batch.to_dict()` returned, which a server that keeps no
@@ -243,12 +244,10 @@ class AsyncBatchCalls:
         Raises:
             NotFoundError: there is no such batch; the message names it.
         """
-        from spooled_pipelines.batch.aio.rpcs import stats_of
-
-        wanted = [self.batch(batch) for batch in batches]
-        if await self._calls.speaks_batches():
-            return await stats_of(self._calls, [batch.id for batch in wanted], timeout)
-        return [await batch.stats() for batch in wanted]
+        records = [_record(batch) for batch in batches]
+        known = {record.extension for record in records}
+        backend = await self._batch_service().backend(known.pop() if len(known) == 1 else None)
+        return await backend.stats_of(records, timeout)
 
     def watch_batches(self, batch_ids: Sequence[str]) -> AsyncGenerator[BatchStats, None]:
         """Yield the statistics of several batches over one stream, each as it changes.
@@ -260,18 +259,27 @@ class AsyncBatchCalls:
 
         return watch_many(self._calls, batch_ids)
 
-    async def has_batch_extension(self) -> bool:
-        """Return whether the server keeps batches: asked once, then known."""
-        return await self._calls.speaks_batches()
-
     def batch(self, batch: str | Mapping[str, Any]) -> AsyncBatch:
-        """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""
+        """Return a batch that was enqueued before, by its id or by what its `to_dict()` gave."""
         from spooled_pipelines.batch.aio.batch import AsyncBatch
 
-        if isinstance(batch, str):
-            return AsyncBatch(self._calls, batch)
-        if isinstance(batch, Mapping):
-            return AsyncBatch.from_dict(self._calls, dict(batch))
-        raise InvalidArgumentError(
-            f"a {type(batch).__name__} is no batch: pass its id, or what Batch.to_dict() gave"
-        )
+        return AsyncBatch(self._batch_service(), _record(batch), self)
+
+    def _batch_service(self) -> AsyncBatchService:
+        if self._batches is None:
+            from spooled_pipelines.batch.aio.service import AsyncBatchService
+
+            self._batches = AsyncBatchService(self._calls)
+        return self._batches
+
+
+def _record(batch: str | Mapping[str, Any]) -> BatchRecord:
+    from spooled_pipelines.batch.record import BatchRecord
+
+    if isinstance(batch, str):
+        return BatchRecord(batch)
+    if isinstance(batch, Mapping):
+        return BatchRecord.from_dict(batch)
+    raise InvalidArgumentError(
+        f"batch must be a batch's id or the dict from Batch.to_dict(), got {type(batch).__name__}"
+    )

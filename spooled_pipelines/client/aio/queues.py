@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.paging import paged
 from spooled_pipelines.rpc.methods import QUEUE_ADMIN
 from spooled_pipelines.types import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
@@ -25,18 +26,9 @@ class AsyncQueueCalls:
             InvalidArgumentError: `limit` is below 1.
         """
         validation.limit(limit)
-        found: list[Queue] = []
-        token = ""
-        while len(found) < limit:
-            request = queue_admin_v1.ListQueuesRequest(
-                page_size=min(limit - len(found), PAGE_JOBS_MAX), page_token=token
-            )
-            page = await self._calls.unary(QUEUE_ADMIN["ListQueues"], request, repeatable=True)
-            found += [decode.queue_from(queue) for queue in page.queues]
-            token = page.next_page_token
-            if not token:
-                break
-        return found
+        request = queue_admin_v1.ListQueuesRequest()
+        queues = paged(self._calls, QUEUE_ADMIN["ListQueues"], request, "queues", limit)
+        return [decode.queue_from(queue) async for queue in queues]
 
     async def workers(
         self, queue_name: str | None = None, *, limit: int = 1_000
@@ -121,21 +113,9 @@ class AsyncQueueCalls:
         """The first `limit` dead letters of a queue, with payload and error, oldest first."""
         validation.queue_name(queue_name)
         validation.limit(limit)
-        found: list[Job] = []
-        token = ""
-        while len(found) < limit:
-            request = queue_admin_v1.ListDeadLettersRequest(
-                queue_name=queue_name,
-                page_size=min(limit - len(found), PAGE_JOBS_MAX),
-                page_token=token,
-            )
-            method = QUEUE_ADMIN["ListDeadLetters"]
-            page = await self._calls.unary(method, request, repeatable=True)
-            found += [decode.job_from(job) for job in page.jobs]
-            token = page.next_page_token
-            if not token:
-                break
-        return found
+        request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
+        jobs = paged(self._calls, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
+        return [decode.job_from(job) async for job in jobs]
 
     async def discard_dead_letters(self, queue_name: str, where: str | None = None) -> int:
         """Cancels a queue's dead letters, so that nobody has to look at them; returns how many.
@@ -144,22 +124,16 @@ class AsyncQueueCalls:
             queue_name: the queue.
             where: only jobs whose error has this text in it.
         """
-        from spooled_pipelines.batch.aio.rpcs import revise
+        from spooled_pipelines.batch.aio.extension_backend import AsyncExtensionBackend
         from spooled_pipelines.batch.outcome.dead_letters import discarded
 
-        validation.queue_name(queue_name)
-        found: list[str] = []
-        token = ""
-        while True:
-            request = queue_admin_v1.ListDeadLettersRequest(
-                queue_name=queue_name, page_size=PAGE_JOBS_MAX, page_token=token
-            )
-            method = QUEUE_ADMIN["ListDeadLetters"]
-            page = await self._calls.unary(method, request, repeatable=True)
-            found += [job.id for job in page.jobs if (where or "") in job.last_error]
-            token = page.next_page_token
-            if not token:
-                return await revise(self._calls, [discarded(job_id) for job_id in found])
+        request = queue_admin_v1.ListDeadLettersRequest(
+            queue_name=validation.queue_name(queue_name)
+        )
+        jobs = paged(self._calls, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
+        # All of them before the first is discarded: a page begins behind the last job of another.
+        revisions = [discarded(job.id) async for job in jobs if (where or "") in job.last_error]
+        return await AsyncExtensionBackend(self._calls).revise(revisions)
 
     async def redrive(self, queue_name: str, where: str | None = None) -> int:
         """Puts a queue's dead letters back into it, with all their retries; returns how many.

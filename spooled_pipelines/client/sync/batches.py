@@ -11,9 +11,9 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.methods import BATCH
 from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.paging import paged
 from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
-from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
+    from spooled_pipelines.batch.record import BatchRecord
     from spooled_pipelines.batch.staging.prepare import JobOptions, OnRejected, RowOptions
+    from spooled_pipelines.batch.sync.backend import BatchBackend
     from spooled_pipelines.batch.sync.batch import Batch
-    from spooled_pipelines.batch.sync.parts import OpenBatch
+    from spooled_pipelines.batch.sync.open_batch import OpenBatch
+    from spooled_pipelines.batch.sync.service import BatchService
     from spooled_pipelines.batch.writers import Where
 
 
@@ -33,6 +36,7 @@ class BatchCalls:
     """What a client does with whole tables."""
 
     _calls: Calls
+    _batches: BatchService | None = None
 
     def enqueue_batch(
         self,
@@ -109,6 +113,7 @@ class BatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.staging.prepare import Options
+        from spooled_pipelines.batch.sync.batch import Batch
         from spooled_pipelines.batch.sync.enqueue import enqueue_batch
 
         options = Options(
@@ -132,8 +137,8 @@ class BatchCalls:
             on_lossy=on_lossy,
             ledger=ledger,
         )
-        return enqueue_batch(
-            self._calls,
+        record = enqueue_batch(
+            self._batch_service(),
             data,
             queue_name,
             options,
@@ -142,6 +147,7 @@ class BatchCalls:
             on_plan=on_plan,
             max_outstanding=max_outstanding,
         )
+        return Batch(self._batch_service(), record, self)
 
     def plan_batch(
         self,
@@ -164,9 +170,10 @@ class BatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.staging.prepare import Options
-        from spooled_pipelines.batch.sync.plan import plan_batch
+        from spooled_pipelines.batch.sync.enqueue import plan_batch
 
-        return plan_batch(self._calls, data, queue_name, Options(**options), on_rerun)
+        service = self._batch_service()
+        return plan_batch(service, data, queue_name, Options(**options), on_rerun)
 
     def open_batch(
         self,
@@ -189,17 +196,18 @@ class BatchCalls:
         Raises:
             InvalidArgumentError: an argument is wrong.
         """
-        from spooled_pipelines.batch.sync.parts import OpenBatch, open_batch
+        from spooled_pipelines.batch.sync.open_batch import open_batch, open_batch_from_dict
 
         if isinstance(name, Mapping):
             if queue_name is not None or options or on_rerun != "resume":
                 raise InvalidArgumentError(
                     "what to_dict() gave holds queue and options already: pass it alone"
                 )
-            return OpenBatch.from_dict(self._calls, name)
+            return open_batch_from_dict(self._batch_service(), name, self)
         if queue_name is None:
             raise InvalidArgumentError(f"open_batch({name!r}, ...) needs the queue's name as well")
-        return open_batch(self._calls, name, queue_name, options, on_rerun)
+        service = self._batch_service()
+        return open_batch(service, name, queue_name, options, on_rerun, self)
 
     def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
         """The newest batches that this key may see, the newest first, as they stand.
@@ -216,25 +224,18 @@ class BatchCalls:
         if queue_name is not None:
             validation.queue_name(queue_name)
         validation.limit(limit)
-        found: list[BatchStats] = []
-        token = ""
-        while len(found) < limit:
-            request = batch_v1.ListBatchesRequest(
-                queue_name=queue_name or "",
-                page_size=min(limit - len(found), PAGE_JOBS_MAX),
-                page_token=token,
-            )
-            page = self._calls.unary(BATCH["ListBatches"], request, repeatable=True)
-            found += [decode.batch_stats_from(stats) for stats in page.batches]
-            token = page.next_page_token
-            if not token:
-                break
-        return found
+        request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
+        batches = paged(self._calls, BATCH["ListBatches"], request, "batches", limit)
+        return [decode.batch_stats_from(stats) for stats in batches]
+
+    def batch_backend(self) -> BatchBackend:
+        """Return what this server can do with batches, such as `supports_retry`."""
+        return self._batch_service().backend()
 
     def batch_stats(
         self, batches: Sequence[str | Mapping[str, Any]], *, timeout: float | None = None
     ) -> list[BatchStats]:
-        """Return where several batches stand, in their order and in as few calls as possible.
+        """Return the statistics of several batches, in their order and in as few calls as possible.
 
         Args:
             batches: their ids, or what `Batch.to_dict()` returned, which a server that keeps no
@@ -244,12 +245,10 @@ class BatchCalls:
         Raises:
             NotFoundError: there is no such batch; the message names it.
         """
-        from spooled_pipelines.batch.sync.rpcs import stats_of
-
-        wanted = [self.batch(batch) for batch in batches]
-        if self._calls.speaks_batches():
-            return stats_of(self._calls, [batch.id for batch in wanted], timeout)
-        return [batch.stats() for batch in wanted]
+        records = [_record(batch) for batch in batches]
+        known = {record.extension for record in records}
+        backend = self._batch_service().backend(known.pop() if len(known) == 1 else None)
+        return backend.stats_of(records, timeout)
 
     def watch_batches(self, batch_ids: Sequence[str]) -> Generator[BatchStats, None]:
         """Yield the statistics of several batches over one stream, each as it changes.
@@ -261,18 +260,27 @@ class BatchCalls:
 
         return watch_many(self._calls, batch_ids)
 
-    def has_batch_extension(self) -> bool:
-        """Return whether the server keeps batches: asked once, then known."""
-        return self._calls.speaks_batches()
-
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
-        """A batch that was enqueued before, by its id or by what its `to_dict()` gave."""
+        """Return a batch that was enqueued before, by its id or by what its `to_dict()` gave."""
         from spooled_pipelines.batch.sync.batch import Batch
 
-        if isinstance(batch, str):
-            return Batch(self._calls, batch)
-        if isinstance(batch, Mapping):
-            return Batch.from_dict(self._calls, dict(batch))
-        raise InvalidArgumentError(
-            f"a {type(batch).__name__} is no batch: pass its id, or what Batch.to_dict() gave"
-        )
+        return Batch(self._batch_service(), _record(batch), self)
+
+    def _batch_service(self) -> BatchService:
+        if self._batches is None:
+            from spooled_pipelines.batch.sync.service import BatchService
+
+            self._batches = BatchService(self._calls)
+        return self._batches
+
+
+def _record(batch: str | Mapping[str, Any]) -> BatchRecord:
+    from spooled_pipelines.batch.record import BatchRecord
+
+    if isinstance(batch, str):
+        return BatchRecord(batch)
+    if isinstance(batch, Mapping):
+        return BatchRecord.from_dict(batch)
+    raise InvalidArgumentError(
+        f"batch must be a batch's id or the dict from Batch.to_dict(), got {type(batch).__name__}"
+    )

@@ -14,7 +14,6 @@ import grpc
 from spooled_pipelines.errors import (
     ConflictError,
     DeadlineExceededError,
-    ServerError,
     SpooledError,
     UnavailableError,
 )
@@ -32,7 +31,7 @@ from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import Pacer
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire import spooled_v1
 from spooled_pipelines.wire.methods import Method
 
 if TYPE_CHECKING:
@@ -62,11 +61,8 @@ class AsyncCalls:
         self._channel: AsyncChannel | None = None
         self._opening = threading.Lock()
         self._closed = False
-        self._speaks_batches: bool | None = None
         # Of the quickest call, which is the nearest to what the way to the server takes.
         self.round_trip: float | None = None
-        # Of the last upload on it; what the next one will take is told from that.
-        self.rows_per_second: float | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.name!r})"
@@ -191,25 +187,6 @@ class AsyncCalls:
             metadata=self.metadata(),
             explain=lambda raw: self._explain(raw, method, None),
         )
-
-    async def speaks_batches(self) -> bool:
-        """Whether the server has the batch extension: asked once, then known."""
-        if self.settings.batch_extension != "auto":
-            return self.settings.batch_extension == "on"
-        if self._speaks_batches is None:
-            try:
-                await self.unary(
-                    methods.BATCH["GetBatchStats"],
-                    batch_v1.GetBatchStatsRequest(),
-                    repeatable=True,
-                )
-            except ServerError as error:
-                if error.code != "UNIMPLEMENTED":
-                    raise
-                self._speaks_batches = False
-            else:
-                self._speaks_batches = True
-        return self._speaks_batches
 
     async def wait_for_ready(self, timeout: float = 10.0) -> None:
         """Returns once a server has answered; what the key may do is not looked at.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -25,17 +25,40 @@ __all__ = [
     "AsyncDepartures",
     "AsyncResponseStream",
     "Lock",
+    "call_later",
     "in_thread",
     "monotonic",
     "sleep",
+    "with_retries",
 ]
 
+R = TypeVar("R")
 Metadata = tuple[tuple[str, str], ...]
 Explain = Callable[[grpc.RpcError], SpooledError]
 
 Lock = asyncio.Lock
 sleep = asyncio.sleep
 in_thread = asyncio.to_thread
+
+
+def call_later(seconds: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+    """Call `action` after a while, unless `cancel()` on the handle comes first."""
+    return asyncio.get_running_loop().call_later(seconds, action)
+
+
+async def with_retries(
+    attempt: Callable[[], Awaitable[R]], pause: Callable[[SpooledError], float]
+) -> R:
+    """Repeat `attempt` until it succeeds.
+
+    `pause` returns the seconds to wait after an error, or raises the error to give up.
+    """
+    while True:
+        try:
+            return await attempt()
+        except SpooledError as error:
+            seconds = pause(error)
+        await sleep(seconds)
 
 
 class AsyncChannel:

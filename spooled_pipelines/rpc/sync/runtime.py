@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, Timer
 from time import monotonic, sleep
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,9 +27,11 @@ __all__ = [
     "Departures",
     "Lock",
     "ResponseStream",
+    "call_later",
     "in_thread",
     "monotonic",
     "sleep",
+    "with_retries",
 ]
 
 P = ParamSpec("P")
@@ -41,6 +43,27 @@ Explain = Callable[[grpc.RpcError], SpooledError]
 def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls it here: a blocking caller waits anyway."""
     return function(*args, **kwargs)
+
+
+def call_later(seconds: float, action: Callable[[], None]) -> Timer:
+    """Call `action` after a while, unless `cancel()` on the handle comes first."""
+    timer = Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def with_retries(attempt: Callable[[], R], pause: Callable[[SpooledError], float]) -> R:
+    """Repeat `attempt` until it succeeds.
+
+    `pause` returns the seconds to wait after an error, or raises the error to give up.
+    """
+    while True:
+        try:
+            return attempt()
+        except SpooledError as error:
+            seconds = pause(error)
+        sleep(seconds)
 
 
 class Channel:

@@ -1,47 +1,36 @@
+# Made from spooled_pipelines/batch/aio/open_batch.py by `make proto`: change that, not this.
 """A batch that comes in parts: opened once, added to by anybody, sealed when all of it is in."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.aio.batch import AsyncBatch
-from spooled_pipelines.batch.aio.rpcs import (
-    cancel_batch,
-    check_extension,
-    list_parts,
-    newest_generation,
-    retry_batch,
-    seal_batch,
-)
-from spooled_pipelines.batch.aio.sending import run_upload, traced
-from spooled_pipelines.batch.aio.upload import AsyncChunkUpload, AsyncSingleUpload, open_upload
-from spooled_pipelines.batch.aio.v1_fallback import queue_stats
-from spooled_pipelines.batch.encoding.column_mapping import Constants
+from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.options import OnRerun, check_on_rerun, generation_for
-from spooled_pipelines.batch.outstanding import check_max_outstanding
+from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
     ExpectedParts,
     check_expected,
     check_part_id,
-    missing_parts,
     options_from_dict,
     options_to_dict,
-    parts_missing,
 )
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
-from spooled_pipelines.batch.staging.chunks import open_message
+from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.key_scope import Scope, batch_id
 from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.sync.backend import BatchBackend, BatchStart
+from spooled_pipelines.batch.sync.batch import Batch
+from spooled_pipelines.batch.sync.enqueue import check_rerun
+from spooled_pipelines.batch.sync.service import BatchService
+from spooled_pipelines.batch.sync.upload import upload, with_trace_context
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import tracing, validation
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
-from spooled_pipelines.rpc.aio.runtime import in_thread
+from spooled_pipelines.rpc.sync.runtime import in_thread
 from spooled_pipelines.types import QueueStats
 
 if TYPE_CHECKING:
@@ -50,7 +39,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.staging.prepare import JobOptions, PartOptions
 
 
-class AsyncOpenBatch:
+class OpenBatch:
     """A batch to which parts are added, here and in other processes, until it is sealed.
 
     Attributes:
@@ -63,32 +52,31 @@ class AsyncOpenBatch:
 
     def __init__(
         self,
-        calls: AsyncCalls,
+        service: BatchService,
+        backend: BatchBackend,
         scope: Scope,
         options: JobOptions,
-        *,
-        extension: bool,
-        generation: int = 0,
-        retried: int = 0,
-        queue_before: QueueStats | None = None,
+        start: BatchStart,
+        client: Any = None,
     ) -> None:
         self.id = batch_id(scope, 0, 0)
         self.queue_name = scope.queue_name
         self.name = scope.name or ""
-        self.generation = generation
-        self.retried = retried
-        self._calls = calls
+        self.generation = start.generation or 0
+        self.retried = start.retried
+        self._service = service
+        self._backend = backend
         self._options = options
-        self._extension = extension
-        self._queue_before = queue_before
+        self._start = start
+        self._client = client
         self._added: dict[str, AddedPart] = {}
-        # Where the server keeps no batches, nobody else knows the jobs.
+        # For a server that keeps no batches: nobody else knows the jobs.
         self._ledgers: dict[str, Ledger] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name!r} on {self.queue_name!r}>"
 
-    async def add(
+    def add(
         self,
         part_id: str | int,
         data: Any,
@@ -126,19 +114,19 @@ class AsyncOpenBatch:
         _check_options(options)
         given: dict[str, Any] = {**self._options, **options}
         chosen = Options(**given, name=self.name, part_id=part_id)
-        prepared = await in_thread(prepare, data, self.queue_name, chosen)
+        staged = in_thread(prepare, data, self.queue_name, chosen)
         try:
-            with tracing.sending(self.queue_name, rows=prepared.sendable, batch_id=self.id):
-                return await self._send(part_id, traced(prepared), progress, max_outstanding)
+            with tracing.sending(self.queue_name, rows=staged.sendable, batch_id=self.id):
+                return self._send(part_id, with_trace_context(staged), progress, max_outstanding)
         finally:
-            prepared.close()
+            staged.close()
 
-    async def seal(
+    def seal(
         self,
         expected_parts: ExpectedParts = None,
         *,
         added: Iterable[AddedPart | Mapping[str, Any]] = (),
-    ) -> AsyncBatch:
+    ) -> Batch:
         """Say that the last part is in; until then nobody takes the batch for complete.
 
         Args:
@@ -153,25 +141,15 @@ class AsyncOpenBatch:
         """
         count, part_ids = check_expected(expected_parts)
         known = {**self._added, **self._elsewhere(added)}
-        if self._extension:
-            await seal_batch(self._calls, self.id, self.generation, count=count, part_ids=part_ids)
-        else:
-            parts = [BatchPart(one.part_id, True, one.rows) for one in known.values()]
-            missing = missing_parts(parts, count, part_ids)
-            if missing is not None:
-                why = " This server keeps no batches, so that only parts that were added here, or "
-                raise parts_missing(self.id, missing, why + "are passed as added=, are known.")
+        self._backend.seal(self.id, self.generation, added=known, count=count, part_ids=part_ids)
         return self._sealed(known, count, part_ids)
 
-    async def parts(self) -> list[BatchPart]:
+    def parts(self) -> list[BatchPart]:
         """The parts that have begun, in the order of their ids.
 
         Of a server without the batch extension: those that were added here.
         """
-        if self._extension:
-            return await list_parts(self._calls, self.id)
-        known = sorted(self._added.values(), key=lambda one: one.part_id)
-        return [BatchPart(one.part_id, True, one.rows) for one in known]
+        return self._backend.parts(self.id, self._added)
 
     def to_dict(self) -> dict[str, Any]:
         """A small plain dict that `client.open_batch` makes it of again, in another process.
@@ -183,62 +161,29 @@ class AsyncOpenBatch:
             "name": self.name,
             "queue_name": self.queue_name,
             "generation": self.generation,
-            "extension": self._extension,
+            "extension": self._backend.keeps_batches,
             "options": options_to_dict(self._options),
         }
-        if self._queue_before is not None:
-            made["queue_before"] = asdict(self._queue_before)
+        if self._start.queue_before is not None:
+            made["queue_before"] = asdict(self._start.queue_before)
         return made
 
-    @classmethod
-    def from_dict(cls, calls: AsyncCalls, values: Mapping[str, Any]) -> AsyncOpenBatch:
-        """What `to_dict` described; it knows nothing of the parts that were added there.
-
-        Raises:
-            InvalidArgumentError: it is no such dict.
-        """
-        wanted = ("name", "queue_name", "generation", "extension", "options")
-        if not set(wanted) <= set(values):
-            raise InvalidArgumentError(
-                f"an open batch's dict has {', '.join(wanted)}, and this one "
-                f"{sorted(map(str, values))}: pass what OpenBatch.to_dict() gave"
-            )
-        before = values.get("queue_before")
-        options: Any = options_from_dict(values["options"])
-        return cls(
-            calls,
-            Scope(values["queue_name"], values["name"]),
-            options,
-            extension=values["extension"],
-            generation=values["generation"],
-            queue_before=None if before is None else QueueStats(**before),
-        )
-
-    async def _send(
+    def _send(
         self,
         part_id: str,
-        prepared: Prepared,
+        staged: Prepared,
         progress: ProgressOption,
         max_outstanding: int | None,
     ) -> AddedPart:
         ledger = Ledger()
-        shown = Progress(progress, prepared.sendable, self.queue_name)
-        upload: AsyncChunkUpload | AsyncSingleUpload
-        if self._extension:
-            upload = AsyncChunkUpload(
-                self._calls,
-                prepared,
-                ledger,
-                shown,
-                self.generation,
-                cancels_older=False,
-                max_outstanding=max_outstanding,
-            )
-        else:
-            upload = AsyncSingleUpload(self._calls, prepared, ledger, shown, max_outstanding)
+        bar = Progress(progress, staged.sendable, self.queue_name)
+        uploader = self._backend.uploader(
+            staged, ledger, bar, generation=self.generation, max_outstanding=max_outstanding
+        )
+        if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
-        await run_upload(self._calls, upload, prepared, ledger, shown)
-        counts = (prepared.rows, ledger.created, ledger.duplicates, ledger.rejected)
+        upload(self._service, uploader, staged, ledger, bar)
+        counts = (staged.rows, ledger.created, ledger.duplicates, ledger.rejected)
         self._added[part_id] = AddedPart(part_id, self.id, *counts)
         return AddedPart(part_id, self.id, *counts, ledger)
 
@@ -256,13 +201,12 @@ class AsyncOpenBatch:
 
     def _sealed(
         self, known: Mapping[str, AddedPart], count: int | None, part_ids: Sequence[str]
-    ) -> AsyncBatch:
+    ) -> Batch:
         """The batch, with its counts where every part of it is known here."""
         every = set(part_ids) <= known.keys() if part_ids else len(known) == count
         parts = known.values() if every else ()
-        only_ours = not self._extension and known.keys() == self._ledgers.keys()
-        return AsyncBatch(
-            self._calls,
+        ledgers = dict(self._ledgers) if known.keys() == self._ledgers.keys() else {}
+        record = BatchRecord(
             self.id,
             queue_name=self.queue_name,
             name=self.name,
@@ -270,50 +214,62 @@ class AsyncOpenBatch:
             created=sum(part.created for part in parts) if every else None,
             duplicates=sum(part.duplicates for part in parts) if every else None,
             rejected=sum(part.rejected for part in parts) if every else None,
-            generation=self.generation if self._extension else None,
+            generation=self._start.generation,
             retried=self.retried,
-            extension=self._extension,
-            queue_before=self._queue_before,
-            ledger=PartLedgers(dict(self._ledgers)) if only_ours and known else None,
+            extension=self._backend.keeps_batches,
+            queue_before=self._start.queue_before,
+            ledger=PartLedgers(ledgers) if ledgers else None,
         )
+        return Batch(self._service, record, self._client)
 
 
-async def open_batch(
-    calls: AsyncCalls,
+def open_batch(
+    service: BatchService,
     name: str,
     queue_name: str,
     options: JobOptions,
     on_rerun: OnRerun = "resume",
-) -> AsyncOpenBatch:
-    """Begin a batch that comes in parts, or find it; see `AsyncOpenBatch`.
+    client: Any = None,
+) -> OpenBatch:
+    """Create a batch that comes in parts, or find it; see `OpenBatch`.
 
     Raises:
         InvalidArgumentError: an argument is wrong.
         SpooledError: the server cannot be reached or refuses.
     """
-    check_on_rerun(on_rerun)
     if name is None:
         raise InvalidArgumentError("a batch that comes in parts needs a name, to be found again by")
     scope = Scope(validation.queue_name(queue_name), name)
     _check_options(options)
-    if on_rerun != "resume":
-        await check_extension(calls, f'on_rerun="{on_rerun}"')
-    if not await calls.speaks_batches():
-        before = await queue_stats(calls, queue_name)
-        return AsyncOpenBatch(calls, scope, options, extension=False, queue_before=before)
-    number = batch_id(scope, 0, 0)
-    found = await newest_generation(calls, number)
-    generation = generation_for(on_rerun, found)
-    opening = open_message(number, queue_name, name, uuid.uuid4().hex, Constants(), generation)
-    await open_upload(calls, opening)
-    retried = 0
-    if on_rerun == "fresh" and generation:
-        await cancel_batch(calls, number, generation - 1)
-    elif on_rerun == "retry_failed" and found is not None:
-        retried = await retry_batch(calls, number, "")
-    return AsyncOpenBatch(
-        calls, scope, options, extension=True, generation=generation, retried=retried
+    check_rerun(service, on_rerun)
+    backend = service.backend()
+    start = backend.open(scope, on_rerun)
+    return OpenBatch(service, backend, scope, options, start, client)
+
+
+def open_batch_from_dict(
+    service: BatchService, values: Mapping[str, Any], client: Any = None
+) -> OpenBatch:
+    """Return what `OpenBatch.to_dict` described; the parts added there are not known.
+
+    Raises:
+        InvalidArgumentError: the dict is not one of an open batch.
+    """
+    wanted = ("name", "queue_name", "generation", "extension", "options")
+    if not set(wanted) <= set(values):
+        raise InvalidArgumentError(
+            f"the dict of an open batch must have {', '.join(wanted)}, got "
+            f"{sorted(map(str, values))}: pass what OpenBatch.to_dict() returned"
+        )
+    before = values.get("queue_before")
+    start = BatchStart(
+        values["generation"] if values["extension"] else None,
+        queue_before=None if before is None else QueueStats(**before),
     )
+    options: Any = options_from_dict(values["options"])
+    scope = Scope(values["queue_name"], values["name"])
+    backend = service.backend(values["extension"])
+    return OpenBatch(service, backend, scope, options, start, client)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -1,0 +1,181 @@
+"""The interface between a batch and its server, with an implementation for each kind of server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from spooled_pipelines.batch.options import OnRerun
+from spooled_pipelines.batch.parts import AddedPart, BatchPart
+from spooled_pipelines.batch.record import BatchRecord
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
+from spooled_pipelines.wire import batch_v1, spooled_v1
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.progress import Progress
+    from spooled_pipelines.batch.staging.key_scope import Scope
+    from spooled_pipelines.batch.staging.prepare import Prepared
+
+Ability: TypeAlias = Literal[
+    "keeps_batches", "supports_cancel", "supports_retry", "supports_generations"
+]
+
+
+class JobVisitor(Protocol):
+    """Receives jobs one by one, as they are on the wire."""
+
+    def add(self, job: spooled_v1.Job, /) -> object: ...
+
+
+@dataclass(frozen=True)
+class BatchStart:
+    """A batch at the moment before rows are sent to it.
+
+    Attributes:
+        generation: the generation that the rows belong to; None if the server has none.
+        existed: whether the batch was there already.
+        retried: dead letters that were retried.
+        queue_before: the queue's statistics, where the server keeps none of batches.
+    """
+
+    generation: int | None = None
+    existed: bool = False
+    retried: int = 0
+    queue_before: QueueStats | None = None
+
+
+class AsyncUploader(ABC):
+    """Sends the rows of one staged batch."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Send every row. What is acknowledged goes into the ledger as it comes."""
+
+
+class AsyncBatchBackend(ABC):
+    """What batches need of a server.
+
+    Attributes:
+        keeps_batches: the server knows which jobs belong to a batch, so that its id is enough to
+            watch it; otherwise the client has to know the jobs, or at least the queue.
+        supports_cancel: what has not started of a batch can be cancelled.
+        supports_retry: dead letters can be listed, searched and retried.
+        supports_generations: a batch can begin again with new jobs (`on_rerun="fresh"`).
+    """
+
+    keeps_batches: bool
+    supports_cancel: bool
+    supports_retry: bool
+    supports_generations: bool
+
+    def __init__(self, connection: AsyncCalls) -> None:
+        self.connection = connection
+
+    def require(self, ability: Ability, what: str) -> None:
+        """Raise InvalidArgumentError if `what` needs an ability that the server does not have."""
+        if not getattr(self, ability):
+            raise InvalidArgumentError(
+                f"{what} needs a server with the batch extension, and the one at "
+                f"{self.connection.settings.name} keeps no batches: there every job is on its own"
+            )
+
+    @abstractmethod
+    async def start(self, batch_id: str, queue_name: str, on_rerun: OnRerun) -> BatchStart:
+        """Return the generation to send, and what has to be known before the first row is sent."""
+
+    @abstractmethod
+    def uploader(
+        self,
+        staged: Prepared,
+        ledger: Ledger,
+        progress: Progress,
+        *,
+        generation: int,
+        cancels_older: bool = False,
+        max_outstanding: int | None = None,
+    ) -> AsyncUploader:
+        """Return what sends the rows; `cancels_older` applies to earlier generations."""
+
+    @abstractmethod
+    async def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:
+        """Return the indexes of the keys that are jobs already; None if that cannot be asked."""
+
+    @abstractmethod
+    async def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:
+        """Return the statistics of a batch."""
+
+    @abstractmethod
+    async def stats_of(
+        self, records: Sequence[BatchRecord], timeout: float | None = None
+    ) -> list[BatchStats]:
+        """Return the statistics of several batches, in this order."""
+
+    @abstractmethod
+    def watch(
+        self, record: BatchRecord, deadline: float | None
+    ) -> AsyncGenerator[BatchStats, None]:
+        """Yield the statistics whenever they change, until the deadline (as `monotonic` reads)."""
+
+    @abstractmethod
+    async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
+        """Pass every job of the batch to the visitor."""
+
+    @abstractmethod
+    async def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+        """Create a batch that comes in parts, or find it."""
+
+    @abstractmethod
+    async def parts(self, batch_id: str, added: Mapping[str, AddedPart]) -> list[BatchPart]:
+        """Return the parts that have begun, ordered by id; `added` are those this client added."""
+
+    @abstractmethod
+    async def seal(
+        self,
+        batch_id: str,
+        generation: int,
+        *,
+        added: Mapping[str, AddedPart] | None = None,
+        count: int | None = None,
+        part_ids: Sequence[str] = (),
+    ) -> None:
+        """Seal a batch: of so many parts, or of these, or of those that have begun.
+
+        Raises:
+            PartsMissingError: some parts are missing.
+        """
+
+    async def cancel(self, batch_id: str, generation: int | None = None) -> CancelResult:
+        """Cancel what has not started, of generations up to this one (`supports_cancel`)."""
+        raise NotImplementedError
+
+    async def retry(self, batch_id: str, error_contains: str = "", cancelled: bool = False) -> int:
+        """Retry dead letters, and cancelled jobs; return how many (`supports_retry`)."""
+        raise NotImplementedError
+
+    async def dead_letters(
+        self, batch_id: str, visitor: JobVisitor, *, omit_payload: bool = True
+    ) -> None:
+        """Pass every dead letter of the batch to the visitor (`supports_retry`)."""
+        raise NotImplementedError
+
+    async def revise(self, revisions: Iterable[batch_v1.DeadLetterRevision]) -> int:
+        """Apply the revisions and return how many took effect (`supports_retry`).
+
+        Jobs that are no longer dead letters are skipped.
+        """
+        raise NotImplementedError
+
+    async def find_jobs(
+        self, batch_id: str, text: str, statuses: Iterable[str], limit: int
+    ) -> list[Job]:
+        """Return the first `limit` jobs with this text, of these statuses (`supports_retry`)."""
+        raise NotImplementedError
+
+    async def finish_part(self, batch_id: str, generation: int, part_id: str, rows: int) -> None:
+        """Record that the last row of a part was sent (`keeps_batches`)."""
+        raise NotImplementedError

@@ -1,0 +1,252 @@
+"""Batches on a server with the batch extension: the calls of its BatchService."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.batch.aio.backend import (
+    AsyncBatchBackend,
+    AsyncUploader,
+    BatchStart,
+    JobVisitor,
+)
+from spooled_pipelines.batch.aio.watch import watch_stream
+from spooled_pipelines.batch.flow_control import RetryBudget
+from spooled_pipelines.batch.options import OnRerun, generation_for
+from spooled_pipelines.batch.outcome.dead_letters import DEAD, check_refused, lots
+from spooled_pipelines.batch.parts import AddedPart, BatchPart, missing_parts, parts_missing
+from spooled_pipelines.batch.record import BatchRecord
+from spooled_pipelines.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+)
+from spooled_pipelines.rpc import decode, methods, validation
+from spooled_pipelines.rpc.aio.paging import paged
+from spooled_pipelines.rpc.aio.runtime import with_retries
+from spooled_pipelines.types import BatchStats, CancelResult, Job, JobStatus
+from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.progress import Progress
+    from spooled_pipelines.batch.staging.key_scope import Scope
+    from spooled_pipelines.batch.staging.prepare import Prepared
+
+# A batch of millions takes its time; the server does it in steps.
+_CONTROL_SECONDS = 300.0
+
+
+class AsyncExtensionBackend(AsyncBatchBackend):
+    """The server keeps batches: it counts, watches, cancels and retries them."""
+
+    keeps_batches = True
+    supports_cancel = True
+    supports_retry = True
+    supports_generations = True
+
+    async def start(self, batch_id: str, queue_name: str, on_rerun: OnRerun) -> BatchStart:  # noqa: ARG002
+        existing = await self._find(batch_id)
+        return BatchStart(generation_for(on_rerun, existing), existing is not None)
+
+    def uploader(
+        self,
+        staged: Prepared,
+        ledger: Ledger,
+        progress: Progress,
+        *,
+        generation: int,
+        cancels_older: bool = False,
+        max_outstanding: int | None = None,
+    ) -> AsyncUploader:
+        # Loads pyarrow, which waiting does without.
+        from spooled_pipelines.batch.aio.upload import AsyncStreamUploader
+
+        return AsyncStreamUploader(
+            self,
+            staged,
+            ledger,
+            progress,
+            generation,
+            cancels_older=cancels_older,
+            max_outstanding=max_outstanding,
+        )
+
+    async def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:
+        request = batch_v1.FindKeysRequest(queue_name=queue_name, idempotency_keys=keys)
+        response = await self._unary("FindKeys", request)
+        return list(response.found)
+
+    async def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:
+        (stats,) = await self.stats_of([record], timeout)
+        return stats
+
+    async def stats_of(
+        self, records: Sequence[BatchRecord], timeout: float | None = None
+    ) -> list[BatchStats]:
+        batch_ids = [record.id for record in records]
+        stats: list[BatchStats] = []
+        for start in range(0, len(batch_ids), BATCH_IDS_PER_CALL_MAX):
+            request = batch_v1.GetBatchStatsRequest(
+                batch_ids=batch_ids[start : start + BATCH_IDS_PER_CALL_MAX]
+            )
+            response = await self._unary("GetBatchStats", request, timeout=timeout)
+            stats += [decode.batch_stats_from(message) for message in response.batches]
+        return stats
+
+    def watch(
+        self, record: BatchRecord, deadline: float | None
+    ) -> AsyncGenerator[BatchStats, None]:
+        return watch_stream(self.connection, record.id, deadline)
+
+    async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
+        await self._list_jobs(record.id, visitor)
+
+    async def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+        from spooled_pipelines.batch.aio.upload import open_upload
+        from spooled_pipelines.batch.staging.key_scope import batch_id
+
+        number = batch_id(scope, 0, 0)
+        start = await self.start(number, scope.queue_name, on_rerun)
+        generation = start.generation or 0
+        await open_upload(self.connection, number, scope, generation, uuid.uuid4().hex)
+        retried = 0
+        if on_rerun == "fresh" and generation:
+            await self.cancel(number, generation - 1)
+        elif on_rerun == "retry_failed" and start.existed:
+            retried = await self.retry(number)
+        return BatchStart(generation, start.existed, retried)
+
+    async def parts(
+        self,
+        batch_id: str,
+        added: Mapping[str, AddedPart],  # noqa: ARG002
+    ) -> list[BatchPart]:
+        request = batch_v1.ListPartsRequest(batch_id=batch_id)
+
+        async def read() -> list[BatchPart]:
+            stream = self.connection.stream(methods.BATCH["ListParts"], request)
+            async with aclosing(stream):
+                return [
+                    BatchPart(part.part_id, part.finished, part.rows)
+                    async for page in stream
+                    for part in page.parts
+                ]
+
+        return await with_retries(read, RetryBudget(self.connection.settings.retry).pause)
+
+    async def seal(
+        self,
+        batch_id: str,
+        generation: int,
+        *,
+        added: Mapping[str, AddedPart] | None = None,
+        count: int | None = None,
+        part_ids: Sequence[str] = (),
+    ) -> None:
+        request = batch_v1.SealBatchRequest(
+            batch_id=batch_id, generation=generation, expected_parts=count, part_ids=part_ids
+        )
+        try:
+            await self._unary("SealBatch", request)
+        except ConflictError as error:
+            # The names of all missing parts may be too long for an error on the wire.
+            missing = missing_parts(await self.parts(batch_id, added or {}), count, part_ids)
+            if missing is None:
+                raise
+            raise parts_missing(batch_id, missing) from error
+
+    async def cancel(self, batch_id: str, generation: int | None = None) -> CancelResult:
+        request = batch_v1.CancelBatchRequest(batch_id=batch_id, generation=generation)
+        response = await self._unary("CancelBatch", request, timeout=_CONTROL_SECONDS)
+        return decode.cancel_result_from(response)
+
+    async def retry(self, batch_id: str, error_contains: str = "", cancelled: bool = False) -> int:
+        request = batch_v1.RetryBatchRequest(
+            batch_id=batch_id, error_contains=error_contains, cancelled=cancelled
+        )
+        response = await self._unary("RetryBatch", request, timeout=_CONTROL_SECONDS)
+        retried: int = response.retried
+        return retried
+
+    async def dead_letters(
+        self, batch_id: str, visitor: JobVisitor, *, omit_payload: bool = True
+    ) -> None:
+        await self._list_jobs(batch_id, visitor, DEAD, omit_payload=omit_payload)
+
+    async def revise(self, revisions: Iterable[batch_v1.DeadLetterRevision]) -> int:
+        applied = 0
+        for lot in lots(revisions):
+            request = batch_v1.ReviseDeadLettersRequest(revisions=lot)
+            response = await self.connection.unary(
+                methods.BATCH["ReviseDeadLetters"],
+                request,
+                timeout=_CONTROL_SECONDS,
+                repeatable=False,
+            )
+            check_refused(response.refused)
+            applied += len(lot) - len(response.refused)
+        return applied
+
+    async def find_jobs(
+        self, batch_id: str, text: str, statuses: Iterable[str], limit: int
+    ) -> list[Job]:
+        validation.limit(limit)
+        names = [_name_of(status) for status in statuses]
+        request = batch_v1.FindBatchJobsRequest(batch_id=batch_id, statuses=names, text=text)
+        method = methods.BATCH["FindBatchJobs"]
+        jobs = paged(self.connection, method, request, "jobs", limit)
+        return [decode.job_from(job) async for job in jobs]
+
+    async def finish_part(self, batch_id: str, generation: int, part_id: str, rows: int) -> None:
+        request = batch_v1.FinishPartRequest(
+            batch_id=batch_id, generation=generation, part_id=part_id, rows=rows
+        )
+        await self._unary("FinishPart", request)
+
+    async def _find(self, batch_id: str) -> BatchStats | None:
+        try:
+            return await self.stats(BatchRecord(batch_id))
+        except NotFoundError:
+            return None
+
+    async def _list_jobs(
+        self,
+        batch_id: str,
+        visitor: JobVisitor,
+        statuses: Sequence[spooled_v1.JobStatus] = (),
+        *,
+        omit_payload: bool = True,
+    ) -> None:
+        """Pass every job to the visitor, resuming behind the last page if the connection breaks."""
+        request = batch_v1.ListBatchJobsRequest(
+            batch_id=batch_id, statuses=statuses, omit_payload=omit_payload
+        )
+        budget = RetryBudget(self.connection.settings.retry)
+
+        async def read() -> None:
+            stream = self.connection.stream(methods.BATCH["ListBatchJobs"], request)
+            async with aclosing(stream):
+                async for page in stream:
+                    for job in page.jobs:
+                        visitor.add(job)
+                    request.page_token = page.next_page_token
+                    budget.reset()
+
+        await with_retries(read, budget.pause)
+
+    async def _unary(self, name: str, request: Any, *, timeout: float | None = None) -> Any:
+        method = methods.BATCH[name]
+        return await self.connection.unary(method, request, timeout=timeout, repeatable=True)
+
+
+def _name_of(status: str) -> str:
+    """The wire's name of a status, which messages take as well as its number."""
+    known = [one.value for one in JobStatus if one is not JobStatus.UNSPECIFIED]
+    if status not in known:
+        raise InvalidArgumentError(f"status must be one of {', '.join(known)}, got {str(status)!r}")
+    return f"JOB_STATUS_{JobStatus(status).name}"

@@ -1,0 +1,50 @@
+"""The batches of one server: which backend it needs, asked once."""
+
+from __future__ import annotations
+
+from spooled_pipelines.batch.aio.backend import AsyncBatchBackend
+from spooled_pipelines.batch.aio.extension_backend import AsyncExtensionBackend
+from spooled_pipelines.batch.aio.v1_backend import AsyncV1Backend
+from spooled_pipelines.errors import ServerError
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.wire import batch_v1
+
+
+class AsyncBatchService:
+    """What all batches of one client share.
+
+    Attributes:
+        connection: the server.
+        rows_per_second: the rate of the last upload, from which that of the next is estimated.
+    """
+
+    def __init__(self, connection: AsyncCalls) -> None:
+        self.connection = connection
+        self.rows_per_second: float | None = None
+        self._extension = AsyncExtensionBackend(connection)
+        self._v1 = AsyncV1Backend(connection)
+        self._has_extension: bool | None = None
+
+    async def backend(self, extension: bool | None = None) -> AsyncBatchBackend:
+        """Return the backend for this server; `extension`: what is known of it already."""
+        if extension is None:
+            extension = await self.has_extension()
+        return self._extension if extension else self._v1
+
+    async def has_extension(self) -> bool:
+        """Return whether the server has the batch extension: asked once, then known."""
+        setting = self.connection.settings.batch_extension
+        if setting != "auto":
+            return setting == "on"
+        if self._has_extension is None:
+            method, request = methods.BATCH["GetBatchStats"], batch_v1.GetBatchStatsRequest()
+            try:
+                await self.connection.unary(method, request, repeatable=True)
+            except ServerError as error:
+                if error.code != "UNIMPLEMENTED":
+                    raise
+                self._has_extension = False
+            else:
+                self._has_extension = True
+        return self._has_extension

@@ -1,0 +1,51 @@
+# Made from spooled_pipelines/batch/aio/service.py by `make proto`: change that, not this.
+"""The batches of one server: which backend it needs, asked once."""
+
+from __future__ import annotations
+
+from spooled_pipelines.batch.sync.backend import BatchBackend
+from spooled_pipelines.batch.sync.extension_backend import ExtensionBackend
+from spooled_pipelines.batch.sync.v1_backend import V1Backend
+from spooled_pipelines.errors import ServerError
+from spooled_pipelines.rpc import methods
+from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.wire import batch_v1
+
+
+class BatchService:
+    """What all batches of one client share.
+
+    Attributes:
+        connection: the server.
+        rows_per_second: the rate of the last upload, from which that of the next is estimated.
+    """
+
+    def __init__(self, connection: Calls) -> None:
+        self.connection = connection
+        self.rows_per_second: float | None = None
+        self._extension = ExtensionBackend(connection)
+        self._v1 = V1Backend(connection)
+        self._has_extension: bool | None = None
+
+    def backend(self, extension: bool | None = None) -> BatchBackend:
+        """Return the backend for this server; `extension`: what is known of it already."""
+        if extension is None:
+            extension = self.has_extension()
+        return self._extension if extension else self._v1
+
+    def has_extension(self) -> bool:
+        """Return whether the server has the batch extension: asked once, then known."""
+        setting = self.connection.settings.batch_extension
+        if setting != "auto":
+            return setting == "on"
+        if self._has_extension is None:
+            method, request = methods.BATCH["GetBatchStats"], batch_v1.GetBatchStatsRequest()
+            try:
+                self.connection.unary(method, request, repeatable=True)
+            except ServerError as error:
+                if error.code != "UNIMPLEMENTED":
+                    raise
+                self._has_extension = False
+            else:
+                self._has_extension = True
+        return self._has_extension
