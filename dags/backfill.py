@@ -20,7 +20,7 @@ SALES_A_DAY = 200
 
 
 def sales_of(ds: str) -> Iterator[dict[str, Any]]:
-    """The sales of a day, the same whenever they are asked for."""
+    """Yield the sales of a day, the same in every run."""
     for number in range(SALES_A_DAY):
         yield {"sale_id": f"{ds}/{number}", "amount": 5 + number % 40, "day": ds}
 

@@ -1,7 +1,7 @@
-"""Starts by itself when a batch on the queue `orders` is done, whoever enqueued it.
+"""Starts when a batch on the queue `orders` is done, no matter what enqueued it.
 
-The watcher runs in the triggerer; each batch that settles is an event of the asset `orders-done`,
-and the event says which batch it was.
+The watcher runs in the triggerer; each settled batch is an event of the asset `orders-done`,
+and the event names the batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ with DAG(
 
     @task
     def total(triggering_asset_events: Any = None) -> dict[str, float]:
-        """What the jobs of each batch charged."""
+        """Add up what the jobs of each batch charged."""
         totals: dict[str, float] = {}
         with SpooledHook().get_conn() as client:
             for event in triggering_asset_events[orders_done]:

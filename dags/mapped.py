@@ -1,7 +1,7 @@
 """A table in parts: one mapped task for each, all of them one batch, and one wait for all.
 
-Every part gives the batch the same name. The wait comes after the last of them, seals the batch and
-judges all jobs together. A part that is cleared alone sends what is missing of it, nothing twice.
+All parts give the batch the same name. The wait comes after the last of them, seals the batch and
+judges all jobs together. A part that is cleared on its own sends only what is missing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ with DAG(
 
     @task
     def parts(params: Any = None) -> list[dict[str, int]]:
-        """What each mapped task is to read."""
+        """Return what each mapped task reads."""
         return [{"station": number} for number in range(params["stations"])]
 
     def readings(station: int) -> list[dict[str, int]]:
-        """One part of the table."""
+        """Return one part of the table."""
         return [{"station": station, "hour": hour, "level": hour * station} for hour in range(24)]
 
     enqueue = EnqueueBatchOperator.partial(

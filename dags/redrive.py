@@ -23,7 +23,7 @@ with DAG(
 
     @task
     def redrive(params: Any = None) -> int:
-        """Put them back, with all their retries. The key has to be an admin's."""
+        """Retry them, with all their retries. The key must be an admin's."""
         with SpooledHook().get_conn() as client:
             return client.redrive(params["queue"], where=params["error"])
 
@@ -33,7 +33,7 @@ with DAG(
 
     @task
     def report(params: Any = None) -> dict[str, int]:
-        """How many are dead of what."""
+        """Count the dead letters by error."""
         with SpooledHook().get_conn() as client:
             dead = client.dead_letters(params["queue"], limit=1_000)
         return dict(Counter((job.last_error or "?").split(":")[0] for job in dead))

@@ -46,7 +46,7 @@ CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The provider's description, in the shape of Airflow's provider_info schema."""
+    """Return the provider's description, in the shape of Airflow's provider_info schema."""
     return {
         "package-name": "spooled-pipelines",
         "name": NAME,

@@ -1,6 +1,7 @@
-"""What the tab of `plugin.py` asks Airflow's API server for: where a task's batch is shown.
+"""The address behind the tab of `plugin.py`: it redirects to the page of a task's batch.
 
-The address is the one of the task's link to its batch, which the task has put into XCom.
+Where to is the address of the task's link to its batch, which the task has put into XCom. Airflow has
+no public interface to read XCom or to check permissions within the API server, so these are its own.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ app = FastAPI(title="Spooled", docs_url=None, redoc_url=None, openapi_url=None)
     dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))],
 )
 def batch(dag_id: str, run_id: str, task_id: str, map_index: str) -> Response:
-    """Lead to the page of the task's batch. Only for who may see the task."""
-    # Of a task that is not mapped Airflow says "{MAP_INDEX}".
+    """Redirect to the page of the task's batch, for users who may see the task."""
+    # For a task that is not mapped, Airflow leaves "{MAP_INDEX}" in the address.
     index = int(map_index) if map_index.isdecimal() else _UNMAPPED
     address = _link(dag_id, run_id, task_id, index)
     if urlsplit(address).scheme not in ("http", "https"):
@@ -55,7 +56,7 @@ def _link(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     if found is None:
         return ""
     value = found.value
-    # Kept as JSON, or as a text that is none.
+    # Stored as JSON, or as text that is not JSON.
     with contextlib.suppress(TypeError, ValueError):
         value = json.loads(value)
     return value if isinstance(value, str) else ""

@@ -278,7 +278,7 @@ def test_the_log_says_how_far_it_is_and_what_came_of_it(
     op.log.info = lambda text, *values: said.append(text % values)  # type: ignore[method-assign]
     run(op, context)
     assert "2 of 2 rows sent" in said
-    assert "2 rows, 2 jobs created, 0 there already, 0 rejected" in said[-1]
+    assert "2 rows, 2 jobs created, 0 duplicates, 0 rejected" in said[-1]
     assert "marked-row" not in str(said)
 
 

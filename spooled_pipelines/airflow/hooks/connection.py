@@ -1,4 +1,4 @@
-"""An Airflow connection of type `spooled`, read into the settings of our clients.
+"""Reading an Airflow connection of type `spooled` into the settings of a client.
 
 Host, port and password (the API key) are the connection's own fields; the rest is in its extra:
 ``tls`` (``auto``, ``on``, ``off``), ``ca``, ``client_certificate``, ``client_key`` (paths of PEM
@@ -29,7 +29,7 @@ _TLS_FIELDS = ("ca", "client_certificate", "client_key", "server_name")
 
 
 def settings_of(connection: Connection) -> ConnectionSettings:
-    """The settings that an Airflow connection stands for.
+    """Return the settings that an Airflow connection stands for.
 
     Raises:
         InvalidArgumentError: it is of another type, has no host, or a field makes no sense.
@@ -59,7 +59,7 @@ def settings_of(connection: Connection) -> ConnectionSettings:
 
 
 def page_url(connection: Connection, *path: str) -> str:
-    """Where the server's status page shows something; empty where the connection names none."""
+    """Return an address on the server's status page; empty if the connection names no page."""
     base = str(connection.extra_dejson.get("page") or "").rstrip("/")
     # It becomes a link in Airflow's pages.
     if urlsplit(base).scheme not in ("http", "https"):
@@ -90,7 +90,7 @@ def _switch(extra: dict[str, Any], name: str, where: str) -> bool | None:
     said = extra.get(name)
     word = said.strip().lower() if isinstance(said, str) else said
     if isinstance(word, (dict, list)) or word not in _SWITCH:
-        raise InvalidArgumentError(f"{where} has {name}={said!r} in its extra: say auto, on or off")
+        raise InvalidArgumentError(f"{where} has {name}={said!r} in its extra: set it to auto, on or off")
     return _SWITCH[word]
 
 

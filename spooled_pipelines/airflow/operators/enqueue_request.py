@@ -79,8 +79,8 @@ class EnqueueRequest:
         if on_rerun == "retry_failed":
             batch["retried"] += _retry_cancelled(client, batch["batch_id"])
         self.log.info(
-            "Batch %s on queue %s: %d rows, %d jobs created, %d there already, %d rejected, "
-            "%d dead letters back in the queue",
+            "Batch %s on queue %s: %d rows, %d jobs created, %d duplicates, %d rejected, "
+            "%d retried",
             *(batch[n] for n in ("batch_id", "queue_name", "rows", "created", "duplicates")),
             *(batch[n] for n in ("rejected", "retried")),
         )
