@@ -90,7 +90,9 @@ def _switch(extra: dict[str, Any], name: str, where: str) -> bool | None:
     said = extra.get(name)
     word = said.strip().lower() if isinstance(said, str) else said
     if isinstance(word, (dict, list)) or word not in _SWITCH:
-        raise InvalidArgumentError(f"{where} has {name}={said!r} in its extra: set it to auto, on or off")
+        raise InvalidArgumentError(
+            f"{where} has {name}={said!r} in its extra: set it to auto, on or off"
+        )
     return _SWITCH[word]
 
 

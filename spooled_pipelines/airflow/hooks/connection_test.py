@@ -20,7 +20,7 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
 
 BUDGET_SECONDS = 5.0
-# Any name will do: the statistics of a queue that has no jobs are all zero.
+# Any name works: the statistics of a queue without jobs are all zero.
 _QUEUE = "connection-test"
 
 # What to change in Airflow's connection form, by the reason why the server cannot be reached.
@@ -52,7 +52,7 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
             limited = _is_limited(client)
             may_enqueue = _may_enqueue(client, max(ends - monotonic(), 0.5))
     except AuthenticationError:
-        return False, f"{where} does not accept this API key. Copy it again, or make another."
+        return False, f"{where} does not accept this API key. Copy it again, or create another."
     except PermissionDeniedError as error:
         return False, f"{where} knows the API key, but gives it no permission: {error.message}"
     except UnavailableError as error:
@@ -62,7 +62,7 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
     except DeadlineExceededError:
         return False, (
             f"{where} does not answer within {BUDGET_SECONDS:g} s. Check host and port, and "
-            "whether something blocks the way."
+            "whether a firewall blocks the connection."
         )
     except SpooledError as error:
         return False, error.message
@@ -76,7 +76,7 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
 
 
 def _is_limited(client: SpooledClient) -> bool:
-    """Whether the key is for some queues only."""
+    """Return whether the key is for some queues only."""
     try:
         client.queue_stats(_QUEUE)
     except PermissionDeniedError as error:

@@ -35,7 +35,6 @@ from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
     InvalidArgumentError,
-    SourceError,
     SpooledError,
 )
 
@@ -259,9 +258,6 @@ class EnqueueBatchOperator(BaseOperator):
                 deadline = self._deadline(began)
                 if not self.deferrable:
                     return self._finish(context, batch, self._wait_here(client, batch, deadline))
-        except SourceError:
-            # What could not be read now may be there for the next try.
-            raise
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from error
         finally:
