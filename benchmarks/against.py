@@ -140,7 +140,7 @@ def _database(url: str, name: str) -> str:
 
 @contextmanager
 def _redis() -> Iterator[str | None]:
-    """The URL of a redis-server as its package sets it up, but for snapshots; None without one."""
+    """Yield the URL of a redis-server with its package's settings but no snapshots, else None."""
     program = shutil.which("redis-server")
     if program is None:
         yield None

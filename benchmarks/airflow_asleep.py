@@ -35,7 +35,7 @@ with DAG(dag_id={dag_id!r}, schedule=None):
 def airflow_home(
     folder: Path, address: str, waits: Mapping[str, int], settings: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """An Airflow whose database knows DAGs of so many sensors each; the environment to use it in.
+    """Create an Airflow whose database knows DAGs of sensors; return the environment for it.
 
     ``settings`` come on top, such as another database than SQLite.
     """

@@ -1,5 +1,6 @@
-"""Run in an Airflow home of its own: puts task instances to sleep in its database, as a worker
-would that has deferred them. Started by `benchmarks.airflow_waits`; prints nothing.
+"""A program in its own Airflow home that defers task instances in the database, as a worker does.
+
+Started by `benchmarks.airflow_waits`; prints nothing.
 
     python -m benchmarks.airflow_deferred DAG_ID RUN_ID WAITS.json
 

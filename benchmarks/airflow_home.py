@@ -19,7 +19,7 @@ _ENDED = ("success", "failed")
 
 
 def connection(address: str) -> str:
-    """An Airflow connection to the server, as it is written into the environment."""
+    """Return an Airflow connection to the server, as it is written into the environment."""
     host, _, port = address.rpartition(":")
     return json.dumps(
         {"conn_type": "spooled", "host": host, "port": int(port), "password": API_KEY}

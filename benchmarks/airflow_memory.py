@@ -1,5 +1,6 @@
-"""Millions of rows of Parquet through the operator, in a real Airflow: what the task takes, and
-what Airflow keeps of it. It is to keep no row: each has a mark that is looked for everywhere.
+"""Memory of the operator in a real Airflow that enqueues millions of rows of Parquet.
+
+Airflow must keep none of the rows: each has a mark that is searched for everywhere.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ with DAG(dag_id="memory", schedule=None):
 
 
 def memory_in_airflow(rows: int = _ROWS) -> bool:
-    """The peak above that of an empty task, and a search for the rows' mark and for the key."""
+    """Measure the peak above that of an empty task, and search for the rows' mark and the key."""
     with tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as name, server() as address:
         folder = Path(name)
         _write(folder / "rows.parquet", rows)

@@ -26,7 +26,7 @@ VALUES (NULL, 1, 1, 1, 0, NULL, 1, 3, 300, 1000000000000, NULL, ?, NULL, ?)
 
 
 def database() -> bool:
-    """The server's own schema, indexes and settings, in transactions of 10 000 rows."""
+    """Insert with the server's own schema, indexes and settings, 10 000 rows a transaction."""
     frame = flights(_ROWS)
     prepared = prepare(frame, "q", Options())
     rows = [

@@ -1,8 +1,7 @@
-"""A million rows of Parquet in two hundred files, by each engine, by one client alone, and by Spark
-tasks that loop over the official SDK.
+"""A million rows of Parquet, by each engine, by one client, and by Spark tasks over the SDK.
 
-Each engine has two processes of its own on this machine, as many as the server leaves it cores for
-at best; what more machines would bring is in `docs/sizing.md`.
+Each engine has two processes on this machine, as many as the server leaves cores for at best; what
+more machines would bring is in `docs/sizing.md`.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def engines() -> bool:
 
 
 def _write(folder: Path) -> Path:
-    """The table, as so many files."""
+    """Write the table as several files."""
     frame = flights(_ROWS)
     table = folder / "flights"
     table.mkdir()
@@ -163,7 +162,7 @@ def _spark() -> Iterator[tuple[Enqueue, Callable[[str, str], None]]]:
 
 
 def _looped(rows: Iterator[Any], address: str) -> None:
-    """What people write today."""
+    """Enqueue as people do today."""
     from benchmarks.sdk import sdk_client
 
     client = sdk_client(address)

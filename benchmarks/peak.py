@@ -16,7 +16,7 @@ from spooled_pipelines import connect
 
 
 def main() -> None:
-    """The peak of this process's memory in KiB, and the seconds that it was busy for each run."""
+    """Return this process's peak memory in KiB, and the CPU seconds of each run."""
     warm, path, address, runs = sys.argv[1:5]
     peak, seconds = 0, []
     with connect(address, api_key=API_KEY) as client:

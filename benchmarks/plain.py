@@ -16,7 +16,7 @@ _ROUND_TRIP_MS = 20
 
 
 def plain() -> bool:
-    """The same server, the same two clients, without and with the distance."""
+    """Compare the same server and clients without and with the distance."""
     with server("--no-batch-extension") as address, away(address, _ROUND_TRIP_MS) as far:
         here = _compare("a plain server on this machine", 2, address, _HERE_SAMPLE)
         there = _compare(f"a plain server {_ROUND_TRIP_MS} ms away", 50, far, _AWAY_SAMPLE)

@@ -31,7 +31,7 @@ _NO_ROWS = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 
 def postgres() -> bool:
-    """The server's own schema and indexes, as durable, in transactions of 10 000 rows."""
+    """Insert with the server's own schema and indexes, as durable, 10 000 rows a transaction."""
     frame = flights(_ROWS)
     streams = _streams(frame)
     with (
@@ -65,7 +65,7 @@ def _seconds(url: str, work: Callable[[], object]) -> float:
 
 
 def _streams(frame: Any) -> list[bytes]:
-    """The rows as binary COPY has them, one stream for each transaction."""
+    """Yield the rows in the format of binary COPY, one stream for each transaction."""
     prepared = prepare(frame, "q", Options())
     rows: list[bytes] = []
     for chunk in prepared.chunks():
@@ -81,7 +81,7 @@ def _streams(frame: Any) -> list[bytes]:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """A PostgreSQL of our own, as it is set up by default: each commit is on the disk."""
+    """Start a PostgreSQL with default settings: each commit is on the disk."""
     with tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder:
         # Without a folder that is its user's alone, the package warns when it is imported.
         private = Path(folder) / "run"

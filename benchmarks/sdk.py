@@ -15,6 +15,6 @@ def sdk_client(address: str) -> Any:
 
 
 def sdk_loop(client: Any, frame: pd.DataFrame, queue: str) -> None:
-    """What people write today."""
+    """Enqueue as people do today."""
     for row in frame.to_dict("records"):
         client.queue.enqueue(queue, {str(name): value for name, value in row.items()})

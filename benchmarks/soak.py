@@ -62,7 +62,7 @@ class Samples:
 
 
 def soak(arguments: list[str]) -> bool:
-    """True if neither memory nor size grows."""
+    """Return whether neither memory nor size grows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks soak")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--store", choices=("sqlite", "postgresql"))

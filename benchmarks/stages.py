@@ -92,7 +92,7 @@ def _checked(message: bytes) -> CheckedChunk:
 
 
 def _stored(checked: list[CheckedChunk], made: Stages) -> list[bytes]:
-    """The answers to chunks that are stored as the server stores them."""
+    """Yield the responses to chunks that are stored as the server stores them."""
     answers: list[bytes] = []
     with (
         tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder,

@@ -1,5 +1,4 @@
-"""How long a command takes before it does anything: `--help`, beside an interpreter that does
-nothing and one that imports typer alone."""
+"""How long a command takes to start: `--help`, an empty interpreter, and one that imports typer."""
 
 from __future__ import annotations
 
@@ -20,8 +19,9 @@ _PROMISED = "spooled-pipelines --help"
 
 
 def start_up() -> bool:
-    """Prints the median of each by the clock on the wall, taken in turns, and the least seconds of
-    a processor, which is that without whatever else runs; whether `--help` comes within its limit.
+    """Print the median wall time and the least CPU time of each; return whether `--help` is quick.
+
+    They are run in turns. The least CPU time is the one without other load on the machine.
     """
     programs: dict[str, Sequence[str | Path]] = {
         "python -c pass": (sys.executable, "-c", "pass"),

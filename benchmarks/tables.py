@@ -49,7 +49,7 @@ def texts(rows: int, seed: int = 2) -> pd.DataFrame:
 
 
 def nested(rows: int, seed: int = 3) -> pa.Table:
-    """A number, a struct with a struct in it, a list of structs, a list of numbers, and a map."""
+    """Return a number, nested structs, a list of structs, a list of numbers, and a map."""
     chance = random.Random(seed)
     item = pa.struct([("sku", pa.string()), ("count", pa.int32()), ("price", pa.float64())])
     customer = pa.struct(
@@ -92,7 +92,7 @@ def nested(rows: int, seed: int = 3) -> pa.Table:
 
 
 def wide(rows: int, seed: int = 4) -> pd.DataFrame:
-    """A hundred columns of the four kinds that `flights` has, some of them with nulls."""
+    """Return a hundred columns of the four types that `flights` has, some with nulls."""
     chance = random.Random(seed)
     makers = (
         lambda: chance.randrange(10_000),

@@ -33,7 +33,7 @@ def tracing() -> bool:
 
 
 def compare() -> None:
-    """Prints the ratios; ends with status 1 if a promise is not kept."""
+    """Print the ratios, and exit with status 1 if a promise is not kept."""
     with server() as address, connect(address, api_key=API_KEY) as client:
         kept = _costs_nothing(client)
         from opentelemetry.sdk.trace import TracerProvider
@@ -72,7 +72,7 @@ def _costs_nothing(client: SpooledClient) -> bool:
 def _compared(
     client: SpooledClient, name: str, work: Callable[[SpooledClient, int], None], rows: int
 ) -> None:
-    """Taking turns, and the best of each: what else the machine does meets both alike."""
+    """Return the best time of each, taken in turns: other load on the machine meets both alike."""
     ways: list[tuple[str, Callable[[], AbstractContextManager[None]]]] = [
         (f"{name}, in use", nullcontext),
         (f"{name}, without", _without),

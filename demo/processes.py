@@ -72,7 +72,7 @@ class Session:
         self.process.wait()
 
     def members(self) -> list[int]:
-        """The ids of its living processes."""
+        """Return the ids of its living processes."""
         self.process.poll()
         return [pid for pid, session in _living() if session == self.process.pid]
 

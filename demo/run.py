@@ -151,7 +151,7 @@ class _Demo:
         )
 
     def enqueued(self, airflow: Airflow) -> dict[str, Any]:
-        """What the task `enqueue` returned, once it is done."""
+        """Wait for the task `enqueue` and return its result."""
         self.wait_for_task(airflow, "enqueue", "success")
         returned: dict[str, Any] = airflow.returned(DAG_ID, RUN_ID, "enqueue")
         return returned
@@ -208,7 +208,7 @@ class _Progress:
         self._tenth = -1
 
     def done(self) -> bool | None:
-        """True once no job is open."""
+        """Return True once no job is open, else None."""
         stats = self._batch.stats()
         ended = stats.total - stats.open
         tenth = ended * 10 // max(stats.total, 1)

@@ -11,7 +11,7 @@ WORKER = "example-worker"
 
 
 def do(job: Job) -> dict[str, int]:
-    """The work itself: here, an area."""
+    """Do the work itself: here, compute an area."""
     width, height = job.payload["width"], job.payload["height"]
     if width < 0 or height < 0:
         raise ValueError(f"a rectangle of {width} by {height} does not exist")
@@ -19,7 +19,7 @@ def do(job: Job) -> dict[str, int]:
 
 
 def settle(client: SpooledClient, job: Job) -> None:
-    """Does the job, and tells the server."""
+    """Do the job, and report the result to the server."""
     try:
         result = do(job)
     except ValueError as error:

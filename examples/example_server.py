@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def example_address() -> Iterator[str]:
-    """An address for `connect`; without SPOOLED_GRPC_ADDRESS a private server, gone afterwards."""
+    """Yield an address for `connect`: SPOOLED_GRPC_ADDRESS, or that of a temporary server."""
     given = os.environ.get("SPOOLED_GRPC_ADDRESS")
     if given:
         yield given

@@ -14,7 +14,7 @@ WORKER = "example-worker"
 
 
 def attempt(what: str, call: Callable[[], object]) -> None:
-    """Does it, and shows what came of it."""
+    """Run it, and print the outcome."""
     try:
         call()
     except errors.LeaseLostError:

@@ -28,7 +28,7 @@ $ pip install 'spooled-pipelines[cli]'
 
 
 def page() -> str:
-    """The whole page: a section for each command with its arguments and options."""
+    """Return the whole page: a section for each command with its arguments and options."""
     group: Any = typer.main.get_command(app)
     parts = [HEADER, _sentence(group.help), "", _sentence(group.epilog or ""), ""]
     for name, command in _commands(group):

@@ -73,7 +73,7 @@ def _first(about: metadata.PackageMetadata, field: str) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = [f"| {name} | {kind} | {extra} |" for name, (kind, extra) in packages().items()]
     return HEADER + "\n".join(rows) + "\n"
 

@@ -45,7 +45,7 @@ WORDS_IN_TEXT = [
 
 
 def to_sync(source: str) -> str:
-    """The blocking form of a module: no `async`, no `await`, every AsyncX an X."""
+    """Return the blocking form of a module: no `async`, no `await`, every AsyncX an X."""
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     lines = source.splitlines(keepends=True)
     for token in reversed(tokens):

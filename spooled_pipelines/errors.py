@@ -114,8 +114,10 @@ class EmptyTableError(InvalidArgumentError):
 
 
 class SourceError(SpooledError):
-    """The data could not be read to its end, and nothing was sent: a disk, a network or a database
-    failed. Trying again may help."""
+    """The data could not be read to its end, and nothing was sent; trying again may help.
+
+    A disk, a network or a database failed.
+    """
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,10 @@ class RowsRejectedError(InvalidArgumentError):
         self._table = table
 
     def table(self) -> Any:
-        """An Arrow table of every rejected row's number and reason; None in another process than
-        that in which the error came up."""
+        """Return an Arrow table of every rejected row's number and reason.
+
+        None in another process than the one in which the error was raised.
+        """
         return None if self._table is None else self._table()
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def spooled_client() -> Iterator[MemoryClient]:
-    """A client of a fresh server in memory; `skip(seconds)` moves its clock."""
+    """Yield a client of a fresh server in memory; `skip(seconds)` moves its clock."""
     from spooled_pipelines.testing import server
 
     with server() as client:

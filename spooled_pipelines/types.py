@@ -157,9 +157,7 @@ class HeartbeatResult:
 
 @dataclass(frozen=True)
 class CancelResult:
-    """What a cancel found: jobs cancelled (by it or before), still running, and done (completed
-    or dead).
-    """
+    """The jobs of a cancelled batch: cancelled (by this call or before), running, and done."""
 
     cancelled: int
     running: int

@@ -22,8 +22,11 @@ def _nothing(**row: object) -> None:
 
 
 def application(url: str) -> celery.Celery:
-    """Results are not kept, as its guide advises where nobody reads them; a message is
-    acknowledged after the run, since one that is acknowledged before is lost with its worker."""
+    """Return an application that keeps no results, and acknowledges messages after the run.
+
+    Its guide advises against results that nobody reads; a message that is acknowledged before the
+    run is lost with its worker.
+    """
     made = celery.Celery("benchmark", broker=url)
     made.conf.task_ignore_result = True
     made.conf.task_acks_late = True

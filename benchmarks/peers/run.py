@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """`python -m benchmarks.peers.NAME WHAT URL FILE SETTING...`"""
+    """Run `python -m benchmarks.peers.NAME WHAT URL FILE SETTING...`."""
 
     what: str
     url: str
@@ -31,12 +31,12 @@ def task() -> Task:
 
 
 def lots(rows: list[Row], size: int) -> list[list[Row]]:
-    """The rows in lots of this size."""
+    """Yield the rows in groups of this size."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def say(seconds: float) -> None:
-    """The answer: how long it took."""
+    """Print how long it took."""
     print(json.dumps(seconds), flush=True)
 
 

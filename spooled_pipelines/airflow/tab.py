@@ -1,7 +1,8 @@
 """The address behind the tab of `plugin.py`: it redirects to the page of a task's batch.
 
-Where to is the address of the task's link to its batch, which the task has put into XCom. Airflow has
-no public interface to read XCom or to check permissions within the API server, so these are its own.
+The target is the address of the task's link to its batch, which the task has put into XCom. Airflow
+has no public interface to read XCom or to check permissions within the API server, so its own is
+used.
 """
 
 from __future__ import annotations

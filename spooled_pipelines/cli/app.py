@@ -137,7 +137,7 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """A table goes in, jobs come out, and the pipeline knows when they are done."""
+    """Take the options that come before a command."""
 
 
 def run(arguments: Sequence[str]) -> int:

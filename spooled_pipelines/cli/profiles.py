@@ -154,8 +154,10 @@ def load_profiles() -> Profiles:
 
 
 def chosen_profile(name: str | None, *, address: str | None) -> Profile | None:
-    """Return the profile to use: --profile; else SPOOLED_PROFILE or the file's default, unless
-    --address or SPOOLED_GRPC_ADDRESS is given."""
+    """Return the profile to use: --profile, SPOOLED_PROFILE or the file's default.
+
+    The latter two are used only if neither --address nor SPOOLED_GRPC_ADDRESS is given.
+    """
     if name is not None:
         if address is not None:
             raise UsageError("--profile and --address cannot be given together")

@@ -46,7 +46,7 @@ class MemoryClient(SpooledClient):
 
 @contextmanager
 def server(*, batch_extension: bool = True) -> Iterator[MemoryClient]:
-    """A real server over a store in memory, in this process, and a client of it.
+    """Yield a client of a real server in this process, over a store in memory.
 
     Nothing is written to the disk, and nothing is left at the end. It speaks over a port of this
     machine, so that workers, asyncio clients (``AsyncSpooledClient(client.settings)``) and other
@@ -69,7 +69,7 @@ def server(*, batch_extension: bool = True) -> Iterator[MemoryClient]:
 
 
 def innermost() -> SpooledClient:
-    """The client of the server that was opened last.
+    """Return the client of the server that was opened last.
 
     Raises:
         InvalidArgumentError: there is none.

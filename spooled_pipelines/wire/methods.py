@@ -33,12 +33,12 @@ class Method:
 
 
 def every_method() -> list[Method]:
-    """The RPCs of all services."""
+    """Return the RPCs of all services."""
     return [method for service in SERVICES for method in methods_of(service).values()]
 
 
 def methods_of(service: str) -> dict[str, Method]:
-    """The RPCs of one service by name."""
+    """Return the RPCs of one service by name."""
     descriptor = POOL.FindServiceByName(service)
     return {
         method.name: Method(

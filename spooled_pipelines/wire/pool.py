@@ -27,12 +27,12 @@ SERVICES = tuple(
 
 
 def message_class(full_name: str) -> Any:
-    """The class of one message, for example `google.protobuf.Struct`, in our pool."""
+    """Return the class of a message, for example `google.protobuf.Struct`, in our pool."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
 
 
 def names_of_file(proto: str) -> dict[str, Any]:
-    """What a generated module for this proto file would hold: messages, enums, enum values."""
+    """Return what a generated module for this proto file would define: messages and enums."""
     file = POOL.FindFileByName(proto)
     names: dict[str, Any] = {
         name: message_factory.GetMessageClass(message)

@@ -20,8 +20,11 @@ def doctor(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check a set-up step by step: settings, DNS, TCP, TLS, server, key, permissions, batch
-    extension, clock. Nothing is written; the exit code is that of the first step that fails."""
+    """Check a set-up step by step, from the settings to the server's clock, and write nothing.
+
+    The steps: settings, DNS, TCP, TLS, server, key, permissions, batch extension, clock. The exit
+    code is that of the first step that fails.
+    """
     from spooled_pipelines.cli.doctor_checks import run_checks
 
     code = 0

@@ -28,17 +28,23 @@ if TYPE_CHECKING:
 
 
 class OnRejected(str, Enum):
+    """The values of --on-rejected."""
+
     RAISE = "raise"
     SKIP = "skip"
 
 
 class OnRerun(str, Enum):
+    """The values of --on-rerun."""
+
     RESUME = "resume"
     RETRY_FAILED = "retry_failed"
     FRESH = "fresh"
 
 
 class OnLossy(str, Enum):
+    """The values of --on-lossy."""
+
     RAISE = "raise"
     STRING = "string"
     NULL = "null"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class OnBreach(str, Enum):
+    """The values of --on-breach."""
+
     RAISE = "raise"
     STOP = "stop"
 
