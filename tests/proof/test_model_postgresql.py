@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
-from spooled_pipelines.server.store.postgres.id_cache import Names
+from spooled_pipelines.server.store.postgres.id_cache import IdCache
 from tests.support.postgres import Cluster
 from tests.support.proof.modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check
 from tests.support.store_kit import StoreKit
@@ -26,7 +26,7 @@ class Emptied:
 
     async def take(self) -> StoreKit:
         self._cluster.emptied(self._url)
-        self._kit.store._ground.names = Names()
+        self._kit.store._context.names = IdCache()
         self._kit.changed()
         return self._kit
 

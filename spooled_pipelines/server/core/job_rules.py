@@ -1,8 +1,13 @@
-"""What a lease allows and what its end means, decided without I/O: the same for every store."""
+"""The life of a job: docs/states.md as code. Decided without I/O, the same for every store.
+
+The stores' fast paths (insert, claim, release of what is due, completion by a live lease) are SQL
+and must do the same; the tests of both stores compare them with the page.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from spooled_pipelines.server.core.errors import (
     LEASE_EXPIRED,
@@ -10,28 +15,212 @@ from spooled_pipelines.server.core.errors import (
     RefusedError,
     conflict,
 )
-from spooled_pipelines.server.core.records import Holder, Status
+from spooled_pipelines.server.core.records import (
+    Completion,
+    FailOutcome,
+    Failure,
+    GiveBack,
+    Holder,
+    Status,
+)
 
 _SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 _LONGEST_DELAY_MINUTES = 60
 _ERROR_GROUP_CHARACTERS = 200
 
 
-class Leasable(Protocol):
-    """What has to be known of a job."""
+class JobState(NamedTuple):
+    """The columns of a job that a transition reads or changes. Times are milliseconds."""
+
+    status: int
+    retry_count: int
+    max_retries: int
+    due_at: int | None = None
+    scheduled_at: int | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    lease_expires_at: int | None = None
+    worker_id: str | None = None
+    lease_id: str | None = None
+    last_error: str | None = None
 
     @property
-    def status(self) -> int: ...
-    @property
-    def worker_id(self) -> str | None: ...
-    @property
-    def lease_id(self) -> str | None: ...
-    @property
-    def lease_expires_at(self) -> int | None: ...
+    def is_waiting(self) -> bool:
+        """Whether the job is pending and its retry is not due yet."""
+        return self.status == Status.PENDING and self.due_at is not None
 
 
-def why_not_held(job: Leasable, holder: Holder, now: int) -> RefusedError | None:
-    """Why the job is not the holder's to settle; None where it is."""
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The moment came until which the job was scheduled or waited for its retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker takes the job."""
+
+    worker_id: str
+    lease_id: str
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The holder needs the lease for so long from now."""
+
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseExpiry:
+    """The lease ran out before the holder settled the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The job's batch is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """The job's queue is purged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A dead letter goes back to the queue; with `cancelled`, a cancelled job as well."""
+
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """A dead letter is given up."""
+
+
+Event = (
+    Completion
+    | Failure
+    | GiveBack
+    | Renewal
+    | LeaseExpiry
+    | Due
+    | Claim
+    | Cancel
+    | Purge
+    | Retry
+    | Discard
+)
+
+
+class Transition(NamedTuple):
+    """What an event makes of a job.
+
+    `error` is set where the event ended an attempt that failed, `result` where it brought one.
+    """
+
+    after: JobState
+    error: str | None = None
+    result: bytes | None = None
+
+
+def transition(job: JobState, event: Event, now: int) -> Transition | None:
+    """Return what the event makes of the job; None where it changes nothing.
+
+    Whether the holder of a lease may say so is for `why_not_held`, which is asked first.
+    """
+    status = job.status
+    match event:
+        case Completion() if status == Status.PROCESSING:
+            return Transition(_ended(job, Status.COMPLETED, now), result=event.result)
+        case Failure() if status == Status.PROCESSING:
+            if not event.retry:
+                return _dead(job, event.error, now)
+            delay = event.delay_seconds
+            if delay is None:
+                delay = retry_delay_seconds(job.retry_count)
+            return _retried_or_dead(job, event.error, now, now + delay * 1000)
+        case GiveBack() if status == Status.PROCESSING:
+            returned = job._replace(
+                status=Status.PENDING,
+                started_at=None,
+                lease_expires_at=None,
+                worker_id=None,
+                lease_id=None,
+            )
+            return Transition(returned)
+        case Renewal() if status == Status.PROCESSING:
+            return Transition(job._replace(lease_expires_at=now + event.lease_ms))
+        case LeaseExpiry() if status == Status.PROCESSING:
+            return _retried_or_dead(job, expiry_error(job.worker_id), now, None)
+        case Due() if job.due_at is not None and job.due_at <= now:
+            return Transition(job._replace(status=Status.PENDING, due_at=None))
+        case Claim() if status == Status.PENDING and job.due_at is None:
+            leased = job._replace(
+                status=Status.PROCESSING,
+                started_at=now,
+                lease_expires_at=now + event.lease_ms,
+                worker_id=event.worker_id,
+                lease_id=event.lease_id,
+            )
+            return Transition(leased)
+        case Cancel() if status in (Status.PENDING, Status.SCHEDULED):
+            return Transition(_ended(job, Status.CANCELLED, now))
+        case Purge() if status == Status.PENDING:
+            return Transition(_ended(job, Status.CANCELLED, now))
+        case Retry() if status == Status.DEADLETTER:
+            return Transition(_restarted(job, None))
+        case Retry(cancelled=True) if status == Status.CANCELLED:
+            is_early = job.scheduled_at is not None and job.scheduled_at > now
+            return Transition(_restarted(job, job.scheduled_at if is_early else None))
+        case Discard() if status == Status.DEADLETTER:
+            return Transition(_ended(job, Status.CANCELLED, now))
+    return None
+
+
+def _ended(job: JobState, status: int, now: int) -> JobState:
+    return job._replace(status=status, due_at=None, completed_at=now, lease_expires_at=None)
+
+
+def _dead(job: JobState, error: str, now: int) -> Transition:
+    return Transition(_ended(job, Status.DEADLETTER, now)._replace(last_error=error), error)
+
+
+def _retried_or_dead(job: JobState, error: str, now: int, due_at: int | None) -> Transition:
+    if job.retry_count >= job.max_retries:
+        return _dead(job, error, now)
+    retried = job._replace(
+        status=Status.PENDING,
+        retry_count=job.retry_count + 1,
+        due_at=due_at,
+        lease_expires_at=None,
+        last_error=error,
+    )
+    return Transition(retried, error)
+
+
+def _restarted(job: JobState, due_at: int | None) -> JobState:
+    """A job that gets all of its retries again forgets worker, lease, start and end."""
+    return job._replace(
+        status=Status.PENDING if due_at is None else Status.SCHEDULED,
+        due_at=due_at,
+        retry_count=0,
+        started_at=None,
+        completed_at=None,
+        worker_id=None,
+        lease_id=None,
+    )
+
+
+def fail_outcome(after: JobState, now: int) -> FailOutcome:
+    """Return what the holder that failed a job is told."""
+    if after.status != Status.PENDING:
+        return FailOutcome(will_retry=False, delay_seconds=0)
+    return FailOutcome(will_retry=True, delay_seconds=((after.due_at or now) - now) // 1000)
+
+
+def why_not_held(job: JobState, holder: Holder, now: int) -> RefusedError | None:
+    """Return why the job is not the holder's to settle; None where it is."""
     if job.status in _SETTLED:
         return conflict(f"Job is already {Status.NAMES[job.status]}")
     if holder.lease_id and holder.lease_id != job.lease_id:
@@ -47,16 +236,23 @@ def why_not_held(job: Leasable, holder: Holder, now: int) -> RefusedError | None
     return None
 
 
+def why_not_revised(job: JobState) -> RefusedError | None:
+    """Return why the job cannot be requeued or discarded by itself; None where it can."""
+    if job.status != Status.DEADLETTER:
+        return conflict(f"Job is {Status.NAMES[job.status]}, and no dead letter")
+    return None
+
+
 def retry_delay_seconds(retry_count: int) -> int:
-    """How long a job waits after it failed; `retry_count` is how often it was retried before."""
+    """Return how long a job waits after it failed; `retry_count` counts its retries before."""
     return int(60 * min(2 ** min(retry_count, 30), _LONGEST_DELAY_MINUTES))
 
 
 def expiry_error(worker_id: str | None) -> str:
-    """What a job keeps as its error when its lease ran out."""
+    """Return the error that a job keeps when its lease ran out."""
     return f"Lease expired: worker {worker_id} did not settle the job in time"
 
 
 def error_group(error: str) -> str:
-    """Errors that begin alike are counted together."""
+    """Return the text under which errors that begin alike are counted together."""
     return error[:_ERROR_GROUP_CHARACTERS]

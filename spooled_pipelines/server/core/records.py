@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -107,13 +107,15 @@ class FailOutcome(NamedTuple):
     delay_seconds: int
 
 
-class Completion(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Completion:
     """It is done; `result` is a Struct, serialized."""
 
     result: bytes | None
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """It failed; `delay_seconds` None: the pause that its retries so far ask for."""
 
     error: str
@@ -121,7 +123,8 @@ class Failure(NamedTuple):
     delay_seconds: int | None = None
 
 
-class GiveBack(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GiveBack:
     """It reached nobody, or is not to be finished: claimable again at once."""
 
 
@@ -297,14 +300,6 @@ class AttemptRecord(NamedTuple):
 CHUNK_RANGES_MAX = 1_000
 # Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
 PAGE_BYTES = 256 << 10
-
-
-def changes_of(deltas: Iterable[Sequence[int]]) -> int:
-    """How many jobs came into another status, by what that adds to counters."""
-    waiting = Counts._fields.index("waiting")
-    return sum(
-        delta for row in deltas for place, delta in enumerate(row) if delta > 0 and place != waiting
-    )
 
 
 class OpenBatches(NamedTuple):

@@ -27,7 +27,7 @@ async def test_the_answer_names_a_job_that_is_there(
     old = await kit.enqueue(idempotency_key=key)
     await kit.store.complete(ORGANIZATION, holder(await kit.claim_one()), None)
     await kit.store.sweep()
-    ground = kit.store._ground
+    ground = kit.store._context
     rows = Transaction.rows
     forgotten = []
 

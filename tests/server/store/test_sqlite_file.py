@@ -123,8 +123,9 @@ def test_every_statement_finds_its_rows_by_index(name: str) -> None:
     connection = sqlite3.connect(":memory:")
     for _, statements in MIGRATIONS:
         connection.executescript(statements)
+    named = dict.fromkeys(re.findall(r":(\w+)", SQL[name]))
     numbered = [int(number) for number in re.findall(r"\?(\d)", SQL[name])]
-    parameters = [None] * (max(numbered) if numbered else SQL[name].count("?"))
+    parameters = named or [None] * (max(numbered) if numbered else SQL[name].count("?"))
     plan = connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters).fetchall()
     steps = [row[3] for row in plan]
     connection.close()

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 _LOCK = "spooled.settled_batches"
 _STEP_BATCHES = 1_000
 
 
-async def note(ground: Ground) -> None:
+async def note(context: StoreContext) -> None:
     """Note it of every batch that settled by now."""
-    while await run(ground, _note) == _STEP_BATCHES:
+    while await run(context, _note) == _STEP_BATCHES:
         pass
 
 

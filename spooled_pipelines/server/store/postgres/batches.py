@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from spooled_pipelines.server.core.batch_rules import check_complete, other_queue, superseded
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.core.generations import other_queue, superseded
-from spooled_pipelines.server.core.parts import check_complete
 from spooled_pipelines.server.core.records import (
     BatchOpening,
     BatchRecord,
@@ -14,17 +13,21 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
 )
 from spooled_pipelines.server.store.postgres import pruning, reading
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 
-async def open_batch(ground: Ground, organization: str, opening: BatchOpening) -> BatchRecord:
+async def open_batch(
+    context: StoreContext, organization: str, opening: BatchOpening
+) -> BatchRecord:
     """Make a batch or find it."""
-    owner, queue = await ground.place(organization, opening.queue_name)
+    owner, queue = await context.place(organization, opening.queue_name)
     opened = partial(_open, organization=organization, owner=owner, queue=queue, opening=opening)
-    record = await run(ground, opened)
+    record = await run(context, opened)
     while record is None:
-        await pruning.make_room_for(ground, owner, opening.batch_id)
-        record = await run(ground, opened)
+        await pruning.make_room_for(context, owner, opening.batch_id)
+        record = await run(context, opened)
     if record.queue_name != opening.queue_name:
         raise other_queue(opening, record.queue_name)
     if record.generation != opening.generation:
@@ -50,7 +53,7 @@ async def _open(
                 name = name or old_name
                 await tx.send("forget_parts", batch=before)
                 await tx.send("forget_chunks", batch=before)
-                tx.tally.touched.add(before)
+                tx.deltas.touched.add(before)
         await tx.send("use_sealed_batch", **values, now=tx.now)
         await tx.send("add_batch", **values, name=name, now=tx.now)
         await tx.send("name_batch", **values, name=name)
@@ -66,7 +69,7 @@ async def _open(
 
 
 async def finish_part(
-    ground: Ground, organization: str, batch_id: str, generation: int, part: PartRecord
+    context: StoreContext, organization: str, batch_id: str, generation: int, part: PartRecord
 ) -> PartRecord:
     """Note that the part's last row is in."""
 
@@ -78,16 +81,20 @@ async def finish_part(
             await tx.send("finish_part", batch=batch, **values)
             await tx.commit()
 
-    await run(ground, finish)
+    await run(context, finish)
     return part
 
 
 async def seal_batch(
-    ground: Ground, organization: str, batch_id: str, generation: int, expected: ExpectedParts
+    context: StoreContext,
+    organization: str,
+    batch_id: str,
+    generation: int,
+    expected: ExpectedParts,
 ) -> BatchRecord:
     """Note that the batch's last row is in, if all of its parts are."""
     batch = (organization, batch_id, generation)
-    return await run(ground, partial(_seal, batch=batch, expected=expected))
+    return await run(context, partial(_seal, batch=batch, expected=expected))
 
 
 async def _seal(
@@ -102,7 +109,7 @@ async def _seal(
         await tx.send("forget_chunks", batch=number)
         if not is_sealed:
             await tx.send("set_sealed", batch=number, sealed=True, now=tx.now)
-            tx.tally.touched.add(number)
+            tx.deltas.touched.add(number)
         (record,) = await reading.batches(tx.connection, organization, [batch_id], tx.now)
         await tx.commit()
     return record

@@ -7,15 +7,23 @@ from functools import partial
 from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.errors import RefusedError, conflict, not_found
+from spooled_pipelines.server.core.counter_deltas import LockedJob
+from spooled_pipelines.server.core.errors import RefusedError, not_found
+from spooled_pipelines.server.core.job_rules import (
+    Cancel,
+    Discard,
+    Event,
+    Purge,
+    Retry,
+    why_not_revised,
+)
 from spooled_pipelines.server.core.records import Counts, Revision, Status
+from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.postgres import batch_marks
-from spooled_pipelines.server.store.postgres.database import fetch, lent
-from spooled_pipelines.server.store.postgres.settling import Held, write
-from spooled_pipelines.server.store.postgres.transaction import Ground, Rows, Transaction, run
-
-# How many jobs one step looks at, so that others are not held up for long.
-STEP_JOBS = 2_000
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.database import borrowed, fetch
+from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 
 class _Step(NamedTuple):
@@ -25,52 +33,45 @@ class _Step(NamedTuple):
     after: int | None
 
 
-class _Found(NamedTuple):
-    """A locked job with the error that it has."""
-
-    job: Held
-    error: str
-
-
 async def cancel_batch(
-    ground: Ground, organization: str, batch_id: str, generation: int | None
+    context: StoreContext, organization: str, batch_id: str, generation: int | None
 ) -> Counts:
     """Cancel what has not started of the generations up to this; their counters then."""
-    async with lent(ground.pool) as connection:
+    async with borrowed(context.pool) as connection:
         values = {"organization": organization, "batch_id": batch_id}
         rows = await fetch(connection, "generations", **values, highest=generation)
         if not rows and not await fetch(connection, "find_batch", **values):
             raise not_found(f"there is no batch {batch_id!r}")
     numbers = [number for (number,) in rows]
     for number in numbers:
-        await _in_steps(ground, partial(_cancel, batch=number))
-    async with lent(ground.pool) as connection:
+        await _in_steps(context, partial(_cancel, batch=number))
+    async with borrowed(context.pool) as connection:
         (counts,) = await fetch(connection, "generation_counts", batches=numbers)
     return Counts(*counts)
 
 
 async def retry_batch(
-    ground: Ground, organization: str, batch_id: str, error_contains: str, cancelled: bool
+    context: StoreContext, organization: str, batch_id: str, error_contains: str, cancelled: bool
 ) -> int:
     """Put dead letters with such an error back into the queue; returns how many.
 
     And, where that is asked for, what was cancelled.
     """
-    async with lent(ground.pool) as connection:
+    async with borrowed(context.pool) as connection:
         rows = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
     if not rows:
         raise not_found(f"there is no batch {batch_id!r}")
     number = rows[0][0]
     return await _in_steps(
-        ground, partial(_retry, batch=number, error_contains=error_contains, cancelled=cancelled)
+        context, partial(_retry, batch=number, error_contains=error_contains, cancelled=cancelled)
     )
 
 
-async def _in_steps(ground: Ground, step: Callable[..., Awaitable[_Step]]) -> int:
+async def _in_steps(context: StoreContext, step: Callable[..., Awaitable[_Step]]) -> int:
     changed = 0
     after: int | None = 0
     while after is not None:
-        done = await run(ground, partial(step, after=after))
+        done = await run(context, partial(step, after=after))
         changed += done.changed
         after = done.after
     return changed
@@ -80,34 +81,32 @@ async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
         places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
-        found, following = await _locked(tx, places, (Status.PENDING, Status.SCHEDULED))
-        _cancel_all(tx, found)
-        await write(tx, [job for job, _ in found])
+        jobs = await _locked(tx, places, (Status.PENDING, Status.SCHEDULED))
+        changed = await _apply(tx, jobs, Cancel())
         await tx.commit()
-    return _Step(len(found), following)
+    return _Step(changed, _following(places))
 
 
 async def _retry(
     tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int
 ) -> _Step:
+    event = Retry(cancelled)
+    statuses = (Status.DEADLETTER, Status.CANCELLED) if cancelled else (Status.DEADLETTER,)
     async with tx.pipeline():
         await tx.begin()
         places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
         await batch_marks.unsettle(tx, [seq for (seq,) in places])
-        dead, following = await _locked(tx, places, (Status.DEADLETTER,))
-        changed = await _revive(tx, dead, error_contains)
-        if cancelled:
-            found, _ = await _locked(tx, places, (Status.CANCELLED,))
-            changed += await _restore(tx, found)
+        jobs = await _locked(tx, places, statuses)
+        changed = await _apply(tx, await _wanted(tx, jobs, error_contains), event)
         await tx.commit()
-    return _Step(changed, following)
+    return _Step(changed, _following(places))
 
 
 async def revise(
-    ground: Ground, owner: int, revisions: Sequence[Revision]
+    context: StoreContext, owner: int, revisions: Sequence[Revision]
 ) -> list[RefusedError | None]:
     """For each dead letter, in turn, why it stays as it is."""
-    return await run(ground, lambda tx: _revise(tx, owner, revisions))
+    return await run(context, lambda tx: _revise(tx, owner, revisions))
 
 
 async def _revise(
@@ -118,73 +117,54 @@ async def _revise(
     async with tx.pipeline():
         await tx.begin()
         await batch_marks.unsettle(tx, wanted)
-        rows = await tx.rows("lock_in_status", seqs=wanted, statuses=list(Status.NAMES))
-        locked = await _with_batches(tx, rows)
-        remembered = {found.job.seq: found for found in await _without_forgotten(tx, locked)}
+        locked = await tx.locked("lock_jobs", seqs=wanted)
+        found = {job.seq: job for job in await _without_forgotten(tx, locked)}
         refusals: list[RefusedError | None] = []
-        changed: list[Held] = []
         for number, revision in zip(numbers, revisions, strict=True):
-            found = remembered.get(number or 0)
-            refusal = _why_not_revised(found, owner, revision)
-            refusals.append(refusal)
-            if refusal is None and found is not None:
-                _revise_one(tx, found, revision)
-                changed.append(found.job)
-                if revision.payload is not None:
-                    await tx.send("change_payload", seq=number, payload=revision.payload)
-        await write(tx, changed)
+            job = found.get(number or 0)
+            if job is None or job.organization != owner:
+                refusals.append(not_found(f"there is no job {revision.job_id!r}"))
+                continue
+            refusals.append(why_not_revised(job.state))
+            tx.deltas.apply(job, Discard() if revision.discard else Retry(), tx.now)
+            if refusals[-1] is None and revision.payload is not None:
+                await tx.send("change_payload", seq=number, payload=revision.payload)
+        await tx.write(found.values())
         await tx.commit()
     return refusals
 
 
-def _why_not_revised(found: _Found | None, owner: int, revision: Revision) -> RefusedError | None:
-    if found is None or found.job.organization != owner:
-        return not_found(f"there is no job {revision.job_id!r}")
-    if found.job.status != Status.DEADLETTER:
-        return conflict(f"Job is {Status.NAMES[found.job.status]}, and no dead letter")
-    return None
-
-
-def _revise_one(tx: Transaction, found: _Found, revision: Revision) -> None:
-    job, error = found
-    status = Status.CANCELLED if revision.discard else Status.PENDING
-    tx.tally.move(job.queue, job.batches, Status.DEADLETTER, status)
-    tx.tally.count_error(job.batches, error, -1)
-    job.status = status
-    if revision.discard:
-        job.completed_at = tx.now
-    else:
-        job.retry_count = 0
-        job.started_at = job.completed_at = job.worker_id = job.lease_id = None
-
-
-async def set_paused(ground: Ground, organization: str, queue_name: str, paused: bool) -> None:
+async def set_paused(
+    context: StoreContext, organization: str, queue_name: str, paused: bool
+) -> None:
     """Let nobody claim of a queue any more, or again."""
-    _, queue = await ground.place(organization, queue_name)
-    await run(ground, partial(_set_paused, queue=queue, paused=paused))
+    _, queue = await context.place(organization, queue_name)
+    await run(context, partial(_set_paused, queue=queue, paused=paused))
 
 
-async def purge_queue(ground: Ground, organization: str, queue_name: str) -> int:
+async def purge_queue(context: StoreContext, organization: str, queue_name: str) -> int:
     """Cancel what is pending on a queue now; returns how many."""
-    _, queue = await ground.place(organization, queue_name)
-    async with lent(ground.pool) as connection:
+    _, queue = await context.place(organization, queue_name)
+    async with borrowed(context.pool) as connection:
         ((highest,),) = await fetch(connection, "last_job")
-    return await _in_steps(ground, partial(_purge, queue=queue, highest=highest))
+    return await _in_steps(context, partial(_purge, queue=queue, highest=highest))
 
 
-async def redrive(ground: Ground, organization: str, queue_name: str, error_contains: str) -> int:
+async def redrive(
+    context: StoreContext, organization: str, queue_name: str, error_contains: str
+) -> int:
     """Put a queue's dead letters with such an error back into it; returns how many."""
-    _, queue = await ground.place(organization, queue_name)
-    return await _in_steps(ground, partial(_redrive, queue=queue, error_contains=error_contains))
+    _, queue = await context.place(organization, queue_name)
+    return await _in_steps(context, partial(_redrive, queue=queue, error_contains=error_contains))
 
 
 async def _set_paused(tx: Transaction, queue: int, paused: bool) -> None:
     async with tx.pipeline():
         await tx.begin()
         await tx.send("set_paused", queue=queue, paused=paused)
-        tx.tally.controlled.add(queue)
+        tx.deltas.controlled.add(queue)
         if not paused:
-            tx.tally.ready_queues.add(queue)
+            tx.deltas.ready_queues.add(queue)
         await tx.commit()
 
 
@@ -193,86 +173,57 @@ async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
     async with tx.pipeline():
         await tx.begin()
-        ready = await tx.rows("lock_ready", **values)
-        retrying = await tx.rows("lock_retrying", **values)
-        found = await _with_batches(tx, [*ready, *retrying])
-        _cancel_all(tx, found)
-        await write(tx, [job for job, _ in found])
+        ready = await tx.locked("lock_ready", **values)
+        retrying = await tx.locked("lock_retrying", **values)
+        changed = await _apply(tx, [*ready, *retrying], Purge())
         await tx.commit()
     is_last = max(len(ready), len(retrying)) < STEP_JOBS
-    return _Step(len(found), None if is_last else after)
+    return _Step(changed, None if is_last else after)
 
 
 async def _redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
-        values = {"queue": queue, "after": after, "limit": STEP_JOBS}
-        seqs = [seq for (seq,) in await tx.rows("dead_of_queue", **values)]
-        await batch_marks.unsettle(tx, seqs)
-        rows = await tx.rows("lock_in_status", seqs=seqs, statuses=[Status.DEADLETTER])
-        changed = await _revive(tx, await _with_batches(tx, rows), error_contains)
+        places = await tx.rows("dead_of_queue", queue=queue, after=after, limit=STEP_JOBS)
+        await batch_marks.unsettle(tx, [seq for (seq,) in places])
+        jobs = await _locked(tx, places, (Status.DEADLETTER,))
+        changed = await _apply(tx, await _wanted(tx, jobs, error_contains), Retry())
         await tx.commit()
-    return _Step(changed, seqs[-1] if len(seqs) == STEP_JOBS else None)
+    return _Step(changed, _following(places))
 
 
-async def _revive(tx: Transaction, dead: Sequence[_Found], error_contains: str) -> int:
-    found = await _without_forgotten(tx, [d for d in dead if error_contains in d.error])
-    for job, error in found:
-        tx.tally.move(job.queue, job.batches, Status.DEADLETTER, Status.PENDING)
-        tx.tally.count_error(job.batches, error, -1)
-        job.status, job.retry_count = Status.PENDING, 0
-        job.started_at = job.completed_at = job.worker_id = job.lease_id = None
-    await write(tx, [job for job, _ in found])
-    return len(found)
-
-
-async def _restore(tx: Transaction, cancelled: Sequence[_Found]) -> int:
-    """Undo the cancelling: what was not due yet is due when it was; retries begin anew."""
-    found = [job for job, _ in await _without_forgotten(tx, list(cancelled))]
-    rows = await tx.rows("scheduled_after", seqs=[job.seq for job in found], now=tx.now)
-    later: dict[int, int] = dict(rows)
-    for job in found:
-        job.due_at = later.get(job.seq)
-        job.status = Status.PENDING if job.due_at is None else Status.SCHEDULED
-        tx.tally.move(job.queue, job.batches, Status.CANCELLED, job.status)
-        if job.due_at is not None:
-            tx.tally.due_at(job.due_at)
-        job.retry_count = 0
-        job.started_at = job.completed_at = job.worker_id = job.lease_id = None
-    await write(tx, found)
-    return len(found)
-
-
-async def _without_forgotten(tx: Transaction, found: list[_Found]) -> list[_Found]:
-    """A job whose batches are all being forgotten is as good as gone."""
-    batches = {batch for job, _ in found for batch in job.batches}
-    remembered = {number for (number,) in await tx.rows("remembered", batches=sorted(batches))}
-    return [
-        item
-        for item in found
-        if not item.job.batches or not remembered.isdisjoint(item.job.batches)
+async def _wanted(
+    tx: Transaction, jobs: Sequence[LockedJob], error_contains: str
+) -> Sequence[LockedJob]:
+    """But for dead letters of another error, and for what is forgotten."""
+    found = [
+        job
+        for job in jobs
+        if job.state.status != Status.DEADLETTER or error_contains in (job.state.last_error or "")
     ]
+    return await _without_forgotten(tx, found)
 
 
-def _cancel_all(tx: Transaction, found: Sequence[_Found]) -> None:
-    for job, _ in found:
-        waited = job.status == Status.PENDING and job.due_at is not None
-        tx.tally.move(job.queue, job.batches, job.status, Status.CANCELLED, was_waiting=waited)
-        job.status, job.due_at, job.completed_at = Status.CANCELLED, None, tx.now
+async def _without_forgotten(tx: Transaction, jobs: Sequence[LockedJob]) -> list[LockedJob]:
+    """A job whose batches are all being forgotten is as good as gone."""
+    batches = {batch for job in jobs for batch in job.batches}
+    remembered = {number for (number,) in await tx.rows("remembered", batches=sorted(batches))}
+    return [job for job in jobs if not job.batches or not remembered.isdisjoint(job.batches)]
 
 
-async def _locked(
-    tx: Transaction, places: Rows, statuses: Sequence[int]
-) -> tuple[list[_Found], int | None]:
-    """Those of these jobs that are in these statuses, and the place to go on from."""
+async def _locked(tx: Transaction, places: Rows, statuses: Sequence[int]) -> list[LockedJob]:
+    """Those of these jobs that are in these statuses."""
     seqs = [seq for (seq,) in places]
-    rows = await tx.rows("lock_in_status", seqs=seqs, statuses=list(statuses))
-    return await _with_batches(tx, rows), seqs[-1] if len(seqs) == STEP_JOBS else None
+    return await tx.locked("lock_in_status", seqs=seqs, statuses=list(statuses))
 
 
-async def _with_batches(tx: Transaction, rows: Rows) -> list[_Found]:
-    found = [_Found(Held(*held), (error or b"").decode()) for *held, error in rows]
-    batches = await tx.batches_of((job.seq, job.batch, job.linked) for job, _ in found)
-    for job, _ in found:
-        job.batches = batches[job.seq]
-    return found
+async def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> int:
+    """Do it to locked jobs and write them; returns how many it changed."""
+    changed = sum(tx.deltas.apply(job, event, tx.now) for job in jobs)
+    await tx.write(jobs)
+    return changed
+
+
+def _following(places: Rows) -> int | None:
+    """The place to go on from; None at the end."""
+    return places[-1][0] if len(places) == STEP_JOBS else None

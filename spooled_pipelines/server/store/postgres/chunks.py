@@ -11,15 +11,21 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from spooled_pipelines.server.core.batch_rules import (
+    check_whole,
+    other_rows,
+    superseded,
+    when_due,
+)
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.core.generations import superseded
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
-from spooled_pipelines.server.core.uploading import check_whole, other_rows
-from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys, when_due
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys
 from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
 from spooled_pipelines.server.store.postgres.quotas import count_made
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 # So many chunks at once; the other connections are for everyone else.
 _AT_ONCE = 4
@@ -79,8 +85,8 @@ class Chunks:
     The outcome is as if those of one batch had come one after the other.
     """
 
-    def __init__(self, ground: Ground, quotas: Quotas) -> None:
-        self._ground = ground
+    def __init__(self, context: StoreContext, quotas: Quotas) -> None:
+        self._context = context
         self._quotas = quotas
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._in_flight: list[_InFlight] = []
@@ -89,7 +95,7 @@ class Chunks:
 
     async def add(self, organization: str, chunk: Chunk) -> ChunkStored:
         """Store rows as jobs; the same chunk of an upload again has the same outcome."""
-        owner = await self._ground.owner(organization)
+        owner = await self._context.owner(organization)
         mine = _InFlight(organization, chunk, stored_keys(chunk.keys))
         before = [other for other in self._in_flight if other.batch == mine.batch]
         self._in_flight.append(mine)
@@ -111,7 +117,7 @@ class Chunks:
             with contextlib.suppress(_IsWholeError):
                 quota = self._quotas.of(mine.batch[0])
                 add = partial(_add, owner=owner, mine=mine, staged=staged, quota=quota)
-                return await run(self._ground, add)
+                return await run(self._context, add)
 
     def _remember(self, batch: tuple[str, str], repeated: bool) -> None:
         self._repeated.pop(batch, None)
@@ -164,7 +170,7 @@ async def _add(
             await tx.send("unfinish_part", batch=place.batch, part_id=chunk.part_id.encode())
         if is_sealed and is_new:
             await tx.send("set_sealed", batch=place.batch, sealed=False, now=tx.now)
-            tx.tally.touched.add(place.batch)
+            tx.deltas.touched.add(place.batch)
         await count_made(tx, owner, quota, stored.rows - len(stored.duplicates))
         await tx.commit()
     return stored
@@ -233,34 +239,23 @@ async def _settle(
     rows = len(keys)
     due = when_due(chunk.scheduled_at, tx.now)
     if not staged:
-        _count_created(tx, place, range(rows), due)
+        tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, place.first, (), ()), 0
     await tx.send("add_staged")
     found = [job for job in await _existing(tx, place, keys) if job is not None]
     if len(found) < rows:
         raise forgotten_meanwhile()
     if all(job.seq == place.first + row for row, job in enumerate(found)):
-        _count_created(tx, place, range(rows), due)
+        tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, place.first, (), ()), 0
     # A row made its job if that job has the number that was meant for the row.
     mine = [row for row, job in enumerate(found) if job.seq == place.first + row]
     duplicates = [row for row, job in enumerate(found) if job.seq != place.first + row]
-    _count_created(tx, place, mine, due)
+    due_of_mine = None if due is None else [due[row] for row in mine]
+    tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine)
     others = {found[row].seq for row in duplicates if found[row].batch != place.batch}
     linked = await _link(tx, place.batch, sorted(others))
     return ChunkStored(rows, None, [job.seq for job in found], duplicates), linked
-
-
-def _count_created(
-    tx: Transaction, place: _Place, numbers: Sequence[int], due: list[int | None] | None
-) -> None:
-    later = [] if due is None else [moment for n in numbers if (moment := due[n]) is not None]
-    batches = (place.batch,)
-    ready = len(numbers) - len(later)
-    tx.tally.add(place.queue, batches, Status.PENDING, waiting=False, count=ready)
-    tx.tally.add(place.queue, batches, Status.SCHEDULED, waiting=False, count=len(later))
-    if later:
-        tx.tally.due_at(min(later))
 
 
 async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
@@ -278,10 +273,10 @@ async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
     for _, status, due_at, error in locked:
         counts[status, due_at is not None] += 1
         if status == Status.DEADLETTER:
-            tx.tally.count_error((batch,), (error or b"").decode())
+            tx.deltas.count_error((batch,), (error or b"").decode())
     await tx.send("mark_linked", jobs=new)
     for (status, is_due_later), count in counts.items():
-        tx.tally.add(None, (batch,), status, waiting=is_due_later, count=count)
+        tx.deltas.add(None, (batch,), status, count, waiting=is_due_later)
     return len(new)
 
 

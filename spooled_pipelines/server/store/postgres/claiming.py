@@ -9,16 +9,19 @@ from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core.notifier import Changes, Topic
 from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
 from spooled_pipelines.server.store.postgres import queue_limits
-from spooled_pipelines.server.store.postgres.records import ANSWER_BYTES, job_record
-from spooled_pipelines.server.store.postgres.sweeping import RELEASED_MAX, count_released
-from spooled_pipelines.server.store.postgres.transaction import Ground, Rows, Transaction, run
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.records import job_record
+from spooled_pipelines.server.store.postgres.sweeping import count_released
+from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 # What others had locked is looked at again after this: they may have died before they took it.
 _PASSED_OVER_SECONDS = 0.1
 
 
-class Claim(NamedTuple):
+class ClaimRequest(NamedTuple):
     """Who wants jobs of which queue."""
 
     topic: Topic
@@ -42,24 +45,24 @@ class _Left(NamedTuple):
     held_until: dict[Topic, int]
 
 
-async def claim(ground: Ground, claims: Sequence[Claim]) -> list[list[JobRecord]]:
+async def claim(context: StoreContext, claims: Sequence[ClaimRequest]) -> list[list[JobRecord]]:
     """For each claim its jobs: highest priority first, then oldest."""
-    async with ground.turns:
-        claimed = await run(ground, lambda tx: _claim(tx, claims))
+    async with context.claim_lock:
+        claimed = await run(context, lambda tx: _claim(tx, claims))
     for jobs in claimed.jobs:
-        ground.leases.update((job.seq, job.lease_id or "") for job in jobs)
+        context.leases.update((job.seq, job.lease_id or "") for job in jobs)
     if claimed.passed_over:
         asyncio.get_running_loop().call_later(
-            _PASSED_OVER_SECONDS, ground.publish, Changes(ready_queues=claimed.passed_over)
+            _PASSED_OVER_SECONDS, context.publish, Changes(ready_queues=claimed.passed_over)
         )
     return claimed.jobs
 
 
-async def _claim(tx: Transaction, claims: Sequence[Claim]) -> _Claimed:
+async def _claim(tx: Transaction, claims: Sequence[ClaimRequest]) -> _Claimed:
     async with tx.pipeline():
         await tx.begin()
         # The timer may be a moment behind; a claim is not.
-        release = await tx.start("release_due", now=tx.now, limit=RELEASED_MAX)
+        release = await tx.start("release_due", now=tx.now, limit=SWEEP_JOBS)
         started = [
             await tx.start("claim", **_values(tx, claim, claim.limit), counted=False)
             for claim in claims
@@ -77,7 +80,9 @@ async def _claim(tx: Transaction, claims: Sequence[Claim]) -> _Claimed:
     return _Claimed(jobs, left.passed_over)
 
 
-async def _look_at_the_rest(tx: Transaction, claims: Sequence[Claim], found: list[Rows]) -> _Left:
+async def _look_at_the_rest(
+    tx: Transaction, claims: Sequence[ClaimRequest], found: list[Rows]
+) -> _Left:
     """Why claims got less than they wanted; those of queues with limits get their jobs here."""
     hungry = {
         claim.queue: claim.topic
@@ -98,7 +103,11 @@ async def _look_at_the_rest(tx: Transaction, claims: Sequence[Claim], found: lis
 
 
 async def _claim_within_limits(
-    tx: Transaction, claims: Sequence[Claim], found: list[Rows], queues: set[int], left: _Left
+    tx: Transaction,
+    claims: Sequence[ClaimRequest],
+    found: list[Rows],
+    queues: set[int],
+    left: _Left,
 ) -> None:
     limited = await queue_limits.locked(tx, queues)
     for place, claim in enumerate(claims):
@@ -124,17 +133,17 @@ async def _claim_within_limits(
     await queue_limits.write(tx, limited)
 
 
-async def _count(tx: Transaction, claims: Sequence[Claim], found: Sequence[Rows]) -> None:
+async def _count(tx: Transaction, claims: Sequence[ClaimRequest], found: Sequence[Rows]) -> None:
     # Of a row: place, batch, linked, then the record, whose first is the number.
     batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
     for claim, rows in zip(claims, found, strict=True):
         for of, count in Counter(batches[row[3]] for row in rows).items():
-            tx.tally.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
+            tx.deltas.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
         if rows:
-            tx.tally.due_at(tx.now + claim.lease_ms)
+            tx.deltas.due_at(tx.now + claim.lease_ms)
 
 
-def _values(tx: Transaction, claim: Claim, limit: int) -> dict[str, Any]:
+def _values(tx: Transaction, claim: ClaimRequest, limit: int) -> dict[str, Any]:
     return {
         "queue": claim.queue,
         "limit": limit,
@@ -145,5 +154,5 @@ def _values(tx: Transaction, claim: Claim, limit: int) -> dict[str, Any]:
     }
 
 
-def _record(prefix: str, claim: Claim, row: tuple[Any, ...]) -> JobRecord:
+def _record(prefix: str, claim: ClaimRequest, row: tuple[Any, ...]) -> JobRecord:
     return job_record(prefix, row[3:], claim.topic[1])

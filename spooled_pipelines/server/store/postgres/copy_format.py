@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 
+from spooled_pipelines.server.core.batch_rules import status_when_due, when_due
+from spooled_pipelines.server.core.idempotency_keys import digests_of
 from spooled_pipelines.server.core.records import Chunk, Status
 from spooled_pipelines.server.store.postgres.records import HASH_MARK, stored_key
 
-_HEX_DIGITS = re.compile("[0-9a-f]*")
-_HEX_KEY_LENGTH = 32
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
@@ -25,10 +24,9 @@ _Column = bytes | Iterable[bytes]
 
 def stored_keys(keys: Sequence[str]) -> list[bytes]:
     """`records.stored_key` of each, at once where all are hashes."""
-    joined = "".join(keys)
-    if set(map(len, keys)) == {_HEX_KEY_LENGTH} and _HEX_DIGITS.fullmatch(joined):
-        digests = bytes.fromhex(joined)
-        return [HASH_MARK + digests[start : start + 16] for start in range(0, len(digests), 16)]
+    digests = digests_of(keys)
+    if digests is not None:
+        return [HASH_MARK + digest for digest in digests]
     return [stored_key(key) for key in keys]
 
 
@@ -53,7 +51,7 @@ class Copy:
         rows = len(keys)
         order = sorted(range(rows), key=keys.__getitem__)
         due = when_due(chunk.scheduled_at, now)
-        statuses = [_status(moment) for moment in due] if due is not None else Status.PENDING
+        statuses = list(map(status_when_due, due)) if due is not None else Status.PENDING
         columns: dict[str, _Column] = {
             "organization": _numbers(_INT4, organization, order),
             "queue": _numbers(_INT4, queue, order),
@@ -81,17 +79,6 @@ class Copy:
     def statement(self, table: str) -> bytes:
         """The COPY into a table that has the columns of `jobs`."""
         return f"COPY {table} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()
-
-
-def when_due(scheduled: Sequence[int | None] | None, now: int) -> list[int | None] | None:
-    """Until when each row waits; None where none does."""
-    if scheduled is None:
-        return None
-    return [moment if moment is not None and moment > now else None for moment in scheduled]
-
-
-def _status(due: int | None) -> int:
-    return Status.PENDING if due is None else Status.SCHEDULED
 
 
 def _numbers(kind: struct.Struct, values: Sequence[int] | int, order: Sequence[int]) -> _Column:

@@ -128,7 +128,7 @@ async def send(connection: Connection, statement: str, **values: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def lent(pool: Pool) -> AsyncIterator[Connection]:
+async def borrowed(pool: Pool) -> AsyncIterator[Connection]:
     """A connection for a while; failures come out as RefusedError.
 
     psycopg's own errors of class 40 (serialization, deadlock) are left to who can try again.

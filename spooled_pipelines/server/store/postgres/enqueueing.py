@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_rules import status_when_due, when_due
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import Enqueued, NewJob, Status
+from spooled_pipelines.server.core.records import Enqueued, NewJob
+from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
 from spooled_pipelines.server.store.postgres.quotas import count_singly
 from spooled_pipelines.server.store.postgres.records import stored_key
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 
 class Addition(NamedTuple):
@@ -23,20 +26,19 @@ class Addition(NamedTuple):
     quota: int | None
 
 
-async def enqueue(ground: Ground, additions: Sequence[Addition]) -> list[Enqueued | RefusedError]:
+async def enqueue(
+    context: StoreContext, additions: Sequence[Addition]
+) -> list[Enqueued | RefusedError]:
     """Store jobs, or find those that have their keys; the first of the same key wins.
 
     Those for which their organization's day has no room are refused, each by itself.
     """
-    return await run(ground, lambda tx: _enqueue(tx, additions))
+    return await run(context, lambda tx: _enqueue(tx, additions))
 
 
 async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enqueued | RefusedError]:
     jobs = [addition.job for addition in additions]
-    due = [
-        job.scheduled_at if job.scheduled_at is not None and job.scheduled_at > tx.now else None
-        for job in jobs
-    ]
+    due = when_due([job.scheduled_at for job in jobs], tx.now) or []
     keys = [
         None if job.idempotency_key is None else stored_key(job.idempotency_key) for job in jobs
     ]
@@ -49,7 +51,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
             seqs=list(range(first, first + len(jobs))),
             organizations=[addition.organization for addition in additions],
             queues=[addition.queue for addition in additions],
-            statuses=[Status.PENDING if moment is None else Status.SCHEDULED for moment in due],
+            statuses=list(map(status_when_due, due)),
             priorities=[job.priority for job in jobs],
             due=due,
             max_retries=[job.max_retries for job in jobs],
@@ -80,10 +82,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
             range(first, first + len(jobs)), additions, due, strict=True
         ):
             if seq in created and seq not in refused:
-                status = Status.PENDING if moment is None else Status.SCHEDULED
-                tx.tally.add(addition.queue, (), status, waiting=False, count=1)
-                if moment is not None:
-                    tx.tally.due_at(moment)
+                tx.deltas.add_created(addition.queue, (), 1, (moment,))
         await tx.commit()
     return [
         # One that found the job of another that is refused is refused with it.

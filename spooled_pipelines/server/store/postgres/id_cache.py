@@ -12,7 +12,7 @@ from spooled_pipelines.server.store.postgres.database import Connection, fetch
 _REMEMBERED_MAX = 100_000
 
 
-class Names:
+class IdCache:
     """What is made is committed at once and never removed, so that what is remembered stays true.
 
     Every method takes a connection that is in no transaction, but for `topics`.

@@ -6,13 +6,15 @@ from typing import Any
 
 from spooled_pipelines.server.auth.api_keys import no_key
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.store.postgres.database import fetch, lent
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.database import borrowed, fetch
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 
-async def add(ground: Ground, key: KeyRecord) -> None:
+async def add(context: StoreContext, key: KeyRecord) -> None:
     """Keep a new key."""
-    owner = await ground.owner(key.organization)
+    owner = await context.owner(key.organization)
 
     async def body(tx: Transaction) -> None:
         await tx.begin()
@@ -27,13 +29,13 @@ async def add(ground: Ground, key: KeyRecord) -> None:
             created_at=key.created_at,
             expires_at=key.expires_at,
         )
-        tx.tally.keys = True
+        tx.deltas.keys = True
         await tx.commit()
 
-    await run(ground, body)
+    await run(context, body)
 
 
-async def revoke(ground: Ground, organization: str, key_id: str) -> KeyRecord:
+async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRecord:
     """End a key now."""
 
     async def body(tx: Transaction) -> KeyRecord:
@@ -43,16 +45,16 @@ async def revoke(ground: Ground, organization: str, key_id: str) -> KeyRecord:
         rows = await tx.rows("find_key", **which)
         if not rows:
             raise no_key(key_id)
-        tx.tally.keys = True
+        tx.deltas.keys = True
         await tx.commit()
         return _record(rows[0])
 
-    return await run(ground, body)
+    return await run(context, body)
 
 
-async def every(ground: Ground) -> list[KeyRecord]:
+async def every(context: StoreContext) -> list[KeyRecord]:
     """All keys, oldest first."""
-    async with lent(ground.pool) as connection:
+    async with borrowed(context.pool) as connection:
         return [_record(row) for row in await fetch(connection, "all_keys")]
 
 

@@ -11,8 +11,8 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.store.postgres import notify_payloads
-from spooled_pipelines.server.store.postgres.database import Connection, connect, fetch, lent
-from spooled_pipelines.server.store.postgres.transaction import Ground
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.database import Connection, borrowed, connect, fetch
 
 
 class Listener(Loop):
@@ -24,10 +24,10 @@ class Listener(Loop):
     first_pause_seconds, longest_pause_seconds = 0.05, 2.0
     expected_errors = (*Loop.expected_errors, psycopg.Error)
 
-    def __init__(self, url: str, ground: Ground, monitor: LoopMonitor) -> None:
+    def __init__(self, url: str, context: StoreContext, monitor: LoopMonitor) -> None:
         super().__init__("PostgreSQL listener", monitor)
         self._url = url
-        self._ground = ground
+        self._context = context
         self._connection: Connection | None = None
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
@@ -39,7 +39,7 @@ class Listener(Loop):
     async def _connect(self) -> Connection:
         connection = await connect(self._url)
         try:
-            channel = sql.Identifier(self._ground.channel)
+            channel = sql.Identifier(self._context.channel)
             await connection.execute(sql.SQL("LISTEN {}").format(channel))
         except BaseException:
             await connection.close()
@@ -68,23 +68,23 @@ class Listener(Loop):
         try:
             async for notice in connection.notifies():
                 sender, changes = notify_payloads.unpacked(notice.payload)
-                if sender != self._ground.sender:
+                if sender != self._context.sender:
                     self._heard(changes)
         finally:
             await self._disconnect()
 
     def _heard(self, changes: Changes) -> None:
         for job_id in changes.released_jobs:
-            self._ground.leases.pop(ids.job_number(self._ground.prefix, job_id) or 0, None)
-        self._ground.publish(changes)
+            self._context.leases.pop(ids.job_number(self._context.prefix, job_id) or 0, None)
+        self._context.publish(changes)
 
     async def _catch_up(self) -> None:
         """Whatever happened meanwhile was not heard: wake everyone, to look for themselves."""
-        await self._ground.pool.check()
-        leases = self._ground.leases
+        await self._context.pool.check()
+        leases = self._context.leases
         values = {"seqs": list(leases), "leases": list(leases.values())}
-        async with lent(self._ground.pool) as connection:
+        async with borrowed(self._context.pool) as connection:
             ended = [seq for (seq,) in await fetch(connection, "ended_leases", **values)]
         changes = Changes(everything=True)
-        changes.released_jobs = [ids.job_id(self._ground.prefix, seq) for seq in ended]
+        changes.released_jobs = [ids.job_id(self._context.prefix, seq) for seq in ended]
         self._heard(changes)

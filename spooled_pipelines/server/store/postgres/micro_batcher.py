@@ -13,7 +13,7 @@ R = TypeVar("R")
 _GATHERED_MAX = 500
 
 
-class Gatherer(Generic[T, R]):
+class MicroBatcher(Generic[T, R]):
     """Hands what has gathered to `perform`, one lot after the other.
 
     `perform` returns for each item its result or its refusal, after the commit. The busier the

@@ -8,7 +8,9 @@ import psycopg
 
 from spooled_pipelines.server.core.retention import STEP_JOBS
 from spooled_pipelines.server.store.postgres import batch_marks
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 # Batches without jobs cost something too.
 _STEP_BATCHES = 100
@@ -19,31 +21,31 @@ _REST = ("forget_parts", "forget_chunks", "forget_counters", "forget_errors", "f
 class PruningSteps:
     """See `retention.Steps`."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
 
     async def strip(self, before: int) -> bool:
-        return await strip(self._ground, before)
+        return await strip(self._context, before)
 
     async def forget(self, before: int) -> bool:
-        return await forget(self._ground, before)
+        return await forget(self._context, before)
 
     async def forget_dead(self, before: int) -> bool:
-        async with self._ground.turns:
+        async with self._context.claim_lock:
             step = partial(_forget_alone, statement="forget_dead_letters", before=before)
-            return await run(self._ground, step)
+            return await run(self._context, step)
 
     async def forget_batches(self, before: int, before_dead: int | None) -> bool:
         """The next batch only when the one before is gone, unless another server is at it."""
-        ground = self._ground
-        await batch_marks.note(ground)
+        context = self._context
+        await batch_marks.note(context)
         room = STEP_JOBS
         for _ in range(_STEP_BATCHES):
-            async with ground.turns:
-                gone = await run(ground, partial(_forget_next, limit=room))
+            async with context.claim_lock:
+                gone = await run(context, partial(_forget_next, limit=room))
                 if gone is None:
                     begin = partial(_begin_forgetting, before=before, before_dead=before_dead)
-                    if not await run(ground, begin):
+                    if not await run(context, begin):
                         return False
                     gone = 0
             room -= gone
@@ -52,22 +54,22 @@ class PruningSteps:
         return True
 
 
-async def strip(ground: Ground, before: int) -> bool:
+async def strip(context: StoreContext, before: int) -> bool:
     """Take payload, result and tags from jobs; True where there may be more of them."""
-    async with ground.turns:
-        return await run(ground, partial(_strip, before=before))
+    async with context.claim_lock:
+        return await run(context, partial(_strip, before=before))
 
 
-async def forget(ground: Ground, before: int) -> bool:
+async def forget(context: StoreContext, before: int) -> bool:
     """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
-    async with ground.turns:
-        return await run(ground, partial(_forget_alone, statement="forget_jobs", before=before))
+    async with context.claim_lock:
+        return await run(context, partial(_forget_alone, statement="forget_jobs", before=before))
 
 
-async def make_room_for(ground: Ground, organization: int, batch_id: str) -> None:
+async def make_room_for(context: StoreContext, organization: int, batch_id: str) -> None:
     """Remove the rest of a forgotten batch whose name is wanted again."""
     step = partial(_forget_named, organization=organization, batch_id=batch_id)
-    while await run(ground, step):
+    while await run(context, step):
         pass
 
 
@@ -93,7 +95,7 @@ async def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
         rows = await tx.rows(statement, before=before, limit=STEP_JOBS)
         await tx.send("forget_attempts", seqs=[row[0] for row in rows])
         for _, queue, status in rows:
-            tx.tally.add(queue, (), status, waiting=False, count=-1)
+            tx.deltas.add(queue, (), status, -1)
         await tx.commit()
     return len(rows) == STEP_JOBS
 
@@ -108,7 +110,7 @@ async def _begin_forgetting(tx: Transaction, before: int, before_dead: int | Non
             moment = min(before, before_dead)
             rows = await tx.rows("begin_forgetting", before=moment, dead=True)
         # Those who watch it are told that it is not there.
-        tx.tally.touched.update(batch for (batch,) in rows)
+        tx.deltas.touched.update(batch for (batch,) in rows)
         await tx.commit()
     return bool(rows)
 
@@ -151,7 +153,7 @@ async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     await tx.send("unmark_linked", seqs=[seq for seq, _ in cut])
     await tx.send("forget_attempts", seqs=seqs)
     for _, queue, status in removed:
-        tx.tally.add(queue, (), status, waiting=False, count=-1)
+        tx.deltas.add(queue, (), status, -1)
     if len(own) < limit and len(links) < limit:
         for statement in _REST:
             await tx.send(statement, batch=batch)

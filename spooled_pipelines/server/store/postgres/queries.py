@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import resources
-from types import MappingProxyType
-
-_MARK = "-- name: "
-
-
-def _statements() -> Mapping[str, bytes]:
-    text = (resources.files(__package__) / "queries.sql").read_text(encoding="utf-8")
-    statements: dict[str, bytes] = {}
-    for part in text.split(_MARK)[1:]:
-        name, _, body = part.partition("\n")
-        lines = [line for line in body.splitlines() if not line.startswith("--")]
-        statements[name.strip()] = "\n".join(lines).strip().encode()
-    return MappingProxyType(statements)
-
-
-def _migrations() -> list[tuple[int, str]]:
-    folder = resources.files(__package__) / "migrations"
-    found = [file for file in folder.iterdir() if file.name.endswith(".sql")]
-    return sorted((int(file.name[:4]), file.read_text(encoding="utf-8")) for file in found)
-
+from spooled_pipelines.server.store.sql import load_migrations, load_statements
 
 # As bytes, which psycopg takes for a statement from anywhere.
-SQL = _statements()
+SQL = {name: text.encode() for name, text in load_statements(__package__).items()}
 # (number, statements), each run once on a database, in order.
-MIGRATIONS = _migrations()
+MIGRATIONS = load_migrations(__package__)

@@ -221,19 +221,11 @@ LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = %(organization)s AND q.name = %(name)s
 
 -- name: lock_jobs
-SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id,
-    EXISTS (
-        SELECT FROM queue_limits l WHERE l.queue = jobs.queue AND l.max_in_flight IS NOT NULL
-    )
+SELECT {locked_job}
 FROM jobs WHERE seq = ANY(%(seqs)s) ORDER BY seq FOR UPDATE
 
 -- name: lock_expired
-SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id,
-    EXISTS (
-        SELECT FROM queue_limits l WHERE l.queue = jobs.queue AND l.max_in_flight IS NOT NULL
-    )
+SELECT {locked_job}
 FROM jobs WHERE status = 3 AND lease_expires_at <= %(now)s
 ORDER BY lease_expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
@@ -252,16 +244,14 @@ WHERE j.seq = n.seq
 -- By the numbers alone, in their order: no condition is one that another index serves. What is not
 -- completed is not the holder's, or not any more.
 -- name: complete_jobs
-UPDATE jobs AS j SET status = 4, completed_at = %(now)s, lease_expires_at = NULL,
-    result = coalesce(n.result, j.result)
+UPDATE jobs SET status = 4, completed_at = %(now)s, lease_expires_at = NULL,
+    result = coalesce(n.result, jobs.result)
 FROM unnest(%(seqs)s::int8[], %(organizations)s::int4[], %(workers)s::text[], %(leases)s::text[],
     %(results)s::bytea[]) AS n (seq, organization, worker_id, lease_id, result)
-WHERE j.seq = n.seq AND j.organization + 0 = n.organization AND j.status + 0 = 3
-    AND j.lease_id = n.lease_id AND (n.worker_id = '' OR j.worker_id = n.worker_id)
-    AND j.lease_expires_at + 0 > %(now)s
-RETURNING j.seq, j.queue, j.batch, j.linked, EXISTS (
-    SELECT FROM queue_limits l WHERE l.queue = j.queue AND l.max_in_flight IS NOT NULL
-)
+WHERE jobs.seq = n.seq AND jobs.organization + 0 = n.organization AND jobs.status + 0 = 3
+    AND jobs.lease_id = n.lease_id AND (n.worker_id = '' OR jobs.worker_id = n.worker_id)
+    AND jobs.lease_expires_at + 0 > %(now)s
+RETURNING jobs.seq, jobs.queue, jobs.batch, jobs.linked, {is_capped}
 
 -- name: batches_of_jobs
 SELECT job, batch FROM batch_links WHERE job = ANY(%(seqs)s)
@@ -366,13 +356,9 @@ ORDER BY 1 LIMIT %(limit)s
 
 -- Those of some jobs that are (once nobody else has them) in one of these statuses.
 -- name: lock_in_status
-SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id, last_error
+SELECT {locked_job}
 FROM jobs WHERE seq = ANY(%(seqs)s) AND status = ANY(%(statuses)s)
 ORDER BY seq FOR UPDATE
-
--- name: scheduled_after
-SELECT seq, scheduled_at FROM jobs WHERE seq = ANY(%(seqs)s) AND scheduled_at > %(now)s
 
 -- name: change_payload
 UPDATE jobs SET payload = %(payload)s WHERE seq = %(seq)s
@@ -384,14 +370,12 @@ UPDATE queues SET paused = %(paused)s WHERE id = %(queue)s
 SELECT next_seq - 1 FROM store
 
 -- name: lock_ready
-SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id, last_error
+SELECT {locked_job}
 FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL AND seq <= %(highest)s
 ORDER BY priority DESC, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: lock_retrying
-SELECT seq, organization, queue, status, batch, linked, retry_count, max_retries, due_at,
-    lease_expires_at, started_at, completed_at, worker_id, lease_id, last_error
+SELECT {locked_job}
 FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL AND seq <= %(highest)s
 ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 

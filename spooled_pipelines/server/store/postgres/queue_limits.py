@@ -8,8 +8,10 @@ from functools import partial
 
 from spooled_pipelines.server.core import queue_limits
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits, Throttle
+from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Connection, fetch
-from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run
+from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 # Who settles does not tell of the room that it makes where it began before the queue had a cap.
 # So long after one was set, those who find it full look again this often.
@@ -63,11 +65,11 @@ async def write(tx: Transaction, limited: dict[int, Limited]) -> None:
 
 
 async def set_limits(
-    ground: Ground, organization: str, queue_name: str, limits: QueueLimits
+    context: StoreContext, organization: str, queue_name: str, limits: QueueLimits
 ) -> QueueLimits:
     """Cap what is claimed of a queue from now on; the limits as they are kept."""
-    _, queue = await ground.place(organization, queue_name)
-    return await run(ground, partial(_set_limits, queue=queue, limits=limits))
+    _, queue = await context.place(organization, queue_name)
+    return await run(context, partial(_set_limits, queue=queue, limits=limits))
 
 
 async def _set_limits(tx: Transaction, queue: int, limits: QueueLimits) -> QueueLimits:
@@ -80,8 +82,8 @@ async def _set_limits(tx: Transaction, queue: int, limits: QueueLimits) -> Queue
             await tx.send("lift_limits", queue=queue)
         else:
             await tx.send("put_limits", queue=queue, **throttle._asdict())
-        tx.tally.ready_queues.add(queue)
-        tx.tally.controlled.add(queue)
+        tx.deltas.ready_queues.add(queue)
+        tx.deltas.controlled.add(queue)
         await tx.commit()
     return QueueLimits() if throttle is None else throttle.limits
 

@@ -21,8 +21,9 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     QueueRecord,
 )
+from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.postgres.database import Connection, fetch, send
-from spooled_pipelines.server.store.postgres.records import ANSWER_BYTES, job_record, stored_key
+from spooled_pipelines.server.store.postgres.records import job_record, stored_key
 
 _WIDTH = len(Counts._fields)
 

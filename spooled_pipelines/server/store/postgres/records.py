@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.idempotency_keys import digest_of
 from spooled_pipelines.server.core.records import JobRecord
 
-_HEX_KEY = re.compile("[0-9a-f]{32}")
 HASH_MARK, TEXT_MARK = b"h", b"t"
-# What an answer holds at most: a client takes messages of 4 MiB unless it is told otherwise.
-ANSWER_BYTES = 3 << 20
 
 
 def stored_key(key: str) -> bytes:
     """How an idempotency key is kept."""
-    if _HEX_KEY.fullmatch(key):
-        return HASH_MARK + bytes.fromhex(key)
-    return TEXT_MARK + key.encode()
+    digest = digest_of(key)
+    return TEXT_MARK + key.encode() if digest is None else HASH_MARK + digest
 
 
 def _shown_key(stored: bytes | None) -> str | None:

@@ -2,92 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import psycopg
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes, publish
-from spooled_pipelines.server.core.records import changes_of
+from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
+from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.records import Counts
 from spooled_pipelines.server.store.postgres import notify_payloads
-from spooled_pipelines.server.store.postgres.counter_deltas import Tally
+from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import (
-    ROLLED_BACK,
     Connection,
-    Pool,
     fetch,
-    lent,
     send,
 )
-from spooled_pipelines.server.store.postgres.id_cache import Names
 from spooled_pipelines.server.store.postgres.queries import SQL
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
-_ATTEMPTS = 3
-
-
-class Ground:
-    """What every transaction of a store stands on."""
-
-    def __init__(
-        self, pool: Pool, clock: Clock, prefix: str, on_commit: Callable[[Changes], None]
-    ) -> None:
-        self.pool = pool
-        self.clock = clock
-        self.prefix = prefix
-        self.names = Names()
-        self.channel = notify_payloads.channel(prefix)
-        # Tells our own notices from others'.
-        self.sender = ids.new_lease_id()[:8]
-        # The leases that this server handed out and that last, by the number of the job.
-        self.leases: dict[int, str] = {}
-        # A claim passes over what a sweep has locked, so within a server they take turns: what is
-        # due is claimable at once.
-        self.turns = asyncio.Lock()
-        self._on_commit = on_commit
-
-    def publish(self, changes: Changes) -> None:
-        """Tell those who wait in this server."""
-        publish(self._on_commit, changes)
-
-    async def owner(self, organization: str) -> int:
-        """The organization's number; it is made if it is not there."""
-        known = self.names.known_organization(organization)
-        if known is not None:
-            return known
-        async with lent(self.pool) as connection:
-            return await self.names.organization(connection, organization)
-
-    async def place(self, organization: str, queue_name: str) -> tuple[int, int]:
-        """The organization's and the queue's number; they are made if they are not there."""
-        known = self.names.known_queue(organization, queue_name)
-        if known is not None:
-            return known
-        async with lent(self.pool) as connection:
-            return await self.names.queue(connection, organization, queue_name)
 
 
 class Transaction:
     """Begun with `begin` and ended with `commit`, within one or more of `pipeline`."""
 
-    def __init__(self, connection: Connection, ground: Ground) -> None:
+    def __init__(self, connection: Connection, context: StoreContext) -> None:
         self.connection = connection
-        self.now = ground.clock.now()
-        self.prefix = ground.prefix
-        self.tally = Tally()
+        self.now = context.clock.now()
+        self.prefix = context.prefix
+        self.deltas = CounterDeltas()
         self.changes = Changes()
         # From here on nobody can say whether it was done, until the answer comes.
         self.is_committing = False
         self.committing_since = 0.0
-        self._ground = ground
+        self._context = context
 
     def pipeline(self) -> AbstractAsyncContextManager[object]:
         """Statements within it go out together; only `rows` waits."""
@@ -138,43 +90,88 @@ class Transaction:
                 found[seq] += (batch,)
         return found
 
+    async def locked(self, statement: str, **values: Any) -> list[LockedJob]:
+        """The jobs that a statement with `{locked_job}` finds."""
+        jobs = [_locked_job(row) for row in await self.rows(statement, **values)]
+        batches = await self.batches_of((job.seq, job.batch, job.linked) for job in jobs)
+        for job in jobs:
+            job.batches = batches[job.seq]
+        return jobs
+
+    async def write(self, jobs: Iterable[LockedJob]) -> None:
+        """Write what was done to locked jobs, and the attempts that failed."""
+        changed = [job for job in jobs if job.changed]
+        if not changed:
+            return
+        failed = [job for job in changed if job.error is not None]
+        if failed:
+            await self.send(
+                "add_attempts",
+                now=self.now,
+                jobs=[job.seq for job in failed],
+                workers=[job.state.worker_id for job in failed],
+                started=[job.state.started_at for job in failed],
+                errors=[(job.error or "").encode() for job in failed],
+            )
+        states = [job.state for job in changed]
+        await self.send(
+            "write_jobs",
+            seqs=[job.seq for job in changed],
+            statuses=[state.status for state in states],
+            due=[state.due_at for state in states],
+            expiries=[state.lease_expires_at for state in states],
+            retry_counts=[state.retry_count for state in states],
+            started=[state.started_at for state in states],
+            completed=[state.completed_at for state in states],
+            workers=[state.worker_id for state in states],
+            leases=[state.lease_id for state in states],
+            errors=[None if job.error is None else job.error.encode() for job in changed],
+            results=[job.result for job in changed],
+        )
+
     async def commit(self) -> None:
         """Write the counters, tell the other servers, commit."""
-        tally = self.tally
+        deltas = self.deltas
         await self._gather_changes()
-        if tally.queues or tally.expired:
-            await self.send("count_queues", **tally.queue_rows())
-        if tally.batches:
-            await self.send("count_batches", now=self.now, **tally.batch_rows())
-        if tally.errors:
-            await self.send("count_errors", **tally.error_rows())
-        for payload in notify_payloads.packed(self._ground.sender, self._for_others()):
-            await self.send("notify", channel=self._ground.channel, payload=payload)
+        if deltas.queues:
+            expired = [deltas.expired.get(queue) for queue in deltas.queues]
+            await self.send("count_queues", **_columns(deltas.queues), expired=expired)
+        if deltas.batches:
+            await self.send("count_batches", **_columns(deltas.batches), now=self.now)
+        if deltas.errors:
+            await self.send(
+                "count_errors",
+                batches=[batch for batch, _ in deltas.errors],
+                errors=[error.encode() for _, error in deltas.errors],
+                counts=list(deltas.errors.values()),
+            )
+        for payload in notify_payloads.packed(self._context.sender, self._for_others()):
+            await self.send("notify", channel=self._context.channel, payload=payload)
         self.is_committing = True
         self.committing_since = time.perf_counter()
         await self.send("commit")
 
     async def _gather_changes(self) -> None:
-        tally, names = self.tally, self._ground.names
-        batches = tally.batches.keys() | tally.touched
-        ready = await names.queue_topics(self.connection, tally.ready_queues)
-        controlled = await names.queue_topics(self.connection, tally.controlled)
+        deltas, names = self.deltas, self._context.names
+        batches = deltas.batches.keys() | deltas.touched
+        ready = await names.queue_topics(self.connection, deltas.ready_queues)
+        controlled = await names.queue_topics(self.connection, deltas.controlled)
         changed = await names.batch_topics(self.connection, batches)
         self.changes = Changes(
             ready_queues=set(ready.values()),
             batches=set(changed.values()),
-            released_jobs=[ids.job_id(self.prefix, seq) for seq, _ in tally.released],
-            due=tally.due,
+            released_jobs=[ids.job_id(self.prefix, seq) for seq, _ in deltas.released],
+            due=deltas.due,
             controlled={organization for organization, _ in controlled.values()},
-            keys=tally.keys,
+            keys=deltas.keys,
         )
 
     def _for_others(self) -> Changes:
         """Nobody but the server that handed out a lease waits for its end."""
-        own = self._ground.leases
+        own = self._context.leases
         released = [
             ids.job_id(self.prefix, seq)
-            for seq, lease_id in self.tally.released
+            for seq, lease_id in self.deltas.released
             if own.get(seq) != lease_id
         ]
         changes = self.changes
@@ -188,38 +185,14 @@ class Transaction:
         )
 
 
-async def run(ground: Ground, body: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Run a transaction, again where it surely was not committed; tell what it changed.
+def _locked_job(row: tuple[Any, ...]) -> LockedJob:
+    *columns, error = row
+    return LockedJob.of_row((*columns, None if error is None else error.decode()))
 
-    RefusedError UNAVAILABLE where the database went away.
-    """
-    attempt = 0
-    while True:
-        attempt += 1
-        transaction: Transaction | None = None
-        try:
-            async with lent(ground.pool) as connection:
-                transaction = Transaction(connection, ground)
-                result = await body(transaction)
-                seconds = time.perf_counter() - transaction.committing_since
-            break
-        except ROLLED_BACK as error:
-            if attempt >= _ATTEMPTS:
-                message = "the store is too busy with the same jobs; the call may be repeated"
-                raise RefusedError("UNAVAILABLE", message) from error
-        except RefusedError as refusal:
-            if refusal.code != "UNAVAILABLE" or attempt >= _ATTEMPTS:
-                raise
-            if transaction is None or transaction.is_committing:
-                raise
-            # The other idle connections are as old as this one was.
-            await ground.pool.check()
-    changes = transaction.changes
-    changes.jobs = changes_of(transaction.tally.queues.values())
-    # Reads commit nothing.
-    changes.commit_seconds = seconds if transaction.is_committing else None
-    for seq, lease_id in transaction.tally.released:
-        if ground.leases.get(seq) == lease_id:
-            del ground.leases[seq]
-    ground.publish(transaction.changes)
-    return result
+
+def _columns(rows: Mapping[int, list[int]]) -> dict[str, list[int]]:
+    """Counters by number as the columns that `unnest` takes."""
+    columns = {
+        name: [row[place] for row in rows.values()] for place, name in enumerate(Counts._fields)
+    }
+    return {"numbers": list(rows), **columns}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.records import WorkerRecord
-from spooled_pipelines.server.store.postgres.database import fetch, lent
-from spooled_pipelines.server.store.postgres.transaction import Ground
+from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.database import borrowed, fetch
 
 
-async def register(ground: Ground, organization: str, worker: WorkerRecord) -> None:
+async def register(context: StoreContext, organization: str, worker: WorkerRecord) -> None:
     """Add a worker or update it."""
-    owner, queue = await ground.place(organization, worker.queue_name)
-    async with lent(ground.pool) as connection:
+    owner, queue = await context.place(organization, worker.queue_name)
+    async with borrowed(context.pool) as connection:
         rows = await fetch(
             connection,
             "put_worker",
@@ -23,7 +23,7 @@ async def register(ground: Ground, organization: str, worker: WorkerRecord) -> N
             max_concurrency=worker.max_concurrency,
             version=worker.version.encode(),
             metadata=worker.metadata.encode(),
-            now=ground.clock.now(),
+            now=context.clock.now(),
         )
     if not rows:
         message = f"worker_id {worker.worker_id!r} is taken; choose another"
@@ -31,7 +31,7 @@ async def register(ground: Ground, organization: str, worker: WorkerRecord) -> N
 
 
 async def heartbeat(
-    ground: Ground,
+    context: StoreContext,
     organization: str,
     worker_id: str,
     current_jobs: int,
@@ -39,7 +39,7 @@ async def heartbeat(
     metadata: str,
 ) -> None:
     """Note that a worker lives."""
-    async with lent(ground.pool) as connection:
+    async with borrowed(context.pool) as connection:
         rows = await fetch(
             connection,
             "touch_worker",
@@ -48,22 +48,22 @@ async def heartbeat(
             current_jobs=current_jobs,
             status=status.encode(),
             metadata=metadata.encode(),
-            now=ground.clock.now(),
+            now=context.clock.now(),
         )
     if not rows:
         raise not_found(f"there is no worker {worker_id!r}; register it first")
 
 
-async def queue_of(ground: Ground, organization: str, worker_id: str) -> str | None:
+async def queue_of(context: StoreContext, organization: str, worker_id: str) -> str | None:
     """The queue that a worker is registered for; None where there is no such worker."""
-    async with lent(ground.pool) as connection:
+    async with borrowed(context.pool) as connection:
         values = {"organization": organization, "worker_id": worker_id}
         rows = await fetch(connection, "queue_of_worker", **values)
     return rows[0][0] if rows else None
 
 
-async def deregister(ground: Ground, organization: str, worker_id: str) -> bool:
+async def deregister(context: StoreContext, organization: str, worker_id: str) -> bool:
     """Forget a worker; False where there was none."""
-    async with lent(ground.pool) as connection:
+    async with borrowed(context.pool) as connection:
         values = {"organization": organization, "worker_id": worker_id}
         return bool(await fetch(connection, "remove_worker", **values))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from spooled_pipelines.server.core.batch_rules import (
+    check_complete,
+    check_whole,
+    other_queue,
+    other_rows,
+    status_when_due,
+    superseded,
+    when_due,
+)
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.core.generations import other_queue, superseded
-from spooled_pipelines.server.core.parts import check_complete
 from spooled_pipelines.server.core.records import (
     BatchOpening,
     BatchRecord,
@@ -21,15 +27,12 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     Status,
 )
-from spooled_pipelines.server.core.uploading import check_whole, other_rows
-from spooled_pipelines.server.store.sqlite import jobs, pruning, reading
+from spooled_pipelines.server.store.sqlite import pruning, reading
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
+from spooled_pipelines.server.store.sqlite.jobs import stored_keys
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
-
-_HEX_DIGITS = re.compile("[0-9a-f]*")
-_HEX_KEY_LENGTH = 32
 
 
 class _Existing(NamedTuple):
@@ -106,8 +109,8 @@ def seal_batch(
     check_complete(batch_id, reading.parts(tx.connection, number), expected)
     tx.connection.execute(SQL["forget_chunks"], (number,))
     if not sealed:
-        tx.connection.execute(SQL["set_sealed"], (1, number))
-        tx.touch_batch(number)
+        tx.connection.execute(SQL["set_sealed"], (1, tx.now, number))
+        tx.deltas.touched.add(number)
         tx.flush()
     return reading.batch(tx.connection, organization, batch_id, tx.now)
 
@@ -117,7 +120,7 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     owner = tx.names.organization(organization)
     batch, queue, sealed = find(tx, owner, chunk.batch_id, chunk.generation)
     place = _Place(owner, batch, queue)
-    keys = _stored_keys(chunk.keys)
+    keys = stored_keys(chunk.keys)
     upload = (batch, chunk.upload_id, chunk.number)
     kept = tx.connection.execute(SQL["chunk_outcome"], upload).fetchone()
     if kept is not None:
@@ -132,8 +135,8 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
         tx.connection.execute(SQL["use_batch"], (tx.now, batch))
     is_new = bool(linked or stored.rows > len(stored.duplicates))
     if sealed and is_new:
-        tx.connection.execute(SQL["set_sealed"], (0, batch))
-        tx.touch_batch(batch)
+        tx.connection.execute(SQL["set_sealed"], (0, tx.now, batch))
+        tx.deltas.touched.add(batch)
     if chunk.part_id and is_new:
         tx.connection.execute(SQL["unfinish_part"], (batch, chunk.part_id))
     return stored
@@ -158,15 +161,15 @@ def _store_rows(
     tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[str | bytes]
 ) -> tuple[ChunkStored, int]:
     rows = len(keys)
-    first = tx.sequence.take(rows)
-    due, statuses = _when_due(chunk.scheduled_at, tx.now)
+    first = tx.numbers.take(rows)
+    due = when_due(chunk.scheduled_at, tx.now)
     inserted = insert_rows(
         tx.connection,
         {
             "seq": range(first, first + rows),
             "organization": place.organization,
             "queue": place.queue,
-            "status": Status.PENDING if statuses is None else statuses,
+            "status": Status.PENDING if due is None else list(map(status_when_due, due)),
             "priority": chunk.priorities,
             "due_at": due,
             "batch": place.batch,
@@ -180,36 +183,17 @@ def _store_rows(
         },
     )
     if inserted == rows:
-        _count_created(tx, place, range(rows), due)
+        tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, first, (), ()), 0
     # Each is there now, whoever made it.
     found = [job for job in _existing(tx, place, keys) if job is not None]
     # A row made its job if that job has the number that was meant for the row.
     mine = [number for number, job in enumerate(found) if job.seq == first + number]
     duplicates = [number for number, job in enumerate(found) if job.seq != first + number]
-    _count_created(tx, place, mine, due)
+    due_of_mine = None if due is None else [due[number] for number in mine]
+    tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine)
     linked = _link(tx, place, (found[number] for number in duplicates))
     return ChunkStored(rows, None, [job.seq for job in found], duplicates), linked
-
-
-def _when_due(
-    scheduled: Sequence[int | None] | None, now: int
-) -> tuple[list[int | None] | None, list[int] | None]:
-    if scheduled is None:
-        return None, None
-    due = [moment if moment is not None and moment > now else None for moment in scheduled]
-    return due, [Status.PENDING if moment is None else Status.SCHEDULED for moment in due]
-
-
-def _count_created(
-    tx: Transaction, place: _Place, numbers: Sequence[int], due: list[int | None] | None
-) -> None:
-    later = [] if due is None else [moment for n in numbers if (moment := due[n]) is not None]
-    ready = len(numbers) - len(later)
-    tx.add(place.queue, (place.batch,), Status.PENDING, waiting=False, count=ready)
-    tx.add(place.queue, (place.batch,), Status.SCHEDULED, waiting=False, count=len(later))
-    if later:
-        tx.changes.due_at(min(later))
 
 
 def _link(tx: Transaction, place: _Place, duplicates: Iterable[_Existing]) -> int:
@@ -224,9 +208,9 @@ def _link(tx: Transaction, place: _Place, duplicates: Iterable[_Existing]) -> in
         counts[job.status, job.due_at is not None] += 1
         if job.status == Status.DEADLETTER:
             error = tx.connection.execute(SQL["last_error"], (job.seq,)).fetchone()[0]
-            jobs.count_errors(tx, (place.batch,), error or "")
+            tx.deltas.count_error((place.batch,), error or "")
     for (status, due), count in counts.items():
-        tx.add(None, (place.batch,), status, waiting=due, count=count)
+        tx.deltas.add(None, (place.batch,), status, count, waiting=due)
     return counts.total()
 
 
@@ -258,15 +242,6 @@ def find(
     if generation is not None and generation != row[3]:
         raise superseded(batch_id, generation, row[3])
     return row[0], row[1], row[2]
-
-
-def _stored_keys(keys: Sequence[str]) -> Sequence[str | bytes]:
-    """`jobs.stored_key` of each, at once where all are hashes."""
-    joined = "".join(keys)
-    if set(map(len, keys)) == {_HEX_KEY_LENGTH} and _HEX_DIGITS.fullmatch(joined):
-        digests = bytes.fromhex(joined)
-        return [digests[start : start + 16] for start in range(0, len(digests), 16)]
-    return [jobs.stored_key(key) or key for key in keys]
 
 
 def _packed(places: Sequence[int]) -> bytes:

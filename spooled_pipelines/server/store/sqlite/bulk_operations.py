@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids, queue_limits
-from spooled_pipelines.server.core.errors import RefusedError, conflict, not_found
+from spooled_pipelines.server.core.counter_deltas import LockedJob
+from spooled_pipelines.server.core.errors import RefusedError, not_found
+from spooled_pipelines.server.core.job_rules import (
+    Cancel,
+    Discard,
+    Event,
+    Purge,
+    Retry,
+    why_not_revised,
+)
 from spooled_pipelines.server.core.queue_limits import QueueLimits
 from spooled_pipelines.server.core.records import Counts, Revision, Status
-from spooled_pipelines.server.store.sqlite import jobs
+from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.sqlite.batches import find
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
-# How many jobs one step looks at, so that others are not held up for long.
-STEP_JOBS = 2_000
-
-
-# Number, queue, status, when due, batch, whether it is linked.
-_Place = tuple[int, int, int, int | None, int | None, int]
+_REVIVABLE = (Status.DEADLETTER, Status.CANCELLED)
 
 
 class Step(NamedTuple):
@@ -55,17 +59,8 @@ def counts(tx: Transaction, batches: list[int]) -> Counts:
 
 def cancel(tx: Transaction, batch: int, after: int) -> Step:
     """Cancel which of the next jobs have not started."""
-    changed = 0
-    rows = tx.connection.execute(SQL["places_of_batch"], (batch, after, STEP_JOBS)).fetchall()
-    for seq, queue, status, due_at, own_batch, linked in rows:
-        if status not in (Status.PENDING, Status.SCHEDULED):
-            continue
-        tx.connection.execute(SQL["cancel_job"], (tx.now, seq))
-        waited = status == Status.PENDING and due_at is not None
-        batches = tx.batches_of(seq, own_batch, linked)
-        tx.move(queue, batches, status, Status.CANCELLED, was_waiting=waited)
-        changed += 1
-    return Step(changed, _following(rows))
+    jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+    return Step(_apply(tx, jobs, Cancel()), _following(jobs))
 
 
 def retry(tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int) -> Step:
@@ -73,32 +68,24 @@ def retry(tx: Transaction, batch: int, error_contains: str, cancelled: bool, aft
 
     And, where that is asked for, those that were cancelled.
     """
-    rows = tx.connection.execute(SQL["places_of_batch"], (batch, after, STEP_JOBS)).fetchall()
-    step = _revive(tx, rows, error_contains)
-    if not cancelled:
-        return step
-    return Step(step.changed + _restore(tx, rows), step.after)
+    jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+    return Step(_retry(tx, jobs, Retry(cancelled), error_contains), _following(jobs))
 
 
 def purge(tx: Transaction, queue: int, highest: int, _: int) -> Step:
     """Cancel some jobs that are pending, of those with a number up to `highest`."""
-    values = (queue, highest, STEP_JOBS)
-    ready = tx.connection.execute(SQL["ready_of_queue"], values).fetchall()
-    retrying = tx.connection.execute(SQL["retrying_of_queue"], values).fetchall()
-    for rows, waited in ((ready, False), (retrying, True)):
-        for seq, batch, linked in rows:
-            tx.connection.execute(SQL["cancel_job"], (tx.now, seq))
-            batches = tx.batches_of(seq, batch, linked)
-            tx.move(queue, batches, Status.PENDING, Status.CANCELLED, was_waiting=waited)
+    values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
+    ready, retrying = tx.locked("lock_ready", **values), tx.locked("lock_retrying", **values)
+    changed = _apply(tx, [*ready, *retrying], Purge())
     # What was cancelled is not found again, so there is no place to go on from.
     is_last = max(len(ready), len(retrying)) < STEP_JOBS
-    return Step(len(ready) + len(retrying), None if is_last else 0)
+    return Step(changed, None if is_last else 0)
 
 
 def redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> Step:
     """Put those of the next dead letters of a queue back that died of such an error."""
-    rows = tx.connection.execute(SQL["dead_of_queue"], (queue, after, STEP_JOBS)).fetchall()
-    return _revive(tx, rows, error_contains)
+    jobs = tx.locked("lock_dead", queue=queue, after=after, limit=STEP_JOBS)
+    return Step(_retry(tx, jobs, Retry(), error_contains), _following(jobs))
 
 
 def revise(
@@ -111,25 +98,15 @@ def revise(
 
 def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | None:
     number = ids.job_number(tx.prefix, revision.job_id)
-    row = tx.connection.execute(SQL["dead_letter"], (number, owner)).fetchone()
-    if row is None:
+    jobs = tx.locked("lock_job", seq=number, organization=owner)
+    refusal = why_not_revised(jobs[0].state) if jobs else None
+    if refusal is not None:
+        return refusal
+    if not jobs or _is_forgotten(tx, jobs[0]):
         return not_found(f"there is no job {revision.job_id!r}")
-    seq, queue, status, own_batch, linked, error = row
-    if status != Status.DEADLETTER:
-        return conflict(f"Job is {Status.NAMES[status]}, and no dead letter")
-    batches = tx.batches_of(seq, own_batch, linked)
-    if batches and not any(_is_remembered(tx, batch) for batch in batches):
-        # It goes with its batch, and is as good as gone.
-        return not_found(f"there is no job {revision.job_id!r}")
-    if revision.discard:
-        tx.connection.execute(SQL["cancel_job"], (tx.now, seq))
-        tx.move(queue, batches, Status.DEADLETTER, Status.CANCELLED)
-    else:
-        if revision.payload is not None:
-            tx.connection.execute(SQL["change_payload"], (revision.payload, seq))
-        tx.connection.execute(SQL["revive_job"], (seq,))
-        tx.move(queue, batches, Status.DEADLETTER, Status.PENDING)
-    jobs.count_errors(tx, batches, error or "", -1)
+    _apply(tx, jobs, Discard() if revision.discard else Retry())
+    if revision.payload is not None and not revision.discard:
+        tx.send("change_payload", payload=revision.payload, seq=number)
     return None
 
 
@@ -137,9 +114,9 @@ def set_paused(tx: Transaction, organization: str, queue_name: str, paused: bool
     """Let nobody claim of a queue any more, or again."""
     queue = queue_number(tx, organization, queue_name)
     tx.connection.execute(SQL["set_paused"], (paused, queue))
-    tx.changes.controlled.add(organization)
+    tx.deltas.controlled.add(queue)
     if not paused:
-        tx.changes.ready_queues.add((organization, queue_name))
+        tx.deltas.ready_queues.add(queue)
 
 
 def set_limits(
@@ -153,8 +130,8 @@ def set_limits(
         tx.connection.execute(SQL["lift_limits"], (queue,))
     else:
         tx.connection.execute(SQL["put_limits"], (queue, *throttle))
-    tx.changes.controlled.add(organization)
-    tx.changes.ready_queues.add((organization, queue_name))
+    tx.deltas.controlled.add(queue)
+    tx.deltas.ready_queues.add(queue)
     return QueueLimits() if throttle is None else throttle.limits
 
 
@@ -165,47 +142,36 @@ def queue_number(tx: Transaction, organization: str, queue_name: str) -> int:
 
 def last_job(tx: Transaction) -> int:
     """The number of the youngest job."""
-    return tx.sequence.following - 1
+    return tx.numbers.following - 1
 
 
-def _revive(tx: Transaction, rows: list[_Place], error_contains: str) -> Step:
+def _retry(tx: Transaction, jobs: list[LockedJob], event: Retry, error_contains: str) -> int:
+    wanted = [
+        job
+        for job in jobs
+        if job.state.status != Status.DEADLETTER or error_contains in (job.state.last_error or "")
+    ]
+    return _apply(tx, wanted, event)
+
+
+def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> int:
+    """Do it to these jobs, but for those that are forgotten; returns how many it changed."""
     changed = 0
-    for seq, queue, status, _, own_batch, linked in rows:
-        if status != Status.DEADLETTER:
+    for job in jobs:
+        if isinstance(event, Retry) and job.state.status in _REVIVABLE and _is_forgotten(tx, job):
             continue
-        error = tx.connection.execute(SQL["last_error"], (seq,)).fetchone()[0] or ""
-        if error_contains not in error:
-            continue
-        batches = tx.batches_of(seq, own_batch, linked)
-        if batches and not any(_is_remembered(tx, batch) for batch in batches):
-            # It goes with its batch, and is as good as gone.
-            continue
-        tx.connection.execute(SQL["revive_job"], (seq,))
-        tx.move(queue, batches, Status.DEADLETTER, Status.PENDING)
-        jobs.count_errors(tx, batches, error, -1)
-        changed += 1
-    return Step(changed, _following(rows))
+        if tx.deltas.apply(job, event, tx.now):
+            tx.write(job)
+            changed += 1
+    return changed
 
 
-def _restore(tx: Transaction, rows: list[_Place]) -> int:
-    """Undo the cancelling of these jobs; returns how many had been."""
-    restored = 0
-    for seq, queue, status, _, own_batch, linked in rows:
-        batches = tx.batches_of(seq, own_batch, linked)
-        if status != Status.CANCELLED or not any(_is_remembered(tx, batch) for batch in batches):
-            continue
-        (due_at,) = tx.connection.execute(SQL["restore_job"], (tx.now, seq)).fetchone()
-        now = Status.PENDING if due_at is None else Status.SCHEDULED
-        tx.move(queue, batches, Status.CANCELLED, now)
-        if due_at is not None:
-            tx.changes.due_at(due_at)
-        restored += 1
-    return restored
+def _is_forgotten(tx: Transaction, job: LockedJob) -> bool:
+    """Whether the job goes with its batches, and is as good as gone."""
+    return bool(job.batches) and not any(
+        tx.rows("is_remembered", batch=batch) for batch in job.batches
+    )
 
 
-def _is_remembered(tx: Transaction, batch: int) -> bool:
-    return tx.connection.execute(SQL["is_remembered"], (batch,)).fetchone() is not None
-
-
-def _following(rows: list[_Place]) -> int | None:
-    return rows[-1][0] if len(rows) == STEP_JOBS else None
+def _following(jobs: Sequence[LockedJob]) -> int | None:
+    return jobs[-1].seq if len(jobs) == STEP_JOBS else None

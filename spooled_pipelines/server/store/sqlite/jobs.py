@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
+from spooled_pipelines.server.core.idempotency_keys import digest_of, digests_of
 from spooled_pipelines.server.core.job_rules import (
-    error_group,
-    expiry_error,
-    retry_delay_seconds,
+    LeaseExpiry,
+    Renewal,
+    fail_outcome,
     why_not_held,
 )
 from spooled_pipelines.server.core.records import (
@@ -28,40 +29,24 @@ from spooled_pipelines.server.core.records import (
     Settlement,
     Status,
 )
+from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
-_HEX_KEY = re.compile("[0-9a-f]{32}")
-# How many jobs one sweep handles, so that others are not held up for long.
-SWEEP_LIMIT = 1_000
-# Payloads in one answer: a client takes messages of 4 MiB unless it is told otherwise.
-_CLAIM_BYTES = 3 << 20
 # Number, batch, whether it is linked, size of the payload.
 _Row = tuple[int, int | None, int, int]
 
 
-class Holding(NamedTuple):
-    """What a settle needs to know of a job."""
-
-    seq: int
-    queue: int
-    status: int
-    lease_expires_at: int | None
-    worker_id: str | None
-    lease_id: str | None
-    batch: int | None
-    linked: int
-    retry_count: int
-    max_retries: int
-    # Whether its queue has so many in flight at most, so that the end of a lease makes room.
-    is_capped: int
-
-
 def stored_key(key: str | None) -> str | bytes | None:
     """How an idempotency key is kept: 32 hex digits as 16 bytes."""
-    return bytes.fromhex(key) if key is not None and _HEX_KEY.fullmatch(key) else key
+    return None if key is None else digest_of(key) or key
+
+
+def stored_keys(keys: Sequence[str]) -> Sequence[str | bytes]:
+    """`stored_key` of each, at once where all are hashes."""
+    return digests_of(keys) or [digest_of(key) or key for key in keys]
 
 
 def job_record(prefix: str, row: tuple[Any, ...], queue_name: str | None = None) -> JobRecord:
@@ -87,14 +72,12 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
         found = tx.connection.execute(SQL["job_of_key"], (owner, key)).fetchone()
         if found:
             return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
-    seq = tx.sequence.take(1)
+    seq = tx.numbers.take(1)
     values = (seq, owner, queue, status, job.priority, due, None, job.max_retries)
     more = (job.timeout_seconds, tx.now, job.scheduled_at, key, job.tags, job.payload)
     tx.connection.execute(SQL["add_job"], values + more)
     count_made(tx, organization, 1)
-    tx.add(queue, (), status, waiting=False, count=1)
-    if due is not None:
-        tx.changes.due_at(due)
+    tx.deltas.add_created(queue, (), 1, (due,))
     return Enqueued(ids.job_id(tx.prefix, seq), created=True)
 
 
@@ -102,7 +85,7 @@ def can_be_gathered(job: NewJob) -> bool:
     """Whether `enqueue_many` takes it: it says nothing but its payload, under a key of our own."""
     key = job.idempotency_key
     said = job.scheduled_at is not None or job.tags is not None
-    return not said and key is not None and _HEX_KEY.fullmatch(key) is not None
+    return not said and key is not None and digest_of(key) is not None
 
 
 def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
@@ -110,7 +93,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, jobs[0].queue_name)
     keys = [bytes.fromhex(job.idempotency_key or "") for job in jobs]
-    first = tx.sequence.take(len(jobs))
+    first = tx.numbers.take(len(jobs))
     created = insert_rows(
         tx.connection,
         {
@@ -127,7 +110,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
         },
     )
     count_made(tx, organization, created)
-    tx.add(queue, (), Status.PENDING, waiting=False, count=created)
+    tx.deltas.add_created(queue, (), created, None)
     numbers = list(range(first, first + len(jobs)))
     if created < len(jobs):
         # Each is there now, whoever made it.
@@ -160,8 +143,8 @@ def claim(
     expiry = tx.now + lease_ms
     moved = Counter(tx.batches_of(seq, batch, linked) for seq, batch, linked, _ in rows)
     for batches, count in moved.items():
-        tx.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
-    tx.changes.due_at(expiry)
+        tx.deltas.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
+    tx.deltas.due_at(expiry)
     lease = partial(tx.connection.execute, SQL["lease_job"])
     leased = [
         lease((worker_id, ids.new_lease_id(), tx.now, expiry, row[0])).fetchone() for row in rows
@@ -179,92 +162,53 @@ def settle(
     tx: Transaction, organization: str, settlements: Sequence[Settlement]
 ) -> list[FailOutcome | RefusedError | None]:
     """For each, in turn: a failure's outcome, or why it was refused."""
-    return [_settle_one(tx, organization, holder, act) for holder, act in settlements]
+    return [settle_one(tx, organization, holder, act) for holder, act in settlements]
 
 
-def _settle_one(
+def settle_one(
     tx: Transaction, organization: str, holder: Holder, act: Completion | Failure | GiveBack
 ) -> FailOutcome | RefusedError | None:
-    # What is refused has changed nothing yet.
-    try:
-        if isinstance(act, Failure):
-            return fail(tx, organization, holder, *act)
-        if isinstance(act, Completion):
-            complete(tx, organization, holder, act.result)
-        else:
-            _unclaim(tx, organization, holder)
-    except RefusedError as refusal:
-        return refusal
-    return None
-
-
-def complete(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> None:
-    """Settle a leased job with its result."""
-    job = _completed(tx, organization, holder, result)
-    if job is None:
-        # Either it names no lease, or here it is said what is wrong.
-        job = _held(tx, organization, holder)
-        tx.connection.execute(SQL["complete_job"], (tx.now, result, job.seq))
-    _left_processing(tx, job, Status.COMPLETED)
-
-
-def fail(
-    tx: Transaction,
-    organization: str,
-    holder: Holder,
-    error: str,
-    retry: bool,
-    delay_seconds: int | None = None,
-) -> FailOutcome:
-    """Give a leased job back for a later retry, or to the dead letters."""
+    """A failure's outcome, or why it was refused: then nothing has changed."""
+    if isinstance(act, Completion) and _is_completed(tx, organization, holder, act.result):
+        return None
+    # Either it names no lease, or here it is said what is wrong.
     job = _held(tx, organization, holder)
-    if not retry or job.retry_count >= job.max_retries:
-        _bury(tx, job, error)
-        return FailOutcome(will_retry=False, delay_seconds=0)
-    delay = retry_delay_seconds(job.retry_count) if delay_seconds is None else delay_seconds
-    due = tx.now + delay * 1000
-    tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
-    tx.connection.execute(SQL["retry_job"], (due, error, job.seq))
-    _left_processing(tx, job, Status.PENDING, waiting=True)
-    tx.changes.due_at(due)
-    return FailOutcome(will_retry=True, delay_seconds=delay)
+    if isinstance(job, RefusedError):
+        return job
+    tx.deltas.apply(job, act, tx.now)
+    tx.write(job)
+    return fail_outcome(job.state, tx.now) if isinstance(act, Failure) else None
 
 
 def renew(tx: Transaction, organization: str, holder: Holder, lease_ms: int) -> int:
     """Let a lease last this long from now; returns when it ends."""
     job = _held(tx, organization, holder)
-    expiry = tx.now + lease_ms
-    tx.connection.execute(SQL["renew_lease"], (expiry, job.seq))
-    tx.changes.due_at(expiry)
-    return expiry
+    if isinstance(job, RefusedError):
+        raise job
+    tx.deltas.apply(job, Renewal(lease_ms), tx.now)
+    tx.write(job)
+    return tx.now + lease_ms
 
 
 def release_due(tx: Transaction) -> bool:
     """Make claimable what is due; True where there is more."""
-    rows = tx.connection.execute(SQL["due_jobs"], (tx.now, SWEEP_LIMIT)).fetchall()
+    rows = tx.connection.execute(SQL["due_jobs"], (tx.now, SWEEP_JOBS)).fetchall()
     for seq, queue, status, batch, linked in rows:
         batches = tx.batches_of(seq, batch, linked)
         waited = status == Status.PENDING
-        tx.move(queue, batches, status, Status.PENDING, was_waiting=waited)
+        tx.deltas.move(queue, batches, status, Status.PENDING, was_waiting=waited)
     tx.connection.executemany(SQL["release_job"], [(row[0],) for row in rows])
-    return len(rows) == SWEEP_LIMIT
+    return len(rows) == SWEEP_JOBS
 
 
-def take_back_expired(tx: Transaction) -> bool:
+def requeue_expired(tx: Transaction) -> bool:
     """Take jobs back whose lease ran out; True where there is more."""
-    rows = tx.connection.execute(SQL["expired_jobs"], (tx.now, SWEEP_LIMIT)).fetchall()
-    for row in rows:
-        job = Holding._make(row)
-        error = expiry_error(job.worker_id)
-        if job.retry_count >= job.max_retries:
-            _bury(tx, job, error)
-        else:
-            tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
-            tx.connection.execute(SQL["retry_job"], (None, error, job.seq))
-            _left_processing(tx, job, Status.PENDING)
-    for queue in {row[1] for row in rows}:
-        tx.connection.execute(SQL["note_expiry"], (tx.now, queue))
-    return len(rows) == SWEEP_LIMIT
+    jobs = tx.locked("lock_expired", now=tx.now, limit=SWEEP_JOBS)
+    for job in jobs:
+        tx.deltas.apply(job, LeaseExpiry(), tx.now)
+        tx.deltas.expired[job.queue] = tx.now
+        tx.write(job)
+    return len(jobs) == SWEEP_JOBS
 
 
 def next_moment(tx: Transaction) -> int | None:
@@ -273,19 +217,13 @@ def next_moment(tx: Transaction) -> int | None:
     return min((moment for moment in row if moment is not None), default=None)
 
 
-def count_errors(tx: Transaction, batches: tuple[int, ...], error: str, count: int = 1) -> None:
-    """So many dead letters more of these batches ended with this error."""
-    group = error_group(error)
-    tx.connection.executemany(SQL["count_error"], [(batch, group, count) for batch in batches])
-
-
 def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
     """The first jobs, at least one where there are any, that fit into one answer."""
     rows: list[_Row] = []
     size = 0
     for row in tx.connection.execute(SQL["claimable"], (queue, limit)):
         size += row[3]
-        if rows and size > _CLAIM_BYTES:
+        if rows and size > ANSWER_BYTES:
             break
         rows.append(row)
     return rows
@@ -306,46 +244,24 @@ def _let_out(
     return rows
 
 
-def _held(tx: Transaction, organization: str, holder: Holder) -> Holding:
-    """The job, if it is the holder's to settle; else the RefusedError that says why not."""
+def _held(tx: Transaction, organization: str, holder: Holder) -> LockedJob | RefusedError:
+    """The job, if it is the holder's to settle; else why not."""
     seq = ids.job_number(tx.prefix, holder.job_id)
     owner = tx.names.organization(organization)
-    row = tx.connection.execute(SQL["holding"], (seq, owner)).fetchone()
-    if row is None:
-        raise not_found(f"there is no job {holder.job_id!r}")
-    job = Holding._make(row)
-    refusal = why_not_held(job, holder, tx.now)
-    if refusal is not None:
-        raise refusal
-    return job
+    for job in tx.locked("lock_job", seq=seq, organization=owner):
+        return why_not_held(job.state, holder, tx.now) or job
+    return not_found(f"there is no job {holder.job_id!r}")
 
 
-def _completed(
-    tx: Transaction, organization: str, holder: Holder, result: bytes | None
-) -> Holding | None:
-    """Complete the job in one statement; None where it is not held by this lease."""
+def _is_completed(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> bool:
+    """Complete the job in one statement; False where it is not held by this lease."""
     seq, owner = ids.job_number(tx.prefix, holder.job_id), tx.names.organization(organization)
     values = (tx.now, result, seq, owner, holder.lease_id, holder.worker_id)
     row = tx.connection.execute(SQL["complete_held_job"], values).fetchone()
-    return None if row is None else Holding._make(row)
-
-
-def _unclaim(tx: Transaction, organization: str, holder: Holder) -> None:
-    job = _held(tx, organization, holder)
-    tx.connection.execute(SQL["unclaim_job"], (job.seq,))
-    _left_processing(tx, job, Status.PENDING)
-
-
-def _left_processing(tx: Transaction, job: Holding, status: int, waiting: bool = False) -> None:
-    batches = tx.batches_of(job.seq, job.batch, job.linked)
-    tx.move(job.queue, batches, Status.PROCESSING, status, waiting=waiting)
-    tx.released(job.seq)
-    if job.is_capped:
-        tx.changes.ready_queues.add(tx.names.queue_topic(job.queue))
-
-
-def _bury(tx: Transaction, job: Holding, error: str) -> None:
-    tx.connection.execute(SQL["note_attempt"], (tx.now, error, job.seq))
-    tx.connection.execute(SQL["bury_job"], (tx.now, error, job.seq))
-    _left_processing(tx, job, Status.DEADLETTER)
-    count_errors(tx, tx.batches_of(job.seq, job.batch, job.linked), error)
+    if row is None:
+        return False
+    number, queue, batch, linked, is_capped = row
+    batches = tx.batches_of(number, batch, linked)
+    tx.deltas.move(queue, batches, Status.PROCESSING, Status.COMPLETED)
+    tx.deltas.lease_ended(number, holder.lease_id, queue, is_capped)
+    return True

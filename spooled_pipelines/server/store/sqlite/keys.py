@@ -16,7 +16,7 @@ def add(tx: Transaction, key: KeyRecord) -> None:
     owner = tx.names.organization(key.organization)
     about = (key.name, key.role, ",".join(key.queues), key.digest, key.created_at, key.expires_at)
     tx.connection.execute(SQL["add_key"], (key.key_id, owner, *about))
-    tx.changes.keys = True
+    tx.deltas.keys = True
 
 
 def revoke(tx: Transaction, organization: str, key_id: str) -> KeyRecord:
@@ -25,7 +25,7 @@ def revoke(tx: Transaction, organization: str, key_id: str) -> KeyRecord:
     row = tx.connection.execute(SQL["find_key"], (key_id, organization)).fetchone()
     if row is None:
         raise no_key(key_id)
-    tx.changes.keys = True
+    tx.deltas.keys = True
     return _record(row)
 
 

@@ -77,7 +77,7 @@ def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
 def _remove(tx: Transaction, seq: int, queue: int, status: int) -> None:
     tx.connection.execute(SQL["forget_attempts"], (seq,))
     tx.connection.execute(SQL["forget_job"], (seq,))
-    tx.add(queue, (), status, waiting=False, count=-1)
+    tx.deltas.add(queue, (), status, -1)
 
 
 def _hand_over(tx: Transaction, seq: int) -> bool:

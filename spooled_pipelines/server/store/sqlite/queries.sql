@@ -70,13 +70,6 @@ RETURNING seq, '', '', status, priority, retry_count, max_retries, timeout_secon
     scheduled_at, started_at, completed_at, lease_expires_at, worker_id, lease_id, last_error,
     idempotency_key, result, payload, tags
 
--- name: job
-SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
-    j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
-    j.lease_id, j.last_error, j.idempotency_key, j.result, j.payload, j.tags
-FROM jobs j JOIN queues q ON q.id = j.queue
-WHERE j.seq = ?
-
 -- name: job_of_organization
 SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
     j.created_at, j.scheduled_at, j.started_at, j.completed_at, j.lease_expires_at, j.worker_id,
@@ -84,40 +77,22 @@ SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.
 FROM jobs j JOIN queues q ON q.id = j.queue
 WHERE j.seq = ? AND j.organization = (SELECT id FROM organizations WHERE name = ?)
 
--- name: holding
-SELECT j.seq, j.queue, j.status, j.lease_expires_at, j.worker_id, j.lease_id, j.batch, j.linked,
-    j.retry_count, j.max_retries,
-    EXISTS (SELECT 1 FROM queue_limits l WHERE l.queue = j.queue AND l.max_in_flight IS NOT NULL)
-FROM jobs j WHERE j.seq = ? AND j.organization = ?
+-- name: lock_job
+SELECT {locked_job} FROM jobs WHERE seq = :seq AND organization = :organization
 
--- name: complete_job
-UPDATE jobs SET status = 4, completed_at = ?, result = ?, lease_expires_at = NULL WHERE seq = ?
+-- name: write_job
+UPDATE jobs SET status = :status, retry_count = :retry_count, due_at = :due_at,
+    started_at = :started_at, completed_at = :completed_at, lease_expires_at = :lease_expires_at,
+    worker_id = :worker_id, lease_id = :lease_id, last_error = :last_error,
+    result = coalesce(:result, result)
+WHERE seq = :seq
 
 -- The same where the lease lives and is this one; else nothing.
 -- name: complete_held_job
 UPDATE jobs SET status = 4, completed_at = ?1, result = ?2, lease_expires_at = NULL
 WHERE seq = ?3 AND organization = ?4 AND status = 3 AND lease_id = ?5
     AND (?6 = '' OR worker_id = ?6) AND lease_expires_at > ?1
-RETURNING seq, queue, status, lease_expires_at, worker_id, lease_id, batch, linked, retry_count,
-    max_retries, EXISTS (
-        SELECT 1 FROM queue_limits l WHERE l.queue = jobs.queue AND l.max_in_flight IS NOT NULL
-    )
-
--- name: retry_job
-UPDATE jobs SET status = 1, due_at = ?, retry_count = retry_count + 1, last_error = ?,
-    lease_expires_at = NULL
-WHERE seq = ?
-
--- name: bury_job
-UPDATE jobs SET status = 6, completed_at = ?, last_error = ?, lease_expires_at = NULL WHERE seq = ?
-
--- name: unclaim_job
-UPDATE jobs SET status = 1, worker_id = NULL, lease_id = NULL, started_at = NULL,
-    lease_expires_at = NULL
-WHERE seq = ?
-
--- name: renew_lease
-UPDATE jobs SET lease_expires_at = ? WHERE seq = ?
+RETURNING seq, queue, batch, linked, {is_capped}
 
 -- name: due_jobs
 SELECT seq, queue, status, batch, linked FROM jobs INDEXED BY jobs_due
@@ -126,12 +101,9 @@ WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?
 -- name: release_job
 UPDATE jobs SET status = 1, due_at = NULL WHERE seq = ?
 
--- name: expired_jobs
-SELECT j.seq, j.queue, j.status, j.lease_expires_at, j.worker_id, j.lease_id, j.batch, j.linked,
-    j.retry_count, j.max_retries,
-    EXISTS (SELECT 1 FROM queue_limits l WHERE l.queue = j.queue AND l.max_in_flight IS NOT NULL)
-FROM jobs j INDEXED BY jobs_leased
-WHERE j.status = 3 AND j.lease_expires_at <= ? ORDER BY j.lease_expires_at LIMIT ?
+-- name: lock_expired
+SELECT {locked_job} FROM jobs INDEXED BY jobs_leased
+WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :limit
 
 -- name: note_expiry
 UPDATE queues SET lease_expired_at = ? WHERE id = ?
@@ -209,7 +181,7 @@ UPDATE batches SET name = ? WHERE id = ? AND name <> ?
 UPDATE batches SET used_at = ? WHERE id = ?
 
 -- name: set_sealed
-UPDATE batches SET sealed = ? WHERE id = ?
+UPDATE batches SET sealed = ?, changed_at = ? WHERE id = ?
 
 -- name: forget_chunks
 DELETE FROM upload_chunks WHERE batch = ?
@@ -295,13 +267,12 @@ SELECT pending, waiting, scheduled, processing, completed, failed, deadletter, c
 FROM batches WHERE id = ?
 
 -- The batch's own jobs and those that others made, in the order of their numbers.
--- name: places_of_batch
-SELECT seq, queue, status, due_at, batch, linked FROM jobs WHERE batch = ?1 AND seq > ?2
+-- name: lock_jobs_of_batch
+SELECT {locked_job} FROM jobs WHERE jobs.batch = :batch AND jobs.seq > :after
 UNION ALL
-SELECT l.job, j.queue, j.status, j.due_at, j.batch, j.linked
-FROM batch_links l CROSS JOIN jobs j ON j.seq = l.job
-WHERE l.batch = ?1 AND l.job > ?2
-ORDER BY 1 LIMIT ?3
+SELECT l.job, {locked_columns} FROM batch_links l CROSS JOIN jobs ON jobs.seq = l.job
+WHERE l.batch = :batch AND l.job > :after
+ORDER BY 1 LIMIT :limit
 
 -- name: set_paused
 UPDATE queues SET paused = ? WHERE id = ?
@@ -329,20 +300,20 @@ FROM queues q JOIN organizations o ON o.id = q.organization
 LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = ? AND q.name = ?
 
--- name: ready_of_queue
-SELECT seq, batch, linked FROM jobs INDEXED BY jobs_ready
-WHERE queue = ? AND status = 1 AND due_at IS NULL AND seq <= ?
-ORDER BY priority DESC, seq LIMIT ?
+-- name: lock_ready
+SELECT {locked_job} FROM jobs INDEXED BY jobs_ready
+WHERE queue = :queue AND status = 1 AND due_at IS NULL AND seq <= :highest
+ORDER BY priority DESC, seq LIMIT :limit
 
--- name: retrying_of_queue
-SELECT seq, batch, linked FROM jobs INDEXED BY jobs_retrying
-WHERE queue = ? AND status = 1 AND due_at IS NOT NULL AND seq <= ?
-ORDER BY seq LIMIT ?
+-- name: lock_retrying
+SELECT {locked_job} FROM jobs INDEXED BY jobs_retrying
+WHERE queue = :queue AND status = 1 AND due_at IS NOT NULL AND seq <= :highest
+ORDER BY seq LIMIT :limit
 
--- name: dead_of_queue
-SELECT seq, queue, status, due_at, batch, linked FROM jobs INDEXED BY jobs_dead
-WHERE queue = ? AND status = 6 AND seq > ?
-ORDER BY seq LIMIT ?
+-- name: lock_dead
+SELECT {locked_job} FROM jobs INDEXED BY jobs_dead
+WHERE queue = :queue AND status = 6 AND seq > :after
+ORDER BY seq LIMIT :limit
 
 -- name: dead_letters
 SELECT j.seq, '', q.name, j.status, j.priority, j.retry_count, j.max_retries, j.timeout_seconds,
@@ -353,32 +324,13 @@ CROSS JOIN jobs j INDEXED BY jobs_dead ON j.queue = q.id
 WHERE o.name = ? AND q.name = ? AND j.status = 6 AND j.seq > ?
 ORDER BY j.seq LIMIT ?
 
--- name: cancel_job
-UPDATE jobs SET status = 7, due_at = NULL, completed_at = ? WHERE seq = ?
-
--- name: dead_letter
-SELECT seq, queue, status, batch, linked, last_error FROM jobs WHERE seq = ? AND organization = ?
-
 -- name: change_payload
-UPDATE jobs SET payload = ? WHERE seq = ?
+UPDATE jobs SET payload = :payload WHERE seq = :seq
 
--- name: revive_job
-UPDATE jobs SET status = 1, retry_count = 0, started_at = NULL, completed_at = NULL,
-    worker_id = NULL, lease_id = NULL
-WHERE seq = ?
-
--- What was cancelled before it was due is due when it was; retries begin anew.
--- name: restore_job
-UPDATE jobs SET status = iif(scheduled_at > ?1, 2, 1), due_at = iif(scheduled_at > ?1,
-    scheduled_at, NULL), retry_count = 0, started_at = NULL, completed_at = NULL,
-    worker_id = NULL, lease_id = NULL
-WHERE seq = ?2 RETURNING due_at
-
--- name: note_attempt
+-- name: add_attempt
 INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
-SELECT j.seq, coalesce((SELECT max(a.number) FROM attempts a WHERE a.job = j.seq), 0) + 1,
-    j.worker_id, j.started_at, ?1, ?2
-FROM jobs j WHERE j.seq = ?3
+VALUES (:job, coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, :worker_id,
+    :started_at, :ended_at, :error)
 
 -- The attempts that failed, then the one that runs or completed.
 -- name: attempts
@@ -531,7 +483,7 @@ WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM batch_links WHERE job = ?1)
 UPDATE jobs SET batch = ? WHERE seq = ?
 
 -- name: is_remembered
-SELECT 1 FROM batches WHERE id = ? AND forgotten = 0
+SELECT 1 FROM batches WHERE id = :batch AND forgotten = 0
 
 -- name: forget_errors
 DELETE FROM batch_errors WHERE batch = ?

@@ -23,11 +23,9 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     QueueRecord,
 )
+from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import SQL
-
-# Payloads and results in one answer: a client takes messages of 4 MiB unless it is told otherwise.
-_ANSWER_BYTES = 3 << 20
 
 
 def job(connection: sqlite3.Connection, prefix: str, organization: str, job_id: str) -> JobRecord:
@@ -191,7 +189,7 @@ def dead_letters(
 ) -> JobPage:
     """Dead letters of a queue with a number above `after`, oldest first."""
     values = (organization, queue_name, after, limit + 1)
-    return _page(prefix, limit, _ANSWER_BYTES, connection.execute(SQL["dead_letters"], values))
+    return _page(prefix, limit, ANSWER_BYTES, connection.execute(SQL["dead_letters"], values))
 
 
 def _page(prefix: str, limit: int, budget: int, rows: Iterable[tuple[Any, ...]]) -> JobPage:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
@@ -25,11 +25,14 @@ from spooled_pipelines.server.core.records import (
     Chunk,
     ChunkRange,
     ChunkStored,
+    Completion,
     CounterMismatch,
     Counts,
     Enqueued,
     ExpectedParts,
     FailOutcome,
+    Failure,
+    GiveBack,
     Holder,
     JobPage,
     JobRecord,
@@ -57,9 +60,9 @@ from spooled_pipelines.server.store.sqlite import (
 )
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.readers import Readers
-from spooled_pipelines.server.store.sqlite.transaction import Names, Transaction
-from spooled_pipelines.server.store.sqlite.transaction import Sequence as JobNumbers
+from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Transaction
 from spooled_pipelines.server.store.sqlite.writer import Alike, Writer
 
 T = TypeVar("T")
@@ -115,7 +118,7 @@ class SqliteStore(Service):
         self._prefix = str(database.read_meta(connection, "id_prefix"))
         numbers = JobNumbers(int(database.read_meta(connection, "next_seq")))
         transaction = Transaction(
-            connection, Names(connection), numbers, self._prefix, self._quotas
+            connection, IdCache(connection), numbers, self._prefix, self._quotas
         )
         loop = asyncio.get_running_loop()
         self._readers = Readers(_READERS, loop)
@@ -148,13 +151,20 @@ class SqliteStore(Service):
         return await self._write(jobs.claim, organization, queue_name, worker_id, lease_ms, limit)
 
     async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
-        await self._write(jobs.give_back, organization, holders)
+        # What is not the holder's any more is refused, and there is nothing to undo.
+        await self.settle(organization, [Settlement(holder, GiveBack()) for holder in holders])
 
     async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
-        await self._write(jobs.complete, organization, holder, result)
+        outcome = await self._write(jobs.settle_one, organization, holder, Completion(result))
+        if isinstance(outcome, RefusedError):
+            raise outcome
 
     async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
-        return await self._write(jobs.fail, organization, holder, error, retry)
+        failure = Failure(error, retry)
+        outcome = await self._write(jobs.settle_one, organization, holder, failure)
+        if isinstance(outcome, RefusedError):
+            raise outcome
+        return cast("FailOutcome", outcome)
 
     async def settle(
         self, organization: str, settlements: Sequence[Settlement]
@@ -330,7 +340,7 @@ class SqliteStore(Service):
         return await self._write(bulk_operations.revise, organization, revisions)
 
     async def sweep(self) -> int | None:
-        while await self._write(jobs.release_due) or await self._write(jobs.take_back_expired):
+        while await self._write(jobs.release_due) or await self._write(jobs.requeue_expired):
             pass
         again = await self._pruner.take_step(_Steps(self._writer))
         return earliest(await self._write(jobs.next_moment), again)

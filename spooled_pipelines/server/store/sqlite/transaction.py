@@ -1,92 +1,20 @@
-"""What one operation does within a commit: counter deltas, changes for those who wait, names."""
+"""What one operation does within a commit: statements by name, counters, locked jobs."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.quotas import Quotas
-from spooled_pipelines.server.core.records import Counts, Status, changes_of
+from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.queries import SQL
 
-# Places in Counts.
-_PENDING, _WAITING = 0, 1
-_PLACE = {
-    Status.PENDING: 0,
-    Status.SCHEDULED: 2,
-    Status.PROCESSING: 3,
-    Status.COMPLETED: 4,
-    Status.FAILED: 5,
-    Status.DEADLETTER: 6,
-    Status.CANCELLED: 7,
-}
-_WIDTH = len(Counts._fields)
 
-Deltas = dict[int, list[int]]
-
-
-class Names:
-    """Numbers of organizations, queues and batches, remembered."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._organizations: dict[str, int] = {}
-        self._queues: dict[tuple[int, str], int] = {}
-        self._queue_topics: dict[int, tuple[str, str]] = {}
-        self._batch_topics: dict[int, tuple[str, str]] = {}
-
-    def forget(self) -> None:
-        """After a rollback: what was just made may be gone."""
-        self._organizations.clear()
-        self._queues.clear()
-        self._queue_topics.clear()
-        self._batch_topics.clear()
-
-    def organization(self, name: str) -> int:
-        """The organization's number; it is made if it is not there."""
-        number = self._organizations.get(name)
-        if number is None:
-            number = self._number(SQL["organization_id"], SQL["add_organization"], (name,))
-            self._organizations[name] = number
-        return number
-
-    def queue(self, organization: int, name: str) -> int:
-        """The queue's number; it is made if it is not there."""
-        number = self._queues.get((organization, name))
-        if number is None:
-            number = self._number(SQL["queue_id"], SQL["add_queue"], (organization, name))
-            self._queues[organization, name] = number
-        return number
-
-    def queue_topic(self, queue: int) -> tuple[str, str]:
-        """(organization, queue name)."""
-        if queue not in self._queue_topics:
-            row = self._connection.execute(SQL["queue_names"], (queue,)).fetchone()
-            self._queue_topics[queue] = row
-        return self._queue_topics[queue]
-
-    def batch_topic(self, batch: int) -> tuple[str, str]:
-        """(organization, batch id)."""
-        if batch not in self._batch_topics:
-            row = self._connection.execute(SQL["batch_names"], (batch,)).fetchone()
-            self._batch_topics[batch] = row
-        return self._batch_topics[batch]
-
-    def forget_batch(self, batch: int) -> None:
-        """The batch is gone."""
-        self._batch_topics.pop(batch, None)
-
-    def _number(self, find: str, add: str, values: tuple[str | int, ...]) -> int:
-        row = self._connection.execute(find, values).fetchone()
-        if row is None:
-            self._connection.execute(add, values)
-            row = self._connection.execute(find, values).fetchone()
-        return int(row[0])
-
-
-class Sequence:
+class JobNumbers:
     """Hands out job numbers, each once, also after a restart."""
 
     def __init__(self, following: int) -> None:
@@ -94,106 +22,105 @@ class Sequence:
         self._kept = following
 
     def take(self, count: int) -> int:
-        """The first of `count` fresh numbers."""
+        """Return the first of `count` fresh numbers."""
         first = self.following
         self.following += count
         return first
 
     def keep(self, connection: sqlite3.Connection) -> None:
-        """Within the transaction that uses them: note which numbers are taken."""
+        """Note which numbers are taken, within the transaction that uses them."""
         if self.following != self._kept:
             connection.execute(SQL["set_meta"], ("next_seq", self.following))
             self._kept = self.following
 
     def rolled_back(self) -> None:
-        """What was noted is gone; note it again."""
+        """Note the numbers again next time: what was noted is gone."""
         self._kept = -1
 
 
 class Transaction:
-    """Handed to each operation. Whoever changes a job's status says so with `move` or `add`."""
+    """Handed to each operation, which says in `deltas` what it changed."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        names: Names,
-        sequence: Sequence,
+        names: IdCache,
+        numbers: JobNumbers,
         prefix: str,
         quotas: Quotas,
     ) -> None:
         self.connection = connection
         self.quotas = quotas
         self.names = names
-        self.sequence = sequence
+        self.numbers = numbers
         self.prefix = prefix
         self.now = 0
         self.changes = Changes()
-        self._queues: Deltas = {}
-        self._batches: Deltas = {}
+        self.deltas = CounterDeltas()
 
     def begin_operation(self, now: int) -> None:
-        """Before each operation: nothing has changed yet."""
+        """Begin an operation: nothing has changed yet."""
         self.now = now
         self.changes = Changes()
-        self._queues = {}
-        self._batches = {}
+        self.deltas = CounterDeltas()
 
-    def add(
-        self, queue: int | None, batches: Iterable[int], status: int, waiting: bool, count: int
-    ) -> None:
-        """`count` jobs are now in this status (`count` below 0: no longer)."""
-        if not count:
-            return
-        place = _PLACE[status]
-        rows = [self._batches.setdefault(batch, [0] * _WIDTH) for batch in batches]
-        if queue is not None:
-            rows.append(self._queues.setdefault(queue, [0] * _WIDTH))
-            if status == Status.PENDING and not waiting and count > 0:
-                self.changes.ready_queues.add(self.names.queue_topic(queue))
-        for row in rows:
-            row[place] += count
-            if status == Status.PENDING and waiting:
-                row[_WAITING] += count
+    def rows(self, statement: str, **values: object) -> list[Any]:
+        """Return what a statement finds."""
+        return self.connection.execute(SQL[statement], values).fetchall()
 
-    def move(
-        self,
-        queue: int,
-        batches: Iterable[int],
-        old: int,
-        new: int,
-        *,
-        was_waiting: bool = False,
-        waiting: bool = False,
-        count: int = 1,
-    ) -> None:
-        """`count` jobs went from one status to another."""
-        batches = tuple(batches)
-        self.add(queue, batches, old, was_waiting, -count)
-        self.add(queue, batches, new, waiting, count)
+    def send(self, statement: str, **values: object) -> int:
+        """Run a statement; return how many rows it changed."""
+        return self.connection.execute(SQL[statement], values).rowcount
 
-    def touch_batch(self, batch: int) -> None:
-        """The batch changed in something that is no count."""
-        self._batches.setdefault(batch, [0] * _WIDTH)
+    def locked(self, statement: str, **values: object) -> list[LockedJob]:
+        """Return the jobs that a statement with `{locked_job}` finds."""
+        return [self._locked_job(row) for row in self.connection.execute(SQL[statement], values)]
+
+    def _locked_job(self, row: Sequence[Any]) -> LockedJob:
+        job = LockedJob.of_row(row)
+        job.batches = self.batches_of(job.seq, job.batch, job.linked)
+        return job
 
     def batches_of(self, seq: int, batch: int | None, linked: int) -> tuple[int, ...]:
-        """Every batch that the job is in."""
+        """Return every batch that the job is in."""
         own = () if batch is None else (batch,)
         if not linked:
             return own
         links = self.connection.execute(SQL["batches_of_job"], (seq,)).fetchall()
         return own + tuple(row[0] for row in links)
 
-    def released(self, seq: int) -> None:
-        """The job's lease ended."""
-        self.changes.released_jobs.append(ids.job_id(self.prefix, seq))
+    def write(self, job: LockedJob) -> None:
+        """Write what was done to a locked job, and the attempt that failed."""
+        state = job.state
+        if job.error is not None:
+            self.send(
+                "add_attempt",
+                job=job.seq,
+                worker_id=state.worker_id,
+                started_at=state.started_at,
+                ended_at=self.now,
+                error=job.error,
+            )
+        self.send("write_job", seq=job.seq, result=job.result, **state._asdict())
 
     def flush(self) -> None:
         """Write the counters, before they are read or the operation ends."""
-        self.changes.jobs += changes_of(self._queues.values())
-        for queue, deltas in self._queues.items():
-            self.connection.execute(SQL["count_queue"], (*deltas, queue))
-        for batch, deltas in self._batches.items():
-            self.connection.execute(SQL["count_batch"], (*deltas, self.now, batch))
-            self.changes.batches.add(self.names.batch_topic(batch))
-        self._queues = {}
-        self._batches = {}
+        deltas, changes, send = self.deltas, self.changes, self.connection.execute
+        changes.jobs += deltas.status_changes
+        for queue, counts in deltas.queues.items():
+            send(SQL["count_queue"], (*counts, queue))
+        for queue, moment in deltas.expired.items():
+            send(SQL["note_expiry"], (moment, queue))
+        for batch, counts in deltas.batches.items():
+            send(SQL["count_batch"], (*counts, self.now, batch))
+        for (batch, error), count in deltas.errors.items():
+            send(SQL["count_error"], (batch, error, count))
+        names = self.names
+        changes.ready_queues.update(map(names.queue_topic, deltas.ready_queues))
+        changes.batches.update(map(names.batch_topic, deltas.batches.keys() | deltas.touched))
+        changes.controlled.update(names.queue_topic(queue)[0] for queue in deltas.controlled)
+        changes.released_jobs += [ids.job_id(self.prefix, seq) for seq, _ in deltas.released]
+        changes.keys = changes.keys or deltas.keys
+        if deltas.due is not None:
+            changes.due_at(deltas.due)
+        self.deltas = CounterDeltas()

@@ -133,7 +133,7 @@ class Writer:
                     request, more = self._waiting()
                 if request is not None:
                     asked.append(request.answer)
-            self._transaction.sequence.keep(self._connection)
+            self._transaction.numbers.keep(self._connection)
             began = time.perf_counter()
             self._connection.execute("COMMIT")
             changes.commit_seconds = time.perf_counter() - began
@@ -201,7 +201,7 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
         self._transaction.names.forget()
-        self._transaction.sequence.rolled_back()
+        self._transaction.numbers.rolled_back()
 
     def _deliver(self, answers: list[_Answer], changes: Changes) -> None:
         for answer, result, error in answers:

@@ -1,0 +1,98 @@
+"""What is refused about batches, their generations, parts and chunks: the same for every store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spooled_pipelines.server.core.errors import RefusedError, conflict
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    Chunk,
+    ExpectedParts,
+    PartRecord,
+    Status,
+)
+
+# So many names in a message; `ListParts` tells all.
+_NAMED = 10
+
+
+def other_queue(opening: BatchOpening, queue_name: str) -> RefusedError:
+    """The batch is on another queue."""
+    return conflict(
+        f"batch {opening.batch_id!r} is on queue {queue_name!r}, not {opening.queue_name!r}; "
+        "use that queue, or another batch_id"
+    )
+
+
+def superseded(batch_id: str, meant: int, newest: int) -> RefusedError:
+    """The batch's newest generation is not the one that was meant."""
+    if meant > newest:
+        return conflict(
+            f"batch {batch_id!r} has no generation {meant} yet, the newest is {newest}; "
+            "open it first"
+        )
+    return conflict(
+        f"batch {batch_id!r} has begun anew: generation {meant} was meant, and the newest is "
+        f"{newest}; whoever began it sends the rows now"
+    )
+
+
+def other_rows(chunk: Chunk) -> RefusedError:
+    """A chunk of this number is stored, and has other rows."""
+    return conflict(
+        f"chunk {chunk.number} of upload {chunk.upload_id!r} came before with other rows; "
+        "count chunks up, or choose another upload_id"
+    )
+
+
+def check_whole(chunk: Chunk) -> None:
+    """RefusedError where a chunk that is not stored yet comes without its payloads."""
+    if len(chunk.payloads) < len(chunk.keys):
+        raise conflict(
+            f"chunk {chunk.number} of upload {chunk.upload_id!r} is not stored yet; "
+            "send it with its payloads"
+        )
+
+
+def when_due(scheduled: Sequence[int | None] | None, now: int) -> list[int | None] | None:
+    """Return until when each row waits; None where none has a schedule."""
+    if scheduled is None:
+        return None
+    return [moment if moment is not None and moment > now else None for moment in scheduled]
+
+
+def status_when_due(due: int | None) -> int:
+    """Return the status of a new job that is due then."""
+    return Status.PENDING if due is None else Status.SCHEDULED
+
+
+def check_complete(batch_id: str, parts: Sequence[PartRecord], expected: ExpectedParts) -> None:
+    """RefusedError FAILED_PRECONDITION names what is missing before the batch can be sealed."""
+    finished = {part.part_id for part in parts if part.finished}
+    if expected.part_ids:
+        missing = sorted(set(expected.part_ids) - finished)
+        if missing:
+            raise _missing(batch_id, len(finished), f"missing are {_names(missing)}")
+        return
+    unfinished = sorted(part.part_id for part in parts if not part.finished)
+    found = len(finished) + len(unfinished)
+    if expected.count is not None and found != expected.count:
+        some = f"begun but not finished are {_names(unfinished)}" if unfinished else ""
+        if found > expected.count:
+            some = f"they are {_names(sorted(part.part_id for part in parts))}; name those meant"
+        raise _missing(batch_id, len(finished), f"expected are {expected.count}", some)
+    if unfinished:
+        some = f"begun but not finished are {_names(unfinished)}"
+        raise _missing(batch_id, len(finished), some)
+
+
+def _missing(batch_id: str, finished: int, *why: str) -> RefusedError:
+    said = "; ".join(reason for reason in why if reason)
+    return conflict(f"batch {batch_id!r} has {finished} finished parts, and {said}")
+
+
+def _names(part_ids: Sequence[str]) -> str:
+    named = ", ".join(repr(part_id) for part_id in part_ids[:_NAMED])
+    more = len(part_ids) - _NAMED
+    return named if more <= 0 else f"{named} and {more} more"

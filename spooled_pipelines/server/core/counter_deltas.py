@@ -1,0 +1,184 @@
+"""What a transaction changes beside the rows of its jobs: counters, and whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spooled_pipelines.server.core.job_rules import Event, JobState, error_group, transition
+from spooled_pipelines.server.core.records import Counts, Status
+
+# The place of a status in Counts.
+_PLACE: Mapping[int, int] = {
+    number: Counts._fields.index(name) for number, name in Status.NAMES.items()
+}
+_WAITING = Counts._fields.index("waiting")
+_WIDTH = len(Counts._fields)
+
+
+@dataclass(slots=True)
+class LockedJob:
+    """A job that nobody else can change until the transaction ends, and what this one did to it.
+
+    `state` is what will be written; `error` is why an attempt ended that failed.
+    """
+
+    seq: int
+    organization: int
+    queue: int
+    batch: int | None
+    linked: bool
+    # Whether its queue has so many in flight at most, so that the end of a lease makes room.
+    is_capped: bool
+    state: JobState
+    # Every batch that it is in.
+    batches: tuple[int, ...] = ()
+    error: str | None = None
+    result: bytes | None = None
+    changed: bool = False
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> LockedJob:
+        """Return the job of a row with the columns `{locked_job}`."""
+        seq, organization, queue, batch, linked, is_capped, *state = row
+        return cls(seq, organization, queue, batch, linked, is_capped, JobState._make(state))
+
+
+class CounterDeltas:
+    """What is added to counters, and what those who wait must know; queues, batches as numbers.
+
+    Whoever changes a job's status says so with `apply`, `move` or `add`.
+    """
+
+    def __init__(self) -> None:
+        self.queues: dict[int, list[int]] = {}
+        self.batches: dict[int, list[int]] = {}
+        # How many dead letters more of a batch ended with an error.
+        self.errors: dict[tuple[int, str], int] = {}
+        # When a lease of these queues ran out.
+        self.expired: dict[int, int] = {}
+        self.ready_queues: set[int] = set()
+        # Queues that were paused, resumed or limited.
+        self.controlled: set[int] = set()
+        # Batches that changed in something that is not a count.
+        self.touched: set[int] = set()
+        # Jobs whose lease ended, with the lease.
+        self.released: list[tuple[int, str | None]] = []
+        # The earliest moment at which something that was written becomes due.
+        self.due: int | None = None
+        # Whether an API key was made or revoked.
+        self.keys = False
+
+    def apply(self, job: LockedJob, event: Event, now: int) -> bool:
+        """Do the event to the job and count it; False where it changes nothing."""
+        change = transition(job.state, event, now)
+        if change is None:
+            return False
+        self._count(job, job.state, change.after)
+        job.state, job.changed = change.after, True
+        if change.error is not None:
+            job.error = change.error
+        if change.result is not None:
+            job.result = change.result
+        return True
+
+    def _count(self, job: LockedJob, before: JobState, after: JobState) -> None:
+        if before.status != after.status or before.is_waiting != after.is_waiting:
+            self.move(
+                job.queue,
+                job.batches,
+                before.status,
+                after.status,
+                was_waiting=before.is_waiting,
+                waiting=after.is_waiting,
+            )
+        if before.status == Status.DEADLETTER:
+            self.count_error(job.batches, before.last_error or "", -1)
+        if after.status == Status.DEADLETTER:
+            self.count_error(job.batches, after.last_error or "")
+        if before.status == Status.PROCESSING and after.status != Status.PROCESSING:
+            self.lease_ended(job.seq, before.lease_id, job.queue, job.is_capped)
+        moment, known = _next_moment(after), _next_moment(before)
+        # Those who look at the moment that was known look again: only an earlier one is news.
+        if moment is not None and (known is None or moment < known):
+            self.due_at(moment)
+
+    def lease_ended(self, seq: int, lease_id: str | None, queue: int, is_capped: bool) -> None:
+        """Note that a job is nobody's any longer."""
+        self.released.append((seq, lease_id))
+        if is_capped:
+            self.ready_queues.add(queue)
+
+    def add(
+        self,
+        queue: int | None,
+        batches: Iterable[int],
+        status: int,
+        count: int,
+        *,
+        waiting: bool = False,
+    ) -> None:
+        """Count `count` jobs more in this status (fewer, where it is below 0)."""
+        if not count:
+            return
+        rows = [self.batches.setdefault(batch, [0] * _WIDTH) for batch in batches]
+        if queue is not None:
+            rows.append(self.queues.setdefault(queue, [0] * _WIDTH))
+            if status == Status.PENDING and not waiting and count > 0:
+                self.ready_queues.add(queue)
+        place = _PLACE[status]
+        for row in rows:
+            row[place] += count
+            if waiting and status == Status.PENDING:
+                row[_WAITING] += count
+
+    def move(
+        self,
+        queue: int,
+        batches: tuple[int, ...],
+        old: int,
+        new: int,
+        *,
+        was_waiting: bool = False,
+        waiting: bool = False,
+        count: int = 1,
+    ) -> None:
+        """Count `count` jobs that went from one status to another."""
+        self.add(queue, batches, old, -count, waiting=was_waiting)
+        self.add(queue, batches, new, count, waiting=waiting)
+
+    def add_created(
+        self, queue: int, batches: tuple[int, ...], rows: int, due: Iterable[int | None] | None
+    ) -> None:
+        """Count jobs that were made just now; `due` has the moments of those that are scheduled."""
+        later = [] if due is None else [moment for moment in due if moment is not None]
+        self.add(queue, batches, Status.PENDING, rows - len(later))
+        self.add(queue, batches, Status.SCHEDULED, len(later))
+        if later:
+            self.due_at(min(later))
+
+    def count_error(self, batches: Iterable[int], error: str, count: int = 1) -> None:
+        """Count dead letters of these batches that ended with this error."""
+        group = error_group(error)
+        for batch in batches:
+            self.errors[batch, group] = self.errors.get((batch, group), 0) + count
+
+    def due_at(self, moment: int) -> None:
+        """Note that something is due at this moment."""
+        if self.due is None or moment < self.due:
+            self.due = moment
+
+    @property
+    def status_changes(self) -> int:
+        """How many jobs came into another status."""
+        return sum(
+            delta
+            for row in self.queues.values()
+            for place, delta in enumerate(row)
+            if delta > 0 and place != _WAITING
+        )
+
+
+def _next_moment(job: JobState) -> int | None:
+    return job.lease_expires_at if job.status == Status.PROCESSING else job.due_at

@@ -1,0 +1,54 @@
+"""What every transaction of a store shares: connections, clock, names, leases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.notifier import Changes, publish
+from spooled_pipelines.server.store.postgres import notify_payloads
+from spooled_pipelines.server.store.postgres.database import Pool, borrowed
+from spooled_pipelines.server.store.postgres.id_cache import IdCache
+
+
+class StoreContext:
+    """What every transaction of a store stands on."""
+
+    def __init__(
+        self, pool: Pool, clock: Clock, prefix: str, on_commit: Callable[[Changes], None]
+    ) -> None:
+        self.pool = pool
+        self.clock = clock
+        self.prefix = prefix
+        self.names = IdCache()
+        self.channel = notify_payloads.channel(prefix)
+        # Tells our own notices from others'.
+        self.sender = ids.new_lease_id()[:8]
+        # The leases that this server handed out and that last, by the number of the job.
+        self.leases: dict[int, str] = {}
+        # A claim passes over what a sweep has locked, so within a server they take turns: what is
+        # due is claimable at once.
+        self.claim_lock = asyncio.Lock()
+        self._on_commit = on_commit
+
+    def publish(self, changes: Changes) -> None:
+        """Tell those who wait in this server."""
+        publish(self._on_commit, changes)
+
+    async def owner(self, organization: str) -> int:
+        """The organization's number; it is made if it is not there."""
+        known = self.names.known_organization(organization)
+        if known is not None:
+            return known
+        async with borrowed(self.pool) as connection:
+            return await self.names.organization(connection, organization)
+
+    async def place(self, organization: str, queue_name: str) -> tuple[int, int]:
+        """The organization's and the queue's number; they are made if they are not there."""
+        known = self.names.known_queue(organization, queue_name)
+        if known is not None:
+            return known
+        async with borrowed(self.pool) as connection:
+            return await self.names.queue(connection, organization, queue_name)

@@ -1,0 +1,67 @@
+"""Numbers of organizations and queues, names of queues and batches: read once, remembered."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from spooled_pipelines.server.core.notifier import Topic
+from spooled_pipelines.server.store.sqlite.queries import SQL
+
+
+class IdCache:
+    """What is made is made in the transaction that asks, so that a rollback forgets everything."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._organizations: dict[str, int] = {}
+        self._queues: dict[tuple[int, str], int] = {}
+        self._queue_topics: dict[int, Topic] = {}
+        self._batch_topics: dict[int, Topic] = {}
+
+    def forget(self) -> None:
+        """Forget everything after a rollback: what was just made may be gone."""
+        self._organizations.clear()
+        self._queues.clear()
+        self._queue_topics.clear()
+        self._batch_topics.clear()
+
+    def organization(self, name: str) -> int:
+        """Return the organization's number; make the organization if it is not there."""
+        number = self._organizations.get(name)
+        if number is None:
+            number = self._number(SQL["organization_id"], SQL["add_organization"], (name,))
+            self._organizations[name] = number
+        return number
+
+    def queue(self, organization: int, name: str) -> int:
+        """Return the queue's number; make the queue if it is not there."""
+        number = self._queues.get((organization, name))
+        if number is None:
+            number = self._number(SQL["queue_id"], SQL["add_queue"], (organization, name))
+            self._queues[organization, name] = number
+        return number
+
+    def queue_topic(self, queue: int) -> Topic:
+        """Return the organization and the name of a queue."""
+        if queue not in self._queue_topics:
+            row = self._connection.execute(SQL["queue_names"], (queue,)).fetchone()
+            self._queue_topics[queue] = row
+        return self._queue_topics[queue]
+
+    def batch_topic(self, batch: int) -> Topic:
+        """Return the organization and the id of a batch."""
+        if batch not in self._batch_topics:
+            row = self._connection.execute(SQL["batch_names"], (batch,)).fetchone()
+            self._batch_topics[batch] = row
+        return self._batch_topics[batch]
+
+    def forget_batch(self, batch: int) -> None:
+        """Forget a batch that is gone."""
+        self._batch_topics.pop(batch, None)
+
+    def _number(self, find: str, add: str, values: tuple[str | int, ...]) -> int:
+        row = self._connection.execute(find, values).fetchone()
+        if row is None:
+            self._connection.execute(add, values)
+            row = self._connection.execute(find, values).fetchone()
+        return int(row[0])
