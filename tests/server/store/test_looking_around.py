@@ -150,7 +150,7 @@ async def test_a_search_looks_at_a_bounded_number_of_jobs_and_goes_on(
     kit: StoreKit, jobs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"spooled_pipelines.server.{module}.listing.SEARCHED_MAX", 2)
+        monkeypatch.setattr(f"spooled_pipelines.server.store.{module}.listing.SEARCHED_MAX", 2)
     assert listing.SEARCHED_MAX == 10_000
     page = await kit.store.find_jobs(ORGANIZATION, "b", [Status.COMPLETED], "", 0, 10)
     assert (page.jobs, page.after is not None) == ([], True)
