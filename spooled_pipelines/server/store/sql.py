@@ -6,13 +6,17 @@ braces is replaced by one of `FRAGMENTS`, so that a list of columns is written o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from types import MappingProxyType
+from typing import NamedTuple
 
 from spooled_pipelines.server.core.job_rules import JobState
 
 _MARK = "-- name: "
+_COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d+)$", re.MULTILINE)
+_CONCURRENTLY = "-- concurrently\n"
 _IS_CAPPED = (
     "EXISTS (SELECT 1 FROM queue_limits q WHERE q.queue = jobs.queue"
     " AND q.max_in_flight IS NOT NULL)"
@@ -45,8 +49,34 @@ def load_statements(package: str) -> Mapping[str, str]:
     return MappingProxyType(statements)
 
 
-def load_migrations(package: str) -> list[tuple[int, str]]:
-    """Return the package's migrations by number, in order."""
+class Migration(NamedTuple):
+    """One step of a schema.
+
+    A server may use a schema that is newer than it knows if no migration asks for more:
+    `compatible_from` is the oldest version whose servers work on the schema after this step. What
+    only adds something leaves it as it was, and may come with the release that needs it. What
+    takes something away raises it, and comes one release after the last that used it.
+    """
+
+    number: int
+    statements: str
+    compatible_from: int
+    # Run statement by statement, outside a transaction: CREATE INDEX CONCURRENTLY.
+    is_concurrent: bool
+
+
+def load_migrations(package: str) -> list[Migration]:
+    """Return the package's migrations, in order.
+
+    A file NUMBER_name.sql may begin with `-- compatible-from: NUMBER` (else it is the number
+    itself) and `-- concurrently`.
+    """
     folder = resources.files(package) / "migrations"
-    found = [file for file in folder.iterdir() if file.name.endswith(".sql")]
-    return sorted((int(file.name[:4]), file.read_text(encoding="utf-8")) for file in found)
+    found = []
+    for file in folder.iterdir():
+        if file.name.endswith(".sql"):
+            number, text = int(file.name[:4]), file.read_text(encoding="utf-8")
+            compatible = _COMPATIBLE_FROM.search(text)
+            compatible_from = number if compatible is None else int(compatible[1])
+            found.append(Migration(number, text, compatible_from, _CONCURRENTLY in text))
+    return sorted(found)

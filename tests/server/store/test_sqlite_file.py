@@ -13,7 +13,9 @@ import pytest
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.store.sqlite.database import APPLICATION_ID, SCHEMA_VERSION
+from spooled_pipelines.server.store.sql import Migration
+from spooled_pipelines.server.store.sqlite import database
+from spooled_pipelines.server.store.sqlite.database import SCHEMA_VERSION
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from tests.support.store_kit import ORGANIZATION, new_job
@@ -67,6 +69,10 @@ async def test_a_newer_file_is_refused_by_its_version(tmp_path: Path) -> None:
     await open_and_close(path)
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.execute(
+        f"UPDATE meta SET value = {SCHEMA_VERSION + 1} WHERE name = 'compatible_from'"
+    )
+    connection.commit()
     connection.close()
     message = await refusal(path)
     assert f"schema version {SCHEMA_VERSION + 1}" in message
@@ -121,8 +127,8 @@ async def test_acknowledged_means_synced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(set(SQL) - {"queue_recount", "batch_recount", "all_keys"}))
 def test_every_statement_finds_its_rows_by_index(name: str) -> None:
     connection = sqlite3.connect(":memory:")
-    for _, statements in MIGRATIONS:
-        connection.executescript(statements)
+    for migration in MIGRATIONS:
+        connection.executescript(migration.statements)
     named = dict.fromkeys(re.findall(r":(\w+)", SQL[name]))
     numbered = [int(number) for number in re.findall(r"\?(\d)", SQL[name])]
     parameters = named or [None] * (max(numbered) if numbered else SQL[name].count("?"))
@@ -134,61 +140,33 @@ def test_every_statement_finds_its_rows_by_index(name: str) -> None:
     assert not slow, steps
 
 
-async def test_a_file_of_the_first_schema_is_migrated_with_what_is_in_it(tmp_path: Path) -> None:
+def newer(monkeypatch: pytest.MonkeyPatch, compatible_from: int) -> None:
+    """From here on a server knows one more migration."""
+    number = SCHEMA_VERSION + 1
+    added = Migration(number, "ALTER TABLE jobs ADD COLUMN note BLOB;", compatible_from, False)
+    monkeypatch.setattr(database, "MIGRATIONS", [*MIGRATIONS, added])
+    monkeypatch.setattr(database, "SCHEMA_VERSION", number)
+
+
+@pytest.mark.parametrize("compatible_from", [SCHEMA_VERSION, SCHEMA_VERSION + 1])
+async def test_a_file_is_migrated_with_what_is_in_it_and_the_older_server_may_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compatible_from: int
+) -> None:
     path = tmp_path / "jobs.db"
-    connection = sqlite3.connect(path)
-    connection.executescript(MIGRATIONS[0][1])
-    connection.executescript(
-        f"""
-        PRAGMA application_id = {APPLICATION_ID};
-        PRAGMA user_version = 1;
-        INSERT INTO meta VALUES ('id_prefix', '0192f0c0-0000-7000-8000-'), ('next_seq', 3);
-        INSERT INTO organizations VALUES (1, '{ORGANIZATION}');
-        INSERT INTO queues (id, organization, name, pending, deadletter) VALUES (1, 1, 'q', 1, 1);
-        INSERT INTO batches (id, organization, batch_id, queue, name, sealed, pending, deadletter,
-            created_at, changed_at) VALUES (7, 1, 'b', 1, 'flights', 1, 1, 1, 5, 6);
-        INSERT INTO batch_errors VALUES (7, 'boom', 1);
-        INSERT INTO jobs (seq, organization, queue, status, priority, batch, max_retries,
-            timeout_seconds, created_at, last_error, payload)
-        VALUES (1, 1, 1, 1, 0, 7, 3, 300, 5, NULL, x''), (2, 1, 1, 6, 0, 7, 3, 300, 5, 'boom', x'');
-        """
-    )
-    connection.close()
     store = store_at(path)
     await store.open(lambda _: None)
-    (batch,) = await store.batches(ORGANIZATION, ["b"])
-    assert (batch.name, batch.sealed, batch.generation) == ("flights", True, 0)
-    assert (batch.counts.pending, batch.counts.deadletter) == (1, 1)
-    assert batch.top_errors == (("boom", 1),)
-    assert await store.retry_batch(ORGANIZATION, "b", "") == 1
-    assert len(await store.claim(ORGANIZATION, "q", "w", 30_000, 10)) == 2
+    await store.enqueue(ORGANIZATION, new_job())
+    await store.close()
+    with monkeypatch.context() as patched:
+        newer(patched, compatible_from)
+        await open_and_close(path)
+        # And once it is, it stays as it is.
+        await open_and_close(path)
+    if compatible_from > SCHEMA_VERSION:
+        assert f"up to {SCHEMA_VERSION}" in await refusal(path)
+        return
+    store = store_at(path)
+    await store.open(lambda _: None)
+    assert len(await store.claim(ORGANIZATION, "q", "w", 30_000, 10)) == 1
     assert await store.recount() == []
     await store.close()
-    # And once it is, it stays as it is.
-    await open_and_close(path)
-
-
-def _schema(path: Path) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(path)
-    found = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
-    connection.close()
-    return found
-
-
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
-async def test_a_file_of_any_version_becomes_what_a_fresh_one_is(
-    tmp_path: Path, version: int
-) -> None:
-    for name, numbers in (("old.db", version), ("new.db", 0)):
-        connection = sqlite3.connect(tmp_path / name)
-        for number, statements in MIGRATIONS[:numbers]:
-            connection.executescript(statements)
-            connection.execute(f"PRAGMA user_version = {number}")
-        if numbers:
-            connection.executescript(
-                f"PRAGMA application_id = {APPLICATION_ID};"
-                "INSERT INTO meta VALUES ('id_prefix', 'x'), ('next_seq', 1);"
-            )
-        connection.close()
-        await open_and_close(tmp_path / name)
-    assert _schema(tmp_path / "old.db") == _schema(tmp_path / "new.db")

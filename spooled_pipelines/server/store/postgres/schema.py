@@ -1,6 +1,10 @@
-"""The schema: made and brought up to date by whichever server comes first."""
+"""The schema, which the first server makes and the first newer one brings up to date."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -9,11 +13,29 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.store.postgres.database import SCHEMA, Connection, shown
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS, SQL
+from spooled_pipelines.server.store.sql import Migration
 
-SCHEMA_VERSION = MIGRATIONS[-1][0]
+SCHEMA_VERSION = MIGRATIONS[-1].number
 _OLDEST_SERVER = 140_000
-# "SPLD": whoever migrates holds this lock of the database.
+# "SPLD": who migrates holds this lock of the database.
 _LOCK = 0x53504C44
+_LOCK_PAUSE_SECONDS = 0.1
+# A migration that waits for a table keeps everybody else waiting behind it. So it gives up soon,
+# lets the others through, and tries again.
+_TABLE_LOCK_TIMEOUT = "2s"
+_TABLE_LOCK_ATTEMPTS, _TABLE_LOCK_PAUSE_SECONDS = 30, 1.0
+# What CREATE INDEX CONCURRENTLY leaves behind when it fails.
+_INVALID_INDEXES = """
+SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND NOT i.indisvalid
+"""
+
+
+class _Version(NamedTuple):
+    """What schema a database has, and the oldest version whose servers can use it."""
+
+    number: int
+    compatible_from: int
 
 
 async def prepare(connection: Connection, url: str) -> str:
@@ -28,12 +50,12 @@ async def prepare(connection: Connection, url: str) -> str:
     if encoding != "UTF8":
         raise StoreUnavailableError(f"{shown(url)} is encoded in {encoding}; it must be UTF8")
     try:
-        if await _version(connection) < SCHEMA_VERSION:
+        if (await _version(connection)).number < SCHEMA_VERSION:
             await _migrate(connection)
-        version = await _version(connection)
-        if version > SCHEMA_VERSION:
+        schema = await _version(connection)
+        if schema.compatible_from > SCHEMA_VERSION:
             raise StoreUnavailableError(
-                f"{shown(url)} has schema version {version}, and this server knows up to "
+                f"{shown(url)} has schema version {schema.number}, and this server knows up to "
                 f"{SCHEMA_VERSION}; use a newer server"
             )
         cursor = await connection.execute(SQL["id_prefix"])
@@ -46,41 +68,87 @@ async def prepare(connection: Connection, url: str) -> str:
     return str(row[0])
 
 
-async def _version(connection: Connection) -> int:
+async def _version(connection: Connection) -> _Version:
     cursor = await connection.execute(
         "SELECT to_regclass(%s) IS NOT NULL", (f"{SCHEMA}.migrations",)
     )
     if await cursor.fetchone() == (False,):
-        return 0
-    cursor = await connection.execute("SELECT coalesce(max(number), 0) FROM migrations")
+        return _Version(0, 0)
+    cursor = await connection.execute(
+        "SELECT coalesce(max(number), 0), coalesce(max(compatible_from), 0) FROM migrations"
+    )
     row = await cursor.fetchone()
-    return int(row[0]) if row else 0
+    return _Version(*row) if row else _Version(0, 0)
 
 
 async def _migrate(connection: Connection) -> None:
-    """A second server waits, and then finds it done."""
-    # Before the transaction: only a transaction's start looks at what others did to the catalog.
-    await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    """Run what is missing; a second server waits, and then finds it done."""
+    # Asked again and again: a statement that waits for the lock would be one that
+    # CREATE INDEX CONCURRENTLY waits for.
+    while not await _is_locked(connection):  # noqa: ASYNC110
+        await asyncio.sleep(_LOCK_PAUSE_SECONDS)
     try:
-        async with connection.transaction():
-            await _run_missing(connection)
+        version = (await _version(connection)).number
+        if not version:
+            await _create(connection)
+        for migration in MIGRATIONS:
+            if migration.number > max(version, 1):
+                await _run(connection, migration)
     finally:
         await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
 
-async def _run_missing(connection: Connection) -> None:
-    """All in one transaction: whoever dies in the middle leaves nothing behind."""
-    version = await _version(connection)
-    if not version:
+async def _is_locked(connection: Connection) -> bool:
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
+    return await cursor.fetchone() == (True,)
+
+
+async def _create(connection: Connection) -> None:
+    """Make the schema of the first migration, or nothing at all."""
+    async with connection.transaction():
         name = sql.Identifier(SCHEMA)
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
         await connection.execute(
             "CREATE TABLE migrations (number integer PRIMARY KEY, "
-            "applied_at timestamptz NOT NULL DEFAULT now())"
+            "compatible_from integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
-    for number, statements in MIGRATIONS:
-        if number > version:
-            await connection.execute(statements.encode())
-            await connection.execute("INSERT INTO migrations (number) VALUES (%s)", (number,))
-    if not version:
+        await connection.execute(MIGRATIONS[0].statements.encode())
         await connection.execute("INSERT INTO store VALUES (%s, 1)", (ids.new_prefix(),))
+        await _note(connection, MIGRATIONS[0])
+
+
+async def _run(connection: Connection, migration: Migration) -> None:
+    """Run one migration, again where others hold the tables that it needs."""
+    run = _run_concurrently if migration.is_concurrent else _run_in_transaction
+    for _ in range(_TABLE_LOCK_ATTEMPTS - 1):
+        with contextlib.suppress(psycopg.errors.LockNotAvailable):
+            await run(connection, migration)
+            return
+        await asyncio.sleep(_TABLE_LOCK_PAUSE_SECONDS)
+    await run(connection, migration)
+
+
+async def _run_in_transaction(connection: Connection, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_TIMEOUT}'".encode())
+        await connection.execute(migration.statements.encode())
+        await _note(connection, migration)
+
+
+async def _run_concurrently(connection: Connection, migration: Migration) -> None:
+    """A crash in the middle leaves some statements done: each must be fit to be run again."""
+    cursor = await connection.execute(_INVALID_INDEXES, (SCHEMA,))
+    for (index,) in await cursor.fetchall():
+        drop = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(SCHEMA, index))
+        await connection.execute(drop)
+    for statement in migration.statements.split(";\n"):
+        if statement.strip():
+            await connection.execute(statement.encode())
+    await _note(connection, migration)
+
+
+async def _note(connection: Connection, migration: Migration) -> None:
+    await connection.execute(
+        "INSERT INTO migrations (number, compatible_from) VALUES (%s, %s)",
+        (migration.number, migration.compatible_from),
+    )

@@ -10,7 +10,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 
-SCHEMA_VERSION = MIGRATIONS[-1][0]
+SCHEMA_VERSION = MIGRATIONS[-1].number
 # "SPLD": tells our files from others'.
 APPLICATION_ID = 0x53504C44
 # Enough for the keys of some million jobs, which are looked up in no order.
@@ -70,7 +70,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if not empty and owner != APPLICATION_ID:
         raise StoreUnavailableError(f"{path} is a database of something else; choose another path")
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION and _compatible_from(connection) > SCHEMA_VERSION:
         raise StoreUnavailableError(
             f"{path} has schema version {version}, and this server knows up to {SCHEMA_VERSION}; "
             "use a newer server"
@@ -86,15 +86,28 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         _migrate(connection, version)
 
 
+def _compatible_from(connection: sqlite3.Connection) -> int:
+    """The oldest version whose servers can use the file."""
+    row = connection.execute(SQL["get_meta"], ("compatible_from",)).fetchone()
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version if row is None else int(row[0])
+
+
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """What is missing, in one transaction: whoever dies in the middle leaves the file as it was."""
-    script = [statements for number, statements in MIGRATIONS if number > version]
+    """Run what is missing, in one transaction: a crash leaves the file as it was."""
+    missing = [migration for migration in MIGRATIONS if migration.number > version]
+    script = [migration.statements for migration in missing]
     if not version:
         script.append(
             f"PRAGMA application_id = {APPLICATION_ID};\n"
             f"INSERT INTO meta VALUES ('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1);"
         )
-    script.append(f"PRAGMA user_version = {SCHEMA_VERSION};")
+    # Only whole numbers of our own are in the text.
+    compatible_from = max(migration.compatible_from for migration in missing)
+    script.append(
+        f"INSERT OR REPLACE INTO meta VALUES ('compatible_from', {compatible_from});\n"  # noqa: S608
+        f"PRAGMA user_version = {missing[-1].number};"
+    )
     try:
         connection.executescript("\n".join(("BEGIN IMMEDIATE;", *script, "COMMIT;")))
     except sqlite3.Error:

@@ -5,5 +5,5 @@ from __future__ import annotations
 from spooled_pipelines.server.store.sql import load_migrations, load_statements
 
 SQL = load_statements(__package__)
-# (number, statements), each run once on a file, in order.
+# Each is run once on a file, in order.
 MIGRATIONS = load_migrations(__package__)

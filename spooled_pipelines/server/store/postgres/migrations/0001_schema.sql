@@ -1,7 +1,15 @@
+-- The whole schema. Numbers refer to `id` or `seq` of another table. Tables that grow with the jobs
+-- have no REFERENCES, which would cost a look-up and a lock for each row: the server keeps them.
+--
 -- Counters are kept in the transaction that changes the jobs; nothing ever counts the jobs.
--- Times are milliseconds since the epoch. Statuses are spooled.v1.JobStatus.
+-- Times are milliseconds since the epoch.
+-- Statuses are those of spooled.v1.JobStatus: 1 pending, 2 scheduled, 3 processing, 4 completed,
+-- 5 failed (never stored: a job that failed is pending again or a dead letter), 6 deadletter,
+-- 7 cancelled.
 -- What people write (errors, names, labels) is UTF-8 in bytea: it may hold U+0000, and text may not.
+-- Wide columns come first, so that no row is padded; what is large comes last.
 
+-- One row: what the store knows of itself.
 CREATE TABLE store (
     id_prefix text NOT NULL,
     -- The number of the next job. Taken in a transaction of its own, so that nobody waits for it.
@@ -17,6 +25,8 @@ CREATE TABLE queues (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organization integer NOT NULL REFERENCES organizations,
     name text NOT NULL,
+    -- A paused queue hands out no jobs.
+    paused boolean NOT NULL DEFAULT false,
     UNIQUE (organization, name)
 );
 
@@ -37,18 +47,59 @@ CREATE TABLE queue_counters (
     PRIMARY KEY (queue, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- How fast jobs of a queue go out, and how many at once. A queue without limits has no row.
+-- A claim of a limited queue locks its row, and changes it.
+CREATE TABLE queue_limits (
+    queue integer PRIMARY KEY REFERENCES queues,
+    burst integer,
+    max_in_flight integer,
+    -- Billionths of a job a second, with the bucket as it was at a moment; see queue_limits.py.
+    rate bigint,
+    level bigint NOT NULL,
+    filled_at bigint NOT NULL,
+    set_at bigint NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- How many jobs an organization that has a quota has made on a day (days since the epoch, UTC).
+CREATE TABLE daily_jobs (
+    organization integer PRIMARY KEY REFERENCES organizations,
+    day integer NOT NULL,
+    jobs bigint NOT NULL
+);
+
+-- A batch may begin again as a new generation: a row of its own, of which the newest is meant
+-- wherever a batch is named.
 CREATE TABLE batches (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organization integer NOT NULL REFERENCES organizations,
     queue integer NOT NULL REFERENCES queues,
+    generation integer NOT NULL DEFAULT 0,
+    -- Whether a newer generation has begun.
+    superseded boolean NOT NULL DEFAULT false,
     sealed boolean NOT NULL DEFAULT false,
+    -- Whether it settled so long ago that nobody finds it any longer, and its jobs go in steps.
+    forgotten boolean NOT NULL DEFAULT false,
+    has_dead boolean NOT NULL DEFAULT false,
     created_at bigint NOT NULL,
     -- When it was sealed or opened again; changes of the counters are in batch_counters.
     changed_at bigint NOT NULL,
+    -- When a table was sent again that the batch has already.
+    used_at bigint NOT NULL DEFAULT 0,
+    -- Noted some time after it settled, with whether it has dead letters; NULL as soon as it has
+    -- anything to do again. Who sets or clears it holds the lock `settling`, unless the batch is
+    -- not sealed.
+    settled_at bigint,
     batch_id text NOT NULL,
     name bytea NOT NULL,
-    UNIQUE (organization, batch_id)
+    UNIQUE (organization, batch_id, generation)
 );
+CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE NOT superseded;
+CREATE INDEX batches_open ON batches (queue, created_at) WHERE settled_at IS NULL AND NOT forgotten;
+CREATE INDEX batches_settled ON batches (has_dead, settled_at)
+    WHERE settled_at IS NOT NULL AND NOT forgotten;
+CREATE INDEX batches_forgotten ON batches (id) WHERE forgotten;
+CREATE INDEX batches_listed ON batches (organization, id) WHERE NOT superseded AND NOT forgotten;
+CREATE INDEX batches_listed_of_queue ON batches (queue, id) WHERE NOT superseded AND NOT forgotten;
 
 CREATE TABLE batch_counters (
     batch bigint NOT NULL,
@@ -65,9 +116,9 @@ CREATE TABLE batch_counters (
     PRIMARY KEY (batch, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
--- Wide columns first, so that no row is padded; what is large comes last.
 CREATE TABLE jobs (
     seq bigint PRIMARY KEY,
+    -- The batch that made it, or that it was handed over to.
     batch bigint,
     -- Until then it is not claimed: scheduled, or pending and waiting for its retry.
     due_at bigint,
@@ -85,6 +136,8 @@ CREATE TABLE jobs (
     max_retries smallint NOT NULL,
     -- Whether batch_links has it, so that a settle looks there only then.
     linked boolean NOT NULL DEFAULT false,
+    -- Whether payload, result and tags were taken away after the job settled.
+    pruned boolean NOT NULL DEFAULT false,
     worker_id text,
     lease_id text,
     last_error bytea,
@@ -94,13 +147,29 @@ CREATE TABLE jobs (
     result bytea,
     payload bytea NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
-
 CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE status = 3;
+CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE status = 6;
 CREATE INDEX jobs_of_batch ON jobs (batch, seq) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_settled ON jobs (completed_at) WHERE status IN (4, 7) AND NOT pruned;
+CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned AND batch IS NULL AND NOT linked;
+CREATE INDEX jobs_dead_alone ON jobs (completed_at)
+    WHERE status = 6 AND batch IS NULL AND NOT linked;
+
+-- Attempts that failed. The one that runs or completed is the job's own.
+CREATE TABLE attempts (
+    job bigint NOT NULL,
+    started_at bigint NOT NULL,
+    ended_at bigint NOT NULL,
+    number integer NOT NULL,
+    worker_id text,
+    error bytea NOT NULL,
+    PRIMARY KEY (job, number)
+);
 
 -- Jobs that are in a batch too, though another batch or a single Enqueue made them.
 CREATE TABLE batch_links (
@@ -118,6 +187,15 @@ CREATE TABLE batch_errors (
     PRIMARY KEY (batch, error)
 );
 CREATE INDEX batch_errors_by_count ON batch_errors (batch, count DESC);
+
+-- A batch may be sent in parts, by many senders: which have begun, and which are in.
+CREATE TABLE batch_parts (
+    batch bigint NOT NULL REFERENCES batches,
+    rows bigint NOT NULL DEFAULT 0,
+    finished boolean NOT NULL DEFAULT false,
+    part_id bytea NOT NULL,
+    PRIMARY KEY (batch, part_id)
+);
 
 -- Outcomes of chunks until the batch is sealed, for those who ask again after a cut.
 CREATE TABLE upload_chunks (
@@ -145,3 +223,19 @@ CREATE TABLE workers (
     metadata bytea NOT NULL
 );
 CREATE INDEX workers_of_queue ON workers (queue, seen_at);
+CREATE INDEX workers_listed ON workers (organization, seen_at);
+
+-- API keys, of which only the sha256 is kept. They stay when they end, to be listed.
+CREATE TABLE keys (
+    key_id text PRIMARY KEY,
+    organization integer NOT NULL REFERENCES organizations,
+    created_at bigint NOT NULL,
+    expires_at bigint,
+    revoked_at bigint,
+    role text NOT NULL,
+    -- Names of queues with commas between them; empty means all.
+    queues text NOT NULL,
+    name bytea NOT NULL,
+    digest bytea NOT NULL UNIQUE
+);
+CREATE INDEX keys_by_age ON keys (created_at, key_id);

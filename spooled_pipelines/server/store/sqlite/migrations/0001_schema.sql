@@ -1,6 +1,13 @@
+-- The whole schema. Numbers refer to `id` or `seq` of another table; REFERENCES says to which, for
+-- readers and for `spooled-pipelines check`: SQLite does not enforce it, since the server does.
+--
 -- Counters are kept in the transaction that changes the jobs; nothing ever counts the jobs.
--- Times are milliseconds since the epoch. Statuses are spooled.v1.JobStatus.
+-- Times are milliseconds since the epoch.
+-- Statuses are those of spooled.v1.JobStatus: 1 pending, 2 scheduled, 3 processing, 4 completed,
+-- 5 failed (never stored: a job that failed is pending again or a dead letter), 6 deadletter,
+-- 7 cancelled.
 
+-- What the store knows of itself: id_prefix, next_seq, last_batch, compatible_from.
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value NOT NULL
@@ -24,13 +31,39 @@ CREATE TABLE queues (
     deadletter INTEGER NOT NULL DEFAULT 0,
     cancelled INTEGER NOT NULL DEFAULT 0,
     lease_expired_at INTEGER,
+    -- A paused queue hands out no jobs.
+    paused INTEGER NOT NULL DEFAULT 0,
     UNIQUE (organization, name)
 );
 
+-- How fast jobs of a queue go out, and how many at once. A queue without limits has no row.
+CREATE TABLE queue_limits (
+    queue INTEGER PRIMARY KEY REFERENCES queues,
+    -- Billionths of a job a second, with the bucket as it was at a moment; see queue_limits.py.
+    rate INTEGER,
+    burst INTEGER,
+    level INTEGER NOT NULL,
+    filled_at INTEGER NOT NULL,
+    max_in_flight INTEGER,
+    set_at INTEGER NOT NULL
+);
+
+-- How many jobs an organization that has a quota has made on a day (days since the epoch, UTC).
+CREATE TABLE daily_jobs (
+    organization INTEGER PRIMARY KEY REFERENCES organizations,
+    day INTEGER NOT NULL,
+    jobs INTEGER NOT NULL
+);
+
+-- A batch may begin again as a new generation: a row of its own, of which the newest is meant
+-- wherever a batch is named.
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
     organization INTEGER NOT NULL REFERENCES organizations,
     batch_id TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    -- Whether a newer generation has begun.
+    superseded INTEGER NOT NULL DEFAULT 0,
     queue INTEGER NOT NULL REFERENCES queues,
     name TEXT NOT NULL,
     sealed INTEGER NOT NULL DEFAULT 0,
@@ -44,8 +77,23 @@ CREATE TABLE batches (
     cancelled INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
     changed_at INTEGER NOT NULL,
-    UNIQUE (organization, batch_id)
+    -- Whether it settled so long ago that nobody finds it any longer, and its jobs go in steps.
+    forgotten INTEGER NOT NULL DEFAULT 0,
+    -- When a table was sent again that the batch has already.
+    used_at INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (organization, batch_id, generation)
 );
+CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE superseded = 0;
+CREATE INDEX batches_open ON batches (queue, created_at)
+    WHERE forgotten = 0
+        AND ((sealed = 0 AND superseded = 0) OR pending + scheduled + processing > 0);
+CREATE INDEX batches_settled ON batches (deadletter > 0, max(changed_at, used_at))
+    WHERE forgotten = 0 AND (sealed = 1 OR superseded = 1)
+        AND pending + scheduled + processing = 0;
+CREATE INDEX batches_forgotten ON batches (id) WHERE forgotten = 1;
+CREATE INDEX batches_listed ON batches (organization, id) WHERE superseded = 0 AND forgotten = 0;
+CREATE INDEX batches_listed_of_queue ON batches (queue, id)
+    WHERE superseded = 0 AND forgotten = 0;
 
 -- What changes often comes first, what is large comes last.
 CREATE TABLE jobs (
@@ -57,6 +105,7 @@ CREATE TABLE jobs (
     -- Until then it is not claimed: scheduled, or pending and waiting for its retry.
     due_at INTEGER,
     lease_expires_at INTEGER,
+    -- The batch that made it, or that it was handed over to.
     batch INTEGER,
     -- Whether batch_links has it, so that a settle looks there only then.
     linked INTEGER NOT NULL DEFAULT 0,
@@ -67,6 +116,8 @@ CREATE TABLE jobs (
     scheduled_at INTEGER,
     started_at INTEGER,
     completed_at INTEGER,
+    -- Whether payload, result and tags were taken away after the job settled.
+    pruned INTEGER NOT NULL DEFAULT 0,
     worker_id TEXT,
     lease_id TEXT,
     last_error TEXT,
@@ -76,13 +127,29 @@ CREATE TABLE jobs (
     result BLOB,
     payload BLOB NOT NULL
 );
-
 CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE status = 3;
+CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE status = 6;
 CREATE INDEX jobs_of_batch ON jobs (batch, seq) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_settled ON jobs (completed_at) WHERE status IN (4, 7) AND pruned = 0;
+CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned = 1 AND batch IS NULL AND linked = 0;
+CREATE INDEX jobs_dead_alone ON jobs (completed_at)
+    WHERE status = 6 AND batch IS NULL AND linked = 0;
+
+-- Attempts that failed. The one that runs or completed is the job's own.
+CREATE TABLE attempts (
+    job INTEGER NOT NULL REFERENCES jobs,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL,
+    worker_id TEXT,
+    error TEXT NOT NULL,
+    PRIMARY KEY (job, number)
+) WITHOUT ROWID;
 
 -- Jobs that are in a batch too, though another batch or a single Enqueue made them.
 CREATE TABLE batch_links (
@@ -100,6 +167,15 @@ CREATE TABLE batch_errors (
     PRIMARY KEY (batch, error)
 ) WITHOUT ROWID;
 CREATE INDEX batch_errors_by_count ON batch_errors (batch, count DESC);
+
+-- A batch may be sent in parts, by many senders: which have begun, and which are in.
+CREATE TABLE batch_parts (
+    batch INTEGER NOT NULL REFERENCES batches,
+    part_id TEXT NOT NULL,
+    finished INTEGER NOT NULL DEFAULT 0,
+    rows INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (batch, part_id)
+) WITHOUT ROWID;
 
 -- Outcomes of chunks until the batch is sealed, for those who ask again after a cut.
 CREATE TABLE upload_chunks (
@@ -127,3 +203,19 @@ CREATE TABLE workers (
     seen_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX workers_of_queue ON workers (queue, seen_at);
+CREATE INDEX workers_listed ON workers (organization, seen_at);
+
+-- API keys, of which only the sha256 is kept. They stay when they end, to be listed.
+CREATE TABLE keys (
+    key_id TEXT PRIMARY KEY,
+    organization INTEGER NOT NULL REFERENCES organizations,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    -- Names of queues with commas between them; empty means all.
+    queues TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER
+);
+CREATE INDEX keys_by_age ON keys (created_at, key_id);
