@@ -31,7 +31,7 @@ from spooled_pipelines.server.services.queue import QueueService
 from spooled_pipelines.server.services.queue_admin import QueueAdminService
 from spooled_pipelines.server.services.worker import WorkerService
 from spooled_pipelines.server.store import JobStore
-from spooled_pipelines.server.store.instrumented import metered
+from spooled_pipelines.server.store.instrumented import InstrumentedStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.telemetry import rpc_call, tracing
 from spooled_pipelines.server.telemetry.readiness import Readiness
@@ -78,7 +78,7 @@ class Server(Service):
         self._observers: list[rpc_call.Observer] = [rpc_call.log_call]
         if settings.metrics is not None or settings.http is not None:
             self._metrics = _make_metrics()
-            self._store = metered(self._store, self._metrics)
+            self._store = InstrumentedStore(self._store, self._metrics)
             self._observers.append(self._metrics.call_ended)
         trace = tracing.observer()
         if trace is not None:

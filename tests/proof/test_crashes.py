@@ -16,6 +16,7 @@ from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import BatchOpening, JobRecord, Status
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
+from spooled_pipelines.server.store.requests import BatchJobs
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.postgres import Cluster
 from tests.support.proof.load import QUEUE, Load
@@ -110,7 +111,7 @@ async def _jobs(store: JobStore) -> dict[str, JobRecord]:
     found: dict[str, JobRecord] = {}
     after: int | None = 0
     while after is not None:
-        page = await store.batch_jobs(DEFAULT_ORGANIZATION, "all", (), after, ROWS, True)
+        page = await store.jobs(DEFAULT_ORGANIZATION, BatchJobs("all", (), after, ROWS, True))
         found.update((job.idempotency_key or "", job) for job in page.jobs)
         after = page.after
     return found

@@ -26,7 +26,7 @@ class Emptied:
 
     async def take(self) -> StoreKit:
         self._cluster.emptied(self._url)
-        self._kit.store._context.names = IdCache()
+        self._kit.store.context.names = IdCache()
         self._kit.changed()
         return self._kit
 

@@ -303,10 +303,10 @@ class Slow(SqliteStore):
         await aeventually(lambda: not self.claiming)
         return await super().claim(*arguments)
 
-    async def give_back(self, *arguments: Any) -> None:
+    async def settle(self, *arguments: Any) -> Any:
         self.giving_back = True
         await aeventually(lambda: not self.giving_back)
-        await super().give_back(*arguments)
+        return await super().settle(*arguments)
 
 
 async def test_a_server_stops_while_another_loop_has_claims_on_their_way_back(

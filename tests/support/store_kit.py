@@ -9,11 +9,24 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.notifier import Changes
-from spooled_pipelines.server.core.records import BatchOpening, Chunk, Holder, JobRecord, NewJob
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    Chunk,
+    Completion,
+    FailOutcome,
+    Failure,
+    GiveBack,
+    Holder,
+    JobRecord,
+    NewJob,
+    Settlement,
+)
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire.well_known import Struct
 
 ORGANIZATION = "acme"
@@ -53,6 +66,21 @@ def holder(job: JobRecord) -> Holder:
     return Holder(job.job_id, job.worker_id, job.lease_id)
 
 
+async def settle_one(
+    store: JobStore, organization: str, holder: Holder, act: Completion | Failure | GiveBack
+) -> FailOutcome | None:
+    """Settle one job; what is refused is raised."""
+    (outcome,) = await store.settle(organization, [Settlement(holder, act)])
+    if isinstance(outcome, RefusedError):
+        raise outcome
+    return outcome
+
+
+async def give_back(store: JobStore, organization: str, holders: Sequence[Holder]) -> None:
+    """Undo claims; what is no longer the holder's stays as it is."""
+    await store.settle(organization, [Settlement(holder, GiveBack()) for holder in holders])
+
+
 @contextlib.contextmanager
 def refused(code: str, text: str = "") -> Iterator[None]:
     """The store refuses with this code, and this text in the message."""
@@ -86,13 +114,18 @@ class StoreKit:
         changes, self.changes = self.changes, Changes()
         return changes
 
+    def job_id(self, seq: int) -> str:
+        return ids.job_id(self.store.job_ids_prefix(), seq)
+
     async def enqueue(self, queue_name: str = "q", **changes: object) -> str:
         return (await self.store.enqueue(ORGANIZATION, new_job(queue_name, **changes))).job_id
 
     async def claim(
         self, limit: int = 1, *, worker: str = "w", seconds: int = 30, queue_name: str = "q"
     ) -> list[JobRecord]:
-        return await self.store.claim(ORGANIZATION, queue_name, worker, seconds * 1000, limit)
+        return await self.store.claim(
+            ORGANIZATION, ClaimRequest(queue_name, worker, seconds * 1000, limit)
+        )
 
     async def claim_one(self, **options: object) -> JobRecord:
         (job,) = await self.claim(1, **options)
@@ -102,7 +135,7 @@ class StoreKit:
         return await self.store.job(ORGANIZATION, job_id)
 
     async def complete(self, job: JobRecord) -> None:
-        await self.store.complete(ORGANIZATION, holder(job), None)
+        await settle_one(self.store, ORGANIZATION, holder(job), Completion(None))
 
     async def open_batch(self, batch_id: str = "b", queue_name: str = "q") -> None:
         await self.store.open_batch(ORGANIZATION, BatchOpening(batch_id, queue_name, ""))

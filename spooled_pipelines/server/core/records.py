@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.queue_limits import Braked
+from spooled_pipelines.server.core.queue_limits import Braked, QueueControl
 
 
 class Status:
@@ -310,6 +310,60 @@ class OpenBatches(NamedTuple):
     filling: int
     working: int
     oldest: int
+
+
+class QueueDepth(NamedTuple):
+    """A queue, whosever it is, with its counters."""
+
+    organization: str
+    queue_name: str
+    record: QueueRecord
+
+
+class Depths(NamedTuple):
+    """The oldest queues, and the oldest of those with batches that are not settled."""
+
+    queues: list[QueueDepth]
+    open_batches: list[OpenBatches]
+
+
+class CancelOutcome(NamedTuple):
+    """How many jobs were cancelled, and the counters of what was selected after that."""
+
+    cancelled: int
+    counts: Counts
+
+
+class ListedQueue(NamedTuple):
+    """A queue with its counters and what holds it back."""
+
+    queue_name: str
+    record: QueueRecord
+    control: QueueControl
+
+
+class ListedWorker(NamedTuple):
+    """A worker as it registered, and what it last said."""
+
+    worker: WorkerRecord
+    status: str
+    current_jobs: int
+    registered_at: int
+    seen_at: int
+
+
+class QueuePage(NamedTuple):
+    """Some queues; `after` is the name to go on behind, None at the end."""
+
+    queues: list[ListedQueue]
+    after: str | None
+
+
+class BatchPage(NamedTuple):
+    """Some batches; `before` is the number to go on below, None at the end."""
+
+    batches: list[BatchRecord]
+    before: int | None
 
 
 class CounterMismatch(NamedTuple):

@@ -26,7 +26,7 @@ from spooled_pipelines.server.services.enqueue_batch import upload
 from spooled_pipelines.server.services.revise_dead_letters import revise
 from spooled_pipelines.server.services.settle_stream import settle
 from spooled_pipelines.server.services.validation import fields
-from spooled_pipelines.server.store.listing import NEWEST
+from spooled_pipelines.server.store.requests import NEWEST, BatchJobs, BatchSelector, JobSearch
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
     BatchPart,
@@ -152,9 +152,8 @@ class BatchService:
         statuses = _statuses(request.statuses)
         after: int | None = fields.place(request.page_token)
         while after is not None:
-            page = await self._services.store.batch_jobs(
-                caller.organization, batch_id, statuses, after, _PAGE_JOBS, request.omit_payload
-            )
+            query = BatchJobs(batch_id, statuses, after, _PAGE_JOBS, request.omit_payload)
+            page = await self._services.store.jobs(caller.organization, query)
             after, message = page.after, _page_message(caller, page)
             # While a slow reader is waited for, nothing is kept but what it is to read.
             del page
@@ -168,8 +167,9 @@ class BatchService:
         if request.HasField("generation"):
             generation = fields.generation(request.generation)
         # Who asks may be about to be killed, and has no time to see it through.
-        cancelling = self._services.store.cancel_batch(caller.organization, batch_id, generation)
-        counts = await self._services.background.shield(cancelling, "cancel of a batch")
+        selector = BatchSelector(batch_id, generation)
+        cancelling = self._services.store.cancel(caller.organization, selector)
+        _, counts = await self._services.background.shield(cancelling, "cancel of a batch")
         return CancelBatchResponse(
             cancelled=counts.cancelled,
             running=counts.processing,
@@ -179,8 +179,8 @@ class BatchService:
     async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
         batch_id = fields.batch_id(request.batch_id)
         contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
-        retried = await self._services.store.retry_batch(
-            caller.organization, batch_id, contains, request.cancelled
+        retried = await self._services.store.retry(
+            caller.organization, BatchSelector(batch_id), contains, request.cancelled
         )
         return RetryBatchResponse(retried=retried)
 
@@ -214,14 +214,14 @@ class BatchService:
         )
 
     async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
-        page = await self._services.store.find_jobs(
-            caller.organization,
+        search = JobSearch(
             fields.batch_id(request.batch_id),
             _statuses(request.statuses),
             fields.text("text", request.text, limits.ERROR_MAX),
             fields.place(request.page_token),
             fields.page_size(request.page_size),
         )
+        page = await self._services.store.jobs(caller.organization, search)
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spooled_pipelines.server.core.records import Holder, JobRecord
+from spooled_pipelines.server.core.records import GiveBack, Holder, JobRecord, Settlement
 from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.store.requests import ClaimRequest
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ async def claim(
     organization, queue_name = caller.organization, taker.queue_name
     services.claims.note(organization, queue_name, services.clock.now())
     claiming = asyncio.ensure_future(
-        services.store.claim(organization, queue_name, taker.worker_id, lease_ms, limit)
+        services.store.claim(
+            organization, ClaimRequest(queue_name, taker.worker_id, lease_ms, limit)
+        )
     )
     try:
         return await asyncio.shield(claiming)
@@ -48,4 +51,6 @@ async def _give_back_claimed(
 
 async def _give_back(services: Services, caller: Caller, jobs: Sequence[JobRecord]) -> None:
     holders = [Holder(job.job_id, job.worker_id or "", job.lease_id or "") for job in jobs]
-    await services.store.give_back(caller.organization, holders)
+    # What is no longer the holder's is refused, and there is nothing to undo.
+    given = [Settlement(holder, GiveBack()) for holder in holders]
+    await services.store.settle(caller.organization, given)

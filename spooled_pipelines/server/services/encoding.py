@@ -9,12 +9,13 @@ from spooled_pipelines.server.core.records import (
     AttemptRecord,
     BatchRecord,
     JobRecord,
+    ListedQueue,
+    ListedWorker,
     QueueRecord,
     Status,
 )
 from spooled_pipelines.server.core.stall_causes import OFFLINE_MS, stalls
 from spooled_pipelines.server.services.validation.structs import varint
-from spooled_pipelines.server.store.listing import ListedQueue, ListedWorker
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Attempt, BatchStats, ErrorCount, Tags
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from spooled_pipelines.server.services.context import Caller, Services
 from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.store.requests import Heartbeat
 from spooled_pipelines.wire.spooled_v1 import HeartbeatRequest, HeartbeatResponse
 
 LABEL_MAX = 255
@@ -23,11 +24,11 @@ async def heartbeat(
     services: Services, caller: Caller, request: HeartbeatRequest
 ) -> HeartbeatResponse:
     """Note that a worker lives; NOT_FOUND where it is not registered."""
-    await services.store.heartbeat(
-        caller.organization,
+    said = Heartbeat(
         fields.worker_id(request.worker_id),
         fields.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),
         fields.text("status", request.status, LABEL_MAX),
         packed(request.metadata),
     )
+    await services.store.heartbeat(caller.organization, said)
     return HeartbeatResponse(acknowledged=True)

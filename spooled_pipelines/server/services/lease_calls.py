@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
-from spooled_pipelines.server.core.records import Holder
+from spooled_pipelines.server.core.records import (
+    Completion,
+    FailOutcome,
+    Failure,
+    Holder,
+    Settlement,
+)
 from spooled_pipelines.server.services.context import Caller, Services
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.services.validation import fields
@@ -27,7 +33,7 @@ async def complete(
     if request.HasField("result"):
         result = request.result.SerializeToString()
         check_object("result", result)
-    await services.store.complete(caller.organization, holder, result)
+    await _settle(services, caller, Settlement(holder, Completion(result)))
     return CompleteResponse(success=True)
 
 
@@ -36,7 +42,9 @@ async def fail(services: Services, caller: Caller, request: FailRequest) -> Fail
     holder = _holder(services, request)
     retry = request.retry if request.HasField("retry") else True
     error = fields.error(request.error)
-    outcome = await services.store.fail(caller.organization, holder, error, retry)
+    outcome = await _settle(services, caller, Settlement(holder, Failure(error, retry)))
+    if outcome is None:
+        raise RefusedError("INTERNAL", "the store did not say what became of the job")
     return FailResponse(
         success=True,
         will_retry=outcome.will_retry,
@@ -58,6 +66,13 @@ def code_in_band(refusal: RefusedError) -> str:
     """How a refusal is called within a stream: a lost lease has a code of its own."""
     lost = refusal.message == LEASE_EXPIRED or LEASE_MISMATCH in refusal.message
     return "LEASE_EXPIRED" if lost else refusal.code
+
+
+async def _settle(services: Services, caller: Caller, settlement: Settlement) -> FailOutcome | None:
+    (outcome,) = await services.store.settle(caller.organization, [settlement])
+    if isinstance(outcome, RefusedError):
+        raise outcome
+    return outcome
 
 
 def _holder(

@@ -11,6 +11,7 @@ from spooled_pipelines.server.services.encoding import (
     queue_limits,
 )
 from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.store.requests import ControlChange, DeadLetters, QueueSelector
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.queue_admin_v1 import (
     GetQueueLimitsRequest,
@@ -42,14 +43,14 @@ class QueueAdminService:
 
     async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
         queue_name = fields.queue_name(request.queue_name)
-        await self._store.set_paused(caller.organization, queue_name, True)
+        await self._store.set_control(caller.organization, queue_name, ControlChange(paused=True))
         return PauseQueueResponse()
 
     async def resume_queue(
         self, caller: Caller, request: ResumeQueueRequest
     ) -> ResumeQueueResponse:
         queue_name = fields.queue_name(request.queue_name)
-        await self._store.set_paused(caller.organization, queue_name, False)
+        await self._store.set_control(caller.organization, queue_name, ControlChange(paused=False))
         return ResumeQueueResponse()
 
     async def set_queue_limits(
@@ -57,14 +58,15 @@ class QueueAdminService:
     ) -> SetQueueLimitsResponse:
         queue_name = fields.queue_name(request.queue_name)
         asked = fields.queue_limits(request.limits)
-        kept = await self._store.set_limits(caller.organization, queue_name, asked)
-        return SetQueueLimitsResponse(limits=queue_limits(kept))
+        change = ControlChange(limits=asked)
+        kept = await self._store.set_control(caller.organization, queue_name, change)
+        return SetQueueLimitsResponse(limits=queue_limits(kept.limits))
 
     async def get_queue_limits(
         self, caller: Caller, request: GetQueueLimitsRequest
     ) -> GetQueueLimitsResponse:
         queue_name = fields.queue_name(request.queue_name)
-        limits, paused = await self._store.queue_control(caller.organization, queue_name)
+        limits, paused = await self._store.control(caller.organization, queue_name)
         return GetQueueLimitsResponse(limits=queue_limits(limits), paused=paused)
 
     async def list_queues(self, caller: Caller, request: ListQueuesRequest) -> ListQueuesResponse:
@@ -88,17 +90,15 @@ class QueueAdminService:
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
         queue_name = fields.queue_name(request.queue_name)
-        cancelled = await self._store.purge_queue(caller.organization, queue_name)
-        return PurgeQueueResponse(cancelled=cancelled)
+        selector = QueueSelector(queue_name)
+        outcome = await self._store.cancel(caller.organization, selector)
+        return PurgeQueueResponse(cancelled=outcome.cancelled)
 
     async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
         queue_name = fields.queue_name(request.queue_name)
-        page = await self._store.dead_letters(
-            caller.organization,
-            queue_name,
-            fields.place(request.page_token),
-            fields.page_size(request.page_size),
-        )
+        after, size = fields.place(request.page_token), fields.page_size(request.page_size)
+        dead_letters = DeadLetters(queue_name, after, size)
+        page = await self._store.jobs(caller.organization, dead_letters)
         # A ListDeadLettersResponse, serialized.
         parts = [field(1, job_bytes(job, caller.organization)) for job in page.jobs]
         if page.after is not None:
@@ -110,5 +110,6 @@ class QueueAdminService:
     ) -> RedriveDeadLettersResponse:
         queue_name = fields.queue_name(request.queue_name)
         contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
-        redriven = await self._store.redrive(caller.organization, queue_name, contains)
-        return RedriveDeadLettersResponse(redriven=redriven)
+        selector = QueueSelector(queue_name)
+        retried = await self._store.retry(caller.organization, selector, contains)
+        return RedriveDeadLettersResponse(redriven=retried)

@@ -1,11 +1,11 @@
-"""A store that counts what goes through it."""
+"""A store that tells the metrics of each operation, and counts what goes through it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import Changes
 from spooled_pipelines.server.core.records import (
@@ -14,75 +14,116 @@ from spooled_pipelines.server.core.records import (
     Completion,
     Enqueued,
     FailOutcome,
-    Holder,
     JobRecord,
     NewJob,
     Settlement,
 )
-from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store import JobStore, Settled
+from spooled_pipelines.server.store.requests import ClaimRequest
 
 if TYPE_CHECKING:
     from spooled_pipelines.server.telemetry.metrics import Metrics
 
-
-def metered(store: JobStore, metrics: Metrics) -> JobStore:
-    """The same store; what comes in, claims, settles and commits are told to the metrics."""
-    return cast("JobStore", _MeteredStore(store, metrics))
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
-class _MeteredStore:
+def _timed(
+    operation: Callable[Concatenate[JobStore, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[InstrumentedStore, P], Coroutine[Any, Any, T]]:
+    """Return the same operation of the store within, timed under its name."""
+    name = operation.__name__
+
+    async def method(store: InstrumentedStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        began = time.perf_counter()
+        try:
+            result: T = await getattr(store.store, name)(*args, **kwargs)
+            return result
+        finally:
+            store.metrics.store_operation(name, time.perf_counter() - began)
+
+    return method
+
+
+class InstrumentedStore:
+    """See `JobStore`, of which each operation stands here: what is not counted would be missed."""
+
     def __init__(self, store: JobStore, metrics: Metrics) -> None:
-        self._store = store
-        self._metrics = metrics
-
-    def __getattr__(self, name: str) -> Any:
-        # Whatever is not counted.
-        return getattr(self._store, name)
+        self.store = store
+        self.metrics = metrics
 
     async def open(
         self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
     ) -> None:
         def committed(changes: Changes) -> None:
-            self._metrics.committed(changes)
+            self.metrics.committed(changes)
             on_commit(changes)
 
-        await self._store.open(committed, monitor)
+        await self.store.open(committed, monitor)
+
+    async def close(self) -> None:
+        await self.store.close()
+
+    def job_ids_prefix(self) -> str:
+        return self.store.job_ids_prefix()
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
-        outcome = await self._store.enqueue(organization, job)
-        self._metrics.enqueued(organization, int(outcome.created), int(not outcome.created))
+        outcome = await self._enqueue(organization, job)
+        self.metrics.enqueued(organization, int(outcome.created), int(not outcome.created))
         return outcome
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
-        stored = await self._store.add_chunk(organization, chunk)
+        stored = await self._add_chunk(organization, chunk)
         duplicates = len(stored.duplicates)
-        self._metrics.enqueued(organization, stored.rows - duplicates, duplicates)
+        self.metrics.enqueued(organization, stored.rows - duplicates, duplicates)
         return stored
 
-    async def claim(
-        self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
-    ) -> list[JobRecord]:
-        jobs = await self._store.claim(organization, queue_name, worker_id, lease_ms, limit)
-        self._metrics.claimed(organization, len(jobs))
+    async def claim(self, organization: str, request: ClaimRequest) -> list[JobRecord]:
+        jobs = await self._claim(organization, request)
+        self.metrics.claimed(organization, len(jobs))
         return jobs
 
-    async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
-        await self._store.complete(organization, holder, result)
-        self._metrics.settled(organization, "completed")
-
-    async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
-        outcome = await self._store.fail(organization, holder, error, retry)
-        self._metrics.settled(organization, "retry" if outcome.will_retry else "deadletter")
-        return outcome
-
-    async def settle(
-        self, organization: str, settlements: Sequence[Settlement]
-    ) -> list[FailOutcome | RefusedError | None]:
-        outcomes = await self._store.settle(organization, settlements)
-        for (_, act), outcome in zip(settlements, outcomes, strict=True):
+    async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
+        outcomes = await self._settle(organization, settlements)
+        for settlement, outcome in zip(settlements, outcomes, strict=True):
             if isinstance(outcome, FailOutcome):
                 kind = "retry" if outcome.will_retry else "deadletter"
-                self._metrics.settled(organization, kind)
-            elif outcome is None and isinstance(act, Completion):
-                self._metrics.settled(organization, "completed")
+                self.metrics.settled(organization, kind)
+            elif outcome is None and isinstance(settlement.act, Completion):
+                self.metrics.settled(organization, "completed")
         return outcomes
+
+    _enqueue = _timed(JobStore.enqueue)
+    _claim = _timed(JobStore.claim)
+    _settle = _timed(JobStore.settle)
+    renew = _timed(JobStore.renew)
+    revise = _timed(JobStore.revise)
+    job = _timed(JobStore.job)
+    jobs = _timed(JobStore.jobs)
+    attempts = _timed(JobStore.attempts)
+    find_keys = _timed(JobStore.find_keys)
+    open_batch = _timed(JobStore.open_batch)
+    _add_chunk = _timed(JobStore.add_chunk)
+    stored_chunks = _timed(JobStore.stored_chunks)
+    finish_part = _timed(JobStore.finish_part)
+    batch_parts = _timed(JobStore.batch_parts)
+    seal_batch = _timed(JobStore.seal_batch)
+    batches = _timed(JobStore.batches)
+    list_batches = _timed(JobStore.list_batches)
+    cancel = _timed(JobStore.cancel)
+    retry = _timed(JobStore.retry)
+    queue = _timed(JobStore.queue)
+    list_queues = _timed(JobStore.list_queues)
+    control = _timed(JobStore.control)
+    set_control = _timed(JobStore.set_control)
+    depths = _timed(JobStore.depths)
+    register_worker = _timed(JobStore.register_worker)
+    heartbeat = _timed(JobStore.heartbeat)
+    deregister_worker = _timed(JobStore.deregister_worker)
+    queue_of_worker = _timed(JobStore.queue_of_worker)
+    list_workers = _timed(JobStore.list_workers)
+    add_key = _timed(JobStore.add_key)
+    revoke_key = _timed(JobStore.revoke_key)
+    keys = _timed(JobStore.keys)
+    sweep = _timed(JobStore.sweep)
+    recount = _timed(JobStore.recount)

@@ -8,3 +8,5 @@ STEP_JOBS = 2_000
 SWEEP_JOBS = 1_000
 # Payloads in one answer: a client takes messages of 4 MiB unless it is told otherwise.
 ANSWER_BYTES = 3 << 20
+# Jobs that one search looks at; the next page goes on from there.
+SEARCHED_MAX = 10_000

@@ -13,6 +13,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
+    Summary,
     generate_latest,
     start_http_server,
 )
@@ -24,7 +25,7 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Changes
-from spooled_pipelines.server.core.records import Counts, OpenBatches, QueueRecord
+from spooled_pipelines.server.core.records import Counts, OpenBatches, QueueDepth
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry.rpc_call import Call
 
@@ -36,9 +37,6 @@ _COLLECT_SECONDS = 10.0
 _RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _COMMIT_JOBS = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 50_000)
-
-
-_Queue = tuple[str, str, QueueRecord]
 
 
 class Metrics:
@@ -71,6 +69,12 @@ class Metrics:
             ("organization", "outcome"),
             registry=self.registry,
         )
+        self._operations = Summary(
+            "spooled_store_operation_seconds",
+            "How long operations of the store took, those that were refused included.",
+            ("operation",),
+            registry=self.registry,
+        )
         self._commit_seconds = Histogram(
             "spooled_commit_seconds",
             "How long the store took to make a commit durable.",
@@ -87,6 +91,10 @@ class Metrics:
     def call_ended(self, call: Call) -> None:
         """A call is over."""
         self._rpcs.labels(call.method.path, call.code).observe(call.seconds)
+
+    def store_operation(self, name: str, seconds: float) -> None:
+        """An operation of the store ended."""
+        self._operations.labels(name).observe(seconds)
 
     def committed(self, changes: Changes) -> None:
         """The store told of a commit; what other servers committed has no time."""
@@ -191,22 +199,17 @@ class _Depths(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Nothing about queues while the store is away; the rest is still told."""
-        asked = asyncio.run_coroutine_threadsafe(self._depths(), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._store.depths(QUEUES_MAX), self._loop)
         try:
-            queues, batches = asked.result(_COLLECT_SECONDS)
+            depths = asked.result(_COLLECT_SECONDS)
         except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
             asked.cancel()
             _log.warning("metrics without queues: %s", error or type(error).__name__)
             return
-        yield from self._of_queues(queues)
-        yield from self._of_batches(batches)
+        yield from self._of_queues(depths.queues)
+        yield from self._of_batches(depths.open_batches)
 
-    async def _depths(self) -> tuple[list[_Queue], list[OpenBatches]]:
-        names = await self._store.queue_names(QUEUES_MAX)
-        queues = [(*name, await self._store.queue(*name)) for name in names]
-        return queues, await self._store.open_batches(QUEUES_MAX)
-
-    def _of_queues(self, queues: Sequence[_Queue]) -> Iterator[GaugeMetricFamily]:
+    def _of_queues(self, queues: Sequence[QueueDepth]) -> Iterator[GaugeMetricFamily]:
         jobs = GaugeMetricFamily(
             "spooled_queue_jobs",
             "Jobs in a queue by status; waiting are those pending jobs whose retry is not due.",

@@ -20,6 +20,7 @@ from spooled_pipelines.server.store.postgres.database import connect
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
 from spooled_pipelines.server.store.postgres.schema import SCHEMA_VERSION
 from spooled_pipelines.server.store.postgres.store import PostgresStore
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sql import Migration
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS as SQLITE_MIGRATIONS
 from tests.support.postgres import Cluster
@@ -98,7 +99,7 @@ async def test_older_servers_go_on_and_start_on_what_newer_ones_added(
         if store is not older:
             await store.open(lambda _: None)
         await store.enqueue(ORGANIZATION, new_job())
-        (job,) = await store.claim(ORGANIZATION, "q", "w", 30_000, 1)
+        (job,) = await store.claim(ORGANIZATION, ClaimRequest("q", "w", 30_000, 1))
         await store.settle(ORGANIZATION, [Settlement(holder(job), Completion(None))])
         assert await store.recount() == []
         await store.close()

@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 
 from spooled_pipelines.server.core.clock import ManualClock
+from spooled_pipelines.server.core.records import Completion
 from spooled_pipelines.server.core.retention import Retention
 from spooled_pipelines.server.store.postgres import pruning
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.postgres.transaction import Transaction
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
+from spooled_pipelines.server.store.requests import BatchSelector
+from tests.support.store_kit import (
+    ORGANIZATION,
+    StoreKit,
+    chunk,
+    holder,
+    new_job,
+    refused,
+    settle_one,
+)
 
 
 @pytest.mark.parametrize("by_chunk", [False, True])
@@ -25,9 +35,9 @@ async def test_the_answer_names_a_job_that_is_there(
     again = chunk("b", ["one"])
     (key,) = again.keys
     old = await kit.enqueue(idempotency_key=key)
-    await kit.store.complete(ORGANIZATION, holder(await kit.claim_one()), None)
+    await settle_one(kit.store, ORGANIZATION, holder(await kit.claim_one()), Completion(None))
     await kit.store.sweep()
-    ground = kit.store._context
+    ground = kit.store.context
     rows = Transaction.rows
     forgotten = []
 
@@ -41,7 +51,7 @@ async def test_the_answer_names_a_job_that_is_there(
     if by_chunk:
         stored = await kit.store.add_chunk(ORGANIZATION, again)
         assert not stored.duplicates
-        new = kit.store.job_id(stored.seqs[0] if stored.seqs else stored.first)
+        new = kit.job_id(stored.seqs[0] if stored.seqs else stored.first)
     else:
         answer = await kit.store.enqueue(ORGANIZATION, new_job(idempotency_key=key))
         assert answer.created
@@ -67,7 +77,7 @@ async def test_two_servers_let_go_of_each_batch_once(database: str) -> None:
         rows = [f"row{row}" for row in range(number * 200, number * 200 + 600)]
         await first.add(f"b{number}", *rows)
         await first.store.seal_batch(ORGANIZATION, f"b{number}")
-        await first.store.cancel_batch(ORGANIZATION, f"b{number}", None)
+        await first.store.cancel(ORGANIZATION, BatchSelector(f"b{number}", None))
     for _ in range(60):
         clock.advance(61)
         await asyncio.gather(*(kit.store.sweep() for kit in kits))

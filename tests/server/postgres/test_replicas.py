@@ -11,9 +11,10 @@ import pytest
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.queue_limits import QueueLimits
 from spooled_pipelines.server.core.quotas import Quotas
-from spooled_pipelines.server.core.records import BatchOpening, JobRecord
+from spooled_pipelines.server.core.records import BatchOpening, Failure, JobRecord
+from spooled_pipelines.server.store.requests import ControlChange
 from tests.support.replica import Replica
-from tests.support.store_kit import ORGANIZATION, chunk, holder, new_job
+from tests.support.store_kit import ORGANIZATION, chunk, give_back, holder, new_job, settle_one
 
 Replicas = Callable[..., Awaitable[list[Replica]]]
 QUEUE, BATCH = (ORGANIZATION, "q"), (ORGANIZATION, "b")
@@ -179,9 +180,9 @@ async def test_counters_stay_true_while_everything_happens_at_once(replicas: Rep
 
     async def settle(replica: Replica, job: JobRecord, way: int, retry: bool) -> None:
         if way == 0:
-            await replica.store.fail(ORGANIZATION, holder(job), "it broke", retry)
+            await settle_one(replica.store, ORGANIZATION, holder(job), Failure("it broke", retry))
         elif way == 1:
-            await replica.store.give_back(ORGANIZATION, [holder(job)])
+            await give_back(replica.store, ORGANIZATION, [holder(job)])
         elif way == 2:
             await replica.complete(job)
 
@@ -222,7 +223,7 @@ async def test_a_text_with_a_zero_character_comes_back_as_it_was(replicas: Repli
     await here.enqueue(idempotency_key="k\0")
     job = await here.claim_one()
     assert job.idempotency_key == "k\0"
-    await here.store.fail(ORGANIZATION, holder(job), "it \0 broke", True)
+    await settle_one(here.store, ORGANIZATION, holder(job), Failure("it \0 broke", True))
     assert (await here.job(job.job_id)).last_error == "it \0 broke"
 
 
@@ -266,7 +267,7 @@ async def test_a_queues_limits_hold_over_all_servers_of_a_database(replicas: Rep
     await here.open_batch()
     await here.add("b", *map(str, range(200)))
     limits = QueueLimits(jobs_per_second=10.0, burst=15, max_in_flight=20)
-    await here.store.set_limits(ORGANIZATION, "q", limits)
+    await here.store.set_control(ORGANIZATION, "q", ControlChange(limits=limits))
     for server in servers[1:]:
         await server.hears(lambda changes: ORGANIZATION in changes.controlled)
 

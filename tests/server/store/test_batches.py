@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.records import BatchOpening, BatchRecord
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused
+from spooled_pipelines.server.core.records import BatchOpening, BatchRecord, Failure
+from spooled_pipelines.server.store.requests import BatchJobs
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused, settle_one
 
 
 async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:
@@ -16,9 +17,9 @@ async def test_each_row_is_a_job_of_the_batch(kit: StoreKit) -> None:
     stored = await kit.store.add_chunk(ORGANIZATION, chunk("b", ["x", "y", "z"]))
     assert (stored.rows, stored.first, list(stored.duplicates)) == (3, 1, [])
     assert await kit.counts() == await kit.queue_counts() == {"pending": 3}
-    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 10, False)
+    page = await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 10, False))
     assert [job.seq for job in page.jobs] == [1, 2, 3]
-    assert [job.job_id for job in page.jobs] == [kit.store.job_id(seq) for seq in (1, 2, 3)]
+    assert [job.job_id for job in page.jobs] == [kit.job_id(seq) for seq in (1, 2, 3)]
 
 
 async def test_columns_and_single_values_mean_the_same(kit: StoreKit) -> None:
@@ -35,7 +36,7 @@ async def test_columns_and_single_values_mean_the_same(kit: StoreKit) -> None:
         tags=[b"\n\x00", None],
     )
     await kit.add("b", "z", number=1, priorities=3, max_retries=8, timeout_seconds=9, tags=b"")
-    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 10, False)
+    page = await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 10, False))
     rows = [(j.priority, j.max_retries, j.timeout_seconds, j.scheduled_at) for j in page.jobs]
     assert rows == [(1, 4, 6, None), (2, 5, 7, later), (3, 8, 9, None)]
     assert await kit.counts() == {"pending": 2, "scheduled": 1}
@@ -76,7 +77,7 @@ async def test_a_batch_takes_in_jobs_of_single_enqueues_as_they_stand(kit: Store
         await kit.enqueue("other", idempotency_key=key)
     await kit.complete(await kit.claim_one(queue_name="other"))
     dying = await kit.claim_one(queue_name="other")
-    await kit.store.fail(ORGANIZATION, holder(dying), "broken", False)
+    await settle_one(kit.store, ORGANIZATION, holder(dying), Failure("broken", False))
     await kit.open_batch()
     assert await kit.add("b", "x", "y", "z") == (0, [0, 1, 2])
     assert await kit.counts() == {"pending": 1, "completed": 1, "deadletter": 1}
@@ -87,7 +88,9 @@ async def test_a_batch_takes_in_jobs_of_single_enqueues_as_they_stand(kit: Store
 async def test_a_linked_job_that_waits_for_its_retry_stays_in_step(kit: StoreKit) -> None:
     (key,) = chunk("b", ["x"]).keys
     await kit.enqueue(idempotency_key=key)
-    await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "broken", True)
+    await settle_one(
+        kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure("broken", True)
+    )
     await kit.open_batch()
     await kit.add("b", "x")
     assert await kit.counts() == {"pending": 1, "waiting": 1}
@@ -101,7 +104,7 @@ async def test_keys_that_are_no_hashes_work_as_well(kit: StoreKit) -> None:
     keys = ["short", "F" * 32, "f" * 32, "g" * 32, "é" * 255]
     assert await kit.add("b", *"12345", keys=keys) == (5, [])
     assert await kit.add("b", *"12345", keys=keys, number=1) == (0, [0, 1, 2, 3, 4])
-    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 10, False)
+    page = await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 10, False))
     assert [job.idempotency_key for job in page.jobs] == keys
 
 
@@ -200,7 +203,9 @@ async def test_the_most_frequent_errors_are_told(kit: StoreKit) -> None:
     await kit.add("b", *(str(n) for n in range(21)), max_retries=0)
     errors = [f"error {n}" for n in range(6) for _ in range(n + 1)]
     for error in errors:
-        await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), error, False)
+        await settle_one(
+            kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure(error, False)
+        )
     top = (await record(kit)).top_errors
     assert top == tuple((f"error {n}", n + 1) for n in (5, 4, 3, 2, 1))
 
@@ -229,7 +234,7 @@ async def test_another_organizations_batch_is_not_there(kit: StoreKit) -> None:
     for call in (
         kit.store.batches("other", ["b"]),
         kit.store.seal_batch("other", "b"),
-        kit.store.batch_jobs("other", "b", (), 0, 10, False),
+        kit.store.jobs("other", BatchJobs("b", (), 0, 10, False)),
         kit.store.add_chunk("other", chunk("b", ["x"])),
     ):
         with refused("NOT_FOUND", "no batch 'b'"):

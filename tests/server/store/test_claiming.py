@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from spooled_pipelines.server.core.records import Status
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, struct
+from spooled_pipelines.server.store.requests import ClaimRequest
+from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, refused, struct
 
 
 async def test_highest_priority_first_then_oldest(kit: StoreKit) -> None:
@@ -46,7 +47,7 @@ async def test_claimers_at_the_same_time_never_get_the_same_job(kit: StoreKit) -
 async def test_a_claim_takes_from_its_queue_and_organization_alone(kit: StoreKit) -> None:
     await kit.enqueue("a")
     assert await kit.claim(queue_name="b") == []
-    assert await kit.store.claim("other", "a", "w", 30_000, 1) == []
+    assert await kit.store.claim("other", ClaimRequest("a", "w", 30_000, 1)) == []
     assert len(await kit.claim(queue_name="a")) == 1
 
 
@@ -67,7 +68,7 @@ async def test_a_claim_given_back_is_as_if_it_had_never_been(kit: StoreKit) -> N
     before = await kit.job(job_id)
     job = await kit.claim_one()
     kit.changed()
-    await kit.store.give_back(ORGANIZATION, [holder(job)])
+    await give_back(kit.store, ORGANIZATION, [holder(job)])
     assert await kit.job(job_id) == before
     assert kit.changed().ready_queues == {(ORGANIZATION, "q")}
     with refused("FAILED_PRECONDITION"):
@@ -80,5 +81,5 @@ async def test_giving_back_spares_what_another_holds_by_now(kit: StoreKit) -> No
     kit.clock.advance(31)
     await kit.store.sweep()
     current = await kit.claim_one(worker="other")
-    await kit.store.give_back(ORGANIZATION, [holder(stale)])
+    await give_back(kit.store, ORGANIZATION, [holder(stale)])
     assert await kit.job(current.job_id) == current

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.core.records import BatchOpening, BatchRecord, Counts, JobRecord
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    BatchRecord,
+    Counts,
+    Failure,
+    JobRecord,
+)
+from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector
+from tests.support.store_kit import (
+    ORGANIZATION,
+    StoreKit,
+    chunk,
+    give_back,
+    holder,
+    refused,
+    settle_one,
+)
 
 
 async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:
@@ -19,18 +34,18 @@ async def begin(kit: StoreKit, generation: int, **changes: str) -> BatchRecord:
 
 
 async def cancel(kit: StoreKit, generation: int | None = None) -> dict[str, int]:
-    counts: Counts = await kit.store.cancel_batch(ORGANIZATION, "b", generation)
+    counts: Counts = (await kit.store.cancel(ORGANIZATION, BatchSelector("b", generation))).counts
     return {name: count for name, count in counts._asdict().items() if count}
 
 
 async def bury(kit: StoreKit, error: str = "boom") -> JobRecord:
     job = await kit.claim_one()
-    await kit.store.fail(ORGANIZATION, holder(job), error, False)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Failure(error, False))
     return job
 
 
 async def listed(kit: StoreKit, batch_id: str = "b") -> list[JobRecord]:
-    return (await kit.store.batch_jobs(ORGANIZATION, batch_id, (), 0, 100, False)).jobs
+    return (await kit.store.jobs(ORGANIZATION, BatchJobs(batch_id, (), 0, 100, False))).jobs
 
 
 async def test_a_cancel_takes_what_has_not_started_and_nothing_else(kit: StoreKit) -> None:
@@ -41,7 +56,9 @@ async def test_a_cancel_takes_what_has_not_started_and_nothing_else(kit: StoreKi
     await kit.complete(await kit.claim_one())
     await bury(kit)
     running = await kit.claim_one()
-    await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "once more", True)
+    await settle_one(
+        kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure("once more", True)
+    )
     await kit.store.seal_batch(ORGANIZATION, "b")
     kit.changed()
     kit.clock.advance(1)
@@ -136,14 +153,14 @@ async def test_dead_letters_go_back_with_all_their_retries(kit: StoreKit) -> Non
     await kit.add("b", "x", "y", max_retries=1)
     for error in ("first", "second"):
         dead = await kit.claim_one()
-        await kit.store.fail(ORGANIZATION, holder(dead), error, True)
+        await settle_one(kit.store, ORGANIZATION, holder(dead), Failure(error, True))
         kit.clock.advance(61)
         await kit.store.sweep()
     await kit.complete(await kit.claim_one())
     await kit.store.seal_batch(ORGANIZATION, "b")
     assert (await record(kit)).settled
     kit.changed()
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "") == 1
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "") == 1
     changes = kit.changed()
     assert changes.batches == {(ORGANIZATION, "b")}
     assert changes.ready_queues == {(ORGANIZATION, "q")}
@@ -152,9 +169,9 @@ async def test_dead_letters_go_back_with_all_their_retries(kit: StoreKit) -> Non
     job = await kit.job(dead.job_id)
     assert (job.status, job.retry_count, job.completed_at, job.last_error) == (1, 0, None, "second")
     again = await kit.claim_one()
-    outcome = await kit.store.fail(ORGANIZATION, holder(again), "third", True)
+    outcome = await settle_one(kit.store, ORGANIZATION, holder(again), Failure("third", True))
     assert outcome.will_retry
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "") == 0
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "") == 0
 
 
 async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKit) -> None:
@@ -167,7 +184,7 @@ async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKi
     await cancel(kit)
     assert (await record(kit)).settled
     kit.changed()
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "another error", True) == 2
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "another error", True) == 2
     changes = kit.changed()
     assert (changes.due, changes.ready_queues) == (due, {(ORGANIZATION, "q")})
     assert await kit.counts() == {"pending": 1, "scheduled": 1, "deadletter": 1}
@@ -178,7 +195,7 @@ async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKi
     await kit.store.sweep()
     await kit.complete(await kit.claim_one())
     assert await kit.counts() == await kit.queue_counts() == {"completed": 2, "deadletter": 1}
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "", True) == 1
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "", True) == 1
 
 
 async def test_dead_letters_are_chosen_by_their_error(kit: StoreKit) -> None:
@@ -186,10 +203,10 @@ async def test_dead_letters_are_chosen_by_their_error(kit: StoreKit) -> None:
     await kit.add("b", "x", "y", "z", max_retries=0)
     for error in ("HTTP 503: busy", "HTTP 404: nothing there", "HTTP 503: away"):
         await bury(kit, error)
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "503") == 2
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "503") == 2
     assert (await record(kit)).top_errors == (("HTTP 404: nothing there", 1),)
     assert await kit.counts() == {"pending": 2, "deadletter": 1}
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "%") == 0
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "%") == 0
 
 
 async def test_a_shared_dead_letter_is_retried_in_every_batch(kit: StoreKit) -> None:
@@ -199,7 +216,7 @@ async def test_a_shared_dead_letter_is_retried_in_every_batch(kit: StoreKit) -> 
     await kit.open_batch("b")
     await kit.add("b", "shared")
     assert (await record(kit)).top_errors == (("boom", 1),)
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "") == 1
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "") == 1
     assert await kit.counts("a") == {"pending": 1}
     assert (await record(kit, "a")).top_errors == ()
 
@@ -212,8 +229,10 @@ async def test_every_attempt_is_kept(kit: StoreKit) -> None:
     assert await kit.store.attempts(ORGANIZATION, first.job_id) == [(1, "one", start, None, None)]
     kit.clock.advance(10)
     await kit.store.sweep()
-    await kit.store.fail(ORGANIZATION, holder(await kit.claim_one(worker="two")), "boom", True)
-    await kit.store.retry_batch(ORGANIZATION, "b", "")
+    await settle_one(
+        kit.store, ORGANIZATION, holder(await kit.claim_one(worker="two")), Failure("boom", True)
+    )
+    await kit.store.retry(ORGANIZATION, BatchSelector("b"), "")
     last = await kit.claim_one(worker="three")
     kit.clock.advance(2)
     await kit.complete(last)
@@ -229,7 +248,7 @@ async def test_every_attempt_is_kept(kit: StoreKit) -> None:
 async def test_a_claim_that_was_given_back_is_no_attempt(kit: StoreKit) -> None:
     job_id = await kit.enqueue()
     assert await kit.store.attempts(ORGANIZATION, job_id) == []
-    await kit.store.give_back(ORGANIZATION, [holder(await kit.claim_one())])
+    await give_back(kit.store, ORGANIZATION, [holder(await kit.claim_one())])
     assert await kit.store.attempts(ORGANIZATION, job_id) == []
 
 
@@ -242,7 +261,7 @@ async def test_a_large_batch_is_cancelled_and_retried_in_steps(kit: StoreKit, jo
     kit.clock.advance(5)
     await kit.store.sweep()
     assert await kit.counts() == {"deadletter": jobs}
-    assert await kit.store.retry_batch(ORGANIZATION, "b", "Lease") == jobs
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "Lease") == jobs
     assert await kit.counts() == {"pending": jobs}
     assert await cancel(kit) == {"cancelled": jobs}
     assert await kit.claim(1) == []
@@ -252,8 +271,8 @@ async def test_another_organizations_batch_and_job_are_not_there(kit: StoreKit) 
     await kit.open_batch()
     job_id = await kit.enqueue()
     for call in (
-        kit.store.cancel_batch("other", "b", None),
-        kit.store.retry_batch("other", "b", ""),
+        kit.store.cancel("other", BatchSelector("b", None)),
+        kit.store.retry("other", BatchSelector("b"), ""),
     ):
         with refused("NOT_FOUND", "no batch 'b'"):
             await call

@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 import pytest
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import JobRecord
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder
+from spooled_pipelines.server.core.records import Failure, JobRecord
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, settle_one
 
 STEPS = 120
 
@@ -66,7 +66,9 @@ class Walk:
         if self.claimed:
             job = self.claimed.pop()
             retry = self.random.random() < 0.5
-            await self.try_to(self.kit.store.fail(ORGANIZATION, holder(job), "broken", retry))
+            await self.try_to(
+                settle_one(self.kit.store, ORGANIZATION, holder(job), Failure("broken", retry))
+            )
 
     async def renew(self) -> None:
         if self.claimed:

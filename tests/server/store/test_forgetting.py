@@ -9,10 +9,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import BatchOpening, OpenBatches, PartRecord
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    Completion,
+    Failure,
+    OpenBatches,
+    PartRecord,
+)
 from spooled_pipelines.server.core.retention import STEP_JOBS, Retention, retention_of
 from spooled_pipelines.server.store.open import open_store
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
+from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector, QueueSelector
+from tests.support.store_kit import (
+    ORGANIZATION,
+    StoreKit,
+    chunk,
+    give_back,
+    holder,
+    new_job,
+    refused,
+    settle_one,
+)
 
 DAY = 86_400
 Keep = Callable[..., Awaitable[StoreKit]]
@@ -62,7 +78,7 @@ async def work(kit: StoreKit, dead: int = 0) -> None:
     while jobs := await kit.claim(100, seconds=10**7):
         for job in jobs:
             if dead:
-                await kit.store.fail(ORGANIZATION, holder(job), "broken", False)
+                await settle_one(kit.store, ORGANIZATION, holder(job), Failure("broken", False))
                 dead -= 1
             else:
                 await kit.complete(job)
@@ -82,7 +98,7 @@ async def test_a_settled_batch_goes_after_its_time_with_jobs_and_keys(keeping: K
     kit = await keeping(1, None, 10)
     await fill(kit, "b", "one", "two")
     ids = [job.job_id for job in await kit.claim(2)]
-    await kit.store.give_back(ORGANIZATION, [holder(await kit.job(each)) for each in ids])
+    await give_back(kit.store, ORGANIZATION, [holder(await kit.job(each)) for each in ids])
     await work(kit)
     await pass_days(kit, 9.9)
     assert await kit.counts("b") == {"completed": 2}
@@ -191,11 +207,11 @@ async def test_a_retry_and_new_rows_begin_its_time_anew(keeping: Keep) -> None:
     await work(kit, dead=1)
     await fill(kit, "grown", "three")
     await work(kit)
-    await kit.store.open_batches(10)
+    await kit.store.depths(10)
     kit.clock.advance(20 * DAY)
     # At the last moment, before anything swept.
-    assert await kit.store.retry_batch(ORGANIZATION, "retried", "") == 2
-    assert await kit.store.redrive(ORGANIZATION, "q", "") == 1
+    assert await kit.store.retry(ORGANIZATION, BatchSelector("retried"), "") == 2
+    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "") == 1
     await kit.open_batch("grown")
     assert await kit.add("grown", "three", "four", number=1) == (1, [0])
     await kit.store.seal_batch(ORGANIZATION, "grown")
@@ -244,7 +260,7 @@ async def test_a_job_stays_while_another_batch_has_it(keeping: Keep) -> None:
     # What only the first batch had is gone; what a single call made goes by its own time.
     await pass_days(kit, 0.1)
     assert await kit.counts("second") == {"completed": 1, "pending": 1}
-    page = await kit.store.batch_jobs(ORGANIZATION, "second", (), 0, 10, False)
+    page = await kit.store.jobs(ORGANIZATION, BatchJobs("second", (), 0, 10, False))
     assert [job.status for job in page.jobs] == [4, 1]
     with refused("NOT_FOUND"):
         await kit.job(lone)
@@ -267,7 +283,7 @@ async def test_generations_go_one_by_one_and_the_newest_last(keeping: Keep) -> N
     await pass_days(kit, 20)
     # An older generation still has a job that runs.
     assert await kit.counts("b") == {"completed": 1}
-    await kit.store.complete(ORGANIZATION, holder(job), None)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Completion(None))
     await pass_days(kit, 11)
     assert not await is_there(kit, "b")
     assert await kit.queue_counts() == {}
@@ -279,7 +295,7 @@ async def test_a_large_batch_is_gone_at_once_and_its_jobs_in_steps(keeping: Keep
     kit = await keeping(1, None, 10)
     count = 2 * STEP_JOBS + 500
     await fill(kit, "b", *map(str, range(count)))
-    await kit.store.cancel_batch(ORGANIZATION, "b", None)
+    await kit.store.cancel(ORGANIZATION, BatchSelector("b", None))
     await pass_days(kit, 2)
     kit.clock.advance(9 * DAY)
     moment = await kit.store.sweep()
@@ -304,16 +320,16 @@ async def test_what_is_being_forgotten_can_no_longer_be_changed(keeping: Keep) -
     assert await kit.add("other", last) == (0, [0])
     await kit.store.sweep()
     with refused("NOT_FOUND", "there is no batch 'b'"):
-        await kit.store.retry_batch(ORGANIZATION, "b", "")
+        await kit.store.retry(ORGANIZATION, BatchSelector("b"), "")
     with refused("NOT_FOUND", "there is no batch 'b'"):
-        await kit.store.cancel_batch(ORGANIZATION, "b", None)
+        await kit.store.cancel(ORGANIZATION, BatchSelector("b", None))
     with refused("NOT_FOUND", "there is no batch 'b'"):
         await kit.store.seal_batch(ORGANIZATION, "b")
     with refused("NOT_FOUND", "there is no batch 'b'"):
         await kit.add("b", "new", number=9)
     # Of its dead letters only the one comes back that another batch has too.
     assert (await kit.queue_counts())["deadletter"] == 50
-    assert await kit.store.redrive(ORGANIZATION, "q", "") == 1
+    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "") == 1
     assert await kit.counts("other") == {"pending": 1}
     await sweep(kit)
     assert await kit.queue_counts() == {"pending": 1}
@@ -344,10 +360,12 @@ async def test_open_batches_are_told_by_queue(keeping: Keep) -> None:
     await fill(kit, "working", "one", "two")
     await fill(kit, "done", "three")
     await work(kit)
-    assert await kit.store.open_batches(10) == [OpenBatches(ORGANIZATION, "q", 1, 0, began)]
+    assert (await kit.store.depths(10)).open_batches == [
+        OpenBatches(ORGANIZATION, "q", 1, 0, began)
+    ]
     await fill(kit, "working", "four")
     await kit.open_batch("elsewhere", "r")
-    assert await kit.store.open_batches(10) == [
+    assert (await kit.store.depths(10)).open_batches == [
         OpenBatches(ORGANIZATION, "q", 1, 1, began),
         OpenBatches(ORGANIZATION, "r", 1, 0, kit.clock.now()),
     ]
@@ -358,17 +376,17 @@ async def test_a_retried_batch_is_open_again(keeping: Keep) -> None:
     await fill(kit, "b", "one")
     await fill(kit, "c", "two")
     await work(kit, dead=2)
-    assert await kit.store.open_batches(10) == []
-    await kit.store.retry_batch(ORGANIZATION, "b", "")
-    ((_, _, filling, working, _),) = await kit.store.open_batches(10)
+    assert (await kit.store.depths(10)).open_batches == []
+    await kit.store.retry(ORGANIZATION, BatchSelector("b"), "")
+    ((_, _, filling, working, _),) = (await kit.store.depths(10)).open_batches
     assert (filling, working) == (0, 1)
-    await kit.store.redrive(ORGANIZATION, "q", "")
-    ((_, _, filling, working, _),) = await kit.store.open_batches(10)
+    await kit.store.retry(ORGANIZATION, QueueSelector("q"), "")
+    ((_, _, filling, working, _),) = (await kit.store.depths(10)).open_batches
     assert (filling, working) == (0, 2)
-    assert await kit.store.open_batches(0) == []
+    assert (await kit.store.depths(0)).open_batches == []
     await fill(kit, "b", "one")
     await work(kit)
-    assert await kit.store.open_batches(10) == []
+    assert (await kit.store.depths(10)).open_batches == []
 
 
 async def test_whatever_happens_at_the_same_time_no_job_is_lost_or_counted_wrong(
@@ -388,8 +406,8 @@ async def test_whatever_happens_at_the_same_time_no_job_is_lost_or_counted_wrong
                 rows = chunk(batch_id, chance.sample(names, 4), upload_id=f"{number}")
                 await kit.store.add_chunk(ORGANIZATION, rows)
                 await kit.store.seal_batch(ORGANIZATION, batch_id)
-                await kit.store.retry_batch(ORGANIZATION, batch_id, "")
-                await kit.store.redrive(ORGANIZATION, "q", "")
+                await kit.store.retry(ORGANIZATION, BatchSelector(batch_id), "")
+                await kit.store.retry(ORGANIZATION, QueueSelector("q"), "")
             except RefusedError as refusal:
                 # With no time at all it may be gone between two calls.
                 if refusal.message != f"there is no batch {batch_id!r}":

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH
-from spooled_pipelines.server.core.records import Holder, Status
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused
+from spooled_pipelines.server.core.records import Completion, Failure, Holder, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, settle_one
 
 Settle = Callable[[StoreKit, Holder, str], Awaitable[object]]
 
 SETTLES: dict[str, Settle] = {
-    "complete": lambda kit, who, org: kit.store.complete(org, who, None),
-    "fail": lambda kit, who, org: kit.store.fail(org, who, "broken", True),
+    "complete": lambda kit, who, org: settle_one(kit.store, org, who, Completion(None)),
+    "fail": lambda kit, who, org: settle_one(kit.store, org, who, Failure("broken", True)),
     "renew": lambda kit, who, org: kit.store.renew(org, who, 30_000),
 }
 
@@ -96,7 +96,7 @@ async def test_a_settled_job_says_what_it_is(kit: StoreKit, settle: Settle) -> N
         await settle(kit, holder(completed), ORGANIZATION)
     await kit.enqueue()
     dead = await kit.claim_one()
-    await kit.store.fail(ORGANIZATION, holder(dead), "broken", False)
+    await settle_one(kit.store, ORGANIZATION, holder(dead), Failure("broken", False))
     with refused("FAILED_PRECONDITION", "Job is already deadletter"):
         await settle(kit, holder(dead), ORGANIZATION)
 
@@ -112,7 +112,7 @@ async def test_completing_keeps_the_result_and_ends_the_lease(kit: StoreKit) -> 
     job = await kit.claim_one()
     kit.clock.advance(2)
     kit.changed()
-    await kit.store.complete(ORGANIZATION, holder(job), b"\n\x00")
+    await settle_one(kit.store, ORGANIZATION, holder(job), Completion(b"\n\x00"))
     assert kit.changed().released_jobs == [job.job_id]
     done = await kit.job(job.job_id)
     assert (done.status, done.result) == (Status.COMPLETED, b"\n\x00")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import JobRecord
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder
+from spooled_pipelines.server.core.records import Failure, JobRecord
+from spooled_pipelines.server.store.requests import ControlChange
+from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
 
 NO_LIMITS = QueueLimits()
 
 
 async def limit(kit: StoreKit, queue: str = "q", **limits: float) -> QueueLimits:
-    return await kit.store.set_limits(ORGANIZATION, queue, QueueLimits(**limits))
+    return (
+        await kit.store.set_control(
+            ORGANIZATION, queue, ControlChange(limits=QueueLimits(**limits))
+        )
+    ).limits
 
 
 async def fill(kit: StoreKit, jobs: int, queue: str = "q") -> None:
@@ -21,7 +26,7 @@ async def fill(kit: StoreKit, jobs: int, queue: str = "q") -> None:
 
 
 async def fail(kit: StoreKit, job: JobRecord) -> None:
-    await kit.store.fail(ORGANIZATION, holder(job), "boom", True)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Failure("boom", True))
 
 
 async def test_no_more_than_the_burst_goes_out_at_once_and_then_as_many_as_the_rate_says(
@@ -77,7 +82,7 @@ async def test_no_more_than_the_cap_are_in_flight_whatever_ends_them(kit: StoreK
     await fail(kit, jobs[1])
     jobs[1] = await kit.claim_one()
     assert await kit.claim(100) == []
-    await kit.store.give_back(ORGANIZATION, [holder(jobs[2])])
+    await give_back(kit.store, ORGANIZATION, [holder(jobs[2])])
     assert len(await kit.claim(100)) == 1
     assert await kit.claim(100) == []
     # And so does a lease that runs out.
@@ -115,10 +120,12 @@ async def test_limits_are_of_one_queue_and_one_organization(kit: StoreKit) -> No
     await fill(kit, 3)
     await fill(kit, 3, "other")
     await limit(kit, max_in_flight=1)
-    await kit.store.set_limits("another", "other", QueueLimits(max_in_flight=1))
+    await kit.store.set_control(
+        "another", "other", ControlChange(limits=QueueLimits(max_in_flight=1))
+    )
     assert len(await kit.claim(10)) == 1
     assert len(await kit.claim(10, queue_name="other")) == 3
-    assert (await kit.store.queue_control("another", "q")).limits == NO_LIMITS
+    assert (await kit.store.control("another", "q")).limits == NO_LIMITS
 
 
 async def test_limits_outlast_a_restart_and_so_does_what_they_let_out(kit: StoreKit) -> None:
@@ -126,7 +133,7 @@ async def test_limits_outlast_a_restart_and_so_does_what_they_let_out(kit: Store
     await limit(kit, jobs_per_second=1.0, burst=2, max_in_flight=3)
     assert len(await kit.claim(10)) == 2
     await kit.reopen()
-    control = await kit.store.queue_control(ORGANIZATION, "q")
+    control = await kit.store.control(ORGANIZATION, "q")
     assert control == (QueueLimits(1.0, 2, 3), False)
     assert await kit.claim(10) == []
     kit.clock.advance(2)
@@ -146,7 +153,7 @@ async def test_what_is_set_replaces_what_was_and_lets_no_more_out(kit: StoreKit)
     changed = kit.changed()
     assert (changed.ready_queues, changed.controlled) == ({(ORGANIZATION, "q")}, {ORGANIZATION})
     assert len(await kit.claim(10)) == 10
-    assert (await kit.store.queue_control(ORGANIZATION, "q")).limits == NO_LIMITS
+    assert (await kit.store.control(ORGANIZATION, "q")).limits == NO_LIMITS
 
 
 async def test_a_queue_may_be_limited_before_it_has_jobs(kit: StoreKit) -> None:

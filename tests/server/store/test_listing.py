@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, struct
 
 
@@ -12,7 +13,9 @@ async def listed(
     jobs: list[JobRecord] = []
     after: int | None = 0
     while after is not None:
-        page = await kit.store.batch_jobs(ORGANIZATION, "b", statuses, after, limit, omit_payload)
+        page = await kit.store.jobs(
+            ORGANIZATION, BatchJobs("b", statuses, after, limit, omit_payload)
+        )
         assert 0 < len(page.jobs) <= limit or not jobs
         jobs += page.jobs
         after = page.after
@@ -70,10 +73,10 @@ async def test_a_page_is_bounded_in_bytes_too(kit: StoreKit) -> None:
     await kit.open_batch()
     payloads = [struct(text="x" * size) for size in (100_000, 100_000, 100_000, 1_000_000, 1)]
     await kit.add("b", *"12345", payloads=payloads)
-    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 100, False)
+    page = await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 100, False))
     assert len(page.jobs) == 2
     # What is larger than a page by itself is a page.
-    page = await kit.store.batch_jobs(ORGANIZATION, "b", (), page.jobs[1].seq + 1, 100, False)
+    page = await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), page.jobs[1].seq + 1, 100, False))
     assert len(page.jobs) == 1
     assert len(await listed(kit, limit=100)) == 5
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import BatchOpening, JobRecord, Status, WorkerRecord
-from spooled_pipelines.server.store import listing
-from spooled_pipelines.server.store.listing import NEWEST
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder, new_job, refused
+from spooled_pipelines.server.core.records import (
+    BatchOpening,
+    Failure,
+    JobRecord,
+    Status,
+    WorkerRecord,
+)
+from spooled_pipelines.server.store import limits
+from spooled_pipelines.server.store.requests import NEWEST, ControlChange, Heartbeat, JobSearch
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, new_job, refused, settle_one
 
 QUEUES = ("a", "b.1", "b_2", "c", "d-4")
 
@@ -41,7 +47,7 @@ async def found_jobs(
     jobs: list[JobRecord] = []
     after: int | None = 0
     while after is not None:
-        page = await kit.store.find_jobs(ORGANIZATION, batch_id, statuses, text, after, limit)
+        page = await kit.store.jobs(ORGANIZATION, JobSearch(batch_id, statuses, text, after, limit))
         assert len(page.jobs) <= limit
         jobs += page.jobs
         after = page.after
@@ -67,12 +73,12 @@ async def test_a_listed_queue_is_as_it_is_when_asked_for_alone(kit: StoreKit) ->
     await kit.enqueue("r")
     (job,) = await kit.claim(1)
     await kit.complete(job)
-    await kit.store.set_limits(ORGANIZATION, "q", QueueLimits(5.0, 2, 7))
-    await kit.store.set_paused(ORGANIZATION, "r", True)
+    await kit.store.set_control(ORGANIZATION, "q", ControlChange(limits=QueueLimits(5.0, 2, 7)))
+    await kit.store.set_control(ORGANIZATION, "r", ControlChange(paused=True))
     page = await kit.store.list_queues(ORGANIZATION, None, "", 10)
     for listed in page.queues:
         assert listed.record == await kit.store.queue(ORGANIZATION, listed.queue_name)
-        assert listed.control == await kit.store.queue_control(ORGANIZATION, listed.queue_name)
+        assert listed.control == await kit.store.control(ORGANIZATION, listed.queue_name)
     assert [listed.control.paused for listed in page.queues] == [False, True]
 
 
@@ -100,7 +106,7 @@ async def test_workers_are_listed_last_heard_of_first(kit: StoreKit) -> None:
         "other", WorkerRecord("theirs", "q", "host", "python", 4, "1", "{}")
     )
     registered = kit.clock.now() - 3_000
-    await kit.store.heartbeat(ORGANIZATION, "w0", 3, "draining", "{}")
+    await kit.store.heartbeat(ORGANIZATION, Heartbeat("w0", 3, "draining", "{}"))
     listed = await kit.store.list_workers(ORGANIZATION, None, 10)
     assert [worker.worker.worker_id for worker in listed] == ["w0", "w2", "w1"]
     first = listed[0]
@@ -119,7 +125,7 @@ async def jobs(kit: StoreKit) -> list[str]:
     await kit.add("b", *"0123456")
     for error in ("a timeout of 5 s", "100% broken\0 here"):
         (job,) = await kit.claim(1, worker="worker-7")
-        await kit.store.fail(ORGANIZATION, holder(job), error, False)
+        await settle_one(kit.store, ORGANIZATION, holder(job), Failure(error, False))
     (done,) = await kit.claim(1, worker="worker-8")
     await kit.complete(done)
     return [job.job_id for job in await found_jobs(kit)]
@@ -151,8 +157,8 @@ async def test_a_search_looks_at_a_bounded_number_of_jobs_and_goes_on(
 ) -> None:
     for module in ("sqlite", "postgres"):
         monkeypatch.setattr(f"spooled_pipelines.server.store.{module}.listing.SEARCHED_MAX", 2)
-    assert listing.SEARCHED_MAX == 10_000
-    page = await kit.store.find_jobs(ORGANIZATION, "b", [Status.COMPLETED], "", 0, 10)
+    assert limits.SEARCHED_MAX == 10_000
+    page = await kit.store.jobs(ORGANIZATION, JobSearch("b", [Status.COMPLETED], "", 0, 10))
     assert (page.jobs, page.after is not None) == ([], True)
     (done,) = await found_jobs(kit, Status.COMPLETED)
     assert done.job_id == jobs[2]
@@ -166,4 +172,4 @@ async def test_a_search_finds_jobs_that_others_made(kit: StoreKit, jobs: list[st
     assert found[:2] == [jobs[0], jobs[3]]
     assert len(found) == 3
     with refused("NOT_FOUND", "no batch"):
-        await kit.store.find_jobs("other", "b", [], "", 0, 10)
+        await kit.store.jobs("other", JobSearch("b", [], "", 0, 10))

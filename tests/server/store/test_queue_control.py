@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.records import JobPage
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
+from spooled_pipelines.server.core.records import Failure, JobPage
+from spooled_pipelines.server.store.requests import ControlChange, DeadLetters, QueueSelector
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one, struct
 
 
 async def pause(kit: StoreKit, paused: bool = True) -> None:
-    await kit.store.set_paused(ORGANIZATION, "q", paused)
+    await kit.store.set_control(ORGANIZATION, "q", ControlChange(paused=paused))
 
 
 async def purge(kit: StoreKit) -> int:
-    return await kit.store.purge_queue(ORGANIZATION, "q")
+    return (await kit.store.cancel(ORGANIZATION, QueueSelector("q"))).cancelled
 
 
 async def letters(kit: StoreKit, after: int = 0, limit: int = 100, queue: str = "q") -> JobPage:
-    return await kit.store.dead_letters(ORGANIZATION, queue, after, limit)
+    return await kit.store.jobs(ORGANIZATION, DeadLetters(queue, after, limit))
 
 
 async def bury(kit: StoreKit, error: str = "boom") -> str:
     job = await kit.claim_one()
-    await kit.store.fail(ORGANIZATION, holder(job), error, False)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Failure(error, False))
     return job.job_id
 
 
@@ -49,7 +50,7 @@ async def test_a_queue_can_be_paused_before_it_has_jobs(kit: StoreKit) -> None:
     assert await kit.claim(1) == []
     (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
     assert batch.queue_paused
-    await kit.store.set_paused("other", "q", False)
+    await kit.store.set_control("other", "q", ControlChange(paused=False))
     assert await kit.claim(1) == []
 
 
@@ -59,14 +60,14 @@ async def test_a_purge_cancels_what_is_pending_and_nothing_else(kit: StoreKit) -
     await kit.enqueue(scheduled_at=kit.clock.now() + 60_000)
     await kit.enqueue("other")
     await kit.claim_one()
-    await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "boom", True)
+    await settle_one(kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure("boom", True))
     await kit.enqueue(priority=5)
     assert await purge(kit) == 3
     assert await kit.queue_counts() == {"processing": 1, "scheduled": 1, "cancelled": 3}
     assert await kit.counts() == {"processing": 1, "cancelled": 2}
     assert await kit.queue_counts("other") == {"pending": 1}
     assert await purge(kit) == 0
-    assert await kit.store.purge_queue("other", "q") == 0
+    assert (await kit.store.cancel("other", QueueSelector("q"))).cancelled == 0
 
 
 async def test_a_large_queue_is_purged_and_redriven_in_steps(kit: StoreKit) -> None:
@@ -76,7 +77,7 @@ async def test_a_large_queue_is_purged_and_redriven_in_steps(kit: StoreKit) -> N
         pass
     kit.clock.advance(5)
     await kit.store.sweep()
-    assert await kit.store.redrive(ORGANIZATION, "q", "Lease") == 4_001
+    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "Lease") == 4_001
     assert await purge(kit) == 4_001
     assert await kit.queue_counts() == {"cancelled": 4_001}
 
@@ -94,7 +95,7 @@ async def test_dead_letters_come_in_pages_in_order(kit: StoreKit) -> None:
     assert ([job.job_id for job in rest.jobs], rest.after) == (dead[3:], None)
     assert (await letters(kit, limit=4)).after is None
     assert await letters(kit, queue="none") == ([], None)
-    assert await kit.store.dead_letters("other", "q", 0, 10) == ([], None)
+    assert await kit.store.jobs("other", DeadLetters("q", 0, 10)) == ([], None)
 
 
 async def test_a_page_of_dead_letters_fits_into_an_answer(kit: StoreKit) -> None:
@@ -112,9 +113,9 @@ async def test_dead_letters_go_back_by_their_error(kit: StoreKit) -> None:
     away = await bury(kit, "HTTP 503")
     await bury(kit, "HTTP 404")
     kit.changed()
-    assert await kit.store.redrive(ORGANIZATION, "q", "503") == 1
+    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "503") == 1
     assert kit.changed().ready_queues == {(ORGANIZATION, "q")}
     assert (await kit.claim_one()).job_id == away
     (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
     assert batch.top_errors == (("HTTP 404", 1),)
-    assert await kit.store.redrive("other", "q", "") == 0
+    assert await kit.store.retry("other", QueueSelector("q"), "") == 0

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.records import Completion, Failure, Status
 from spooled_pipelines.server.core.retention import (
     STEP_JOBS,
     Retention,
@@ -16,7 +16,16 @@ from spooled_pipelines.server.core.retention import (
     seconds_of,
 )
 from spooled_pipelines.server.store.open import open_store
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, struct
+from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector
+from tests.support.store_kit import (
+    ORGANIZATION,
+    StoreKit,
+    chunk,
+    holder,
+    new_job,
+    settle_one,
+    struct,
+)
 
 DAY = 86_400
 PAYLOAD = struct(text="x" * 1_000)
@@ -32,10 +41,10 @@ async def keeping(store_url: str) -> AsyncIterator[StoreKit]:
     await kit.store.close()
 
 
-async def settle_one(kit: StoreKit, **job: object) -> str:
+async def complete_one(kit: StoreKit, **job: object) -> str:
     job_id = await kit.enqueue(payload=PAYLOAD, **job)
     claimed = await kit.claim_one()
-    await kit.store.complete(ORGANIZATION, holder(claimed), struct(answer=42))
+    await settle_one(kit.store, ORGANIZATION, holder(claimed), Completion(struct(answer=42)))
     assert claimed.job_id == job_id
     return job_id
 
@@ -88,7 +97,7 @@ async def test_a_batch_keeps_its_statistics_its_keys_and_its_list(keeping: Store
     await pass_days(keeping, 20)
     assert await keeping.counts("b") == {"completed": 2}
     assert await keeping.add("b", "one", "three", number=1) == (1, [0])
-    page = await keeping.store.batch_jobs(ORGANIZATION, "b", (), 0, 10, False)
+    page = await keeping.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 10, False))
     assert [job.payload for job in page.jobs[:2]] == [b"", b""]
     with pytest.raises(Exception, match="there is no job"):
         await keeping.job(single)
@@ -97,7 +106,7 @@ async def test_a_batch_keeps_its_statistics_its_keys_and_its_list(keeping: Store
 async def test_what_still_runs_waits_or_is_dead_is_never_touched(keeping: StoreKit) -> None:
     dead = await keeping.enqueue(payload=PAYLOAD)
     claimed = await keeping.claim_one()
-    await keeping.store.fail(ORGANIZATION, holder(claimed), "broken", False)
+    await settle_one(keeping.store, ORGANIZATION, holder(claimed), Failure("broken", False))
     running = await keeping.enqueue(payload=PAYLOAD)
     await keeping.claim(1, seconds=100 * DAY)
     later = keeping.clock.now() + 200 * DAY * 1000
@@ -113,15 +122,15 @@ async def test_it_goes_in_small_steps_that_leave_others_their_turn(keeping: Stor
     await keeping.open_batch("b")
     count = STEP_JOBS + 500
     await keeping.add("b", *map(str, range(count)))
-    await keeping.store.cancel_batch(ORGANIZATION, "b", None)
+    await keeping.store.cancel(ORGANIZATION, BatchSelector("b", None))
     keeping.clock.advance(2 * DAY)
     moment = await keeping.store.sweep()
-    pages = await keeping.store.batch_jobs(ORGANIZATION, "b", (), 0, 5_000, False)
+    pages = await keeping.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 5_000, False))
     assert sum(job.payload == b"" for job in pages.jobs) == STEP_JOBS
     assert moment is not None
     assert 0 < moment - keeping.clock.now() < 1_000
     await sweep(keeping)
-    pages = await keeping.store.batch_jobs(ORGANIZATION, "b", (), 0, 5_000, False)
+    pages = await keeping.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 5_000, False))
     assert sum(job.payload == b"" for job in pages.jobs) == count
 
 
@@ -148,7 +157,7 @@ async def test_a_key_that_is_forgotten_just_now_makes_a_job_or_finds_one(store_u
             stored = await kit.store.add_chunk(ORGANIZATION, rows)
             assert stored.rows == 3
             seqs = stored.seqs or range(stored.first, stored.first + 3)
-            ids = [kit.store.job_id(seq) for seq in seqs]
+            ids = [kit.job_id(seq) for seq in seqs]
             answered.update(ids)
             created.extend(ids[row] for row in range(3) if row not in set(stored.duplicates))
 
@@ -172,7 +181,7 @@ async def test_a_key_that_is_forgotten_just_now_makes_a_job_or_finds_one(store_u
 
 
 async def test_without_a_time_everything_is_kept(kit: StoreKit) -> None:
-    job_id = await settle_one(kit)
+    job_id = await complete_one(kit)
     kit.clock.advance(10_000 * DAY)
     assert await kit.store.sweep() is None
     assert (await kit.job(job_id)).payload == PAYLOAD

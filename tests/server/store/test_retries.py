@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.records import Status
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder
+from spooled_pipelines.server.core.records import Failure, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 
 
 async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> None:
@@ -12,14 +12,18 @@ async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> No
     for count in range(8):
         job = await kit.claim_one()
         assert job.retry_count == count
-        outcome = await kit.store.fail(ORGANIZATION, holder(job), f"broken {count}", True)
+        outcome = await settle_one(
+            kit.store, ORGANIZATION, holder(job), Failure(f"broken {count}", True)
+        )
         assert outcome.will_retry
         delays.append(outcome.delay_seconds)
         kit.clock.advance(outcome.delay_seconds - 1)
         assert await kit.claim() == []
         kit.clock.advance(1)
     assert delays == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    outcome = await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "last", True)
+    outcome = await settle_one(
+        kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure("last", True)
+    )
     assert outcome == (False, 0)
     job = await kit.job(job_id)
     assert (job.status, job.last_error) == (Status.DEADLETTER, "last")
@@ -28,7 +32,9 @@ async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> No
 async def test_a_job_that_waits_for_its_retry_counts_as_pending(kit: StoreKit) -> None:
     job_id = await kit.enqueue()
     kit.changed()
-    await kit.store.fail(ORGANIZATION, holder(await kit.claim_one()), "broken", True)
+    await settle_one(
+        kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure("broken", True)
+    )
     assert await kit.queue_counts() == {"pending": 1, "waiting": 1}
     assert (await kit.store.queue(ORGANIZATION, "q")).counts.total == 1
     assert not kit.changed().ready_queues
@@ -42,7 +48,10 @@ async def test_a_job_that_waits_for_its_retry_counts_as_pending(kit: StoreKit) -
 async def test_giving_up_sends_it_to_the_dead_letters_at_once(kit: StoreKit) -> None:
     await kit.enqueue(max_retries=100)
     job = await kit.claim_one()
-    assert await kit.store.fail(ORGANIZATION, holder(job), "hopeless", False) == (False, 0)
+    assert await settle_one(kit.store, ORGANIZATION, holder(job), Failure("hopeless", False)) == (
+        False,
+        0,
+    )
     assert await kit.queue_counts() == {"deadletter": 1}
     dead = await kit.job(job.job_id)
     assert (dead.last_error, dead.completed_at) == ("hopeless", kit.clock.now())

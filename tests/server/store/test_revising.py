@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import JobRecord, Revision, Status
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
+from spooled_pipelines.server.core.records import Failure, JobRecord, Revision, Status
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one, struct
 
 
 async def dead(kit: StoreKit, *names: str) -> list[JobRecord]:
@@ -13,7 +13,7 @@ async def dead(kit: StoreKit, *names: str) -> list[JobRecord]:
     await kit.store.seal_batch(ORGANIZATION, "b")
     jobs = await kit.claim(limit=len(names))
     for job in jobs:
-        await kit.store.fail(ORGANIZATION, holder(job), "boom", False)
+        await settle_one(kit.store, ORGANIZATION, holder(job), Failure("boom", False))
     return jobs
 
 

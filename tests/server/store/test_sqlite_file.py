@@ -13,6 +13,7 @@ import pytest
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sql import Migration
 from spooled_pipelines.server.store.sqlite import database
 from spooled_pipelines.server.store.sqlite.database import SCHEMA_VERSION
@@ -167,6 +168,6 @@ async def test_a_file_is_migrated_with_what_is_in_it_and_the_older_server_may_go
         return
     store = store_at(path)
     await store.open(lambda _: None)
-    assert len(await store.claim(ORGANIZATION, "q", "w", 30_000, 10)) == 1
+    assert len(await store.claim(ORGANIZATION, ClaimRequest("q", "w", 30_000, 10))) == 1
     assert await store.recount() == []
     await store.close()

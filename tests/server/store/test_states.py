@@ -11,12 +11,14 @@ import pytest
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import (
     BatchOpening,
+    Failure,
     JobRecord,
     PartRecord,
     Revision,
     Status,
 )
-from tests.support.store_kit import ORGANIZATION, StoreKit, holder
+from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector, QueueSelector
+from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"
 # A schedule and a retry are due within this, and a lease lasts longer.
@@ -56,7 +58,7 @@ async def processing(kit: StoreKit) -> JobRecord:
 
 async def waiting(kit: StoreKit) -> JobRecord:
     job = await processing(kit)
-    await kit.store.fail(ORGANIZATION, holder(job), "boom", True)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Failure("boom", True))
     return job
 
 
@@ -74,19 +76,19 @@ async def completed(kit: StoreKit) -> JobRecord:
 
 async def deadletter(kit: StoreKit) -> JobRecord:
     job = await processing(kit)
-    await kit.store.fail(ORGANIZATION, holder(job), "boom", False)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Failure("boom", False))
     return job
 
 
 async def cancelled(kit: StoreKit) -> JobRecord:
     job = await pending(kit)
-    await kit.store.cancel_batch(ORGANIZATION, "b", None)
+    await kit.store.cancel(ORGANIZATION, BatchSelector("b", None))
     return job
 
 
 async def cancelled_early(kit: StoreKit) -> JobRecord:
     job = await scheduled(kit)
-    await kit.store.cancel_batch(ORGANIZATION, "b", None)
+    await kit.store.cancel(ORGANIZATION, BatchSelector("b", None))
     return job
 
 
@@ -113,21 +115,25 @@ EVENTS: dict[str, Event] = {
     "its lease runs out": lambda kit, _: advance(kit, LEASE_SECONDS),
     "somebody claims it": lambda kit, _: kit.claim(10, worker="another"),
     "its holder completes it": lambda kit, job: kit.complete(job),
-    "its holder fails it": lambda kit, job: kit.store.fail(ORGANIZATION, holder(job), "b", True),
-    "its holder fails it for good": lambda kit, job: kit.store.fail(
-        ORGANIZATION, holder(job), "b", False
+    "its holder fails it": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), Failure("b", True)
     ),
-    "its holder gives it back undelivered": lambda kit, job: kit.store.give_back(
-        ORGANIZATION, [holder(job)]
+    "its holder fails it for good": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), Failure("b", False)
     ),
-    "its batch is cancelled": lambda kit, _: kit.store.cancel_batch(ORGANIZATION, "b", None),
-    "its queue is purged": lambda kit, _: kit.store.purge_queue(ORGANIZATION, "q"),
-    "its batch is retried": lambda kit, _: kit.store.retry_batch(ORGANIZATION, "b", ""),
-    "its batch is retried with what was cancelled": lambda kit, _: kit.store.retry_batch(
-        ORGANIZATION, "b", "", True
+    "its holder gives it back undelivered": lambda kit, job: give_back(
+        kit.store, ORGANIZATION, [holder(job)]
     ),
-    "its queue's dead letters are redriven": lambda kit, _: kit.store.redrive(
-        ORGANIZATION, "q", ""
+    "its batch is cancelled": lambda kit, _: kit.store.cancel(
+        ORGANIZATION, BatchSelector("b", None)
+    ),
+    "its queue is purged": lambda kit, _: kit.store.cancel(ORGANIZATION, QueueSelector("q")),
+    "its batch is retried": lambda kit, _: kit.store.retry(ORGANIZATION, BatchSelector("b"), ""),
+    "its batch is retried with what was cancelled": lambda kit, _: kit.store.retry(
+        ORGANIZATION, BatchSelector("b"), "", True
+    ),
+    "its queue's dead letters are redriven": lambda kit, _: kit.store.retry(
+        ORGANIZATION, QueueSelector("q"), ""
     ),
     "it is requeued by itself": lambda kit, job: kit.store.revise(
         ORGANIZATION, [Revision(job.job_id)]
@@ -139,7 +145,7 @@ EVENTS: dict[str, Event] = {
 
 
 async def the_job(kit: StoreKit) -> JobRecord:
-    (job,) = (await kit.store.batch_jobs(ORGANIZATION, "b", (), 0, 10, False)).jobs
+    (job,) = (await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), 0, 10, False))).jobs
     return job
 
 
@@ -194,7 +200,7 @@ async def settle(kit: StoreKit, *, retry: bool = True) -> None:
     if retry:
         await kit.complete(job)
     else:
-        await kit.store.fail(ORGANIZATION, holder(job), "boom", False)
+        await settle_one(kit.store, ORGANIZATION, holder(job), Failure("boom", False))
 
 
 async def begin(kit: StoreKit) -> None:
@@ -217,8 +223,10 @@ BATCH_EVENTS: dict[str, Callable[[StoreKit], Awaitable[object]]] = {
     "a new row comes": lambda kit: kit.add("b", "y", number=1),
     "a row comes that it has already": lambda kit: kit.add("b", "x", upload_id="again"),
     "its last job settles": settle,
-    "it is cancelled": lambda kit: kit.store.cancel_batch(ORGANIZATION, "b", None),
-    "its dead letters are retried": lambda kit: kit.store.retry_batch(ORGANIZATION, "b", ""),
+    "it is cancelled": lambda kit: kit.store.cancel(ORGANIZATION, BatchSelector("b", None)),
+    "its dead letters are retried": lambda kit: kit.store.retry(
+        ORGANIZATION, BatchSelector("b"), ""
+    ),
     "a newer generation begins": begin,
 }
 

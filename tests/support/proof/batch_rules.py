@@ -17,6 +17,7 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     Status,
 )
+from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.proof.job_rules import delays, priorities, retries
 from tests.support.proof.model import Job
 from tests.support.proof.side_by_side import (
@@ -180,8 +181,8 @@ class BatchRules(SideBySide):
         ]
         after: int | None = 0
         while after is not None:
-            question = (organization, batch, statuses, after, limit, False)
-            page = self.run(self.kit.store.batch_jobs(*question))
+            query = BatchJobs(batch, statuses, after, limit)
+            page = self.run(self.kit.store.jobs(organization, query))
             expected, wanted = wanted[:limit], wanted[limit:]
             for record, job in zip(page.jobs, expected, strict=True):
                 self.compare_job(record, job)
@@ -207,5 +208,5 @@ class BatchRules(SideBySide):
             seqs = range(stored.first, stored.first + stored.rows)
         assert stored.rows == len(expected) == len(seqs)
         for seq, (job, _) in zip(seqs, expected, strict=True):
-            self.name(job, self.kit.store.job_id(seq))
+            self.name(job, self.kit.job_id(seq))
         assert list(stored.duplicates) == [n for n, (_, made) in enumerate(expected) if not made]

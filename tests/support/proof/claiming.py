@@ -19,6 +19,7 @@ from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.store.open import open_store
+from spooled_pipelines.server.store.requests import BatchJobs
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
 from tests.support import programs
@@ -171,8 +172,8 @@ async def records(url: str) -> list[JobRecord]:
         found: list[JobRecord] = []
         after: int | None = 0
         while after is not None:
-            question = (DEFAULT_ORGANIZATION, BATCH, (), after, 1_000, True)
-            page = await store.batch_jobs(*question)
+            query = BatchJobs(BATCH, (), after, 1_000, omit_payload=True)
+            page = await store.jobs(DEFAULT_ORGANIZATION, query)
             found += page.jobs
             after = page.after
         return found

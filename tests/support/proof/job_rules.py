@@ -17,6 +17,7 @@ from spooled_pipelines.server.core.records import (
     Settlement,
     WorkerRecord,
 )
+from spooled_pipelines.server.store.requests import ClaimRequest, Heartbeat
 from tests.support.proof.model import Job, RefusalError
 from tests.support.proof.side_by_side import (
     ERRORS,
@@ -29,7 +30,7 @@ from tests.support.proof.side_by_side import (
     queues,
     workers,
 )
-from tests.support.store_kit import struct
+from tests.support.store_kit import give_back, settle_one, struct
 
 priorities = st.sampled_from((0, 0, 5, -5, 100))
 retries = st.sampled_from((0, 1, 3))
@@ -73,7 +74,8 @@ class JobRules(SideBySide):
     def claim(self, pick: int, claims: list[Any]) -> None:
         organization, queue = self.topic(pick, lambda job: job.claimable)
         claims = [(worker, 1000 * seconds, limit) for worker, seconds, limit in claims]
-        lots = self.together(self.kit.store.claim(organization, queue, *one) for one in claims)
+        claim = self.kit.store.claim
+        lots = self.together(claim(organization, ClaimRequest(queue, *one)) for one in claims)
         for one, records in zip(claims, lots, strict=True):
             expected = self.model.claim(organization, queue, *one)
             assert [record.job_id for record in records] == [job.job_id for job in expected]
@@ -127,7 +129,7 @@ class JobRules(SideBySide):
     @act(when=lambda self: self.leases, pick=picks)
     def give_back(self, pick: int) -> None:
         organization, holder = self.leases[-1 - pick % len(self.leases)]
-        assert self.run(self.kit.store.give_back(organization, [holder])) is None
+        self.run(give_back(self.kit.store, organization, [holder]))
         try:
             job = self.known[holder.job_id]
             self.model.give_back(self.model.check_holder(job, holder.worker_id, holder.lease_id))
@@ -163,7 +165,7 @@ class JobRules(SideBySide):
     @act(organization=organizations, worker=workers)
     def heartbeat(self, organization: str, worker: str) -> None:
         self.same(
-            self.kit.store.heartbeat(organization, worker, 1, "healthy", "{}"),
+            self.kit.store.heartbeat(organization, Heartbeat(worker, 1, "healthy", "{}")),
             lambda: self.model.heartbeat(organization, worker),
             equal,
         )
@@ -177,10 +179,12 @@ class JobRules(SideBySide):
         store = self.kit.store
         try:
             if what == "complete":
-                return await store.complete(organization, holder, RESULT)
+                return await settle_one(store, organization, holder, Completion(RESULT))
             if what == "renew":
                 return await store.renew(organization, holder, 9_000)
-            return await store.fail(organization, holder, _error(what), what == "fail")
+            return await settle_one(
+                store, organization, holder, Failure(_error(what), what == "fail")
+            )
         except RefusedError as refusal:
             return refusal
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from spooled_pipelines.server.core.queue_limits import QueueLimits
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention
+from spooled_pipelines.server.store.requests import BatchSelector, ControlChange, QueueSelector
 from tests.support.proof import model_control
 from tests.support.proof.model import Job
 from tests.support.proof.side_by_side import (
@@ -45,29 +46,31 @@ class QueueRules(SideBySide):
     def cancel(self, pick: int, generation: int | None) -> None:
         organization, batch = self.batch(pick, lambda job: job.due_at is not None)
         self.same(
-            self.kit.store.cancel_batch(organization, batch, generation),
+            self.kit.store.cancel(organization, BatchSelector(batch, generation)),
             lambda: model_control.cancel_batch(self.model, organization, batch, generation),
-            equal,
+            lambda outcome, counts: equal(outcome.counts, counts),
         )
 
     @act(pick=picks, text=texts)
     def retry(self, pick: int, text: str) -> None:
         organization, batch = self.batch(pick, _is_dead)
         self.same(
-            self.kit.store.retry_batch(organization, batch, text),
+            self.kit.store.retry(organization, BatchSelector(batch), text),
             lambda: model_control.retry_batch(self.model, organization, batch, text),
             equal,
         )
 
     @act(organization=organizations, queue=queues, paused=st.sampled_from((True, False, False)))
     def pause(self, organization: str, queue: str, paused: bool) -> None:
-        self.run(self.kit.store.set_paused(organization, queue, paused))
+        self.run(self.kit.store.set_control(organization, queue, ControlChange(paused=paused)))
         (self.model.paused.add if paused else self.model.paused.discard)((organization, queue))
 
     @act(organization=organizations, queue=queues, cap=st.sampled_from((None, 1, 2, 4)))
     def limit(self, organization: str, queue: str, cap: int | None) -> None:
         limits = QueueLimits(max_in_flight=cap)
-        assert self.run(self.kit.store.set_limits(organization, queue, limits)) == limits
+        change = ControlChange(limits=limits)
+        kept = self.run(self.kit.store.set_control(organization, queue, change))
+        assert kept.limits == limits
         self.model.caps.pop((organization, queue), None)
         if cap is not None:
             self.model.caps[organization, queue] = cap
@@ -75,13 +78,13 @@ class QueueRules(SideBySide):
     @act(pick=picks)
     def purge(self, pick: int) -> None:
         organization, queue = self.topic(pick, lambda job: job.due_at is not None)
-        purged = self.run(self.kit.store.purge_queue(organization, queue))
-        assert purged == model_control.purge_queue(self.model, organization, queue)
+        purged = self.run(self.kit.store.cancel(organization, QueueSelector(queue)))
+        assert purged.cancelled == model_control.purge_queue(self.model, organization, queue)
 
     @act(pick=picks, text=texts)
     def redrive(self, pick: int, text: str) -> None:
         organization, queue = self.topic(pick, _is_dead)
-        revived = self.run(self.kit.store.redrive(organization, queue, text))
+        revived = self.run(self.kit.store.retry(organization, QueueSelector(queue), text))
         assert revived == model_control.redrive(self.model, organization, queue, text)
 
     @act(weight=2, retention=retentions)

@@ -286,7 +286,7 @@ class SideBySide(RuleBasedStateMachine):
             asked.payload,
         )
         assert record == expected
-        assert record.job_id == self.kit.store.job_id(record.seq)
+        assert record.job_id == self.kit.job_id(record.seq)
 
     async def compare_all(self) -> None:
         """Every job with its history, and of those that were forgotten that they are."""

@@ -7,6 +7,7 @@ from functools import partial
 from spooled_pipelines.server.core.batch_rules import check_complete, other_queue, superseded
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.records import (
+    ALL_BEGUN,
     BatchOpening,
     BatchRecord,
     ExpectedParts,
@@ -63,7 +64,7 @@ async def _open(
         if not found:
             await tx.commit()
             return None
-        (record,) = await reading.batches(tx.connection, organization, [opening.batch_id], tx.now)
+        (record,) = await reading.batches(tx, organization, [opening.batch_id])
         await tx.commit()
     return record
 
@@ -89,8 +90,8 @@ async def seal_batch(
     context: StoreContext,
     organization: str,
     batch_id: str,
-    generation: int,
-    expected: ExpectedParts,
+    generation: int = 0,
+    expected: ExpectedParts = ALL_BEGUN,
 ) -> BatchRecord:
     """Note that the batch's last row is in, if all of its parts are."""
     batch = (organization, batch_id, generation)
@@ -105,12 +106,12 @@ async def _seal(
         await tx.begin()
         # Waits for the chunks that are on their way in.
         number, is_sealed = await _locked(tx, "lock_batch", *batch)
-        check_complete(batch_id, await reading.parts(tx.connection, number), expected)
+        check_complete(batch_id, await reading.parts(tx, number), expected)
         await tx.send("forget_chunks", batch=number)
         if not is_sealed:
             await tx.send("set_sealed", batch=number, sealed=True, now=tx.now)
             tx.deltas.touched.add(number)
-        (record,) = await reading.batches(tx.connection, organization, [batch_id], tx.now)
+        (record,) = await reading.batches(tx, organization, [batch_id])
         await tx.commit()
     return record
 

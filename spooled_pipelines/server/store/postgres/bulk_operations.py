@@ -17,13 +17,15 @@ from spooled_pipelines.server.core.job_rules import (
     Retry,
     why_not_revised,
 )
-from spooled_pipelines.server.core.records import Counts, Revision, Status
+from spooled_pipelines.server.core.records import CancelOutcome, Counts, Revision, Status
+from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.postgres import batch_marks
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import borrowed, fetch
 from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
+from spooled_pipelines.server.store.requests import BatchSelector, QueueSelector
 
 
 class _Step(NamedTuple):
@@ -33,38 +35,58 @@ class _Step(NamedTuple):
     after: int | None
 
 
-async def cancel_batch(
-    context: StoreContext, organization: str, batch_id: str, generation: int | None
-) -> Counts:
-    """Cancel what has not started of the generations up to this; their counters then."""
+async def cancel(context: StoreContext, organization: str, selector: Selector) -> CancelOutcome:
+    """Cancel what has not started of a batch, or is pending on a queue now."""
+    if isinstance(selector, BatchSelector):
+        return await _cancel_batch(context, organization, selector)
+    _, queue = await context.place(organization, selector.queue_name)
     async with borrowed(context.pool) as connection:
-        values = {"organization": organization, "batch_id": batch_id}
-        rows = await fetch(connection, "generations", **values, highest=generation)
+        ((highest,),) = await fetch(connection, "last_job")
+    cancelled = await _in_steps(context, partial(_purge, queue=queue, highest=highest))
+    async with borrowed(context.pool) as connection:
+        values = {"organization": organization, "name": selector.queue_name}
+        ((_, *counts),) = await fetch(connection, "queue_counts", **values)
+    return CancelOutcome(cancelled, Counts(*counts))
+
+
+async def _cancel_batch(
+    context: StoreContext, organization: str, selector: BatchSelector
+) -> CancelOutcome:
+    values = {"organization": organization, "batch_id": selector.batch_id}
+    async with borrowed(context.pool) as connection:
+        rows = await fetch(connection, "generations", **values, highest=selector.generation)
         if not rows and not await fetch(connection, "find_batch", **values):
-            raise not_found(f"there is no batch {batch_id!r}")
+            raise not_found(f"there is no batch {selector.batch_id!r}")
     numbers = [number for (number,) in rows]
+    cancelled = 0
     for number in numbers:
-        await _in_steps(context, partial(_cancel, batch=number))
+        cancelled += await _in_steps(context, partial(_cancel, batch=number))
     async with borrowed(context.pool) as connection:
         (counts,) = await fetch(connection, "generation_counts", batches=numbers)
-    return Counts(*counts)
+    return CancelOutcome(cancelled, Counts(*counts))
 
 
-async def retry_batch(
-    context: StoreContext, organization: str, batch_id: str, error_contains: str, cancelled: bool
+async def retry(
+    context: StoreContext,
+    organization: str,
+    selector: Selector,
+    error_contains: str = "",
+    cancelled: bool = False,
 ) -> int:
-    """Put dead letters with such an error back into the queue; returns how many.
-
-    And, where that is asked for, what was cancelled.
-    """
+    """Put dead letters with such an error back into the queue, and what was cancelled if asked."""
+    if isinstance(selector, QueueSelector):
+        _, queue = await context.place(organization, selector.queue_name)
+        step = partial(_retry_queue, queue=queue, error_contains=error_contains)
+        return await _in_steps(context, step)
+    values = {"organization": organization, "batch_id": selector.batch_id}
     async with borrowed(context.pool) as connection:
-        rows = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
+        rows = await fetch(connection, "find_batch", **values)
     if not rows:
-        raise not_found(f"there is no batch {batch_id!r}")
-    number = rows[0][0]
-    return await _in_steps(
-        context, partial(_retry, batch=number, error_contains=error_contains, cancelled=cancelled)
+        raise not_found(f"there is no batch {selector.batch_id!r}")
+    step = partial(
+        _retry_batch, batch=rows[0][0], error_contains=error_contains, cancelled=cancelled
     )
+    return await _in_steps(context, step)
 
 
 async def _in_steps(context: StoreContext, step: Callable[..., Awaitable[_Step]]) -> int:
@@ -87,7 +109,7 @@ async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
     return _Step(changed, _following(places))
 
 
-async def _retry(
+async def _retry_batch(
     tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int
 ) -> _Step:
     event = Retry(cancelled)
@@ -103,9 +125,10 @@ async def _retry(
 
 
 async def revise(
-    context: StoreContext, owner: int, revisions: Sequence[Revision]
+    context: StoreContext, organization: str, revisions: Sequence[Revision]
 ) -> list[RefusedError | None]:
     """For each dead letter, in turn, why it stays as it is."""
+    owner = await context.owner(organization)
     return await run(context, lambda tx: _revise(tx, owner, revisions))
 
 
@@ -134,40 +157,6 @@ async def _revise(
     return refusals
 
 
-async def set_paused(
-    context: StoreContext, organization: str, queue_name: str, paused: bool
-) -> None:
-    """Let nobody claim of a queue any more, or again."""
-    _, queue = await context.place(organization, queue_name)
-    await run(context, partial(_set_paused, queue=queue, paused=paused))
-
-
-async def purge_queue(context: StoreContext, organization: str, queue_name: str) -> int:
-    """Cancel what is pending on a queue now; returns how many."""
-    _, queue = await context.place(organization, queue_name)
-    async with borrowed(context.pool) as connection:
-        ((highest,),) = await fetch(connection, "last_job")
-    return await _in_steps(context, partial(_purge, queue=queue, highest=highest))
-
-
-async def redrive(
-    context: StoreContext, organization: str, queue_name: str, error_contains: str
-) -> int:
-    """Put a queue's dead letters with such an error back into it; returns how many."""
-    _, queue = await context.place(organization, queue_name)
-    return await _in_steps(context, partial(_redrive, queue=queue, error_contains=error_contains))
-
-
-async def _set_paused(tx: Transaction, queue: int, paused: bool) -> None:
-    async with tx.pipeline():
-        await tx.begin()
-        await tx.send("set_paused", queue=queue, paused=paused)
-        tx.deltas.controlled.add(queue)
-        if not paused:
-            tx.deltas.ready_queues.add(queue)
-        await tx.commit()
-
-
 async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step:
     # What was cancelled is not found again, so there is no place to go on from.
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
@@ -181,7 +170,7 @@ async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step
     return _Step(changed, None if is_last else after)
 
 
-async def _redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
+async def _retry_queue(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
         places = await tx.rows("dead_of_queue", queue=queue, after=after, limit=STEP_JOBS)

@@ -18,7 +18,6 @@ from spooled_pipelines.server.core.batch_rules import (
     when_due,
 )
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys
@@ -85,9 +84,8 @@ class Chunks:
     The outcome is as if those of one batch had come one after the other.
     """
 
-    def __init__(self, context: StoreContext, quotas: Quotas) -> None:
+    def __init__(self, context: StoreContext) -> None:
         self._context = context
-        self._quotas = quotas
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._in_flight: list[_InFlight] = []
         # Batches whose last chunk had duplicates: the next one will have some as well.
@@ -115,7 +113,7 @@ class Chunks:
         staged = mine.batch in self._repeated
         while True:
             with contextlib.suppress(_IsWholeError):
-                quota = self._quotas.of(mine.batch[0])
+                quota = self._context.quotas.of(mine.batch[0])
                 add = partial(_add, owner=owner, mine=mine, staged=staged, quota=quota)
                 return await run(self._context, add)
 

@@ -16,19 +16,18 @@ from spooled_pipelines.server.store.postgres.records import job_record
 from spooled_pipelines.server.store.postgres.sweeping import count_released
 from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
+from spooled_pipelines.server.store.requests import ClaimRequest
 
 # What others had locked is looked at again after this: they may have died before they took it.
 _PASSED_OVER_SECONDS = 0.1
 
 
-class ClaimRequest(NamedTuple):
-    """Who wants jobs of which queue."""
+class QueueClaim(NamedTuple):
+    """A claim with the queue's number."""
 
     topic: Topic
     queue: int
-    worker_id: str
-    lease_ms: int
-    limit: int
+    request: ClaimRequest
 
 
 class _Claimed(NamedTuple):
@@ -45,7 +44,7 @@ class _Left(NamedTuple):
     held_until: dict[Topic, int]
 
 
-async def claim(context: StoreContext, claims: Sequence[ClaimRequest]) -> list[list[JobRecord]]:
+async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[list[JobRecord]]:
     """For each claim its jobs: highest priority first, then oldest."""
     async with context.claim_lock:
         claimed = await run(context, lambda tx: _claim(tx, claims))
@@ -58,13 +57,13 @@ async def claim(context: StoreContext, claims: Sequence[ClaimRequest]) -> list[l
     return claimed.jobs
 
 
-async def _claim(tx: Transaction, claims: Sequence[ClaimRequest]) -> _Claimed:
+async def _claim(tx: Transaction, claims: Sequence[QueueClaim]) -> _Claimed:
     async with tx.pipeline():
         await tx.begin()
         # The timer may be a moment behind; a claim is not.
         release = await tx.start("release_due", now=tx.now, limit=SWEEP_JOBS)
         started = [
-            await tx.start("claim", **_values(tx, claim, claim.limit), counted=False)
+            await tx.start("claim", **_values(tx, claim, claim.request.limit), counted=False)
             for claim in claims
         ]
         await count_released(tx, await release.fetchall())
@@ -81,13 +80,13 @@ async def _claim(tx: Transaction, claims: Sequence[ClaimRequest]) -> _Claimed:
 
 
 async def _look_at_the_rest(
-    tx: Transaction, claims: Sequence[ClaimRequest], found: list[Rows]
+    tx: Transaction, claims: Sequence[QueueClaim], found: list[Rows]
 ) -> _Left:
     """Why claims got less than they wanted; those of queues with limits get their jobs here."""
     hungry = {
         claim.queue: claim.topic
         for claim, rows in zip(claims, found, strict=True)
-        if len(rows) < claim.limit
+        if len(rows) < claim.request.limit
     }
     left = _Left(set(), {})
     with_limits = set()
@@ -104,7 +103,7 @@ async def _look_at_the_rest(
 
 async def _claim_within_limits(
     tx: Transaction,
-    claims: Sequence[ClaimRequest],
+    claims: Sequence[QueueClaim],
     found: list[Rows],
     queues: set[int],
     left: _Left,
@@ -115,7 +114,7 @@ async def _claim_within_limits(
         if claim.queue not in queues or found[place]:
             continue
         limits = limited.get(claim.queue)
-        room = claim.limit if limits is None else min(claim.limit, limits.room)
+        room = claim.request.limit if limits is None else min(claim.request.limit, limits.room)
         if room:
             rows = await tx.rows("claim", **_values(tx, claim, room), counted=True)
             found[place] = sorted(rows)
@@ -126,33 +125,33 @@ async def _claim_within_limits(
             ((is_claimable, _),) = await tx.rows("what_is_left", queue=claim.queue)
             if is_claimable:
                 left.passed_over.add(claim.topic)
-        elif limits is not None and taken < claim.limit:
+        elif limits is not None and taken < claim.request.limit:
             moment = limits.held_until(tx.now)
             if moment is not None:
                 left.held_until[claim.topic] = moment
     await queue_limits.write(tx, limited)
 
 
-async def _count(tx: Transaction, claims: Sequence[ClaimRequest], found: Sequence[Rows]) -> None:
+async def _count(tx: Transaction, claims: Sequence[QueueClaim], found: Sequence[Rows]) -> None:
     # Of a row: place, batch, linked, then the record, whose first is the number.
     batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
     for claim, rows in zip(claims, found, strict=True):
         for of, count in Counter(batches[row[3]] for row in rows).items():
             tx.deltas.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
         if rows:
-            tx.deltas.due_at(tx.now + claim.lease_ms)
+            tx.deltas.due_at(tx.now + claim.request.lease_ms)
 
 
-def _values(tx: Transaction, claim: ClaimRequest, limit: int) -> dict[str, Any]:
+def _values(tx: Transaction, claim: QueueClaim, limit: int) -> dict[str, Any]:
     return {
         "queue": claim.queue,
         "limit": limit,
-        "worker": claim.worker_id,
+        "worker": claim.request.worker_id,
         "now": tx.now,
-        "expiry": tx.now + claim.lease_ms,
+        "expiry": tx.now + claim.request.lease_ms,
         "budget": ANSWER_BYTES,
     }
 
 
-def _record(prefix: str, claim: ClaimRequest, row: tuple[Any, ...]) -> JobRecord:
+def _record(prefix: str, claim: QueueClaim, row: tuple[Any, ...]) -> JobRecord:
     return job_record(prefix, row[3:], claim.topic[1])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.notifier import Changes, publish
+from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.database import Pool, borrowed
 from spooled_pipelines.server.store.postgres.id_cache import IdCache
@@ -17,9 +18,15 @@ class StoreContext:
     """What every transaction of a store stands on."""
 
     def __init__(
-        self, pool: Pool, clock: Clock, prefix: str, on_commit: Callable[[Changes], None]
+        self,
+        pool: Pool,
+        clock: Clock,
+        prefix: str,
+        quotas: Quotas,
+        on_commit: Callable[[Changes], None],
     ) -> None:
         self.pool = pool
+        self.quotas = quotas
         self.clock = clock
         self.prefix = prefix
         self.names = IdCache()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -50,6 +50,17 @@ SET idle_in_transaction_session_timeout = '30s';
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off';
 """.encode()
+
+
+class Snapshot(Protocol):
+    """What is read: what is committed, or what one's own transaction sees."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def now(self) -> int: ...
 
 
 def shown(url: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from spooled_pipelines.server.auth.api_keys import no_key
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.database import borrowed, fetch
+from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 
@@ -52,10 +52,9 @@ async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRe
     return await run(context, body)
 
 
-async def every(context: StoreContext) -> list[KeyRecord]:
+async def every(snapshot: Snapshot) -> list[KeyRecord]:
     """All keys, oldest first."""
-    async with borrowed(context.pool) as connection:
-        return [_record(row) for row in await fetch(connection, "all_keys")]
+    return [_record(row) for row in await fetch(snapshot.connection, "all_keys")]
 
 
 def _record(row: tuple[Any, ...]) -> KeyRecord:

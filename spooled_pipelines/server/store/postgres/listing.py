@@ -1,29 +1,32 @@
-"""See `listing.Listing`."""
+"""What an operator looks at: reads whose cost does not grow with the jobs of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core import ids, queue_limits
-from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
-from spooled_pipelines.server.core.records import Counts, JobPage, QueueRecord, WorkerRecord
-from spooled_pipelines.server.store.listing import (
-    SEARCHED_MAX,
+from spooled_pipelines.server.core.records import (
     BatchPage,
+    Counts,
+    JobPage,
     ListedQueue,
     ListedWorker,
     QueuePage,
+    QueueRecord,
+    WorkerRecord,
 )
+from spooled_pipelines.server.store.limits import SEARCHED_MAX
 from spooled_pipelines.server.store.postgres import reading
-from spooled_pipelines.server.store.postgres.database import Connection, fetch
+from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
+from spooled_pipelines.server.store.requests import JobSearch
 
 _WIDTH = len(Counts._fields)
 
 
 async def queues(
-    connection: Connection,
+    snapshot: Snapshot,
     organization: str,
     names: Sequence[str] | None,
     after: str,
@@ -31,7 +34,7 @@ async def queues(
 ) -> QueuePage:
     """Queues by name."""
     rows = await fetch(
-        connection,
+        snapshot.connection,
         "queues_of_organization",
         organization=organization,
         queues=None if names is None else list(names),
@@ -40,7 +43,7 @@ async def queues(
     )
     listed = []
     for name, number, *row in rows[:limit]:
-        ((oldest,),) = await fetch(connection, "oldest_claimable", queue=number)
+        ((oldest,),) = await fetch(snapshot.connection, "oldest_claimable", queue=number)
         throttle = queue_limits.stored(row[_WIDTH + 1 :])
         limits = QueueLimits() if throttle is None else throttle.limits
         control = QueueControl(limits, row[_WIDTH])
@@ -49,18 +52,19 @@ async def queues(
 
 
 async def batches(
-    connection: Connection,
+    snapshot: Snapshot,
     organization: str,
     queues: Sequence[str] | None,
     before: int,
     limit: int,
-    now: int,
 ) -> BatchPage:
     """Batches, newest first, as of one moment."""
-    async with connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    async with snapshot.connection.transaction():
+        await snapshot.connection.execute(
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        )
         rows = await fetch(
-            connection,
+            snapshot.connection,
             "batches_of_organization" if queues is None else "batches_of_queues",
             organization=organization,
             **({} if queues is None else {"queues": list(queues)}),
@@ -68,16 +72,16 @@ async def batches(
             limit=limit + 1,
         )
         batch_ids = [batch_id for _, batch_id in rows[:limit]]
-        records = await reading.batches(connection, organization, batch_ids, now)
+        records = await reading.batches(snapshot, organization, batch_ids)
     return BatchPage(records, rows[limit - 1][0] if len(rows) > limit else None)
 
 
 async def workers(
-    connection: Connection, organization: str, queues: Sequence[str] | None, limit: int
+    snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
     """Workers, those that were heard of last first."""
     rows = await fetch(
-        connection,
+        snapshot.connection,
         "workers_of_organization",
         organization=organization,
         queues=None if queues is None else list(queues),
@@ -92,36 +96,25 @@ async def workers(
     return listed
 
 
-async def find_jobs(
-    connection: Connection,
-    prefix: str,
-    organization: str,
-    batch_id: str,
-    statuses: Sequence[int],
-    text: str,
-    after: int,
-    limit: int,
-) -> JobPage:
+async def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     """Jobs of a batch by status and text."""
-    found = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
-    if not found:
-        raise not_found(f"there is no batch {batch_id!r}")
+    text, limit = query.text, query.limit
     rows = await fetch(
-        connection,
+        snapshot.connection,
         "find_jobs",
-        batch=found[0][0],
-        after=after,
+        batch=await reading.batch_number(snapshot, organization, query.batch_id),
+        after=query.after,
         searched=SEARCHED_MAX,
-        statuses=list(statuses) or None,
+        statuses=list(query.statuses) or None,
         text=text.encode(),
         # The database's text cannot hold U+0000, and no worker's id does.
         worker=None if "\0" in text else text,
         key=stored_key(text),
-        number=ids.job_number(prefix, text),
+        number=ids.job_number(snapshot.prefix, text),
         limit=limit + 1,
     )
     places, last = rows[0][:2]
-    jobs = [job_record(prefix, row) for _, _, *row in rows if row[0] is not None]
+    jobs = [job_record(snapshot.prefix, row) for _, _, *row in rows if row[0] is not None]
     if len(jobs) > limit:
         return JobPage(jobs[:limit], jobs[limit - 1].seq)
     return JobPage(jobs, last if places == SEARCHED_MAX else None)

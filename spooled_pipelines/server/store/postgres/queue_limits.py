@@ -9,9 +9,10 @@ from functools import partial
 from spooled_pipelines.server.core import queue_limits
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits, Throttle
 from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.database import Connection, fetch
+from spooled_pipelines.server.store.postgres.database import Connection, Snapshot, borrowed, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
+from spooled_pipelines.server.store.requests import ControlChange
 
 # Who settles does not tell of the room that it makes where it began before the queue had a cap.
 # So long after one was set, those who find it full look again this often.
@@ -64,32 +65,41 @@ async def write(tx: Transaction, limited: dict[int, Limited]) -> None:
             await tx.send("spend", queue=queue, level=level, filled_at=filled_at)
 
 
-async def set_limits(
-    context: StoreContext, organization: str, queue_name: str, limits: QueueLimits
-) -> QueueLimits:
-    """Cap what is claimed of a queue from now on; the limits as they are kept."""
+async def set_control(
+    context: StoreContext, organization: str, queue_name: str, change: ControlChange
+) -> QueueControl:
+    """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
     _, queue = await context.place(organization, queue_name)
-    return await run(context, partial(_set_limits, queue=queue, limits=limits))
+    await run(context, partial(_set_control, queue=queue, change=change))
+    async with borrowed(context.pool) as connection:
+        return await _control(connection, organization, queue_name)
 
 
-async def _set_limits(tx: Transaction, queue: int, limits: QueueLimits) -> QueueLimits:
+async def _set_control(tx: Transaction, queue: int, change: ControlChange) -> None:
     async with tx.pipeline():
         await tx.begin()
-        rows = await tx.rows("lock_limits", queues=[queue])
-        before = Throttle._make(rows[0][1:]) if rows else None
-        throttle = queue_limits.throttle(limits, before, tx.now)
-        if throttle is None:
-            await tx.send("lift_limits", queue=queue)
-        else:
-            await tx.send("put_limits", queue=queue, **throttle._asdict())
-        tx.deltas.ready_queues.add(queue)
+        if change.paused is not None:
+            await tx.send("set_paused", queue=queue, paused=change.paused)
+        if change.limits is not None:
+            rows = await tx.rows("lock_limits", queues=[queue])
+            before = Throttle._make(rows[0][1:]) if rows else None
+            throttle = queue_limits.throttle(change.limits, before, tx.now)
+            if throttle is None:
+                await tx.send("lift_limits", queue=queue)
+            else:
+                await tx.send("put_limits", queue=queue, **throttle._asdict())
         tx.deltas.controlled.add(queue)
+        if not change.paused:
+            tx.deltas.ready_queues.add(queue)
         await tx.commit()
-    return QueueLimits() if throttle is None else throttle.limits
 
 
-async def control(connection: Connection, organization: str, queue_name: str) -> QueueControl:
+async def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
     """What holds a queue back."""
+    return await _control(snapshot.connection, organization, queue_name)
+
+
+async def _control(connection: Connection, organization: str, queue_name: str) -> QueueControl:
     rows = await fetch(connection, "queue_control", organization=organization, name=queue_name)
     if not rows:
         return QueueControl(QueueLimits(), paused=False)

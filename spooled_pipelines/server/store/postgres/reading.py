@@ -15,78 +15,86 @@ from spooled_pipelines.server.core.records import (
     ChunkRange,
     CounterMismatch,
     Counts,
+    Depths,
     JobPage,
     JobRecord,
     OpenBatches,
     PartRecord,
+    QueueDepth,
     QueueRecord,
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
-from spooled_pipelines.server.store.postgres.database import Connection, fetch, send
+from spooled_pipelines.server.store.postgres.database import Snapshot, fetch, send
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
+from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters
 
 _WIDTH = len(Counts._fields)
 
 
-async def job(connection: Connection, prefix: str, organization: str, job_id: str) -> JobRecord:
+async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
     """One job."""
-    seq = ids.job_number(prefix, job_id)
-    rows = await fetch(connection, "job_of_organization", seq=seq, organization=organization)
+    seq = ids.job_number(snapshot.prefix, job_id)
+    rows = await fetch(
+        snapshot.connection, "job_of_organization", seq=seq, organization=organization
+    )
     if not rows:
         raise not_found(f"there is no job {job_id!r}")
-    return job_record(prefix, rows[0])
+    return job_record(snapshot.prefix, rows[0])
 
 
-async def attempts(
-    connection: Connection, prefix: str, organization: str, job_id: str
-) -> list[AttemptRecord]:
+async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
     """Every attempt at a job, oldest first."""
-    seq = (await job(connection, prefix, organization, job_id)).seq
+    seq = (await job(snapshot, organization, job_id)).seq
     return [
         AttemptRecord._make((*made, None if error is None else error.decode()))
-        for *made, error in await fetch(connection, "attempts", job=seq)
+        for *made, error in await fetch(snapshot.connection, "attempts", job=seq)
     ]
 
 
 async def find_keys(
-    connection: Connection, organization: str, queue_name: str, keys: Sequence[str]
+    snapshot: Snapshot, organization: str, queue_name: str, keys: Sequence[str]
 ) -> list[int]:
     """The places of keys that jobs of this queue have."""
     coded = [stored_key(key) for key in keys]
     rows = await fetch(
-        connection, "places_of_keys", organization=organization, name=queue_name, keys=coded
+        snapshot.connection,
+        "places_of_keys",
+        organization=organization,
+        name=queue_name,
+        keys=coded,
     )
     return [place for (place,) in rows]
 
 
-async def queue(connection: Connection, organization: str, queue_name: str) -> QueueRecord:
+async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
     """A queue's counters."""
-    rows = await fetch(connection, "queue_counts", organization=organization, name=queue_name)
+    rows = await fetch(
+        snapshot.connection, "queue_counts", organization=organization, name=queue_name
+    )
     if not rows:
         return QueueRecord(Counts(*[0] * _WIDTH), None)
     number, *counts = rows[0]
-    ((oldest,),) = await fetch(connection, "oldest_claimable", queue=number)
+    ((oldest,),) = await fetch(snapshot.connection, "oldest_claimable", queue=number)
     return QueueRecord(Counts(*counts), oldest)
 
 
-async def queue_names(connection: Connection, limit: int) -> list[tuple[str, str]]:
-    """Organization and name of the oldest queues."""
-    rows = await fetch(connection, "list_queues", limit=limit)
-    return [(organization, name) for organization, name in rows]
-
-
-async def open_batches(connection: Connection, limit: int) -> list[OpenBatches]:
-    """Batches that are not noted as settled, by queue."""
-    rows = await fetch(connection, "open_batches", limit=limit)
-    return [OpenBatches._make(row) for row in rows]
+async def depths(snapshot: Snapshot, limit: int) -> Depths:
+    """The oldest queues, and those with batches that are not noted as settled."""
+    names = await fetch(snapshot.connection, "list_queues", limit=limit)
+    queues = [
+        QueueDepth(organization, name, await queue(snapshot, organization, name))
+        for organization, name in names
+    ]
+    open_batches = await fetch(snapshot.connection, "open_batches", limit=limit)
+    return Depths(queues, [OpenBatches._make(row) for row in open_batches])
 
 
 async def batches(
-    connection: Connection, organization: str, batch_ids: Sequence[str], now: int
+    snapshot: Snapshot, organization: str, batch_ids: Sequence[str]
 ) -> list[BatchRecord]:
     """Batches as of one moment, in the order asked for."""
     rows = await fetch(
-        connection, "batch_records", organization=organization, batch_ids=list(batch_ids)
+        snapshot.connection, "batch_records", organization=organization, batch_ids=list(batch_ids)
     )
     found = {row[0]: row for row in rows}
     records = []
@@ -108,7 +116,7 @@ async def batches(
                 lease_expired_at=row[15],
                 generation=row[18],
                 queue_paused=row[19],
-                braked=None if throttle is None else throttle.braked(row[20], now),
+                braked=None if throttle is None else throttle.braked(row[20], snapshot.now),
                 top_errors=tuple(
                     (error.decode(), count)
                     for error, count in zip(row[16] or (), row[17] or (), strict=True)
@@ -119,12 +127,12 @@ async def batches(
 
 
 async def stored_chunks(
-    connection: Connection, organization: str, batch_id: str, upload_id: str
+    snapshot: Snapshot, organization: str, batch_id: str, upload_id: str
 ) -> list[ChunkRange]:
     """Which chunks of an upload are stored."""
-    number = await _number(connection, organization, batch_id)
+    number = await batch_number(snapshot, organization, batch_id)
     rows = await fetch(
-        connection,
+        snapshot.connection,
         "stored_chunks",
         batch=number,
         upload_id=upload_id.encode(),
@@ -134,67 +142,51 @@ async def stored_chunks(
 
 
 async def batch_parts(
-    connection: Connection, organization: str, batch_id: str, after: str, limit: int
+    snapshot: Snapshot, organization: str, batch_id: str, after: str, limit: int
 ) -> list[PartRecord]:
     """Parts with an id above `after`, in order."""
-    number = await _number(connection, organization, batch_id)
-    return await parts(connection, number, after, limit)
+    number = await batch_number(snapshot, organization, batch_id)
+    return await parts(snapshot, number, after, limit)
 
 
 async def parts(
-    connection: Connection, number: int, after: str = "", limit: int | None = None
+    snapshot: Snapshot, number: int, after: str = "", limit: int | None = None
 ) -> list[PartRecord]:
     """The same by the batch's number."""
-    found = await fetch(connection, "parts", batch=number, after=after.encode(), limit=limit)
+    found = await fetch(
+        snapshot.connection, "parts", batch=number, after=after.encode(), limit=limit
+    )
     return [PartRecord(part_id.decode(), finished, rows) for part_id, finished, rows in found]
 
 
-async def _number(connection: Connection, organization: str, batch_id: str) -> int:
-    found = await fetch(connection, "find_batch", organization=organization, batch_id=batch_id)
+async def batch_number(snapshot: Snapshot, organization: str, batch_id: str) -> int:
+    found = await fetch(
+        snapshot.connection, "find_batch", organization=organization, batch_id=batch_id
+    )
     if not found:
         raise not_found(f"there is no batch {batch_id!r}")
     return int(found[0][0])
 
 
-async def batch_jobs(
-    connection: Connection,
-    prefix: str,
-    organization: str,
-    batch_id: str,
-    statuses: Sequence[int],
-    after: int,
-    limit: int,
-    omit_payload: bool,
-) -> JobPage:
-    """Jobs of a batch with a number above `after`, oldest first."""
-    number = await _number(connection, organization, batch_id)
+async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) -> JobPage:
+    """A page of jobs of a batch, or of dead letters of a queue, oldest first."""
+    page = {"after": query.after, "limit": query.limit}
+    if isinstance(query, DeadLetters):
+        queue = {"organization": organization, "name": query.queue_name}
+        rows = await fetch(
+            snapshot.connection, "dead_letters", **queue, **page, budget=ANSWER_BYTES
+        )
+        return _page(snapshot.prefix, rows)
     rows = await fetch(
-        connection,
+        snapshot.connection,
         "jobs_of_batch",
-        batch=number,
-        statuses=list(statuses) or None,
-        after=after,
-        limit=limit,
-        omit_payload=omit_payload,
+        batch=await batch_number(snapshot, organization, query.batch_id),
+        statuses=list(query.statuses) or None,
+        omit_payload=query.omit_payload,
         budget=PAGE_BYTES,
+        **page,
     )
-    return _page(prefix, rows)
-
-
-async def dead_letters(
-    connection: Connection, prefix: str, organization: str, queue_name: str, after: int, limit: int
-) -> JobPage:
-    """Dead letters of a queue with a number above `after`, oldest first."""
-    rows = await fetch(
-        connection,
-        "dead_letters",
-        organization=organization,
-        name=queue_name,
-        after=after,
-        limit=limit,
-        budget=ANSWER_BYTES,
-    )
-    return _page(prefix, rows)
+    return _page(snapshot.prefix, rows)
 
 
 def _page(prefix: str, rows: Sequence[Sequence[Any]]) -> JobPage:
@@ -204,13 +196,13 @@ def _page(prefix: str, rows: Sequence[Sequence[Any]]) -> JobPage:
     return JobPage(jobs, jobs[-1].seq if more else None)
 
 
-async def recount(connection: Connection) -> list[CounterMismatch]:
+async def recount(snapshot: Snapshot) -> list[CounterMismatch]:
     """Every counter that differs from a count over the jobs."""
     mismatches = []
-    async with connection.transaction():
-        await send(connection, "recount_settings")
+    async with snapshot.connection.transaction():
+        await send(snapshot.connection, "recount_settings")
         for kind in ("queue", "batch"):
-            for name, *numbers in await fetch(connection, f"{kind}_recount"):
+            for name, *numbers in await fetch(snapshot.connection, f"{kind}_recount"):
                 kept, counted = Counts(*numbers[:_WIDTH]), Counts(*numbers[_WIDTH:])
                 if kept != counted:
                     mismatches.append(CounterMismatch(f"{kind} {name}", counted, kept))

@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import psycopg
 
-from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.job_rules import Renewal
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Changes
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
-    ALL_BEGUN,
-    AttemptRecord,
-    BatchOpening,
-    BatchRecord,
     Chunk,
-    ChunkRange,
     ChunkStored,
-    Completion,
-    CounterMismatch,
-    Counts,
+    Depths,
     Enqueued,
-    ExpectedParts,
     FailOutcome,
-    Failure,
-    GiveBack,
     Holder,
     JobPage,
     JobRecord,
-    KeyRecord,
     NewJob,
-    OpenBatches,
-    PartRecord,
-    QueueRecord,
-    Revision,
     Settlement,
-    WorkerRecord,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
-from spooled_pipelines.server.store.listing import BatchPage, ListedWorker, QueuePage
+from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.postgres import (
     batch_marks,
-    batches,
     bulk_operations,
     claiming,
     enqueueing,
-    keys,
     listing,
     pruning,
     queue_limits,
@@ -64,14 +43,55 @@ from spooled_pipelines.server.store.postgres import (
     sweeping,
     workers,
 )
+from spooled_pipelines.server.store.postgres import batches as batch_operations
+from spooled_pipelines.server.store.postgres import keys as key_operations
 from spooled_pipelines.server.store.postgres.chunks import Chunks
 from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.database import borrowed, connect, make_pool, shown
+from spooled_pipelines.server.store.postgres.database import (
+    Connection,
+    Snapshot,
+    borrowed,
+    connect,
+    make_pool,
+    shown,
+)
 from spooled_pipelines.server.store.postgres.listener import Listener
 from spooled_pipelines.server.store.postgres.micro_batcher import MicroBatcher
+from spooled_pipelines.server.store.requests import ClaimRequest, JobQuery, JobSearch
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _OPEN_SECONDS = 30.0
+
+
+class _Committed(NamedTuple):
+    """See `Snapshot`."""
+
+    connection: Connection
+    prefix: str
+    now: int
+
+
+def _shielded(
+    operation: Callable[Concatenate[StoreContext, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[PostgresStore, P], Coroutine[Any, Any, T]]:
+    """Return the method of the store that does this, also where the caller goes away meanwhile."""
+
+    async def method(store: PostgresStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store.shield(operation(store.context, *args, **kwargs))
+
+    return method
+
+
+def _reads(
+    query: Callable[Concatenate[Snapshot, P], Awaitable[T]],
+) -> Callable[Concatenate[PostgresStore, P], Coroutine[Any, Any, T]]:
+    """Return the method of the store that reads this of what is committed."""
+
+    async def method(store: PostgresStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store.read(query, *args, **kwargs)
+
+    return method
 
 
 class PostgresStore(Service):
@@ -112,8 +132,10 @@ class PostgresStore(Service):
         async with await connect(self._url) as connection:
             self._prefix = await schema.prepare(connection, self._url)
         self._pool = make_pool(self._url)
-        self._context = StoreContext(self._pool, self._clock, self._prefix, self._on_commit)
-        listener = Listener(self._url, self._context, self._monitor)
+        self.context = StoreContext(
+            self._pool, self._clock, self._prefix, self._quotas, self._on_commit
+        )
+        listener = Listener(self._url, self.context, self._monitor)
         cleanup.push_async_callback(self._pool.close)
         try:
             await self._pool.open(wait=True, timeout=_OPEN_SECONDS)
@@ -121,258 +143,112 @@ class PostgresStore(Service):
         except (psycopg.Error, StoreUnavailableError) as error:
             raise StoreUnavailableError(f"cannot connect to {shown(self._url)}: {error}") from error
         cleanup.push_async_callback(listener.stop)
-        self._chunks = Chunks(self._context, self._quotas)
-        self._enqueues = MicroBatcher(partial(enqueueing.enqueue, self._context))
-        self._claims = MicroBatcher(partial(claiming.claim, self._context))
-        self._settles = MicroBatcher(partial(settling.settle, self._context))
+        self._chunks = Chunks(self.context)
+        self._enqueues = MicroBatcher(partial(enqueueing.enqueue, self.context))
+        self._claims = MicroBatcher(partial(claiming.claim, self.context))
+        self._settles = MicroBatcher(partial(settling.settle, self.context))
         for batcher in (self._settles, self._claims, self._enqueues):
             cleanup.push_async_callback(batcher.drained)
         cleanup.push_async_callback(self._background.drain)
-
-    def job_id(self, seq: int) -> str:
-        return ids.job_id(self._prefix, seq)
 
     def job_ids_prefix(self) -> str:
         return self._prefix
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
-        owner, queue = await self._context.place(organization, job.queue_name)
+        owner, queue = await self.context.place(organization, job.queue_name)
         quota = self._quotas.of(organization)
         return await self._enqueues.submit(enqueueing.Addition(owner, queue, job, quota))
 
-    async def claim(
-        self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
-    ) -> list[JobRecord]:
-        _, queue = await self._context.place(organization, queue_name)
-        topic = (organization, queue_name)
-        return await self._claims.submit(
-            claiming.ClaimRequest(topic, queue, worker_id, lease_ms, limit)
-        )
+    async def claim(self, organization: str, request: ClaimRequest) -> list[JobRecord]:
+        _, queue = await self.context.place(organization, request.queue_name)
+        topic = (organization, request.queue_name)
+        return await self._claims.submit(claiming.QueueClaim(topic, queue, request))
 
-    async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
-        # What is not the holder's any more is refused, and there is nothing to undo.
-        given = [self._settle(organization, holder, GiveBack()) for holder in holders]
-        for outcome in await asyncio.gather(*given, return_exceptions=True):
-            if isinstance(outcome, BaseException) and not settling.is_not_held(outcome):
-                raise outcome
-
-    async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
-        await self._settle(organization, holder, Completion(result))
-
-    async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
-        outcome = await self._settle(organization, holder, Failure(error, retry))
-        return cast("FailOutcome", outcome)
-
-    async def settle(
-        self, organization: str, settlements: Sequence[Settlement]
-    ) -> list[FailOutcome | RefusedError | None]:
-        owner = await self._context.owner(organization)
-        given = [settling.SettleRequest(owner, holder, act) for holder, act in settlements]
-        outcomes = await self._shielded(settling.settle(self._context, given))
-        return cast("list[FailOutcome | RefusedError | None]", outcomes)
+    async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
+        owner = await self.context.owner(organization)
+        asked = [settling.SettleRequest(owner, holder, act) for holder, act in settlements]
+        if len(asked) > 1:
+            settled = await self.shield(settling.settle(self.context, asked))
+            return cast("list[Settled]", settled)
+        # One alone shares a transaction with others that come meanwhile.
+        return [await self._settle_one(one) for one in asked]
 
     async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
-        return cast("int", await self._settle(organization, holder, Renewal(lease_ms)))
+        owner = await self.context.owner(organization)
+        request = settling.SettleRequest(owner, holder, Renewal(lease_ms))
+        return cast("int", await self._settles.submit(request))
 
-    async def job(self, organization: str, job_id: str) -> JobRecord:
-        async with borrowed(self._pool) as connection:
-            return await reading.job(connection, self._prefix, organization, job_id)
+    revise = _shielded(bulk_operations.revise)
+    job = _reads(reading.job)
 
-    async def queue(self, organization: str, queue_name: str) -> QueueRecord:
-        async with borrowed(self._pool) as connection:
-            return await reading.queue(connection, organization, queue_name)
+    async def jobs(self, organization: str, query: JobQuery) -> JobPage:
+        if isinstance(query, JobSearch):
+            return await self.read(listing.search, organization, query)
+        return await self.read(reading.jobs, organization, query)
 
-    async def queue_names(self, limit: int) -> list[tuple[str, str]]:
-        async with borrowed(self._pool) as connection:
-            return await reading.queue_names(connection, limit)
+    attempts = _reads(reading.attempts)
+    find_keys = _reads(reading.find_keys)
 
-    async def register_worker(self, organization: str, worker: WorkerRecord) -> None:
-        await workers.register(self._context, organization, worker)
-
-    async def heartbeat(
-        self, organization: str, worker_id: str, current_jobs: int, status: str, metadata: str
-    ) -> None:
-        about = (worker_id, current_jobs, status, metadata)
-        await workers.heartbeat(self._context, organization, *about)
-
-    async def deregister_worker(self, organization: str, worker_id: str) -> bool:
-        return await workers.deregister(self._context, organization, worker_id)
-
-    async def queue_of_worker(self, organization: str, worker_id: str) -> str | None:
-        return await workers.queue_of(self._context, organization, worker_id)
-
-    async def add_key(self, key: KeyRecord) -> None:
-        await keys.add(self._context, key)
-
-    async def revoke_key(self, organization: str, key_id: str) -> KeyRecord:
-        return await keys.revoke(self._context, organization, key_id)
-
-    async def keys(self) -> list[KeyRecord]:
-        return await keys.every(self._context)
-
-    async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
-        return await self._shielded(batches.open_batch(self._context, organization, opening))
+    open_batch = _shielded(batch_operations.open_batch)
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
-        return await self._shielded(self._chunks.add(organization, chunk))
+        return await self.shield(self._chunks.add(organization, chunk))
 
-    async def seal_batch(
-        self,
-        organization: str,
-        batch_id: str,
-        generation: int = 0,
-        expected: ExpectedParts = ALL_BEGUN,
-    ) -> BatchRecord:
-        what = (organization, batch_id, generation, expected)
-        return await self._shielded(batches.seal_batch(self._context, *what))
+    stored_chunks = _reads(reading.stored_chunks)
+    finish_part = _shielded(batch_operations.finish_part)
+    batch_parts = _reads(reading.batch_parts)
+    seal_batch = _shielded(batch_operations.seal_batch)
+    batches = _reads(reading.batches)
+    list_batches = _reads(listing.batches)
 
-    async def stored_chunks(
-        self, organization: str, batch_id: str, upload_id: str
-    ) -> list[ChunkRange]:
-        async with borrowed(self._pool) as connection:
-            return await reading.stored_chunks(connection, organization, batch_id, upload_id)
+    cancel = _shielded(bulk_operations.cancel)
+    retry = _shielded(bulk_operations.retry)
 
-    async def finish_part(
-        self, organization: str, batch_id: str, generation: int, part: PartRecord
-    ) -> PartRecord:
-        what = (organization, batch_id, generation, part)
-        return await self._shielded(batches.finish_part(self._context, *what))
+    queue = _reads(reading.queue)
+    list_queues = _reads(listing.queues)
+    control = _reads(queue_limits.control)
+    set_control = _shielded(queue_limits.set_control)
 
-    async def batch_parts(
-        self, organization: str, batch_id: str, after: str, limit: int
-    ) -> list[PartRecord]:
-        async with borrowed(self._pool) as connection:
-            return await reading.batch_parts(connection, organization, batch_id, after, limit)
+    async def depths(self, limit: int) -> Depths:
+        await batch_marks.note(self.context)
+        return await self.read(reading.depths, limit)
 
-    async def cancel_batch(
-        self, organization: str, batch_id: str, generation: int | None
-    ) -> Counts:
-        cancelling = bulk_operations.cancel_batch(self._context, organization, batch_id, generation)
-        return await self._shielded(cancelling)
+    register_worker = _shielded(workers.register)
+    heartbeat = _shielded(workers.heartbeat)
+    deregister_worker = _shielded(workers.deregister)
+    queue_of_worker = _reads(workers.queue_of)
+    list_workers = _reads(listing.workers)
 
-    async def retry_batch(
-        self, organization: str, batch_id: str, error_contains: str, cancelled: bool = False
-    ) -> int:
-        retrying = bulk_operations.retry_batch(
-            self._context, organization, batch_id, error_contains, cancelled
-        )
-        return await self._shielded(retrying)
-
-    async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
-        async with borrowed(self._pool) as connection:
-            return await reading.attempts(connection, self._prefix, organization, job_id)
-
-    async def find_keys(self, organization: str, queue_name: str, keys: Sequence[str]) -> list[int]:
-        async with borrowed(self._pool) as connection:
-            return await reading.find_keys(connection, organization, queue_name, keys)
-
-    async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
-        async with borrowed(self._pool) as connection:
-            now = self._clock.now()
-            return await reading.batches(connection, organization, batch_ids, now)
-
-    async def open_batches(self, limit: int) -> list[OpenBatches]:
-        await batch_marks.note(self._context)
-        async with borrowed(self._pool) as connection:
-            return await reading.open_batches(connection, limit)
-
-    async def batch_jobs(
-        self,
-        organization: str,
-        batch_id: str,
-        statuses: Sequence[int],
-        after: int,
-        limit: int,
-        omit_payload: bool,
-    ) -> JobPage:
-        where = (self._prefix, organization, batch_id)
-        async with borrowed(self._pool) as connection:
-            return await reading.batch_jobs(
-                connection, *where, statuses, after, limit, omit_payload
-            )
-
-    async def list_queues(
-        self, organization: str, queues: Sequence[str] | None, after: str, limit: int
-    ) -> QueuePage:
-        async with borrowed(self._pool) as connection:
-            return await listing.queues(connection, organization, queues, after, limit)
-
-    async def list_batches(
-        self, organization: str, queues: Sequence[str] | None, before: int, limit: int
-    ) -> BatchPage:
-        where = (organization, queues, before, limit)
-        async with borrowed(self._pool) as connection:
-            return await listing.batches(connection, *where, self._clock.now())
-
-    async def list_workers(
-        self, organization: str, queues: Sequence[str] | None, limit: int
-    ) -> list[ListedWorker]:
-        async with borrowed(self._pool) as connection:
-            return await listing.workers(connection, organization, queues, limit)
-
-    async def find_jobs(
-        self,
-        organization: str,
-        batch_id: str,
-        statuses: Sequence[int],
-        text: str,
-        after: int,
-        limit: int,
-    ) -> JobPage:
-        where = (self._prefix, organization, batch_id)
-        async with borrowed(self._pool) as connection:
-            return await listing.find_jobs(connection, *where, statuses, text, after, limit)
-
-    async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
-        await self._shielded(
-            bulk_operations.set_paused(self._context, organization, queue_name, paused)
-        )
-
-    async def set_limits(
-        self, organization: str, queue_name: str, limits: QueueLimits
-    ) -> QueueLimits:
-        setting = queue_limits.set_limits(self._context, organization, queue_name, limits)
-        return await self._shielded(setting)
-
-    async def queue_control(self, organization: str, queue_name: str) -> QueueControl:
-        async with borrowed(self._pool) as connection:
-            return await queue_limits.control(connection, organization, queue_name)
-
-    async def purge_queue(self, organization: str, queue_name: str) -> int:
-        return await self._shielded(
-            bulk_operations.purge_queue(self._context, organization, queue_name)
-        )
-
-    async def dead_letters(
-        self, organization: str, queue_name: str, after: int, limit: int
-    ) -> JobPage:
-        where = (self._prefix, organization, queue_name)
-        async with borrowed(self._pool) as connection:
-            return await reading.dead_letters(connection, *where, after, limit)
-
-    async def redrive(self, organization: str, queue_name: str, error_contains: str) -> int:
-        redriving = bulk_operations.redrive(self._context, organization, queue_name, error_contains)
-        return await self._shielded(redriving)
-
-    async def revise(
-        self, organization: str, revisions: Sequence[Revision]
-    ) -> list[RefusedError | None]:
-        owner = await self._context.owner(organization)
-        return await self._shielded(bulk_operations.revise(self._context, owner, revisions))
+    add_key = _shielded(key_operations.add)
+    revoke_key = _shielded(key_operations.revoke)
+    keys = _reads(key_operations.every)
 
     async def sweep(self) -> int | None:
-        moment = await sweeping.sweep(self._context)
-        again = await self._pruner.take_step(pruning.PruningSteps(self._context))
+        moment = await sweeping.sweep(self.context)
+        again = await self._pruner.take_step(pruning.PruningSteps(self.context))
         return earliest(moment, again)
 
-    async def recount(self) -> list[CounterMismatch]:
+    recount = _reads(reading.recount)
+
+    async def read(
+        self,
+        query: Callable[Concatenate[Snapshot, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Read it over a connection of the pool."""
         async with borrowed(self._pool) as connection:
-            return await reading.recount(connection)
+            snapshot = _Committed(connection, self._prefix, self._clock.now())
+            return await query(snapshot, *args, **kwargs)
 
-    async def _settle(self, organization: str, holder: Holder, act: settling.Act) -> object:
-        owner = await self._context.owner(organization)
-        return await self._settles.submit(settling.SettleRequest(owner, holder, act))
-
-    async def _shielded(self, operation: Coroutine[Any, Any, T]) -> T:
+    async def shield(self, operation: Coroutine[Any, Any, T]) -> T:
         """Let an operation end as it will, also where the caller goes away meanwhile."""
         return await self._background.shield(operation, "operation of the store")
+
+    async def _settle_one(self, request: settling.SettleRequest) -> Settled:
+        try:
+            return cast("FailOutcome | None", await self._settles.submit(request))
+        except RefusedError as refusal:
+            if not settling.is_not_held(refusal):
+                raise
+            return refusal

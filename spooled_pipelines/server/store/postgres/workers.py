@@ -5,7 +5,8 @@ from __future__ import annotations
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.records import WorkerRecord
 from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.database import borrowed, fetch
+from spooled_pipelines.server.store.postgres.database import Snapshot, borrowed, fetch
+from spooled_pipelines.server.store.requests import Heartbeat
 
 
 async def register(context: StoreContext, organization: str, worker: WorkerRecord) -> None:
@@ -30,35 +31,27 @@ async def register(context: StoreContext, organization: str, worker: WorkerRecor
         raise RefusedError("ALREADY_EXISTS", message)
 
 
-async def heartbeat(
-    context: StoreContext,
-    organization: str,
-    worker_id: str,
-    current_jobs: int,
-    status: str,
-    metadata: str,
-) -> None:
+async def heartbeat(context: StoreContext, organization: str, heartbeat: Heartbeat) -> None:
     """Note that a worker lives."""
     async with borrowed(context.pool) as connection:
         rows = await fetch(
             connection,
             "touch_worker",
             organization=organization,
-            worker_id=worker_id,
-            current_jobs=current_jobs,
-            status=status.encode(),
-            metadata=metadata.encode(),
+            worker_id=heartbeat.worker_id,
+            current_jobs=heartbeat.current_jobs,
+            status=heartbeat.status.encode(),
+            metadata=heartbeat.metadata.encode(),
             now=context.clock.now(),
         )
     if not rows:
-        raise not_found(f"there is no worker {worker_id!r}; register it first")
+        raise not_found(f"there is no worker {heartbeat.worker_id!r}; register it first")
 
 
-async def queue_of(context: StoreContext, organization: str, worker_id: str) -> str | None:
+async def queue_of(snapshot: Snapshot, organization: str, worker_id: str) -> str | None:
     """The queue that a worker is registered for; None where there is no such worker."""
-    async with borrowed(context.pool) as connection:
-        values = {"organization": organization, "worker_id": worker_id}
-        rows = await fetch(connection, "queue_of_worker", **values)
+    values = {"organization": organization, "worker_id": worker_id}
+    rows = await fetch(snapshot.connection, "queue_of_worker", **values)
     return rows[0][0] if rows else None
 
 

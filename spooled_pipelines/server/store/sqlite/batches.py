@@ -19,6 +19,7 @@ from spooled_pipelines.server.core.batch_rules import (
 )
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.records import (
+    ALL_BEGUN,
     BatchOpening,
     BatchRecord,
     Chunk,
@@ -77,7 +78,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
     if opening.part_id:
         number, *_ = find(tx, owner, opening.batch_id)
         tx.connection.execute(SQL["begin_part"], (number, opening.part_id))
-    return reading.batch(tx.connection, organization, opening.batch_id, tx.now)
+    return reading.batch(tx, organization, opening.batch_id)
 
 
 def _check_opening(
@@ -101,18 +102,22 @@ def finish_part(
 
 
 def seal_batch(
-    tx: Transaction, organization: str, batch_id: str, generation: int, expected: ExpectedParts
+    tx: Transaction,
+    organization: str,
+    batch_id: str,
+    generation: int = 0,
+    expected: ExpectedParts = ALL_BEGUN,
 ) -> BatchRecord:
     """Note that the batch's last row is in, if all of its parts are."""
     owner = tx.names.organization(organization)
     number, _, sealed = find(tx, owner, batch_id, generation)
-    check_complete(batch_id, reading.parts(tx.connection, number), expected)
+    check_complete(batch_id, reading.parts(tx, number), expected)
     tx.connection.execute(SQL["forget_chunks"], (number,))
     if not sealed:
         tx.connection.execute(SQL["set_sealed"], (1, tx.now, number))
         tx.deltas.touched.add(number)
         tx.flush()
-    return reading.batch(tx.connection, organization, batch_id, tx.now)
+    return reading.batch(tx, organization, batch_id)
 
 
 def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:

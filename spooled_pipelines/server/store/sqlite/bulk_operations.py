@@ -1,11 +1,11 @@
-"""Cancelling and retrying, within a transaction: so many jobs of a batch or queue at a time."""
+"""Steps of a cancel or a retry, within a transaction: so many jobs of a batch or queue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.job_rules import (
@@ -16,9 +16,9 @@ from spooled_pipelines.server.core.job_rules import (
     Retry,
     why_not_revised,
 )
-from spooled_pipelines.server.core.queue_limits import QueueLimits
 from spooled_pipelines.server.core.records import Counts, Revision, Status
 from spooled_pipelines.server.store.limits import STEP_JOBS
+from spooled_pipelines.server.store.requests import BatchSelector
 from spooled_pipelines.server.store.sqlite.batches import find
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
@@ -33,10 +33,9 @@ class Step(NamedTuple):
     after: int | None
 
 
-def generations(
-    tx: Transaction, organization: str, batch_id: str, highest: int | None
-) -> list[int]:
+def generations(tx: Transaction, organization: str, selector: BatchSelector) -> list[int]:
     """The numbers of a batch's generations up to this one."""
+    batch_id, highest = selector.batch_id, selector.generation
     owner = tx.names.organization(organization)
     rows = tx.connection.execute(SQL["generations"], (owner, batch_id)).fetchall()
     if not rows:
@@ -57,13 +56,15 @@ def counts(tx: Transaction, batches: list[int]) -> Counts:
     return Counts(*(sum(row[place] for row in rows) for place in range(len(Counts._fields))))
 
 
-def cancel(tx: Transaction, batch: int, after: int) -> Step:
+def cancel_batch(tx: Transaction, batch: int, after: int) -> Step:
     """Cancel which of the next jobs have not started."""
     jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=after, limit=STEP_JOBS)
     return Step(_apply(tx, jobs, Cancel()), _following(jobs))
 
 
-def retry(tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int) -> Step:
+def retry_batch(
+    tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int
+) -> Step:
     """Put those of the next jobs back into the queue that are dead of such an error.
 
     And, where that is asked for, those that were cancelled.
@@ -72,7 +73,7 @@ def retry(tx: Transaction, batch: int, error_contains: str, cancelled: bool, aft
     return Step(_retry(tx, jobs, Retry(cancelled), error_contains), _following(jobs))
 
 
-def purge(tx: Transaction, queue: int, highest: int, _: int) -> Step:
+def purge_queue(tx: Transaction, queue: int, highest: int, _: int) -> Step:
     """Cancel some jobs that are pending, of those with a number up to `highest`."""
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
     ready, retrying = tx.locked("lock_ready", **values), tx.locked("lock_retrying", **values)
@@ -82,7 +83,7 @@ def purge(tx: Transaction, queue: int, highest: int, _: int) -> Step:
     return Step(changed, None if is_last else 0)
 
 
-def redrive(tx: Transaction, queue: int, error_contains: str, after: int) -> Step:
+def retry_queue(tx: Transaction, queue: int, error_contains: str, after: int) -> Step:
     """Put those of the next dead letters of a queue back that died of such an error."""
     jobs = tx.locked("lock_dead", queue=queue, after=after, limit=STEP_JOBS)
     return Step(_retry(tx, jobs, Retry(), error_contains), _following(jobs))
@@ -108,31 +109,6 @@ def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | N
     if revision.payload is not None and not revision.discard:
         tx.send("change_payload", payload=revision.payload, seq=number)
     return None
-
-
-def set_paused(tx: Transaction, organization: str, queue_name: str, paused: bool) -> None:
-    """Let nobody claim of a queue any more, or again."""
-    queue = queue_number(tx, organization, queue_name)
-    tx.connection.execute(SQL["set_paused"], (paused, queue))
-    tx.deltas.controlled.add(queue)
-    if not paused:
-        tx.deltas.ready_queues.add(queue)
-
-
-def set_limits(
-    tx: Transaction, organization: str, queue_name: str, limits: QueueLimits
-) -> QueueLimits:
-    """Cap what is claimed of a queue from now on; the limits as they are kept."""
-    queue = queue_number(tx, organization, queue_name)
-    _, _, *before = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
-    throttle = queue_limits.throttle(limits, queue_limits.stored(before), tx.now)
-    if throttle is None:
-        tx.connection.execute(SQL["lift_limits"], (queue,))
-    else:
-        tx.connection.execute(SQL["put_limits"], (queue, *throttle))
-    tx.deltas.controlled.add(queue)
-    tx.deltas.ready_queues.add(queue)
-    return QueueLimits() if throttle is None else throttle.limits
 
 
 def queue_number(tx: Transaction, organization: str, queue_name: str) -> int:

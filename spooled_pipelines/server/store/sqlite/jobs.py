@@ -30,6 +30,7 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
@@ -81,7 +82,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
     return Enqueued(ids.job_id(tx.prefix, seq), created=True)
 
 
-def can_be_gathered(job: NewJob) -> bool:
+def can_be_batched(job: NewJob) -> bool:
     """Whether `enqueue_many` takes it: it says nothing but its payload, under a key of our own."""
     key = job.idempotency_key
     said = job.scheduled_at is not None or job.tags is not None
@@ -89,7 +90,7 @@ def can_be_gathered(job: NewJob) -> bool:
 
 
 def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
-    """As `enqueue`, for jobs that `can_be_gathered` and differ in nothing but payload and key."""
+    """As `enqueue`, for jobs that `can_be_batched` and differ in nothing but payload and key."""
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, jobs[0].queue_name)
     keys = [bytes.fromhex(job.idempotency_key or "") for job in jobs]
@@ -123,49 +124,42 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     return [Enqueued(ids.job_id(tx.prefix, number), created=True) for number in numbers]
 
 
-def claim(
-    tx: Transaction, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
-) -> list[JobRecord]:
-    """Lease the first `limit` claimable jobs."""
+def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[JobRecord]:
+    """Lease the first claimable jobs."""
     # The timer may be a moment behind; a claim is not.
     release_due(tx)
-    queue = tx.names.queue(tx.names.organization(organization), queue_name)
+    queue = tx.names.queue(tx.names.organization(organization), request.queue_name)
     is_paused, in_flight, *limits = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
     if is_paused:
         return []
     throttle = queue_limits.stored(limits)
     if throttle is None:
-        rows = _claimable(tx, queue, limit)
+        rows = _claimable(tx, queue, request.limit)
     else:
-        rows = _let_out(tx, queue, throttle.filled(tx.now), in_flight, limit)
+        rows = _let_out(tx, queue, throttle.filled(tx.now), in_flight, request.limit)
     if not rows:
         return []
-    expiry = tx.now + lease_ms
+    expiry = tx.now + request.lease_ms
     moved = Counter(tx.batches_of(seq, batch, linked) for seq, batch, linked, _ in rows)
     for batches, count in moved.items():
         tx.deltas.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
     tx.deltas.due_at(expiry)
     lease = partial(tx.connection.execute, SQL["lease_job"])
     leased = [
-        lease((worker_id, ids.new_lease_id(), tx.now, expiry, row[0])).fetchone() for row in rows
+        lease((request.worker_id, ids.new_lease_id(), tx.now, expiry, row[0])).fetchone()
+        for row in rows
     ]
-    return [job_record(tx.prefix, row, queue_name) for row in leased]
-
-
-def give_back(tx: Transaction, organization: str, holders: Sequence[Holder]) -> None:
-    """Undo claims whose jobs reached nobody."""
-    # What is not the holder's any more is refused, and there is nothing to undo.
-    settle(tx, organization, [Settlement(holder, GiveBack()) for holder in holders])
+    return [job_record(tx.prefix, row, request.queue_name) for row in leased]
 
 
 def settle(
     tx: Transaction, organization: str, settlements: Sequence[Settlement]
 ) -> list[FailOutcome | RefusedError | None]:
     """For each, in turn: a failure's outcome, or why it was refused."""
-    return [settle_one(tx, organization, holder, act) for holder, act in settlements]
+    return [_settle_one(tx, organization, holder, act) for holder, act in settlements]
 
 
-def settle_one(
+def _settle_one(
     tx: Transaction, organization: str, holder: Holder, act: Completion | Failure | GiveBack
 ) -> FailOutcome | RefusedError | None:
     """A failure's outcome, or why it was refused: then nothing has changed."""

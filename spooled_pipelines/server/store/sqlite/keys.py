@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from spooled_pipelines.server.auth.api_keys import no_key
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.store.sqlite.queries import SQL
-from spooled_pipelines.server.store.sqlite.transaction import Transaction
+from spooled_pipelines.server.store.sqlite.transaction import Snapshot, Transaction
 
 
 def add(tx: Transaction, key: KeyRecord) -> None:
@@ -29,9 +28,9 @@ def revoke(tx: Transaction, organization: str, key_id: str) -> KeyRecord:
     return _record(row)
 
 
-def every(connection: sqlite3.Connection) -> list[KeyRecord]:
+def every(snapshot: Snapshot) -> list[KeyRecord]:
     """All keys, oldest first."""
-    return [_record(row) for row in connection.execute(SQL["all_keys"])]
+    return [_record(row) for row in snapshot.connection.execute(SQL["all_keys"])]
 
 
 def _record(row: tuple[Any, ...]) -> KeyRecord:

@@ -1,32 +1,34 @@
-"""See `listing.Listing`: reads of what is committed."""
+"""What an operator looks at: reads whose cost does not grow with the jobs of the store."""
 
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core import ids, queue_limits
-from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
-from spooled_pipelines.server.core.records import Counts, JobPage, QueueRecord, WorkerRecord
-from spooled_pipelines.server.store.listing import (
-    NEWEST,
-    SEARCHED_MAX,
+from spooled_pipelines.server.core.records import (
     BatchPage,
+    Counts,
+    JobPage,
     ListedQueue,
     ListedWorker,
     QueuePage,
+    QueueRecord,
+    WorkerRecord,
 )
+from spooled_pipelines.server.store.limits import SEARCHED_MAX
+from spooled_pipelines.server.store.requests import NEWEST, JobSearch
 from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.transaction import Snapshot
 
 _WIDTH = len(Counts._fields)
 
 
 def queues(
-    connection: sqlite3.Connection,
+    snapshot: Snapshot,
     organization: str,
     names: Sequence[str] | None,
     after: str,
@@ -40,13 +42,13 @@ def queues(
     rows = [
         row
         for lowest, highest in ranges
-        for row in connection.execute(
+        for row in snapshot.connection.execute(
             SQL["queues_of_organization"], (organization, lowest, highest, limit + 1)
         )
     ]
     listed = []
     for name, number, *row in rows[:limit]:
-        oldest = connection.execute(SQL["oldest_claimable"], (number,)).fetchone()[0]
+        oldest = snapshot.connection.execute(SQL["oldest_claimable"], (number,)).fetchone()[0]
         throttle = queue_limits.stored(row[_WIDTH + 2 :])
         limits = QueueLimits() if throttle is None else throttle.limits
         control = QueueControl(limits, bool(row[_WIDTH]))
@@ -55,42 +57,39 @@ def queues(
 
 
 def batches(
-    connection: sqlite3.Connection,
+    snapshot: Snapshot,
     organization: str,
     queues: Sequence[str] | None,
     before: int,
     limit: int,
-    now: int,
 ) -> BatchPage:
     """Batches, newest first, as of one moment."""
-    connection.execute("BEGIN")
+    snapshot.connection.execute("BEGIN")
     try:
         if queues is None:
             values = (organization, before, limit + 1)
-            rows = connection.execute(SQL["batches_of_organization"], values).fetchall()
+            rows = snapshot.connection.execute(SQL["batches_of_organization"], values).fetchall()
         else:
             rows = [
                 row
                 for name in queues
-                for row in connection.execute(
+                for row in snapshot.connection.execute(
                     SQL["batches_of_queue"], (organization, name, before, limit + 1)
                 )
             ]
             rows.sort(reverse=True)
-        records = [
-            reading.batch(connection, organization, batch_id, now) for _, batch_id in rows[:limit]
-        ]
+        records = [reading.batch(snapshot, organization, batch_id) for _, batch_id in rows[:limit]]
     finally:
-        connection.execute("COMMIT")
+        snapshot.connection.execute("COMMIT")
     return BatchPage(records, rows[limit - 1][0] if len(rows) > limit else None)
 
 
 def workers(
-    connection: sqlite3.Connection, organization: str, queues: Sequence[str] | None, limit: int
+    snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
     """Workers, those that were heard of last first."""
     about = len(WorkerRecord._fields)
-    rows = connection.execute(SQL["workers_of_organization"], (organization,))
+    rows = snapshot.connection.execute(SQL["workers_of_organization"], (organization,))
     seen = (row for row in rows if queues is None or row[1] in queues)
     return [
         ListedWorker(WorkerRecord(*row[:about]), *row[about:])
@@ -98,30 +97,16 @@ def workers(
     ]
 
 
-def find_jobs(
-    connection: sqlite3.Connection,
-    prefix: str,
-    organization: str,
-    batch_id: str,
-    statuses: Sequence[int],
-    text: str,
-    after: int,
-    limit: int,
-) -> JobPage:
+def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     """Jobs of a batch by status and text."""
-    found = connection.execute(SQL["batch_number"], (organization, batch_id)).fetchone()
-    if found is None:
-        raise not_found(f"there is no batch {batch_id!r}")
-    batch = found[0]
-    values = (batch, after, SEARCHED_MAX - 1)
-    last = connection.execute(SQL["last_searched"], values).fetchone()
-    # A bit for each status that is wanted.
-    wanted = sum(1 << status for status in set(statuses)) if statuses else -1
-    about = (text, stored_key(text), ids.job_number(prefix, text))
-    rows = connection.execute(
-        SQL["find_jobs"], (batch, after, *(last or (NEWEST,)), wanted, *about, limit + 1)
-    ).fetchall()
-    jobs = [job_record(prefix, row) for row in rows[:limit]]
-    if len(rows) > limit:
+    batch, text = reading.batch_number(snapshot, organization, query.batch_id), query.text
+    place = (batch, query.after, SEARCHED_MAX - 1)
+    last = snapshot.connection.execute(SQL["last_searched"], place).fetchone()
+    wanted = reading.status_bits(query.statuses)
+    about = (text, stored_key(text), ids.job_number(snapshot.prefix, text))
+    values = (batch, query.after, *(last or (NEWEST,)), wanted, *about, query.limit + 1)
+    rows = snapshot.connection.execute(SQL["find_jobs"], values).fetchall()
+    jobs = [job_record(snapshot.prefix, row) for row in rows[: query.limit]]
+    if len(rows) > query.limit:
         return JobPage(jobs, jobs[-1].seq)
     return JobPage(jobs, None if last is None else last[0])

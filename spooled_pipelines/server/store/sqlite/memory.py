@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
+from spooled_pipelines.server.store.sqlite.transaction import Snapshot
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _NoFile(FileLock):
@@ -24,5 +26,7 @@ class MemoryStore(SqliteStore):
     def __init__(self, clock: Clock) -> None:
         super().__init__("sqlite:///:memory:", clock, lock=_NoFile(Path(":memory:")))
 
-    async def _read(self, query: Callable[..., T], *arguments: object) -> T:
-        return await self._write(lambda tx, *given: query(tx.connection, *given), *arguments)
+    async def read(
+        self, query: Callable[Concatenate[Snapshot, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self.write(query, *args, **kwargs)

@@ -5,68 +5,82 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, TypeVar
 
-from spooled_pipelines.server.core import ids
+from typing_extensions import ParamSpec
+
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Changes
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
-    ALL_BEGUN,
-    AttemptRecord,
     BatchOpening,
     BatchRecord,
-    Chunk,
-    ChunkRange,
-    ChunkStored,
-    Completion,
+    CancelOutcome,
     CounterMismatch,
-    Counts,
     Enqueued,
-    ExpectedParts,
-    FailOutcome,
-    Failure,
-    GiveBack,
-    Holder,
     JobPage,
-    JobRecord,
-    KeyRecord,
     NewJob,
-    OpenBatches,
-    PartRecord,
-    QueueRecord,
-    Revision,
-    Settlement,
-    WorkerRecord,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
-from spooled_pipelines.server.store.listing import BatchPage, ListedWorker, QueuePage
+from spooled_pipelines.server.store import Selector
+from spooled_pipelines.server.store.requests import BatchSelector, JobQuery, JobSearch
+from spooled_pipelines.server.store.sqlite import batches as batch_operations
 from spooled_pipelines.server.store.sqlite import (
-    batches,
     bulk_operations,
     database,
-    jobs,
-    keys,
     listing,
     pruning,
+    queue_control,
     reading,
     workers,
 )
+from spooled_pipelines.server.store.sqlite import jobs as job_operations
+from spooled_pipelines.server.store.sqlite import keys as key_operations
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.readers import Readers
-from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Transaction
-from spooled_pipelines.server.store.sqlite.writer import Alike, Writer
+from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Snapshot, Transaction
+from spooled_pipelines.server.store.sqlite.writer import Batchable, Writer
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _READERS = 2
+
+
+class _Committed(NamedTuple):
+    """See `Snapshot`."""
+
+    connection: sqlite3.Connection
+    prefix: str
+    now: int
+
+
+def _writes(
+    operation: Callable[Concatenate[Transaction, P], T],
+) -> Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, T]]:
+    """Return the method of the store that does this in a commit, with what else has gathered."""
+
+    async def method(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store.write(operation, *args, **kwargs)
+
+    return method
+
+
+def _reads(
+    query: Callable[Concatenate[Snapshot, P], T],
+) -> Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, T]]:
+    """Return the method of the store that reads this of what is committed."""
+
+    async def method(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store.read(query, *args, **kwargs)
+
+    return method
 
 
 class SqliteStore(Service):
@@ -130,249 +144,140 @@ class SqliteStore(Service):
         while self._connections:
             self._connections.pop().close()
 
-    def job_id(self, seq: int) -> str:
-        return ids.job_id(self._prefix, seq)
-
     def job_ids_prefix(self) -> str:
         return self._prefix
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
         alike = None
-        if jobs.can_be_gathered(job):
+        if job_operations.can_be_batched(job):
             what = (organization, job.queue_name, job.priority, job.max_retries)
-            alike = Alike(
-                partial(jobs.enqueue_many, organization), (*what, job.timeout_seconds), job
-            )
-        return await self._writer.submit(lambda tx: jobs.enqueue(tx, organization, job), alike)
+            together = partial(job_operations.enqueue_many, organization)
+            alike = Batchable(together, (*what, job.timeout_seconds), job)
+        return await self._writer.submit(
+            lambda tx: job_operations.enqueue(tx, organization, job), alike
+        )
 
-    async def claim(
-        self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
-    ) -> list[JobRecord]:
-        return await self._write(jobs.claim, organization, queue_name, worker_id, lease_ms, limit)
+    claim = _writes(job_operations.claim)
+    settle = _writes(job_operations.settle)
+    renew = _writes(job_operations.renew)
+    revise = _writes(bulk_operations.revise)
+    job = _reads(reading.job)
 
-    async def give_back(self, organization: str, holders: Sequence[Holder]) -> None:
-        # What is not the holder's any more is refused, and there is nothing to undo.
-        await self.settle(organization, [Settlement(holder, GiveBack()) for holder in holders])
+    async def jobs(self, organization: str, query: JobQuery) -> JobPage:
+        if isinstance(query, JobSearch):
+            return await self.read(listing.search, organization, query)
+        return await self.read(reading.jobs, organization, query)
 
-    async def complete(self, organization: str, holder: Holder, result: bytes | None) -> None:
-        outcome = await self._write(jobs.settle_one, organization, holder, Completion(result))
-        if isinstance(outcome, RefusedError):
-            raise outcome
-
-    async def fail(self, organization: str, holder: Holder, error: str, retry: bool) -> FailOutcome:
-        failure = Failure(error, retry)
-        outcome = await self._write(jobs.settle_one, organization, holder, failure)
-        if isinstance(outcome, RefusedError):
-            raise outcome
-        return cast("FailOutcome", outcome)
-
-    async def settle(
-        self, organization: str, settlements: Sequence[Settlement]
-    ) -> list[FailOutcome | RefusedError | None]:
-        return await self._write(jobs.settle, organization, settlements)
-
-    async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
-        return await self._write(jobs.renew, organization, holder, lease_ms)
-
-    async def job(self, organization: str, job_id: str) -> JobRecord:
-        return await self._read(reading.job, self._prefix, organization, job_id)
-
-    async def queue(self, organization: str, queue_name: str) -> QueueRecord:
-        return await self._read(reading.queue, organization, queue_name)
-
-    async def queue_names(self, limit: int) -> list[tuple[str, str]]:
-        return await self._read(reading.queue_names, limit)
-
-    async def register_worker(self, organization: str, worker: WorkerRecord) -> None:
-        await self._write(workers.register, organization, worker)
-
-    async def heartbeat(
-        self, organization: str, worker_id: str, current_jobs: int, status: str, metadata: str
-    ) -> None:
-        operation = workers.heartbeat
-        await self._write(operation, organization, worker_id, current_jobs, status, metadata)
-
-    async def deregister_worker(self, organization: str, worker_id: str) -> bool:
-        return await self._write(workers.deregister, organization, worker_id)
-
-    async def queue_of_worker(self, organization: str, worker_id: str) -> str | None:
-        return await self._read(workers.queue_of, organization, worker_id)
-
-    async def add_key(self, key: KeyRecord) -> None:
-        await self._write(keys.add, key)
-
-    async def revoke_key(self, organization: str, key_id: str) -> KeyRecord:
-        return await self._write(keys.revoke, organization, key_id)
-
-    async def keys(self) -> list[KeyRecord]:
-        return await self._read(keys.every)
+    attempts = _reads(reading.attempts)
+    find_keys = _reads(reading.find_keys)
 
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
+        # None while one of this name is being forgotten, a step at a time.
         while True:
-            record = await self._write(batches.open_batch, organization, opening)
+            record = await self.write(batch_operations.open_batch, organization, opening)
             if record is not None:
                 return record
 
-    async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
-        return await self._write(batches.add_chunk, organization, chunk)
+    add_chunk = _writes(batch_operations.add_chunk)
+    stored_chunks = _reads(reading.stored_chunks)
+    finish_part = _writes(batch_operations.finish_part)
+    batch_parts = _reads(reading.batch_parts)
+    seal_batch = _writes(batch_operations.seal_batch)
+    batches = _reads(reading.batches)
+    list_batches = _reads(listing.batches)
 
-    async def seal_batch(
+    async def cancel(self, organization: str, selector: Selector) -> CancelOutcome:
+        if isinstance(selector, BatchSelector):
+            numbers = await self.write(bulk_operations.generations, organization, selector)
+            cancelled = 0
+            for number in numbers:
+                cancelled += await self._in_steps(bulk_operations.cancel_batch, number)
+            return CancelOutcome(cancelled, await self.write(bulk_operations.counts, numbers))
+        queue_name = selector.queue_name
+        queue = await self.write(bulk_operations.queue_number, organization, queue_name)
+        highest = await self.write(bulk_operations.last_job)
+        cancelled = await self._in_steps(bulk_operations.purge_queue, queue, highest)
+        return CancelOutcome(cancelled, (await self.queue(organization, queue_name)).counts)
+
+    async def retry(
         self,
         organization: str,
-        batch_id: str,
-        generation: int = 0,
-        expected: ExpectedParts = ALL_BEGUN,
-    ) -> BatchRecord:
-        what = (organization, batch_id, generation, expected)
-        return await self._write(batches.seal_batch, *what)
-
-    async def stored_chunks(
-        self, organization: str, batch_id: str, upload_id: str
-    ) -> list[ChunkRange]:
-        return await self._read(reading.stored_chunks, organization, batch_id, upload_id)
-
-    async def finish_part(
-        self, organization: str, batch_id: str, generation: int, part: PartRecord
-    ) -> PartRecord:
-        return await self._write(batches.finish_part, organization, batch_id, generation, part)
-
-    async def batch_parts(
-        self, organization: str, batch_id: str, after: str, limit: int
-    ) -> list[PartRecord]:
-        return await self._read(reading.batch_parts, organization, batch_id, after, limit)
-
-    async def cancel_batch(
-        self, organization: str, batch_id: str, generation: int | None
-    ) -> Counts:
-        numbers = await self._write(bulk_operations.generations, organization, batch_id, generation)
-        for number in numbers:
-            await self._in_steps(bulk_operations.cancel, number)
-        return await self._write(bulk_operations.counts, numbers)
-
-    async def retry_batch(
-        self, organization: str, batch_id: str, error_contains: str, cancelled: bool = False
+        selector: Selector,
+        error_contains: str = "",
+        cancelled: bool = False,
     ) -> int:
-        number = await self._write(bulk_operations.newest, organization, batch_id)
-        return await self._in_steps(bulk_operations.retry, number, error_contains, cancelled)
+        if isinstance(selector, BatchSelector):
+            batch_id = selector.batch_id
+            number = await self.write(bulk_operations.newest, organization, batch_id)
+            step = bulk_operations.retry_batch
+            return await self._in_steps(step, number, error_contains, cancelled)
+        queue_name = selector.queue_name
+        queue = await self.write(bulk_operations.queue_number, organization, queue_name)
+        return await self._in_steps(bulk_operations.retry_queue, queue, error_contains)
 
-    async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
-        return await self._read(reading.attempts, self._prefix, organization, job_id)
+    queue = _reads(reading.queue)
+    list_queues = _reads(listing.queues)
+    control = _reads(reading.control)
+    set_control = _writes(queue_control.set_control)
+    depths = _reads(reading.depths)
 
-    async def find_keys(self, organization: str, queue_name: str, keys: Sequence[str]) -> list[int]:
-        return await self._read(reading.find_keys, organization, queue_name, keys)
+    register_worker = _writes(workers.register)
+    heartbeat = _writes(workers.heartbeat)
+    deregister_worker = _writes(workers.deregister)
+    queue_of_worker = _reads(workers.queue_of)
+    list_workers = _reads(listing.workers)
 
-    async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
-        return await self._read(reading.batches, organization, batch_ids, self._clock.now())
-
-    async def open_batches(self, limit: int) -> list[OpenBatches]:
-        return await self._read(reading.open_batches, limit)
-
-    async def batch_jobs(
-        self,
-        organization: str,
-        batch_id: str,
-        statuses: Sequence[int],
-        after: int,
-        limit: int,
-        omit_payload: bool,
-    ) -> JobPage:
-        where = (self._prefix, organization, batch_id)
-        what = (statuses, after, limit, omit_payload)
-        return await self._read(reading.batch_jobs, *where, *what)
-
-    async def list_queues(
-        self, organization: str, queues: Sequence[str] | None, after: str, limit: int
-    ) -> QueuePage:
-        return await self._read(listing.queues, organization, queues, after, limit)
-
-    async def list_batches(
-        self, organization: str, queues: Sequence[str] | None, before: int, limit: int
-    ) -> BatchPage:
-        now = self._clock.now()
-        return await self._read(listing.batches, organization, queues, before, limit, now)
-
-    async def list_workers(
-        self, organization: str, queues: Sequence[str] | None, limit: int
-    ) -> list[ListedWorker]:
-        return await self._read(listing.workers, organization, queues, limit)
-
-    async def find_jobs(
-        self,
-        organization: str,
-        batch_id: str,
-        statuses: Sequence[int],
-        text: str,
-        after: int,
-        limit: int,
-    ) -> JobPage:
-        where = (self._prefix, organization, batch_id)
-        return await self._read(listing.find_jobs, *where, statuses, text, after, limit)
-
-    async def set_paused(self, organization: str, queue_name: str, paused: bool) -> None:
-        await self._write(bulk_operations.set_paused, organization, queue_name, paused)
-
-    async def set_limits(
-        self, organization: str, queue_name: str, limits: QueueLimits
-    ) -> QueueLimits:
-        return await self._write(bulk_operations.set_limits, organization, queue_name, limits)
-
-    async def queue_control(self, organization: str, queue_name: str) -> QueueControl:
-        return await self._read(reading.control, organization, queue_name)
-
-    async def purge_queue(self, organization: str, queue_name: str) -> int:
-        queue = await self._write(bulk_operations.queue_number, organization, queue_name)
-        highest = await self._write(bulk_operations.last_job)
-        return await self._in_steps(bulk_operations.purge, queue, highest)
-
-    async def dead_letters(
-        self, organization: str, queue_name: str, after: int, limit: int
-    ) -> JobPage:
-        where = (self._prefix, organization, queue_name)
-        return await self._read(reading.dead_letters, *where, after, limit)
-
-    async def redrive(self, organization: str, queue_name: str, error_contains: str) -> int:
-        queue = await self._write(bulk_operations.queue_number, organization, queue_name)
-        return await self._in_steps(bulk_operations.redrive, queue, error_contains)
-
-    async def revise(
-        self, organization: str, revisions: Sequence[Revision]
-    ) -> list[RefusedError | None]:
-        return await self._write(bulk_operations.revise, organization, revisions)
+    add_key = _writes(key_operations.add)
+    revoke_key = _writes(key_operations.revoke)
+    keys = _reads(key_operations.every)
 
     async def sweep(self) -> int | None:
-        while await self._write(jobs.release_due) or await self._write(jobs.requeue_expired):
+        while await self.write(job_operations.release_due) or await self.write(
+            job_operations.requeue_expired
+        ):
             pass
         again = await self._pruner.take_step(_Steps(self._writer))
-        return earliest(await self._write(jobs.next_moment), again)
+        return earliest(await self.write(job_operations.next_moment), again)
 
     async def recount(self) -> list[CounterMismatch]:
-        return await self._read(reading.recount)
+        return await self.read(lambda snapshot: reading.recount(snapshot.connection))
 
-    async def _write(self, operation: Callable[..., T], *arguments: object) -> T:
-        return await self._writer.submit(lambda transaction: operation(transaction, *arguments))
+    async def write(
+        self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do it in a commit, with what else has gathered."""
+        return await self._writer.submit(lambda tx: operation(tx, *args, **kwargs))
 
     async def _in_steps(self, step: Callable[..., bulk_operations.Step], *arguments: object) -> int:
         """How many jobs all steps changed."""
         changed, after = 0, 0
         while True:
-            done = await self._write(step, *arguments, after)
+            done = await self.write(step, *arguments, after)
             changed += done.changed
             if done.after is None:
                 return changed
             after = done.after
 
-    async def _read(self, query: Callable[..., T], *arguments: object) -> T:
-        return await self._readers.run(partial(self._query, query, *arguments))
+    async def read(
+        self, query: Callable[Concatenate[Snapshot, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read it, on one of the threads that read."""
 
-    def _query(self, query: Callable[..., T], *arguments: object) -> T:
-        try:
-            connection = getattr(self._thread, "connection", None)
-            if connection is None:
-                connection = self._thread.connection = database.open_reader(self._path)
-                self._connections.append(connection)
-            return query(connection, *arguments)
-        except sqlite3.Error as error:
-            raise self._faults.refusal(error) from error
+        def run() -> T:
+            try:
+                return query(self._committed(), *args, **kwargs)
+            except sqlite3.Error as error:
+                raise self._faults.refusal(error) from error
+
+        return await self._readers.run(run)
+
+    def _committed(self) -> Snapshot:
+        """What is committed, over the connection of this thread."""
+        connection = getattr(self._thread, "connection", None)
+        if connection is None:
+            connection = self._thread.connection = database.open_reader(self._path)
+            self._connections.append(connection)
+        return _Committed(connection, self._prefix, self._clock.now())
 
 
 class _Steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
@@ -36,6 +36,17 @@ class JobNumbers:
     def rolled_back(self) -> None:
         """Note the numbers again next time: what was noted is gone."""
         self._kept = -1
+
+
+class Snapshot(Protocol):
+    """What is read: what is committed, or what one's own transaction sees."""
+
+    @property
+    def connection(self) -> sqlite3.Connection: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def now(self) -> int: ...
 
 
 class Transaction:

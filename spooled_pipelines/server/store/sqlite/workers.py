@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.store.requests import Heartbeat
 from spooled_pipelines.server.store.sqlite.queries import SQL
-from spooled_pipelines.server.store.sqlite.transaction import Transaction
+from spooled_pipelines.server.store.sqlite.transaction import Snapshot, Transaction
 
 
 def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:
@@ -24,19 +23,12 @@ def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:
     tx.connection.execute(SQL["put_worker"], values)
 
 
-def heartbeat(
-    tx: Transaction,
-    organization: str,
-    worker_id: str,
-    current_jobs: int,
-    status: str,
-    metadata: str,
-) -> None:
+def heartbeat(tx: Transaction, organization: str, heartbeat: Heartbeat) -> None:
     """Note that a worker lives."""
-    if _owner(tx, worker_id) != tx.names.organization(organization):
-        raise not_found(f"there is no worker {worker_id!r}; register it first")
-    values = (tx.now, current_jobs, status, metadata, worker_id)
-    tx.connection.execute(SQL["touch_worker"], values)
+    if _owner(tx, heartbeat.worker_id) != tx.names.organization(organization):
+        raise not_found(f"there is no worker {heartbeat.worker_id!r}; register it first")
+    about = (heartbeat.current_jobs, heartbeat.status, heartbeat.metadata, heartbeat.worker_id)
+    tx.connection.execute(SQL["touch_worker"], (tx.now, *about))
 
 
 def deregister(tx: Transaction, organization: str, worker_id: str) -> bool:
@@ -47,9 +39,9 @@ def deregister(tx: Transaction, organization: str, worker_id: str) -> bool:
     return True
 
 
-def queue_of(connection: sqlite3.Connection, organization: str, worker_id: str) -> str | None:
+def queue_of(snapshot: Snapshot, organization: str, worker_id: str) -> str | None:
     """The queue that a worker is registered for; None where there is no such worker."""
-    row = connection.execute(SQL["queue_of_worker"], (worker_id, organization)).fetchone()
+    row = snapshot.connection.execute(SQL["queue_of_worker"], (worker_id, organization)).fetchone()
     return None if row is None else str(row[0])
 
 

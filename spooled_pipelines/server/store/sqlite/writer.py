@@ -26,7 +26,7 @@ _GATHER_SECONDS = 0.05
 _ALIKE_MAX = 500
 
 
-class Alike(NamedTuple):
+class Batchable(NamedTuple):
     """An operation that can be done together with others whose `what` is the same.
 
     `together` gets the items of all of them, and returns a result for each.
@@ -40,7 +40,7 @@ class Alike(NamedTuple):
 class _Request(NamedTuple):
     operation: Callable[[Transaction], Any]
     answer: asyncio.Future[Any]
-    alike: Alike | None = None
+    alike: Batchable | None = None
 
 
 class _Gathered(NamedTuple):
@@ -83,7 +83,7 @@ class Writer:
         self._thread.start()
 
     def submit(
-        self, operation: Callable[[Transaction], T], alike: Alike | None = None
+        self, operation: Callable[[Transaction], T], alike: Batchable | None = None
     ) -> asyncio.Future[T]:
         """The operation's result, once it is durable.
 

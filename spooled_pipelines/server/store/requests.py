@@ -1,0 +1,92 @@
+"""What the operations of a store are asked for, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spooled_pipelines.server.core.queue_limits import QueueLimits
+
+# Above the number of every batch and job.
+NEWEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Who wants how many jobs of a queue, and for how long."""
+
+    queue_name: str
+    worker_id: str
+    lease_ms: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSelector:
+    """A batch: its newest generation, or (for a cancel) all up to this one; None: all."""
+
+    batch_id: str
+    generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSelector:
+    """A queue."""
+
+    queue_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJobs:
+    """Jobs of a batch in these statuses (in any, where there are none) behind `after`."""
+
+    batch_id: str
+    statuses: Sequence[int]
+    after: int
+    limit: int
+    omit_payload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobSearch:
+    """The same without payload and result; `text` is in the error, or is the id, key or worker.
+
+    An empty text is in every job. At most `SEARCHED_MAX` jobs are looked at: a page may be empty
+    and yet have an `after`.
+    """
+
+    batch_id: str
+    statuses: Sequence[int]
+    text: str
+    after: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Dead letters of a queue behind `after`."""
+
+    queue_name: str
+    after: int
+    limit: int
+
+
+JobQuery = BatchJobs | JobSearch | DeadLetters
+
+
+@dataclass(frozen=True, slots=True)
+class ControlChange:
+    """What is to hold a queue back from now on; None leaves it as it is."""
+
+    paused: bool | None = None
+    limits: QueueLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker says while it lives; `metadata` is JSON."""
+
+    worker_id: str
+    current_jobs: int
+    status: str
+    metadata: str

@@ -1,0 +1,31 @@
+"""What an operator sets for a queue, within a transaction."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.core import queue_limits
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.store.requests import ControlChange
+from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.transaction import Transaction
+
+
+def set_control(
+    tx: Transaction, organization: str, queue_name: str, change: ControlChange
+) -> QueueControl:
+    """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
+    queue = tx.names.queue(tx.names.organization(organization), queue_name)
+    is_paused, _, *row = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
+    throttle = queue_limits.stored(row)
+    if change.paused is not None:
+        is_paused = change.paused
+        tx.connection.execute(SQL["set_paused"], (is_paused, queue))
+    if change.limits is not None:
+        throttle = queue_limits.throttle(change.limits, throttle, tx.now)
+        if throttle is None:
+            tx.connection.execute(SQL["lift_limits"], (queue,))
+        else:
+            tx.connection.execute(SQL["put_limits"], (queue, *throttle))
+    tx.deltas.controlled.add(queue)
+    if not is_paused:
+        tx.deltas.ready_queues.add(queue)
+    return QueueControl(QueueLimits() if throttle is None else throttle.limits, bool(is_paused))
