@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from spooled_pipelines.server.auth.authorization import Role
 from spooled_pipelines.server.config.settings import hash_key
-from spooled_pipelines.server.core.errors import RefusedError, invalid, not_found
+from spooled_pipelines.server.core.errors import invalid, no_key
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.services.validation import fields
 
@@ -64,8 +64,3 @@ def key_id(value: str) -> str:
     if not re.fullmatch("key_[0-9a-f]{16}", value):
         raise no_key(value)
     return value
-
-
-def no_key(value: str) -> RefusedError:
-    """The organization has no key of this id."""
-    return not_found(f"there is no key {fields.shown(value)}; `keys list` shows which there are")

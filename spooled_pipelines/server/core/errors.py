@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from spooled_pipelines.server.store.sqlite.filelock import Holder
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+_SHOWN_CHARACTERS = 40
 LEASE_EXPIRED = "Lease expired"
 LEASE_MISMATCH = "does not match the job's current lease"
 
@@ -40,10 +38,21 @@ class StoreUnavailableError(Exception):
     """The store cannot be opened: locked by another server, newer than this one, unreadable."""
 
 
+class FileOwner(NamedTuple):
+    """What the process that has a store's file says about itself; empty while it has not.
+
+    `token` is of this one holding alone, so that what an earlier owner left is told from it.
+    """
+
+    process: str = ""
+    kind: str = ""
+    token: str = ""
+
+
 class StoreInUseError(StoreUnavailableError):
     """Another server has the store's file open; `holder` is what it says about itself."""
 
-    def __init__(self, message: str, holder: Holder) -> None:
+    def __init__(self, message: str, holder: FileOwner) -> None:
         super().__init__(message)
         self.holder = holder
 
@@ -106,6 +115,12 @@ def invalid(message: str) -> RefusedError:
 def not_found(message: str) -> RefusedError:
     """There is no such thing for this organization."""
     return RefusedError("NOT_FOUND", message)
+
+
+def no_key(key_id: str) -> RefusedError:
+    """The organization has no API key of this id."""
+    shown = repr(key_id[:_SHOWN_CHARACTERS])
+    return not_found(f"there is no key {shown}; `keys list` shows which there are")
 
 
 def conflict(message: str) -> RefusedError:

@@ -8,25 +8,13 @@ import os
 import secrets
 import weakref
 from pathlib import Path
-from typing import NamedTuple
 
-from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailableError
+from spooled_pipelines.server.core.errors import FileOwner, StoreInUseError, StoreUnavailableError
 
 # What a holder does with the file: serves it at an address that it was told, or to whoever finds
 # that address beside the file.
 SERVER, EMBEDDED = "server", "embedded"
 _MAX_BYTES = 200
-
-
-class Holder(NamedTuple):
-    """What the one who has the file says about itself; empty where it has not said so yet.
-
-    `token` is of this one holding alone, so that what an earlier holder left is told from it.
-    """
-
-    process: str = ""
-    kind: str = ""
-    token: str = ""
 
 
 class FileLock:
@@ -95,9 +83,9 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-def _read(descriptor: int) -> Holder:
+def _read(descriptor: int) -> FileOwner:
     line = os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace").partition("\n")[0]
-    return Holder(*line.split()[:3])
+    return FileOwner(*line.split()[:3])
 
 
 def _not_ours(path: Path) -> str:
@@ -111,7 +99,7 @@ def _not_ours(path: Path) -> str:
     )
 
 
-def _in_use(store: Path, holder: Holder) -> str:
+def _in_use(store: Path, holder: FileOwner) -> str:
     who = f"process {holder.process or 'unknown'}"
     if holder.kind == EMBEDDED:
         return (
