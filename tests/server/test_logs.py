@@ -36,7 +36,7 @@ def test_json_lines_tell_each_call_by_its_request_id(
     assert server.stop() == 0
     text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    calls = [line for line in lines if line["logger"].endswith(".calls")]
+    calls = [line for line in lines if line["logger"].endswith(".rpc_call")]
     assert [(line["code"], line["organization"]) for line in calls] == [
         ("OK", "default"),
         ("OK", "default"),

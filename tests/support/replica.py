@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from spooled_pipelines.server.core.clock import ManualClock
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.store_kit import StoreKit
 
@@ -20,12 +20,12 @@ class Replica(StoreKit):
         super().__init__(lambda clock: PostgresStore(url, clock, **options), clock)
         self._heard = asyncio.Event()
 
-    def _note(self, changes: Changes) -> None:
+    def _note(self, changes: CommitEvent) -> None:
         super()._note(changes)
         self._heard.set()
 
     async def hears(
-        self, condition: Callable[[Changes], object], seconds: float = HEARD_SECONDS
+        self, condition: Callable[[CommitEvent], object], seconds: float = HEARD_SECONDS
     ) -> None:
         """Until what was published fulfils the condition; nothing is asked for meanwhile."""
         deadline = asyncio.get_running_loop().time() + seconds

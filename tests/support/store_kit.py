@@ -11,7 +11,7 @@ import pytest
 
 from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import BatchOpening, Chunk, Holder, JobRecord, NewJob
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.well_known import Struct
@@ -67,23 +67,23 @@ class StoreKit:
 
     make: Callable[[ManualClock], JobStore]
     clock: ManualClock = field(default_factory=ManualClock)
-    changes: Changes = field(default_factory=Changes)
+    changes: CommitEvent = field(default_factory=CommitEvent)
     store: JobStore = field(init=False)
 
     async def open(self) -> None:
         self.store = self.make(self.clock)
         await self.store.open(self._note)
 
-    def _note(self, changes: Changes) -> None:
+    def _note(self, changes: CommitEvent) -> None:
         self.changes.merge(changes)
 
     async def reopen(self) -> None:
         await self.store.close()
         await self.open()
 
-    def changed(self) -> Changes:
+    def changed(self) -> CommitEvent:
         """What was published since this was last asked."""
-        changes, self.changes = self.changes, Changes()
+        changes, self.changes = self.changes, CommitEvent()
         return changes
 
     async def enqueue(self, queue_name: str = "q", **changes: object) -> str:

@@ -103,7 +103,7 @@ class Scope(Enum):
 _SPOOLED = "spooled.v1."
 _OURS = "spooled_pipelines.v1."
 
-SCOPES: Mapping[str, Scope] = {
+QUEUE_OF_REQUEST: Mapping[str, Scope] = {
     _SPOOLED + "EnqueueRequest": Scope.QUEUE,
     _SPOOLED + "DequeueRequest": Scope.QUEUE,
     _SPOOLED + "CompleteRequest": Scope.JOB,
@@ -163,7 +163,7 @@ def check_tables(methods: Iterable[Method]) -> None:
 
 
 def _without_scope(message: Any) -> list[str]:
-    scope = SCOPES.get(message.full_name)
+    scope = QUEUE_OF_REQUEST.get(message.full_name)
     if scope is None:
         return [message.full_name]
     if scope is not Scope.INSIDE:

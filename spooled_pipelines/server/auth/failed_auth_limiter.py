@@ -13,7 +13,7 @@ _REMEMBERED = 10_000
 _MINUTE_MS = 60_000
 
 
-class FailedLogins:
+class FailedAuthLimiter:
     """A bucket of `per_minute` wrong keys for each peer, which fills up again within a minute.
 
     A key that was right before from the same peer goes on being looked at, however many wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spooled_pipelines.server.auth.authorization import SCOPES, Scope
+from spooled_pipelines.server.auth.authorization import QUEUE_OF_REQUEST, Scope
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.services.context import Caller
 from spooled_pipelines.server.services.validation import fields
@@ -12,7 +12,7 @@ from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire import limits
 
 
-async def check_queues(store: JobStore, caller: Caller, request: Any) -> None:
+async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> None:
     """RefusedError PERMISSION_DENIED where a request is about a queue that the key may not touch.
 
     NOT_FOUND where it is about a job or batch that is not there. An envelope passes: whoever opens
@@ -20,7 +20,7 @@ async def check_queues(store: JobStore, caller: Caller, request: Any) -> None:
     """
     if caller.queues is None:
         return
-    scope = SCOPES[request.DESCRIPTOR.full_name]
+    scope = QUEUE_OF_REQUEST[request.DESCRIPTOR.full_name]
     if scope is Scope.ORGANIZATION:
         message = "this API key is limited to some queues, and the call is about all of them"
         raise RefusedError("PERMISSION_DENIED", message, reason="queue")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, ServiceContext
 from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire.spooled_v1 import HeartbeatRequest, HeartbeatResponse
 
@@ -20,10 +20,10 @@ def packed(metadata: Mapping[str, str]) -> str:
 
 
 async def heartbeat(
-    services: Services, caller: Caller, request: HeartbeatRequest
+    context: ServiceContext, caller: Caller, request: HeartbeatRequest
 ) -> HeartbeatResponse:
     """Note that a worker lives; NOT_FOUND where it is not registered."""
-    await services.store.heartbeat(
+    await context.store.heartbeat(
         caller.organization,
         fields.worker_id(request.worker_id),
         fields.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),

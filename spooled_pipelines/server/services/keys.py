@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.auth.api_keys import key_id, new_key, organization_name
-from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.authentication import ApiKeys
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire.keys_v1 import (
@@ -23,9 +23,9 @@ from spooled_pipelines.wire.keys_v1 import (
 class KeyService:
     """Keys of an organization. What is answered counts already, on this server at least."""
 
-    def __init__(self, services: Services, ring: KeyRing) -> None:
-        self._store = services.store
-        self._clock = services.clock
+    def __init__(self, context: ServiceContext, ring: ApiKeys) -> None:
+        self._store = context.store
+        self._clock = context.clock
         self._ring = ring
 
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:

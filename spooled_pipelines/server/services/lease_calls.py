@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
 from spooled_pipelines.server.core.records import Holder
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.services.validation.structs import check_object
@@ -19,24 +19,24 @@ from spooled_pipelines.wire.spooled_v1 import (
 
 
 async def complete(
-    services: Services, caller: Caller, request: CompleteRequest
+    context: ServiceContext, caller: Caller, request: CompleteRequest
 ) -> CompleteResponse:
     """Settle a job with its result."""
-    holder = _holder(services, request)
+    holder = _holder(context, request)
     result: bytes | None = None
     if request.HasField("result"):
         result = request.result.SerializeToString()
         check_object("result", result)
-    await services.store.complete(caller.organization, holder, result)
+    await context.store.complete(caller.organization, holder, result)
     return CompleteResponse(success=True)
 
 
-async def fail(services: Services, caller: Caller, request: FailRequest) -> FailResponse:
+async def fail(context: ServiceContext, caller: Caller, request: FailRequest) -> FailResponse:
     """Give a job back, or to the dead letters."""
-    holder = _holder(services, request)
+    holder = _holder(context, request)
     retry = request.retry if request.HasField("retry") else True
     error = fields.error(request.error)
-    outcome = await services.store.fail(caller.organization, holder, error, retry)
+    outcome = await context.store.fail(caller.organization, holder, error, retry)
     return FailResponse(
         success=True,
         will_retry=outcome.will_retry,
@@ -45,12 +45,12 @@ async def fail(services: Services, caller: Caller, request: FailRequest) -> Fail
 
 
 async def renew_lease(
-    services: Services, caller: Caller, request: RenewLeaseRequest
+    context: ServiceContext, caller: Caller, request: RenewLeaseRequest
 ) -> RenewLeaseResponse:
     """Let a lease last longer."""
-    holder = _holder(services, request)
+    holder = _holder(context, request)
     lease = fields.lease_ms("extension_secs", request.extension_secs, request.lease_duration_secs)
-    expiry = await services.store.renew(caller.organization, holder, lease)
+    expiry = await context.store.renew(caller.organization, holder, lease)
     return RenewLeaseResponse(success=True, new_expires_at=timestamp(expiry))
 
 
@@ -61,11 +61,11 @@ def code_in_band(refusal: RefusedError) -> str:
 
 
 def _holder(
-    services: Services, request: CompleteRequest | FailRequest | RenewLeaseRequest
+    context: ServiceContext, request: CompleteRequest | FailRequest | RenewLeaseRequest
 ) -> Holder:
     return fields.holder(
         request.job_id,
         request.worker_id,
         request.lease_id,
-        lease_required=services.require_lease_id,
+        lease_required=context.require_lease_id,
     )

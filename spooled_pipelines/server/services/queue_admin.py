@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, ServiceContext
 from spooled_pipelines.server.services.encoding import (
     field,
     job_bytes,
@@ -36,9 +36,9 @@ from spooled_pipelines.wire.queue_admin_v1 import (
 class QueueAdminService:
     """A queue held, slowed down, emptied, its dead letters looked after."""
 
-    def __init__(self, services: Services) -> None:
-        self._store = services.store
-        self._clock = services.clock
+    def __init__(self, context: ServiceContext) -> None:
+        self._store = context.store
+        self._clock = context.clock
 
     async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
         queue_name = fields.queue_name(request.queue_name)

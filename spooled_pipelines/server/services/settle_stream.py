@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
-from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.auth.scopes import authorize_queues
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.records import (
     Completion,
@@ -15,7 +15,7 @@ from spooled_pipelines.server.core.records import (
     GiveBack,
     Settlement,
 )
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, ServiceContext
 from spooled_pipelines.server.services.encoding import field
 from spooled_pipelines.server.services.lease_calls import code_in_band
 from spooled_pipelines.server.services.validation import fields
@@ -39,11 +39,11 @@ _Asked = Settlement | RefusedError
 
 
 async def settle(
-    services: Services, caller: Caller, requests: AsyncIterator[SettleRequest]
+    context: ServiceContext, caller: Caller, requests: AsyncIterator[SettleRequest]
 ) -> AsyncIterator[bytes]:
     """The answers of one stream, each a serialized SettleResponse, in the order of its messages."""
     answers: asyncio.Queue[asyncio.Future[bytes] | None] = asyncio.Queue(_IN_FLIGHT)
-    reading = asyncio.ensure_future(_read(services, caller, requests, answers))
+    reading = asyncio.ensure_future(_read(context, caller, requests, answers))
     try:
         while (answer := await answers.get()) is not None:
             yield await answer
@@ -55,7 +55,7 @@ async def settle(
 
 
 async def _read(
-    services: Services,
+    context: ServiceContext,
     caller: Caller,
     requests: AsyncIterator[SettleRequest],
     answers: asyncio.Queue[asyncio.Future[bytes] | None],
@@ -63,7 +63,7 @@ async def _read(
     try:
         async for request in requests:
             # Begun in the order of the messages; a stream that is cut asks for no answer.
-            answer = asyncio.ensure_future(_answer(services, caller, request))
+            answer = asyncio.ensure_future(_answer(context, caller, request))
             answer.add_done_callback(_seen)
             await answers.put(answer)
     finally:
@@ -75,15 +75,15 @@ def _seen(answer: asyncio.Future[bytes]) -> None:
         answer.exception()
 
 
-async def _answer(services: Services, caller: Caller, request: SettleRequest) -> bytes:
+async def _answer(context: ServiceContext, caller: Caller, request: SettleRequest) -> bytes:
     if len(request.outcomes) > limits.SETTLED_PER_MESSAGE_MAX:
         raise invalid(
             f"outcomes has {len(request.outcomes)} entries, and at most "
             f"{limits.SETTLED_PER_MESSAGE_MAX} are allowed in one message"
         )
-    asked = [await _checked(services, caller, outcome) for outcome in request.outcomes]
+    asked = [await _checked(context, caller, outcome) for outcome in request.outcomes]
     settlements = [one for one in asked if isinstance(one, Settlement)]
-    done = iter(await services.store.settle(caller.organization, settlements))
+    done = iter(await context.store.settle(caller.organization, settlements))
     return b"".join(
         field(
             _SETTLED_FIELD,
@@ -93,10 +93,10 @@ async def _answer(services: Services, caller: Caller, request: SettleRequest) ->
     )
 
 
-async def _checked(services: Services, caller: Caller, outcome: JobOutcome) -> _Asked:
+async def _checked(context: ServiceContext, caller: Caller, outcome: JobOutcome) -> _Asked:
     try:
         if caller.queues is not None:
-            await check_queues(services.store, caller, outcome)
+            await authorize_queues(context.store, caller, outcome)
         return _settlement(outcome)
     except RefusedError as refusal:
         return refusal

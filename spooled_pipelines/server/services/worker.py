@@ -8,7 +8,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.records import WorkerRecord
 from spooled_pipelines.server.core.stall_causes import HEARTBEAT_SECONDS
 from spooled_pipelines.server.services import heartbeats
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import Caller, ServiceContext
 from spooled_pipelines.server.services.process_jobs import converse
 from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire import limits
@@ -28,8 +28,8 @@ _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 5, 100_000
 class WorkerService:
     """Workers say who they are and that they live."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def register(
         self, caller: Caller, request: RegisterWorkerRequest
@@ -45,7 +45,7 @@ class WorkerService:
             version=fields.text("version", request.version, heartbeats.LABEL_MAX),
             metadata=heartbeats.packed(request.metadata),
         )
-        await self._services.store.register_worker(caller.organization, worker)
+        await self._context.store.register_worker(caller.organization, worker)
         return RegisterWorkerResponse(
             worker_id=worker.worker_id,
             lease_duration_secs=limits.LEASE_SECONDS_DEFAULT,
@@ -53,14 +53,14 @@ class WorkerService:
         )
 
     async def heartbeat(self, caller: Caller, request: HeartbeatRequest) -> HeartbeatResponse:
-        return await heartbeats.heartbeat(self._services, caller, request)
+        return await heartbeats.heartbeat(self._context, caller, request)
 
     async def deregister(self, caller: Caller, request: DeregisterRequest) -> DeregisterResponse:
         worker_id = fields.worker_id(request.worker_id)
-        gone = await self._services.store.deregister_worker(caller.organization, worker_id)
+        gone = await self._context.store.deregister_worker(caller.organization, worker_id)
         return DeregisterResponse(success=gone)
 
     def process_jobs(
         self, caller: Caller, requests: AsyncIterator[ProcessRequest]
     ) -> AsyncIterator[bytes]:
-        return converse(self._services, caller, requests)
+        return converse(self._context, caller, requests)

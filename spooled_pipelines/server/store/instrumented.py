@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import (
     Chunk,
     ChunkStored,
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from spooled_pipelines.server.telemetry.metrics import Metrics
 
 
-def metered(store: JobStore, metrics: Metrics) -> JobStore:
+def instrumented(store: JobStore, metrics: Metrics) -> JobStore:
     """The same store; what comes in, claims, settles and commits are told to the metrics."""
-    return cast("JobStore", _MeteredStore(store, metrics))
+    return cast("JobStore", _InstrumentedStore(store, metrics))
 
 
-class _MeteredStore:
+class _InstrumentedStore:
     def __init__(self, store: JobStore, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
@@ -40,9 +40,9 @@ class _MeteredStore:
         return getattr(self._store, name)
 
     async def open(
-        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+        self, on_commit: Callable[[CommitEvent], None], monitor: LoopMonitor | None = None
     ) -> None:
-        def committed(changes: Changes) -> None:
+        def committed(changes: CommitEvent) -> None:
             self._metrics.committed(changes)
             on_commit(changes)
 

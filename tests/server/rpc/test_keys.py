@@ -114,7 +114,7 @@ async def test_keys_outlive_the_server(store_url: str) -> None:
     await store.close()
     server = Server(ServerSettings(listen="127.0.0.1:0", store=store_url))
     await server.start()
-    caller = server._keys.caller((("x-api-key", secret),), "")
+    caller = server._keys.authenticate((("x-api-key", secret),), "")
     assert (caller.organization, caller.queues) == ("acme", frozenset({"q"}))
     with refused("NOT_FOUND", "no key"):
         await server.store.revoke_key("default", record.key_id)
@@ -165,7 +165,7 @@ async def test_a_limited_key_sees_only_its_queues_jobs_of_a_batch(wire: Wire) ->
 
 
 async def test_wrong_keys_of_a_peer_are_counted(wire: Wire) -> None:
-    wire.server._keys._logins._per_minute = 20
+    wire.server._keys._limiter._per_minute = 20
     request = spooled.GetQueueStatsRequest(queue_name="q")
     await wire.call(request)
     for number in range(20):

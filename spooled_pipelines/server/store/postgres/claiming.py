@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from spooled_pipelines.server.core.notifier import Changes, Topic
+from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
 from spooled_pipelines.server.core.records import JobRecord, Status
 from spooled_pipelines.server.store.postgres import queue_limits
 from spooled_pipelines.server.store.postgres.records import ANSWER_BYTES, job_record
@@ -21,7 +21,7 @@ _PASSED_OVER_SECONDS = 0.1
 class Claim(NamedTuple):
     """Who wants jobs of which queue."""
 
-    topic: Topic
+    topic: QualifiedName
     queue: int
     worker_id: str
     lease_ms: int
@@ -31,15 +31,15 @@ class Claim(NamedTuple):
 class _Claimed(NamedTuple):
     jobs: list[list[JobRecord]]
     # Queues with jobs that are claimable and were not taken, by claims that wanted more.
-    passed_over: set[Topic]
+    passed_over: set[QualifiedName]
 
 
 class _Left(NamedTuple):
     """What claims that got less than they wanted have left over."""
 
-    passed_over: set[Topic]
+    passed_over: set[QualifiedName]
     # When the limits of a queue let more out.
-    held_until: dict[Topic, int]
+    held_until: dict[QualifiedName, int]
 
 
 async def claim(ground: Ground, claims: Sequence[Claim]) -> list[list[JobRecord]]:
@@ -50,7 +50,7 @@ async def claim(ground: Ground, claims: Sequence[Claim]) -> list[list[JobRecord]
         ground.leases.update((job.seq, job.lease_id or "") for job in jobs)
     if claimed.passed_over:
         asyncio.get_running_loop().call_later(
-            _PASSED_OVER_SECONDS, ground.publish, Changes(ready_queues=claimed.passed_over)
+            _PASSED_OVER_SECONDS, ground.publish, CommitEvent(ready_queues=claimed.passed_over)
         )
     return claimed.jobs
 

@@ -14,7 +14,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
@@ -97,7 +97,7 @@ class PostgresStore(Service):
         self._background = BackgroundTasks()
 
     async def open(
-        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+        self, on_commit: Callable[[CommitEvent], None], monitor: LoopMonitor | None = None
     ) -> None:
         """StoreUnavailableError where the database is away, too old, or newer than this server."""
         self._on_commit = on_commit

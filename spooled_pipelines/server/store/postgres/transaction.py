@@ -13,7 +13,7 @@ import psycopg
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes, publish
+from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.core.records import changes_of
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.counter_deltas import Tally
@@ -38,7 +38,7 @@ class Ground:
     """What every transaction of a store stands on."""
 
     def __init__(
-        self, pool: Pool, clock: Clock, prefix: str, on_commit: Callable[[Changes], None]
+        self, pool: Pool, clock: Clock, prefix: str, on_commit: Callable[[CommitEvent], None]
     ) -> None:
         self.pool = pool
         self.clock = clock
@@ -54,7 +54,7 @@ class Ground:
         self.turns = asyncio.Lock()
         self._on_commit = on_commit
 
-    def publish(self, changes: Changes) -> None:
+    def publish(self, changes: CommitEvent) -> None:
         """Tell those who wait in this server."""
         publish(self._on_commit, changes)
 
@@ -83,7 +83,7 @@ class Transaction:
         self.now = ground.clock.now()
         self.prefix = ground.prefix
         self.tally = Tally()
-        self.changes = Changes()
+        self.changes = CommitEvent()
         # From here on nobody can say whether it was done, until the answer comes.
         self.is_committing = False
         self.committing_since = 0.0
@@ -160,7 +160,7 @@ class Transaction:
         ready = await names.queue_topics(self.connection, tally.ready_queues)
         controlled = await names.queue_topics(self.connection, tally.controlled)
         changed = await names.batch_topics(self.connection, batches)
-        self.changes = Changes(
+        self.changes = CommitEvent(
             ready_queues=set(ready.values()),
             batches=set(changed.values()),
             released_jobs=[ids.job_id(self.prefix, seq) for seq, _ in tally.released],
@@ -169,7 +169,7 @@ class Transaction:
             keys=tally.keys,
         )
 
-    def _for_others(self) -> Changes:
+    def _for_others(self) -> CommitEvent:
         """Nobody but the server that handed out a lease waits for its end."""
         own = self._ground.leases
         released = [
@@ -178,7 +178,7 @@ class Transaction:
             if own.get(seq) != lease_id
         ]
         changes = self.changes
-        return Changes(
+        return CommitEvent(
             changes.ready_queues,
             changes.batches,
             released,

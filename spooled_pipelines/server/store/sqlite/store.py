@@ -14,7 +14,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
@@ -90,7 +90,7 @@ class SqliteStore(Service):
 
     async def open(
         self,
-        on_commit: Callable[[Changes], None],
+        on_commit: Callable[[CommitEvent], None],
         monitor: LoopMonitor | None = None,  # noqa: ARG002  # SQLite has no loops
     ) -> None:
         """StoreUnavailableError where the file is another's, newer, locked or unreadable."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.core.records import Counts, Status, changes_of
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -127,14 +127,14 @@ class Transaction:
         self.sequence = sequence
         self.prefix = prefix
         self.now = 0
-        self.changes = Changes()
+        self.changes = CommitEvent()
         self._queues: Deltas = {}
         self._batches: Deltas = {}
 
     def begin_operation(self, now: int) -> None:
         """Before each operation: nothing has changed yet."""
         self.now = now
-        self.changes = Changes()
+        self.changes = CommitEvent()
         self._queues = {}
         self._batches = {}
 
