@@ -18,7 +18,7 @@ import pytest
 # Assertions in helpers say what was compared, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import browser, durations, waiting
+from tests.support import browser, durations, run, waiting
 from tests.support.both import with_asyncio_face
 from tests.support.server_process import ServerProcess
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from spooled_pipelines import AsyncSpooledClient, SpooledClient
+    from tests.support.postgres import Cluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,7 +81,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        run.begin()
     config.pluginmanager.register(durations.Durations(config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        run.end()
 
 
 @pytest.hookimpl(trylast=True)
@@ -137,6 +145,14 @@ def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
     store = tmp_path_factory.mktemp("plain") / "jobs.db"
     with ServerProcess(store, "--no-batch-extension") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The PostgreSQL of this run: use a database of your own."""
+    from tests.support.postgres import shared_cluster
+
+    return shared_cluster()
 
 
 @pytest.fixture

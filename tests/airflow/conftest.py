@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.postgres import running_cluster
+from tests.support.postgres import shared_cluster
 from tests.support.proxy import Proxy
 from tests.support.rerun_table import HALF_BYTES, kill_process_of
 from tests.support.server_process import ServerProcess
@@ -46,8 +46,8 @@ def world() -> World:
     SQLite, which the demo's test and the long run have, gives up where the machine is busy.
     """
     if "world" not in _running:
-        cluster = _worlds.enter_context(running_cluster())
-        _running["world"] = _worlds.enter_context(_world(cluster.empty_database()))
+        database = shared_cluster().empty_database()
+        _running["world"] = _worlds.enter_context(_world(database))
     return _running["world"]
 
 

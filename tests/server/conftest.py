@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
-from tests.support.postgres import Cluster, running_cluster
+from tests.support.postgres import Cluster
 from tests.support.store_kit import StoreKit
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL that all tests share: use a database of your own."""
-    with running_cluster() as cluster:
-        yield cluster
 
 
 # The whole suite of `store` runs once for each of these.

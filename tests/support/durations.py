@@ -18,12 +18,15 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from tests.support.postgres import end_shared_cluster
 from tests.support.programs import ROOT
 
 TABLE = ROOT / "tests" / "durations.tsv"
 OF_THIS_RUN = ROOT / "build" / "durations.tsv"
 # Outside all files: imports, collection, and what is ended after the last test.
 AROUND = "(around the tests)"
+# The one that all processes of a run share.
+POSTGRESQL = "(PostgreSQL)"
 # What nobody has measured yet.
 UNKNOWN_SECONDS = 10.0
 # Twice a short time says nothing.
@@ -134,6 +137,8 @@ class Durations:
         output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
         if output is not None:
             output["durations"] = {file: list(cost) for file, cost in self._costs.items()}
+        elif cpu := end_shared_cluster():
+            self._costs[POSTGRESQL] = Cost(0.0, cpu)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

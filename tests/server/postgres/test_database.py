@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import psycopg
 import pytest
@@ -17,13 +17,20 @@ from spooled_pipelines.server.store.postgres.database import connect
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
 from spooled_pipelines.server.store.postgres.schema import SCHEMA_VERSION
 from spooled_pipelines.server.store.postgres.store import PostgresStore
-from tests.support.postgres import Cluster
+from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.replica import Replica
 from tests.support.store_kit import ORGANIZATION, new_job
 from tests.support.waiting import aeventually
 
 Replicas = Callable[[int], "Awaitable[list[Replica]]"]
 RESTART_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OwnCluster]:
+    """A PostgreSQL of this module's own, which its tests stop."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 async def open_and_close(url: str) -> str:
@@ -45,7 +52,7 @@ def execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-async def test_many_servers_make_the_schema_together(cluster: Cluster) -> None:
+async def test_many_servers_make_the_schema_together(cluster: OwnCluster) -> None:
     url = cluster.empty_database()
     prefixes = await asyncio.gather(*(open_and_close(url) for _ in range(6)))
     assert len(set(prefixes)) == 1
@@ -68,7 +75,7 @@ async def old_schema(url: str, monkeypatch: pytest.MonkeyPatch, version: int = 1
 
 
 async def test_a_database_of_the_first_schema_is_migrated_with_what_is_in_it(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = cluster.empty_database()
     await old_schema(url, monkeypatch)
@@ -122,7 +129,7 @@ def shape(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
 async def test_a_database_of_any_version_becomes_what_a_fresh_one_is(
-    cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch, version: int
+    cluster: OwnCluster, database: str, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
     url = cluster.empty_database()
     await old_schema(url, monkeypatch, version)
@@ -140,12 +147,14 @@ async def test_nothing_is_made_outside_its_own_schema(database: str) -> None:
     assert found == (0,)
 
 
-async def test_a_database_of_another_encoding_is_refused(cluster: Cluster) -> None:
+async def test_a_database_of_another_encoding_is_refused(cluster: OwnCluster) -> None:
     cluster.execute("CREATE DATABASE bytes TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'")
     assert "is encoded in SQL_ASCII; it must be UTF8" in await refusal(cluster.url("bytes"))
 
 
-async def test_a_database_that_is_not_there_is_named_without_its_password(cluster: Cluster) -> None:
+async def test_a_database_that_is_not_there_is_named_without_its_password(
+    cluster: OwnCluster,
+) -> None:
     url = cluster.url("nowhere").replace("postgres:@", "postgres:secret@")
     message = await refusal(url)
     assert "nowhere" in message
@@ -157,7 +166,7 @@ async def test_a_database_that_is_not_there_is_named_without_its_password(cluste
 
 
 async def test_after_a_crash_of_the_database_everything_goes_on(
-    cluster: Cluster, replicas: Replicas
+    cluster: OwnCluster, replicas: Replicas
 ) -> None:
     here, there = await replicas(2)
     await here.open_batch()
@@ -202,7 +211,7 @@ async def test_after_a_crash_of_the_database_everything_goes_on(
 
 
 async def test_the_first_call_after_an_outage_is_answered(
-    cluster: Cluster, replicas: Replicas
+    cluster: OwnCluster, replicas: Replicas
 ) -> None:
     """The pauses between two attempts to connect do not grow with the outage."""
     (here,) = await replicas(1)
