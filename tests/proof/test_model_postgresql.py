@@ -11,7 +11,12 @@ import pytest
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.postgres.id_cache import Names
 from tests.support.postgres import Cluster
-from tests.support.proof.modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check
+from tests.support.proof.modelling import (
+    EXAMPLES_OF_A_LONG_RUN,
+    EXAMPLES_OF_POSTGRESQL,
+    check,
+    seed_of_today,
+)
 from tests.support.store_kit import StoreKit
 
 
@@ -45,7 +50,7 @@ def stores(cluster: Cluster) -> Iterator[Emptied]:
 
 @pytest.mark.timeout(900)
 def test_postgresql_and_the_model_never_differ(stores: Emptied) -> None:
-    check(stores, EXAMPLES_OF_POSTGRESQL, seed=1)
+    check(stores, EXAMPLES_OF_POSTGRESQL, seed_of_today())
 
 
 @pytest.mark.long

@@ -194,6 +194,16 @@ def end_shared_cluster() -> float:
 
 
 @contextmanager
+def empty_store(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty store, "sqlite" or "postgresql"."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'jobs.db'}"
+        return
+    with shared_cluster().lent() as url:
+        yield url
+
+
+@contextmanager
 def running_cluster() -> Iterator[OwnCluster]:
     """One of the caller's own, for the time of the context."""
     with tempfile.TemporaryDirectory(prefix="spooled-pg-", ignore_cleanup_errors=True) as name:
