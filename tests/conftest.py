@@ -7,7 +7,7 @@ import os
 import signal
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import pytest
 # Assertions in helpers say what was compared, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import browser, durations, run, waiting
+from tests.support import browser, durations, run, skips, waiting
 from tests.support.both import with_asyncio_face
 from tests.support.server_process import ServerProcess
 
@@ -126,6 +126,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return OneAirflow(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    skips.judge(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    skips.judge(report)
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY", "SPOOLED_TLS"):
@@ -161,7 +175,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     numbers = itertools.count(1)
     with ExitStack() as stack:
 
-        def start(*arguments: str, **settings: object) -> ServerProcess:
+        def start(*arguments: str, **settings: Any) -> ServerProcess:
             store = tmp_path / f"jobs-{next(numbers)}.db"
             return stack.enter_context(ServerProcess(store, *arguments, **settings))
 

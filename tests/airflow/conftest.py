@@ -116,20 +116,20 @@ def connected(server: ServerProcess, connect_airflow: Callable[..., None]) -> Se
 
 
 @pytest.fixture
-def context() -> dict[str, Any]:
+def context() -> Any:
     """The few things of a task's context that are always there."""
     return make_context()
 
 
 @pytest.fixture
-def context_of() -> Callable[..., dict[str, Any]]:
+def context_of() -> Callable[..., Any]:
     """`context_of(run_id=..., map_index=...)`: the context of that task instance."""
     return make_context
 
 
 def make_context(
     dag_id: str = "dag", task_id: str = "task", run_id: str = "run-1", map_index: int = -1
-) -> dict[str, Any]:
+) -> Any:
     ti = SimpleNamespace(dag_id=dag_id, task_id=task_id, map_index=map_index, try_number=1)
     return {"ti": ti, "run_id": run_id, "params": {"n": 3}}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any, cast
 
 import pytest
 
@@ -31,7 +32,7 @@ class Emptied:
 
     async def take(self) -> StoreKit:
         self._cluster.emptied(self._url)
-        self._kit.store._ground.names = Names()
+        cast("Any", self._kit.store)._ground.names = Names()
         self._kit.changed()
         return self._kit
 

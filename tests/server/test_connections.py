@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -196,5 +197,6 @@ async def test_an_old_connection_begins_anew_and_its_client_goes_on(tmp_path: Pa
     ],
 )
 def test_bounds_that_make_no_sense_are_refused_by_name(name: str, value: float) -> None:
+    limits: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=name):
-        ServerSettings(connections=ConnectionLimits(**{name: value}))
+        ServerSettings(connections=ConnectionLimits(**limits))

@@ -21,7 +21,7 @@ def call(server: ServerProcess, name: str, request: Any, key: str, **metadata: s
             method.path, lambda m: m.SerializeToString(), method.response_class.FromString
         )
         more = [(name.replace("_", "-"), value) for name, value in metadata.items()]
-        return invoke(request, metadata=[("x-api-key", key), *more], timeout=20)
+        return invoke(request, metadata=(("x-api-key", key), *more), timeout=20)
 
 
 def test_json_lines_tell_each_call_by_its_request_id(

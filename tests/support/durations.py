@@ -10,6 +10,7 @@ files took twice what the table says. No test fails on time: a machine may be bu
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -82,19 +83,48 @@ def quick(files: Iterable[str], costs: Mapping[str, Cost]) -> set[str]:
     return chosen
 
 
-def _used(*, alone: bool) -> float:
-    """Return the seconds that this process and all that it has started took of a processor.
+class Meter:
+    """The seconds that this process and all that it has started took of a processor.
 
-    What ended is counted by who waited for it; a process that left its parent is counted no longer.
+    What ended is counted by the process that waited for it. What is killed with those that would
+    have waited, as a whole Airflow is, is missing from one look to the next, and then added.
     """
-    if alone:
-        return time.process_time()
-    me = psutil.Process()
-    total = 0.0
-    for process in (me, *me.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            total += sum(process.cpu_times()[:4])
-    return total
+
+    _PAUSE_SECONDS = 1.0
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+        self._seen = 0.0
+        self._lost = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        if not alone:
+            threading.Thread(target=self._go_on_looking, daemon=True).start()
+
+    def read(self) -> float:
+        if self._alone:
+            return time.process_time()
+        with self._lock:
+            now = self._used()
+            self._lost += max(0.0, self._seen - now)
+            self._seen = now
+            return now + self._lost
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _go_on_looking(self) -> None:
+        while not self._ended.wait(self._PAUSE_SECONDS):
+            self.read()
+
+    @staticmethod
+    def _used() -> float:
+        me = psutil.Process()
+        total = 0.0
+        for process in (me, *me.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+        return total
 
 
 class Durations:
@@ -104,12 +134,12 @@ class Durations:
         self._config = config
         self._costs: Costs = {}
         # Then what it starts are the processes with the tests, which measure themselves.
-        self._leads = bool(config.getoption("numprocesses", None))
+        self._meter = Meter(alone=bool(config.getoption("numprocesses", None)))
         self._at = Cost(time.monotonic(), 0.0)
         self._running = ""
 
     def _mark(self) -> Cost:
-        return Cost(time.monotonic(), _used(alone=self._leads))
+        return Cost(time.monotonic(), self._meter.read())
 
     def _close(self, file: str) -> None:
         """All since the last mark was for this file."""
@@ -134,6 +164,7 @@ class Durations:
 
     def pytest_sessionfinish(self) -> None:
         self._close(AROUND)
+        self._meter.end()
         output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
         if output is not None:
             output["durations"] = {file: list(cost) for file, cost in self._costs.items()}

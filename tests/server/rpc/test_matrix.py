@@ -105,12 +105,20 @@ async def outcome(
 ) -> str:
     """The status' name; what is answered in band counts as the status.
 
-    A stream that goes on is OK, and so is one that says nothing, unless a refusal has to come.
+    A stream that goes on is OK, and so is one that waits for jobs and says nothing meanwhile,
+    unless a refusal has to come.
     """
     while True:
         code, details = await _ended(wire, method, request, key, refused)
         if (code, details) != WRITE_FAILED:
             return code
+
+
+def may_say_nothing(request: Any) -> bool:
+    """Whether it asks for jobs, of which there are none."""
+    if isinstance(request, spooled.ProcessRequest):
+        return request.HasField("dequeue") or request.HasField("subscribe")
+    return isinstance(request, spooled.StreamJobsRequest)
 
 
 async def _ended(
@@ -139,7 +147,7 @@ async def _ended(
             return "OK", ""
         return (await call.code()).name, await call.details()
     except asyncio.TimeoutError:
-        return "OK", ""
+        return ("NO ANSWER" if refused or not may_say_nothing(request) else "OK"), ""
     except grpc.aio.AioRpcError as error:
         return str(error.code().name), error.details() or ""
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
@@ -11,7 +13,7 @@ from tests.support.store_kit import ORGANIZATION, StoreKit, holder
 NO_LIMITS = QueueLimits()
 
 
-async def limit(kit: StoreKit, queue: str = "q", **limits: float) -> QueueLimits:
+async def limit(kit: StoreKit, queue: str = "q", **limits: Any) -> QueueLimits:
     return await kit.store.set_limits(ORGANIZATION, queue, QueueLimits(**limits))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ async def keeping(store_url: str) -> AsyncIterator[StoreKit]:
     await kit.store.close()
 
 
-async def settle_one(kit: StoreKit, **job: object) -> str:
+async def settle_one(kit: StoreKit, **job: Any) -> str:
     job_id = await kit.enqueue(payload=PAYLOAD, **job)
     claimed = await kit.claim_one()
     await kit.store.complete(ORGANIZATION, holder(claimed), struct(answer=42))
@@ -147,7 +148,7 @@ async def test_a_key_that_is_forgotten_just_now_makes_a_job_or_finds_one(store_u
             rows = chunk("b", chance.sample(names, 3), number=number, upload_id=upload_id)
             stored = await kit.store.add_chunk(ORGANIZATION, rows)
             assert stored.rows == 3
-            seqs = stored.seqs or range(stored.first, stored.first + 3)
+            seqs = stored.seqs or range(stored.first or 0, (stored.first or 0) + 3)
             ids = [kit.store.job_id(seq) for seq in seqs]
             answered.update(ids)
             created.extend(ids[row] for row in range(3) if row not in set(stored.duplicates))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from typing import Any
 
 import hypothesis
 from hypothesis.stateful import run_state_machine_as_test
@@ -40,5 +41,5 @@ def check(stores: Stores, examples: int, seed: int) -> None:
         suppress_health_check=CHECKS,
     )
     for start in range(0, examples, _FRESH_EXAMPLES):
-        machine = hypothesis.seed(seed + start)(lambda: StoreMachine(stores))
+        machine: Any = hypothesis.seed(seed + start)(lambda: StoreMachine(stores))
         run_state_machine_as_test(machine, settings=settings)
