@@ -44,7 +44,7 @@ async def test_a_batch_is_found_again_by_what_was_kept_of_it(
 
 @pytest.mark.parametrize("kind", ["server", "plain_server"])
 async def test_several_batches_are_asked_for_at_once_in_their_order(
-    open_client, request: pytest.FixtureRequest, queue: str, kind: str
+    open_client: OpenClient, request: pytest.FixtureRequest, queue: str, kind: str
 ) -> None:
     client = open_client(request.getfixturevalue(kind))
     assert (await client.batch_backend()).keeps_batches is (kind == "server")
@@ -57,7 +57,9 @@ async def test_several_batches_are_asked_for_at_once_in_their_order(
     assert [stats.total for stats in found] == [1, 2, 3]
 
 
-async def test_several_batches_are_watched_over_one_stream(async_client, queue: str) -> None:
+async def test_several_batches_are_watched_over_one_stream(
+    async_client: AsyncSpooledClient, queue: str
+) -> None:
     ids = [(await async_client.enqueue_batch(TABLE, queue, key="n", name=name)).id for name in "ab"]
     settled = set()
     for _ in range(2):
@@ -70,7 +72,7 @@ async def test_several_batches_are_watched_over_one_stream(async_client, queue: 
     assert settled == set(ids)
 
 
-async def test_what_is_no_batch_is_refused(any_client) -> None:
+async def test_what_is_no_batch_is_refused(any_client: AsyncSpooledClient) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         any_client.batch(cast("Any", 7))
 
