@@ -149,7 +149,7 @@ def test_of_very_many_bad_rows_the_error_shows_some_and_lists_all(door: Any, que
 
 
 def test_a_source_that_breaks_at_its_end_leaves_nothing(door: Any, queue: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="the disk is gone"):
+    with pytest.raises(SourceError, match="the disk is gone"):
         door.enqueue_batch(_raising(), queue)
     assert door.queue_stats(queue).total == 0
 
