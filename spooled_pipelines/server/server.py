@@ -31,9 +31,9 @@ from spooled_pipelines.server.services.queue import QueueService
 from spooled_pipelines.server.services.queue_admin import QueueAdminService
 from spooled_pipelines.server.services.worker import WorkerService
 from spooled_pipelines.server.store import JobStore
-from spooled_pipelines.server.store.instrumented import instrumented
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.telemetry import rpc_call, tracing
+from spooled_pipelines.server.telemetry.instrumented_store import instrumented
 from spooled_pipelines.server.telemetry.readiness import Readiness
 from spooled_pipelines.wire import methods
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.authorization import Role
+from spooled_pipelines.server.auth.caller import Caller, Role
 from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import SystemClock
@@ -28,7 +28,7 @@ from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresh
 from spooled_pipelines.server.maintenance.sweeper import Sweeper
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.services.claiming import Consumer, claim
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore

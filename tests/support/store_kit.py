@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import BatchOpening, Chunk, Holder, JobRecord, NewJob
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.manual_clock import ManualClock
 
 ORGANIZATION = "acme"
 

@@ -13,13 +13,13 @@ import grpc.aio
 import pytest
 
 from spooled_pipelines.server.config.settings import OrganizationKey, ServerSettings
-from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from spooled_pipelines.wire.methods import Method, every_method
 from spooled_pipelines.wire.spooled_v1 import DequeueRequest, EnqueueRequest, Job
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from spooled_pipelines.server.auth.authorization import Role
+from spooled_pipelines.server.auth.caller import Caller, Role
 from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.services.context import Caller
 from spooled_pipelines.server.store import JobStore
 
 # Says which organization the caller takes its key to be for.

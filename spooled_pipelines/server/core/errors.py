@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from spooled_pipelines.server.store.sqlite.filelock import Holder
+from dataclasses import dataclass
+from typing import TypeVar
 
 T = TypeVar("T")
 
 LEASE_EXPIRED = "Lease expired"
 LEASE_MISMATCH = "does not match the job's current lease"
+_SHOWN_CHARACTERS = 120
 
 
 class RefusedError(Exception):
@@ -40,12 +39,24 @@ class StoreUnavailableError(Exception):
     """The store cannot be opened: locked by another server, newer than this one, unreadable."""
 
 
-class StoreInUseError(StoreUnavailableError):
-    """Another server has the store's file open; `holder` is what it says about itself."""
+@dataclass(frozen=True, slots=True)
+class FileOwner:
+    """What the process that has a store's file says about itself; empty until it has said so.
 
-    def __init__(self, message: str, holder: Holder) -> None:
+    `token` is of this one time that it has the file, and tells it from what was left earlier.
+    """
+
+    process: str = ""
+    kind: str = ""
+    token: str = ""
+
+
+class StoreInUseError(StoreUnavailableError):
+    """Another process has the store's file open: `owner`."""
+
+    def __init__(self, message: str, owner: FileOwner) -> None:
         super().__init__(message)
-        self.holder = holder
+        self.owner = owner
 
 
 class StoreFaultError(RefusedError):
@@ -116,3 +127,14 @@ def conflict(message: str) -> RefusedError:
 def stopping() -> RefusedError:
     """The server goes down; the call may be repeated against the next one."""
     return RefusedError("UNAVAILABLE", "the server is stopping; connect again")
+
+
+def shortened(value: object) -> str:
+    """Return how a value is shown in a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def no_key(key_id: str) -> RefusedError:
+    """Return the refusal where an organization has no key of this id."""
+    return not_found(f"there is no key {shortened(key_id)}; `keys list` shows which there are")

@@ -7,10 +7,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
 from spooled_pipelines.server.config.settings import hash_key
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.services.context import Caller
 
 # Beyond these the longest unused are signed out.
 SESSIONS_MAX = 10_000

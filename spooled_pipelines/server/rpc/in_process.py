@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from spooled_pipelines.server.auth.authorization import ROLES
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.rpc.interceptor import Interceptor, function_of, observed
-from spooled_pipelines.server.services.context import Caller
 from spooled_pipelines.wire.methods import Method, methods_of
 
 

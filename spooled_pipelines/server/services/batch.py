@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.records import (
     BatchRecord,
     ExpectedParts,
@@ -14,18 +17,16 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     Status,
 )
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
     attempt,
     batch_stats,
-    field,
     job_bytes,
     timestamp,
 )
 from spooled_pipelines.server.services.enqueue_batch import upload
 from spooled_pipelines.server.services.revise_dead_letters import revise
 from spooled_pipelines.server.services.settle_stream import settle
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.store.listing import NEWEST
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -73,8 +74,8 @@ class BatchService:
         return upload(self._context, caller, requests)
 
     async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
-        batch_id = fields.batch_id(request.batch_id)
-        generation = fields.generation(request.generation)
+        batch_id = validation.batch_id(request.batch_id)
+        generation = validation.generation(request.generation)
         expected = _expected(request)
         record = await self._context.store.seal_batch(
             caller.organization, batch_id, generation, expected
@@ -82,10 +83,10 @@ class BatchService:
         return SealBatchResponse(stats=self._stats(caller, record))
 
     async def finish_part(self, caller: Caller, request: FinishPartRequest) -> FinishPartResponse:
-        batch_id = fields.batch_id(request.batch_id)
-        generation = fields.generation(request.generation)
-        part_id = fields.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
-        rows = fields.whole("rows", request.rows, 0, limits.PART_ROWS_MAX)
+        batch_id = validation.batch_id(request.batch_id)
+        generation = validation.generation(request.generation)
+        part_id = validation.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
+        rows = validation.integer("rows", request.rows, 0, limits.PART_ROWS_MAX)
         kept = await self._context.store.finish_part(
             caller.organization, batch_id, generation, PartRecord(part_id, True, rows)
         )
@@ -94,7 +95,7 @@ class BatchService:
     async def list_parts(
         self, caller: Caller, request: ListPartsRequest
     ) -> AsyncIterator[ListPartsResponse]:
-        batch_id = fields.batch_id(request.batch_id)
+        batch_id = validation.batch_id(request.batch_id)
         after: str | None = ""
         while after is not None:
             parts = await self._context.store.batch_parts(
@@ -148,9 +149,9 @@ class BatchService:
     async def list_batch_jobs(
         self, caller: Caller, request: ListBatchJobsRequest
     ) -> AsyncIterator[bytes]:
-        batch_id = fields.batch_id(request.batch_id)
+        batch_id = validation.batch_id(request.batch_id)
         statuses = _statuses(request.statuses)
-        after: int | None = fields.place(request.page_token)
+        after: int | None = validation.page_token(request.page_token)
         while after is not None:
             page = await self._context.store.batch_jobs(
                 caller.organization, batch_id, statuses, after, _PAGE_JOBS, request.omit_payload
@@ -163,10 +164,10 @@ class BatchService:
     async def cancel_batch(
         self, caller: Caller, request: CancelBatchRequest
     ) -> CancelBatchResponse:
-        batch_id = fields.batch_id(request.batch_id)
+        batch_id = validation.batch_id(request.batch_id)
         generation: int | None = None
         if request.HasField("generation"):
-            generation = fields.generation(request.generation)
+            generation = validation.generation(request.generation)
         # Who asks may be about to be killed, and has no time to see it through.
         cancelling = self._context.store.cancel_batch(caller.organization, batch_id, generation)
         counts = await self._context.background.shield(cancelling, "cancel of a batch")
@@ -177,8 +178,8 @@ class BatchService:
         )
 
     async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
-        batch_id = fields.batch_id(request.batch_id)
-        contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        batch_id = validation.batch_id(request.batch_id)
+        contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
         retried = await self._context.store.retry_batch(
             caller.organization, batch_id, contains, request.cancelled
         )
@@ -191,7 +192,7 @@ class BatchService:
         return ListAttemptsResponse(attempts=[attempt(record) for record in found])
 
     async def find_keys(self, caller: Caller, request: FindKeysRequest) -> FindKeysResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         keys = request.idempotency_keys
         if len(keys) > limits.CHUNK_ROWS_MAX:
             raise invalid(
@@ -204,9 +205,9 @@ class BatchService:
     async def list_batches(
         self, caller: Caller, request: ListBatchesRequest
     ) -> ListBatchesResponse:
-        queues = caller.among(fields.optional_queue_name(request.queue_name))
-        before = fields.place(request.page_token) or NEWEST
-        size = fields.page_size(request.page_size)
+        queues = caller.among(validation.optional_queue_name(request.queue_name))
+        before = validation.page_token(request.page_token) or NEWEST
+        size = validation.page_size(request.page_size)
         page = await self._context.store.list_batches(caller.organization, queues, before, size)
         return ListBatchesResponse(
             batches=[self._stats(caller, record) for record in page.batches],
@@ -216,11 +217,11 @@ class BatchService:
     async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
         page = await self._context.store.find_jobs(
             caller.organization,
-            fields.batch_id(request.batch_id),
+            validation.batch_id(request.batch_id),
             _statuses(request.statuses),
-            fields.text("text", request.text, limits.ERROR_MAX),
-            fields.place(request.page_token),
-            fields.page_size(request.page_size),
+            validation.text("text", request.text, limits.ERROR_MAX),
+            validation.page_token(request.page_token),
+            validation.page_size(request.page_size),
         )
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
@@ -262,7 +263,7 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
 
 
 def _statuses(given: Sequence[int]) -> list[int]:
-    return [fields.whole("statuses", status, 1, len(Status.NAMES)) for status in given]
+    return [validation.integer("statuses", status, 1, len(Status.NAMES)) for status in given]
 
 
 def _expected(request: SealBatchRequest) -> ExpectedParts:
@@ -275,7 +276,7 @@ def _expected(request: SealBatchRequest) -> ExpectedParts:
         return ExpectedParts(None, list(request.part_ids))
     if request.part_ids:
         raise invalid("expected_parts and part_ids are two ways to say the same: give one of them")
-    return ExpectedParts(fields.whole("expected_parts", request.expected_parts, 0, 2**31 - 1))
+    return ExpectedParts(validation.integer("expected_parts", request.expected_parts, 0, 2**31 - 1))
 
 
 def _batch_ids(given: Sequence[str]) -> list[str]:
@@ -284,4 +285,4 @@ def _batch_ids(given: Sequence[str]) -> list[str]:
             f"batch_ids has {len(given)} ids, and at most {limits.BATCH_IDS_PER_CALL_MAX} are "
             "allowed in one call"
         )
-    return [fields.batch_id(batch_id) for batch_id in given]
+    return [validation.batch_id(batch_id) for batch_id in given]

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.records import Holder, JobRecord
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.services.context import ServiceContext
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,17 @@
-"""What every service works with, and what a call brings along."""
+"""What every service works with."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.auth.authorization import Role
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks
 from spooled_pipelines.server.core.notifier import Notifier, queue_topic
-from spooled_pipelines.server.core.stall_causes import OFFLINE_MS
+from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.store import JobStore
 
 _QUEUES_REMEMBERED = 10_000
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Whose call it is, and what its key is for.
-
-    `queues` None means all of them. An operator may manage the keys of every organization.
-    """
-
-    organization: str
-    role: Role
-    queues: frozenset[str] | None
-    digest: bytes = field(repr=False)
-    is_operator: bool = False
-
-    def among(self, queue_name: str) -> Sequence[str] | None:
-        """The queues that a listing is about, if it names one and if not; None: all there are."""
-        if queue_name:
-            return [queue_name]
-        return None if self.queues is None else sorted(self.queues)
 
 
 @dataclass

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
 
-from spooled_pipelines.server.auth.scopes import authorize_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.errors import conflict, invalid
 from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
-from spooled_pipelines.server.services.context import Caller, ServiceContext
-from spooled_pipelines.server.services.encoding import batch_stats
+from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.encoding import batch_stats, chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     CheckedChunk,
     Upload,
     checked_chunk,
     checked_upload,
-    outcome,
 )
 from spooled_pipelines.wire.batch_v1 import (
     ChunkRange,
@@ -55,7 +55,7 @@ async def upload(
             if isinstance(item, Exception):
                 raise item
             checked, storing = item
-            yield outcome(prefix, checked, await storing)
+            yield chunk_outcome(prefix, checked, await storing)
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

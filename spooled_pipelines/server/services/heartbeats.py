@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from spooled_pipelines.server.services.context import Caller, ServiceContext
-from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.wire.spooled_v1 import HeartbeatRequest, HeartbeatResponse
 
 LABEL_MAX = 255
@@ -15,7 +16,7 @@ _JOBS_MAX = 1_000_000
 
 def packed(metadata: Mapping[str, str]) -> str:
     """What a worker says about itself, as it is kept."""
-    fields.tags(metadata, name="metadata")
+    validation.tags(metadata, name="metadata")
     return json.dumps(dict(metadata), sort_keys=True)
 
 
@@ -25,9 +26,9 @@ async def heartbeat(
     """Note that a worker lives; NOT_FOUND where it is not registered."""
     await context.store.heartbeat(
         caller.organization,
-        fields.worker_id(request.worker_id),
-        fields.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),
-        fields.text("status", request.status, LABEL_MAX),
+        validation.worker_id(request.worker_id),
+        validation.integer("current_jobs", request.current_jobs, 0, _JOBS_MAX),
+        validation.text("status", request.status, LABEL_MAX),
         packed(request.metadata),
     )
     return HeartbeatResponse(acknowledged=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.notifier import job_topic, queue_topic
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.services.claiming import Consumer, claim, give_back
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.wire import limits
 
 # A subscription claims so many at once at most, so that several streams share what comes.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
 from spooled_pipelines.server.core.records import Holder
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -35,7 +36,7 @@ async def fail(context: ServiceContext, caller: Caller, request: FailRequest) ->
     """Give a job back, or to the dead letters."""
     holder = _holder(context, request)
     retry = request.retry if request.HasField("retry") else True
-    error = fields.error(request.error)
+    error = validation.error(request.error)
     outcome = await context.store.fail(caller.organization, holder, error, retry)
     return FailResponse(
         success=True,
@@ -49,7 +50,9 @@ async def renew_lease(
 ) -> RenewLeaseResponse:
     """Let a lease last longer."""
     holder = _holder(context, request)
-    lease = fields.lease_ms("extension_secs", request.extension_secs, request.lease_duration_secs)
+    lease = validation.lease_ms(
+        "extension_secs", request.extension_secs, request.lease_duration_secs
+    )
     expiry = await context.store.renew(caller.organization, holder, lease)
     return RenewLeaseResponse(success=True, new_expires_at=timestamp(expiry))
 
@@ -63,7 +66,7 @@ def code_in_band(refusal: RefusedError) -> str:
 def _holder(
     context: ServiceContext, request: CompleteRequest | FailRequest | RenewLeaseRequest
 ) -> Holder:
-    return fields.holder(
+    return validation.lease_holder(
         request.job_id,
         request.worker_id,
         request.lease_id,

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server.auth.scopes import authorize_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.services import lease_calls
 from spooled_pipelines.server.services.claiming import Consumer, give_back
-from spooled_pipelines.server.services.context import Caller, ServiceContext
-from spooled_pipelines.server.services.encoding import field, job_bytes
+from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.encoding import job_bytes
 from spooled_pipelines.server.services.heartbeats import heartbeat
 from spooled_pipelines.server.services.job_stream import JobStream
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire.spooled_v1 import (
     DequeueRequest,
     ErrorResponse,
@@ -117,16 +119,16 @@ class _Conversation:
     def _dequeue(self, request: DequeueRequest) -> None:
         """Up to batch_size jobs, now or as they come; asking again replaces what is still open."""
         consumer = _consumer(request)
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        count = fields.batch_size(request.batch_size, request.limit)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        count = validation.batch_size(request.batch_size, request.limit)
         self._pusher("dequeue", consumer, lease, None).ask(count, lease)
 
     def _subscribe(self, request: SubscribeRequest) -> None:
         """Jobs as long as fewer than max_concurrent of them are unsettled."""
         consumer = _consumer(request)
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
         concurrent = request.max_concurrent or _CONCURRENT_DEFAULT
-        fields.whole("max_concurrent", concurrent, 1, _CONCURRENT_MAX)
+        validation.integer("max_concurrent", concurrent, 1, _CONCURRENT_MAX)
         self._pusher("subscribe", consumer, lease, concurrent).resize(concurrent, lease)
 
     async def _heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
@@ -173,4 +175,6 @@ class _Conversation:
 
 
 def _consumer(request: DequeueRequest | SubscribeRequest) -> Consumer:
-    return Consumer(fields.queue_name(request.queue_name), fields.worker_id(request.worker_id))
+    return Consumer(
+        validation.queue_name(request.queue_name), validation.worker_id(request.worker_id)
+    )

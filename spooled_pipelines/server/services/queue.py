@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services import lease_calls
 from spooled_pipelines.server.services.claiming import Consumer, claim
-from spooled_pipelines.server.services.context import Caller, ServiceContext
-from spooled_pipelines.server.services.encoding import field, job_bytes, queue_stats
+from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
 from spooled_pipelines.server.services.job_stream import JobStream
 from spooled_pipelines.server.services.process_jobs import converse
-from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -38,15 +41,15 @@ class QueueService:
         self._context = context
 
     async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
-        job = fields.new_job(request)
+        job = new_job(request)
         job_id, created = await self._context.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)
 
     async def dequeue(self, caller: Caller, request: DequeueRequest) -> bytes:
-        queue_name = fields.queue_name(request.queue_name)
-        worker_id = fields.worker_id(request.worker_id)
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        size = fields.batch_size(request.batch_size, request.limit)
+        queue_name = validation.queue_name(request.queue_name)
+        worker_id = validation.worker_id(request.worker_id)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        size = validation.batch_size(request.batch_size, request.limit)
         consumer = Consumer(queue_name, worker_id)
         jobs = await claim(self._context, caller, consumer, lease, size)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
@@ -67,15 +70,15 @@ class QueueService:
     async def get_queue_stats(
         self, caller: Caller, request: GetQueueStatsRequest
     ) -> GetQueueStatsResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         record = await self._context.store.queue(caller.organization, queue_name)
         return queue_stats(queue_name, record, self._context.clock.now())
 
     async def stream_jobs(self, caller: Caller, request: StreamJobsRequest) -> AsyncIterator[bytes]:
         consumer = Consumer(
-            fields.queue_name(request.queue_name), fields.worker_id(request.worker_id)
+            validation.queue_name(request.queue_name), validation.worker_id(request.worker_id)
         )
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
         pusher = JobStream(
             self._context, caller, consumer, lease_ms=lease, max_concurrent=limits.DEQUEUE_MAX
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.protobuf import field
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
-    field,
     job_bytes,
     listed_queue,
     listed_worker,
     queue_limits,
 )
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.queue_admin_v1 import (
     GetQueueLimitsRequest,
@@ -41,36 +42,36 @@ class QueueAdminService:
         self._clock = context.clock
 
     async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         await self._store.set_paused(caller.organization, queue_name, True)
         return PauseQueueResponse()
 
     async def resume_queue(
         self, caller: Caller, request: ResumeQueueRequest
     ) -> ResumeQueueResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         await self._store.set_paused(caller.organization, queue_name, False)
         return ResumeQueueResponse()
 
     async def set_queue_limits(
         self, caller: Caller, request: SetQueueLimitsRequest
     ) -> SetQueueLimitsResponse:
-        queue_name = fields.queue_name(request.queue_name)
-        asked = fields.queue_limits(request.limits)
+        queue_name = validation.queue_name(request.queue_name)
+        asked = validation.queue_limits(request.limits)
         kept = await self._store.set_limits(caller.organization, queue_name, asked)
         return SetQueueLimitsResponse(limits=queue_limits(kept))
 
     async def get_queue_limits(
         self, caller: Caller, request: GetQueueLimitsRequest
     ) -> GetQueueLimitsResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         limits, paused = await self._store.queue_control(caller.organization, queue_name)
         return GetQueueLimitsResponse(limits=queue_limits(limits), paused=paused)
 
     async def list_queues(self, caller: Caller, request: ListQueuesRequest) -> ListQueuesResponse:
-        queues = caller.among(fields.optional_queue_name(request.queue_name))
-        after = fields.optional_queue_name(request.page_token)
-        size = fields.page_size(request.page_size)
+        queues = caller.among(validation.optional_queue_name(request.queue_name))
+        after = validation.optional_queue_name(request.page_token)
+        size = validation.page_size(request.page_size)
         page = await self._store.list_queues(caller.organization, queues, after, size)
         now = self._clock.now()
         return ListQueuesResponse(
@@ -80,24 +81,24 @@ class QueueAdminService:
     async def list_workers(
         self, caller: Caller, request: ListWorkersRequest
     ) -> ListWorkersResponse:
-        queues = caller.among(fields.optional_queue_name(request.queue_name))
-        size = fields.page_size(request.page_size)
+        queues = caller.among(validation.optional_queue_name(request.queue_name))
+        size = validation.page_size(request.page_size)
         workers = await self._store.list_workers(caller.organization, queues, size)
         now = self._clock.now()
         return ListWorkersResponse(workers=[listed_worker(worker, now) for worker in workers])
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         cancelled = await self._store.purge_queue(caller.organization, queue_name)
         return PurgeQueueResponse(cancelled=cancelled)
 
     async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         page = await self._store.dead_letters(
             caller.organization,
             queue_name,
-            fields.place(request.page_token),
-            fields.page_size(request.page_size),
+            validation.page_token(request.page_token),
+            validation.page_size(request.page_size),
         )
         # A ListDeadLettersResponse, serialized.
         parts = [field(1, job_bytes(job, caller.organization)) for job in page.jobs]
@@ -108,7 +109,7 @@ class QueueAdminService:
     async def redrive_dead_letters(
         self, caller: Caller, request: RedriveDeadLettersRequest
     ) -> RedriveDeadLettersResponse:
-        queue_name = fields.queue_name(request.queue_name)
-        contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        queue_name = validation.queue_name(request.queue_name)
+        contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
         redriven = await self._store.redrive(caller.organization, queue_name, contains)
         return RedriveDeadLettersResponse(redriven=redriven)

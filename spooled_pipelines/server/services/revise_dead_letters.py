@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.scopes import authorize_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.records import Revision
-from spooled_pipelines.server.services.context import Caller, ServiceContext
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
-from spooled_pipelines.server.auth.scopes import authorize_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.records import (
     Completion,
     FailOutcome,
@@ -15,10 +18,8 @@ from spooled_pipelines.server.core.records import (
     GiveBack,
     Settlement,
 )
-from spooled_pipelines.server.services.context import Caller, ServiceContext
-from spooled_pipelines.server.services.encoding import field
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.lease_calls import code_in_band
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -103,7 +104,9 @@ async def _checked(context: ServiceContext, caller: Caller, outcome: JobOutcome)
 
 
 def _settlement(outcome: JobOutcome) -> Settlement:
-    holder = fields.holder(outcome.job_id, outcome.worker_id, outcome.lease_id, lease_required=True)
+    holder = validation.lease_holder(
+        outcome.job_id, outcome.worker_id, outcome.lease_id, lease_required=True
+    )
     kind = outcome.WhichOneof("outcome")
     if kind == "completed":
         completed = outcome.completed
@@ -117,8 +120,8 @@ def _settlement(outcome: JobOutcome) -> Settlement:
         delay: int | None = None
         if failed.HasField("retry_delay_secs"):
             most = limits.RETRY_DELAY_SECONDS_MAX
-            delay = fields.whole("retry_delay_secs", failed.retry_delay_secs, 0, most)
-        return Settlement(holder, Failure(fields.error(failed.error), not failed.final, delay))
+            delay = validation.integer("retry_delay_secs", failed.retry_delay_secs, 0, most)
+        return Settlement(holder, Failure(validation.error(failed.error), not failed.final, delay))
     if kind == "returned":
         return Settlement(holder, GiveBack())
     raise invalid("the outcome is empty: set one of completed, failed, returned")

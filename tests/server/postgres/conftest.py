@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 from tests.support.postgres import Cluster
 from tests.support.replica import Replica
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.retention import Retention
 from spooled_pipelines.server.store.postgres import pruning
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.postgres.transaction import Transaction
+from tests.support.manual_clock import ManualClock
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, new_job, refused
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spooled_pipelines.server.auth.api_keys import no_key
+from spooled_pipelines.server.core.errors import no_key
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.store.postgres.database import fetch, lent
 from spooled_pipelines.server.store.postgres.transaction import Ground, Transaction, run

@@ -8,25 +8,13 @@ import os
 import secrets
 import weakref
 from pathlib import Path
-from typing import NamedTuple
 
-from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailableError
+from spooled_pipelines.server.core.errors import FileOwner, StoreInUseError, StoreUnavailableError
 
-# What a holder does with the file: serves it at an address that it was told, or to whoever finds
+# What a owner does with the file: serves it at an address that it was told, or to whoever finds
 # that address beside the file.
 SERVER, EMBEDDED = "server", "embedded"
 _MAX_BYTES = 200
-
-
-class Holder(NamedTuple):
-    """What the one who has the file says about itself; empty where it has not said so yet.
-
-    `token` is of this one holding alone, so that what an earlier holder left is told from it.
-    """
-
-    process: str = ""
-    kind: str = ""
-    token: str = ""
 
 
 class FileLock:
@@ -56,9 +44,9 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = _read(descriptor)
+            owner = _read(descriptor)
             os.close(descriptor)
-            raise StoreInUseError(_in_use(self._store, holder), holder) from None
+            raise StoreInUseError(_in_use(self._store, owner), owner) from None
         self._descriptor = descriptor
         _held.add(self)
         self.token = secrets.token_hex(8)
@@ -95,9 +83,9 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-def _read(descriptor: int) -> Holder:
+def _read(descriptor: int) -> FileOwner:
     line = os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace").partition("\n")[0]
-    return Holder(*line.split()[:3])
+    return FileOwner(*line.split()[:3])
 
 
 def _not_ours(path: Path) -> str:
@@ -111,12 +99,12 @@ def _not_ours(path: Path) -> str:
     )
 
 
-def _in_use(store: Path, holder: Holder) -> str:
-    who = f"process {holder.process or 'unknown'}"
-    if holder.kind == EMBEDDED:
+def _in_use(store: Path, owner: FileOwner) -> str:
+    who = f"process {owner.process or 'unknown'}"
+    if owner.kind == EMBEDDED:
         return (
             f"{who} has {store} open and serves it to programs that use embedded:{store}; "
             "end it, or use that address"
         )
-    seen = f"; `ps {holder.process}` shows how it was started" if holder.process else ""
+    seen = f"; `ps {owner.process}` shows how it was started" if owner.process else ""
     return f"another server ({who}) has {store} open; stop it, or use its address instead{seen}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from spooled_pipelines.server.auth.api_keys import no_key
+from spooled_pipelines.server.core.errors import no_key
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
