@@ -11,10 +11,10 @@ DEMO_STAMP := $(VENV)/.installed-demo
 # ROWS=january makes the demo do one month, ROWS=1000 that many flights.
 ROWS ?= all
 
-.PHONY: help install demo test quick test-oldest-airflow check-long lint format bench bench-peers proto docs clean
+.PHONY: help install demo test quick test-oldest-airflow check-long lint format bench bench-peers generate docs clean
 
 help:
-	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install quick lint format test-oldest-airflow bench bench-peers proto docs check-long clean'
+	@grep -E '^# make ' Makefile | cut -c3-; echo 'also: install quick lint format test-oldest-airflow bench bench-peers generate docs check-long clean'
 
 install: $(STAMP)
 
@@ -70,6 +70,8 @@ lint: install
 	$(BIN)/python scripts/build_wire.py --check
 	$(BIN)/python scripts/build_sync.py --check
 	$(BIN)/python scripts/build_cli_docs.py --check
+	$(BIN)/python scripts/build_licences.py --check
+	$(BIN)/python scripts/check_constraints.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -87,7 +89,7 @@ bench-peers: install
 	$(BIN)/python -m benchmarks peers
 
 # Everything generated: messages from proto/, sync from aio, docs/cli.md from the program.
-proto: install
+generate: install
 	$(BIN)/python scripts/build_wire.py
 	$(BIN)/python scripts/build_sync.py
 	$(BIN)/python scripts/build_cli_docs.py

@@ -21,11 +21,11 @@ from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes
 from spooled_pipelines.batch.staging.prepare import Options, prepare
 from spooled_pipelines.server.core.records import ChunkStored
+from spooled_pipelines.server.services.encoding import chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     CheckedChunk,
     checked_chunk,
     checked_upload,
-    outcome,
 )
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.database import open_writer
@@ -106,7 +106,7 @@ def _stored(checked: list[CheckedChunk], made: Stages) -> list[bytes]:
             with made.stage("server: commit to the disk"):
                 connection.execute("COMMIT")
             with made.stage("server: answer"):
-                answers.append(outcome("0" * 24, one, ChunkStored(one.rows, first, (), ())))
+                answers.append(chunk_outcome("0" * 24, one, ChunkStored(one.rows, first, (), ())))
             first += one.rows
     return answers
 

@@ -23,7 +23,7 @@ HEADER = """\
 $ pip install 'spooled-pipelines[cli]'
 ```
 
-<!-- Made from the program by scripts/build_cli_docs.py (`make proto`): change that, not this. -->
+<!-- Generated from the program by scripts/build_cli_docs.py (`make generate`): do not edit. -->
 """
 
 
@@ -39,7 +39,7 @@ def page() -> str:
 
 
 def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command with its name, those of groups within the group included."""
+    """Yield every command with its name, including those within groups."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, f"{before}{name} ")
@@ -80,7 +80,7 @@ def main() -> None:
         PAGE.write_text(made)
     elif not PAGE.exists() or PAGE.read_text() != made:
         raise SystemExit(
-            "docs/cli.md is not what the program says. Run `make proto` and commit it."
+            "docs/cli.md is not what the program says. Run `make generate` and commit it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Compile proto/ into what spooled_pipelines.wire loads: a descriptor set and type stubs.
+"""Compile proto/ into the descriptor set and the type stubs of spooled_pipelines.wire.
 
 python scripts/build_wire.py           write them
 python scripts/build_wire.py --check   fail if what is in the repo differs
@@ -22,7 +22,7 @@ PROTOS = {
     "spooled_pipelines/v1/queue_admin.proto": "queue_admin_v1.pyi",
 }
 HEADER = (
-    "# Made from proto/{proto} by scripts/build_wire.py (`make proto`): change that, not this.\n"
+    "# Made from proto/{proto} by scripts/build_wire.py (`make generate`): change that, not this.\n"
 )
 
 
@@ -34,7 +34,7 @@ def run_protoc(*arguments: str) -> None:
 
 
 def build() -> dict[Path, bytes]:
-    """Every generated file with its content."""
+    """Return every generated file with its content."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         descriptors = folder / "descriptors.binpb"
@@ -63,7 +63,9 @@ def main() -> None:
     ]
     if stale:
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        raise SystemExit(f"{names}: not what proto/ compiles to. Run `make proto` and commit it.")
+        raise SystemExit(
+            f"{names}: not what proto/ compiles to. Run `make generate` and commit it."
+        )
 
 
 if __name__ == "__main__":

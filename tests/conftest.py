@@ -7,7 +7,7 @@ import os
 import signal
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import pytest
 # Assertions in helpers say what was compared, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import browser, durations, waiting
+from tests.support import browser, durations, run, skips, waiting
 from tests.support.both import with_asyncio_face
 from tests.support.server_process import ServerProcess
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from spooled_pipelines import AsyncSpooledClient, SpooledClient
+    from tests.support.postgres import Cluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,7 +81,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        run.begin()
     config.pluginmanager.register(durations.Durations(config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        run.end()
 
 
 @pytest.hookimpl(trylast=True)
@@ -118,6 +126,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return OneAirflow(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    skips.judge(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    skips.judge(report)
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPOOLED_GRPC_ADDRESS", "SPOOLED_API_KEY", "SPOOLED_TLS"):
@@ -139,13 +161,21 @@ def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
         yield running
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The PostgreSQL of this run: use a database of your own."""
+    from tests.support.postgres import shared_cluster
+
+    return shared_cluster()
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts a server of the test's own, to kill or to give other arguments; ended afterwards."""
     numbers = itertools.count(1)
     with ExitStack() as stack:
 
-        def start(*arguments: str, **settings: object) -> ServerProcess:
+        def start(*arguments: str, **settings: Any) -> ServerProcess:
             store = tmp_path / f"jobs-{next(numbers)}.db"
             return stack.enter_context(ServerProcess(store, *arguments, **settings))
 

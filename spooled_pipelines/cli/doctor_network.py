@@ -6,7 +6,6 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spooled_pipelines.cli.error_output import HINTS
@@ -139,18 +138,13 @@ def _speaks_tls(endpoint: Endpoint, timeout: float) -> bool:
 
 
 def _context(material: TLS) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if material.ca is not None:
-        context = ssl.create_default_context(cadata=_pem(material.ca).decode("ascii"))
+    ca = material.read_pem("ca")
+    context = ssl.create_default_context(cadata=None if ca is None else ca.decode("ascii"))
     if material.client_certificate is not None and material.client_key is not None:
         # Profiles name files; certificates in memory are for the Python client only.
         context.load_cert_chain(str(material.client_certificate), str(material.client_key))
     context.set_alpn_protocols(["h2"])
     return context
-
-
-def _pem(source: str | Path | bytes) -> bytes:
-    return source if isinstance(source, bytes) else Path(source).read_bytes()
 
 
 def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:

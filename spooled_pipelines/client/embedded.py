@@ -151,7 +151,7 @@ class SharedFile:
             lock.take()
         except StoreInUseError as in_use:
             found = endpoint.read(self.path)
-            token = in_use.holder.token
+            token = in_use.owner.token
             if found is None or not token or found.owner != token or token == before:
                 return in_use
             self._where = found
@@ -171,7 +171,7 @@ class SharedFile:
         if not _is_embedded(in_use):
             return str(in_use)
         return (
-            f"process {in_use.holder.process or 'unknown'} has it, and did not say within "
+            f"process {in_use.owner.process or 'unknown'} has it, and did not say within "
             f"{_SETTLE_SECONDS:g} s in {endpoint.note_of(self.path)} where it serves it: "
             "end that process"
         )
@@ -186,7 +186,7 @@ class SharedFile:
 
 def _is_embedded(in_use: StoreInUseError) -> bool:
     # Whoever has just taken it has not said yet what for.
-    return in_use.holder.kind in (EMBEDDED, "")
+    return in_use.owner.kind in (EMBEDDED, "")
 
 
 _files: dict[Path, SharedFile] = {}

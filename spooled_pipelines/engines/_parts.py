@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from spooled_pipelines.client import SpooledClient
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
+# API keys that Dask's plugin has put into this process, by tokens that tasks may show.
+WORKER_API_KEYS: dict[str, str] = {}
+
 
 @dataclass(frozen=True)
-class Server:
+class ServerRef:
     """Where a task finds the server. It travels with the task, and so it holds no secret.
 
     Attributes:
-        address: as of `connect`, but always said.
-        tls: as of `connect`; certificates by their paths alone, which every executor has to have.
+        address: as of `connect`, but never None.
+        tls: as of `connect`; certificates by their paths, which every executor must have.
         api_key_file: a file that holds the key, on every executor.
-        own_key_first: a key in the executor's environment is preferred to the one it is brought.
+        own_key_first: prefer a key in the executor's environment to the one from the driver.
     """
 
     address: str
@@ -37,24 +40,23 @@ class Server:
     own_key_first: bool = True
 
 
-def server_of(settings: ConnectionSettings, api_key_file: str | Path | None = None) -> Server:
-    """What the tasks are told of the server that the driver's client talks to.
+def server_ref(settings: ConnectionSettings, api_key_file: str | Path | None = None) -> ServerRef:
+    """Return what the tasks need to know of the server that the driver's client talks to.
 
     Raises:
-        InvalidArgumentError: the private key of a client certificate is given as bytes, which
-            would travel with every task.
+        InvalidArgumentError: the private key of a client certificate is given as PEM, which would
+            travel with every task.
     """
     tls = settings.tls
-    key = tls.client_key if isinstance(tls, TLS) else None
-    if isinstance(key, bytes) or (isinstance(key, str) and key.lstrip().startswith("-----BEGIN")):
+    if isinstance(tls, TLS) and tls.inline_client_key is not None:
         raise InvalidArgumentError(
-            "TLS: client_key is given as bytes, and would travel with every task: give the path of "
-            "a file that every executor has"
+            "TLS: client_key is given as PEM, and would travel with every task: give the path of a "
+            "file that every executor has"
         )
     if settings.file is not None:
         # Each process finds the key beside the file.
-        return Server(settings.name)
-    return Server(
+        return ServerRef(settings.name)
+    return ServerRef(
         settings.address,
         tls,
         None if api_key_file is None else str(api_key_file),
@@ -62,43 +64,43 @@ def server_of(settings: ConnectionSettings, api_key_file: str | Path | None = No
     )
 
 
-def key_to_bring(server: Server, settings: ConnectionSettings) -> str | None:
-    """The driver's key, if it is for us to bring it to the tasks; None: they have one."""
-    beside = settings.file is not None or server.api_key_file is not None
-    return None if beside else settings.api_key
+def api_key_for_workers(server: ServerRef, settings: ConnectionSettings) -> str | None:
+    """Return the driver's key, if the engine has to pass it on; None if its tasks have one."""
+    tasks_have_one = settings.file is not None or server.api_key_file is not None
+    return None if tasks_have_one else settings.api_key
 
 
 def add_part(
-    server: Server,
+    server: ServerRef,
     opened: Mapping[str, Any],
     part_id: str | int,
     data: Any,
-    brought: str | None,
-    how_to_bring_a_key: str,
+    api_key: str | None,
+    key_hint: str,
 ) -> dict[str, Any]:
-    """What a task does with its partition; returns `AddedPart.to_dict()`.
+    """Add a task's partition to the batch; return `AddedPart.to_dict()`.
 
     Args:
-        server: from `server_of`.
+        server: from `server_ref`.
         opened: from `OpenBatch.to_dict`.
-        part_id: the same for the same partition, whichever try it is.
-        data: its rows.
-        brought: the key that the engine brought here, if it did.
-        how_to_bring_a_key: what to do about there being none.
+        part_id: the same for the same partition in every try.
+        data: the partition's rows.
+        api_key: the driver's key, if the engine passed it on.
+        key_hint: what to do if there is no key.
 
     Raises:
         AuthenticationError: this executor has no key.
         SpooledError: as `OpenBatch.add`.
     """
-    with _client(server, brought, how_to_bring_a_key) as client:
+    with _connect(server, api_key, key_hint) as client:
         return client.open_batch(opened).add(part_id, data).to_dict()
 
 
 def seal(batch: OpenBatch, added: Iterable[Mapping[str, Any]]) -> Batch:
-    """Seal the batch with exactly the parts that the engine's tasks say they added.
+    """Seal the batch with exactly the parts that the engine's tasks have added.
 
     Raises:
-        InvalidArgumentError: there is none, so that the frame had no rows.
+        InvalidArgumentError: there are none, so the frame had no rows.
         PartsMissingError: the server does not know one of them.
     """
     parts = list(added)
@@ -110,26 +112,11 @@ def seal(batch: OpenBatch, added: Iterable[Mapping[str, Any]]) -> Batch:
     return batch.seal([str(part["part_id"]) for part in parts], added=parts)
 
 
-def _client(server: Server, brought: str | None, how_to_bring_a_key: str) -> SpooledClient:
-    if server.api_key_file is not None:
-        key: str | None = read_key(server.api_key_file)
-    elif server.own_key_first and os.environ.get(KEY_VARIABLE):
-        key = None
-    else:
-        key = brought
-    try:
-        return connect(server.address, api_key=key, tls=server.tls)
-    except AuthenticationError as error:
-        raise AuthenticationError(
-            f"{error.message}. This is an executor: {how_to_bring_a_key}"
-        ) from error
-
-
 def read_key(path: str) -> str:
-    """The key in a file.
+    """Return the key in a file.
 
     Raises:
-        InvalidArgumentError: it cannot be read.
+        InvalidArgumentError: the file cannot be read.
     """
     try:
         return Path(path).read_text().strip()
@@ -137,3 +124,14 @@ def read_key(path: str) -> str:
         raise InvalidArgumentError(
             f"api_key_file: {path} cannot be read on this machine: {error.strerror}"
         ) from error
+
+
+def _connect(server: ServerRef, api_key: str | None, key_hint: str) -> SpooledClient:
+    if server.api_key_file is not None:
+        api_key = read_key(server.api_key_file)
+    elif server.own_key_first and os.environ.get(KEY_VARIABLE):
+        api_key = None
+    try:
+        return connect(server.address, api_key=api_key, tls=server.tls)
+    except AuthenticationError as error:
+        raise AuthenticationError(f"{error.message}. This is an executor: {key_hint}") from error

@@ -13,16 +13,21 @@ import pandas as pd
 from dask import base
 from dask.delayed import delayed
 
-from spooled_pipelines.engines._parts import Server, add_part, key_to_bring, seal, server_of
+from spooled_pipelines.engines._parts import (
+    WORKER_API_KEYS,
+    ServerRef,
+    add_part,
+    api_key_for_workers,
+    seal,
+    server_ref,
+)
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.options import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 
-HOW_TO_BRING_A_KEY = "set SPOOLED_API_KEY where the Dask workers start, or give api_key_file"
-# Keys that were brought to this process, by a token that may be seen.
-BROUGHT: dict[str, str] = {}
+_KEY_HINT = "set SPOOLED_API_KEY where the Dask workers start, or give api_key_file"
 
 
 def enqueue(
@@ -35,11 +40,11 @@ def enqueue(
     on_rerun: OnRerun = "resume",
     **options: Any,
 ) -> Batch:
-    """Each row of a Dask DataFrame, or each dict of a Bag, becomes a job; returns the sealed batch.
+    """Enqueue each row of a Dask DataFrame, or each dict of a Bag, and return the sealed batch.
 
-    The workers send their partitions themselves, so the server has to be reachable from them at
-    the client's address. A task that Dask runs again doubles nothing. Give `key=` wherever the rows
-    could come in other partitions the next time: without it a row is one of its partition.
+    The workers send their partitions themselves, so they must be able to reach the server at the
+    client's address. A task that Dask runs again doubles nothing. Give `key=` wherever the rows
+    could be in other partitions the next time: without it, a row's identity includes its partition.
 
     Args:
         frame: a ``dask.dataframe.DataFrame``, or a ``dask.bag.Bag`` of dicts. Computed once.
@@ -50,22 +55,22 @@ def enqueue(
             the client was given its key as an argument.
         name: of the batch; the same name and rows are the same jobs.
         api_key_file: a file that holds the key, on every worker.
-        on_rerun: as of `enqueue_batch`.
-        **options: those of `enqueue_batch` that say how a row becomes a job, such as `key`,
+        on_rerun: as in `enqueue_batch`.
+        **options: the options of `enqueue_batch` for a row, such as `key`,
             `payload`, `priority` or `index`.
 
     Raises:
         RowsRejectedError, LossyValueError, InvalidArgumentError: as of `enqueue_batch`, from the
-            partition's worker. The batch is not sealed, and the same call goes on where it ended.
+            partition's worker. The batch is not sealed, and the same call resumes where it ended.
         SpooledError: the server cannot be reached.
     """
-    server = server_of(client.settings, api_key_file)
+    server = server_ref(client.settings, api_key_file)
     opened = client.open_batch(name, queue_name, on_rerun=on_rerun, **options)
-    told = opened.to_dict()
-    with _brought(key_to_bring(server, client.settings)) as token:
+    open_batch = opened.to_dict()
+    with _key_on_workers(api_key_for_workers(server, client.settings)) as token:
         add = delayed(_add_partition, pure=False)
         parts = [
-            add(server, told, number, partition, token)
+            add(server, open_batch, number, partition, token)
             for number, partition in enumerate(frame.to_delayed())
         ]
         added: tuple[Any, ...] = base.compute(*parts)  # type: ignore[no-untyped-call]
@@ -73,7 +78,7 @@ def enqueue(
 
 
 def results(batch: Batch, npartitions: int = 1) -> Any:
-    """What became of every job, as a ``dask.dataframe``; this process reads them."""
+    """Return the result of every job as a ``dask.dataframe``; this process reads them."""
     import dask.dataframe as dd
 
     frame = batch.results().to_pandas()
@@ -81,7 +86,7 @@ def results(batch: Batch, npartitions: int = 1) -> Any:
 
 
 def _add_partition(
-    server: Server, opened: dict[str, Any], number: int, partition: Any, token: str | None
+    server: ServerRef, opened: dict[str, Any], number: int, partition: Any, token: str | None
 ) -> dict[str, Any] | None:
     if isinstance(partition, pd.DataFrame):
         rows: Any = partition if len(partition) else None
@@ -91,33 +96,33 @@ def _add_partition(
         rows = None if first is None else chain([first], rest)
     if rows is None:
         return None
-    brought = None if token is None else BROUGHT.get(token)
-    return add_part(server, opened, number, rows, brought, HOW_TO_BRING_A_KEY)
+    api_key = None if token is None else WORKER_API_KEYS.get(token)
+    return add_part(server, opened, number, rows, api_key, _KEY_HINT)
 
 
 @contextmanager
-def _brought(key: str | None) -> Iterator[str | None]:
-    """The key is in every process that may run our tasks; what is yielded says which it is."""
-    if key is None:
+def _key_on_workers(api_key: str | None) -> Iterator[str | None]:
+    """Keep the key in every process that may run our tasks, and yield the token to find it by."""
+    if api_key is None:
         yield None
         return
     token = secrets.token_hex(8)
     cluster = _cluster()
-    BROUGHT[token] = key
+    WORKER_API_KEYS[token] = api_key
     try:
         if cluster is not None:
-            from spooled_pipelines.engines.dask_plugin import BringKey
+            from spooled_pipelines.engines.dask_plugin import ApiKeyPlugin
 
-            cluster.register_plugin(BringKey(token, key), name=token)
+            cluster.register_plugin(ApiKeyPlugin(token, api_key), name=token)
         yield token
     finally:
-        BROUGHT.pop(token, None)
+        WORKER_API_KEYS.pop(token, None)
         if cluster is not None:
             cluster.unregister_worker_plugin(token)
 
 
 def _cluster() -> Any:
-    """The cluster that Dask would use; None for its schedulers within this machine."""
+    """Return the cluster that Dask would use; None for its schedulers within this machine."""
     try:
         from distributed import get_client
     except ImportError:

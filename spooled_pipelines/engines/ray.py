@@ -12,7 +12,7 @@ import ray
 from ray.data import Datasink
 from ray.data.block import BlockAccessor
 
-from spooled_pipelines.engines._parts import add_part, key_to_bring, seal, server_of
+from spooled_pipelines.engines._parts import add_part, api_key_for_workers, seal, server_ref
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 
-HOW_TO_BRING_A_KEY = "set SPOOLED_API_KEY where the Ray nodes start, or give api_key_file"
+_KEY_HINT = "set SPOOLED_API_KEY where the Ray nodes start, or give api_key_file"
 
 
 class SpooledDatasink(Datasink[dict[str, Any] | None]):
-    """For ``dataset.write_datasink(...)``: opens the batch, adds a part a task, seals it.
+    """A sink for ``dataset.write_datasink(...)``: opens the batch, adds a part per task, seals it.
 
     Attributes:
-        batch: the sealed batch, once everything is written; None until then, and where writing
+        batch: the sealed batch, once everything is written; None until then, and if writing
             failed.
     """
 
@@ -46,15 +46,15 @@ class SpooledDatasink(Datasink[dict[str, Any] | None]):
         **options: Any,
     ) -> None:
         self.batch: Batch | None = None
-        self._server = server_of(client.settings, api_key_file)
+        self._server = server_ref(client.settings, api_key_file)
         self._batch = client.open_batch(name, queue_name, on_rerun=on_rerun, **options)
         self._opened = self._batch.to_dict()
-        key = key_to_bring(self._server, client.settings)
+        key = api_key_for_workers(self._server, client.settings)
         # A reference: the key is in Ray's object store, and in no task.
         self._key = None if key is None else ray.put(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For the tasks, which have no client of ours."""
+        """Leave out what belongs to the driver: tasks have no client of ours."""
         ours = ("batch", "_batch")
         return {name: value for name, value in vars(self).items() if name not in ours}
 
@@ -65,15 +65,15 @@ class SpooledDatasink(Datasink[dict[str, Any] | None]):
         if first is None:
             return None
         data = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
-        brought = None if self._key is None else ray.get(self._key)
-        return add_part(self._server, self._opened, ctx.task_idx, data, brought, HOW_TO_BRING_A_KEY)
+        api_key = None if self._key is None else ray.get(self._key)
+        return add_part(self._server, self._opened, ctx.task_idx, data, api_key, _KEY_HINT)
 
     def on_write_complete(self, write_result: WriteResult[dict[str, Any] | None]) -> None:
         """Seal the batch with the parts that were written."""
         self.batch = seal(self._batch, (one for one in write_result.write_returns if one))
 
     def sealed(self) -> Batch:
-        """The batch; Ray does not say that it is complete where there was nothing to write.
+        """Return the batch; Ray does not report the end of a write without rows.
 
         Raises:
             InvalidArgumentError: the dataset had no rows.
@@ -91,28 +91,28 @@ def enqueue(
     on_rerun: OnRerun = "resume",
     **options: Any,
 ) -> Batch:
-    """Each row of a Ray Dataset becomes a job; returns the sealed batch.
+    """Enqueue each row of a Ray Dataset, and return the sealed batch.
 
-    The write tasks send their blocks themselves, so the server has to be reachable from them at
-    the client's address. A task that Ray runs again doubles nothing. Ray decides anew in each run
-    how rows are cut into tasks: give `key=`, or else rows of a later run may be other jobs.
+    The write tasks send their blocks themselves, so they must be able to reach the server at the
+    client's address. A task that Ray runs again doubles nothing. Each run of Ray may cut the rows
+    into other tasks: give `key=`, or else rows of a later run may be other jobs.
 
     Args:
         dataset: the Dataset. It is computed once.
         queue_name: where the jobs go.
         client: of the server. Its key goes to the tasks through Ray's object store: it is in no
-            task and no log, but whoever may read the cluster's objects may read it. A node that
+            task and no log, but anybody who may read the cluster's objects may read it. A node that
             has SPOOLED_API_KEY of its own uses that, unless the client was given its key as an
             argument.
         name: of the batch; the same name and rows are the same jobs.
         api_key_file: a file that holds the key, on every node.
-        on_rerun: as of `enqueue_batch`.
-        **options: those of `enqueue_batch` that say how a row becomes a job, such as `key`,
+        on_rerun: as in `enqueue_batch`.
+        **options: the options of `enqueue_batch` for a row, such as `key`,
             `payload` or `priority`.
 
     Raises:
         RayTaskError: a task failed for good; it is our own error too. The batch is not sealed, and
-            the same call goes on where it ended.
+            the same call resumes where it ended.
         InvalidArgumentError: the dataset has no rows, or an argument is wrong.
         SpooledError: the driver cannot reach the server.
     """
@@ -129,7 +129,7 @@ def enqueue(
 
 
 def results(batch: Batch) -> Dataset:
-    """What became of every job, as a Dataset; this process reads them."""
+    """Return the result of every job as a Dataset; this process reads them."""
     return ray.data.from_arrow(batch.results())
 
 

@@ -13,7 +13,13 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.errors import PySparkException
 
-from spooled_pipelines.engines._parts import Server, add_part, key_to_bring, seal, server_of
+from spooled_pipelines.engines._parts import (
+    ServerRef,
+    add_part,
+    api_key_for_workers,
+    seal,
+    server_ref,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 
-HOW_TO_BRING_A_KEY = (
+KEY_HINT = (
     "set spark.executorEnv.SPOOLED_API_KEY, or on Kubernetes "
     "spark.kubernetes.executor.secretKeyRef.SPOOLED_API_KEY, or give api_key_file"
 )
@@ -40,12 +46,12 @@ def enqueue(
     on_rerun: OnRerun = "resume",
     **options: Any,
 ) -> Batch:
-    """Each row of a Spark DataFrame becomes a job; returns the sealed batch.
+    """Enqueue each row of a Spark DataFrame, and return the sealed batch.
 
-    The executors send their partitions themselves, so the server has to be reachable from them at
-    the client's address. A task that Spark tries again, or runs twice (speculation, a lost stage),
-    doubles nothing. Give `key=` wherever the rows could come in other partitions the next time, as
-    they may after a shuffle: without it a row is one of its partition.
+    The executors send their partitions themselves, so they must be able to reach the server at the
+    client's address. A task that Spark tries again, or runs twice (speculation, a lost stage),
+    doubles nothing. Give `key=` wherever the rows could be in other partitions the next time, as
+    they may be after a shuffle: without it, a row's identity includes its partition.
 
     Args:
         df: the DataFrame. It is computed once.
@@ -54,49 +60,49 @@ def enqueue(
             no closure and no event log, but for the time of the call in Spark's local folders
             (encrypted there with ``spark.io.encryption.enabled``). An executor that has
             SPOOLED_API_KEY of its own uses that, unless the client was given its key as an
-            argument. With Spark Connect no key can be brought: they need their own.
+            argument. With Spark Connect no key can be passed on: they need their own.
         name: of the batch; the same name and rows are the same jobs.
         api_key_file: a file that holds the key, on every executor.
-        on_rerun: as of `enqueue_batch`.
-        **options: those of `enqueue_batch` that say how a row becomes a job, such as `key`,
+        on_rerun: as in `enqueue_batch`.
+        **options: the options of `enqueue_batch` for a row, such as `key`,
             `payload` or `priority`.
 
     Raises:
         PythonException: a task failed for good; its text ends with our own error. The batch is
-            not sealed, and the same call goes on where it ended.
+            not sealed, and the same call resumes where it ended.
         InvalidArgumentError: the frame has no rows, or an argument is wrong.
         SpooledError: the driver cannot reach the server.
     """
-    server = server_of(client.settings, api_key_file)
+    server = server_ref(client.settings, api_key_file)
     opened = client.open_batch(name, queue_name, on_rerun=on_rerun, **options)
-    brought = _bring(df.sparkSession, key_to_bring(server, client.settings))
-    task = partial(_add_partition, server, opened.to_dict(), brought)
+    api_key = _broadcast(df.sparkSession, api_key_for_workers(server, client.settings))
+    task = partial(_add_partition, server, opened.to_dict(), api_key)
     try:
         rows = df.mapInArrow(task, "added string").collect()
     finally:
-        if brought is not None:
-            brought.destroy()
+        if api_key is not None:
+            api_key.destroy()
     return seal(opened, (json.loads(row.added) for row in rows))
 
 
 def results(spark: SparkSession, batch: Batch) -> DataFrame:
-    """What became of every job, as a DataFrame with the columns of `Batch.results`.
+    """Return the result of every job as a DataFrame with the columns of `Batch.results`.
 
-    The driver reads them; for more than its memory holds, ``spark.read.format("spooled")``.
+    The driver holds all of them in memory; ``spark.read.format("spooled")`` does not.
     """
     return spark.createDataFrame(batch.results())
 
 
 def part_of_this_task() -> str:
-    """The id of the part that this task sends: its partition's number, whichever try it is."""
+    """Return the id of the part that this task sends: its partition's number, in every try."""
     context = TaskContext.get()
     if context is None:
-        raise InvalidArgumentError("this is no task of Spark's")
+        raise InvalidArgumentError("this code must run in a task of Spark's")
     return str(context.partitionId())
 
 
 def as_reader(batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader | None:
-    """A partition's batches as one stream; None where it has none."""
+    """Return a partition's record batches as one stream; None if it has none."""
     first = next(batches, None)
     if first is None:
         return None
@@ -104,24 +110,24 @@ def as_reader(batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader | None:
 
 
 def _add_partition(
-    server: Server,
+    server: ServerRef,
     opened: dict[str, Any],
-    brought: Broadcast[str] | None,
+    api_key: Broadcast[str] | None,
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     data = as_reader(batches)
     if data is None:
         return
-    key = None if brought is None else brought.value
-    added = add_part(server, opened, part_of_this_task(), data, key, HOW_TO_BRING_A_KEY)
+    key = None if api_key is None else api_key.value
+    added = add_part(server, opened, part_of_this_task(), data, key, KEY_HINT)
     yield pa.record_batch({"added": [json.dumps(added)]})
 
 
-def _bring(session: SparkSession, key: str | None) -> Broadcast[str] | None:
-    if key is None:
+def _broadcast(session: SparkSession, api_key: str | None) -> Broadcast[str] | None:
+    if api_key is None:
         return None
     try:
-        return session.sparkContext.broadcast(key)
+        return session.sparkContext.broadcast(api_key)
     except (PySparkException, AttributeError):
         # Spark Connect has no context; a task that finds no key says what to do.
         return None

@@ -22,20 +22,20 @@ from pyspark.sql.types import StructType
 
 from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.client.connect import connect
-from spooled_pipelines.engines._parts import Server, add_part, read_key, seal, server_of
-from spooled_pipelines.engines.spark import HOW_TO_BRING_A_KEY, as_reader, part_of_this_task
+from spooled_pipelines.engines._parts import add_part, read_key, seal, server_ref
+from spooled_pipelines.engines.spark import KEY_HINT, as_reader, part_of_this_task
 from spooled_pipelines.errors import InvalidArgumentError
 
 _CONNECTION = frozenset({"address", "api_key_file"})
 _WRITE = _CONNECTION | {"queue", "name", "key", "payload", "priority", "on_lossy", "on_rejected"}
 _READ = _CONNECTION | {"batch"}
 _LISTS = frozenset({"key", "payload"})
-# What `results` can say of any batch; other columns are fields of its jobs' results.
+# The columns of any batch's results; other columns are fields of its jobs' results.
 _RESULTS = "row bigint, job_id string, status string, error string, result string"
 
 
 class SpooledDataSource(DataSource):
-    """Writes each row as a job, and reads what became of a batch's jobs.
+    """Writes each row as a job, and reads the results of a batch's jobs.
 
     Options of both: `address` (else SPOOLED_GRPC_ADDRESS) and `api_key_file` (else
     SPOOLED_API_KEY), on the driver and every executor. There is no option for the key itself,
@@ -43,11 +43,11 @@ class SpooledDataSource(DataSource):
 
     Writing: `queue` and `name`, and of `enqueue_batch` `key` and `payload` (columns with commas
     between them), `priority`, `on_lossy` and `on_rejected`. Mode "append" resumes the batch of
-    that name, "overwrite" begins it anew (``on_rerun="fresh"``).
+    that name, "overwrite" starts it over (``on_rerun="fresh"``).
 
     Reading: `batch`, an id. Without a schema the columns are row, job_id, status, error and
-    result, which is JSON; a schema may name fields of the results instead. Read by one task, page
-    by page.
+    result, which is JSON; a schema may name fields of the results instead. One task reads them, in
+    flat memory.
     """
 
     @classmethod
@@ -76,7 +76,7 @@ class SpooledWriter(DataSourceArrowWriter):
     def __init__(self, options: Mapping[str, str], *, overwrite: bool) -> None:
         self._options = dict(options)
         with _client(options) as client:
-            self._server = server_of(client.settings, options.get("api_key_file"))
+            self._server = server_ref(client.settings, options.get("api_key_file"))
             opened = client.open_batch(
                 options["name"],
                 options["queue"],
@@ -89,10 +89,9 @@ class SpooledWriter(DataSourceArrowWriter):
         data = as_reader(iterator)
         if data is None:
             return _Added(None)
-        # Never brought: a writer cannot see what the driver's session knows.
-        server: Server = self._server
+        # No key from the driver: a writer cannot see the driver's session.
         part_id = part_of_this_task()
-        return _Added(add_part(server, self._opened, part_id, data, None, HOW_TO_BRING_A_KEY))
+        return _Added(add_part(self._server, self._opened, part_id, data, None, KEY_HINT))
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
         added = [one.part for one in messages if isinstance(one, _Added) and one.part]
@@ -100,30 +99,30 @@ class SpooledWriter(DataSourceArrowWriter):
             seal(client.open_batch(self._opened), added)
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:
-        """The batch stays open: what is in may run, and the same write goes on from there."""
+        """Leave the batch open: its jobs may run, and the same write resumes from there."""
 
 
 class SpooledReader(DataSourceReader):
-    """Reads a batch's results, page by page."""
+    """Reads a batch's results in flat memory."""
 
     def __init__(self, options: Mapping[str, str], schema: StructType) -> None:
         self._options = dict(options)
         self._schema = schema
 
     def partitions(self) -> list[InputPartition]:
-        # Pages are found one behind the other.
+        # Each page says where the next one begins.
         return [InputPartition(0)]
 
     def read(self, partition: InputPartition) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         names = self._schema.fieldNames()
         with _client(self._options) as client:
-            table = client.batch(self._options["batch"]).results()
-            fields = [name for name in table.column_names if name not in _OURS]
-            for batch in table.to_batches():
-                for line in batch.to_pylist():
-                    found = {name: line[name] for name in fields if line[name] is not None}
-                    line["result"] = json.dumps(found) if found else None
-                    yield tuple(line.get(name) for name in names)
+            results = client.batch(self._options["batch"]).results_reader()
+            fields = [name for name in results.schema.names if name not in _OURS]
+            for record_batch in results:
+                for row in record_batch.to_pylist():
+                    result = {name: row[name] for name in fields if row[name] is not None}
+                    row["result"] = json.dumps(result) if result else None
+                    yield tuple(row.get(name) for name in names)
 
 
 _OURS = frozenset({"row", "job_id", "status", "error"})
@@ -152,12 +151,12 @@ def _row_options(options: Mapping[str, str]) -> dict[str, Any]:
 def _checked(
     options: Mapping[str, str], known: frozenset[str], needed: tuple[str, ...]
 ) -> dict[str, str]:
-    """The options by our names: Spark keeps their names, whatever the case."""
+    """Return the options by our names: Spark keeps names in whatever case they were written."""
     found = {name.lower(): value for name, value in options.items()}
     if {"api_key", "apikey"} & found.keys():
         raise InvalidArgumentError(
             "there is no option for the key itself, since options are shown in plans: "
-            + HOW_TO_BRING_A_KEY.replace("give api_key_file", 'option("api_key_file", PATH)')
+            + KEY_HINT.replace("give api_key_file", 'option("api_key_file", PATH)')
         )
     unknown = sorted(found.keys() - known - {"path"})
     if unknown:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import grpc
 
-from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.settings import TLS, ConnectionSettings, PemSource
+from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
 from spooled_pipelines.wire import limits
 
 API_KEY_HEADER = "x-api-key"
@@ -65,9 +62,9 @@ def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials
 def credentials_of(tls: TLS) -> grpc.ChannelCredentials:
     """The credentials that this TLS material makes."""
     return grpc.ssl_channel_credentials(
-        root_certificates=_pem(tls.ca, "ca"),
-        private_key=_pem(tls.client_key, "client_key"),
-        certificate_chain=_pem(tls.client_certificate, "client_certificate"),
+        root_certificates=tls.read_pem("ca"),
+        private_key=tls.read_pem("client_key"),
+        certificate_chain=tls.read_pem("client_certificate"),
     )
 
 
@@ -77,26 +74,3 @@ def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str], ...]:
     if settings.organization is None:
         return metadata
     return (*metadata, (ORGANIZATION_HEADER, settings.organization))
-
-
-def _pem(source: PemSource | None, name: str) -> bytes | None:
-    if source is None:
-        return None
-    if isinstance(source, bytes):
-        data, origin = source, "the bytes given"
-    elif isinstance(source, str) and source.lstrip().startswith("-----BEGIN"):
-        data, origin = source.encode(), "the text given"
-    else:
-        path = Path(source).expanduser()
-        origin = str(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InvalidArgumentError(
-                f"TLS: {name} cannot be read from {path}: {error.strerror}"
-            ) from error
-    if b"-----BEGIN" not in data:
-        raise InvalidArgumentError(
-            f"TLS: {name}: no PEM in {origin} (it has no -----BEGIN ...----- line)"
-        )
-    return data

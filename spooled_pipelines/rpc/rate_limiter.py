@@ -1,4 +1,7 @@
-"""No more calls a second than the user allows: decided here, without waiting."""
+"""The client's own limit of calls a second: decided here, without waiting.
+
+It is a sliding window and not a token bucket, which would let a burst pass on top of the rate.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 
 # PEM text, or the path of a file that holds it.
 PemSource: TypeAlias = str | Path | bytes
+PemField: TypeAlias = Literal["ca", "client_certificate", "client_key"]
 BatchExtension: TypeAlias = Literal["auto", "on", "off"]
 _BATCH_EXTENSION = ("auto", "on", "off")
 
@@ -39,6 +40,46 @@ class TLS:
             raise InvalidArgumentError(
                 f"TLS: {missing} is missing; a client certificate and its key go together"
             )
+
+    @property
+    def inline_client_key(self) -> str | bytes | None:
+        """The private key, if it is given as PEM and not by its path."""
+        key = self.client_key
+        return None if isinstance(key, Path) or not _is_pem(key) else key
+
+    def read_pem(self, field_name: PemField) -> bytes | None:
+        """Return the PEM of a field, read from its file if it is given by a path.
+
+        Raises:
+            InvalidArgumentError: the file cannot be read, or there is no PEM.
+        """
+        source: PemSource | None = getattr(self, field_name)
+        if source is None:
+            return None
+        if isinstance(source, bytes):
+            data, origin = source, "the bytes given"
+        elif _is_pem(source):
+            data, origin = str(source).encode(), "the text given"
+        else:
+            path = Path(source).expanduser()
+            origin = str(path)
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise InvalidArgumentError(
+                    f"TLS: {field_name} cannot be read from {path}: {error.strerror}"
+                ) from error
+        if b"-----BEGIN" not in data:
+            raise InvalidArgumentError(
+                f"TLS: {field_name}: no PEM in {origin} (it has no -----BEGIN ...----- line)"
+            )
+        return data
+
+
+def _is_pem(source: PemSource | None) -> bool:
+    return isinstance(source, bytes) or (
+        isinstance(source, str) and source.lstrip().startswith("-----BEGIN")
+    )
 
 
 @dataclass(frozen=True)

@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from spooled_pipelines.server.auth.authentication import KeyRing
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedLogins
+from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.auth.rate_limit import RateLimiter
 from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings
 from spooled_pipelines.server.core.clock import Clock, SystemClock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Hub
+from spooled_pipelines.server.core.notifier import Notifier
 from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
 from spooled_pipelines.server.maintenance.sweeper import Sweeper
 from spooled_pipelines.server.rpc.grpc_options import server_options
 from spooled_pipelines.server.rpc.health import add_standard_services
-from spooled_pipelines.server.rpc.in_process import DirectCalls
-from spooled_pipelines.server.rpc.interceptor import Gate, build_handlers
+from spooled_pipelines.server.rpc.in_process import InProcessClient
+from spooled_pipelines.server.rpc.interceptor import Interceptor, build_handlers
 from spooled_pipelines.server.rpc.tls import CertificateFiles, Certificates
 from spooled_pipelines.server.services.batch import BatchService
-from spooled_pipelines.server.services.context import Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.keys import KeyService
 from spooled_pipelines.server.services.queue import QueueService
 from spooled_pipelines.server.services.queue_admin import QueueAdminService
 from spooled_pipelines.server.services.worker import WorkerService
 from spooled_pipelines.server.store import JobStore
-from spooled_pipelines.server.store.instrumented import InstrumentedStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.telemetry import rpc_call, tracing
+from spooled_pipelines.server.telemetry.instrumented_store import InstrumentedStore
 from spooled_pipelines.server.telemetry.readiness import Readiness
 from spooled_pipelines.wire import methods
 
@@ -91,15 +91,15 @@ class Server(Service):
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
         # What stops, stops in the reverse order: the store is closed last, whatever fails before.
-        hub, monitor = Hub(), LoopMonitor()
+        notifier, monitor = Notifier(), LoopMonitor()
         self._background = BackgroundTasks()
         self._readiness = Readiness(self._store, monitor)
-        await self._store.open(hub.publish, monitor)
+        await self._store.open(notifier.publish, monitor)
         cleanup.push_async_callback(self._store.close)
         self._keys = await self._open_keys()
-        self._gate = self._make_gate(self._keys)
-        services = Services(
-            self._store, hub, self._clock, self._settings.require_lease_id, self._background
+        self._interceptor = self._make_interceptor(self._keys)
+        services = ServiceContext(
+            self._store, notifier, self._clock, self._settings.require_lease_id, self._background
         )
         implementations = _implementations(services, self._keys)
         if self._metrics is not None:
@@ -108,31 +108,31 @@ class Server(Service):
             await self._start_page(cleanup, self._metrics, implementations)
         cleanup.push_async_callback(self._background.drain)
         for loop in (
-            ApiKeyRefresher(self._keys, hub, self._clock, monitor),
-            Sweeper(self._store, hub, self._clock, monitor),
+            ApiKeyRefresher(self._keys, notifier, self._clock, monitor),
+            Sweeper(self._store, notifier, self._clock, monitor),
         ):
             await _begin(cleanup, loop)
-        await self._listen(cleanup, implementations, hub)
+        await self._listen(cleanup, implementations, notifier)
 
-    async def _open_keys(self) -> KeyRing:
+    async def _open_keys(self) -> ApiKeys:
         settings = self._settings
-        logins = FailedLogins(settings.wrong_keys_per_minute, self._clock)
-        keys = KeyRing(settings.hashed_keys, self._store, self._clock, logins)
+        logins = FailedAuthLimiter(settings.wrong_keys_per_minute, self._clock)
+        keys = ApiKeys(settings.hashed_keys, self._store, self._clock, logins)
         await keys.refresh()
-        if not keys.lets_anyone_in():
+        if not keys.admits_anyone():
             raise NoKeysError(
                 "no key would let anybody in: give the server an API key, or make one in its "
                 "store with `spooled-pipelines keys create`"
             )
         return keys
 
-    def _make_gate(self, keys: KeyRing) -> Gate:
+    def _make_interceptor(self, keys: ApiKeys) -> Interceptor:
         settings = self._settings
         rates = {name: limits.rate_limit for name, limits in settings.organizations.items()}
         limiter = RateLimiter(settings.rate_limit, self._clock, rates)
-        gate = Gate(keys, limiter, self._store, self._observers)
-        keys.after_refresh(gate.check_streams)
-        return gate
+        interceptor = Interceptor(keys, limiter, self._store, self._observers)
+        keys.after_refresh(interceptor.end_invalid_streams)
+        return interceptor
 
     async def _start_metrics(self, cleanup: AsyncExitStack, metrics: Metrics) -> None:
         if self._settings.metrics is None:
@@ -158,7 +158,7 @@ class Server(Service):
                 "pip install 'spooled-pipelines[page]'"
             ) from error
         context = AppContext(
-            calls=DirectCalls(implementations, self._gate),
+            calls=InProcessClient(implementations, self._interceptor),
             keys=self._keys,
             clock=self._clock,
             readiness=self._readiness,
@@ -171,14 +171,14 @@ class Server(Service):
         self.page_url = self._page.url
 
     async def _listen(
-        self, cleanup: AsyncExitStack, implementations: Mapping[str, object], hub: Hub
+        self, cleanup: AsyncExitStack, implementations: Mapping[str, object], notifier: Notifier
     ) -> None:
         settings, listen = self._settings, self._settings.listen
         if not settings.batch_extension:
             plain = (methods.QUEUE_SERVICE, methods.WORKER_SERVICE)
             implementations = {name: implementations[name] for name in plain}
         server = grpc.aio.server(options=server_options(settings.connections))
-        server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._gate)))
+        server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._interceptor)))
         health = await add_standard_services(server, tuple(implementations))
         credentials = _credentials(settings)
         try:
@@ -189,8 +189,8 @@ class Server(Service):
         except RuntimeError as error:
             raise OSError(f"cannot listen on {listen}: is the port in use?") from error
         cleanup.push_async_callback(server.stop, _FLUSH_SECONDS)
-        cleanup.push_async_callback(self._gate.stop, settings.grace_seconds)
-        cleanup.callback(hub.close)
+        cleanup.push_async_callback(self._interceptor.stop, settings.grace_seconds)
+        cleanup.callback(notifier.close)
         if health is not None:
             cleanup.push_async_callback(health.drain)
         cleanup.callback(setattr, self._readiness, "stopping", True)
@@ -204,7 +204,7 @@ async def _begin(cleanup: AsyncExitStack, service: Service) -> None:
     cleanup.push_async_callback(service.stop)
 
 
-def _implementations(services: Services, keys: KeyRing) -> dict[str, object]:
+def _implementations(services: ServiceContext, keys: ApiKeys) -> dict[str, object]:
     return {
         methods.QUEUE_SERVICE: QueueService(services),
         methods.WORKER_SERVICE: WorkerService(services),

@@ -1,4 +1,4 @@
-# Made from proto/spooled_pipelines/v1/keys.proto by scripts/build_wire.py (`make proto`): change that, not this.
+# Made from proto/spooled_pipelines/v1/keys.proto by scripts/build_wire.py (`make generate`): change that, not this.
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2

@@ -1,4 +1,4 @@
-# Made from proto/spooled/v1/spooled.proto by scripts/build_wire.py (`make proto`): change that, not this.
+# Made from proto/spooled/v1/spooled.proto by scripts/build_wire.py (`make generate`): change that, not this.
 import datetime
 
 from google.protobuf import struct_pb2 as _struct_pb2

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.postgres import running_cluster
+from tests.support.postgres import shared_cluster
 from tests.support.proxy import Proxy
 from tests.support.rerun_table import HALF_BYTES, kill_process_of
 from tests.support.server_process import ServerProcess
@@ -46,8 +46,8 @@ def world() -> World:
     SQLite, which the demo's test and the long run have, gives up where the machine is busy.
     """
     if "world" not in _running:
-        cluster = _worlds.enter_context(running_cluster())
-        _running["world"] = _worlds.enter_context(_world(cluster.empty_database()))
+        database = shared_cluster().empty_database()
+        _running["world"] = _worlds.enter_context(_world(database))
     return _running["world"]
 
 
@@ -116,20 +116,20 @@ def connected(server: ServerProcess, connect_airflow: Callable[..., None]) -> Se
 
 
 @pytest.fixture
-def context() -> dict[str, Any]:
+def context() -> Any:
     """The few things of a task's context that are always there."""
     return make_context()
 
 
 @pytest.fixture
-def context_of() -> Callable[..., dict[str, Any]]:
+def context_of() -> Callable[..., Any]:
     """`context_of(run_id=..., map_index=...)`: the context of that task instance."""
     return make_context
 
 
 def make_context(
     dag_id: str = "dag", task_id: str = "task", run_id: str = "run-1", map_index: int = -1
-) -> dict[str, Any]:
+) -> Any:
     ti = SimpleNamespace(dag_id=dag_id, task_id=task_id, map_index=map_index, try_number=1)
     return {"ti": ti, "run_id": run_id, "params": {"n": 3}}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.processes import Session, free_ports
-from tests.support.postgres import running_cluster
+from tests.support.postgres import shared_cluster
 from tests.support.rerun_table import DAGS, count_jobs
 from tests.support.server_process import ServerProcess
 from tests.support.standalone import World, standalone
@@ -29,7 +29,7 @@ def celery_world() -> Iterator[World]:
     """An Airflow whose tasks go to Celery through a Redis of their own; no worker yet."""
     with ExitStack() as stack:
         broker = stack.enter_context(_redis())
-        database = stack.enter_context(running_cluster()).empty_database()
+        database = shared_cluster().empty_database()
         results = f"db+postgresql+psycopg://{database.partition('://')[2]}"
 
         def environment(folder: Path, _: ServerProcess) -> Mapping[str, str]:

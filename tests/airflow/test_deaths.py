@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.postgres import running_cluster
+from tests.support.postgres import shared_cluster
 from tests.support.proxy import Proxy
 from tests.support.rerun_table import DAGS
 from tests.support.server_process import ServerProcess
@@ -63,7 +63,7 @@ def mortal(killed: Killed) -> Iterator[World]:
                 found[f"AIRFLOW_CONN_SPOOLED_POINT_{point}"] = connection_to(cut.address)
             return found
 
-        database = stack.enter_context(running_cluster()).empty_database()
+        database = shared_cluster().empty_database()
         yield stack.enter_context(standalone([DAGS / "deaths.py"], environment, database))
 
 

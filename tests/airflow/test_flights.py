@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -108,7 +108,7 @@ class TestTheWork:
 
         some = flights.sample(5000, random_state=1)
         for row in some.astype(object).where(some.notna(), None).to_dict("records"):
-            result = assess(row)
+            result = assess(cast("dict[str, Any]", row))
             assert (result["outcome"] == "landed") == (row["arr_delay"] is not None)
             assert (result["outcome"] == "cancelled") == (row["dep_time"] is None)
 

@@ -44,7 +44,7 @@ def payloads(client: SpooledClient, queue: str) -> list[dict[str, Any]]:
     return sorted((job.payload for job in jobs), key=lambda payload: payload["id"])
 
 
-def run(op: EnqueueBatchOperator, context: dict[str, Any]) -> dict[str, Any]:
+def run(op: EnqueueBatchOperator, context: Any) -> dict[str, Any]:
     """Render and execute, as a task does."""
     op.render_template_fields(context)
     returned: dict[str, Any] = op.execute(context)
@@ -72,7 +72,7 @@ def parquet(tmp_path: Path) -> Path:
     ],
 )
 def test_each_row_becomes_a_job_with_its_text_as_it_is(
-    data: Any, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    data: Any, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     returned = run(operator(queue, data=data), context)
     assert payloads(client, queue) == ROWS
@@ -84,7 +84,7 @@ def test_a_path_is_templated(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     op = operator(queue, data=parquet.parent / "rows-{{ run_id }}.parquet")
     run(op, context)
@@ -99,14 +99,14 @@ def test_a_file_uri_is_read_like_a_path(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     run(operator(queue, data=kind(parquet.as_uri())), context)
     assert payloads(client, queue) == ROWS
 
 
 def test_an_object_storage_path_is_read_through_its_own_file_system(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     storage = fsspec.filesystem("memory")
     storage.pipe("/bucket/rows.jsonl", "\n".join(json.dumps(row) for row in ROWS).encode())
@@ -120,7 +120,7 @@ def test_what_is_read_and_what_is_made_of_it_can_be_said(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     def payload(batch: Any) -> Any:
         return batch.append_column("length", pc.utf8_length(batch.column("text")))
@@ -145,7 +145,7 @@ def test_what_is_read_and_what_is_made_of_it_can_be_said(
 
 
 def test_a_source_that_fails_is_worth_another_try(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         yield ROWS[0]
@@ -156,7 +156,7 @@ def test_a_source_that_fails_is_worth_another_try(
 
 
 def test_a_callable_gets_what_its_signature_names(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     def rows(params: dict[str, Any], run_id: str, factor: int, label: str) -> pd.DataFrame:
         return pd.DataFrame({"id": range(params["n"]), "v": f"{run_id}/{factor}/{label}"})
@@ -167,7 +167,7 @@ def test_a_callable_gets_what_its_signature_names(
 
 
 def test_the_output_of_another_task_is_pulled_when_it_is_needed(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     class Pulled(XComArg):
         pulls = 0
@@ -190,7 +190,7 @@ def test_the_output_of_another_task_is_pulled_when_it_is_needed(
 
 
 def test_columns_say_priority_time_retries_and_key(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     soon = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     rows = [{"id": n, "p": n * 10, "tries": n, "text": "x"} for n in (1, 2)]
@@ -221,7 +221,7 @@ def test_columns_say_priority_time_retries_and_key(
 
 
 def test_the_same_task_instance_finds_its_jobs_again_whatever_the_try(
-    connected: ServerProcess, queue: str, context_of: Callable[..., dict[str, Any]]
+    connected: ServerProcess, queue: str, context_of: Callable[..., Any]
 ) -> None:
     first = run(operator(queue), context_of())
     later = context_of()
@@ -239,7 +239,7 @@ def test_another_task_instance_has_jobs_of_its_own(
     other: dict[str, Any],
     connected: ServerProcess,
     queue: str,
-    context_of: Callable[..., dict[str, Any]],
+    context_of: Callable[..., Any],
 ) -> None:
     first = run(operator(queue), context_of())
     second = run(operator(queue), context_of(**other))
@@ -248,7 +248,7 @@ def test_another_task_instance_has_jobs_of_its_own(
 
 
 def test_task_instances_that_say_one_name_share_a_batch(
-    connected: ServerProcess, queue: str, context_of: Callable[..., dict[str, Any]]
+    connected: ServerProcess, queue: str, context_of: Callable[..., Any]
 ) -> None:
     name = "nightly-{{ run_id }}"
     first = run(operator(queue, name=name), context_of(task_id="a"))
@@ -258,7 +258,7 @@ def test_task_instances_that_say_one_name_share_a_batch(
 
 
 def test_the_longest_ids_still_make_a_name_of_their_own(
-    context_of: Callable[..., dict[str, Any]],
+    context_of: Callable[..., Any],
 ) -> None:
     runs = [context_of("d" * 250, "t" * 250, f"{'r' * 249}{end}") for end in "12"]
     names = [batch_name(each) for each in runs]
@@ -271,7 +271,7 @@ def test_the_longest_ids_still_make_a_name_of_their_own(
 
 
 def test_the_log_says_how_far_it_is_and_what_came_of_it(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     op = operator(queue)
     said: list[str] = []
@@ -283,7 +283,7 @@ def test_the_log_says_how_far_it_is_and_what_came_of_it(
 
 
 def test_a_rerun_does_with_dead_letters_what_it_is_told(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     def bury() -> None:
         for job in client.dequeue(queue, "w", batch_size=100):
@@ -304,7 +304,7 @@ def test_a_plain_server_can_be_used_with_the_default_and_refuses_fresh(
     plain_server: ServerProcess,
     connect_airflow: Callable[..., None],
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     connect_airflow(plain_server)
     for _ in range(2):
@@ -314,7 +314,7 @@ def test_a_plain_server_can_be_used_with_the_default_and_refuses_fresh(
 
 
 def test_what_it_returns_is_small_and_plain(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     returned = run(operator(queue), context)
     text = json.dumps(returned)
@@ -325,7 +325,7 @@ def test_what_it_returns_is_small_and_plain(
 
 
 def test_rows_that_cannot_be_jobs_fail_the_task_for_good_before_anything_is_sent(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     rows = [{"id": 1, "p": 5}, {"id": 2, "p": 500}]
     with pytest.raises(AirflowFailException, match="priority"):
@@ -334,7 +334,7 @@ def test_rows_that_cannot_be_jobs_fail_the_task_for_good_before_anything_is_sent
 
 
 def test_such_rows_are_counted_where_they_may_be_skipped(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     rows = [{"id": 1, "p": 5}, {"id": 2, "p": 500}]
     returned = run(operator(queue, data=rows, priority="p", on_rejected="skip"), context)
@@ -357,7 +357,7 @@ def test_bad_input_fails_the_task_for_good_and_says_what_was_wrong(
     message: str,
     connected: ServerProcess,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     with pytest.raises(AirflowFailException) as raised:
         run(operator(queue, **arguments), context)
@@ -365,7 +365,7 @@ def test_bad_input_fails_the_task_for_good_and_says_what_was_wrong(
 
 
 def test_a_value_too_exact_for_a_payload_is_sent_as_text_where_asked(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     run(operator(queue, data=[{"id": 2**60}], on_lossy="string"), context)
     assert payloads(client, queue) == [{"id": str(2**60)}]
@@ -375,7 +375,7 @@ def test_a_server_that_is_away_leaves_the_task_its_retries(
     start_server: Callable[..., ServerProcess],
     connect_airflow: Callable[..., None],
     queue: str,
-    context: dict[str, Any],
+    context: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = start_server()
@@ -406,9 +406,7 @@ def shown(op: EnqueueBatchOperator) -> str:
     ],
     ids=lambda data: type(data).__name__,
 )
-def test_rows_are_neither_rendered_nor_shown_nor_part_of_the_dag(
-    data: Any, context: dict[str, Any]
-) -> None:
+def test_rows_are_neither_rendered_nor_shown_nor_part_of_the_dag(data: Any, context: Any) -> None:
     with DAG("d", schedule=None) as dag:
         op = EnqueueBatchOperator(task_id="e", data=data, queue_name="q", op_kwargs={"table": data})
     before = pickle.dumps(data)
@@ -421,7 +419,7 @@ def test_rows_are_neither_rendered_nor_shown_nor_part_of_the_dag(
 
 
 def test_the_rows_of_another_task_are_not_shown_after_they_were_used(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     op = operator(queue, data=lambda table: table, op_kwargs={"table": pd.DataFrame(ROWS)})
     run(op, context)
@@ -466,7 +464,7 @@ def test_tasks_whose_output_it_takes_come_before_it() -> None:
 
 @pytest.mark.parametrize("data", [ROWS, pd.DataFrame(ROWS)], ids=lambda data: type(data).__name__)
 def test_the_rows_of_a_mapped_task_are_not_stored_either(
-    data: Any, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    data: Any, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     with DAG("d", schedule=None) as dag:
         EnqueueBatchOperator.partial(task_id="mapped", data=data, op_kwargs={"table": data}).expand(

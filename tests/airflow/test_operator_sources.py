@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -23,7 +23,7 @@ from tests.support.server_process import ServerProcess
 ROWS = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
 
 
-def run(op: Any, context: dict[str, Any]) -> dict[str, Any]:
+def run(op: Any, context: Any) -> dict[str, Any]:
     op.render_template_fields(context)
     returned: dict[str, Any] = op.execute(context)
     return returned
@@ -73,7 +73,7 @@ def test_the_rows_of_a_query_become_jobs(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     sql = "SELECT id, text FROM orders WHERE '{{ run_id }}' = 'run-1'"
     returned = run(operator(queue, sql=sql, sql_conn_id=database, key="id"), context)
@@ -83,14 +83,14 @@ def test_the_rows_of_a_query_become_jobs(
 
 
 def test_a_query_that_the_database_refuses_leaves_the_task_its_retries(
-    database: str, connected: ServerProcess, queue: str, context: dict[str, Any]
+    database: str, connected: ServerProcess, queue: str, context: Any
 ) -> None:
     with pytest.raises(SourceError, match="no such table: missing"):
         run(operator(queue, sql="SELECT * FROM missing", sql_conn_id=database), context)
 
 
 def test_a_connection_that_is_no_database_is_named(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     with pytest.raises(AirflowFailException, match="'spooled_default' is not a database's"):
         run(operator(queue, sql="SELECT 1", sql_conn_id="spooled_default"), context)
@@ -104,7 +104,7 @@ def test_an_asset_is_read_and_is_an_inlet(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     path = tmp_path / "orders.parquet"
     pq.write_table(pa.Table.from_pylist(ROWS), path)
@@ -135,7 +135,7 @@ def frames() -> Iterator[pd.DataFrame]:
     ],
 )
 def test_tables_below_each_other_are_one_batch(
-    data: Any, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    data: Any, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     assert run(operator(queue, data=data), context)["rows"] == 2
     assert payloads(client, queue) == ROWS
@@ -143,7 +143,7 @@ def test_tables_below_each_other_are_one_batch(
 
 class TestTheDecorator:
     def test_what_the_function_returns_becomes_jobs(
-        self, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+        self, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
     ) -> None:
         with DAG("d", schedule=None) as dag:
 
@@ -160,7 +160,7 @@ class TestTheDecorator:
         assert op.doc_md == "Orders."
 
     def test_it_may_yield_tables(
-        self, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+        self, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
     ) -> None:
         with DAG("d", schedule=None) as dag:
 
@@ -189,7 +189,7 @@ class TestTheDecorator:
         assert op.task_type == "@task.enqueue_batch" or op.operator_name == "@task.enqueue_batch"
 
     def test_the_output_of_another_task_is_held_out_of_sight_too(
-        self, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+        self, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
     ) -> None:
         class Pulled(XComArg):
             def resolve(self, context: Any) -> Any:
@@ -204,7 +204,7 @@ class TestTheDecorator:
             def orders(table: pd.DataFrame) -> pd.DataFrame:
                 return table
 
-            orders(Pulled())
+            orders(cast("Any", Pulled()))
         op = dag.get_task("orders")
         op.render_template_fields(context)
         assert "one" not in repr(op.op_kwargs)
@@ -212,7 +212,7 @@ class TestTheDecorator:
         assert payloads(client, queue) == ROWS
 
     def test_it_may_be_mapped(
-        self, connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+        self, connected: ServerProcess, client: SpooledClient, queue: str, context: Any
     ) -> None:
         with DAG("d", schedule=None) as dag:
 
@@ -228,7 +228,8 @@ class TestTheDecorator:
 
     @pytest.mark.parametrize("argument", ["data", "sql"])
     def test_it_takes_no_other_source(self, argument: str) -> None:
-        decorated = enqueue_batch(queue_name="q", **{argument: "x"})(lambda: None)
+        other: dict[str, Any] = {argument: "x"}
+        decorated = enqueue_batch(queue_name="q", **other)(lambda: None)
         with DAG("d", schedule=None), pytest.raises(InvalidArgumentError, match=f"no {argument}="):
             decorated()
 
@@ -245,7 +246,7 @@ NOTHING = [
 
 @pytest.mark.parametrize("data", NOTHING)
 def test_a_table_without_rows_is_a_batch_that_nobody_waits_for(
-    data: Any, connected: ServerProcess, queue: str, context: dict[str, Any]
+    data: Any, connected: ServerProcess, queue: str, context: Any
 ) -> None:
     returned = run(operator(queue, data=data), context)
     assert (returned["rows"], returned["created"]) == (0, 0)
@@ -254,7 +255,7 @@ def test_a_table_without_rows_is_a_batch_that_nobody_waits_for(
 
 
 def test_a_batch_that_was_empty_may_be_filled_by_a_rerun(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     empty = run(operator(queue, data=list), context)
     filled = run(operator(queue, data=ROWS), context)
@@ -270,7 +271,7 @@ def test_a_table_without_rows_skips_or_fails_the_task_where_that_is_said(
     error: type[Exception],
     connected: ServerProcess,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     with pytest.raises(error, match="no rows"):
         run(operator(queue, data=list, on_empty=on_empty), context)
@@ -302,7 +303,7 @@ def test_arguments_that_make_no_sense_are_refused_with_the_dag(
 
 
 def test_a_connection_that_is_not_there_or_of_another_type_is_named(
-    connect_airflow: Callable[..., None], queue: str, context: dict[str, Any]
+    connect_airflow: Callable[..., None], queue: str, context: Any
 ) -> None:
     with pytest.raises(AirflowFailException, match="no Airflow connection 'nowhere': add it"):
         run(operator(queue, data=ROWS, spooled_conn_id="nowhere"), context)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -57,7 +57,7 @@ async def event_of(trigger: Any) -> dict[str, Any]:
     raise AssertionError("the trigger ended without an event")
 
 
-def run(op: EnqueueBatchOperator, context: dict[str, Any]) -> dict[str, Any]:
+def run(op: EnqueueBatchOperator, context: Any) -> dict[str, Any]:
     """All that Airflow does: execute, and where that defers, the trigger and the rest anew."""
     import asyncio
 
@@ -108,7 +108,7 @@ class TestItsEnd:
         connected: ServerProcess,
         client: SpooledClient,
         queue: str,
-        context: dict[str, Any],
+        context: Any,
     ) -> None:
         op = operator(queue, deferrable=deferrable, max_failed=1)
         with hands(client, queue):
@@ -123,7 +123,7 @@ class TestItsEnd:
         connected: ServerProcess,
         client: SpooledClient,
         queue: str,
-        context: dict[str, Any],
+        context: Any,
     ) -> None:
         for on_breach, left in (("raise", 3), ("stop", 0)):
             name = f"batch-{on_breach}"
@@ -145,7 +145,7 @@ class TestItsEnd:
         connected: ServerProcess,
         client: SpooledClient,
         queue: str,
-        context: dict[str, Any],
+        context: Any,
     ) -> None:
         op = operator(queue, deferrable=deferrable, wait_timeout=0.3)
         with pytest.raises(AirflowTaskTimeout, match="no worker takes them"):
@@ -160,7 +160,7 @@ class TestItsEnd:
         connected: ServerProcess,
         client: SpooledClient,
         queue: str,
-        context: dict[str, Any],
+        context: Any,
         tmp_path: Path,
     ) -> None:
         asset = Asset("done")
@@ -193,7 +193,7 @@ class TestItsEnd:
 
 
 def test_the_trigger_knows_when_time_is_up_counted_from_the_tasks_start(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     began = time.time()
     op = operator(queue, execution_timeout=timedelta(seconds=50), cancel_on_kill=False)
@@ -215,7 +215,7 @@ def test_what_became_of_the_rows_is_never_in_memory_as_a_whole(
     part: str | None,
     connected: ServerProcess,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -237,7 +237,7 @@ def test_what_became_of_the_rows_is_never_in_memory_as_a_whole(
 
 
 def test_without_a_wait_the_assets_are_told_at_once(
-    connected: ServerProcess, queue: str, context: dict[str, Any]
+    connected: ServerProcess, queue: str, context: Any
 ) -> None:
     asset = Asset("sent")
     context["outlet_events"] = OutletEventAccessors()
@@ -257,7 +257,7 @@ def kill_at_the_first_chunk(op: EnqueueBatchOperator) -> None:
         if "rows sent" in text and op._guard and not op._guard._killed:
             op.on_kill()
 
-    op.log.info = info  # type: ignore[method-assign]
+    op.log.info = info  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("cancels", [True, False])
@@ -267,7 +267,7 @@ def test_a_task_that_is_killed_while_it_sends_leaves_nothing_to_be_done(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     rows = pd.DataFrame({"id": range(40_000)})
     op = operator(queue, data=rows, wait_for_completion=False, cancel_on_kill=cancels)
@@ -291,7 +291,7 @@ def test_a_task_whose_time_is_up_while_it_sends_is_cleaned_up_after(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     def rows() -> list[dict[str, Any]]:
         return [{"id": number} for number in range(3)]
@@ -305,7 +305,7 @@ def test_a_task_whose_time_is_up_while_it_sends_is_cleaned_up_after(
             # What Airflow's alarm does, wherever the task is.
             raise AirflowTaskTimeout("Timeout")
 
-    op.log.info = info  # type: ignore[method-assign]
+    op.log.info = info  # type: ignore[method-assign, assignment]
     with pytest.raises(AirflowTaskTimeout):
         run(op, context)
     assert client.queue_stats(queue).pending == 3
@@ -319,7 +319,7 @@ def test_a_sensor_that_is_killed_cancels_where_it_is_told_to(
     connected: ServerProcess,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     made = client.enqueue_batch(ROWS, queue, key="id").to_dict()
     op = StreamJobsSensor(task_id="wait", batch=[made], deferrable=False, cancel_on_kill=cancels)
@@ -330,7 +330,7 @@ def test_a_sensor_that_is_killed_cancels_where_it_is_told_to(
 
 
 def test_a_task_that_is_through_cancels_nothing(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     op = operator(queue, wait_for_completion=False)
     made = run(op, context)
@@ -450,20 +450,20 @@ class TestResults:
         done: dict[str, Any] = batch.to_dict()
         return done
 
-    def test_a_small_table_is_returned(self, done: dict[str, Any], context: dict[str, Any]) -> None:
+    def test_a_small_table_is_returned(self, done: dict[str, Any], context: Any) -> None:
         rows = BatchResultsOperator(task_id="r", batch=done).execute(context)
         assert isinstance(rows, list)
         assert sorted(row["status"] for row in rows) == ["completed"] * 3 + ["deadletter"]
         assert json.loads(json.dumps(rows)) == rows
 
     def test_one_that_is_too_large_is_refused_with_the_way_out(
-        self, done: dict[str, Any], context: dict[str, Any]
+        self, done: dict[str, Any], context: Any
     ) -> None:
         with pytest.raises(AirflowFailException, match=r"4 rows are too many.*path="):
             BatchResultsOperator(task_id="r", batch=done, max_rows=3).execute(context)
 
     def test_they_are_written_where_that_is_said(
-        self, done: dict[str, Any], context: dict[str, Any], tmp_path: Path
+        self, done: dict[str, Any], context: Any, tmp_path: Path
     ) -> None:
         asset = Asset("results")
         context["outlet_events"] = OutletEventAccessors()
@@ -480,7 +480,7 @@ class TestResults:
         done: dict[str, Any],
         client: SpooledClient,
         queue: str,
-        context: dict[str, Any],
+        context: Any,
         tmp_path: Path,
     ) -> None:
         other = client.enqueue_batch([{"id": 7}], queue, key="id", name="other")
@@ -488,7 +488,7 @@ class TestResults:
         client.complete(job, result={"doubled": 14.5, "note": "by hand"})
         path = str(tmp_path / "r.parquet")
         op = BatchResultsOperator(task_id="r", batch=[done, other.to_dict()], path=path)
-        assert op.execute(context)["rows"] == 5
+        assert cast("dict[str, Any]", op.execute(context))["rows"] == 5
         found = pq.read_table(path).to_pylist()
         assert sorted(row["doubled"] for row in found if row["status"] == "completed") == [
             *(0, 2, 4),
@@ -497,7 +497,7 @@ class TestResults:
         assert [row["note"] for row in found] == [None] * 4 + ["by hand"]
 
     def test_a_batch_that_is_not_there_fails_the_task_for_good(
-        self, connected: ServerProcess, context: dict[str, Any]
+        self, connected: ServerProcess, context: Any
     ) -> None:
         with pytest.raises(AirflowFailException, match="b_nosuchbatch"):
             BatchResultsOperator(task_id="r", batch="b_nosuchbatch").execute(context)
@@ -525,7 +525,7 @@ def test_what_breaks_off_while_it_is_written_is_not_there(scheme: str, tmp_path:
 
 
 def test_a_teardown_cancels_what_a_setup_has_enqueued(
-    connected: ServerProcess, client: SpooledClient, queue: str, context: dict[str, Any]
+    connected: ServerProcess, client: SpooledClient, queue: str, context: Any
 ) -> None:
     with DAG("d", schedule=None) as dag:
         enqueue = EnqueueBatchOperator(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.postgres import running_cluster
+from tests.support.postgres import shared_cluster
 from tests.support.rerun_table import DAGS, count_jobs
 from tests.support.standalone import World, standalone
 
@@ -20,10 +20,9 @@ SECONDS = 1_800
 @pytest.fixture(scope="module")
 def quiet_world() -> Iterator[World]:
     """An Airflow that has nothing else to do."""
-    with running_cluster() as cluster:
-        database = cluster.empty_database()
-        with standalone([DAGS / "partitions.py"], lambda _, __: {}, database) as world:
-            yield world
+    database = shared_cluster().empty_database()
+    with standalone([DAGS / "partitions.py"], lambda _, __: {}, database) as world:
+        yield world
 
 
 def test_two_hundred_parts_are_one_batch_and_a_part_alone_adds_nothing(

@@ -20,7 +20,7 @@ MODES = [
 
 
 @pytest.fixture
-def add(connected: ServerProcess, queue: str, context: dict[str, Any]) -> Any:
+def add(connected: ServerProcess, queue: str, context: Any) -> Any:
     """`add(1, rows)`: what the mapped task with that index returns, as XCom keeps it."""
 
     def add(number: int, rows: list[dict[str, Any]], **arguments: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_parts_are_one_batch_that_is_done_when_all_of_it_is(
     add: Any,
     client: SpooledClient,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     parts = [add(0, rows(0)), add(1, rows(3)), add(2, [])]
     assert len({part["batch_id"] for part in parts}) == 1
@@ -70,7 +70,7 @@ def test_parts_are_one_batch_that_is_done_when_all_of_it_is(
 
 
 def test_a_part_that_is_run_again_sends_nothing_twice(
-    add: Any, client: SpooledClient, queue: str, context: dict[str, Any]
+    add: Any, client: SpooledClient, queue: str, context: Any
 ) -> None:
     first = add(0, rows(0))
     assert (first["created"], first["duplicates"]) == (3, 0)
@@ -80,14 +80,14 @@ def test_a_part_that_is_run_again_sends_nothing_twice(
     assert StreamJobsSensor(task_id="wait", batch=[again]).execute(context)["total"] == 3
 
 
-def test_a_part_that_is_not_in_is_named(add: Any, context: dict[str, Any]) -> None:
+def test_a_part_that_is_not_in_is_named(add: Any, context: Any) -> None:
     one, two = add(0, rows(0)), add(1, rows(3))
     two["part"] = {**two["part"], "part_id": "7"}
     with pytest.raises(AirflowFailException, match="7"):
         StreamJobsSensor(task_id="wait", batch=[one, two]).execute(context)
 
 
-def test_the_trigger_is_given_no_more_than_it_needs(add: Any, context: dict[str, Any]) -> None:
+def test_the_trigger_is_given_no_more_than_it_needs(add: Any, context: Any) -> None:
     parts = [add(number, rows(3 * number)) for number in range(3)]
     with pytest.raises(TaskDeferred) as raised:
         StreamJobsSensor(task_id="wait", batch=parts).execute(context)
@@ -100,7 +100,7 @@ def test_a_server_without_batches_is_told_of_the_parts(
     plain_server: ServerProcess,
     connect_airflow: Any,
     queue: str,
-    context: dict[str, Any],
+    context: Any,
     add: Any,
 ) -> None:
     connect_airflow(plain_server)

@@ -31,7 +31,7 @@ MODES = [
 
 
 @pytest.fixture
-def reschedulable(context: dict[str, Any]) -> dict[str, Any]:
+def reschedulable(context: Any) -> dict[str, Any]:
     context["ti"].get_first_reschedule_date = lambda _: None
     return context
 
@@ -52,7 +52,7 @@ def sensor(queue_name: str, **arguments: Any) -> StreamJobsSensor:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_passes_where_every_condition_holds(
-    mode: dict[str, Any], jobs: str, reschedulable: dict[str, Any]
+    mode: dict[str, Any], jobs: str, reschedulable: Any
 ) -> None:
     until = "completed >= 1 and pending == 1 and open < 2"
     stats = sensor(jobs, until=until, **mode).execute(reschedulable)
@@ -62,7 +62,7 @@ def test_it_passes_where_every_condition_holds(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_fails_at_once_where_it_is_told_to(
-    mode: dict[str, Any], jobs: str, reschedulable: dict[str, Any]
+    mode: dict[str, Any], jobs: str, reschedulable: Any
 ) -> None:
     with pytest.raises(AirflowFailException, match="That is deadletter > 0"):
         sensor(jobs, fail_if="deadletter > 0", **mode).execute(reschedulable)
@@ -70,7 +70,7 @@ def test_it_fails_at_once_where_it_is_told_to(
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_time_is_up_with_where_the_queue_stands(
-    mode: dict[str, Any], jobs: str, reschedulable: dict[str, Any]
+    mode: dict[str, Any], jobs: str, reschedulable: Any
 ) -> None:
     reschedulable["ti"].get_first_reschedule_date = lambda _: None
     op = sensor(jobs, timeout=0.2, deferrable=False)
@@ -78,7 +78,7 @@ def test_time_is_up_with_where_the_queue_stands(
         op.execute(reschedulable)
 
 
-def test_by_default_it_waits_until_nothing_is_open(jobs: str, context: dict[str, Any]) -> None:
+def test_by_default_it_waits_until_nothing_is_open(jobs: str, context: Any) -> None:
     with pytest.raises(TaskDeferred) as raised:
         sensor(jobs, timeout=100).execute(context)
     trigger = raised.value.trigger
@@ -89,7 +89,7 @@ def test_by_default_it_waits_until_nothing_is_open(jobs: str, context: dict[str,
     assert arguments["deadline"] <= time.time() + 100
 
 
-def test_conditions_may_be_templates(jobs: str, context: dict[str, Any]) -> None:
+def test_conditions_may_be_templates(jobs: str, context: Any) -> None:
     op = sensor(jobs, until="completed >= {{ params.n - 2 }}")
     op.render_template_fields(context)
     assert op.execute(context)["completed"] == 1
@@ -119,7 +119,7 @@ def test_what_makes_no_sense_is_refused_with_the_dag(
     assert message in str(raised.value)
 
 
-def test_soft_fail_makes_a_skip_of_it(jobs: str, context: dict[str, Any]) -> None:
+def test_soft_fail_makes_a_skip_of_it(jobs: str, context: Any) -> None:
     with pytest.raises(AirflowSkipException):
         sensor(jobs, fail_if="deadletter > 0", soft_fail=True).execute(context)
 

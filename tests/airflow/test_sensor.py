@@ -62,14 +62,14 @@ def sensor(batch: Any, **arguments: Any) -> StreamJobsSensor:
 
 
 @pytest.fixture
-def reschedulable(context: dict[str, Any]) -> dict[str, Any]:
+def reschedulable(context: Any) -> dict[str, Any]:
     context["ti"].get_first_reschedule_date = lambda _: None
     return context
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_batch_that_is_done_passes_at_once_with_its_statistics(
-    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: dict[str, Any]
+    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
 ) -> None:
     settle(completed=4)
     stats = sensor(made, **mode).execute(reschedulable)
@@ -81,7 +81,7 @@ def test_a_batch_that_is_done_passes_at_once_with_its_statistics(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_id_alone_will_do(
-    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: dict[str, Any]
+    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
 ) -> None:
     settle(completed=4)
     assert sensor(made["batch_id"], **mode).execute(reschedulable)["completed"] == 4
@@ -89,7 +89,7 @@ def test_an_id_alone_will_do(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_failed_jobs_fail_the_task_for_good_with_their_errors_named(
-    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: dict[str, Any]
+    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
 ) -> None:
     settle(completed=2, failed=2)
     with pytest.raises(AirflowFailException, match="2 × ValueError: no") as raised:
@@ -104,7 +104,7 @@ def test_as_many_may_fail_as_is_allowed(
     mode: dict[str, Any],
     made: Made,
     settle: Callable[..., None],
-    reschedulable: dict[str, Any],
+    reschedulable: Any,
 ) -> None:
     settle(completed=2, failed=2)
     stats = sensor(made, max_failed=allowed, **mode).execute(reschedulable)
@@ -115,7 +115,7 @@ def test_as_many_may_fail_as_is_allowed(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_fails_as_soon_as_that_is_certain(
-    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: dict[str, Any]
+    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
 ) -> None:
     settle(failed=1)
     with pytest.raises(AirflowFailException, match="3 are still open"):
@@ -124,7 +124,7 @@ def test_it_fails_as_soon_as_that_is_certain(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_soft_fail_makes_a_skip_of_it(
-    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: dict[str, Any]
+    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
 ) -> None:
     settle(failed=1)
     with pytest.raises(AirflowSkipException):
@@ -133,7 +133,7 @@ def test_soft_fail_makes_a_skip_of_it(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_batch_that_is_not_there_fails_the_task_for_good(
-    mode: dict[str, Any], connected: ServerProcess, reschedulable: dict[str, Any]
+    mode: dict[str, Any], connected: ServerProcess, reschedulable: Any
 ) -> None:
     with pytest.raises(AirflowFailException, match="b_nosuchbatch"):
         sensor("b_nosuchbatch", **mode).execute(reschedulable)
@@ -142,7 +142,7 @@ def test_a_batch_that_is_not_there_fails_the_task_for_good(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("batch", [{}, {"rows": 3}, [], [None], [["b_1"], 7]])
 def test_what_is_no_batch_fails_the_task_for_good(
-    batch: Any, mode: dict[str, Any], connected: ServerProcess, reschedulable: dict[str, Any]
+    batch: Any, mode: dict[str, Any], connected: ServerProcess, reschedulable: Any
 ) -> None:
     with pytest.raises(AirflowFailException, match=r"enqueue\.output"):
         sensor(batch, **mode).execute(reschedulable)
@@ -150,7 +150,7 @@ def test_what_is_no_batch_fails_the_task_for_good(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_output_of_a_task_that_did_not_run_says_so(
-    mode: dict[str, Any], connected: ServerProcess, reschedulable: dict[str, Any]
+    mode: dict[str, Any], connected: ServerProcess, reschedulable: Any
 ) -> None:
     op = sensor("b_1", **mode)
     # What Airflow renders a reference to nothing as.
@@ -165,7 +165,7 @@ def test_a_wrong_key_is_an_error_that_a_retry_may_clear(
     made: Made,
     server: ServerProcess,
     connect_airflow: Callable[..., None],
-    reschedulable: dict[str, Any],
+    reschedulable: Any,
 ) -> None:
     connect_airflow(server, password="sp_test_thisoneiswrong")
     with pytest.raises(AuthenticationError) as raised:
@@ -182,19 +182,19 @@ def test_a_max_failed_that_makes_no_sense_is_refused_with_the_dag(wrong: Any) ->
 # Deferred.
 
 
-def deferred(op: StreamJobsSensor, context: dict[str, Any]) -> TaskDeferred:
+def deferred(op: StreamJobsSensor, context: Any) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as raised:
         op.execute(context)
     return raised.value
 
 
-def resume(op: StreamJobsSensor, event: dict[str, Any], context: dict[str, Any]) -> Any:
+def resume(op: StreamJobsSensor, event: dict[str, Any], context: Any) -> Any:
     """What a worker does when the trigger has fired."""
     return op.resume_execution("execute_complete", {"event": event}, context)
 
 
 def test_an_open_batch_defers_with_all_that_the_trigger_needs_and_no_secret(
-    made: Made, server: ServerProcess, context: dict[str, Any]
+    made: Made, server: ServerProcess, context: Any
 ) -> None:
     began = time.time()
     waiting = deferred(sensor(made, max_failed=1, timeout=100), context)
@@ -210,9 +210,7 @@ def test_an_open_batch_defers_with_all_that_the_trigger_needs_and_no_secret(
     assert waiting.method_name == "execute_complete"
 
 
-def test_the_earlier_of_both_time_outs_is_the_triggers_deadline(
-    made: Made, context: dict[str, Any]
-) -> None:
+def test_the_earlier_of_both_time_outs_is_the_triggers_deadline(made: Made, context: Any) -> None:
     waiting = deferred(sensor(made, timeout=1000, execution_timeout=timedelta(seconds=30)), context)
     assert isinstance(waiting.trigger, BatchTrigger)
     assert waiting.trigger.deadline is not None
@@ -226,7 +224,7 @@ def test_a_server_that_is_away_is_waited_for(
     made: Made,
     start_server: Callable[..., ServerProcess],
     connect_airflow: Callable[..., None],
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     server = start_server()
     server.kill()
@@ -234,15 +232,13 @@ def test_a_server_that_is_away_is_waited_for(
     deferred(sensor(made), context)
 
 
-def test_it_returns_the_statistics_that_the_trigger_brings(
-    made: Made, context: dict[str, Any]
-) -> None:
+def test_it_returns_the_statistics_that_the_trigger_brings(made: Made, context: Any) -> None:
     stats = {"batch_id": made["batch_id"], "completed": 4}
     assert resume(sensor(made), {"status": "settled", "stats": stats}, context) == stats
 
 
 async def test_the_event_of_a_failure_names_every_error_so_that_nobody_has_to_ask_again(
-    made: Made, settle: Callable[..., None], context: dict[str, Any]
+    made: Made, settle: Callable[..., None], context: Any
 ) -> None:
     errors = [f"ValueError: {letter * 300}" for letter in "abcd"]
     for error in errors:
@@ -272,7 +268,7 @@ def test_time_is_up_says_which_and_what_held_the_batch_back(
     error: type[BaseException],
     named: str,
     made: Made,
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     event = {"status": "timeout", "message": "No worker is on the queue."}
     with pytest.raises(error, match=named) as raised:
@@ -283,7 +279,7 @@ def test_time_is_up_says_which_and_what_held_the_batch_back(
 
 
 @pytest.mark.parametrize("status", ["failed", "fatal"])
-def test_soft_fail_holds_when_it_resumes(status: str, made: Made, context: dict[str, Any]) -> None:
+def test_soft_fail_holds_when_it_resumes(status: str, made: Made, context: Any) -> None:
     with pytest.raises(AirflowSkipException):
         resume(sensor(made, soft_fail=True), {"status": status, "message": "no"}, context)
 
@@ -291,22 +287,20 @@ def test_soft_fail_holds_when_it_resumes(status: str, made: Made, context: dict[
 # Poking.
 
 
-def test_poking_ends_in_time_and_says_what_held_the_batch_back(
-    made: Made, context: dict[str, Any]
-) -> None:
+def test_poking_ends_in_time_and_says_what_held_the_batch_back(made: Made, context: Any) -> None:
     with pytest.raises(AirflowSensorTimeout, match="0 of 4 jobs completed") as raised:
         sensor(made, deferrable=False, timeout=0.2).execute(context)
     assert "worker" in str(raised.value)
 
 
 def test_poking_that_ends_in_time_is_a_skip_where_it_may_fail_softly(
-    made: Made, context: dict[str, Any]
+    made: Made, context: Any
 ) -> None:
     with pytest.raises(AirflowSkipException, match="0 of 4 jobs completed"):
         sensor(made, deferrable=False, timeout=0.2, soft_fail=True).execute(context)
 
 
-def test_reschedule_mode_gives_its_slot_back(made: Made, reschedulable: dict[str, Any]) -> None:
+def test_reschedule_mode_gives_its_slot_back(made: Made, reschedulable: Any) -> None:
     with pytest.raises(AirflowRescheduleException):
         sensor(made, deferrable=False, mode="reschedule").execute(reschedulable)
 
@@ -315,7 +309,7 @@ def test_poking_goes_on_while_the_server_is_away(
     made: Made,
     start_server: Callable[..., ServerProcess],
     connect_airflow: Callable[..., None],
-    context: dict[str, Any],
+    context: Any,
 ) -> None:
     server = start_server()
     server.kill()
@@ -333,5 +327,5 @@ def test_it_comes_after_the_task_whose_batch_it_waits_for() -> None:
         def enqueue() -> Made:
             return {}
 
-        StreamJobsSensor(task_id="wait", batch=enqueue())  # type: ignore[arg-type]
+        StreamJobsSensor(task_id="wait", batch=enqueue())
     assert dag.get_task("wait").upstream_task_ids == {"enqueue"}

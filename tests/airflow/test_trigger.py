@@ -49,7 +49,7 @@ async def first_event(trigger: BatchTrigger) -> dict[str, Any]:
 
 async def start(trigger: BatchTrigger, said: list[str]) -> asyncio.Task[dict[str, Any]]:
     """Run the trigger until it has looked at the batch once."""
-    trigger.log.info = said.append  # type: ignore[method-assign]
+    trigger.log.info = said.append  # type: ignore[method-assign, assignment]
     running = asyncio.create_task(first_event(trigger))
     ends = time.monotonic() + 20
     while not said:

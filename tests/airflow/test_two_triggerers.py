@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from benchmarks.airflow_asleep import Triggerer, airflow_home, defer
 from benchmarks.servers import API_KEY, server
 from spooled_pipelines import SpooledClient, connect
-from tests.support.postgres import running_cluster
+from tests.support.postgres import shared_cluster
 from tests.support.standalone import on_postgresql
 from tests.support.waiting import eventually
 
@@ -30,10 +29,9 @@ _HELD = "SELECT triggerer_id, count(*) FROM trigger WHERE triggerer_id IS NOT NU
 
 
 @pytest.fixture
-def database() -> Iterator[str]:
+def database() -> str:
     """The URL of an empty PostgreSQL database."""
-    with running_cluster() as cluster:
-        yield cluster.empty_database()
+    return shared_cluster().empty_database()
 
 
 def test_two_thousand_waits_outlive_one_of_two_triggerers(tmp_path: Path, database: str) -> None:

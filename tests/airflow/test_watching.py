@@ -45,7 +45,7 @@ async def wait_for(batch: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def waiting(batches: list[dict[str, Any]]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+async def waiting(batches: list[Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
     tasks = [asyncio.create_task(wait_for(batch)) for batch in batches]
     try:
         yield tasks
@@ -69,7 +69,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_all_triggers_share_one_client_and_a_handful_of_streams(
-    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+    batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting([]) as _, contextlib.AsyncExitStack() as stack:
         tasks: list[asyncio.Task[Any]] = []
@@ -92,7 +92,7 @@ async def test_all_triggers_share_one_client_and_a_handful_of_streams(
 
 
 async def test_a_batch_that_is_not_there_is_no_trouble_for_the_others(
-    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+    batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting([*batches[:5], {"batch_id": "b_nosuchbatch"}]) as tasks:
         event = await asyncio.wait_for(tasks[-1], 20)
@@ -119,7 +119,7 @@ async def test_streams_are_let_go_of_when_nobody_waits_for_their_batches(
 
 
 async def test_whoever_comes_later_learns_what_is_known_already(
-    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+    batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting(batches[:1]) as first, waiting(batches[:1]) as second:
         await until(lambda: bool(connections()) and bool(connections()[0].batches._newest))
@@ -130,7 +130,7 @@ async def test_whoever_comes_later_learns_what_is_known_already(
 
 
 async def test_several_batches_are_judged_together(
-    batches: list[dict[str, Any]], client: SpooledClient, queue: str
+    batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting([batches[:3]]) as (task,):
         await until(lambda: bool(connections()) and len(connections()[0].batches._newest) == 3)

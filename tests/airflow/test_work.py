@@ -23,7 +23,7 @@ def _called_without_a_task_runner(
     monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
 
-def work(context: dict[str, Any], handler: Any, **arguments: Any) -> dict[str, Any]:
+def work(context: Any, handler: Any, **arguments: Any) -> dict[str, Any]:
     operator = SpooledWorkOperator(task_id="work", handler=handler, **arguments)
     operator.render_template_fields(context)
     returned: dict[str, Any] = operator.execute(context)
@@ -38,9 +38,7 @@ def rows(count: int) -> list[dict[str, int]]:
     return [{"n": n} for n in range(count)]
 
 
-def test_a_batch_is_done_to_its_end(
-    client: SpooledClient, queue: str, context: dict[str, Any]
-) -> None:
+def test_a_batch_is_done_to_its_end(client: SpooledClient, queue: str, context: Any) -> None:
     batch = client.enqueue_batch(rows(50), queue, key="n", name=queue)
     returned = work(context, double, batch=batch.to_dict(), concurrency=4)
     assert (returned["completed"], returned["settled"]) == (50, True)
@@ -50,7 +48,7 @@ def test_a_batch_is_done_to_its_end(
 
 
 def test_a_queue_is_worked_until_it_is_empty(
-    client: SpooledClient, queue: str, context: dict[str, Any]
+    client: SpooledClient, queue: str, context: Any
 ) -> None:
     client.enqueue_batch(rows(20), queue, key="n", name=queue)
     context["params"] = {"queue": queue}
@@ -59,7 +57,7 @@ def test_a_queue_is_worked_until_it_is_empty(
 
 
 def test_too_many_failures_fail_the_task_for_good_and_name_the_errors(
-    client: SpooledClient, queue: str, context: dict[str, Any]
+    client: SpooledClient, queue: str, context: Any
 ) -> None:
     def discard(job: Job) -> None:
         raise Discard("no such account")
@@ -71,7 +69,7 @@ def test_too_many_failures_fail_the_task_for_good_and_name_the_errors(
 
 
 def test_its_time_is_bounded_and_what_is_not_finished_is_given_back(
-    client: SpooledClient, queue: str, context: dict[str, Any]
+    client: SpooledClient, queue: str, context: Any
 ) -> None:
     async def slow(job: Job) -> None:
         import asyncio
@@ -90,11 +88,11 @@ def test_its_time_is_bounded_and_what_is_not_finished_is_given_back(
 
 
 @pytest.mark.parametrize("which", [{}, {"batch": "b", "queue_name": "q"}])
-def test_it_has_to_be_said_which_jobs(which: dict[str, str]) -> None:
+def test_it_has_to_be_said_which_jobs(which: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match="give one of them"):
         SpooledWorkOperator(task_id="work", handler=double, **which)
 
 
-def test_a_batch_that_is_not_there_fails_the_task_for_good(context: dict[str, Any]) -> None:
+def test_a_batch_that_is_not_there_fails_the_task_for_good(context: Any) -> None:
     with pytest.raises(AirflowFailException, match="no-such-batch"):
         work(context, double, batch="no-such-batch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_time_out_without_any_answer_says_why() -> None:
     assert error.stats is None
 
 
-def _job(job_id: str, status: int, error: str = "") -> spooled_v1.Job:
+def _job(job_id: str, status: Any, error: str = "") -> spooled_v1.Job:
     return spooled_v1.Job(id=job_id, status=status, last_error=error)
 
 

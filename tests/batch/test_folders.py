@@ -32,6 +32,10 @@ def refused(data: Any, **selection: Any) -> str:
     return str(caught.value)
 
 
+def _json(table: Any, path: Path) -> None:
+    path.write_text(json.dumps(table.to_pylist(), indent=1))
+
+
 def _arrow(table: pa.Table, path: Path) -> None:
     with pa.ipc.new_file(path, table.schema) as file:
         file.write_table(table)
@@ -58,7 +62,7 @@ WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "csv.zst": _zipped_csv,
     "jsonl": _lines,
     "ndjson.gz": _zipped_lines,
-    "json": lambda table, path: path.write_text(json.dumps(table.to_pylist(), indent=1)),
+    "json": _json,
     "arrow": _arrow,
 }
 
@@ -217,7 +221,7 @@ class _Path:
 
 
 def test_a_disk_that_fails_may_be_tried_again(tmp_path: Path) -> None:
-    class Failing(fsspec.get_filesystem_class("memory")):  # type: ignore[misc]
+    class Failing(fsspec.get_filesystem_class("memory")):
         protocol = "failing"
 
         def _open(self, path: str, *arguments: Any, **settings: Any) -> Any:

@@ -23,7 +23,7 @@ from spooled_pipelines import connect
 from spooled_pipelines.batch.source.open import BATCH_ROWS, open_source
 from spooled_pipelines.batch.source.row_filter import make_selection
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
-from tests.support.postgres import Cluster, running_cluster
+from tests.support.postgres import Cluster
 from tests.support.server_process import ServerProcess
 
 ROWS = 25_000
@@ -39,12 +39,6 @@ def refused(data: Any = None, **arguments: Any) -> str:
     with pytest.raises(InvalidArgumentError) as caught:
         rows_of(data, **arguments)
     return str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -141,7 +141,9 @@ def _frame() -> pd.DataFrame:
             "n": pd.array([1, None, 3], "Int64"),
             "f": [1.0, math.nan, 2.5],
             "s": ["a", None, "c"],
-            "t": pd.to_datetime(["2024-01-01T00:00:00.0", None, "2024-01-01T05:00:00.5"]),
+            "t": pd.to_datetime(
+                cast("Any", ["2024-01-01T00:00:00.0", None, "2024-01-01T05:00:00.5"])
+            ),
             "c": pd.Categorical(["x", "y", "x"]),
         }
     )

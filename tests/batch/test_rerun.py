@@ -188,5 +188,10 @@ def test_every_source_of_the_client_is_accepted(
     for same in (str(path), flights.to_pandas(), flights.to_reader(), flights.to_pylist()):
         assert counts(door.enqueue_batch(same, queue)) == (0, 60, 0)
     seen: list[dict[str, Any]] = []
-    assert work(queue, lambda payload: seen.append(payload) or {}) == 60
+
+    def note(payload: dict[str, Any]) -> dict[str, Any]:
+        seen.append(payload)
+        return {}
+
+    assert work(queue, note) == 60
     assert sorted(row["flight"] for row in seen) == list(range(60))

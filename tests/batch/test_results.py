@@ -197,7 +197,7 @@ def test_a_bool_among_numbers_does_not_become_a_number(page: list[Any]) -> None:
 
 
 def job(number: int) -> spooled_v1.Job:
-    made = spooled_v1.Job(id=f"job-{number}", status=4)
+    made = spooled_v1.Job(id=f"job-{number}", status=spooled_v1.JOB_STATUS_COMPLETED)
     made.result.update({"n": number})
     return made
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import polars as pl
@@ -44,7 +44,7 @@ def test_pandas_missing_values_are_null() -> None:
             "float": [1.5, float("nan")],
             "text": ["a", None],
             "whole": pd.array([1, None], dtype="Int64"),
-            "time": pd.to_datetime(["2013-01-01", None]),
+            "time": pd.to_datetime(cast("Any", ["2013-01-01", None])),
             "category": pd.Categorical(["x", None]),
             "object": [{"k": 1}, None],
         }

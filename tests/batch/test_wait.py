@@ -162,7 +162,12 @@ def test_results_are_a_table_in_the_order_of_the_rows(
 ) -> None:
     batch = door.enqueue_batch(flights, queue)
     done: set[int] = set()
-    work(queue, lambda payload: done.add(payload["flight"]) or doubled(payload), limit=50)
+
+    def note(payload: dict[str, Any]) -> dict[str, Any]:
+        done.add(payload["flight"])
+        return doubled(payload)
+
+    work(queue, note, limit=50)
     table = batch.results()
     assert table.schema.names == ["row", "job_id", "status", "error", "carrier", "twice"]
     assert table["row"].to_pylist() == list(range(60))

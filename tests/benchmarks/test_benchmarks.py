@@ -21,7 +21,7 @@ def test_a_benchmark_runs_to_its_end_and_prints_a_ratio(part: str) -> None:
         timeout=110,
         check=False,
     )
-    # 1: a promise was missed, which on a busy machine is no fault of the code.
-    assert done.returncode in (0, 1), done.stderr
-    assert "Traceback" not in done.stderr
+    # A missed promise is no fault of the code on a busy machine; anything else that ends it is.
+    missed = f"\nnot as promised: {part}\n"
+    assert (done.returncode, done.stderr) in ((0, ""), (1, missed)), done.stderr
     assert " ×  " in done.stdout

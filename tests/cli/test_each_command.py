@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -52,11 +53,10 @@ def _in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def named(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def named(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shared server in the environment."""
     monkeypatch.setenv("SPOOLED_GRPC_ADDRESS", server.address)
     monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
-    return
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_every_command_and_group_is_among_those_tested() -> None:
 
     tested = {arguments[0] for arguments in ALL.values()}
     # Those that run until they are told to end have tests of their own.
-    assert set(typer.main.get_command(app).commands) == tested | {"serve", "work"}
+    assert set(cast("Any", typer.main.get_command(app)).commands) == tested | {"serve", "work"}
 
 
 def test_a_terminal_shows_every_command_to_people(

@@ -1,5 +1,8 @@
 """Which request an answer belongs to, for any conversation whose answers come in order."""
 
+import random
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,11 +49,11 @@ requests = st.one_of(
 
 
 @given(st.lists(requests), st.randoms(use_true_random=False))
-def test_every_answer_finds_its_job(asked: list, chance) -> None:
+def test_every_answer_finds_its_job(asked: list[Any], chance: random.Random) -> None:
     """Requests run ahead of their answers by any distance; the answers keep their order."""
     unanswered = Unanswered()
     todo = [(number, kind, outcome) for number, (kind, outcome) in enumerate(asked)]
-    waiting: list[tuple] = []
+    waiting: list[tuple[Any, ...]] = []
     while todo or waiting:
         if todo and (not waiting or chance.random() < 0.6):
             number, kind, outcome = todo.pop(0)

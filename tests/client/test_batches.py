@@ -1,22 +1,25 @@
 """The client's door to batches, and how it finds out what the server speaks."""
 
+from typing import Any, cast
+
 import pandas as pd
 import pytest
 
-from spooled_pipelines import errors
+from spooled_pipelines import AsyncSpooledClient, errors
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from tests.support.types import OpenClient, StartServer
 
 TABLE = pd.DataFrame({"n": [1, 2, 3], "name": ["a", "b", "c"]})
 
 
-async def settle_all(client, queue: str) -> None:
+async def settle_all(client: AsyncSpooledClient, queue: str) -> None:
     for job in await client.dequeue(queue, "worker-1", batch_size=10):
         await client.complete(job, result={"doubled": job.payload["n"] * 2})
 
 
 @pytest.mark.parametrize("kind", ["server", "plain_server"])
 async def test_a_table_becomes_jobs_and_results(
-    open_client, request: pytest.FixtureRequest, queue: str, kind: str
+    open_client: OpenClient, request: pytest.FixtureRequest, queue: str, kind: str
 ) -> None:
     client = open_client(request.getfixturevalue(kind))
     batch = await client.enqueue_batch(TABLE, queue, key="n", name=f"run of {queue}")
@@ -29,7 +32,9 @@ async def test_a_table_becomes_jobs_and_results(
     assert sorted((await batch.results()).column("doubled").to_pylist()) == [2, 4, 6]
 
 
-async def test_a_batch_is_found_again_by_what_was_kept_of_it(any_client, queue: str) -> None:
+async def test_a_batch_is_found_again_by_what_was_kept_of_it(
+    any_client: AsyncSpooledClient, queue: str
+) -> None:
     batch = await any_client.enqueue_batch(TABLE, queue, key="n")
     for kept in (batch.id, batch.to_dict()):
         found = any_client.batch(kept)
@@ -39,7 +44,7 @@ async def test_a_batch_is_found_again_by_what_was_kept_of_it(any_client, queue: 
 
 @pytest.mark.parametrize("kind", ["server", "plain_server"])
 async def test_several_batches_are_asked_for_at_once_in_their_order(
-    open_client, request: pytest.FixtureRequest, queue: str, kind: str
+    open_client: OpenClient, request: pytest.FixtureRequest, queue: str, kind: str
 ) -> None:
     client = open_client(request.getfixturevalue(kind))
     assert (await client.batch_backend()).keeps_batches is (kind == "server")
@@ -52,7 +57,9 @@ async def test_several_batches_are_asked_for_at_once_in_their_order(
     assert [stats.total for stats in found] == [1, 2, 3]
 
 
-async def test_several_batches_are_watched_over_one_stream(async_client, queue: str) -> None:
+async def test_several_batches_are_watched_over_one_stream(
+    async_client: AsyncSpooledClient, queue: str
+) -> None:
     ids = [(await async_client.enqueue_batch(TABLE, queue, key="n", name=name)).id for name in "ab"]
     settled = set()
     for _ in range(2):
@@ -65,9 +72,9 @@ async def test_several_batches_are_watched_over_one_stream(async_client, queue: 
     assert settled == set(ids)
 
 
-async def test_what_is_no_batch_is_refused(any_client) -> None:
+async def test_what_is_no_batch_is_refused(any_client: AsyncSpooledClient) -> None:
     with pytest.raises(errors.InvalidArgumentError):
-        any_client.batch(7)
+        any_client.batch(cast("Any", 7))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,7 @@ async def test_what_is_no_batch_is_refused(any_client) -> None:
     ],
 )
 async def test_the_batch_extension_is_discovered_unless_it_is_said(
-    open_client, request: pytest.FixtureRequest, kind: str, said, speaks: bool
+    open_client: OpenClient, request: pytest.FixtureRequest, kind: str, said: Any, speaks: bool
 ) -> None:
     server = request.getfixturevalue(kind)
     settings = ConnectionSettings(server.address, api_key=server.api_key, batch_extension=said)
@@ -89,7 +96,9 @@ async def test_the_batch_extension_is_discovered_unless_it_is_said(
         assert (await client.batch_backend()).keeps_batches is speaks
 
 
-async def test_it_is_asked_once_per_client(open_client, start_server) -> None:
+async def test_it_is_asked_once_per_client(
+    open_client: OpenClient, start_server: StartServer
+) -> None:
     server = start_server()
     client = open_client(server)
     assert (await client.batch_backend()).keeps_batches
@@ -97,14 +106,16 @@ async def test_it_is_asked_once_per_client(open_client, start_server) -> None:
     assert (await client.batch_backend()).keeps_batches
 
 
-async def test_a_server_that_cannot_be_asked_is_an_error_and_not_a_no(open_client) -> None:
+async def test_a_server_that_cannot_be_asked_is_an_error_and_not_a_no(
+    open_client: OpenClient,
+) -> None:
     client = open_client(address="localhost:1", api_key="k", timeout_seconds=0.3)
     with pytest.raises(errors.UnavailableError):
         await client.batch_backend()
 
 
 async def test_batches_are_listed_newest_first_and_jobs_found_in_one(
-    start_server, open_client
+    start_server: StartServer, open_client: OpenClient
 ) -> None:
     client = open_client(start_server())
     assert await client.batches() == []
@@ -131,7 +142,9 @@ async def test_batches_are_listed_newest_first_and_jobs_found_in_one(
     assert [job.id for job in await of_b.find_jobs(dead[0].id)] == [dead[0].id]
 
 
-async def test_a_status_that_there_is_not_is_named(any_client, queue: str) -> None:
+async def test_a_status_that_there_is_not_is_named(
+    any_client: AsyncSpooledClient, queue: str
+) -> None:
     batch = await any_client.enqueue_batch(TABLE, queue, key="n")
     with pytest.raises(errors.InvalidArgumentError, match="got 'dead'"):
         await batch.find_jobs(statuses=["dead"])

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from spooled_pipelines import AsyncSpooledClient, SpooledClient, connect, errors
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
 from tests.support.server_process import ServerProcess
+from tests.support.types import OpenClient, StartServer
 
 ONCE = RetryPolicy(max_attempts=1)
 KEY = "sp_live_secret0123456789"
@@ -43,14 +45,16 @@ def test_without_any_address_it_is_the_usual_port_here() -> None:
 
 
 @pytest.mark.parametrize("make", [connect, AsyncSpooledClient, SpooledClient])
-def test_without_a_key_it_is_said_at_once_how_to_give_one(make) -> None:
+def test_without_a_key_it_is_said_at_once_how_to_give_one(make: Any) -> None:
     with pytest.raises(errors.AuthenticationError) as caught:
         make("localhost:1")
     assert "api_key=" in caught.value.message
     assert "SPOOLED_API_KEY" in caught.value.message
 
 
-async def test_settings_are_as_good_as_arguments(open_client, server, queue: str) -> None:
+async def test_settings_are_as_good_as_arguments(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     settings = ConnectionSettings(server.address, api_key=server.api_key)
     client = open_client(address=settings)
     assert (await client.queue_stats(queue)).total == 0
@@ -64,7 +68,7 @@ def test_settings_and_arguments_do_not_mix() -> None:
 
 
 async def test_a_wrong_key_is_traced_to_its_source(
-    open_client, server, queue: str, monkeypatch: pytest.MonkeyPatch
+    open_client: OpenClient, server: ServerProcess, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPOOLED_API_KEY", KEY)
     client = open_client(address=server.address)
@@ -79,7 +83,7 @@ async def test_a_wrong_key_is_traced_to_its_source(
     assert "api_key argument" in caught.value.message
 
 
-async def test_no_server_is_told_with_how_to_start_one(open_client, queue: str) -> None:
+async def test_no_server_is_told_with_how_to_start_one(open_client: OpenClient, queue: str) -> None:
     client = open_client(address="localhost:1", api_key=KEY, retry=ONCE)
     with pytest.raises(errors.UnavailableError) as caught:
         await client.queue_stats(queue)
@@ -88,7 +92,7 @@ async def test_no_server_is_told_with_how_to_start_one(open_client, queue: str) 
     assert caught.value.reason == "unreachable"
 
 
-async def test_no_host_is_told(open_client, queue: str) -> None:
+async def test_no_host_is_told(open_client: OpenClient, queue: str) -> None:
     client = open_client(address="nohost.invalid:1", api_key=KEY, tls=False, retry=ONCE)
     with pytest.raises(errors.UnavailableError) as caught:
         await client.queue_stats(queue)
@@ -96,12 +100,12 @@ async def test_no_host_is_told(open_client, queue: str) -> None:
     assert "nohost.invalid" in caught.value.message
 
 
-async def test_ready_means_connected(any_client) -> None:
+async def test_ready_means_connected(any_client: AsyncSpooledClient) -> None:
     await any_client.wait_for_ready()
     await any_client.wait_for_ready(0.5)
 
 
-async def test_not_ready_says_why_in_the_time_it_was_given(open_client) -> None:
+async def test_not_ready_says_why_in_the_time_it_was_given(open_client: OpenClient) -> None:
     client = open_client(address="localhost:1", api_key=KEY)
     started = time.monotonic()
     with pytest.raises(errors.UnavailableError) as caught:
@@ -111,7 +115,7 @@ async def test_not_ready_says_why_in_the_time_it_was_given(open_client) -> None:
 
 
 async def test_ready_waits_for_a_server_that_is_being_started(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server()
     server.stop()
@@ -122,7 +126,7 @@ async def test_ready_waits_for_a_server_that_is_being_started(
     assert (await client.queue_stats(queue)).total == 0
 
 
-async def test_something_that_never_answers_is_told(open_client) -> None:
+async def test_something_that_never_answers_is_told(open_client: OpenClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         client = open_client(address=f"127.0.0.1:{mute.getsockname()[1]}", api_key=KEY)
         with pytest.raises(errors.UnavailableError) as caught:
@@ -130,7 +134,9 @@ async def test_something_that_never_answers_is_told(open_client) -> None:
     assert caught.value.reason in ("no_answer", "connection_lost")
 
 
-async def test_a_closed_client_says_so(open_client, server, queue: str) -> None:
+async def test_a_closed_client_says_so(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     client = open_client(server)
     await client.queue_stats(queue)
     await client.close()
@@ -141,7 +147,7 @@ async def test_a_closed_client_says_so(open_client, server, queue: str) -> None:
 
 
 async def test_closing_a_client_ends_a_call_that_waits(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server()
     client = open_client(server)
@@ -156,7 +162,7 @@ async def test_closing_a_client_ends_a_call_that_waits(
     server.resume()
 
 
-async def test_a_cancelled_task_stays_cancelled(start_server, queue: str) -> None:
+async def test_a_cancelled_task_stays_cancelled(start_server: StartServer, queue: str) -> None:
     server = start_server()
     async with AsyncSpooledClient(server.address, api_key=server.api_key) as client:
         await client.wait_for_ready()
@@ -179,7 +185,9 @@ def test_an_asyncio_client_outlives_its_event_loop(server: ServerProcess, queue:
     asyncio.run(client.close())
 
 
-async def test_an_asyncio_client_is_refused_on_a_second_loop(server, async_client, queue) -> None:
+async def test_an_asyncio_client_is_refused_on_a_second_loop(
+    server: ServerProcess, async_client: AsyncSpooledClient, queue: str
+) -> None:
     await async_client.queue_stats(queue)
 
     def elsewhere() -> None:
@@ -237,7 +245,9 @@ def mtls_server(
         yield running
 
 
-async def test_tls_with_a_ca_of_ones_own(open_client, tls_server, certificates, queue) -> None:
+async def test_tls_with_a_ca_of_ones_own(
+    open_client: OpenClient, tls_server: ServerProcess, certificates: Any, queue: str
+) -> None:
     client = open_client(tls_server, tls=TLS(ca=certificates["localhost"]))
     assert (await client.enqueue(queue, {"n": 1})).created
     client = open_client(tls_server, tls=TLS(ca=certificates["localhost"].read_bytes()))
@@ -245,7 +255,11 @@ async def test_tls_with_a_ca_of_ones_own(open_client, tls_server, certificates, 
 
 
 async def test_the_environment_says_how_tls_is_done(
-    open_client, mtls_server, certificates, queue, monkeypatch: pytest.MonkeyPatch
+    open_client: OpenClient,
+    mtls_server: ServerProcess,
+    certificates: Any,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SPOOLED_TLS_CA", str(certificates["localhost"]))
     monkeypatch.setenv("SPOOLED_TLS_CLIENT_CERT", str(certificates["client"]))
@@ -273,7 +287,7 @@ def test_tls_is_turned_off_by_the_environment_and_by_nothing_else_than_on_and_of
 
 
 async def test_calls_go_to_every_server_of_an_address(
-    open_client, server, tmp_path: Path, queue: str
+    open_client: OpenClient, server: ServerProcess, tmp_path: Path, queue: str
 ) -> None:
     with ServerProcess(tmp_path / "other.db", api_key=server.api_key) as other:
         client = open_client(address=f"{server.address},{other.address}", api_key=server.api_key)
@@ -289,7 +303,9 @@ async def test_calls_go_to_every_server_of_an_address(
             await client.enqueue(queue, {"n": number})
 
 
-async def test_tls_under_another_name(open_client, tls_server, certificates, queue) -> None:
+async def test_tls_under_another_name(
+    open_client: OpenClient, tls_server: ServerProcess, certificates: Any, queue: str
+) -> None:
     by_number = f"127.0.0.1:{tls_server.port}"
     trust = TLS(ca=certificates["localhost"])
     client = open_client(address=by_number, api_key=tls_server.api_key, tls=trust)
@@ -304,7 +320,7 @@ async def test_tls_under_another_name(open_client, tls_server, certificates, que
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_told(
-    open_client, tls_server, certificates, queue: str
+    open_client: OpenClient, tls_server: ServerProcess, certificates: Any, queue: str
 ) -> None:
     for tls in (True, TLS(ca=certificates["other"])):
         client = open_client(tls_server, tls=tls)
@@ -315,7 +331,9 @@ async def test_a_certificate_that_nobody_vouches_for_is_told(
         assert caught.value.details["attempts"] == 1
 
 
-async def test_a_plain_client_at_a_tls_server_is_told(open_client, tls_server, queue: str) -> None:
+async def test_a_plain_client_at_a_tls_server_is_told(
+    open_client: OpenClient, tls_server: ServerProcess, queue: str
+) -> None:
     # A number: of a name's addresses, gRPC tells about the last one alone.
     by_number = f"127.0.0.1:{tls_server.port}"
     client = open_client(address=by_number, api_key=tls_server.api_key, retry=ONCE)
@@ -327,7 +345,9 @@ async def test_a_plain_client_at_a_tls_server_is_told(open_client, tls_server, q
     assert "tls=True" in caught.value.message
 
 
-async def test_a_tls_client_at_a_plain_server_is_told(open_client, server, queue: str) -> None:
+async def test_a_tls_client_at_a_plain_server_is_told(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     client = open_client(server, tls=True)
     with pytest.raises(errors.UnavailableError) as caught:
         await client.queue_stats(queue)
@@ -335,7 +355,9 @@ async def test_a_tls_client_at_a_plain_server_is_told(open_client, server, queue
     assert caught.value.details["attempts"] == 1
 
 
-async def test_mutual_tls(open_client, mtls_server, certificates, queue: str) -> None:
+async def test_mutual_tls(
+    open_client: OpenClient, mtls_server: ServerProcess, certificates: Any, queue: str
+) -> None:
     ca = certificates["localhost"]
     both = TLS(
         ca=ca,

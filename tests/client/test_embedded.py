@@ -6,16 +6,20 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spooled_pipelines import SpooledClient, connect, errors
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from tests.support.types import OpenClient
 
 WORKER = "worker-1"
 
 
-async def test_an_embedded_server_does_the_whole_round(open_client, tmp_path: Path) -> None:
+async def test_an_embedded_server_does_the_whole_round(
+    open_client: OpenClient, tmp_path: Path
+) -> None:
     client = open_client(address=f"embedded:{tmp_path / 'jobs.db'}")
     sent = await client.enqueue("q", {"n": 2})
     (job,) = await client.dequeue("q", WORKER)
@@ -91,12 +95,14 @@ def test_its_key_is_not_shown(tmp_path: Path) -> None:
         ("embedded:jobs.db", {"tls": True}),
     ],
 )
-def test_what_makes_no_sense_for_it_is_refused(address: str, settings: dict) -> None:
+def test_what_makes_no_sense_for_it_is_refused(address: str, settings: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         connect(address, **settings)
 
 
-async def test_clients_of_one_process_share_its_server(open_client, tmp_path: Path) -> None:
+async def test_clients_of_one_process_share_its_server(
+    open_client: OpenClient, tmp_path: Path
+) -> None:
     path = f"embedded:{tmp_path / 'jobs.db'}"
     client = open_client(address=path)
     await client.enqueue("q", {})

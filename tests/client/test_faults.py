@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spooled_pipelines import errors
+from spooled_pipelines import AsyncSpooledClient, errors
 from spooled_pipelines.rpc.aio import runtime as aio_runtime
 from spooled_pipelines.rpc.channel import channel_options
 from spooled_pipelines.rpc.retry import RetryPolicy
@@ -16,6 +16,7 @@ from spooled_pipelines.rpc.sync import runtime as sync_runtime
 from spooled_pipelines.types import JobStatus
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
+from tests.support.types import OpenClient, StartServer
 from tests.support.waiting import aeventually
 
 WORKER = "worker-1"
@@ -30,7 +31,7 @@ def proxy(server: ServerProcess) -> Iterator[Proxy]:
 
 
 async def test_a_call_survives_a_server_that_died_and_came_back(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server()
     client = open_client(server)
@@ -48,7 +49,7 @@ async def test_a_call_survives_a_server_that_died_and_came_back(
 
 
 async def test_a_call_waits_for_a_server_that_comes_back_meanwhile(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server()
     client = open_client(server, retry=PATIENT)
@@ -61,7 +62,7 @@ async def test_a_call_waits_for_a_server_that_comes_back_meanwhile(
 
 
 async def test_an_enqueue_whose_answer_was_lost_makes_one_job(
-    open_client, server, proxy: Proxy, queue: str
+    open_client: OpenClient, server: ServerProcess, proxy: Proxy, queue: str
 ) -> None:
     direct, client = open_client(server), open_client(address=proxy.address, api_key=server.api_key)
     await client.wait_for_ready()
@@ -75,12 +76,12 @@ async def test_an_enqueue_whose_answer_was_lost_makes_one_job(
     assert (await direct.queue_stats(queue)).total == 1
 
 
-async def _pending(client, queue: str) -> bool:
+async def _pending(client: AsyncSpooledClient, queue: str) -> bool:
     return (await client.queue_stats(queue)).pending == 1
 
 
 async def test_a_complete_whose_answer_was_lost_is_a_success(
-    open_client, server, proxy: Proxy, queue: str
+    open_client: OpenClient, server: ServerProcess, proxy: Proxy, queue: str
 ) -> None:
     direct, client = open_client(server), open_client(address=proxy.address, api_key=server.api_key)
     await direct.enqueue(queue, {"n": 1})
@@ -98,7 +99,7 @@ async def test_a_complete_whose_answer_was_lost_is_a_success(
 
 
 async def test_a_complete_that_somebody_else_made_meanwhile_is_a_conflict(
-    open_client, server, proxy: Proxy, queue: str
+    open_client: OpenClient, server: ServerProcess, proxy: Proxy, queue: str
 ) -> None:
     """The answer was lost, too; but the job's result is not this call's."""
     direct, client = open_client(server), open_client(address=proxy.address, api_key=server.api_key)
@@ -117,7 +118,7 @@ async def test_a_complete_that_somebody_else_made_meanwhile_is_a_conflict(
 
 
 async def test_a_dequeue_whose_answer_was_lost_is_not_repeated(
-    open_client, server, proxy: Proxy, queue: str
+    open_client: OpenClient, server: ServerProcess, proxy: Proxy, queue: str
 ) -> None:
     direct, client = open_client(server), open_client(address=proxy.address, api_key=server.api_key)
     for number in range(2):
@@ -134,7 +135,7 @@ async def test_a_dequeue_whose_answer_was_lost_is_not_repeated(
 
 
 async def test_a_settling_call_without_a_lease_is_not_repeated(
-    open_client, server, proxy: Proxy, queue: str
+    open_client: OpenClient, server: ServerProcess, proxy: Proxy, queue: str
 ) -> None:
     direct, client = open_client(server), open_client(address=proxy.address, api_key=server.api_key)
     await direct.enqueue(queue, {})
@@ -153,7 +154,7 @@ async def test_a_settling_call_without_a_lease_is_not_repeated(
 
 
 async def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server()
     client = open_client(server, timeout_seconds=0.5)
@@ -168,7 +169,9 @@ async def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(
     server.resume()
 
 
-async def test_the_deadline_counts_tries_and_waits_together(open_client, queue: str) -> None:
+async def test_the_deadline_counts_tries_and_waits_together(
+    open_client: OpenClient, queue: str
+) -> None:
     slow = RetryPolicy(max_attempts=1000, initial_seconds=0.2, max_seconds=0.2)
     client = open_client(address="127.0.0.1:1", api_key="k", timeout_seconds=1.0, retry=slow)
     started = time.monotonic()
@@ -179,7 +182,7 @@ async def test_the_deadline_counts_tries_and_waits_together(open_client, queue: 
 
 
 async def test_a_stream_notices_a_server_that_hangs(
-    open_client, start_server, queue: str, monkeypatch: pytest.MonkeyPatch
+    open_client: OpenClient, start_server: StartServer, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After 30 s without a word a ping, and 10 s for its answer; here twenty times as fast."""
 
@@ -204,7 +207,9 @@ async def test_a_stream_notices_a_server_that_hangs(
     server.resume()
 
 
-async def test_a_rate_limit_is_waited_out(open_client, start_server, queue: str) -> None:
+async def test_a_rate_limit_is_waited_out(
+    open_client: OpenClient, start_server: StartServer, queue: str
+) -> None:
     server = start_server("--rate-limit", "20")
     client = open_client(server, retry=PATIENT)
     await asyncio.gather(*(client.enqueue(queue, {"n": n}) for n in range(70)))
@@ -212,7 +217,7 @@ async def test_a_rate_limit_is_waited_out(open_client, start_server, queue: str)
 
 
 async def test_a_rate_limit_that_is_not_waited_out_says_how_long(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server("--rate-limit", "1")
     client = open_client(server, retry=ONCE)
@@ -223,7 +228,7 @@ async def test_a_rate_limit_that_is_not_waited_out_says_how_long(
 
 
 async def test_each_retry_is_logged_without_key_or_payload(
-    open_client, queue: str, caplog: pytest.LogCaptureFixture
+    open_client: OpenClient, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = "sp_live_secret0123456789"
     policy = RetryPolicy(max_attempts=3, initial_seconds=0.01)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def members(kind: type) -> dict[str, object]:
     return found
 
 
-def signature(value: object) -> str:
+def signature(value: Any) -> str:
     text = str(inspect.signature(value))
     for word, by in (
         ("AsyncIterator", "Iterator"),

@@ -1,14 +1,19 @@
 """A client's calls about whole queues."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from spooled_pipelines import errors
 from spooled_pipelines.types import QueueLimits
+from tests.support.server_process import ServerProcess
+from tests.support.types import OpenClient, StartServer
 
 
-async def test_a_paused_queue_hands_out_nothing(open_client, server, queue: str) -> None:
+async def test_a_paused_queue_hands_out_nothing(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     client = open_client(server)
     await client.enqueue(queue, {"n": 1})
     await client.pause_queue(queue)
@@ -18,7 +23,7 @@ async def test_a_paused_queue_hands_out_nothing(open_client, server, queue: str)
 
 
 async def test_a_limited_queue_hands_out_so_many_and_no_more(
-    open_client, server, queue: str
+    open_client: OpenClient, server: ServerProcess, queue: str
 ) -> None:
     client = open_client(server)
     assert await client.queue_limits(queue) == QueueLimits()
@@ -46,13 +51,15 @@ async def test_a_limited_queue_hands_out_so_many_and_no_more(
     ],
 )
 async def test_limits_that_make_no_sense_are_refused_before_they_are_sent(
-    open_client, server, limits: dict[str, object], text: str
+    open_client: OpenClient, server: ServerProcess, limits: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=text):
         await open_client(server).set_queue_limits("q", **limits)
 
 
-async def test_dead_letters_are_seen_put_back_and_purged(open_client, server, queue: str) -> None:
+async def test_dead_letters_are_seen_put_back_and_purged(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     client = open_client(server)
     for n in range(3):
         await client.enqueue(queue, {"n": n})
@@ -69,7 +76,9 @@ async def test_dead_letters_are_seen_put_back_and_purged(open_client, server, qu
     assert (await client.queue_stats(queue)).pending == 0
 
 
-async def test_what_cannot_be_asked_is_refused(open_client, server, plain_server) -> None:
+async def test_what_cannot_be_asked_is_refused(
+    open_client: OpenClient, server: ServerProcess, plain_server: ServerProcess
+) -> None:
     client = open_client(server)
     with pytest.raises(errors.InvalidArgumentError, match="limit is 0"):
         await client.dead_letters("q", limit=0)
@@ -79,7 +88,9 @@ async def test_what_cannot_be_asked_is_refused(open_client, server, plain_server
         await open_client(plain_server).pause_queue("q")
 
 
-async def test_queues_are_listed_with_their_counters_and_limits(start_server, open_client) -> None:
+async def test_queues_are_listed_with_their_counters_and_limits(
+    start_server: StartServer, open_client: OpenClient
+) -> None:
     client = open_client(start_server())
     assert await client.queues() == []
     for name in ("b", "a", "c"):
@@ -98,7 +109,7 @@ async def test_queues_are_listed_with_their_counters_and_limits(start_server, op
 
 
 async def test_workers_are_listed_the_last_one_that_was_heard_first(
-    start_server, open_client
+    start_server: StartServer, open_client: OpenClient
 ) -> None:
     client = open_client(start_server())
     assert await client.workers() == []
@@ -120,7 +131,7 @@ async def test_workers_are_listed_the_last_one_that_was_heard_first(
 @pytest.mark.parametrize("call", ["queues", "workers", "batches"])
 @pytest.mark.parametrize("limit", [0, True, "many"])
 async def test_a_list_of_nothing_is_refused_before_it_is_asked_for(
-    open_client, server, call: str, limit: object
+    open_client: OpenClient, server: ServerProcess, call: str, limit: object
 ) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=f"limit is {limit!r}"):
         await getattr(open_client(server), call)(limit=limit)

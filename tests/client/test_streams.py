@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,14 @@ from spooled_pipelines.client.process_responses import (
     RenewAnswer,
 )
 from tests.support.server_process import ServerProcess
+from tests.support.types import OpenClient, StartServer
 from tests.support.waiting import aeventually, eventually
 
 WORKER = "worker-1"
 PROMPT = 2.0
 
 
-async def take(stream, count: int) -> list:
+async def take(stream: Any, count: int) -> list[Any]:
     return [await asyncio.wait_for(stream.__anext__(), 10) for _ in range(count)]
 
 
@@ -51,7 +53,7 @@ async def test_closing_ends_an_iteration_that_waits(
     any_client: AsyncSpooledClient, queue: str, kind: str
 ) -> None:
     """From outside, promptly, and as an end, not as an error."""
-    stream = any_client.process_jobs()
+    stream: Any = any_client.process_jobs()
     if kind == "stream_jobs":
         stream = any_client.stream_jobs(queue, WORKER)
     iterator = aiter(stream)
@@ -66,7 +68,9 @@ async def test_closing_ends_an_iteration_that_waits(
     assert await anext(iterator, None) is None
 
 
-async def test_closing_the_client_ends_its_streams(open_client, server, queue: str) -> None:
+async def test_closing_the_client_ends_its_streams(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     client = open_client(server)
     iterator = aiter(client.stream_jobs(queue, WORKER))
     waiting = asyncio.ensure_future(anext(iterator, None))
@@ -79,7 +83,9 @@ async def test_closing_the_client_ends_its_streams(open_client, server, queue: s
     assert caught.value.reason == "cancelled"
 
 
-async def test_streams_have_no_deadline(open_client, server, queue: str) -> None:
+async def test_streams_have_no_deadline(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     """A call of this client may take half a second; its stream waits for longer than that."""
     client = open_client(server, timeout_seconds=0.5)
     async with client.stream_jobs(queue, WORKER) as jobs:
@@ -90,7 +96,9 @@ async def test_streams_have_no_deadline(open_client, server, queue: str) -> None
         assert (await asyncio.wait_for(waiting, 10)).payload == {"n": 1}
 
 
-async def test_a_stream_says_when_the_server_is_gone(open_client, start_server, queue: str) -> None:
+async def test_a_stream_says_when_the_server_is_gone(
+    open_client: OpenClient, start_server: StartServer, queue: str
+) -> None:
     server = start_server()
     client = open_client(server)
     await client.wait_for_ready()
@@ -180,12 +188,12 @@ async def test_after_done_writing_the_answers_still_come(
             await stream.complete(job)
 
 
-async def _all(stream) -> list:
+async def _all(stream: Any) -> list[Any]:
     return [answer async for answer in stream]
 
 
 async def test_writing_to_a_conversation_that_ended_says_why(
-    open_client, start_server, queue: str
+    open_client: OpenClient, start_server: StartServer, queue: str
 ) -> None:
     server = start_server()
     client = open_client(server)
@@ -208,7 +216,9 @@ async def test_writing_to_a_closed_conversation_says_so(
         await stream.dequeue(queue, WORKER)
 
 
-async def test_a_wrong_key_ends_a_conversation_with_its_error(open_client, server, queue) -> None:
+async def test_a_wrong_key_ends_a_conversation_with_its_error(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
     client = open_client(address=server.address, api_key="sp_test_not_a_key")
     for stream in (client.process_jobs(), client.stream_jobs(queue, WORKER)):
         with pytest.raises(errors.AuthenticationError):
@@ -257,7 +267,7 @@ def test_any_thread_may_write_while_another_reads(client: SpooledClient, queue: 
 
 
 def test_a_writer_that_waits_for_room_is_let_go_when_the_conversation_ends(
-    start_server, queue: str
+    start_server: StartServer, queue: str
 ) -> None:
     """The server stops reading; sooner or later write() waits; a kill must free it."""
     server: ServerProcess = start_server()

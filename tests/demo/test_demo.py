@@ -127,6 +127,7 @@ def test_a_program_gets_one_object_and_people_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.airflow
+@pytest.mark.long
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("number", "code", "moment"),
@@ -134,7 +135,7 @@ def test_a_program_gets_one_object_and_people_the_rest(tmp_path: Path) -> None:
         # Airflow is just making its processes.
         (signal.SIGINT, 130, "starting a Spooled server"),
         # All of it runs, and a task, too.
-        pytest.param(signal.SIGTERM, 143, "Airflow is up", marks=pytest.mark.long),
+        (signal.SIGTERM, 143, "Airflow is up"),
     ],
 )
 def test_the_demo_leaves_no_process_and_no_folder_when_it_is_told_to_end(

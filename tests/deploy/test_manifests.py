@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import kubernetes_validate
@@ -109,7 +109,7 @@ def test_every_command_line_is_one_that_we_understand() -> None:
     command = typer.main.get_command(app)
     with command.make_context("spooled-pipelines", [], resilient_parsing=True) as context:
         for line in lines:
-            found = command.get_command(context, line[0])
+            found = cast("Any", command).get_command(context, line[0])
             assert found is not None, line
             found.make_context(line[0], list(line[1:]), parent=context)
 

@@ -62,7 +62,9 @@ def test_a_million_rows_are_a_million_jobs_though_tasks_are_killed(
     assert (again.id, again.created, again.duplicates) == (batch.id, 0, count)
 
 
-def trouble(folder: str, ends: list[int], executors: list[int], slow: int) -> Callable[[int], None]:
+def trouble(
+    folder: str, ends: list[int], executors: list[int], slow: int | None
+) -> Callable[[int], None]:
     """Runs in a task: at some rows kill -9 of its process, in one partition a pause; each once.
 
     A function within a function goes to the tasks by value: these files are not on their path.

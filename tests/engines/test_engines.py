@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,5 +152,5 @@ def dying_once(folder: str, deaths: list[int]) -> Callable[[int], None]:
     return die
 
 
-def double(job) -> dict[str, int]:
+def double(job: Any) -> dict[str, int]:
     return {"twice": job.payload["id"] * 2}

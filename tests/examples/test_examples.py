@@ -88,6 +88,8 @@ given up after 3 tries
 the same job: True
 """,
 }
+# Those that every run of the tests starts without a server; each starts one of its own there.
+ALONE = {"enqueue.py", "worker.py"}
 ARGUMENTS = {"keepalive.py": ["0.3"]}
 
 
@@ -118,7 +120,10 @@ def test_every_example_is_in_the_list_for_readers() -> None:
     assert [name for name in EXPECTED if f"`{name}`" not in listed] == []
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ALONE else pytest.param(name, marks=pytest.mark.long) for name in EXPECTED],
+)
 def test_it_runs_with_nothing_else(name: str, tmp_path: Path) -> None:
     assert run(name, {}, tmp_path) == EXPECTED[name]
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,9 @@ from tests.support.server_process import ServerProcess
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 CELL_SECONDS = 180
-# Five kernels at once, on a machine that may be busy.
+# Those that every run of the tests executes: the first that a newcomer opens, as it is opened then,
+# and the one with the most cells. A machine may be busy.
+SAMPLE = ("alone", "failures")
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -45,22 +47,39 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
         yield running
 
 
+class Executed(dict[str, tuple[Any, Path]]):
+    """Each notebook after its last cell, and its folder; executed when it is first asked for.
+
+    "alone" is the quick start where no server is named.
+    """
+
+    def __init__(self, server: ServerProcess, new_folder: pytest.TempPathFactory) -> None:
+        super().__init__()
+        self._server, self._new_folder = server, new_folder
+
+    def __missing__(self, name: str) -> tuple[Any, Path]:
+        server, folder = self._server, self._new_folder.mktemp(name)
+        if name == "alone":
+            executed = asyncio.run(execute("quickstart", folder))
+        else:
+            named = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
+            executed = asyncio.run(execute(name, folder, **named))
+        self[name] = executed, folder
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def executed(
     own_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Any, Path]]:
-    """Each notebook after its last cell, and its folder; all of them at the same time."""
-    named = {"SPOOLED_GRPC_ADDRESS": own_server.address, "SPOOLED_API_KEY": own_server.api_key}
-    folders = {name: tmp_path_factory.mktemp(name) for name in NAMES}
-    alone = tmp_path_factory.mktemp("alone")
+    return Executed(own_server, tmp_path_factory)
 
-    async def execute_all() -> dict[str, tuple[Any, Path]]:
-        running = [execute(name, folder, **named) for name, folder in folders.items()]
-        *with_server, without = await asyncio.gather(*running, execute("quickstart", alone))
-        notebooks = dict(zip(folders, zip(with_server, folders.values(), strict=True), strict=True))
-        return {**notebooks, "alone": (without, alone)}
 
-    return asyncio.run(execute_all())
+def sampled(*names: str) -> list[Any]:
+    """Those that are not in the sample are for the long run."""
+    return [
+        name if name in SAMPLE else pytest.param(name, marks=pytest.mark.long) for name in names
+    ]
 
 
 def outputs(notebook: Any) -> list[list[dict[str, Any]]]:
@@ -77,7 +96,7 @@ def text_of(notebook: Any) -> list[str]:
     return [shown(cell, "text/plain") for cell in outputs(notebook)]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "alone"])
+@pytest.mark.parametrize("name", sampled(*NAMES, "alone"))
 def test_it_runs_from_top_to_bottom_and_no_key_is_in_the_saved_file(
     executed: dict[str, tuple[Any, Path]], own_server: ServerProcess, name: str
 ) -> None:
@@ -96,7 +115,7 @@ def test_it_runs_from_top_to_bottom_and_no_key_is_in_the_saved_file(
     assert (folder / "spooled.db").exists() == (name == "alone")
 
 
-@pytest.mark.parametrize("name", ["quickstart", "alone"])
+@pytest.mark.parametrize("name", sampled("quickstart", "alone"))
 def test_the_quick_start_goes_from_rows_to_results(
     executed: dict[str, tuple[Any, Path]], name: str
 ) -> None:
@@ -112,7 +131,7 @@ def test_the_quick_start_goes_from_rows_to_results(
     assert "495 completed, 5 failed" in text[5]
 
 
-@pytest.mark.parametrize("name", ["quickstart", "failures"])
+@pytest.mark.parametrize("name", sampled("quickstart", "failures"))
 def test_the_picture_is_in_the_saved_notebook(
     executed: dict[str, tuple[Any, Path]], name: str
 ) -> None:
@@ -120,9 +139,11 @@ def test_the_picture_is_in_the_saved_notebook(
     assert any(picture.startswith("iVBOR") for picture in pictures)
 
 
+@pytest.mark.long
 def test_a_backfill_computes_each_day_once_and_the_wrong_one_again(
     executed: dict[str, tuple[Any, Path]], own_server: ServerProcess
 ) -> None:
+    assert executed["backfill"]
     with connect(own_server.address, api_key=own_server.api_key) as client:
         stats = client.queue_stats("backfill")
         limits = client.queue_limits("backfill")
@@ -144,9 +165,11 @@ def test_what_failed_goes_back_and_what_cannot_be_helped_stays(
     assert (stats.completed, stats.deadletter) == (250, 50)
 
 
+@pytest.mark.long
 def test_every_source_became_jobs(
     executed: dict[str, tuple[Any, Path]], own_server: ServerProcess
 ) -> None:
+    assert executed["sources"]
     with connect(own_server.address, api_key=own_server.api_key) as client:
         totals = {
             name: client.queue_stats(f"from-{name}").completed

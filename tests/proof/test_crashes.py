@@ -6,7 +6,7 @@ import asyncio
 import random
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -18,7 +18,7 @@ from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs
 from spooled_pipelines.wire.well_known import Struct
-from tests.support.postgres import Cluster
+from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.proof.load import QUEUE, Load
 from tests.support.server_process import ServerProcess
 from tests.support.store_kit import chunk
@@ -33,6 +33,13 @@ UNFELT_MAX = 10
 ROWS = 10_000
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OwnCluster]:
+    """A PostgreSQL of this module's own, which its tests stop."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
 def kill_again_and_again(server: ServerProcess, kills: int) -> Load:
     chance = random.Random(kills)
     with Load(server) as load:
@@ -45,7 +52,9 @@ def kill_again_and_again(server: ServerProcess, kills: int) -> Load:
     return load
 
 
-def stop_the_database_again_and_again(server: ServerProcess, cluster: Cluster, stops: int) -> Load:
+def stop_the_database_again_and_again(
+    server: ServerProcess, cluster: OwnCluster, stops: int
+) -> Load:
     chance = random.Random(stops)
     with Load(server) as load:
         # A crash that fell between all calls proves nothing: go on until one was felt.
@@ -127,7 +136,9 @@ def test_kill_9_of_the_server_loses_and_doubles_nothing(serve: Serve, new_store:
     assert "Traceback" not in server.log.read_text()
 
 
-def test_a_crash_of_the_database_loses_and_doubles_nothing(serve: Serve, cluster: Cluster) -> None:
+def test_a_crash_of_the_database_loses_and_doubles_nothing(
+    serve: Serve, cluster: OwnCluster
+) -> None:
     url = cluster.database()
     server = serve(url)
     load = stop_the_database_again_and_again(server, cluster, 2)
@@ -152,7 +163,7 @@ def test_kill_9_of_the_server_loses_and_doubles_nothing_however_often(
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_crash_of_the_database_loses_and_doubles_nothing_however_often(
-    serve: Serve, cluster: Cluster, size: Size
+    serve: Serve, cluster: OwnCluster, size: Size
 ) -> None:
     url, stops = cluster.database(), size("stops", 10)
     server = serve(url)

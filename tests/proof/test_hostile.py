@@ -90,7 +90,7 @@ class Attack:
             for one in answer if streams else (answer,):
                 draw.learn(one)
         except grpc.RpcError as error:
-            return error.code().name, error.details()
+            return error.code().name, error.details() or ""
         return "OK", ""
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any, cast
 
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.postgres.id_cache import IdCache
 from tests.support.postgres import Cluster
-from tests.support.proof.modelling import EXAMPLES_OF_A_LONG_RUN, EXAMPLES_OF_POSTGRESQL, check
+from tests.support.proof.modelling import (
+    EXAMPLES_OF_A_LONG_RUN,
+    EXAMPLES_OF_POSTGRESQL,
+    check,
+    seed_of_today,
+)
 from tests.support.store_kit import StoreKit
 
 
@@ -26,7 +32,7 @@ class Emptied:
 
     async def take(self) -> StoreKit:
         self._cluster.emptied(self._url)
-        self._kit.store.context.names = IdCache()
+        cast("Any", self._kit.store).context.names = IdCache()
         self._kit.changed()
         return self._kit
 
@@ -45,7 +51,7 @@ def stores(cluster: Cluster) -> Iterator[Emptied]:
 
 @pytest.mark.timeout(900)
 def test_postgresql_and_the_model_never_differ(stores: Emptied) -> None:
-    check(stores, EXAMPLES_OF_POSTGRESQL, seed=1)
+    check(stores, EXAMPLES_OF_POSTGRESQL, seed_of_today())
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
-from tests.support.proof.modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check
+from tests.support.proof.modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check, seed_of_today
 from tests.support.store_kit import StoreKit
 
 _MEMORY = Path("/dev/shm")
@@ -46,7 +46,7 @@ def stores(tmp_path: Path) -> Iterator[Files]:
 
 @pytest.mark.timeout(600)
 def test_sqlite_and_the_model_never_differ(stores: Files) -> None:
-    check(stores, EXAMPLES, seed=1)
+    check(stores, EXAMPLES, seed_of_today())
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from spooled_pipelines import connect
 from spooled_pipelines.errors import DeadlineExceededError, UnavailableError
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
-from tests.support.postgres import Cluster
+from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.proof.replicas import (
     QUEUE,
     Callers,
@@ -35,8 +35,15 @@ from tests.support.waiting import eventually
 Serve = Callable[[str], ServerProcess]
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OwnCluster]:
+    """A PostgreSQL of this module's own, which its tests stop."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def replicas(cluster: Cluster, serve: Serve) -> list[ServerProcess]:
+def replicas(cluster: OwnCluster, serve: Serve) -> list[ServerProcess]:
     """Three servers on one database."""
     url = cluster.database()
     return [serve(url) for _ in range(3)]
@@ -72,7 +79,7 @@ def test_servers_that_are_killed_are_not_seen_by_those_who_use_them(
 @pytest.mark.long
 @pytest.mark.timeout(3_000)
 def test_servers_and_the_database_die_under_a_hundred_thousand_jobs(
-    cluster: Cluster,
+    cluster: OwnCluster,
     replicas: list[ServerProcess],
     address: str,
     tmp_path: Path,
@@ -93,7 +100,7 @@ def kill_servers(
     processes: int,
     each: int,
     pause: float,
-    cluster: Cluster | None = None,
+    cluster: OwnCluster | None = None,
 ) -> None:
     over = threading.Event()
     kills: list[int] = []
@@ -231,7 +238,7 @@ def test_a_batch_may_be_enqueued_through_several_servers_at_once(
 
 @pytest.mark.timeout(120)
 def test_a_server_that_is_cut_off_from_the_database_hands_out_nothing(
-    cluster: Cluster, serve: Serve
+    cluster: OwnCluster, serve: Serve
 ) -> None:
     url = cluster.database()
     server = serve(url)

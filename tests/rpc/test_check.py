@@ -44,7 +44,9 @@ def dequeue(**change: Any) -> Any:
         (dequeue, {"lease_seconds": 3600}),
     ],
 )
-def test_the_outermost_values_are_let_through(make: Callable, change: dict) -> None:
+def test_the_outermost_values_are_let_through(
+    make: Callable[..., Any], change: dict[str, Any]
+) -> None:
     make(**change)
 
 
@@ -84,7 +86,9 @@ def test_the_outermost_values_are_let_through(make: Callable, change: dict) -> N
         (dequeue, {"lease_seconds": 3601}),
     ],
 )
-def test_what_is_beyond_is_refused_by_name(make: Callable, change: dict) -> None:
+def test_what_is_beyond_is_refused_by_name(
+    make: Callable[..., Any], change: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         make(**change)
     (name,) = change

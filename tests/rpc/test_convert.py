@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from datetime import datetime, timezone
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +14,7 @@ from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.well_known import Timestamp
 
 
-def filled(message: object, **given: object) -> object:
+def filled(message: Any, **given: Any) -> object:
     """The message with something different in every field, so that a mix-up shows."""
     for field in message.DESCRIPTOR.fields:
         if field.name in given or field.is_repeated:
@@ -42,7 +43,9 @@ def filled(message: object, **given: object) -> object:
     ],
     ids=["Job", "QueueStats", "BatchStats"],
 )
-def test_every_field_of_a_value_comes_from_its_own_on_the_wire(message, make, kind) -> None:
+def test_every_field_of_a_value_comes_from_its_own_on_the_wire(
+    message: Any, make: Any, kind: Any
+) -> None:
     numbers = {field.name: field.number for field in message.DESCRIPTOR.fields}
     value = make(filled(message))
     for field in fields(kind):
@@ -68,19 +71,19 @@ def test_what_is_not_there_is_none() -> None:
 
 @pytest.mark.parametrize("status", list(JobStatus))
 def test_every_status_of_the_wire_has_its_name(status: JobStatus) -> None:
-    number = spooled_v1.JobStatus.Value(f"JOB_STATUS_{status.name}")
+    number: Any = spooled_v1.JobStatus.Value(f"JOB_STATUS_{status.name}")
     assert decode.job_from(spooled_v1.Job(status=number)).status is status
 
 
 def test_statuses_and_causes_of_a_newer_server_are_unspecified() -> None:
     assert decode.job_status_from(99) is JobStatus.UNSPECIFIED
-    stats = batch_v1.BatchStats(stalls=[batch_v1.Stall(cause=99, message="new")])
+    stats = batch_v1.BatchStats(stalls=[batch_v1.Stall(cause=cast("Any", 99), message="new")])
     assert decode.batch_stats_from(stats).stalls[0].cause == "unspecified"
 
 
 def test_a_batch_names_what_holds_it_back() -> None:
     stats = batch_v1.BatchStats(
-        stalls=[batch_v1.Stall(cause=2, message="no worker on q")],
+        stalls=[batch_v1.Stall(cause=batch_v1.Stall.CAUSE_NO_WORKER, message="no worker on q")],
         top_errors=[batch_v1.ErrorCount(error="ValueError", count=3)],
     )
     value = decode.batch_stats_from(stats)

@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_the_key_is_in_no_representation() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        ConnectionSettings("localhost:1", api_key=KEY).address = "x"  # type: ignore[misc]
+        ConnectionSettings("localhost:1", api_key=KEY).address = "x"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(key: str) -> None:
         ({"address": "localhost:x"}, "port is 'x'"),
     ],
 )
-def test_what_makes_no_sense_is_refused_when_it_is_said(change: dict, why: str) -> None:
+def test_what_makes_no_sense_is_refused_when_it_is_said(change: dict[str, Any], why: str) -> None:
     settings = ConnectionSettings("localhost:1", api_key=KEY)
     with pytest.raises(InvalidArgumentError) as caught:
         replace(settings, **change)
@@ -99,7 +100,7 @@ def test_what_makes_no_sense_is_refused_when_it_is_said(change: dict, why: str) 
 )
 def test_a_retry_policy_that_makes_no_sense_is_refused(field: str, value: float) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        RetryPolicy(**{field: value})
+        RetryPolicy(**cast("dict[str, Any]", {field: value}))
     assert f"{field} is {value!r}" in caught.value.message
 
 

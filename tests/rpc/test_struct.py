@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -33,22 +34,22 @@ values = st.recursive(
 payloads = st.dictionaries(texts, values)
 
 
-def over_the_wire(payload: object) -> dict:
+def over_the_wire(payload: Any) -> dict[str, Any]:
     return from_struct(Struct.FromString(to_struct(payload).SerializeToString()))
 
 
 @given(payloads)
-def test_what_is_sent_is_what_arrives(payload: dict) -> None:
+def test_what_is_sent_is_what_arrives(payload: dict[str, Any]) -> None:
     assert over_the_wire(payload) == payload
 
 
 @given(payloads)
-def test_the_text_of_a_json_object_is_as_good_as_a_dict(payload: dict) -> None:
+def test_the_text_of_a_json_object_is_as_good_as_a_dict(payload: dict[str, Any]) -> None:
     assert over_the_wire(json.dumps(payload)) == over_the_wire(payload)
 
 
 @given(payloads)
-def test_the_size_is_that_of_compact_json(payload: dict) -> None:
+def test_the_size_is_that_of_compact_json(payload: dict[str, Any]) -> None:
     arrived = over_the_wire(payload)
     text = json.dumps(arrived, ensure_ascii=False, separators=(",", ":"))
     assert json_size(to_struct(payload)) == len(text.encode())
@@ -148,7 +149,7 @@ def test_text_that_is_no_json_object_is_refused_without_showing_it(payload: str)
 
 
 @pytest.mark.parametrize("payload", [None, 3, [1], b"{}"])
-def test_a_payload_is_a_mapping(payload: object) -> None:
+def test_a_payload_is_a_mapping(payload: Any) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         to_struct(payload, what="result")
     assert caught.value.message.startswith("result is ")
@@ -161,14 +162,14 @@ def test_a_number_in_json_text_is_checked_like_any_other() -> None:
         to_struct('{"x": NaN}')
 
 
-def nested(depth: int, wrap: type) -> dict:
+def nested(depth: int, wrap: type) -> dict[str, Any]:
     inner: object = 1
     for _ in range(depth):
         inner = {"a": inner} if wrap is dict else [inner]
     return {"a": inner}
 
 
-def is_let_through(payload: dict) -> bool:
+def is_let_through(payload: dict[str, Any]) -> bool:
     try:
         to_struct(payload)
     except InvalidArgumentError:
@@ -188,7 +189,7 @@ def test_whatever_depth_is_let_through_can_be_read_inside_every_answer(wrap: typ
 
 
 def test_a_payload_that_contains_itself_is_refused() -> None:
-    payload: dict = {}
+    payload: dict[str, Any] = {}
     payload["me"] = payload
     with pytest.raises(InvalidArgumentError) as caught:
         to_struct(payload)

@@ -8,26 +8,15 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
-from tests.support.postgres import Cluster, running_cluster
+from tests.support.postgres import empty_store
 from tests.support.store_kit import StoreKit
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL that all tests share: use a database of your own."""
-    with running_cluster() as cluster:
-        yield cluster
 
 
 # The whole suite of `store` runs once for each of these.
 @pytest.fixture(params=["postgresql", "sqlite"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty store of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'jobs.db'}"
-        return
-    cluster: Cluster = request.getfixturevalue("cluster")
-    with cluster.lent() as url:
+    with empty_store(request.param, tmp_path) as url:
         yield url
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -66,7 +67,7 @@ async def test_streams_beyond_the_bound_wait_for_one_to_end(tmp_path: Path) -> N
         await wire.enqueue("other")
         streams = [wire.open(method_named("StreamJobs"), request) for _ in range(3)]
         readers = [asyncio.ensure_future(stream.read()) for stream in streams]
-        await aeventually(lambda: len(wire.server._gate._streams) == 3)
+        await aeventually(lambda: len(wire.server._interceptor._streams) == 3)
         waiting = asyncio.ensure_future(ask_until_taken(wire))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
@@ -88,7 +89,7 @@ async def test_a_client_of_ours_has_room_for_hundreds_of_streams(tmp_path: Path)
             jobs = client.stream_jobs(f"q{number}", "w")
             stack.push_async_callback(jobs.aclose)
             first.append(asyncio.ensure_future(anext(aiter(jobs))))
-        await aeventually(lambda: len(wire.server._gate._streams) == 300)
+        await aeventually(lambda: len(wire.server._interceptor._streams) == 300)
         await client.enqueue("q299", {"n": 1})
         assert (await asyncio.wait_for(first[299], 10)).queue_name == "q299"
         for task in first[:299]:
@@ -196,5 +197,6 @@ async def test_an_old_connection_begins_anew_and_its_client_goes_on(tmp_path: Pa
     ],
 )
 def test_bounds_that_make_no_sense_are_refused_by_name(name: str, value: float) -> None:
+    limits: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=name):
-        ServerSettings(connections=ConnectionLimits(**{name: value}))
+        ServerSettings(connections=ConnectionLimits(**limits))

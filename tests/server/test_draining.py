@@ -94,7 +94,8 @@ def test_under_load_it_ends_in_time_and_everything_acknowledged_is_there(
     began = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - began < GRACE + MARGIN
-    for thread in (*workers, *producers):
+    threads: list[Worker | Producer] = [*workers, *producers]
+    for thread in threads:
         thread.join(20)
         assert thread.ended is not None
         assert thread.ended.code() == grpc.StatusCode.UNAVAILABLE, thread.ended
@@ -127,9 +128,9 @@ def test_who_does_not_read_holds_it_up_no_longer_than_the_grace(
             large = struct(text="x" * 200_000)
             request = spooled.EnqueueRequest(queue_name="q", payload=large)
             opened(channel, server, "Enqueue", request)
-        request = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
+        watching = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
         # Nobody reads from this stream: the server's writes come to a halt.
-        stream = opened(channel, server, "StreamJobs", request)
+        stream = opened(channel, server, "StreamJobs", watching)
         opened(channel, server, "GetQueueStats", queue_stats())
         upload = opened(channel, server, "EnqueueBatch", endless(threading.Event()))
         next(upload)

@@ -73,7 +73,7 @@ def test_stopping_ends_an_open_stream(tmp_path: Path) -> None:
     with grpc.insecure_channel(server.address) as channel:
         call: Any = channel.unary_stream(
             method_named("StreamJobs").path,
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=spooled.StreamJobsRequest.SerializeToString,
             response_deserializer=spooled.Job.FromString,
         )(
             spooled.StreamJobsRequest(queue_name="q", worker_id="w"),

@@ -13,22 +13,22 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spooled_pipelines.server.auth.authentication import KeyRing
-from spooled_pipelines.server.auth.authorization import Role
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedLogins
+from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth.caller import Caller, Role
+from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, Loop, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Changes, Hub
+from spooled_pipelines.server.core.notifier import CommitEvent, Notifier
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
 from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
 from spooled_pipelines.server.maintenance.sweeper import Sweeper
 from spooled_pipelines.server.server import Server
-from spooled_pipelines.server.services.claiming import Taker, claim
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.claiming import Consumer, claim
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore
@@ -123,12 +123,12 @@ def test_an_embedded_server_lets_go_of_its_file_each_time(tmp_path: Path) -> Non
 
 
 async def loops(store: JobStore, monitor: LoopMonitor) -> list[Service]:
-    hub = Hub()
-    await store.open(hub.publish, monitor)
-    keys = KeyRing((), store, CLOCK, FailedLogins(20, CLOCK))
+    notifier = Notifier()
+    await store.open(notifier.publish, monitor)
+    keys = ApiKeys((), store, CLOCK, FailedAuthLimiter(20, CLOCK))
     return [
-        Sweeper(store, hub, CLOCK, monitor),
-        ApiKeyRefresher(keys, hub, CLOCK, monitor),
+        Sweeper(store, notifier, CLOCK, monitor),
+        ApiKeyRefresher(keys, notifier, CLOCK, monitor),
         MetricsServer(Metrics(), "127.0.0.1:0"),
     ]
 
@@ -316,9 +316,9 @@ async def test_a_server_stops_while_another_loop_has_claims_on_their_way_back(
     server = Server(settings(""), store=store)
     await server.start()
     enqueued = await store.enqueue(ORGANIZATION, new_job())
-    services = Services(store, Hub(), CLOCK, False)
+    services = ServiceContext(store, Notifier(), CLOCK, False)
     caller = Caller(ORGANIZATION, Role.WORK, None, b"")
-    claiming = asyncio.create_task(claim(services, caller, Taker("q", "w"), 30_000, 1))
+    claiming = asyncio.create_task(claim(services, caller, Consumer("q", "w"), 30_000, 1))
     await aeventually(lambda: store.claiming)
     claiming.cancel()
     await asyncio.wait([claiming])
@@ -342,7 +342,7 @@ async def test_what_is_committed_is_answered_though_an_observer_fails(
 ) -> None:
     store = open_store(store_url, CLOCK)
 
-    def fails(_: Changes) -> None:
+    def fails(_: CommitEvent) -> None:
         raise KeyError("a bug")
 
     await store.open(fails)

@@ -21,7 +21,7 @@ def call(server: ServerProcess, name: str, request: Any, key: str, **metadata: s
             method.path, lambda m: m.SerializeToString(), method.response_class.FromString
         )
         more = [(name.replace("_", "-"), value) for name, value in metadata.items()]
-        return invoke(request, metadata=[("x-api-key", key), *more], timeout=20)
+        return invoke(request, metadata=(("x-api-key", key), *more), timeout=20)
 
 
 def test_json_lines_tell_each_call_by_its_request_id(
@@ -36,7 +36,7 @@ def test_json_lines_tell_each_call_by_its_request_id(
     assert server.stop() == 0
     text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    calls = [line for line in lines if line["logger"].endswith(".calls")]
+    calls = [line for line in lines if line["logger"].endswith(".rpc_call")]
     assert [(line["code"], line["organization"]) for line in calls] == [
         ("OK", "default"),
         ("OK", "default"),

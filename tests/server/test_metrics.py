@@ -20,7 +20,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture
-async def metered(tmp_path: Path, store_url: str) -> AsyncIterator[Wire]:
+async def instrumented(tmp_path: Path, store_url: str) -> AsyncIterator[Wire]:
     async with Wire(tmp_path, store=store_url, metrics="127.0.0.1:0") as wire:
         yield wire
 
@@ -43,20 +43,20 @@ def sample(found: Samples, name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
 
 
-async def test_queues_calls_claims_settles_and_commits_are_counted(metered: Wire) -> None:
-    jobs = [await metered.enqueue(payload=struct(n=n)) for n in range(3)]
-    first = await metered.claim()
-    second = await metered.claim()
+async def test_queues_calls_claims_settles_and_commits_are_counted(instrumented: Wire) -> None:
+    jobs = [await instrumented.enqueue(payload=struct(n=n)) for n in range(3)]
+    first = await instrumented.claim()
+    second = await instrumented.claim()
     done = spooled.CompleteRequest(job_id=first.id, worker_id="w", lease_id=first.lease_id)
-    await metered.call(done)
+    await instrumented.call(done)
     failed = spooled.FailRequest(job_id=second.id, worker_id="w", error="broken", retry=False)
-    await metered.call(failed)
+    await instrumented.call(failed)
     with answered("NOT_FOUND"):
-        await metered.call(spooled.GetJobRequest(job_id="nothing"))
+        await instrumented.call(spooled.GetJobRequest(job_id="nothing"))
     with answered("UNAUTHENTICATED"):
-        await metered.call(spooled.GetJobRequest(job_id=jobs[0]), key="sp_test_wrong")
-    metered.clock.advance(90)
-    found = await samples(metered)
+        await instrumented.call(spooled.GetJobRequest(job_id=jobs[0]), key="sp_test_wrong")
+    instrumented.clock.advance(90)
+    found = await samples(instrumented)
     queue = {"organization": "default", "queue": "q"}
     counts = {
         status: sample(found, "spooled_queue_jobs", status=status, **queue)
@@ -83,17 +83,17 @@ async def test_queues_calls_claims_settles_and_commits_are_counted(metered: Wire
     assert found["spooled_commit_jobs_sum", frozenset()] == 7
 
 
-async def test_open_batches_and_what_comes_in_are_counted(metered: Wire) -> None:
+async def test_open_batches_and_what_comes_in_are_counted(instrumented: Wire) -> None:
     opening = batch.OpenBatch(batch_id="b_1", queue_name="q", upload_id="u")
     keys = ("a", "b", "a")
     rows = batch.JobChunk(payloads=[struct(n=1).SerializeToString()] * 3, idempotency_keys=keys)
-    async with metered.conversation("EnqueueBatch") as upload:
+    async with instrumented.conversation("EnqueueBatch") as upload:
         await upload.write(batch.EnqueueBatchRequest(open=opening))
         await upload.read()
         await upload.write(batch.EnqueueBatchRequest(chunk=rows))
         await upload.read()
-    metered.clock.advance(30)
-    found = await samples(metered)
+    instrumented.clock.advance(30)
+    found = await samples(instrumented)
     queue = {"organization": "default", "queue": "q"}
     assert sample(found, "spooled_open_batches", state="filling", **queue) == 1
     assert sample(found, "spooled_open_batches", state="working", **queue) == 0
@@ -101,66 +101,66 @@ async def test_open_batches_and_what_comes_in_are_counted(metered: Wire) -> None
     came_in = "spooled_enqueued_jobs_total"
     assert sample(found, came_in, organization="default", outcome="created") == 2
     assert sample(found, came_in, organization="default", outcome="duplicate") == 1
-    await metered.call(batch.SealBatchRequest(batch_id="b_1"))
-    found = await samples(metered)
+    await instrumented.call(batch.SealBatchRequest(batch_id="b_1"))
+    found = await samples(instrumented)
     assert sample(found, "spooled_open_batches", state="filling", **queue) == 0
     assert sample(found, "spooled_open_batches", state="working", **queue) == 1
     for _ in range(2):
-        job = await metered.claim()
+        job = await instrumented.claim()
         done = spooled.CompleteRequest(job_id=job.id, worker_id="w", lease_id=job.lease_id)
-        await metered.call(done)
-    assert not [name for name, _ in await samples(metered) if "open_batch" in name]
+        await instrumented.call(done)
+    assert not [name for name, _ in await samples(instrumented) if "open_batch" in name]
 
 
-async def test_a_stream_that_the_client_leaves_counts_as_cancelled(metered: Wire) -> None:
+async def test_a_stream_that_the_client_leaves_counts_as_cancelled(instrumented: Wire) -> None:
     request = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
-    async with metered.stream(request, "StreamJobs") as stream:
-        await metered.enqueue()
+    async with instrumented.stream(request, "StreamJobs") as stream:
+        await instrumented.enqueue()
         assert (await stream.read()).id
     labels = {"method": "/spooled.v1.QueueService/StreamJobs", "code": "CANCELLED"}
     key = ("spooled_rpc_seconds_count", frozenset(labels.items()))
     for _ in range(100):
-        if key in await samples(metered):
+        if key in await samples(instrumented):
             return
         await asyncio.sleep(0.05)
     pytest.fail("the stream's end was not counted")
 
 
-async def test_neither_keys_nor_payloads_nor_ids_are_told(metered: Wire) -> None:
-    job_id = await metered.enqueue(payload=struct(secret="x-marks-the-spot"))
+async def test_neither_keys_nor_payloads_nor_ids_are_told(instrumented: Wire) -> None:
+    job_id = await instrumented.enqueue(payload=struct(secret="x-marks-the-spot"))
     opening = batch.OpenBatch(batch_id="b_secret", queue_name="q", upload_id="u")
-    async with metered.conversation("EnqueueBatch") as upload:
+    async with instrumented.conversation("EnqueueBatch") as upload:
         await upload.write(batch.EnqueueBatchRequest(open=opening))
         await upload.read()
-    await metered.claim(worker_id="worker-of-mine")
-    text = await exposed(metered)
+    await instrumented.claim(worker_id="worker-of-mine")
+    text = await exposed(instrumented)
     for word in (KEY, job_id, "x-marks-the-spot", "b_secret", "worker-of-mine"):
         assert word not in text
 
 
-async def test_a_client_cannot_make_series_by_asking_for_queues(metered: Wire) -> None:
-    await metered.enqueue()
-    before = len(await samples(metered))
+async def test_a_client_cannot_make_series_by_asking_for_queues(instrumented: Wire) -> None:
+    await instrumented.enqueue()
+    before = len(await samples(instrumented))
     for number in range(20):
         stats = spooled.GetQueueStatsRequest(queue_name=f"invented-{number}")
-        await metered.call(stats)
-    after = await samples(metered)
+        await instrumented.call(stats)
+    after = await samples(instrumented)
     assert not [labels for _, labels in after if "invented" in str(labels)]
     # Nothing but the method itself is new: its buckets, its sum, its count, when it began.
     assert len(after) - before < 25
 
 
-async def test_the_page_lists_exactly_what_is_told(metered: Wire) -> None:
-    await metered.enqueue()
+async def test_the_page_lists_exactly_what_is_told(instrumented: Wire) -> None:
+    await instrumented.enqueue()
     opening = batch.OpenBatch(batch_id="b_1", queue_name="q", upload_id="u")
-    async with metered.conversation("EnqueueBatch") as upload:
+    async with instrumented.conversation("EnqueueBatch") as upload:
         await upload.write(batch.EnqueueBatchRequest(open=opening))
         await upload.read()
-    job = await metered.claim()
+    job = await instrumented.claim()
     failed = spooled.FailRequest(job_id=job.id, worker_id="w", error="broken", retry=True)
-    await metered.call(failed)
+    await instrumented.call(failed)
     told = {}
-    for family in text_string_to_metric_families(await exposed(metered)):
+    for family in text_string_to_metric_families(await exposed(instrumented)):
         if not family.name.endswith("_created"):
             labels = {name for sample in family.samples for name in sample.labels} - {"le"}
             name = family.name + ("_total" if family.type == "counter" else "")

@@ -145,7 +145,7 @@ def test_sigterm_ends_it_with_code_0_and_nothing_in_the_log(
         request = spooled.StreamJobsRequest(queue_name="q", worker_id="w")
         stream: Any = channel.unary_stream(
             method_named("StreamJobs").path,
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=spooled.StreamJobsRequest.SerializeToString,
             response_deserializer=spooled.Job.FromString,
         )(request, metadata=(("x-api-key", server.api_key),))
         call(channel, "Enqueue", spooled.EnqueueRequest(queue_name="q"), server.api_key)

@@ -115,7 +115,7 @@ def enqueues(dag: Any) -> list[dict[str, Any]]:
     for task in dag.tasks:
         if isinstance(task, EnqueueBatchOperator):
             task.deferrable = False
-            context = TaskContext(task.task_id)
+            context: Any = TaskContext(task.task_id)
             task.render_template_fields(context)
             returned.append(task.execute(context))
     return returned

@@ -10,6 +10,7 @@ files took twice what the table says. No test fails on time: a machine may be bu
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from tests.support.postgres import end_shared_cluster
 from tests.support.programs import ROOT
 
 TABLE = ROOT / "tests" / "durations.tsv"
 OF_THIS_RUN = ROOT / "build" / "durations.tsv"
 # Outside all files: imports, collection, and what is ended after the last test.
 AROUND = "(around the tests)"
+# The one that all processes of a run share.
+POSTGRESQL = "(PostgreSQL)"
 # What nobody has measured yet.
 UNKNOWN_SECONDS = 10.0
 # Twice a short time says nothing.
@@ -79,19 +83,48 @@ def quick(files: Iterable[str], costs: Mapping[str, Cost]) -> set[str]:
     return chosen
 
 
-def _used(*, alone: bool) -> float:
-    """Return the seconds that this process and all that it has started took of a processor.
+class Meter:
+    """The seconds that this process and all that it has started took of a processor.
 
-    What ended is counted by who waited for it; a process that left its parent is counted no longer.
+    What ended is counted by the process that waited for it. What is killed with those that would
+    have waited, as a whole Airflow is, is missing from one look to the next, and then added.
     """
-    if alone:
-        return time.process_time()
-    me = psutil.Process()
-    total = 0.0
-    for process in (me, *me.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            total += sum(process.cpu_times()[:4])
-    return total
+
+    _PAUSE_SECONDS = 1.0
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+        self._seen = 0.0
+        self._lost = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        if not alone:
+            threading.Thread(target=self._go_on_looking, daemon=True).start()
+
+    def read(self) -> float:
+        if self._alone:
+            return time.process_time()
+        with self._lock:
+            now = self._used()
+            self._lost += max(0.0, self._seen - now)
+            self._seen = now
+            return now + self._lost
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _go_on_looking(self) -> None:
+        while not self._ended.wait(self._PAUSE_SECONDS):
+            self.read()
+
+    @staticmethod
+    def _used() -> float:
+        me = psutil.Process()
+        total = 0.0
+        for process in (me, *me.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+        return total
 
 
 class Durations:
@@ -101,12 +134,12 @@ class Durations:
         self._config = config
         self._costs: Costs = {}
         # Then what it starts are the processes with the tests, which measure themselves.
-        self._leads = bool(config.getoption("numprocesses", None))
+        self._meter = Meter(alone=bool(config.getoption("numprocesses", None)))
         self._at = Cost(time.monotonic(), 0.0)
         self._running = ""
 
     def _mark(self) -> Cost:
-        return Cost(time.monotonic(), _used(alone=self._leads))
+        return Cost(time.monotonic(), self._meter.read())
 
     def _close(self, file: str) -> None:
         """All since the last mark was for this file."""
@@ -131,9 +164,12 @@ class Durations:
 
     def pytest_sessionfinish(self) -> None:
         self._close(AROUND)
+        self._meter.end()
         output: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
         if output is not None:
             output["durations"] = {file: list(cost) for file, cost in self._costs.items()}
+        elif cpu := end_shared_cluster():
+            self._costs[POSTGRESQL] = Cost(0.0, cpu)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

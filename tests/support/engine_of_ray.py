@@ -45,8 +45,7 @@ class Ray:
         return engine.enqueue(frame, queue_name, **arguments)
 
     def results(self, batch: Any) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = engine.results(batch).take_all()
-        return found
+        return list(engine.results(batch).take_all())
 
     def shown(self, frame: Any, queue_name: str, **arguments: Any) -> str:
         sink = engine.SpooledDatasink(queue_name, **arguments)

@@ -1,9 +1,12 @@
-"""A PostgreSQL of the tests' own, with a database for each test, copied from a template."""
+"""The PostgreSQL of a run of tests, with a database for each test, copied from a template."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import functools
 import itertools
+import os
 import signal
 import subprocess
 import tempfile
@@ -17,7 +20,9 @@ from psycopg import sql
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
-from tests.support import programs
+from tests.support import programs, run
+from tests.support.postgres_process import START_SECONDS
+from tests.support.waiting import eventually
 
 _TEMPLATE = "template_spooled"
 # Those of a store but for what makes it one.
@@ -30,23 +35,14 @@ WHERE schemaname = 'spooled' AND tablename NOT IN ('migrations', 'store')
 class Cluster:
     """A running PostgreSQL: `database()` makes an empty store and returns its URL."""
 
-    def __init__(self, folder: Path) -> None:
-        self._data = folder / "data"
-        self._numbers = itertools.count(1)
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        # Other processes make theirs in the same one.
+        self._names = (f"test_{os.getpid()}_{number}" for number in itertools.count(1))
         self._spare: list[str] = []
-        # In a session of its own: a Ctrl-C in the terminal is for the tests to handle.
-        self._process = subprocess.Popen(
-            programs.command("postgres_process", str(folder)),
-            env=programs.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._wait_until_ready()
-        # Our own crashes are of processes, not of machines.
-        self.execute("ALTER SYSTEM SET fsync = off")
-        self.execute("SELECT pg_reload_conf()")
+
+    def make_template(self) -> None:
+        """Make what `database()` copies."""
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
         asyncio.run(_open_once(self.url(_TEMPLATE)))
 
@@ -60,13 +56,13 @@ class Cluster:
 
     def empty_database(self) -> str:
         """The URL of a database that was never used."""
-        name = f"test_{next(self._numbers)}"
+        name = next(self._names)
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
     def database(self) -> str:
         """The URL of an empty store."""
-        name = f"test_{next(self._numbers)}"
+        name = next(self._names)
         self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         return self.url(name)
 
@@ -106,6 +102,24 @@ class Cluster:
             query += "SELECT 'migration', to_jsonb(m) FROM spooled.migrations m ORDER BY 1, 2"
             return connection.execute(query.encode()).fetchall()
 
+
+class OwnCluster(Cluster):
+    """One that is a test's own, which may stop it and start it again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "data")
+        # In a session of its own: a Ctrl-C in the terminal is for the tests to handle.
+        self._process = subprocess.Popen(
+            programs.command("postgres_process", str(folder)),
+            env=programs.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._wait_until_ready()
+        self.make_template()
+
     def stop_at_once(self) -> None:
         """As a crash would, but for the operating system."""
         postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
@@ -140,13 +154,63 @@ async def _open_once(url: str) -> None:
     await store.close()
 
 
+@functools.cache
+def shared_cluster() -> Cluster:
+    """Return the one PostgreSQL of this run of tests, started by the first that asks for it."""
+    folder = run.folder() / "postgres"
+    folder.mkdir(exist_ok=True)
+    cluster = Cluster(folder / "data")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            # The shell ends at once: what it leaves behind is nobody's child, and its time on the
+            # processors nobody's cost.
+            program = programs.command("postgres_process", str(folder), str(run.owner()))
+            subprocess.run(
+                ["sh", "-c", 'exec "$@" >>"$0" 2>&1 &', str(folder / "log"), *program],
+                env=programs.environment(),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                check=True,
+            )
+            eventually((folder / "ready").exists, START_SECONDS)
+            cluster.make_template()
+    return cluster
+
+
+def end_shared_cluster() -> float:
+    """End it, where one was started, and return the seconds that it took of a processor."""
+    ready = run.folder() / "postgres" / "ready"
+    if not ready.exists():
+        return 0.0
+    process = psutil.Process(int(ready.read_text()))
+    postmaster = psutil.Process(
+        int((ready.parent / "data" / "postmaster.pid").read_text().splitlines()[0])
+    )
+    used = sum(sum(one.cpu_times()[:4]) for one in (process, postmaster))
+    process.terminate()
+    process.wait(60)
+    return used
+
+
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Started for the time of the context."""
-    with tempfile.TemporaryDirectory(prefix="spooled-pg-", ignore_cleanup_errors=True) as folder:
+def empty_store(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty store, "sqlite" or "postgresql"."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'jobs.db'}"
+        return
+    with shared_cluster().lent() as url:
+        yield url
+
+
+@contextmanager
+def running_cluster() -> Iterator[OwnCluster]:
+    """One of the caller's own, for the time of the context."""
+    with tempfile.TemporaryDirectory(prefix="spooled-pg-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         # PostgreSQL runs as another user where the tests run as root.
-        Path(folder).chmod(0o755)
-        cluster = Cluster(Path(folder))
+        folder.chmod(0o755)
+        cluster = OwnCluster(folder)
         try:
             yield cluster
         finally:

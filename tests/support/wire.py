@@ -13,13 +13,13 @@ import grpc.aio
 import pytest
 
 from spooled_pipelines.server.config.settings import OrganizationKey, ServerSettings
-from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from spooled_pipelines.wire.methods import Method, every_method
 from spooled_pipelines.wire.spooled_v1 import DequeueRequest, EnqueueRequest, Job
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,7 +35,7 @@ def method_named(name: str, service: str | None = None) -> Method:
     return next(m for m in METHODS if m.name == name and service in (None, m.service))
 
 
-def struct(**fields: object) -> Struct:
+def struct(**fields: Any) -> Struct:
     message = Struct()
     message.update(fields)
     return message
@@ -136,11 +136,11 @@ class Wire:
         finally:
             call.cancel()
 
-    async def enqueue(self, queue_name: str = "q", **fields: object) -> str:
+    async def enqueue(self, queue_name: str = "q", **fields: Any) -> str:
         response = await self.call(EnqueueRequest(queue_name=queue_name, **fields))
         return str(response.job_id)
 
-    async def claim(self, queue_name: str = "q", worker_id: str = "w", **fields: object) -> Job:
+    async def claim(self, queue_name: str = "q", worker_id: str = "w", **fields: Any) -> Job:
         request = DequeueRequest(queue_name=queue_name, worker_id=worker_id, **fields)
         (job,) = (await self.call(request)).jobs
         return job

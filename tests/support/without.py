@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
@@ -25,7 +25,7 @@ class Without(grpc.GenericRpcHandler):
         self._server.add_generic_rpc_handlers((self,))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         path = details.method
         method = path.rpartition("/")[2]
         self.calls[method] += 1
@@ -39,7 +39,9 @@ class Without(grpc.GenericRpcHandler):
                 for name, text in context.invocation_metadata()
                 if not name.startswith(("grpc-", "user-agent", ":"))
             ]
-            call = self._channel.stream_stream(path)(messages, metadata=metadata)
+            call: Any = cast("Any", self._channel.stream_stream(path))(
+                messages, metadata=tuple(metadata)
+            )
             context.add_callback(call.cancel)
             try:
                 yield from call

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def start_worker(folder: Path) -> Iterator[Callable[..., WorkerProcess]]:
 def fill(client: SpooledClient, queue: str) -> Callable[..., list[str]]:
     """`fill(5)`: five jobs with payloads {"n": 0..4} on the test's queue; their ids."""
 
-    def enqueue(count: int, to: SpooledClient = client, **more: object) -> list[str]:
+    def enqueue(count: int, to: SpooledClient = client, **more: Any) -> list[str]:
         return [to.enqueue(queue, {"n": n, **more}).job_id for n in range(count)]
 
     return enqueue

@@ -57,7 +57,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_end_is_told(
     server: ServerProcess, client: SpooledClient, queue: str, fill: Any, start_worker: StartWorker
 ) -> None:
     fleet = start_worker(server, queue, "handlers:quick", "--processes", "2")
-    [first, second] = eventually(lambda: len(found := workers_of(fleet)) == 2 and found, 30)
+    [first, second] = eventually(lambda: found if len(found := workers_of(fleet)) == 2 else [], 30)
     os.kill(first, signal.SIGKILL)
     eventually(lambda: len(found := workers_of(fleet)) == 2 and first not in found, 30)
     assert second in workers_of(fleet)
@@ -72,7 +72,7 @@ def test_workers_of_a_fleet_that_was_killed_end_by_themselves(
     server: ServerProcess, queue: str, start_worker: StartWorker
 ) -> None:
     fleet = start_worker(server, queue, "handlers:quick", "--processes", "2")
-    members = eventually(lambda: len(found := workers_of(fleet)) == 2 and found, 30)
+    members = eventually(lambda: found if len(found := workers_of(fleet)) == 2 else [], 30)
     eventually(lambda: fleet.log.read_text().count("takes jobs") == 2, 30)
     fleet.send(signal.SIGKILL)
     fleet.ended()

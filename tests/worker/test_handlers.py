@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pydantic
@@ -32,11 +32,17 @@ class Charge(pydantic.BaseModel):
 
 
 @pytest.fixture
-def run(spooled_client: MemoryClient) -> Run:
+def ids() -> list[str]:
+    """Those of the jobs of the last `run`."""
+    return []
+
+
+@pytest.fixture
+def run(spooled_client: MemoryClient, ids: list[str]) -> Run:
     """`run(handler, {"n": 1}, ...)`: a worker does jobs with these payloads, then ends."""
 
     def run(handler: Any, *payloads: dict[str, Any], **options: Any) -> WorkerReport:
-        run.ids = [spooled_client.enqueue("q", payload).job_id for payload in payloads]
+        ids[:] = [spooled_client.enqueue("q", payload).job_id for payload in payloads]
         options = {"stop_when_empty": True, "concurrency": 2, **options}
         return Worker(spooled_client, "q", handler, **options).run()
 
@@ -44,8 +50,8 @@ def run(spooled_client: MemoryClient) -> Run:
 
 
 @pytest.fixture
-def jobs(spooled_client: MemoryClient, run: Any) -> Callable[[], list[Job]]:
-    return lambda: [spooled_client.get_job(job_id) for job_id in run.ids]
+def jobs(spooled_client: MemoryClient, ids: list[str]) -> Callable[[], list[Job]]:
+    return lambda: [spooled_client.get_job(job_id) for job_id in ids]
 
 
 def of_dataclass(order: Order) -> dict[str, Any]:
@@ -70,7 +76,7 @@ async def of_both(job: Job, payload: dict[str, Any]) -> dict[str, Any]:
     return {"of": job.queue_name, "number": payload["number"]}
 
 
-def of_nothing_said(job):
+def of_nothing_said(job: Any):  # type: ignore[no-untyped-def]
     return {"number": job.payload["number"]}
 
 
@@ -273,7 +279,7 @@ def test_a_worker_without_a_handler_says_so(spooled_client: MemoryClient) -> Non
     with pytest.raises(InvalidArgumentError, match="no handler"):
         Worker(spooled_client, "q").run()
     with pytest.raises(TypeError, match="must be a function"):
-        Worker(spooled_client, "q", "handlers:score")
+        Worker(spooled_client, "q", cast("Any", "handlers:score"))
     with pytest.raises(InvalidArgumentError, match=r"max_rows must be .* got 0"):
         batch_handler(max_rows=0)
 

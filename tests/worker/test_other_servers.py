@@ -33,7 +33,9 @@ class SmallServer:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.jobs: deque[spooled_v1.Job] = deque()
-        self.heartbeat = spooled_v1.HeartbeatResponse(acknowledged=True)
+        self.heartbeat: spooled_v1.HeartbeatResponse | None = spooled_v1.HeartbeatResponse(
+            acknowledged=True
+        )
         # Ways to end a Dequeue that come first, each once.
         self.troubles: deque[Callable[[grpc.ServicerContext], Any]] = deque()
         self.completed = threading.Event()
@@ -70,7 +72,7 @@ class SmallServer:
 
         known = methods.methods_of(service)
 
-        def kind(name: str) -> Callable[..., grpc.RpcMethodHandler]:
+        def kind(name: str) -> Callable[..., grpc.RpcMethodHandler[Any, Any]]:
             if name == "ProcessJobs":
                 return grpc.stream_stream_rpc_method_handler
             return grpc.unary_unary_rpc_method_handler

@@ -18,7 +18,7 @@ from spooled_pipelines.worker.outcome import (
 def raised_by(handler: object) -> Failed:
     # As a worker calls it: one frame of its own, then the handler's.
     try:
-        handler()  # type: ignore[operator]
+        handler()
     except BaseException as error:  # noqa: BLE001 - as the worker does
         return outcome_of_exception(error)
     raise AssertionError("the handler raised nothing")
@@ -55,7 +55,10 @@ def test_a_deep_traceback_keeps_its_end_within_the_limit() -> None:
         if depth == 0:
             raise ValueError("bad " + "x" * 5_000)
         # Two ways down, so that the lines are not folded into one.
-        handler(depth - 1) if depth % 2 else [handler(depth - 1)]
+        if depth % 2:
+            handler(depth - 1)
+        else:
+            handler(depth - 1)
 
     error = raised_by(handler).error
     assert len(error) <= ERROR_MAX

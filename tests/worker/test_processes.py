@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import sys
@@ -20,14 +21,9 @@ from tests.support.waiting import eventually
 LEASE = 60
 
 
-@pytest.fixture(autouse=True)
-def _handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
 @pytest.fixture
 def handlers() -> Any:
-    import process_handlers
+    from tests.support import process_handlers
 
     return process_handlers
 
@@ -135,7 +131,7 @@ def test_a_handler_that_cannot_start_is_said_with_the_reason(
 ) -> None:
     (tmp_path / "only_here.py").write_text("def handler(job):\n    return None\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import only_here
+    only_here = importlib.import_module("only_here")
 
     (tmp_path / "only_here.py").unlink()
     for cache in (tmp_path / "__pycache__").glob("*"):

@@ -110,8 +110,8 @@ class SpooledHook(BaseHook):
 def _masked(settings: ConnectionSettings) -> ConnectionSettings:
     # Airflow masks a connection's password by itself, but not what we made of it.
     mask_secret(settings.api_key)
-    if isinstance(settings.tls, TLS) and "-----BEGIN" in str(settings.tls.client_key):
-        mask_secret(str(settings.tls.client_key))
+    if isinstance(settings.tls, TLS) and settings.tls.inline_client_key is not None:
+        mask_secret(str(settings.tls.inline_client_key))
     return settings
 
 

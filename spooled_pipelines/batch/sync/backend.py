@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/backend.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/backend.py by `make generate`: do not edit.
 """The interface between a batch and its server, with an implementation for each kind of server."""
 
 from __future__ import annotations

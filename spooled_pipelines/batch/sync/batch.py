@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/batch.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/batch.py by `make generate`: do not edit.
 """A batch of jobs: its statistics, the wait for it, its results."""
 
 from __future__ import annotations

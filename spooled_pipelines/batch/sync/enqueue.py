@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/enqueue.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/enqueue.py by `make generate`: do not edit.
 """Turn a table into a batch of jobs, or plan to."""
 
 from __future__ import annotations

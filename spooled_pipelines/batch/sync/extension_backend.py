@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/extension_backend.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/extension_backend.py by `make generate`: do not edit.
 """Batches on a server with the batch extension: the calls of its BatchService."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/open_batch.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/open_batch.py by `make generate`: do not edit.
 """A batch that comes in parts: opened once, added to by anybody, sealed when all of it is in."""
 
 from __future__ import annotations

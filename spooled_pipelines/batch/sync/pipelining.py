@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/pipelining.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/pipelining.py by `make generate`: do not edit.
 """Many unary calls at once: as many as the server takes in, each tried until it is answered."""
 
 from __future__ import annotations

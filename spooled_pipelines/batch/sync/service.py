@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/service.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/service.py by `make generate`: do not edit.
 """The batches of one server: which backend it needs, asked once."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/v1_backend.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/v1_backend.py by `make generate`: do not edit.
 """Batches on a server that knows `spooled.v1` alone: there every job is on its own."""
 
 from __future__ import annotations

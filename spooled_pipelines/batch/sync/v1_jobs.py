@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/v1_jobs.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/v1_jobs.py by `make generate`: do not edit.
 """Queues and single jobs, which is what `spooled.v1` alone knows of a batch."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/batch/aio/watch.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/batch/aio/watch.py by `make generate`: do not edit.
 """A batch's statistics as they change: pushed by the server, or polled."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/client/aio/batches.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/client/aio/batches.py by `make generate`: do not edit.
 """The client's methods about batches. The batch package is loaded by the first of them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/client/aio/client.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/client/aio/client.py by `make generate`: do not edit.
 """The client: one method for each thing that a Spooled server does."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/client/aio/process.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/client/aio/process.py by `make generate`: do not edit.
 """Taking and settling jobs over one conversation."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/client/aio/queues.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/client/aio/queues.py by `make generate`: do not edit.
 """The client's methods about whole queues: the batch extension's QueueAdminService."""
 
 from __future__ import annotations

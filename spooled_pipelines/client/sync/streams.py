@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/client/aio/streams.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/client/aio/streams.py by `make generate`: do not edit.
 """Jobs as the server pushes them."""
 
 from __future__ import annotations

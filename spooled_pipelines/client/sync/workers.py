@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/client/aio/workers.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/client/aio/workers.py by `make generate`: do not edit.
 """The client's methods about workers: who takes jobs, and that it lives."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/rpc/aio/connection.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/rpc/aio/connection.py by `make generate`: do not edit.
 """Calls on one server: made when first needed, repeated where that is safe, in plain errors."""
 
 from __future__ import annotations

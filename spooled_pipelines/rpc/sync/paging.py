@@ -1,4 +1,4 @@
-# Made from spooled_pipelines/rpc/aio/paging.py by `make proto`: change that, not this.
+# Generated from spooled_pipelines/rpc/aio/paging.py by `make generate`: do not edit.
 """Read a list that the server hands out page by page."""
 
 from __future__ import annotations

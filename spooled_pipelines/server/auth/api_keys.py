@@ -6,11 +6,11 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from spooled_pipelines.server.auth.authorization import Role
+from spooled_pipelines.server.auth.caller import Role
 from spooled_pipelines.server.config.settings import hash_key
-from spooled_pipelines.server.core.errors import invalid, no_key
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.errors import invalid, no_key, shortened
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.services.validation import fields
 
 _NAME_MAX = 100
 _ORGANIZATION_MAX = 100
@@ -31,8 +31,8 @@ def new_key(
     """
     roles = [known.value for known in Role]
     if role not in roles:
-        raise invalid(f"role {fields.shown(role)} is none of {', '.join(roles)}")
-    names = tuple(dict.fromkeys(fields.queue_name(queue) for queue in queues))
+        raise invalid(f"role {shortened(role)} is none of {', '.join(roles)}")
+    names = tuple(dict.fromkeys(validation.queue_name(queue) for queue in queues))
     if len(names) > _QUEUES_MAX:
         raise invalid(f"queues has {len(names)} names, and at most {_QUEUES_MAX} are allowed")
     if expires_at is not None and expires_at <= now:
@@ -41,7 +41,7 @@ def new_key(
     record = KeyRecord(
         organization=organization_name(organization),
         key_id=f"key_{secrets.token_hex(8)}",
-        name=fields.text("name", name, _NAME_MAX, shortest=1),
+        name=validation.text("name", name, _NAME_MAX, shortest=1),
         role=role,
         queues=names,
         digest=hash_key(secret),
@@ -55,8 +55,8 @@ def new_key(
 def organization_name(value: str) -> str:
     """The organization's name, if it can be one."""
     if not value.isprintable():
-        raise invalid(f"organization {fields.shown(value)} has characters that cannot be printed")
-    return fields.text("organization", value, _ORGANIZATION_MAX, shortest=1)
+        raise invalid(f"organization {shortened(value)} has characters that cannot be printed")
+    return validation.text("organization", value, _ORGANIZATION_MAX, shortest=1)
 
 
 def key_id(value: str) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from spooled_pipelines.server.auth.authorization import Role
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedLogins
+from spooled_pipelines.server.auth.caller import Caller, Role
+from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.services.context import Caller
 from spooled_pipelines.server.store import JobStore
 
 # Says which organization the caller takes its key to be for.
@@ -21,19 +20,19 @@ _HINT = "send metadata x-api-key: KEY, or authorization: Bearer KEY"
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-class KeyRing:
+class ApiKeys:
     """The keys that are let in, by their hash: those the server was started with, which are admin
     keys, and those of the store, as of the last `refresh`.
     """
 
     def __init__(
-        self, given: Iterable[HashedKey], store: JobStore, clock: Clock, logins: FailedLogins
+        self, given: Iterable[HashedKey], store: JobStore, clock: Clock, limiter: FailedAuthLimiter
     ) -> None:
         self._given = {key.digest: _given_caller(key) for key in given}
         self._stored: dict[bytes, KeyRecord] = {}
         self._store = store
         self._clock = clock
-        self._logins = logins
+        self._limiter = limiter
         self._refreshing = asyncio.Lock()
         self._checked_at = 0
         self._after_refresh: list[Callable[[], None]] = []
@@ -50,9 +49,9 @@ class KeyRing:
         for callback in self._after_refresh:
             callback()
 
-    def lets_anyone_in(self) -> bool:
+    def admits_anyone(self) -> bool:
         """Whether there is a key at all that is still good."""
-        return bool(self._given) or any(not self._against(key) for key in self._stored.values())
+        return bool(self._given) or any(not self._why_not(key) for key in self._stored.values())
 
     def next_expiry(self) -> int | None:
         """When the next key ends, in milliseconds since the epoch."""
@@ -61,7 +60,7 @@ class KeyRing:
         ends = (key.expires_at for key in self._stored.values() if key.revoked_at is None)
         return min((end for end in ends if end is not None and end > since), default=None)
 
-    def caller(self, metadata: Metadata, peer: str) -> Caller:
+    def authenticate(self, metadata: Metadata, peer: str) -> Caller:
         """Whose call this is.
 
         RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys of a peer.
@@ -71,13 +70,13 @@ class KeyRing:
             raise RefusedError("UNAUTHENTICATED", f"no API key: {_HINT}")
         # Looked up by hash: how long that takes tells nothing about any key.
         digest = hash_key(key)
-        self._logins.admit(peer, digest)
+        self._limiter.admit(peer, digest)
         try:
             caller = self._known(digest)
         except RefusedError:
-            self._logins.failed(peer, digest)
+            self._limiter.failed(peer, digest)
             raise
-        self._logins.succeeded(peer, digest)
+        self._limiter.succeeded(peer, digest)
         wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
         if wanted is not None and wanted != caller.organization:
             raise RefusedError(
@@ -87,7 +86,7 @@ class KeyRing:
             )
         return caller
 
-    def end_of(self, caller: Caller) -> RefusedError | None:
+    def why_invalid(self, caller: Caller) -> RefusedError | None:
         """Why a call that runs must end; None where its key is still good."""
         try:
             self._known(caller.digest)
@@ -100,13 +99,13 @@ class KeyRing:
         if given is not None:
             return given
         key = self._stored.get(digest)
-        against = "is not one that this server knows" if key is None else self._against(key)
+        against = "is not one that this server knows" if key is None else self._why_not(key)
         if key is None or against:
             raise RefusedError("UNAUTHENTICATED", f"the API key {against}")
         queues = frozenset(key.queues) if key.queues else None
         return Caller(key.organization, Role(key.role), queues, digest)
 
-    def _against(self, key: KeyRecord) -> str:
+    def _why_not(self, key: KeyRecord) -> str:
         if key.revoked_at is not None:
             return "was revoked"
         if key.expires_at is not None and key.expires_at <= self._clock.now():

@@ -1,4 +1,4 @@
-"""Who may call what: the roles of each RPC, and by which field a request tells its queue.
+"""Authorization: the roles of each RPC, and by which field a request names its queue.
 
 Both tables are held against the descriptors when a server starts, so that neither a new RPC nor a
 new message can be forgotten.
@@ -10,17 +10,12 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
+from spooled_pipelines.server.auth.caller import Caller, Role
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.methods import Method
-
-
-class Role(str, Enum):
-    """What a key is for. Every role but `work` may read; `admin` may do everything."""
-
-    PRODUCE = "produce"
-    WORK = "work"
-    READ = "read"
-    ADMIN = "admin"
-
 
 _ADMIN = frozenset({Role.ADMIN})
 _PRODUCE = _ADMIN | {Role.PRODUCE}
@@ -84,7 +79,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
 SEES_PAYLOADS = _PRODUCE | {Role.WORK}
 
 
-class Scope(Enum):
+class QueueSource(Enum):
     """By what a request tells which queue it touches."""
 
     # Where it may be empty, the answer holds what is of the key's queues (`Caller.among`).
@@ -93,9 +88,9 @@ class Scope(Enum):
     BATCH = "batch_id or batch_ids"
     WORKER = "worker_id, and queue_name where it has one"
     # An envelope: the message inside it tells.
-    INSIDE = "its one message"
+    ENVELOPE = "its one message"
     # A part of what the stream's first message opened.
-    OPENED = "the first message"
+    STREAM_OPENED = "the first message"
     # Of no queue: keys that are limited to some queues are refused.
     ORGANIZATION = "nothing"
 
@@ -103,69 +98,113 @@ class Scope(Enum):
 _SPOOLED = "spooled.v1."
 _OURS = "spooled_pipelines.v1."
 
-SCOPES: Mapping[str, Scope] = {
-    _SPOOLED + "EnqueueRequest": Scope.QUEUE,
-    _SPOOLED + "DequeueRequest": Scope.QUEUE,
-    _SPOOLED + "CompleteRequest": Scope.JOB,
-    _SPOOLED + "FailRequest": Scope.JOB,
-    _SPOOLED + "RenewLeaseRequest": Scope.JOB,
-    _SPOOLED + "GetJobRequest": Scope.JOB,
-    _SPOOLED + "GetQueueStatsRequest": Scope.QUEUE,
-    _SPOOLED + "StreamJobsRequest": Scope.QUEUE,
-    _SPOOLED + "ProcessRequest": Scope.INSIDE,
-    _SPOOLED + "SubscribeRequest": Scope.QUEUE,
-    _SPOOLED + "RegisterWorkerRequest": Scope.WORKER,
-    _SPOOLED + "HeartbeatRequest": Scope.WORKER,
-    _SPOOLED + "DeregisterRequest": Scope.WORKER,
-    _OURS + "EnqueueBatchRequest": Scope.INSIDE,
-    _OURS + "OpenBatch": Scope.QUEUE,
-    _OURS + "JobChunk": Scope.OPENED,
-    _OURS + "SealBatchRequest": Scope.BATCH,
-    _OURS + "FinishPartRequest": Scope.BATCH,
-    _OURS + "ListPartsRequest": Scope.BATCH,
-    _OURS + "GetBatchStatsRequest": Scope.BATCH,
-    _OURS + "WatchBatchRequest": Scope.BATCH,
-    _OURS + "ListBatchJobsRequest": Scope.BATCH,
-    _OURS + "CancelBatchRequest": Scope.BATCH,
-    _OURS + "RetryBatchRequest": Scope.BATCH,
-    _OURS + "ListAttemptsRequest": Scope.JOB,
-    _OURS + "FindKeysRequest": Scope.QUEUE,
-    _OURS + "ListBatchesRequest": Scope.QUEUE,
-    _OURS + "FindBatchJobsRequest": Scope.BATCH,
-    _OURS + "SettleRequest": Scope.INSIDE,
-    _OURS + "JobOutcome": Scope.JOB,
-    _OURS + "ReviseDeadLettersRequest": Scope.INSIDE,
-    _OURS + "DeadLetterRevision": Scope.JOB,
-    _OURS + "PauseQueueRequest": Scope.QUEUE,
-    _OURS + "ResumeQueueRequest": Scope.QUEUE,
-    _OURS + "PurgeQueueRequest": Scope.QUEUE,
-    _OURS + "ListDeadLettersRequest": Scope.QUEUE,
-    _OURS + "RedriveDeadLettersRequest": Scope.QUEUE,
-    _OURS + "SetQueueLimitsRequest": Scope.QUEUE,
-    _OURS + "GetQueueLimitsRequest": Scope.QUEUE,
-    _OURS + "ListQueuesRequest": Scope.QUEUE,
-    _OURS + "ListWorkersRequest": Scope.QUEUE,
-    _OURS + "CreateKeyRequest": Scope.ORGANIZATION,
-    _OURS + "ListKeysRequest": Scope.ORGANIZATION,
-    _OURS + "RevokeKeyRequest": Scope.ORGANIZATION,
+QUEUE_OF_REQUEST: Mapping[str, QueueSource] = {
+    _SPOOLED + "EnqueueRequest": QueueSource.QUEUE,
+    _SPOOLED + "DequeueRequest": QueueSource.QUEUE,
+    _SPOOLED + "CompleteRequest": QueueSource.JOB,
+    _SPOOLED + "FailRequest": QueueSource.JOB,
+    _SPOOLED + "RenewLeaseRequest": QueueSource.JOB,
+    _SPOOLED + "GetJobRequest": QueueSource.JOB,
+    _SPOOLED + "GetQueueStatsRequest": QueueSource.QUEUE,
+    _SPOOLED + "StreamJobsRequest": QueueSource.QUEUE,
+    _SPOOLED + "ProcessRequest": QueueSource.ENVELOPE,
+    _SPOOLED + "SubscribeRequest": QueueSource.QUEUE,
+    _SPOOLED + "RegisterWorkerRequest": QueueSource.WORKER,
+    _SPOOLED + "HeartbeatRequest": QueueSource.WORKER,
+    _SPOOLED + "DeregisterRequest": QueueSource.WORKER,
+    _OURS + "EnqueueBatchRequest": QueueSource.ENVELOPE,
+    _OURS + "OpenBatch": QueueSource.QUEUE,
+    _OURS + "JobChunk": QueueSource.STREAM_OPENED,
+    _OURS + "SealBatchRequest": QueueSource.BATCH,
+    _OURS + "FinishPartRequest": QueueSource.BATCH,
+    _OURS + "ListPartsRequest": QueueSource.BATCH,
+    _OURS + "GetBatchStatsRequest": QueueSource.BATCH,
+    _OURS + "WatchBatchRequest": QueueSource.BATCH,
+    _OURS + "ListBatchJobsRequest": QueueSource.BATCH,
+    _OURS + "CancelBatchRequest": QueueSource.BATCH,
+    _OURS + "RetryBatchRequest": QueueSource.BATCH,
+    _OURS + "ListAttemptsRequest": QueueSource.JOB,
+    _OURS + "FindKeysRequest": QueueSource.QUEUE,
+    _OURS + "ListBatchesRequest": QueueSource.QUEUE,
+    _OURS + "FindBatchJobsRequest": QueueSource.BATCH,
+    _OURS + "SettleRequest": QueueSource.ENVELOPE,
+    _OURS + "JobOutcome": QueueSource.JOB,
+    _OURS + "ReviseDeadLettersRequest": QueueSource.ENVELOPE,
+    _OURS + "DeadLetterRevision": QueueSource.JOB,
+    _OURS + "PauseQueueRequest": QueueSource.QUEUE,
+    _OURS + "ResumeQueueRequest": QueueSource.QUEUE,
+    _OURS + "PurgeQueueRequest": QueueSource.QUEUE,
+    _OURS + "ListDeadLettersRequest": QueueSource.QUEUE,
+    _OURS + "RedriveDeadLettersRequest": QueueSource.QUEUE,
+    _OURS + "SetQueueLimitsRequest": QueueSource.QUEUE,
+    _OURS + "GetQueueLimitsRequest": QueueSource.QUEUE,
+    _OURS + "ListQueuesRequest": QueueSource.QUEUE,
+    _OURS + "ListWorkersRequest": QueueSource.QUEUE,
+    _OURS + "CreateKeyRequest": QueueSource.ORGANIZATION,
+    _OURS + "ListKeysRequest": QueueSource.ORGANIZATION,
+    _OURS + "RevokeKeyRequest": QueueSource.ORGANIZATION,
 }
 
 
 def check_tables(methods: Iterable[Method]) -> None:
-    """RuntimeError names what is not in the tables: RPCs without roles, requests without scope."""
+    """Raise RuntimeError with the RPCs and the requests that the tables do not have."""
     methods = tuple(methods)
     missing = [method.path for method in methods if method.path not in ROLES]
     for method in methods:
-        missing += _without_scope(method.request_class.DESCRIPTOR)
+        missing += _without_source(method.request_class.DESCRIPTOR)
     if missing:
         names = ", ".join(missing)
-        raise RuntimeError(f"server/access.py does not say who may use {names}")
+        raise RuntimeError(f"server/auth/authorization.py does not say who may use {names}")
 
 
-def _without_scope(message: Any) -> list[str]:
-    scope = SCOPES.get(message.full_name)
-    if scope is None:
+def _without_source(message: Any) -> list[str]:
+    source = QUEUE_OF_REQUEST.get(message.full_name)
+    if source is None:
         return [message.full_name]
-    if scope is not Scope.INSIDE:
+    if source is not QueueSource.ENVELOPE:
         return []
-    return [name for field in message.fields for name in _without_scope(field.message_type)]
+    return [name for field in message.fields for name in _without_source(field.message_type)]
+
+
+async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> None:
+    """RefusedError PERMISSION_DENIED where a request is about a queue that the key may not touch.
+
+    NOT_FOUND where it is about a job or batch that is not there. An envelope passes: whoever opens
+    it has what is inside checked.
+    """
+    if caller.queues is None:
+        return
+    source = QUEUE_OF_REQUEST[request.DESCRIPTOR.full_name]
+    if source is QueueSource.ORGANIZATION:
+        message = "this API key is limited to some queues, and the call is about all of them"
+        raise RefusedError("PERMISSION_DENIED", message, reason="queue")
+    for queue_name in await _queues(store, caller.organization, source, request):
+        # What is no name of a queue at all is told so by the service.
+        if queue_name and queue_name not in caller.queues:
+            message = "this API key is limited to other queues"
+            raise RefusedError("PERMISSION_DENIED", message, reason="queue")
+
+
+async def _queues(
+    store: JobStore, organization: str, source: QueueSource, request: Any
+) -> list[str]:
+    if source is QueueSource.QUEUE:
+        return [request.queue_name]
+    if source is QueueSource.JOB:
+        return [(await store.job(organization, request.job_id)).queue_name]
+    if source is QueueSource.BATCH:
+        several = "batch_ids" in request.DESCRIPTOR.fields_by_name
+        named = (
+            request.batch_ids[: limits.BATCH_IDS_PER_CALL_MAX] if several else [request.batch_id]
+        )
+        batch_ids = [validation.batch_id(batch_id) for batch_id in named]
+        records = await store.batches(organization, batch_ids) if batch_ids else []
+        return [record.queue_name for record in records]
+    if source is QueueSource.WORKER:
+        worker_id = validation.worker_id(request.worker_id, required=False)
+        current = await store.queue_of_worker(organization, worker_id) if worker_id else None
+        # Registering again moves a worker from one queue to another.
+        has_queue = "queue_name" in request.DESCRIPTOR.fields_by_name
+        return [current or "", request.queue_name if has_queue else ""]
+    # Envelopes, and what belongs to a stream that was let in.
+    return []

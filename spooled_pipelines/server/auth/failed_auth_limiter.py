@@ -7,13 +7,14 @@ from collections import OrderedDict
 
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.token_bucket import TokenBucket
 
 # Peers and keys that are remembered; beyond that the longest unused are forgotten.
 _REMEMBERED = 10_000
 _MINUTE_MS = 60_000
 
 
-class FailedLogins:
+class FailedAuthLimiter:
     """A bucket of `per_minute` wrong keys for each peer, which fills up again within a minute.
 
     A key that was right before from the same peer goes on being looked at, however many wrong
@@ -23,20 +24,20 @@ class FailedLogins:
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self._per_minute = per_minute
         self._clock = clock
-        # How many failures a peer has left, and as of when.
-        self._buckets: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        # How many failures a peer has left, where it has failed.
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     def admit(self, peer: str, digest: bytes) -> None:
         """RefusedError RESOURCE_EXHAUSTED with `retry_after` if the peer has failed too often."""
-        left, _ = self._bucket(peer)
-        if left >= 1 or (peer, digest) in self._known:
+        bucket = self._buckets.get(peer)
+        if bucket is None or bucket.available(self._clock.now()) or (peer, digest) in self._known:
             return
-        wait = math.ceil((1 - left) * _MINUTE_MS / self._per_minute / 1000)
+        wait = max(1, math.ceil(bucket.time_until_one() / 1000))
         raise RefusedError(
             "RESOURCE_EXHAUSTED",
-            f"too many wrong API keys from this address; try again in {max(wait, 1)} s",
-            retry_after=max(wait, 1),
+            f"too many wrong API keys from this address; try again in {wait} s",
+            retry_after=wait,
         )
 
     def succeeded(self, peer: str, digest: bytes) -> None:
@@ -49,17 +50,16 @@ class FailedLogins:
     def failed(self, peer: str, digest: bytes) -> None:
         """The key was wrong."""
         self._known.pop((peer, digest), None)
-        left, now = self._bucket(peer)
-        self._buckets[peer] = (max(left - 1, 0), now)
+        now = self._clock.now()
+        bucket = self._buckets.get(peer)
+        if bucket is None:
+            rate = self._per_minute / _MINUTE_MS
+            bucket = self._buckets[peer] = TokenBucket(rate, burst=self._per_minute, now=now)
+        if bucket.available(now):
+            bucket.take()
         self._buckets.move_to_end(peer)
         if len(self._buckets) > _REMEMBERED:
             self._buckets.popitem(last=False)
-
-    def _bucket(self, peer: str) -> tuple[float, int]:
-        now = self._clock.now()
-        left, since = self._buckets.get(peer, (float(self._per_minute), now))
-        filled = left + max(now - since, 0) * self._per_minute / _MINUTE_MS
-        return min(filled, self._per_minute), now
 
 
 def peer_host(peer: str) -> str:

@@ -1,4 +1,4 @@
-"""Requests a second, per organization, as a bucket of tokens."""
+"""The rate limit of calls, a token bucket for each organization."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.token_bucket import TokenBucket
 
 
 class RateLimiter:
@@ -21,23 +22,23 @@ class RateLimiter:
         self._rate = rate
         self._rates = dict(rates or {})
         self._clock = clock
-        self._buckets: dict[str, tuple[float, int]] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def admit(self, organization: str) -> None:
         """Count one call; RefusedError RESOURCE_EXHAUSTED with `retry_after` if it is too many."""
         rate = self._rates.get(organization, self._rate)
         if rate is None:
             return
-        burst = max(2 * rate, 1.0)
         now = self._clock.now()
-        tokens, since = self._buckets.get(organization, (burst, now))
-        tokens = min(burst, tokens + max(now - since, 0) / 1000 * rate)
-        if tokens < 1:
-            self._buckets[organization] = (tokens, now)
-            wait = max(1, math.ceil((1 - tokens) / rate))
+        bucket = self._buckets.get(organization)
+        if bucket is None:
+            bucket = TokenBucket(rate / 1000, burst=max(2 * rate, 1.0), now=now)
+            self._buckets[organization] = bucket
+        if not bucket.available(now):
+            wait = max(1, math.ceil(bucket.time_until_one() / 1000))
             raise RefusedError(
                 "RESOURCE_EXHAUSTED",
                 f"more than {rate:g} requests a second; try again in {wait} s",
                 retry_after=wait,
             )
-        self._buckets[organization] = (tokens - 1, now)
+        bucket.take()

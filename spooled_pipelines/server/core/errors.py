@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 T = TypeVar("T")
 
-_SHOWN_CHARACTERS = 40
 LEASE_EXPIRED = "Lease expired"
 LEASE_MISMATCH = "does not match the job's current lease"
+_SHOWN_CHARACTERS = 120
 
 
 class RefusedError(Exception):
@@ -38,10 +39,11 @@ class StoreUnavailableError(Exception):
     """The store cannot be opened: locked by another server, newer than this one, unreadable."""
 
 
-class FileOwner(NamedTuple):
-    """What the process that has a store's file says about itself; empty while it has not.
+@dataclass(frozen=True, slots=True)
+class FileOwner:
+    """What the process that has a store's file says about itself; empty until it has said so.
 
-    `token` is of this one holding alone, so that what an earlier owner left is told from it.
+    `token` is of this one time that it has the file, and tells it from what was left earlier.
     """
 
     process: str = ""
@@ -50,11 +52,11 @@ class FileOwner(NamedTuple):
 
 
 class StoreInUseError(StoreUnavailableError):
-    """Another server has the store's file open; `holder` is what it says about itself."""
+    """Another process has the store's file open: `owner`."""
 
-    def __init__(self, message: str, holder: FileOwner) -> None:
+    def __init__(self, message: str, owner: FileOwner) -> None:
         super().__init__(message)
-        self.holder = holder
+        self.owner = owner
 
 
 class StoreFaultError(RefusedError):
@@ -117,12 +119,6 @@ def not_found(message: str) -> RefusedError:
     return RefusedError("NOT_FOUND", message)
 
 
-def no_key(key_id: str) -> RefusedError:
-    """The organization has no API key of this id."""
-    shown = repr(key_id[:_SHOWN_CHARACTERS])
-    return not_found(f"there is no key {shown}; `keys list` shows which there are")
-
-
 def conflict(message: str) -> RefusedError:
     """The job is not in a state that allows this."""
     return RefusedError("FAILED_PRECONDITION", message)
@@ -131,3 +127,14 @@ def conflict(message: str) -> RefusedError:
 def stopping() -> RefusedError:
     """The server goes down; the call may be repeated against the next one."""
     return RefusedError("UNAVAILABLE", "the server is stopping; connect again")
+
+
+def shortened(value: object) -> str:
+    """Return how a value is shown in a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def no_key(key_id: str) -> RefusedError:
+    """Return the refusal where an organization has no key of this id."""
+    return not_found(f"there is no key {shortened(key_id)}; `keys list` shows which there are")

@@ -1,4 +1,4 @@
-"""Who waits for what: claimers for jobs, watchers for batches. Woken, never polled."""
+"""The notifier: commits wake those who subscribed to what they changed, so that nobody polls."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from spooled_pipelines.server.core.errors import stopping
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Topic = tuple[str, str]
+# An organization and the name of its queue, or the id of its batch.
+QualifiedName = tuple[str, str]
+Topic = Hashable
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Changes:
-    """What a commit changed, for those who wait. Topics are (organization, name)."""
+class CommitEvent:
+    """What a commit changed, for those who wait."""
 
-    ready_queues: set[Topic] = field(default_factory=set)
-    batches: set[Topic] = field(default_factory=set)
+    ready_queues: set[QualifiedName] = field(default_factory=set)
+    batches: set[QualifiedName] = field(default_factory=set)
     # Jobs whose lease ended: settled, or taken back.
     released_jobs: list[str] = field(default_factory=list)
     # The earliest moment (ms) at which something that was just written becomes due.
     due: int | None = None
     # Queues whose rate lets no job out before this moment (ms); for this server's streams alone.
-    held_until: dict[Topic, int] = field(default_factory=dict)
+    held_until: dict[QualifiedName, int] = field(default_factory=dict)
     # Organizations of which a queue was paused, resumed or limited.
     controlled: set[str] = field(default_factory=set)
     # A key was made or revoked.
@@ -41,11 +43,11 @@ class Changes:
     commit_seconds: float | None = None
 
     def due_at(self, moment: int) -> None:
-        """Something is due at this moment."""
+        """Note that something is due at this moment."""
         if self.due is None or moment < self.due:
             self.due = moment
 
-    def merge(self, other: Changes) -> None:
+    def merge(self, other: CommitEvent) -> None:
         """Add what another operation of the same commit changed."""
         self.ready_queues |= other.ready_queues
         self.batches |= other.batches
@@ -59,169 +61,167 @@ class Changes:
             self.due_at(other.due)
 
 
-def publish(observe: Callable[[Changes], None], changes: Changes) -> None:
-    """Tell an observer of commits; what it fails with is logged, since the commit stands."""
+def publish(observe: Callable[[CommitEvent], None], event: CommitEvent) -> None:
+    """Tell an observer of a commit; what it fails with is logged, since the commit stands."""
     try:
-        observe(changes)
+        observe(event)
     # Whatever it is: what was committed must be answered.
     except Exception:  # noqa: BLE001
         _log.exception("an observer of commits failed")
 
 
-class Waiter:
-    """One who waits for some topics. A wake is kept until it is taken, so that none is lost."""
+class Subscription:
+    """A wait for some topics. A wake-up is kept until it is drained, so that none is lost."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._keys: set[Hashable] = set()
-        self._woken: set[Hashable] = set()
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._topics: set[Topic] = set()
+        self._woken: set[Topic] = set()
         self._event = asyncio.Event()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for key in tuple(self._keys):
-            self.unwatch(key)
+        for topic in tuple(self._topics):
+            self.unwatch(topic)
 
-    def watch(self, key: Hashable) -> None:
-        """Be woken for this as well; see `queue_key` and its like."""
-        self._keys.add(key)
-        self._hub.waiters[key].add(self)
+    def watch(self, topic: Topic) -> None:
+        """Be woken for this topic as well; see `queue_topic` and its like."""
+        self._topics.add(topic)
+        self._notifier.subscriptions[topic].add(self)
 
-    def unwatch(self, key: Hashable) -> None:
-        """Be woken for this no longer."""
-        self._keys.discard(key)
-        waiters = self._hub.waiters.get(key)
-        if waiters is not None:
-            waiters.discard(self)
-            if not waiters:
-                del self._hub.waiters[key]
+    def unwatch(self, topic: Topic) -> None:
+        """Be woken for this topic no longer."""
+        self._topics.discard(topic)
+        subscriptions = self._notifier.subscriptions.get(topic)
+        if subscriptions is not None:
+            subscriptions.discard(self)
+            if not subscriptions:
+                del self._notifier.subscriptions[topic]
 
-    def watches(self, key: Hashable) -> bool:
-        """Whether it waits for this (for a job's end, it does so once)."""
-        return key in self._keys
+    def watches(self, topic: Topic) -> bool:
+        """Return whether it waits for this topic; for a job's end it does so once."""
+        return topic in self._topics
 
-    def wake(self, key: Hashable = None) -> None:
-        """Let it go on, for this."""
-        self._woken.add(key)
+    def wake(self, topic: Topic = None) -> None:
+        """Let the wait go on, because of this topic."""
+        self._woken.add(topic)
         self._event.set()
 
-    async def wait(self) -> set[Hashable]:
-        """Until something changed since the last return, and what: the keys that it watches.
+    async def wait(self) -> set[Topic]:
+        """Wait until a topic changed since the last return; return which did.
 
-        RefusedError UNAVAILABLE at the end.
+        RefusedError UNAVAILABLE once the notifier is closed.
         """
-        if self._hub.closed:
+        if self._notifier.closed:
             raise stopping()
         await self._event.wait()
-        if self._hub.closed:
+        if self._notifier.closed:
             raise stopping()
-        return self.taken()
+        return self.drain()
 
-    def taken(self) -> set[Hashable]:
-        """What it was woken for so far, at once."""
+    def drain(self) -> set[Topic]:
+        """Return at once which topics changed since the last return."""
         self._event.clear()
         woken, self._woken = self._woken, set()
         return woken
 
 
-def queue_key(organization: str, queue_name: str) -> Hashable:
-    """The queue has jobs that can be claimed."""
+def queue_topic(organization: str, queue_name: str) -> Topic:
+    """Return the topic of a queue that has jobs to claim."""
     return ("queue", organization, queue_name)
 
 
-def batch_key(organization: str, batch_id: str) -> Hashable:
-    """The batch's statistics changed."""
+def batch_topic(organization: str, batch_id: str) -> Topic:
+    """Return the topic of a batch's statistics."""
     return ("batch", organization, batch_id)
 
 
-def control_key(organization: str) -> Hashable:
-    """Some queue of the organization was paused, resumed or limited.
+def control_topic(organization: str) -> Topic:
+    """Return the topic of queues that are paused, resumed or limited.
 
     An operator does so seldom enough for all of the organization's watchers to look again.
     """
     return ("control", organization)
 
 
-def job_key(job_id: str) -> Hashable:
-    """The job's lease ended: settled, or taken back."""
+def job_topic(job_id: str) -> Topic:
+    """Return the topic of a job whose lease ends: it is settled, or taken back."""
     return ("job", job_id)
 
 
-class Hub:
-    """Passes on what commits changed. Lives on the event loop's thread alone."""
+class Notifier:
+    """Wakes subscriptions when a commit changed their topics. For the event loop's thread alone."""
 
     def __init__(self) -> None:
         self.closed = False
-        self.waiters: defaultdict[Hashable, set[Waiter]] = defaultdict(set)
-        # Set when the timer has to look at the time again.
-        self.timer = asyncio.Event()
-        # When the timer will sweep, and whether it has to do so at once: something may be due
+        self.subscriptions: defaultdict[Topic, set[Subscription]] = defaultdict(set)
+        # Set when the sweeper has to look at the time again.
+        self.sweeper_woken = asyncio.Event()
+        # When the sweeper will sweep, and whether it has to do so at once: something may be due
         # earlier than it knew.
-        self.timer_target: int | None = None
-        self.sweep_asked = False
+        self.next_sweep: int | None = None
+        self.sweep_requested = False
         # When to wake those who wait for a queue that its rate holds back.
-        self._held_until: dict[Topic, int] = {}
-        # Set when the keys that are let in have to be read again.
-        self.keys = asyncio.Event()
+        self._held_until: dict[QualifiedName, int] = {}
+        # Set when the API keys have to be read again.
+        self.api_keys_changed = asyncio.Event()
 
-    def waiter(self) -> Waiter:
-        """Someone new who waits."""
-        return Waiter(self)
+    def subscribe(self) -> Subscription:
+        """Return a new subscription, without topics yet."""
+        return Subscription(self)
 
-    def is_watched(self, key: Hashable) -> bool:
-        """Whether anyone waits for this, such as an open stream for its queue."""
-        return key in self.waiters
+    def has_subscribers(self, topic: Topic) -> bool:
+        """Return whether anyone waits for this topic, such as an open stream for its queue."""
+        return topic in self.subscriptions
 
-    def publish(self, changes: Changes) -> None:
-        """Wake everyone whom these changes concern."""
-        for topic in changes.ready_queues:
-            self._wake(queue_key(*topic))
-        for topic in changes.batches:
-            self._wake(batch_key(*topic))
-        for job_id in changes.released_jobs:
-            for waiter in tuple(self.waiters.get(job_key(job_id), ())):
-                waiter.unwatch(job_key(job_id))
-                waiter.wake()
-        for organization in changes.controlled:
-            self._wake(control_key(organization))
-        for topic, moment in changes.held_until.items():
-            if self.is_watched(queue_key(*topic)):
-                self._held_until[topic] = moment
-                self.timer.set()
-        if changes.everything:
-            for key in tuple(self.waiters):
-                self._wake(key)
-            self.ask_for_sweep()
-        if changes.keys or changes.everything:
-            self.keys.set()
-        due = changes.due
-        if due is not None and (self.timer_target is None or due < self.timer_target):
-            self.ask_for_sweep()
+    def publish(self, event: CommitEvent) -> None:
+        """Wake everyone whom this commit concerns."""
+        for name in event.ready_queues:
+            self._wake(queue_topic(*name))
+        for name in event.batches:
+            self._wake(batch_topic(*name))
+        for job_id in event.released_jobs:
+            for subscription in tuple(self.subscriptions.get(job_topic(job_id), ())):
+                subscription.unwatch(job_topic(job_id))
+                subscription.wake()
+        for organization in event.controlled:
+            self._wake(control_topic(organization))
+        for name, moment in event.held_until.items():
+            if self.has_subscribers(queue_topic(*name)):
+                self._held_until[name] = moment
+                self.sweeper_woken.set()
+        if event.everything:
+            for topic in tuple(self.subscriptions):
+                self._wake(topic)
+            self.request_sweep()
+        if event.keys or event.everything:
+            self.api_keys_changed.set()
+        due = event.due
+        if due is not None and (self.next_sweep is None or due < self.next_sweep):
+            self.request_sweep()
 
-    def ask_for_sweep(self) -> None:
-        """Let the timer sweep now."""
-        self.sweep_asked = True
-        self.timer.set()
+    def request_sweep(self) -> None:
+        """Let the sweeper sweep now."""
+        self.sweep_requested = True
+        self.sweeper_woken.set()
 
-    def wake_held(self, now: int) -> int | None:
-        """Wake those whose queue lets a job out by now; returns when the next one does."""
-        for topic in [topic for topic, moment in self._held_until.items() if moment <= now]:
-            del self._held_until[topic]
-            self._wake(queue_key(*topic))
+    def wake_rate_limited(self, now: int) -> int | None:
+        """Wake those whose queue lets a job out by now; return when the next queue does."""
+        for name in [name for name, moment in self._held_until.items() if moment <= now]:
+            del self._held_until[name]
+            self._wake(queue_topic(*name))
         return min(self._held_until.values(), default=None)
 
     def close(self) -> None:
         """Wake everyone, to find that the server is stopping."""
         self.closed = True
-        for waiters in list(self.waiters.values()):
-            for waiter in waiters:
-                waiter.wake()
-        self.timer.set()
-        self.keys.set()
+        for subscriptions in list(self.subscriptions.values()):
+            for subscription in subscriptions:
+                subscription.wake()
 
-    def _wake(self, key: Hashable) -> None:
-        # `get`: looking must not make an entry.
-        for waiter in self.waiters.get(key, ()):
-            waiter.wake(key)
+    def _wake(self, topic: Topic) -> None:
+        # `get`: a look must not make an entry.
+        for subscription in self.subscriptions.get(topic, ()):
+            subscription.wake(topic)

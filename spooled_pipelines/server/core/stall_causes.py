@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.queue_limits import Braked
 from spooled_pipelines.server.core.records import BatchRecord
 from spooled_pipelines.wire.batch_v1 import Stall
 
-HEARTBEAT_SECONDS = 10
-# Five heartbeats missed, and a worker is offline.
-OFFLINE_MS = 5 * HEARTBEAT_SECONDS * 1000
 _EXPIRING_MS = 5 * 60 * 1000
 
 

@@ -12,23 +12,23 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.authentication import ApiKeys
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard import probes
 from spooled_pipelines.server.dashboard.context import (
-    Desk,
     View,
+    WebContext,
     action,
-    desk_of,
     refused,
     signed_in,
+    web_of,
 )
 from spooled_pipelines.server.dashboard.rendering import STATIC, Pages
 from spooled_pipelines.server.dashboard.security import Cookies, SecureHeaders
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.views import batches, jobs, queues, sign_in, workers
-from spooled_pipelines.server.rpc.in_process import DirectCalls
+from spooled_pipelines.server.rpc.in_process import InProcessClient
 from spooled_pipelines.server.telemetry.metrics import Metrics
 from spooled_pipelines.server.telemetry.readiness import Readiness
 
@@ -37,8 +37,8 @@ from spooled_pipelines.server.telemetry.readiness import Readiness
 class AppContext:
     """The parts of the server that the page is about."""
 
-    calls: DirectCalls
-    keys: KeyRing
+    calls: InProcessClient
+    keys: ApiKeys
     clock: Clock
     readiness: Readiness
     metrics: Metrics
@@ -58,7 +58,7 @@ class _KeptFiles(StaticFiles):
 def make_app(context: AppContext, *, secure: bool) -> Starlette:
     """The page as an ASGI app; `secure` says that it is served over TLS."""
     sessions = Sessions(context.keys, context.clock)
-    desk = Desk(context.calls, sessions, Cookies(secure=secure), Pages(), context.clock)
+    web = WebContext(context.calls, sessions, Cookies(secure=secure), Pages(), context.clock)
     app = Starlette(
         routes=[
             Route("/healthz", probes.healthz),
@@ -87,7 +87,7 @@ def make_app(context: AppContext, *, secure: bool) -> Starlette:
         middleware=[Middleware(SecureHeaders, context.frame_ancestors)],
         exception_handlers={HTTPException: _no_such_page, Exception: _failed},
     )
-    app.state.desk = desk
+    app.state.web = web
     return app
 
 
@@ -115,5 +115,5 @@ async def _failed(request: Request, _: Exception) -> Response:
 
 
 def _session(request: Request) -> Session | None:
-    desk = desk_of(request)
-    return desk.sessions.find(request.cookies.get(desk.cookies.session))
+    web = web_of(request)
+    return web.sessions.find(request.cookies.get(web.cookies.session))

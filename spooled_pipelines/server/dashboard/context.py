@@ -17,7 +17,7 @@ from spooled_pipelines.server.dashboard.rendering import Pages
 from spooled_pipelines.server.dashboard.security import Cookies, check_origin, check_token, form_of
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.throughput import Rates
-from spooled_pipelines.server.rpc.in_process import DirectCalls
+from spooled_pipelines.server.rpc.in_process import InProcessClient
 
 HTTP_STATUS: Mapping[str, int] = {
     "INVALID_ARGUMENT": 400,
@@ -32,10 +32,10 @@ HTTP_STATUS: Mapping[str, int] = {
 
 
 @dataclass(frozen=True)
-class Desk:
+class WebContext:
     """The server's calls, who is signed in, and how pages are made."""
 
-    calls: DirectCalls
+    calls: InProcessClient
     sessions: Sessions
     cookies: Cookies
     pages: Pages
@@ -44,20 +44,20 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Visit:
+class SignedInRequest:
     """A request of somebody who is signed in."""
 
-    desk: Desk
+    web: WebContext
     request: Request
     session: Session
 
     async def call(self, request: Any) -> Any:
         """The answer to an RPC, made as this caller; RefusedError where it is refused."""
-        return await self.desk.calls.call(self.session.caller, request)
+        return await self.web.calls.call(self.session.caller, request)
 
     def may(self, request_class: Any) -> bool:
         """Whether the caller's role may make a call, so that what it may not is not offered."""
-        return self.desk.calls.may(self.session.caller, request_class)
+        return self.web.calls.may(self.session.caller, request_class)
 
     @property
     def sees_payloads(self) -> bool:
@@ -76,7 +76,7 @@ class Visit:
     def show(self, template: str, **values: Any) -> Response:
         """A page of this template, or its live part."""
         notice = "" if self.part else self.session.take_notice()
-        text = self.desk.pages.render(
+        text = self.web.pages.render(
             template,
             visit=self,
             caller=self.session.caller,
@@ -84,7 +84,7 @@ class Visit:
             part=self.part,
             path=self.request.url.path,
             notice=notice,
-            now=self.desk.clock.now(),
+            now=self.web.clock.now(),
             **values,
         )
         return HTMLResponse(text)
@@ -99,32 +99,32 @@ Form = Mapping[str, str]
 View = Callable[[Request], Awaitable[Response]]
 
 
-def desk_of(request: Request) -> Desk:
+def web_of(request: Request) -> WebContext:
     """The desk of the app that answers this."""
-    desk: Desk = request.app.state.desk
-    return desk
+    web: WebContext = request.app.state.web
+    return web
 
 
-def signed_in(view: Callable[[Visit], Awaitable[Response]]) -> View:
+def signed_in(view: Callable[[SignedInRequest], Awaitable[Response]]) -> View:
     """Lets only those in who have a session; the others sign in first."""
 
     async def answer(request: Request) -> Response:
-        desk = desk_of(request)
-        session = desk.sessions.find(request.cookies.get(desk.cookies.session))
+        web = web_of(request)
+        session = web.sessions.find(request.cookies.get(web.cookies.session))
         if session is None:
             return _to_sign_in(request)
         try:
-            return await view(Visit(desk, request, session))
+            return await view(SignedInRequest(web, request, session))
         except RefusedError as refusal:
             return refused(request, refusal, session)
 
     return answer
 
 
-def action(view: Callable[[Visit, Form], Awaitable[Response]]) -> View:
+def action(view: Callable[[SignedInRequest, Form], Awaitable[Response]]) -> View:
     """The same for what changes something: only forms that we gave this very session."""
 
-    async def act(visit: Visit) -> Response:
+    async def act(visit: SignedInRequest) -> Response:
         check_origin(visit.request.headers)
         form = await form_of(visit.request)
         check_token(form, visit.session.token)
@@ -136,12 +136,12 @@ def action(view: Callable[[Visit, Form], Awaitable[Response]]) -> View:
 def refused(request: Request, refusal: RefusedError, session: Session | None = None) -> Response:
     """The page that says why not."""
     status = HTTP_STATUS.get(refusal.code, 500)
-    desk = desk_of(request)
-    text = desk.pages.render(
+    web = web_of(request)
+    text = web.pages.render(
         "refused.html",
         caller=session.caller if session else None,
         token=session.token if session else "",
-        visit=Visit(desk, request, session) if session else None,
+        visit=SignedInRequest(web, request, session) if session else None,
         part="",
         path=request.url.path,
         notice="",

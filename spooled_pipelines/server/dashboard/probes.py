@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.authentication import ApiKeys
 from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard.context import HTTP_STATUS
@@ -32,13 +32,13 @@ def readyz(readiness: Readiness) -> Probe:
     return ready
 
 
-def metrics_for_operators(metrics: Metrics, keys: KeyRing) -> Probe:
+def metrics_for_operators(metrics: Metrics, keys: ApiKeys) -> Probe:
     """Prometheus, for a key that the server was started with: they are of all organizations."""
 
     async def told(request: Request) -> Response:
         host = request.client.host if request.client else ""
         try:
-            caller = keys.caller(request.headers.items(), peer_of(host))
+            caller = keys.authenticate(request.headers.items(), peer_of(host))
             if not caller.is_operator:
                 raise RefusedError(
                     "PERMISSION_DENIED",

@@ -6,11 +6,11 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
 from spooled_pipelines.server.config.settings import hash_key
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.services.context import Caller
 
 # Beyond these the longest unused are signed out.
 SESSIONS_MAX = 10_000
@@ -36,7 +36,7 @@ class Session:
 class Sessions:
     """Sessions by the hash of their cookie."""
 
-    def __init__(self, keys: KeyRing, clock: Clock) -> None:
+    def __init__(self, keys: ApiKeys, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
@@ -47,7 +47,7 @@ class Sessions:
         RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys: those of
         the page and those of calls count together.
         """
-        caller = self._keys.caller([("x-api-key", key)], peer_of(host))
+        caller = self._keys.authenticate([("x-api-key", key)], peer_of(host))
         cookie = secrets.token_urlsafe(32)
         ends_at = self._clock.now() + SESSION_SECONDS * 1000
         self._sessions[hash_key(cookie)] = Session(caller, ends_at)
@@ -63,7 +63,10 @@ class Sessions:
         session = self._sessions.get(digest)
         if session is None:
             return None
-        if session.ends_at <= self._clock.now() or self._keys.end_of(session.caller) is not None:
+        if (
+            session.ends_at <= self._clock.now()
+            or self._keys.why_invalid(session.caller) is not None
+        ):
             del self._sessions[digest]
             return None
         self._sessions.move_to_end(digest)

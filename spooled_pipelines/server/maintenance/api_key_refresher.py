@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.authentication import ApiKeys
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
-from spooled_pipelines.server.core.notifier import Hub
+from spooled_pipelines.server.core.notifier import Notifier
 
 
 class ApiKeyRefresher(Loop):
     """Refreshes the keys that are let in, and sleeps until one changes or expires."""
 
-    def __init__(self, keys: KeyRing, hub: Hub, clock: Clock, monitor: LoopMonitor) -> None:
+    def __init__(
+        self, keys: ApiKeys, notifier: Notifier, clock: Clock, monitor: LoopMonitor
+    ) -> None:
         super().__init__("API key refresher", monitor)
         self._keys = keys
-        self._hub = hub
+        self._notifier = notifier
         self._clock = clock
 
     async def _work(self) -> None:
         # Before the read: what changes while it runs must wake it again.
-        self._hub.keys.clear()
+        self._notifier.api_keys_changed.clear()
         await self._keys.refresh()
 
     async def _wait(self) -> None:
-        await self._clock.sleep_until(self._keys.next_expiry(), self._hub.keys)
+        await self._clock.sleep_until(self._keys.next_expiry(), self._notifier.api_keys_changed)

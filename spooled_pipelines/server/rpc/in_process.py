@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from spooled_pipelines.server.auth.authorization import ROLES
-from spooled_pipelines.server.rpc.interceptor import Gate, function_of, noted
-from spooled_pipelines.server.services.context import Caller
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.rpc.interceptor import Interceptor, function_of, observed
 from spooled_pipelines.wire.methods import Method, methods_of
 
 
-class DirectCalls:
+class InProcessClient:
     """Unary calls on the services, without a connection in between."""
 
-    def __init__(self, implementations: Mapping[str, object], gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, implementations: Mapping[str, object], interceptor: Interceptor) -> None:
+        self._interceptor = interceptor
         # By their request: no two unary calls share one.
         self._methods: dict[str, tuple[Method, Callable[..., Awaitable[Any]]]] = {}
         for service, implementation in implementations.items():
@@ -34,9 +34,9 @@ class DirectCalls:
     async def call(self, caller: Caller, request: Any) -> Any:
         """The answer; RefusedError where a client would get a status."""
         method, function = self._methods[request.DESCRIPTOR.full_name]
-        with noted(self._gate, method) as call:
+        with observed(self._interceptor, method) as call:
             call.organization = caller.organization
-            self._gate.let(caller, method)
-            await self._gate.check(caller, request)
+            self._interceptor.authorize(caller, method)
+            await self._interceptor.authorize_queues(caller, request)
             answer = await function(caller, request)
         return method.response_class.FromString(answer) if type(answer) is bytes else answer

@@ -1,7 +1,7 @@
-"""The gRPC handlers of every RPC, found by reflection, so that none can be forgotten.
+"""The interceptor, and the gRPC handlers of every RPC, made by reflection.
 
-One wrapper does for all of them what no service should do by itself: the key, the rate, parsing,
-and what an error becomes on the wire.
+They do for all RPCs what no service should do by itself: authentication, authorization, the rate
+limit, parsing, and the status that an error becomes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from spooled_pipelines.server.auth.authentication import KeyRing, Metadata
-from spooled_pipelines.server.auth.authorization import ROLES, check_tables
+from spooled_pipelines.server.auth.authentication import ApiKeys, Metadata
+from spooled_pipelines.server.auth.authorization import ROLES, authorize_queues, check_tables
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.auth.failed_auth_limiter import peer_host
 from spooled_pipelines.server.auth.rate_limit import RateLimiter
-from spooled_pipelines.server.auth.scopes import check_queues
 from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
-from spooled_pipelines.server.services.context import Caller
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call
 from spooled_pipelines.wire.methods import Method, methods_of
@@ -36,14 +35,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(eq=False)
 class _Stream:
-    """A stream that is being answered; `end` is set once it has to end, and why."""
+    """A stream that is being answered; `end` says why it has to end, once it has to."""
 
     caller: Caller
     task: asyncio.Task[Any]
     waits: bool = False
     end: RefusedError | None = None
 
-    def turn_out(self, refusal: RefusedError) -> None:
+    def terminate(self, refusal: RefusedError) -> None:
         """End it at its next answer, or at once where it waits for one."""
         if self.end is None:
             self.end = refusal
@@ -51,12 +50,12 @@ class _Stream:
                 self.task.cancel()
 
 
-class Gate:
-    """Lets calls in, and turns them out when their key ends or the server stops."""
+class Interceptor:
+    """Authenticates and authorizes calls, and ends them when their key does or the server stops."""
 
     def __init__(
         self,
-        keys: KeyRing,
+        keys: ApiKeys,
         rate: RateLimiter,
         store: JobStore,
         observers: Sequence[rpc_call.Observer] = (rpc_call.log_call,),
@@ -72,15 +71,15 @@ class Gate:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def admit(self, method: Method, context: Context) -> Caller:
-        """Whose call it is; a RefusedError where it may not go on."""
+    def authenticate(self, method: Method, context: Context) -> Caller:
+        """Return whose call it is; RefusedError where the call may not go on."""
         metadata = context.invocation_metadata() or ()
-        caller = self._keys.caller(metadata, peer_host(context.peer()))
-        self.let(caller, method)
+        caller = self._keys.authenticate(metadata, peer_host(context.peer()))
+        self.authorize(caller, method)
         return caller
 
-    def let(self, caller: Caller, method: Method) -> None:
-        """RefusedError where the caller may not make this call, or not now."""
+    def authorize(self, caller: Caller, method: Method) -> None:
+        """Raise RefusedError where the caller may not make this call, or not now."""
         if caller.role not in ROLES[method.path]:
             raise RefusedError(
                 "PERMISSION_DENIED",
@@ -92,13 +91,13 @@ class Gate:
             raise stopping()
         self._rate.admit(caller.organization)
 
-    async def check(self, caller: Caller, request: Any) -> None:
-        """RefusedError where the request is about a queue that the key may not touch."""
-        await check_queues(self._store, caller, request)
+    async def authorize_queues(self, caller: Caller, request: Message) -> None:
+        """Raise RefusedError where the request is about a queue that the key may not touch."""
+        await authorize_queues(self._store, caller, request)
 
     @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        """While a call runs, `stop` waits for it."""
+    def track(self) -> Iterator[None]:
+        """Let `stop` wait for the call that runs within."""
         self._admitted += 1
         self._running += 1
         self._idle.clear()
@@ -109,7 +108,7 @@ class Gate:
             if not self._running:
                 self._idle.set()
 
-    async def answer(
+    async def respond(
         self, caller: Caller, context: Context, answers: AsyncGenerator[Any, None]
     ) -> None:
         """Write a stream's answers until it ends, its key does, or the server stops."""
@@ -128,25 +127,25 @@ class Gate:
                     if stream.end is not None:
                         raise stream.end
         except asyncio.CancelledError:
-            # Cancelled by `turn_out`, or by gRPC because the client is gone.
+            # Cancelled by `terminate`, or by gRPC because the client is gone.
             if stream.end is not None and stream.waits:
                 raise stream.end from None
             raise
         finally:
             self._streams.discard(stream)
 
-    def check_streams(self) -> None:
+    def end_invalid_streams(self) -> None:
         """End the streams whose key is no longer good."""
         for stream in tuple(self._streams):
-            end = self._keys.end_of(stream.caller)
+            end = self._keys.why_invalid(stream.caller)
             if end is not None:
-                stream.turn_out(end)
+                stream.terminate(end)
 
     async def stop(self, grace_seconds: float) -> None:
-        """No new calls; streams end with UNAVAILABLE; returns when no call runs any more."""
+        """Take no new calls and end streams with UNAVAILABLE; return once no call runs."""
         self._stopping = True
         for stream in tuple(self._streams):
-            stream.turn_out(stopping())
+            stream.terminate(stopping())
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._quiet(), grace_seconds)
 
@@ -161,18 +160,18 @@ class Gate:
 
 
 def build_handlers(
-    implementations: Mapping[str, object], gate: Gate
+    implementations: Mapping[str, object], interceptor: Interceptor
 ) -> list[grpc.GenericRpcHandler]:
-    """The handlers of each service.
+    """Return the handlers of each service.
 
-    AttributeError where an RPC has no method, RuntimeError where nobody said who may call it.
+    AttributeError where an RPC has no method, RuntimeError where authorization has no entry for it.
     """
     check_tables(m for service in implementations for m in methods_of(service).values())
     return [
         grpc.method_handlers_generic_handler(
             service,
             {
-                name: _handler(method, function_of(implementation, method), gate)
+                name: _handler(method, function_of(implementation, method), interceptor)
                 for name, method in methods_of(service).items()
             },
         )
@@ -181,35 +180,39 @@ def build_handlers(
 
 
 def function_of(implementation: object, method: Method) -> Callable[..., Any]:
-    """What answers an RPC."""
+    """Return the method that answers an RPC."""
     name = re.sub("(?<!^)(?=[A-Z])", "_", method.name).lower()
     function: Callable[..., Any] = getattr(implementation, name)
     return function
 
 
-def _handler(method: Method, function: Callable[..., Any], gate: Gate) -> Any:
+def _handler(method: Method, function: Callable[..., Any], interceptor: Interceptor) -> Any:
     if not method.server_streaming:
 
         async def unary(data: bytes, context: Context) -> Any:
-            async with _answering(gate, method, context) as call:
-                caller = gate.admit(method, context)
+            async with _answering(interceptor, method, context) as call:
+                caller = interceptor.authenticate(method, context)
                 call.organization = caller.organization
                 request = _parse(method, data)
-                await gate.check(caller, request)
+                await interceptor.authorize_queues(caller, request)
                 return await function(caller, request)
 
         return grpc.unary_unary_rpc_method_handler(unary, None, _serialize)
 
     async def stream(data: Any, context: Context) -> None:
-        async with _answering(gate, method, context) as call:
-            caller = gate.admit(method, context)
+        async with _answering(interceptor, method, context) as call:
+            caller = interceptor.authenticate(method, context)
             call.organization = caller.organization
             if method.client_streaming:
-                # Whoever opens the envelopes has them checked.
-                await gate.answer(caller, context, function(caller, _requests(method, data)))
+                # The service opens the envelopes, and has them checked.
+                await interceptor.respond(
+                    caller, context, function(caller, _requests(method, data))
+                )
                 return
             request = _parse(method, data)
-            await gate.answer(caller, context, _checked(gate, caller, request, function))
+            await interceptor.respond(
+                caller, context, _checked(interceptor, caller, request, function)
+            )
 
     if method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(stream, None, _serialize)
@@ -217,20 +220,25 @@ def _handler(method: Method, function: Callable[..., Any], gate: Gate) -> Any:
 
 
 async def _checked(
-    gate: Gate, caller: Caller, request: Any, function: Callable[..., AsyncGenerator[Any, None]]
+    interceptor: Interceptor,
+    caller: Caller,
+    request: Any,
+    function: Callable[..., AsyncGenerator[Any, None]],
 ) -> AsyncGenerator[Any, None]:
-    await gate.check(caller, request)
+    await interceptor.authorize_queues(caller, request)
     async with contextlib.aclosing(function(caller, request)) as answers:
         async for answer in answers:
             yield answer
 
 
 @contextlib.contextmanager
-def noted(gate: Gate, method: Method, metadata: Metadata = ()) -> Iterator[rpc_call.Call]:
-    """Tells those who observe what became of a call; what fails inside is logged, and refused."""
-    call = rpc_call.begin(method, metadata)
+def observed(
+    interceptor: Interceptor, method: Method, metadata: Metadata = ()
+) -> Iterator[rpc_call.RpcCall]:
+    """Tell the observers what became of a call; what fails inside is logged and refused."""
+    call = rpc_call.start(method, metadata)
     try:
-        with gate.call():
+        with interceptor.track():
             yield call
     except RefusedError as refusal:
         call.code = refusal.code
@@ -238,7 +246,7 @@ def noted(gate: Gate, method: Method, metadata: Metadata = ()) -> Iterator[rpc_c
     except (asyncio.CancelledError, grpc.aio.AbortError):
         call.code = "CANCELLED"
         raise
-    # The boundary: whatever went wrong inside is logged here and told without its details.
+    # The boundary: what went wrong inside is logged here, and told without its details.
     except Exception:  # noqa: BLE001
         call.code = "INTERNAL"
         _log.exception("%s failed", method.path)
@@ -246,15 +254,17 @@ def noted(gate: Gate, method: Method, metadata: Metadata = ()) -> Iterator[rpc_c
         raise RefusedError("INTERNAL", message) from None
     finally:
         call.end()
-        for observe in gate.observers:
+        for observe in interceptor.observers:
             observe(call)
 
 
 @contextlib.asynccontextmanager
-async def _answering(gate: Gate, method: Method, context: Context) -> AsyncIterator[rpc_call.Call]:
-    """Turns what a call raises into its status."""
+async def _answering(
+    interceptor: Interceptor, method: Method, context: Context
+) -> AsyncIterator[rpc_call.RpcCall]:
+    """Turn what a call raises into its status."""
     try:
-        with noted(gate, method, context.invocation_metadata() or ()) as call:
+        with observed(interceptor, method, context.invocation_metadata() or ()) as call:
             yield call
     except RefusedError as refusal:
         await _refuse(context, call, refusal)
@@ -268,8 +278,8 @@ async def _write(context: Context, answer: Any) -> None:
         raise asyncio.CancelledError from None
 
 
-async def _refuse(context: Context, call: rpc_call.Call, refusal: RefusedError) -> None:
-    # By it the client's error is found in this server's log.
+async def _refuse(context: Context, call: rpc_call.RpcCall, refusal: RefusedError) -> None:
+    # By this id the client's error is found in this server's log.
     trailing: tuple[tuple[str, str], ...] = ((rpc_call.REQUEST_ID_HEADER, call.request_id),)
     if refusal.retry_after is not None:
         trailing += (("retry-after", str(refusal.retry_after)),)

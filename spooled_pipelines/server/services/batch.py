@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
-from spooled_pipelines.server.core.notifier import batch_key, control_key
+from spooled_pipelines.server.core.notifier import batch_topic, control_topic
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.records import (
     BatchRecord,
     ExpectedParts,
@@ -14,18 +17,16 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     Status,
 )
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
     attempt,
     batch_stats,
-    field,
     job_bytes,
     timestamp,
 )
 from spooled_pipelines.server.services.enqueue_batch import upload
 from spooled_pipelines.server.services.revise_dead_letters import revise
 from spooled_pipelines.server.services.settle_stream import settle
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.store.requests import NEWEST, BatchJobs, BatchSelector, JobSearch
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -66,27 +67,27 @@ _PAGE_PARTS = 1_000
 class BatchService:
     """Tables in, statistics and results out."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        return upload(self._services, caller, requests)
+        return upload(self._context, caller, requests)
 
     async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
-        batch_id = fields.batch_id(request.batch_id)
-        generation = fields.generation(request.generation)
+        batch_id = validation.batch_id(request.batch_id)
+        generation = validation.generation(request.generation)
         expected = _expected(request)
-        record = await self._services.store.seal_batch(
+        record = await self._context.store.seal_batch(
             caller.organization, batch_id, generation, expected
         )
         return SealBatchResponse(stats=self._stats(caller, record))
 
     async def finish_part(self, caller: Caller, request: FinishPartRequest) -> FinishPartResponse:
-        batch_id = fields.batch_id(request.batch_id)
-        generation = fields.generation(request.generation)
-        part_id = fields.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
-        rows = fields.whole("rows", request.rows, 0, limits.PART_ROWS_MAX)
-        kept = await self._services.store.finish_part(
+        batch_id = validation.batch_id(request.batch_id)
+        generation = validation.generation(request.generation)
+        part_id = validation.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
+        rows = validation.integer("rows", request.rows, 0, limits.PART_ROWS_MAX)
+        kept = await self._context.store.finish_part(
             caller.organization, batch_id, generation, PartRecord(part_id, True, rows)
         )
         return FinishPartResponse(part=BatchPart(**kept._asdict()))
@@ -94,10 +95,10 @@ class BatchService:
     async def list_parts(
         self, caller: Caller, request: ListPartsRequest
     ) -> AsyncIterator[ListPartsResponse]:
-        batch_id = fields.batch_id(request.batch_id)
+        batch_id = validation.batch_id(request.batch_id)
         after: str | None = ""
         while after is not None:
-            parts = await self._services.store.batch_parts(
+            parts = await self._context.store.batch_parts(
                 caller.organization, batch_id, after, _PAGE_PARTS
             )
             after = parts[-1].part_id if len(parts) == _PAGE_PARTS else None
@@ -109,8 +110,8 @@ class BatchService:
     ) -> GetBatchStatsResponse:
         batch_ids = _batch_ids(request.batch_ids)
         if not batch_ids:
-            return GetBatchStatsResponse(server_time=timestamp(self._services.clock.now()))
-        records = await self._services.store.batches(caller.organization, batch_ids)
+            return GetBatchStatsResponse(server_time=timestamp(self._context.clock.now()))
+        records = await self._context.store.batches(caller.organization, batch_ids)
         return GetBatchStatsResponse(batches=[self._stats(caller, record) for record in records])
 
     async def watch_batch(
@@ -122,14 +123,14 @@ class BatchService:
         organization = caller.organization
         said = milestone if request.milestones else tuple
         sent: dict[str, tuple[object, ...]] = {}
-        with self._services.hub.waiter() as waiter:
-            waiter.watch(control_key(organization))
+        with self._context.notifier.subscribe() as subscription:
+            subscription.watch(control_topic(organization))
             for batch_id in batch_ids:
-                waiter.watch(batch_key(organization, batch_id))
+                subscription.watch(batch_topic(organization, batch_id))
             stale = batch_ids
             newest: dict[str, BatchRecord] = {}
             while True:
-                for record in await self._services.store.batches(organization, stale):
+                for record in await self._context.store.batches(organization, stale):
                     newest[record.batch_id] = record
                     now = said(record)
                     if sent.get(record.batch_id) != now:
@@ -137,23 +138,23 @@ class BatchService:
                         yield self._stats(caller, record)
                 if all(record.settled for record in newest.values()):
                     return
-                changed = await waiter.wait()
+                changed = await subscription.wait()
                 await asyncio.sleep(_COALESCE_SECONDS)
-                changed |= waiter.taken()
+                changed |= subscription.drain()
                 # Of a thousand batches that are watched a few have changed.
                 stale = batch_ids
-                if control_key(organization) not in changed:
-                    stale = [one for one in batch_ids if batch_key(organization, one) in changed]
+                if control_topic(organization) not in changed:
+                    stale = [one for one in batch_ids if batch_topic(organization, one) in changed]
 
     async def list_batch_jobs(
         self, caller: Caller, request: ListBatchJobsRequest
     ) -> AsyncIterator[bytes]:
-        batch_id = fields.batch_id(request.batch_id)
+        batch_id = validation.batch_id(request.batch_id)
         statuses = _statuses(request.statuses)
-        after: int | None = fields.place(request.page_token)
+        after: int | None = validation.page_token(request.page_token)
         while after is not None:
             query = BatchJobs(batch_id, statuses, after, _PAGE_JOBS, request.omit_payload)
-            page = await self._services.store.jobs(caller.organization, query)
+            page = await self._context.store.jobs(caller.organization, query)
             after, message = page.after, _page_message(caller, page)
             # While a slow reader is waited for, nothing is kept but what it is to read.
             del page
@@ -162,14 +163,14 @@ class BatchService:
     async def cancel_batch(
         self, caller: Caller, request: CancelBatchRequest
     ) -> CancelBatchResponse:
-        batch_id = fields.batch_id(request.batch_id)
+        batch_id = validation.batch_id(request.batch_id)
         generation: int | None = None
         if request.HasField("generation"):
-            generation = fields.generation(request.generation)
+            generation = validation.generation(request.generation)
         # Who asks may be about to be killed, and has no time to see it through.
         selector = BatchSelector(batch_id, generation)
-        cancelling = self._services.store.cancel(caller.organization, selector)
-        _, counts = await self._services.background.shield(cancelling, "cancel of a batch")
+        cancelling = self._context.store.cancel(caller.organization, selector)
+        _, counts = await self._context.background.shield(cancelling, "cancel of a batch")
         return CancelBatchResponse(
             cancelled=counts.cancelled,
             running=counts.processing,
@@ -177,9 +178,9 @@ class BatchService:
         )
 
     async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
-        batch_id = fields.batch_id(request.batch_id)
-        contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
-        retried = await self._services.store.retry(
+        batch_id = validation.batch_id(request.batch_id)
+        contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        retried = await self._context.store.retry(
             caller.organization, BatchSelector(batch_id), contains, request.cancelled
         )
         return RetryBatchResponse(retried=retried)
@@ -187,27 +188,27 @@ class BatchService:
     async def list_attempts(
         self, caller: Caller, request: ListAttemptsRequest
     ) -> ListAttemptsResponse:
-        found = await self._services.store.attempts(caller.organization, request.job_id)
+        found = await self._context.store.attempts(caller.organization, request.job_id)
         return ListAttemptsResponse(attempts=[attempt(record) for record in found])
 
     async def find_keys(self, caller: Caller, request: FindKeysRequest) -> FindKeysResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         keys = request.idempotency_keys
         if len(keys) > limits.CHUNK_ROWS_MAX:
             raise invalid(
                 f"idempotency_keys has {len(keys)} keys, and at most {limits.CHUNK_ROWS_MAX} are "
                 "allowed in one call"
             )
-        found = await self._services.store.find_keys(caller.organization, queue_name, keys)
+        found = await self._context.store.find_keys(caller.organization, queue_name, keys)
         return FindKeysResponse(found=found)
 
     async def list_batches(
         self, caller: Caller, request: ListBatchesRequest
     ) -> ListBatchesResponse:
-        queues = caller.among(fields.optional_queue_name(request.queue_name))
-        before = fields.place(request.page_token) or NEWEST
-        size = fields.page_size(request.page_size)
-        page = await self._services.store.list_batches(caller.organization, queues, before, size)
+        queues = caller.among(validation.optional_queue_name(request.queue_name))
+        before = validation.page_token(request.page_token) or NEWEST
+        size = validation.page_size(request.page_size)
+        page = await self._context.store.list_batches(caller.organization, queues, before, size)
         return ListBatchesResponse(
             batches=[self._stats(caller, record) for record in page.batches],
             next_page_token=None if page.before is None else str(page.before),
@@ -215,30 +216,30 @@ class BatchService:
 
     async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
         search = JobSearch(
-            fields.batch_id(request.batch_id),
+            validation.batch_id(request.batch_id),
             _statuses(request.statuses),
-            fields.text("text", request.text, limits.ERROR_MAX),
-            fields.place(request.page_token),
-            fields.page_size(request.page_size),
+            validation.text("text", request.text, limits.ERROR_MAX),
+            validation.page_token(request.page_token),
+            validation.page_size(request.page_size),
         )
-        page = await self._services.store.jobs(caller.organization, search)
+        page = await self._context.store.jobs(caller.organization, search)
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
 
     async def revise_dead_letters(
         self, caller: Caller, request: ReviseDeadLettersRequest
     ) -> ReviseDeadLettersResponse:
-        return await revise(self._services, caller, request)
+        return await revise(self._context, caller, request)
 
     def settle(
         self, caller: Caller, requests: AsyncIterator[SettleRequest]
     ) -> AsyncIterator[bytes]:
-        return settle(self._services, caller, requests)
+        return settle(self._context, caller, requests)
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
-        services = self._services
-        taken = services.is_taken(caller.organization, record.queue_name)
-        return batch_stats(record, services.clock.now(), taken)
+        context = self._context
+        taken = context.has_consumer(caller.organization, record.queue_name)
+        return batch_stats(record, context.clock.now(), taken)
 
 
 def milestone(record: BatchRecord) -> tuple[object, ...]:
@@ -262,7 +263,7 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
 
 
 def _statuses(given: Sequence[int]) -> list[int]:
-    return [fields.whole("statuses", status, 1, len(Status.NAMES)) for status in given]
+    return [validation.integer("statuses", status, 1, len(Status.NAMES)) for status in given]
 
 
 def _expected(request: SealBatchRequest) -> ExpectedParts:
@@ -275,7 +276,7 @@ def _expected(request: SealBatchRequest) -> ExpectedParts:
         return ExpectedParts(None, list(request.part_ids))
     if request.part_ids:
         raise invalid("expected_parts and part_ids are two ways to say the same: give one of them")
-    return ExpectedParts(fields.whole("expected_parts", request.expected_parts, 0, 2**31 - 1))
+    return ExpectedParts(validation.integer("expected_parts", request.expected_parts, 0, 2**31 - 1))
 
 
 def _batch_ids(given: Sequence[str]) -> list[str]:
@@ -284,4 +285,4 @@ def _batch_ids(given: Sequence[str]) -> list[str]:
             f"batch_ids has {len(given)} ids, and at most {limits.BATCH_IDS_PER_CALL_MAX} are "
             "allowed in one call"
         )
-    return [fields.batch_id(batch_id) for batch_id in given]
+    return [validation.batch_id(batch_id) for batch_id in given]

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.records import GiveBack, Holder, JobRecord, Settlement
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store.requests import ClaimRequest
 
 
 @dataclass(frozen=True)
-class Taker:
+class Consumer:
     """Who takes jobs of which queue."""
 
     queue_name: str
@@ -20,37 +21,37 @@ class Taker:
 
 
 async def claim(
-    services: Services, caller: Caller, taker: Taker, lease_ms: int, limit: int
+    context: ServiceContext, caller: Caller, consumer: Consumer, lease_ms: int, limit: int
 ) -> list[JobRecord]:
     """Lease at most `limit` jobs; if the caller goes away meanwhile, they go back at once."""
-    organization, queue_name = caller.organization, taker.queue_name
-    services.claims.note(organization, queue_name, services.clock.now())
+    organization, queue_name = caller.organization, consumer.queue_name
+    context.last_polled.note(organization, queue_name, context.clock.now())
     claiming = asyncio.ensure_future(
-        services.store.claim(
-            organization, ClaimRequest(queue_name, taker.worker_id, lease_ms, limit)
+        context.store.claim(
+            organization, ClaimRequest(queue_name, consumer.worker_id, lease_ms, limit)
         )
     )
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
-        services.background.spawn(_give_back_claimed(services, caller, claiming), "give-back")
+        context.background.spawn(_give_back_claimed(context, caller, claiming), "give-back")
         raise
 
 
-def give_back(services: Services, caller: Caller, jobs: Sequence[JobRecord]) -> None:
+def give_back(context: ServiceContext, caller: Caller, jobs: Sequence[JobRecord]) -> None:
     """Undo the claim of jobs that were not handed out."""
     if jobs:
-        services.background.spawn(_give_back(services, caller, jobs), "give-back")
+        context.background.spawn(_give_back(context, caller, jobs), "give-back")
 
 
 async def _give_back_claimed(
-    services: Services, caller: Caller, claiming: asyncio.Future[list[JobRecord]]
+    context: ServiceContext, caller: Caller, claiming: asyncio.Future[list[JobRecord]]
 ) -> None:
-    await _give_back(services, caller, await claiming)
+    await _give_back(context, caller, await claiming)
 
 
-async def _give_back(services: Services, caller: Caller, jobs: Sequence[JobRecord]) -> None:
+async def _give_back(context: ServiceContext, caller: Caller, jobs: Sequence[JobRecord]) -> None:
     holders = [Holder(job.job_id, job.worker_id or "", job.lease_id or "") for job in jobs]
     # What is no longer the holder's is refused, and there is nothing to undo.
     given = [Settlement(holder, GiveBack()) for holder in holders]
-    await services.store.settle(caller.organization, given)
+    await context.store.settle(caller.organization, given)

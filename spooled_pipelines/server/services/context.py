@@ -1,43 +1,21 @@
-"""What every service works with, and what a call brings along."""
+"""What every service works with."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.auth.authorization import Role
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks
-from spooled_pipelines.server.core.notifier import Hub, queue_key
-from spooled_pipelines.server.core.stall_causes import OFFLINE_MS
+from spooled_pipelines.server.core.notifier import Notifier, queue_topic
+from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.store import JobStore
 
 _QUEUES_REMEMBERED = 10_000
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Whose call it is, and what its key is for.
-
-    `queues` None means all of them. An operator may manage the keys of every organization.
-    """
-
-    organization: str
-    role: Role
-    queues: frozenset[str] | None
-    digest: bytes = field(repr=False)
-    is_operator: bool = False
-
-    def among(self, queue_name: str) -> Sequence[str] | None:
-        """The queues that a listing is about, if it names one and if not; None: all there are."""
-        if queue_name:
-            return [queue_name]
-        return None if self.queues is None else sorted(self.queues)
-
-
 @dataclass
-class Claims:
+class LastPolled:
     """When each queue was last asked for jobs, for those who wonder whether anyone works on it."""
 
     _asked: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
@@ -55,19 +33,19 @@ class Claims:
 
 
 @dataclass(frozen=True)
-class Services:
+class ServiceContext:
     """The store, those who wait, the time, how strict to be, and what outlives its call."""
 
     store: JobStore
-    hub: Hub
+    notifier: Notifier
     clock: Clock
     require_lease_id: bool
     background: BackgroundTasks = field(default_factory=BackgroundTasks)
-    claims: Claims = field(default_factory=Claims)
+    last_polled: LastPolled = field(default_factory=LastPolled)
 
-    def is_taken(self, organization: str, queue_name: str) -> bool:
+    def has_consumer(self, organization: str, queue_name: str) -> bool:
         """Whether someone takes jobs of this queue: a stream, or a Dequeue a moment ago."""
-        if self.hub.is_watched(queue_key(organization, queue_name)):
+        if self.notifier.has_subscribers(queue_topic(organization, queue_name)):
             return True
-        asked = self.claims.last(organization, queue_name)
+        asked = self.last_polled.last(organization, queue_name)
         return asked is not None and self.clock.now() - asked < OFFLINE_MS

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
 
-from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.errors import conflict, invalid
 from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
-from spooled_pipelines.server.services.context import Caller, Services
-from spooled_pipelines.server.services.encoding import batch_stats
+from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.encoding import batch_stats, chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     CheckedChunk,
     Upload,
     checked_chunk,
     checked_upload,
-    outcome,
 )
 from spooled_pipelines.wire.batch_v1 import (
     ChunkRange,
@@ -33,46 +33,46 @@ _Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
 
 
 async def upload(
-    services: Services, caller: Caller, requests: AsyncIterator[bytes]
+    context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
     """The answers of one EnqueueBatch; a RefusedError comes after the outcomes of all before it."""
-    opening = await _open(services, caller, requests)
+    opening = await _open(context, caller, requests)
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
     asked = BatchOpening(*batch, opening.part_id)
-    record = await services.store.open_batch(caller.organization, asked)
-    taken = services.is_taken(caller.organization, record.queue_name)
-    stats = batch_stats(record, services.clock.now(), taken)
-    there = await services.store.stored_chunks(
+    record = await context.store.open_batch(caller.organization, asked)
+    taken = context.has_consumer(caller.organization, record.queue_name)
+    stats = batch_stats(record, context.clock.now(), taken)
+    there = await context.store.stored_chunks(
         caller.organization, opening.batch_id, opening.upload_id
     )
     ranges = [ChunkRange(first=first, last=last) for first, last in there]
     yield EnqueueBatchResponse(opened=stats, stored=ranges).SerializeToString()
     stored: asyncio.Queue[_Stored | Exception | None] = asyncio.Queue(_IN_FLIGHT)
-    reading = asyncio.ensure_future(_read(services, caller, opening, requests, stored))
+    reading = asyncio.ensure_future(_read(context, caller, opening, requests, stored))
     try:
-        prefix = services.store.job_ids_prefix()
+        prefix = context.store.job_ids_prefix()
         while (item := await stored.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             checked, storing = item
-            yield outcome(prefix, checked, await storing)
+            yield chunk_outcome(prefix, checked, await storing)
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _open(services: Services, caller: Caller, requests: AsyncIterator[bytes]) -> Upload:
+async def _open(context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]) -> Upload:
     async for data in requests:
         request = _parse(data)
         if request.WhichOneof("request") != "open":
             raise conflict("the first message of EnqueueBatch must be `open`")
-        await check_queues(services.store, caller, request.open)
+        await authorize_queues(context.store, caller, request.open)
         return checked_upload(request.open)
     raise conflict("EnqueueBatch ended before its first message, which must be `open`")
 
 
 async def _read(
-    services: Services,
+    context: ServiceContext,
     caller: Caller,
     opening: Upload,
     requests: AsyncIterator[bytes],
@@ -82,7 +82,7 @@ async def _read(
         async for data in requests:
             checked = checked_chunk(opening, data, _chunk(data))
             storing = asyncio.ensure_future(
-                services.store.add_chunk(caller.organization, checked.chunk)
+                context.store.add_chunk(caller.organization, checked.chunk)
             )
             # An upload that is cut asks for no outcome, not even for a failure.
             storing.add_done_callback(_seen)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from spooled_pipelines.server.services.context import Caller, Services
-from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store.requests import Heartbeat
 from spooled_pipelines.wire.spooled_v1 import HeartbeatRequest, HeartbeatResponse
 
@@ -16,19 +17,19 @@ _JOBS_MAX = 1_000_000
 
 def packed(metadata: Mapping[str, str]) -> str:
     """What a worker says about itself, as it is kept."""
-    fields.tags(metadata, name="metadata")
+    validation.tags(metadata, name="metadata")
     return json.dumps(dict(metadata), sort_keys=True)
 
 
 async def heartbeat(
-    services: Services, caller: Caller, request: HeartbeatRequest
+    context: ServiceContext, caller: Caller, request: HeartbeatRequest
 ) -> HeartbeatResponse:
     """Note that a worker lives; NOT_FOUND where it is not registered."""
     said = Heartbeat(
-        fields.worker_id(request.worker_id),
-        fields.whole("current_jobs", request.current_jobs, 0, _JOBS_MAX),
-        fields.text("status", request.status, LABEL_MAX),
+        validation.worker_id(request.worker_id),
+        validation.integer("current_jobs", request.current_jobs, 0, _JOBS_MAX),
+        validation.text("status", request.status, LABEL_MAX),
         packed(request.metadata),
     )
-    await services.store.heartbeat(caller.organization, said)
+    await context.store.heartbeat(caller.organization, said)
     return HeartbeatResponse(acknowledged=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.auth.api_keys import key_id, new_key, organization_name
-from spooled_pipelines.server.auth.authentication import KeyRing
+from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire.keys_v1 import (
     CreateKeyRequest,
     CreateKeyResponse,
@@ -23,16 +24,18 @@ from spooled_pipelines.wire.keys_v1 import (
 class KeyService:
     """Keys of an organization. What is answered counts already, on this server at least."""
 
-    def __init__(self, services: Services, ring: KeyRing) -> None:
-        self._store = services.store
-        self._clock = services.clock
+    def __init__(self, context: ServiceContext, ring: ApiKeys) -> None:
+        self._store = context.store
+        self._clock = context.clock
         self._ring = ring
 
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         organization = _organization(caller, request.organization)
         has_end = request.HasField("expires_at")
         # A time before the epoch is as past as the epoch itself.
-        expires_at = (fields.moment("expires_at", request.expires_at) or 1) if has_end else None
+        expires_at = (
+            (validation.timestamp("expires_at", request.expires_at) or 1) if has_end else None
+        )
         about = (request.name, request.role, request.queues)
         record, secret = new_key(organization, *about, expires_at, self._clock.now())
         await self._store.add_key(record)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
 from spooled_pipelines.server.core.records import (
     Completion,
@@ -10,9 +12,8 @@ from spooled_pipelines.server.core.records import (
     Holder,
     Settlement,
 )
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -25,24 +26,24 @@ from spooled_pipelines.wire.spooled_v1 import (
 
 
 async def complete(
-    services: Services, caller: Caller, request: CompleteRequest
+    context: ServiceContext, caller: Caller, request: CompleteRequest
 ) -> CompleteResponse:
     """Settle a job with its result."""
-    holder = _holder(services, request)
+    holder = _holder(context, request)
     result: bytes | None = None
     if request.HasField("result"):
         result = request.result.SerializeToString()
         check_object("result", result)
-    await _settle(services, caller, Settlement(holder, Completion(result)))
+    await _settle(context, caller, Settlement(holder, Completion(result)))
     return CompleteResponse(success=True)
 
 
-async def fail(services: Services, caller: Caller, request: FailRequest) -> FailResponse:
+async def fail(context: ServiceContext, caller: Caller, request: FailRequest) -> FailResponse:
     """Give a job back, or to the dead letters."""
-    holder = _holder(services, request)
+    holder = _holder(context, request)
     retry = request.retry if request.HasField("retry") else True
-    error = fields.error(request.error)
-    outcome = await _settle(services, caller, Settlement(holder, Failure(error, retry)))
+    error = validation.error(request.error)
+    outcome = await _settle(context, caller, Settlement(holder, Failure(error, retry)))
     if outcome is None:
         raise RefusedError("INTERNAL", "the store did not say what became of the job")
     return FailResponse(
@@ -53,12 +54,14 @@ async def fail(services: Services, caller: Caller, request: FailRequest) -> Fail
 
 
 async def renew_lease(
-    services: Services, caller: Caller, request: RenewLeaseRequest
+    context: ServiceContext, caller: Caller, request: RenewLeaseRequest
 ) -> RenewLeaseResponse:
     """Let a lease last longer."""
-    holder = _holder(services, request)
-    lease = fields.lease_ms("extension_secs", request.extension_secs, request.lease_duration_secs)
-    expiry = await services.store.renew(caller.organization, holder, lease)
+    holder = _holder(context, request)
+    lease = validation.lease_ms(
+        "extension_secs", request.extension_secs, request.lease_duration_secs
+    )
+    expiry = await context.store.renew(caller.organization, holder, lease)
     return RenewLeaseResponse(success=True, new_expires_at=timestamp(expiry))
 
 
@@ -68,19 +71,21 @@ def code_in_band(refusal: RefusedError) -> str:
     return "LEASE_EXPIRED" if lost else refusal.code
 
 
-async def _settle(services: Services, caller: Caller, settlement: Settlement) -> FailOutcome | None:
-    (outcome,) = await services.store.settle(caller.organization, [settlement])
+async def _settle(
+    context: ServiceContext, caller: Caller, settlement: Settlement
+) -> FailOutcome | None:
+    (outcome,) = await context.store.settle(caller.organization, [settlement])
     if isinstance(outcome, RefusedError):
         raise outcome
     return outcome
 
 
 def _holder(
-    services: Services, request: CompleteRequest | FailRequest | RenewLeaseRequest
+    context: ServiceContext, request: CompleteRequest | FailRequest | RenewLeaseRequest
 ) -> Holder:
-    return fields.holder(
+    return validation.lease_holder(
         request.job_id,
         request.worker_id,
         request.lease_id,
-        lease_required=services.require_lease_id,
+        lease_required=context.require_lease_id,
     )

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.services import lease_calls
-from spooled_pipelines.server.services.claiming import Taker, give_back
-from spooled_pipelines.server.services.context import Caller, Services
-from spooled_pipelines.server.services.encoding import field, job_bytes
+from spooled_pipelines.server.services.claiming import Consumer, give_back
+from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.encoding import job_bytes
 from spooled_pipelines.server.services.heartbeats import heartbeat
-from spooled_pipelines.server.services.job_stream import Pusher
-from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.services.job_stream import JobStream
 from spooled_pipelines.wire.spooled_v1 import (
     DequeueRequest,
     ErrorResponse,
@@ -38,10 +40,10 @@ _End = RefusedError | None
 
 
 async def converse(
-    services: Services, caller: Caller, requests: AsyncIterator[ProcessRequest]
+    context: ServiceContext, caller: Caller, requests: AsyncIterator[ProcessRequest]
 ) -> AsyncIterator[bytes]:
     """Answers, in the order of the requests, and jobs; ends when the requests end."""
-    conversation = _Conversation(services, caller)
+    conversation = _Conversation(context, caller)
     reading = asyncio.ensure_future(conversation.read(requests))
     try:
         while (answer := await conversation.answers.get()) is not None:
@@ -55,10 +57,10 @@ async def converse(
 
 
 class _Conversation:
-    def __init__(self, services: Services, caller: Caller) -> None:
+    def __init__(self, context: ServiceContext, caller: Caller) -> None:
         self.answers: asyncio.Queue[bytes | _End] = asyncio.Queue(_UNREAD_MAX)
-        self._pushers: dict[tuple[str, Taker], tuple[Pusher, asyncio.Future[None]]] = {}
-        self._services = services
+        self._pushers: dict[tuple[str, Consumer], tuple[JobStream, asyncio.Future[None]]] = {}
+        self._context = context
         self._caller = caller
 
     async def read(self, requests: AsyncIterator[ProcessRequest]) -> None:
@@ -92,17 +94,17 @@ class _Conversation:
             await self.answers.put(answer.SerializeToString())
 
     async def _answer(self, request: ProcessRequest) -> ProcessResponse | None:
-        services, caller = self._services, self._caller
+        context, caller = self._context, self._caller
         kind = request.WhichOneof("request")
         if kind is not None:
-            await check_queues(services.store, caller, getattr(request, kind))
+            await authorize_queues(context.store, caller, getattr(request, kind))
         if kind == "complete":
-            completed = await lease_calls.complete(services, caller, request.complete)
+            completed = await lease_calls.complete(context, caller, request.complete)
             return ProcessResponse(complete=completed)
         if kind == "fail":
-            return ProcessResponse(fail=await lease_calls.fail(services, caller, request.fail))
+            return ProcessResponse(fail=await lease_calls.fail(context, caller, request.fail))
         if kind == "renew_lease":
-            renewed = await lease_calls.renew_lease(services, caller, request.renew_lease)
+            renewed = await lease_calls.renew_lease(context, caller, request.renew_lease)
             return ProcessResponse(renew_lease=renewed)
         if kind == "heartbeat":
             return ProcessResponse(heartbeat_ack=await self._heartbeat(request.heartbeat))
@@ -116,44 +118,46 @@ class _Conversation:
 
     def _dequeue(self, request: DequeueRequest) -> None:
         """Up to batch_size jobs, now or as they come; asking again replaces what is still open."""
-        taker = _taker(request)
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        count = fields.batch_size(request.batch_size, request.limit)
-        self._pusher("dequeue", taker, lease, None).ask(count, lease)
+        consumer = _consumer(request)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        count = validation.batch_size(request.batch_size, request.limit)
+        self._pusher("dequeue", consumer, lease, None).ask(count, lease)
 
     def _subscribe(self, request: SubscribeRequest) -> None:
         """Jobs as long as fewer than max_concurrent of them are unsettled."""
-        taker = _taker(request)
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        consumer = _consumer(request)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
         concurrent = request.max_concurrent or _CONCURRENT_DEFAULT
-        fields.whole("max_concurrent", concurrent, 1, _CONCURRENT_MAX)
-        self._pusher("subscribe", taker, lease, concurrent).resize(concurrent, lease)
+        validation.integer("max_concurrent", concurrent, 1, _CONCURRENT_MAX)
+        self._pusher("subscribe", consumer, lease, concurrent).resize(concurrent, lease)
 
     async def _heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         try:
-            return await heartbeat(self._services, self._caller, request)
+            return await heartbeat(self._context, self._caller, request)
         except RefusedError as refusal:
             # A worker that subscribed here lives, whether or not it was registered.
-            here = any(taker.worker_id == request.worker_id for _, taker in self._pushers)
+            here = any(consumer.worker_id == request.worker_id for _, consumer in self._pushers)
             if refusal.code != "NOT_FOUND" or not here:
                 raise
             return HeartbeatResponse(acknowledged=True)
 
-    def _pusher(self, kind: str, taker: Taker, lease_ms: int, max_concurrent: int | None) -> Pusher:
-        known = self._pushers.get((kind, taker))
+    def _pusher(
+        self, kind: str, consumer: Consumer, lease_ms: int, max_concurrent: int | None
+    ) -> JobStream:
+        known = self._pushers.get((kind, consumer))
         if known is not None:
             return known[0]
         if len(self._pushers) >= _SUBSCRIPTIONS_MAX:
             raise invalid(
                 f"this stream takes from {_SUBSCRIPTIONS_MAX} queues already; open another stream"
             )
-        pusher = Pusher(
-            self._services, self._caller, taker, lease_ms=lease_ms, max_concurrent=max_concurrent
+        pusher = JobStream(
+            self._context, self._caller, consumer, lease_ms=lease_ms, max_concurrent=max_concurrent
         )
-        self._pushers[kind, taker] = (pusher, asyncio.ensure_future(self._push(pusher)))
+        self._pushers[kind, consumer] = (pusher, asyncio.ensure_future(self._push(pusher)))
         return pusher
 
-    async def _push(self, pusher: Pusher) -> None:
+    async def _push(self, pusher: JobStream) -> None:
         try:
             async with contextlib.aclosing(pusher.jobs()) as jobs:
                 async for job in jobs:
@@ -166,9 +170,11 @@ class _Conversation:
         try:
             await self.answers.put(answer)
         except asyncio.CancelledError:
-            give_back(self._services, self._caller, [job])
+            give_back(self._context, self._caller, [job])
             raise
 
 
-def _taker(request: DequeueRequest | SubscribeRequest) -> Taker:
-    return Taker(fields.queue_name(request.queue_name), fields.worker_id(request.worker_id))
+def _consumer(request: DequeueRequest | SubscribeRequest) -> Consumer:
+    return Consumer(
+        validation.queue_name(request.queue_name), validation.worker_id(request.worker_id)
+    )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services import lease_calls
-from spooled_pipelines.server.services.claiming import Taker, claim
-from spooled_pipelines.server.services.context import Caller, Services
-from spooled_pipelines.server.services.encoding import field, job_bytes, queue_stats
-from spooled_pipelines.server.services.job_stream import Pusher
+from spooled_pipelines.server.services.claiming import Consumer, claim
+from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
+from spooled_pipelines.server.services.job_stream import JobStream
 from spooled_pipelines.server.services.process_jobs import converse
-from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -34,48 +37,50 @@ from spooled_pipelines.wire.spooled_v1 import (
 class QueueService:
     """Jobs in, jobs out, one by one."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
-        job = fields.new_job(request)
-        job_id, created = await self._services.store.enqueue(caller.organization, job)
+        job = new_job(request)
+        job_id, created = await self._context.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)
 
     async def dequeue(self, caller: Caller, request: DequeueRequest) -> bytes:
-        queue_name = fields.queue_name(request.queue_name)
-        worker_id = fields.worker_id(request.worker_id)
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        size = fields.batch_size(request.batch_size, request.limit)
-        taker = Taker(queue_name, worker_id)
-        jobs = await claim(self._services, caller, taker, lease, size)
+        queue_name = validation.queue_name(request.queue_name)
+        worker_id = validation.worker_id(request.worker_id)
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        size = validation.batch_size(request.batch_size, request.limit)
+        consumer = Consumer(queue_name, worker_id)
+        jobs = await claim(self._context, caller, consumer, lease, size)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
 
     async def complete(self, caller: Caller, request: CompleteRequest) -> CompleteResponse:
-        return await lease_calls.complete(self._services, caller, request)
+        return await lease_calls.complete(self._context, caller, request)
 
     async def fail(self, caller: Caller, request: FailRequest) -> FailResponse:
-        return await lease_calls.fail(self._services, caller, request)
+        return await lease_calls.fail(self._context, caller, request)
 
     async def renew_lease(self, caller: Caller, request: RenewLeaseRequest) -> RenewLeaseResponse:
-        return await lease_calls.renew_lease(self._services, caller, request)
+        return await lease_calls.renew_lease(self._context, caller, request)
 
     async def get_job(self, caller: Caller, request: GetJobRequest) -> bytes:
-        record = await self._services.store.job(caller.organization, request.job_id)
+        record = await self._context.store.job(caller.organization, request.job_id)
         return field(1, job_bytes(record, caller.organization))
 
     async def get_queue_stats(
         self, caller: Caller, request: GetQueueStatsRequest
     ) -> GetQueueStatsResponse:
-        queue_name = fields.queue_name(request.queue_name)
-        record = await self._services.store.queue(caller.organization, queue_name)
-        return queue_stats(queue_name, record, self._services.clock.now())
+        queue_name = validation.queue_name(request.queue_name)
+        record = await self._context.store.queue(caller.organization, queue_name)
+        return queue_stats(queue_name, record, self._context.clock.now())
 
     async def stream_jobs(self, caller: Caller, request: StreamJobsRequest) -> AsyncIterator[bytes]:
-        taker = Taker(fields.queue_name(request.queue_name), fields.worker_id(request.worker_id))
-        lease = fields.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        pusher = Pusher(
-            self._services, caller, taker, lease_ms=lease, max_concurrent=limits.DEQUEUE_MAX
+        consumer = Consumer(
+            validation.queue_name(request.queue_name), validation.worker_id(request.worker_id)
+        )
+        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
+        pusher = JobStream(
+            self._context, caller, consumer, lease_ms=lease, max_concurrent=limits.DEQUEUE_MAX
         )
         async with contextlib.aclosing(pusher.jobs()) as jobs:
             async for job in jobs:
@@ -84,4 +89,4 @@ class QueueService:
     def process_jobs(
         self, caller: Caller, requests: AsyncIterator[ProcessRequest]
     ) -> AsyncIterator[bytes]:
-        return converse(self._services, caller, requests)
+        return converse(self._context, caller, requests)

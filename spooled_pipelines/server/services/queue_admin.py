@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.protobuf import field
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
-    field,
     job_bytes,
     listed_queue,
     listed_worker,
     queue_limits,
 )
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.store.requests import ControlChange, DeadLetters, QueueSelector
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.queue_admin_v1 import (
@@ -37,27 +38,27 @@ from spooled_pipelines.wire.queue_admin_v1 import (
 class QueueAdminService:
     """A queue held, slowed down, emptied, its dead letters looked after."""
 
-    def __init__(self, services: Services) -> None:
-        self._store = services.store
-        self._clock = services.clock
+    def __init__(self, context: ServiceContext) -> None:
+        self._store = context.store
+        self._clock = context.clock
 
     async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         await self._store.set_control(caller.organization, queue_name, ControlChange(paused=True))
         return PauseQueueResponse()
 
     async def resume_queue(
         self, caller: Caller, request: ResumeQueueRequest
     ) -> ResumeQueueResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         await self._store.set_control(caller.organization, queue_name, ControlChange(paused=False))
         return ResumeQueueResponse()
 
     async def set_queue_limits(
         self, caller: Caller, request: SetQueueLimitsRequest
     ) -> SetQueueLimitsResponse:
-        queue_name = fields.queue_name(request.queue_name)
-        asked = fields.queue_limits(request.limits)
+        queue_name = validation.queue_name(request.queue_name)
+        asked = validation.queue_limits(request.limits)
         change = ControlChange(limits=asked)
         kept = await self._store.set_control(caller.organization, queue_name, change)
         return SetQueueLimitsResponse(limits=queue_limits(kept.limits))
@@ -65,14 +66,14 @@ class QueueAdminService:
     async def get_queue_limits(
         self, caller: Caller, request: GetQueueLimitsRequest
     ) -> GetQueueLimitsResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         limits, paused = await self._store.control(caller.organization, queue_name)
         return GetQueueLimitsResponse(limits=queue_limits(limits), paused=paused)
 
     async def list_queues(self, caller: Caller, request: ListQueuesRequest) -> ListQueuesResponse:
-        queues = caller.among(fields.optional_queue_name(request.queue_name))
-        after = fields.optional_queue_name(request.page_token)
-        size = fields.page_size(request.page_size)
+        queues = caller.among(validation.optional_queue_name(request.queue_name))
+        after = validation.optional_queue_name(request.page_token)
+        size = validation.page_size(request.page_size)
         page = await self._store.list_queues(caller.organization, queues, after, size)
         now = self._clock.now()
         return ListQueuesResponse(
@@ -82,21 +83,24 @@ class QueueAdminService:
     async def list_workers(
         self, caller: Caller, request: ListWorkersRequest
     ) -> ListWorkersResponse:
-        queues = caller.among(fields.optional_queue_name(request.queue_name))
-        size = fields.page_size(request.page_size)
+        queues = caller.among(validation.optional_queue_name(request.queue_name))
+        size = validation.page_size(request.page_size)
         workers = await self._store.list_workers(caller.organization, queues, size)
         now = self._clock.now()
         return ListWorkersResponse(workers=[listed_worker(worker, now) for worker in workers])
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
-        queue_name = fields.queue_name(request.queue_name)
+        queue_name = validation.queue_name(request.queue_name)
         selector = QueueSelector(queue_name)
         outcome = await self._store.cancel(caller.organization, selector)
         return PurgeQueueResponse(cancelled=outcome.cancelled)
 
     async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
-        queue_name = fields.queue_name(request.queue_name)
-        after, size = fields.place(request.page_token), fields.page_size(request.page_size)
+        queue_name = validation.queue_name(request.queue_name)
+        after, size = (
+            validation.page_token(request.page_token),
+            validation.page_size(request.page_size),
+        )
         dead_letters = DeadLetters(queue_name, after, size)
         page = await self._store.jobs(caller.organization, dead_letters)
         # A ListDeadLettersResponse, serialized.
@@ -108,8 +112,8 @@ class QueueAdminService:
     async def redrive_dead_letters(
         self, caller: Caller, request: RedriveDeadLettersRequest
     ) -> RedriveDeadLettersResponse:
-        queue_name = fields.queue_name(request.queue_name)
-        contains = fields.text("error_contains", request.error_contains, limits.ERROR_MAX)
+        queue_name = validation.queue_name(request.queue_name)
+        contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
         selector = QueueSelector(queue_name)
         retried = await self._store.retry(caller.organization, selector, contains)
         return RedriveDeadLettersResponse(redriven=retried)

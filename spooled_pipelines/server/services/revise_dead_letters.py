@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.records import Revision
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -17,7 +18,7 @@ from spooled_pipelines.wire.batch_v1 import (
 
 
 async def revise(
-    services: Services, caller: Caller, request: ReviseDeadLettersRequest
+    context: ServiceContext, caller: Caller, request: ReviseDeadLettersRequest
 ) -> ReviseDeadLettersResponse:
     """Do each revision; what is refused is told by its place."""
     if len(request.revisions) > limits.SETTLED_PER_MESSAGE_MAX:
@@ -25,9 +26,9 @@ async def revise(
             f"revisions has {len(request.revisions)} entries, and at most "
             f"{limits.SETTLED_PER_MESSAGE_MAX} are allowed in one call"
         )
-    asked = [await _checked(services, caller, revision) for revision in request.revisions]
+    asked = [await _checked(context, caller, revision) for revision in request.revisions]
     revisions = [one for one in asked if isinstance(one, Revision)]
-    done = iter(await services.store.revise(caller.organization, revisions))
+    done = iter(await context.store.revise(caller.organization, revisions))
     outcomes = [next(done) if isinstance(one, Revision) else one for one in asked]
     return ReviseDeadLettersResponse(
         refused=[
@@ -39,11 +40,11 @@ async def revise(
 
 
 async def _checked(
-    services: Services, caller: Caller, revision: DeadLetterRevision
+    context: ServiceContext, caller: Caller, revision: DeadLetterRevision
 ) -> Revision | RefusedError:
     kind = revision.WhichOneof("revision")
     try:
-        await check_queues(services.store, caller, revision)
+        await authorize_queues(context.store, caller, revision)
         if kind is None:
             raise invalid("the revision is empty: set one of requeue, discard")
         payload: bytes | None = None

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
-from spooled_pipelines.server.auth.scopes import check_queues
+from spooled_pipelines.server.auth.authorization import authorize_queues
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.records import (
     Completion,
     FailOutcome,
@@ -15,10 +18,8 @@ from spooled_pipelines.server.core.records import (
     GiveBack,
     Settlement,
 )
-from spooled_pipelines.server.services.context import Caller, Services
-from spooled_pipelines.server.services.encoding import field
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.lease_calls import code_in_band
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -39,11 +40,11 @@ _Asked = Settlement | RefusedError
 
 
 async def settle(
-    services: Services, caller: Caller, requests: AsyncIterator[SettleRequest]
+    context: ServiceContext, caller: Caller, requests: AsyncIterator[SettleRequest]
 ) -> AsyncIterator[bytes]:
     """The answers of one stream, each a serialized SettleResponse, in the order of its messages."""
     answers: asyncio.Queue[asyncio.Future[bytes] | None] = asyncio.Queue(_IN_FLIGHT)
-    reading = asyncio.ensure_future(_read(services, caller, requests, answers))
+    reading = asyncio.ensure_future(_read(context, caller, requests, answers))
     try:
         while (answer := await answers.get()) is not None:
             yield await answer
@@ -55,7 +56,7 @@ async def settle(
 
 
 async def _read(
-    services: Services,
+    context: ServiceContext,
     caller: Caller,
     requests: AsyncIterator[SettleRequest],
     answers: asyncio.Queue[asyncio.Future[bytes] | None],
@@ -63,7 +64,7 @@ async def _read(
     try:
         async for request in requests:
             # Begun in the order of the messages; a stream that is cut asks for no answer.
-            answer = asyncio.ensure_future(_answer(services, caller, request))
+            answer = asyncio.ensure_future(_answer(context, caller, request))
             answer.add_done_callback(_seen)
             await answers.put(answer)
     finally:
@@ -75,15 +76,15 @@ def _seen(answer: asyncio.Future[bytes]) -> None:
         answer.exception()
 
 
-async def _answer(services: Services, caller: Caller, request: SettleRequest) -> bytes:
+async def _answer(context: ServiceContext, caller: Caller, request: SettleRequest) -> bytes:
     if len(request.outcomes) > limits.SETTLED_PER_MESSAGE_MAX:
         raise invalid(
             f"outcomes has {len(request.outcomes)} entries, and at most "
             f"{limits.SETTLED_PER_MESSAGE_MAX} are allowed in one message"
         )
-    asked = [await _checked(services, caller, outcome) for outcome in request.outcomes]
+    asked = [await _checked(context, caller, outcome) for outcome in request.outcomes]
     settlements = [one for one in asked if isinstance(one, Settlement)]
-    done = iter(await services.store.settle(caller.organization, settlements))
+    done = iter(await context.store.settle(caller.organization, settlements))
     return b"".join(
         field(
             _SETTLED_FIELD,
@@ -93,17 +94,19 @@ async def _answer(services: Services, caller: Caller, request: SettleRequest) ->
     )
 
 
-async def _checked(services: Services, caller: Caller, outcome: JobOutcome) -> _Asked:
+async def _checked(context: ServiceContext, caller: Caller, outcome: JobOutcome) -> _Asked:
     try:
         if caller.queues is not None:
-            await check_queues(services.store, caller, outcome)
+            await authorize_queues(context.store, caller, outcome)
         return _settlement(outcome)
     except RefusedError as refusal:
         return refusal
 
 
 def _settlement(outcome: JobOutcome) -> Settlement:
-    holder = fields.holder(outcome.job_id, outcome.worker_id, outcome.lease_id, lease_required=True)
+    holder = validation.lease_holder(
+        outcome.job_id, outcome.worker_id, outcome.lease_id, lease_required=True
+    )
     kind = outcome.WhichOneof("outcome")
     if kind == "completed":
         completed = outcome.completed
@@ -117,8 +120,8 @@ def _settlement(outcome: JobOutcome) -> Settlement:
         delay: int | None = None
         if failed.HasField("retry_delay_secs"):
             most = limits.RETRY_DELAY_SECONDS_MAX
-            delay = fields.whole("retry_delay_secs", failed.retry_delay_secs, 0, most)
-        return Settlement(holder, Failure(fields.error(failed.error), not failed.final, delay))
+            delay = validation.integer("retry_delay_secs", failed.retry_delay_secs, 0, most)
+        return Settlement(holder, Failure(validation.error(failed.error), not failed.final, delay))
     if kind == "returned":
         return Settlement(holder, GiveBack())
     raise invalid("the outcome is empty: set one of completed, failed, returned")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.core import ids, validation
+from spooled_pipelines.server.core.presence import HEARTBEAT_SECONDS
 from spooled_pipelines.server.core.records import WorkerRecord
-from spooled_pipelines.server.core.stall_causes import HEARTBEAT_SECONDS
 from spooled_pipelines.server.services import heartbeats
-from spooled_pipelines.server.services.context import Caller, Services
+from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.process_jobs import converse
-from spooled_pipelines.server.services.validation import fields
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     DeregisterRequest,
@@ -28,8 +28,8 @@ _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 5, 100_000
 class WorkerService:
     """Workers say who they are and that they live."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def register(
         self, caller: Caller, request: RegisterWorkerRequest
@@ -37,15 +37,15 @@ class WorkerService:
         given = request.worker_id if request.HasField("worker_id") else ids.new_worker_id()
         concurrency = request.max_concurrency or _CONCURRENCY_DEFAULT
         worker = WorkerRecord(
-            worker_id=fields.worker_id(given),
-            queue_name=fields.queue_name(request.queue_name),
-            hostname=fields.text("hostname", request.hostname, heartbeats.LABEL_MAX),
-            worker_type=fields.text("worker_type", request.worker_type, heartbeats.LABEL_MAX),
-            max_concurrency=fields.whole("max_concurrency", concurrency, 1, _CONCURRENCY_MAX),
-            version=fields.text("version", request.version, heartbeats.LABEL_MAX),
+            worker_id=validation.worker_id(given),
+            queue_name=validation.queue_name(request.queue_name),
+            hostname=validation.text("hostname", request.hostname, heartbeats.LABEL_MAX),
+            worker_type=validation.text("worker_type", request.worker_type, heartbeats.LABEL_MAX),
+            max_concurrency=validation.integer("max_concurrency", concurrency, 1, _CONCURRENCY_MAX),
+            version=validation.text("version", request.version, heartbeats.LABEL_MAX),
             metadata=heartbeats.packed(request.metadata),
         )
-        await self._services.store.register_worker(caller.organization, worker)
+        await self._context.store.register_worker(caller.organization, worker)
         return RegisterWorkerResponse(
             worker_id=worker.worker_id,
             lease_duration_secs=limits.LEASE_SECONDS_DEFAULT,
@@ -53,14 +53,14 @@ class WorkerService:
         )
 
     async def heartbeat(self, caller: Caller, request: HeartbeatRequest) -> HeartbeatResponse:
-        return await heartbeats.heartbeat(self._services, caller, request)
+        return await heartbeats.heartbeat(self._context, caller, request)
 
     async def deregister(self, caller: Caller, request: DeregisterRequest) -> DeregisterResponse:
-        worker_id = fields.worker_id(request.worker_id)
-        gone = await self._services.store.deregister_worker(caller.organization, worker_id)
+        worker_id = validation.worker_id(request.worker_id)
+        gone = await self._context.store.deregister_worker(caller.organization, worker_id)
         return DeregisterResponse(success=gone)
 
     def process_jobs(
         self, caller: Caller, requests: AsyncIterator[ProcessRequest]
     ) -> AsyncIterator[bytes]:
-        return converse(self._services, caller, requests)
+        return converse(self._context, caller, requests)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
     ALL_BEGUN,
@@ -64,7 +64,7 @@ class JobStore(Protocol):
     """
 
     async def open(
-        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+        self, on_commit: Callable[[CommitEvent], None], monitor: LoopMonitor | None = None
     ) -> None:
         """Open or make the store; `on_commit` is called on this loop after each commit.
 

@@ -24,10 +24,10 @@ from spooled_pipelines.server.config.settings import host_and_port
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import Counts, OpenBatches, QueueDepth
 from spooled_pipelines.server.store import JobStore
-from spooled_pipelines.server.telemetry.rpc_call import Call
+from spooled_pipelines.server.telemetry.rpc_call import RpcCall
 
 _log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -88,15 +88,15 @@ class Metrics:
             registry=self.registry,
         )
 
-    def call_ended(self, call: Call) -> None:
+    def call_ended(self, call: RpcCall) -> None:
         """A call is over."""
         self._rpcs.labels(call.method.path, call.code).observe(call.seconds)
 
     def store_operation(self, name: str, seconds: float) -> None:
-        """An operation of the store ended."""
+        """Observe an operation of the store that ended."""
         self._operations.labels(name).observe(seconds)
 
-    def committed(self, changes: Changes) -> None:
+    def committed(self, changes: CommitEvent) -> None:
         """The store told of a commit; what other servers committed has no time."""
         if changes.commit_seconds is not None:
             self._commit_seconds.observe(changes.commit_seconds)

@@ -1,4 +1,4 @@
-"""What is noted about each call: who, what, how long, how it ended. Never what was said."""
+"""A record of each call: who, what, how long and how it ended, but not what was sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 @dataclass
-class Call:
+class RpcCall:
     """A call while it runs, and what became of it."""
 
     method: Method
@@ -34,27 +34,25 @@ class Call:
     _began: float = field(default_factory=time.perf_counter)
 
     def end(self) -> None:
-        """It is over now."""
+        """Note that it is over now."""
         self.seconds = time.perf_counter() - self._began
 
 
-Observer = Callable[[Call], None]
+Observer = Callable[[RpcCall], None]
 
 
-def begin(method: Method, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
-    """A new call; its id is the client's, if it gave a sensible one, or else a fresh one."""
-    said = {name: value for name, value in metadata if name in _HEADERS and type(value) is str}
-    given = said.get(REQUEST_ID_HEADER)
-    known = (
-        given if given is not None and _ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
-    )
-    call = Call(method, known, said.get("traceparent"), said.get("tracestate"))
+def start(method: Method, metadata: Iterable[tuple[str, str | bytes]]) -> RpcCall:
+    """Return a new call; its id is the client's, where that is a sensible one, or a fresh one."""
+    headers = {name: value for name, value in metadata if name in _HEADERS and type(value) is str}
+    given = headers.get(REQUEST_ID_HEADER, "")
+    call_id = given if _ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    call = RpcCall(method, call_id, headers.get("traceparent"), headers.get("tracestate"))
     request_id.set(call.request_id)
     return call
 
 
-def log_call(call: Call) -> None:
-    """A line for each call, for those who asked for level INFO."""
+def log_call(call: RpcCall) -> None:
+    """Log a line for each call, at level INFO."""
     if not _log.isEnabledFor(logging.INFO):
         return
     about = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from spooled_pipelines.server.telemetry.rpc_call import Call, Observer
+from spooled_pipelines.server.telemetry.rpc_call import Observer, RpcCall
 from spooled_pipelines.version import __version__
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def observer() -> Observer | None:
     return _trace if "opentelemetry.trace" in sys.modules else None
 
 
-def _trace(call: Call) -> None:
+def _trace(call: RpcCall) -> None:
     from opentelemetry.trace import SpanKind, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

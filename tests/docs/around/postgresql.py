@@ -13,9 +13,9 @@ from tests.support.doc_blocks import DOCS, blocks_of
 def in_postgresql(page: Any) -> Iterator[None]:
     import psycopg
 
-    from tests.support.postgres import running_cluster
+    from tests.support.postgres import shared_cluster
 
-    url = page.beside.enter_context(running_cluster()).empty_database()
+    url = shared_cluster().empty_database()
     page.replace["postgresql://spooled@db/spooled"] = f"'{url}'"
     page.replace["0.0.0.0:50051"] = "127.0.0.1:0"
     yield

@@ -37,21 +37,20 @@ def worked(page: Any) -> Iterator[None]:
 
 @contextmanager
 def piped(page: Any) -> Iterator[None]:
-    from tests.support.postgres import running_cluster
+    import psycopg
+
+    from tests.support.postgres import shared_cluster
 
     Path("bin").mkdir()
     Path("bin/duckdb").write_text(DUCKDB)
     Path("bin/duckdb").chmod(0o755)
     os.environ["PATH"] = f"{Path('bin').resolve()}{os.pathsep}{os.environ['PATH']}"
-    with running_cluster() as cluster:
-        import psycopg
-
-        url = cluster.empty_database()
-        with psycopg.connect(url) as database:
-            database.execute("CREATE TABLE orders (order_id integer, amount float)")
-            database.execute("INSERT INTO orders VALUES (11, 9.5), (12, 12.0)")
-        page.replace["psql -c"] = f"psql '{url}' -c"
-        yield
+    url = shared_cluster().empty_database()
+    with psycopg.connect(url) as database:
+        database.execute("CREATE TABLE orders (order_id integer, amount float)")
+        database.execute("INSERT INTO orders VALUES (11, 9.5), (12, 12.0)")
+    page.replace["psql -c"] = f"psql '{url}' -c"
+    yield
 
 
 @contextmanager

@@ -184,7 +184,7 @@ async def test_probes_tell_machines_how_the_server_is(tmp_path: Path) -> None:
         async def hangs(limit: int) -> None:
             await asyncio.Event().wait()
 
-        wire.store.queue_names = hangs  # type: ignore[method-assign, assignment]
+        wire.store.queue_names = hangs
         answer = await visitor.get("/readyz")
         assert (answer.status_code, "does not answer" in answer.text) == (503, True)
     await wire.server.stop()

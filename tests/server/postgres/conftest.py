@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 from tests.support.postgres import Cluster
 from tests.support.replica import Replica
 
@@ -24,7 +25,7 @@ async def replicas(database: str) -> AsyncIterator[Callable[..., Awaitable[list[
     """Opens stores on one database, with one clock; at the end every counter equals a recount."""
     async with AsyncExitStack() as stack:
 
-        async def open_some(count: int, **options: object) -> list[Replica]:
+        async def open_some(count: int, **options: Any) -> list[Replica]:
             clock = ManualClock()
             opened = [Replica(database, clock, **options) for _ in range(count)]
             for replica in opened:

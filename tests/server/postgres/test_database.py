@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -23,13 +24,20 @@ from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sql import Migration
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS as SQLITE_MIGRATIONS
-from tests.support.postgres import Cluster
+from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.replica import Replica
 from tests.support.store_kit import ORGANIZATION, holder, new_job
 from tests.support.waiting import aeventually
 
 Replicas = Callable[[int], "Awaitable[list[Replica]]"]
 RESTART_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OwnCluster]:
+    """A PostgreSQL of this module's own, which its tests stop."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 async def open_and_close(url: str) -> str:
@@ -51,7 +59,7 @@ def execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-async def test_many_servers_make_the_schema_together(cluster: Cluster) -> None:
+async def test_many_servers_make_the_schema_together(cluster: OwnCluster) -> None:
     url = cluster.empty_database()
     prefixes = await asyncio.gather(*(open_and_close(url) for _ in range(6)))
     assert len(set(prefixes)) == 1
@@ -84,7 +92,7 @@ ADDED = (
 
 
 async def test_older_servers_go_on_and_start_on_what_newer_ones_added(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = cluster.empty_database()
     older = PostgresStore(url, SystemClock())
@@ -106,7 +114,7 @@ async def test_older_servers_go_on_and_start_on_what_newer_ones_added(
 
 
 async def test_a_migration_that_waits_for_a_table_lets_the_others_through(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = cluster.empty_database()
     older = PostgresStore(url, SystemClock())
@@ -124,7 +132,7 @@ async def test_a_migration_that_waits_for_a_table_lets_the_others_through(
 
 
 async def test_what_a_failed_index_left_behind_is_made_again(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = cluster.empty_database()
     store = PostgresStore(url, SystemClock())
@@ -192,12 +200,14 @@ async def test_nothing_is_made_outside_its_own_schema(database: str) -> None:
     assert found == (0,)
 
 
-async def test_a_database_of_another_encoding_is_refused(cluster: Cluster) -> None:
+async def test_a_database_of_another_encoding_is_refused(cluster: OwnCluster) -> None:
     cluster.execute("CREATE DATABASE bytes TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'")
     assert "is encoded in SQL_ASCII; it must be UTF8" in await refusal(cluster.url("bytes"))
 
 
-async def test_a_database_that_is_not_there_is_named_without_its_password(cluster: Cluster) -> None:
+async def test_a_database_that_is_not_there_is_named_without_its_password(
+    cluster: OwnCluster,
+) -> None:
     url = cluster.url("nowhere").replace("postgres:@", "postgres:secret@")
     message = await refusal(url)
     assert "nowhere" in message
@@ -209,7 +219,7 @@ async def test_a_database_that_is_not_there_is_named_without_its_password(cluste
 
 
 async def test_after_a_crash_of_the_database_everything_goes_on(
-    cluster: Cluster, replicas: Replicas
+    cluster: OwnCluster, replicas: Replicas
 ) -> None:
     here, there = await replicas(2)
     await here.open_batch()
@@ -254,7 +264,7 @@ async def test_after_a_crash_of_the_database_everything_goes_on(
 
 
 async def test_the_first_call_after_an_outage_is_answered(
-    cluster: Cluster, replicas: Replicas
+    cluster: OwnCluster, replicas: Replicas
 ) -> None:
     """The pauses between two attempts to connect do not grow with the outage."""
     (here,) = await replicas(1)
@@ -305,7 +315,7 @@ async def test_a_refusal_that_nobody_waits_for_any_more_is_not_logged(
     with pytest.raises(asyncio.CancelledError):
         await asking
     del asking
-    await here.store._background.drain()
+    await cast("Any", here.store)._background.drain()
     gc.collect()
     assert caplog.text == ""
 
@@ -315,7 +325,7 @@ async def test_what_was_missed_while_not_listening_is_made_up_for(replicas: Repl
     await here.enqueue()
     job = await here.claim_one()
     here.changed()
-    async with here.store._pool.connection() as connection:
+    async with cast("Any", here.store)._pool.connection() as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE query LIKE 'LISTEN%' AND datname = current_database()"

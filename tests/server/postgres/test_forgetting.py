@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from spooled_pipelines.server.core.clock import ManualClock
 from spooled_pipelines.server.core.records import Completion
 from spooled_pipelines.server.core.retention import Retention
 from spooled_pipelines.server.store.postgres import pruning
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.requests import BatchSelector
+from tests.support.manual_clock import ManualClock
 from tests.support.store_kit import (
     ORGANIZATION,
     StoreKit,
@@ -37,7 +37,7 @@ async def test_the_answer_names_a_job_that_is_there(
     old = await kit.enqueue(idempotency_key=key)
     await settle_one(kit.store, ORGANIZATION, holder(await kit.claim_one()), Completion(None))
     await kit.store.sweep()
-    ground = kit.store.context
+    ground = cast("Any", kit.store).context
     rows = Transaction.rows
     forgotten = []
 
@@ -51,7 +51,7 @@ async def test_the_answer_names_a_job_that_is_there(
     if by_chunk:
         stored = await kit.store.add_chunk(ORGANIZATION, again)
         assert not stored.duplicates
-        new = kit.job_id(stored.seqs[0] if stored.seqs else stored.first)
+        new = kit.job_id(stored.seqs[0] if stored.seqs else stored.first or 0)
     else:
         answer = await kit.store.enqueue(ORGANIZATION, new_job(idempotency_key=key))
         assert answer.created

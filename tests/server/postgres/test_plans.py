@@ -1,4 +1,4 @@
-"""Every statement finds its rows by index, and those who wait look again when told to."""
+"""The statements that run on every call find their rows by index in tables that have grown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from spooled_pipelines.server.core.notifier import Changes, Hub, batch_key, job_key, queue_key
+from spooled_pipelines.server.core.notifier import (
+    CommitEvent,
+    Notifier,
+    batch_topic,
+    job_topic,
+    queue_topic,
+)
 from spooled_pipelines.server.store.postgres.database import configure
 from spooled_pipelines.server.store.postgres.queries import SQL
 from tests.support.postgres import Cluster
@@ -122,13 +128,13 @@ async def test_no_statement_reads_a_whole_table(cluster: Cluster) -> None:
 
 
 async def test_whoever_waits_looks_again_when_it_is_not_known_what_changed() -> None:
-    hub = Hub()
-    with hub.waiter() as waiter:
-        waiter.watch(job_key("a-job"))
-        for key in (queue_key("acme", "q"), batch_key("acme", "b")):
-            waiter.watch(key)
-            hub.publish(Changes(everything=True))
-            await waiter.wait()
-            waiter.unwatch(key)
-        assert waiter.watches(job_key("a-job"))
-        assert hub.timer.is_set()
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        subscription.watch(job_topic("a-job"))
+        for key in (queue_topic("acme", "q"), batch_topic("acme", "b")):
+            subscription.watch(key)
+            notifier.publish(CommitEvent(everything=True))
+            await subscription.wait()
+            subscription.unwatch(key)
+        assert subscription.watches(job_topic("a-job"))
+        assert notifier.sweeper_woken.is_set()

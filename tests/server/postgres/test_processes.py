@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -12,12 +12,19 @@ import pytest
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
-from tests.support.postgres import Cluster
+from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
 StartServer = Callable[..., ServerProcess]
 CRASHES = 3
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OwnCluster]:
+    """A PostgreSQL of this module's own, which its tests stop."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 def table_of(rows: int) -> pa.Table:
@@ -120,7 +127,7 @@ async def test_kill_9_of_a_server_under_load_loses_and_doubles_nothing(
 
 
 async def test_a_crash_of_the_database_is_a_pause_to_the_client(
-    start: Callable[[], ServerProcess], database: str, cluster: Cluster
+    start: Callable[[], ServerProcess], database: str, cluster: OwnCluster
 ) -> None:
     """An upload goes on where it was, and work goes on after it."""
     rows = 60_000

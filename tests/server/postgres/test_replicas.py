@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import pytest
 
@@ -104,7 +105,7 @@ async def test_no_job_is_leased_twice(replicas: Replicas) -> None:
 async def test_what_another_has_locked_is_looked_at_again(replicas: Replicas) -> None:
     here, there = await replicas(2)
     await here.enqueue()
-    connection = here.store._pool.connection()
+    connection = cast("Any", here.store)._pool.connection()
     async with connection as other, other.transaction():
         await other.execute("SELECT FROM jobs FOR UPDATE")
         assert await there.claim() == []

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import empty_store
 from tests.support.wire import Wire
+
+# The services see a store's interface alone, and the suite of the stores holds both to it: so three
+# files run over both in each run, and the others over PostgreSQL in the long one.
+OVER_BOTH = ("test_batches", "test_jobs", "test_streams")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marks = metafunc.definition.iter_markers("parametrize")
+    told = any("store_url" in mark.args[0] for mark in marks)
+    if "store_url" in metafunc.fixturenames and not told:
+        both = metafunc.definition.path.stem in OVER_BOTH
+        postgresql = pytest.param("postgresql", marks=() if both else pytest.mark.long)
+        metafunc.parametrize("store_url", ["sqlite", postgresql], indirect=True)
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty store of each kind."""
+    with empty_store(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -97,11 +97,11 @@ async def test_a_batch_of_another_organization_is_not_there(wire: Wire) -> None:
     ):
         with answered("NOT_FOUND", "no batch"):
             await wire.call(request, key=OTHER_KEY)
-    for name, request in (
+    for name, watched in (
         ("WatchBatch", batch.WatchBatchRequest(batch_ids=["b"])),
         ("ListBatchJobs", batch.ListBatchJobsRequest(batch_id="b")),
     ):
-        async with wire.stream(request, name, key=OTHER_KEY) as stream:
+        async with wire.stream(watched, name, key=OTHER_KEY) as stream:
             assert (await stream.status())[0] == "NOT_FOUND"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -22,7 +22,7 @@ async def test_a_client_that_leaves_before_it_is_refused_is_no_error() -> None:
         async def abort(self, *_: Any) -> None:
             raise grpc.aio.InternalError("Failed execute_batch")
 
-    call = rpc_call.begin(method_named("ListBatchJobs"), ())
+    call = rpc_call.start(method_named("ListBatchJobs"), ())
     # As it is where gRPC hears of the end in time: nothing goes to the log.
     with pytest.raises(asyncio.CancelledError):
-        await _refuse(LeftMeanwhile(), call, not_found("there is no batch 'b'"))
+        await _refuse(cast("Any", LeftMeanwhile()), call, not_found("there is no batch 'b'"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -103,7 +104,12 @@ async def test_refusals_to_settle_have_the_texts_that_sdks_read(wire: Wire) -> N
     job = await wire.claim()
 
     def complete(**changes: str) -> spooled.CompleteRequest:
-        fields = {"job_id": job.id, "worker_id": "w", "lease_id": job.lease_id, **changes}
+        fields: dict[str, Any] = {
+            "job_id": job.id,
+            "worker_id": "w",
+            "lease_id": job.lease_id,
+            **changes,
+        }
         return spooled.CompleteRequest(**fields)
 
     with answered("NOT_FOUND", "no job"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.store_kit import refused
 from tests.support.wire import KEY, OTHER_KEY, Stream, Wire, answered, method_named
 
 
-async def make(wire: Wire, role: str = "admin", **fields: object) -> keys.CreateKeyResponse:
+async def make(wire: Wire, role: str = "admin", **fields: Any) -> keys.CreateKeyResponse:
     return await wire.call(keys.CreateKeyRequest(name="a key", role=role, **fields))
 
 
@@ -114,7 +115,7 @@ async def test_keys_outlive_the_server(store_url: str) -> None:
     await store.close()
     server = Server(ServerSettings(listen="127.0.0.1:0", store=store_url))
     await server.start()
-    caller = server._keys.caller((("x-api-key", secret),), "")
+    caller = server._keys.authenticate((("x-api-key", secret),), "")
     assert (caller.organization, caller.queues) == ("acme", frozenset({"q"}))
     with refused("NOT_FOUND", "no key"):
         await server.store.revoke_key("default", record.key_id)
@@ -136,10 +137,11 @@ async def test_keys_outlive_the_server(store_url: str) -> None:
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(
-    wire: Wire, fields: dict[str, object], text: str
+    wire: Wire, fields: dict[str, Any], text: str
 ) -> None:
     with answered("INVALID_ARGUMENT", text):
-        await wire.call(keys.CreateKeyRequest(**{"name": "n", "role": "read", **fields}))
+        given: dict[str, Any] = {"name": "n", "role": "read", **fields}
+        await wire.call(keys.CreateKeyRequest(**given))
 
 
 @pytest.mark.parametrize("key_id", ["", "nonsense", "a\0b", "key_0123456789abcdef"])
@@ -165,7 +167,7 @@ async def test_a_limited_key_sees_only_its_queues_jobs_of_a_batch(wire: Wire) ->
 
 
 async def test_wrong_keys_of_a_peer_are_counted(wire: Wire) -> None:
-    wire.server._keys._logins._per_minute = 20
+    wire.server._keys._limiter._per_minute = 20
     request = spooled.GetQueueStatsRequest(queue_name="q")
     await wire.call(request)
     for number in range(20):

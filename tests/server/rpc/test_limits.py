@@ -104,7 +104,7 @@ async def test_the_deepest_payload_reaches_a_worker_every_way(wire: Wire) -> Non
         assert (await conversation.read()).job.payload == nested(32)
 
 
-CLAIM = {"queue_name": "q", "worker_id": "w"}
+CLAIM: dict[str, Any] = {"queue_name": "q", "worker_id": "w"}
 OTHERS: dict[str, tuple[Any, str]] = {
     "batch_size": (DequeueRequest(**CLAIM, batch_size=101), "batch_size is 101"),
     "limit": (DequeueRequest(**CLAIM, limit=101), "batch_size is 101"),

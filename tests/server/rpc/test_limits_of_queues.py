@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.wire import Wire, answered
 
 
-async def limit(wire: Wire, **limits: float) -> admin.QueueLimits:
+async def limit(wire: Wire, **limits: Any) -> admin.QueueLimits:
     request = admin.SetQueueLimitsRequest(queue_name="q", limits=admin.QueueLimits(**limits))
     return (await wire.call(request)).limits
 
@@ -72,7 +73,7 @@ async def test_a_conversation_gets_no_more_than_the_cap_until_one_settles(
     for _ in range(4):
         await wire.enqueue()
     await limit(wire, max_in_flight=2)
-    asked = {
+    asked: dict[str, Any] = {
         "dequeue": spooled.DequeueRequest(queue_name="q", worker_id="w", batch_size=4),
         "subscribe": spooled.SubscribeRequest(queue_name="q", worker_id="w", max_concurrent=4),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from typing import Any, cast
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
@@ -96,7 +97,7 @@ async def test_pages_go_on_where_the_one_before_ended(wire: Wire) -> None:
         queue_admin.ListQueuesRequest(page_token="no name"),
         batch.ListBatchesRequest(page_token="x"),
         batch.ListBatchesRequest(page_size=1_001),
-        batch.FindBatchJobsRequest(batch_id="b-mails", statuses=[9]),
+        batch.FindBatchJobsRequest(batch_id="b-mails", statuses=cast("Any", [9])),
     ):
         with answered("INVALID_ARGUMENT"):
             await wire.call(request)

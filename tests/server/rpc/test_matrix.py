@@ -10,7 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.auth.authorization import ROLES, SCOPES, Role, Scope, check_tables
+from spooled_pipelines.server.auth.authorization import (
+    QUEUE_OF_REQUEST,
+    ROLES,
+    QueueSource,
+    check_tables,
+)
+from spooled_pipelines.server.auth.caller import Role
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
@@ -56,11 +62,11 @@ class Things:
 
     def requests(self, message_class: Any) -> list[Any]:
         """For an envelope, one with each kind of content that can come first; else one request."""
-        if SCOPES[message_class.DESCRIPTOR.full_name] is not Scope.INSIDE:
+        if QUEUE_OF_REQUEST[message_class.DESCRIPTOR.full_name] is not QueueSource.ENVELOPE:
             return [self.request(message_class)]
         made = []
         for field in message_class.DESCRIPTOR.fields:
-            if SCOPES[field.message_type.full_name] is not Scope.OPENED:
+            if QUEUE_OF_REQUEST[field.message_type.full_name] is not QueueSource.STREAM_OPENED:
                 envelope = message_class()
                 place = getattr(envelope, field.name)
                 place = place.add() if field.is_repeated else place
@@ -99,12 +105,20 @@ async def outcome(
 ) -> str:
     """The status' name; what is answered in band counts as the status.
 
-    A stream that goes on is OK, and so is one that says nothing, unless a refusal has to come.
+    A stream that goes on is OK, and so is one that waits for jobs and says nothing meanwhile,
+    unless a refusal has to come.
     """
     while True:
         code, details = await _ended(wire, method, request, key, refused)
         if (code, details) != WRITE_FAILED:
             return code
+
+
+def may_say_nothing(request: Any) -> bool:
+    """Whether it asks for jobs, of which there are none."""
+    if isinstance(request, spooled.ProcessRequest):
+        return request.HasField("dequeue") or request.HasField("subscribe")
+    return isinstance(request, spooled.StreamJobsRequest)
 
 
 async def _ended(
@@ -133,7 +147,7 @@ async def _ended(
             return "OK", ""
         return (await call.code()).name, await call.details()
     except asyncio.TimeoutError:
-        return "OK", ""
+        return ("NO ANSWER" if refused or not may_say_nothing(request) else "OK"), ""
     except grpc.aio.AioRpcError as error:
         return str(error.code().name), error.details() or ""
     finally:
@@ -198,7 +212,9 @@ async def test_a_key_of_this_queue_may_use_it(wire: Wire, things: Things) -> Non
     key = await new_key(wire, "admin", "elsewhere", "q")
 
     def of_no_queue(method: Method) -> bool:
-        return SCOPES[method.request_class.DESCRIPTOR.full_name] is Scope.ORGANIZATION
+        return (
+            QUEUE_OF_REQUEST[method.request_class.DESCRIPTOR.full_name] is QueueSource.ORGANIZATION
+        )
 
     found = await outcomes(wire, things, key.secret, of_no_queue)
     for method in METHODS:
@@ -212,11 +228,11 @@ async def test_what_another_organization_has_is_not_there(wire: Wire, things: Th
     for method in sorted(METHODS, key=lambda method: method.name == "EnqueueBatch"):
         for request in things.requests(method.request_class):
             inside = request
-            if SCOPES[request.DESCRIPTOR.full_name] is Scope.INSIDE:
+            if QUEUE_OF_REQUEST[request.DESCRIPTOR.full_name] is QueueSource.ENVELOPE:
                 field, inside = request.ListFields()[0]
                 inside = inside[0] if field.is_repeated else inside
             name = inside.DESCRIPTOR.full_name
-            by_id = SCOPES[name] in (Scope.JOB, Scope.BATCH) or name in seen
+            by_id = QUEUE_OF_REQUEST[name] in (QueueSource.JOB, QueueSource.BATCH) or name in seen
             taken = name == "spooled.v1.RegisterWorkerRequest"
             code = await outcome(wire, method, request, OTHER_KEY, refused=by_id or taken)
             if by_id:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spooled_pipelines.wire import batch_v1 as batch
@@ -15,11 +17,11 @@ PENDING = spooled.JobStatus.JOB_STATUS_PENDING
 DEADLETTER = spooled.JobStatus.JOB_STATUS_DEADLETTER
 
 
-def outcome(job: Job, **what: object) -> batch.JobOutcome:
+def outcome(job: Job, **what: Any) -> batch.JobOutcome:
     return batch.JobOutcome(job_id=job.id, worker_id="w", lease_id=job.lease_id, **what)
 
 
-def completed(job: Job, **fields: object) -> batch.JobOutcome:
+def completed(job: Job, **fields: Any) -> batch.JobOutcome:
     result = struct(**fields).SerializeToString() if fields else None
     return outcome(job, completed=batch.Completion(result=result))
 

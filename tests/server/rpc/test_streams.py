@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.well_known import Timestamp
@@ -83,7 +84,7 @@ async def test_idle_streams_ask_the_store_for_nothing(wire: Wire) -> None:
 
 async def test_jobs_that_a_stream_claimed_and_did_not_hand_out_go_back(wire: Wire) -> None:
     # Ten of a megabyte: more than the connection takes in while nobody reads.
-    big = {"payload": {"a": "x" * 1_000_000}}
+    big: dict[str, Any] = {"payload": {"a": "x" * 1_000_000}}
     for _ in range(10):
         await wire.enqueue(**big)
     async with wire.stream(REQUEST, "StreamJobs") as stream:

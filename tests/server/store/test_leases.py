@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import pytest
 
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH
-from spooled_pipelines.server.core.records import Completion, Failure, Holder, Status
+from spooled_pipelines.server.core.records import Completion, Failure, Holder, JobRecord, Status
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, settle_one
 
-Settle = Callable[[StoreKit, Holder, str], Awaitable[object]]
 
-SETTLES: dict[str, Settle] = {
-    "complete": lambda kit, who, org: settle_one(kit.store, org, who, Completion(None)),
-    "fail": lambda kit, who, org: settle_one(kit.store, org, who, Failure("broken", True)),
-    "renew": lambda kit, who, org: kit.store.renew(org, who, 30_000),
+@dataclass(frozen=True)
+class Settle:
+    """What a worker does with its lease, and how the job shows that it was done."""
+
+    do: Callable[[StoreKit, Holder, str], Awaitable[object]]
+    # Given the job as it was claimed, and as it is.
+    is_done: Callable[[JobRecord, JobRecord], bool]
+
+    async def __call__(self, kit: StoreKit, who: Holder, organization: str) -> object:
+        return await self.do(kit, who, organization)
+
+
+SETTLES = {
+    "complete": Settle(
+        lambda kit, who, org: settle_one(kit.store, org, who, Completion(None)),
+        lambda _, job: job.status == Status.COMPLETED,
+    ),
+    "fail": Settle(
+        lambda kit, who, org: settle_one(kit.store, org, who, Failure("broken", True)),
+        lambda _, job: (job.status, job.last_error) == (Status.PENDING, "broken"),
+    ),
+    "renew": Settle(
+        lambda kit, who, org: kit.store.renew(org, who, 60_000),
+        lambda claimed, job: (job.lease_expires_at or 0) > (claimed.lease_expires_at or 0),
+    ),
 }
 
 
@@ -25,24 +46,23 @@ def settle(request: pytest.FixtureRequest) -> Settle:
     return SETTLES[request.param]
 
 
-async def test_its_holder_may(kit: StoreKit, settle: Settle) -> None:
+async def test_the_holder_of_a_lease_may_settle_and_renew(kit: StoreKit, settle: Settle) -> None:
     await kit.enqueue()
-    await settle(kit, holder(await kit.claim_one()), ORGANIZATION)
+    job = await kit.claim_one()
+    await settle(kit, holder(job), ORGANIZATION)
+    assert settle.is_done(job, await kit.job(job.job_id))
 
 
-async def test_a_lease_is_enough_and_so_is_the_job_alone(kit: StoreKit, settle: Settle) -> None:
-    for given in ("lease", "worker", "nothing"):
-        await kit.enqueue()
-        job = await kit.claim_one()
-        await settle(
-            kit,
-            Holder(
-                job.job_id,
-                job.worker_id if given == "worker" else "",
-                job.lease_id if given == "lease" else "",
-            ),
-            ORGANIZATION,
-        )
+@pytest.mark.parametrize("given", ["lease", "worker", "nothing"])
+async def test_a_lease_is_enough_and_so_is_the_job_alone(
+    kit: StoreKit, settle: Settle, given: str
+) -> None:
+    await kit.enqueue()
+    job = await kit.claim_one()
+    worker_id = job.worker_id or "" if given == "worker" else ""
+    lease_id = job.lease_id or "" if given == "lease" else ""
+    await settle(kit, Holder(job.job_id, worker_id, lease_id), ORGANIZATION)
+    assert settle.is_done(job, await kit.job(job.job_id))
 
 
 async def test_another_lease_may_not(kit: StoreKit, settle: Settle) -> None:

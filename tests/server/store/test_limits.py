@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
@@ -12,12 +14,9 @@ from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, s
 NO_LIMITS = QueueLimits()
 
 
-async def limit(kit: StoreKit, queue: str = "q", **limits: float) -> QueueLimits:
-    return (
-        await kit.store.set_control(
-            ORGANIZATION, queue, ControlChange(limits=QueueLimits(**limits))
-        )
-    ).limits
+async def limit(kit: StoreKit, queue: str = "q", **limits: Any) -> QueueLimits:
+    change = ControlChange(limits=QueueLimits(**limits))
+    return (await kit.store.set_control(ORGANIZATION, queue, change)).limits
 
 
 async def fill(kit: StoreKit, jobs: int, queue: str = "q") -> None:

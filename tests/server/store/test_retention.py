@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ async def keeping(store_url: str) -> AsyncIterator[StoreKit]:
     await kit.store.close()
 
 
-async def complete_one(kit: StoreKit, **job: object) -> str:
+async def complete_one(kit: StoreKit, **job: Any) -> str:
     job_id = await kit.enqueue(payload=PAYLOAD, **job)
     claimed = await kit.claim_one()
     await settle_one(kit.store, ORGANIZATION, holder(claimed), Completion(struct(answer=42)))
@@ -61,7 +62,7 @@ async def pass_days(kit: StoreKit, days: float) -> None:
 
 
 async def test_payload_and_result_go_after_their_time_and_the_job_stays(keeping: StoreKit) -> None:
-    job_id = await settle_one(keeping, idempotency_key="k")
+    job_id = await complete_one(keeping, idempotency_key="k")
     await pass_days(keeping, 0.9)
     job = await keeping.job(job_id)
     assert (job.payload, job.result) == (PAYLOAD, struct(answer=42))
@@ -75,7 +76,7 @@ async def test_payload_and_result_go_after_their_time_and_the_job_stays(keeping:
 
 
 async def test_keys_go_after_their_own_time_and_leave_the_counters_right(keeping: StoreKit) -> None:
-    job_id = await settle_one(keeping, idempotency_key="k")
+    job_id = await complete_one(keeping, idempotency_key="k")
     await pass_days(keeping, 2)
     await pass_days(keeping, 7)
     assert await keeping.queue_counts() == {"completed": 1}
@@ -92,7 +93,7 @@ async def test_a_batch_keeps_its_statistics_its_keys_and_its_list(keeping: Store
     await keeping.add("b", "one", "two")
     for job in await keeping.claim(2):
         await keeping.complete(job)
-    single = await settle_one(keeping, idempotency_key="single")
+    single = await complete_one(keeping, idempotency_key="single")
     await pass_days(keeping, 2)
     await pass_days(keeping, 20)
     assert await keeping.counts("b") == {"completed": 2}
@@ -156,7 +157,7 @@ async def test_a_key_that_is_forgotten_just_now_makes_a_job_or_finds_one(store_u
             rows = chunk("b", chance.sample(names, 3), number=number, upload_id=upload_id)
             stored = await kit.store.add_chunk(ORGANIZATION, rows)
             assert stored.rows == 3
-            seqs = stored.seqs or range(stored.first, stored.first + 3)
+            seqs = stored.seqs or range(stored.first or 0, (stored.first or 0) + 3)
             ids = [kit.job_id(seq) for seq in seqs]
             answered.update(ids)
             created.extend(ids[row] for row in range(3) if row not in set(stored.duplicates))

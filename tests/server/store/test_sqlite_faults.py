@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -43,7 +44,7 @@ async def sqlite(path: Path) -> AsyncIterator[StoreKit]:
 
 
 def writer(kit: StoreKit) -> sqlite3.Connection:
-    return kit.store._connections[0]
+    return cast("Any", kit.store)._connections[0]
 
 
 async def test_a_full_disk_refuses_whole_groups_and_everyone_gets_an_answer(

@@ -121,8 +121,8 @@ class BatchRules(SideBySide):
         columns = [[one] * len(sent) if isinstance(one, int) else one for one in numbers]
         scheduled = chunk.scheduled_at or [None] * len(sent)
         jobs = [
-            NewJob("", payload, *values, due, key, None)
-            for payload, *values, due, key in zip(
+            NewJob("", payload, priority, retries, seconds, due, key, None)
+            for payload, priority, retries, seconds, due, key in zip(
                 chunk.payloads, *columns, scheduled, sent, strict=True
             )
         ]

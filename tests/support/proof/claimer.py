@@ -49,7 +49,7 @@ class Claimer:
         # Jobs to be settled when their lease has run out, and when that is.
         self.late: list[tuple[float, Job]] = []
 
-    def note(self, **facts: object) -> None:
+    def note(self, **facts: Any) -> None:
         os.write(self.file, json.dumps(facts).encode() + b"\n")
 
     def run(self, jobs: Iterator[Job]) -> None:
@@ -72,7 +72,11 @@ class Claimer:
             self.settle(job, way)
 
     def settle(self, job: Job, act: str) -> None:
-        holder = {"job_id": job.id, "worker_id": self.worker, "lease_id": job.lease_id}
+        holder: dict[str, Any] = {
+            "job_id": job.id,
+            "worker_id": self.worker,
+            "lease_id": job.lease_id,
+        }
         request: Any
         if act == "complete":
             result = Struct()
@@ -81,7 +85,7 @@ class Claimer:
         elif act == "fail":
             request = FailRequest(**holder, error=job.lease_id, retry=False)
         else:
-            request = RenewLeaseRequest(**holder, extension_secs=LEASE_SECONDS)
+            request = RenewLeaseRequest(extension_secs=LEASE_SECONDS, **holder)
         self.note(what="try", act=act, job=job.id, lease=job.lease_id)
         end, code = None, "OK"
         try:

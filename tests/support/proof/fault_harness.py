@@ -229,7 +229,7 @@ class Ground:
         before = self.proxy.sent
         self._call(table, f"size-{table.num_rows}", RetryPolicy(), False)
         size = self.proxy.sent - before
-        self._size = lambda table, size=size, rows=table.num_rows: size * table.num_rows // rows
+        self._size = lambda table, size=size, rows=table.num_rows: size * table.num_rows // rows  # type: ignore[method-assign]
         return size
 
     def _first(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> bool:
@@ -250,7 +250,11 @@ class Ground:
         self.client.wait()
 
     def _call(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> Any:
-        settings = {"address": self.proxy.address, "api_key": self.server.api_key, "retry": policy}
+        settings: dict[str, Any] = {
+            "address": self.proxy.address,
+            "api_key": self.server.api_key,
+            "retry": policy,
+        }
         if asynchronous:
             return asyncio.run(_enqueue(table, queue, settings))
         with connect(**settings) as client:

@@ -41,7 +41,7 @@ leases = st.sampled_from((5, 5, 5, 6, 3600))
 
 RESULT = struct(of="it")
 # What may be said in one message with others.
-ACTS = {
+ACTS: dict[str, Completion | Failure] = {
     "complete": Completion(RESULT),
     "fail": Failure(ERRORS[0], retry=True),
     "bury": Failure(ERRORS[1], retry=False),

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from spooled_pipelines.worker import Worker
 
@@ -19,7 +20,7 @@ def main() -> None:
     address, key, queue, count, path = sys.argv[1:]
     log = os.open(Path(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def handle(job) -> dict[str, object]:
+    def handle(job: Any) -> dict[str, object]:
         began = time.monotonic()
         os.write(log, f"{job.id} {job.lease_id} {began} {time.monotonic()}\n".encode())
         return {"twice": job.payload["n"] * 2}

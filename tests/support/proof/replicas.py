@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines import Batch, SpooledClient, connect
 from tests.support import programs
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.waiting import eventually
@@ -121,7 +121,7 @@ class Callers:
                     self.seconds.append((time.perf_counter() - began) / 2)
 
 
-def enqueue(client: SpooledClient, jobs: int, name: str) -> object:
+def enqueue(client: SpooledClient, jobs: int, name: str) -> Batch:
     rows = ({"n": number} for number in range(jobs))
     return client.enqueue_batch(rows, QUEUE, key="n", name=name)
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.dashboard.context import Form, Visit
+from spooled_pipelines.server.dashboard.context import Form, SignedInRequest
 from spooled_pipelines.server.dashboard.formatting import number
 from spooled_pipelines.wire.batch_v1 import (
     BatchStats,
@@ -23,7 +23,7 @@ _PAGE = 50
 _STATUSES = {name: number for number, name in Status.NAMES.items() if name != "failed"}
 
 
-async def batches(visit: Visit) -> Response:
+async def batches(visit: SignedInRequest) -> Response:
     """GET /batches"""
     queue_name, token = visit.query("queue"), visit.query("before")
     request = ListBatchesRequest(queue_name=queue_name, page_size=_PAGE, page_token=token)
@@ -37,7 +37,7 @@ async def batches(visit: Visit) -> Response:
     )
 
 
-async def batch(visit: Visit) -> Response:
+async def batch(visit: SignedInRequest) -> Response:
     """GET /batches/<id>"""
     stats = await _stats(visit)
     status, text, token = visit.query("status"), visit.query("text"), visit.query("after")
@@ -68,7 +68,7 @@ async def batch(visit: Visit) -> Response:
     )
 
 
-async def cancel(visit: Visit, form: Form) -> Response:
+async def cancel(visit: SignedInRequest, form: Form) -> Response:
     """POST /batches/<id>/cancel"""
     batch_id = visit.request.path_params["batch_id"]
     request = CancelBatchRequest(batch_id=batch_id)
@@ -82,7 +82,7 @@ async def cancel(visit: Visit, form: Form) -> Response:
     return visit.done(notice, f"/batches/{batch_id}")
 
 
-async def retry(visit: Visit, form: Form) -> Response:
+async def retry(visit: SignedInRequest, form: Form) -> Response:
     """POST /batches/<id>/retry"""
     batch_id = visit.request.path_params["batch_id"]
     contains = form.get("error_contains", "")
@@ -94,18 +94,18 @@ async def retry(visit: Visit, form: Form) -> Response:
     return visit.done(notice, f"/batches/{batch_id}")
 
 
-async def _stats(visit: Visit) -> BatchStats:
+async def _stats(visit: SignedInRequest) -> BatchStats:
     batch_id = visit.request.path_params["batch_id"]
     answer = await visit.call(GetBatchStatsRequest(batch_ids=[batch_id]))
     found: BatchStats = answer.batches[0]
     return found
 
 
-def _pace(visit: Visit, stats: BatchStats) -> tuple[float | None, float | None]:
+def _pace(visit: SignedInRequest, stats: BatchStats) -> tuple[float | None, float | None]:
     """Jobs a second that end, and the seconds that the others take at this pace."""
     what = ("batch", visit.session.caller.organization, stats.batch_id, stats.generation)
     ended = stats.completed + stats.deadletter + stats.cancelled
-    rate = visit.desk.rates.see(what, visit.desk.clock.now(), stats.total, ended)
+    rate = visit.web.rates.see(what, visit.web.clock.now(), stats.total, ended)
     if stats.settled or rate is None:
         return None, None
     left = stats.total - ended

@@ -6,12 +6,12 @@ from starlette.responses import RedirectResponse, Response
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard import formatting
-from spooled_pipelines.server.dashboard.context import Visit
+from spooled_pipelines.server.dashboard.context import SignedInRequest
 from spooled_pipelines.wire.batch_v1 import ListAttemptsRequest
 from spooled_pipelines.wire.spooled_v1 import GetJobRequest, Job
 
 
-async def find_job(visit: Visit) -> Response:
+async def find_job(visit: SignedInRequest) -> Response:
     """GET /jobs?id="""
     job_id = visit.query("id")
     if not job_id:
@@ -20,7 +20,7 @@ async def find_job(visit: Visit) -> Response:
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-async def job(visit: Visit) -> Response:
+async def job(visit: SignedInRequest) -> Response:
     """GET /jobs/<id>"""
     found = await _job(visit, visit.request.path_params["job_id"])
     attempts = None
@@ -29,7 +29,7 @@ async def job(visit: Visit) -> Response:
     return visit.show("job.html", job=found, attempts=attempts)
 
 
-async def contents(visit: Visit) -> Response:
+async def contents(visit: SignedInRequest) -> Response:
     """GET /jobs/<id>/contents"""
     if not visit.sees_payloads:
         role = visit.session.caller.role.value
@@ -44,6 +44,6 @@ async def contents(visit: Visit) -> Response:
     )
 
 
-async def _job(visit: Visit, job_id: str) -> Job:
+async def _job(visit: SignedInRequest, job_id: str) -> Job:
     answer: Job = (await visit.call(GetJobRequest(job_id=job_id))).job
     return answer

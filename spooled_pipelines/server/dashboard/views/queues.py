@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.dashboard.context import Form, Visit
+from spooled_pipelines.server.dashboard.context import Form, SignedInRequest
 from spooled_pipelines.server.dashboard.formatting import number
 from spooled_pipelines.server.dashboard.throughput import Rate
 from spooled_pipelines.wire.batch_v1 import ListBatchesRequest
@@ -25,7 +25,7 @@ _PAGE = 100
 _RECENT = 8
 
 
-async def queues(visit: Visit) -> Response:
+async def queues(visit: SignedInRequest) -> Response:
     """GET /queues"""
     token = visit.query("after")
     answer = await visit.call(ListQueuesRequest(page_size=_PAGE, page_token=token))
@@ -33,7 +33,7 @@ async def queues(visit: Visit) -> Response:
     return visit.show("queues.html", rows=rows, after=token, more=answer.next_page_token)
 
 
-async def queue(visit: Visit) -> Response:
+async def queue(visit: SignedInRequest) -> Response:
     """GET /queues/<name>"""
     found = await _queue(visit)
     name = found.stats.queue_name
@@ -53,7 +53,7 @@ async def queue(visit: Visit) -> Response:
     )
 
 
-async def dead_letters(visit: Visit) -> Response:
+async def dead_letters(visit: SignedInRequest) -> Response:
     """GET /queues/<name>/dead-letters"""
     found = await _queue(visit)
     token = visit.query("after")
@@ -71,21 +71,21 @@ async def dead_letters(visit: Visit) -> Response:
     )
 
 
-async def pause(visit: Visit, _: Form) -> Response:
+async def pause(visit: SignedInRequest, _: Form) -> Response:
     """POST /queues/<name>/pause"""
     name = visit.request.path_params["name"]
     await visit.call(PauseQueueRequest(queue_name=name))
     return visit.done(f"Queue {name} is paused: nobody gets a job of it.", f"/queues/{name}")
 
 
-async def resume(visit: Visit, _: Form) -> Response:
+async def resume(visit: SignedInRequest, _: Form) -> Response:
     """POST /queues/<name>/resume"""
     name = visit.request.path_params["name"]
     await visit.call(ResumeQueueRequest(queue_name=name))
     return visit.done(f"Queue {name} hands out jobs again.", f"/queues/{name}")
 
 
-async def redrive(visit: Visit, form: Form) -> Response:
+async def redrive(visit: SignedInRequest, form: Form) -> Response:
     """POST /queues/<name>/dead-letters/redrive"""
     name = visit.request.path_params["name"]
     contains = form.get("error_contains", "")
@@ -97,7 +97,7 @@ async def redrive(visit: Visit, form: Form) -> Response:
     return visit.done(notice, f"/queues/{name}/dead-letters")
 
 
-async def _queue(visit: Visit) -> Queue:
+async def _queue(visit: SignedInRequest) -> Queue:
     name = visit.request.path_params["name"]
     answer = await visit.call(ListQueuesRequest(queue_name=name))
     if not answer.queues:
@@ -106,8 +106,8 @@ async def _queue(visit: Visit) -> Queue:
     return found
 
 
-def _rate(visit: Visit, queue: Queue) -> Rate | None:
+def _rate(visit: SignedInRequest, queue: Queue) -> Rate | None:
     stats = queue.stats
     what = ("queue", visit.session.caller.organization, stats.queue_name)
     went = stats.completed + stats.deadletter + queue.cancelled
-    return visit.desk.rates.see(what, visit.desk.clock.now(), stats.total, went)
+    return visit.web.rates.see(what, visit.web.clock.now(), stats.total, went)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from spooled_pipelines.server.dashboard.context import Visit
+from spooled_pipelines.server.dashboard.context import SignedInRequest
 from spooled_pipelines.wire.queue_admin_v1 import ListWorkersRequest
 
 _PAGE = 500
 
 
-async def workers(visit: Visit) -> Response:
+async def workers(visit: SignedInRequest) -> Response:
     """GET /workers"""
     answer = await visit.call(ListWorkersRequest(page_size=_PAGE))
     return visit.show("workers.html", workers=answer.workers, most=_PAGE)

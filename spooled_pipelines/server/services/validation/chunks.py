@@ -1,26 +1,21 @@
-"""Chunks of rows: checked column by column on the way in, outcomes as bytes on the way out."""
+"""Chunks of rows, checked column by column."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from typing import Any, NamedTuple, TypeVar
 
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid, why_not
-from spooled_pipelines.server.core.records import Chunk, ChunkStored
-from spooled_pipelines.server.services.encoding import field
-from spooled_pipelines.server.services.validation import fields
+from spooled_pipelines.server.core.records import Chunk
 from spooled_pipelines.server.services.validation.structs import check_chunk_request
 from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import ChunkOutcome, JobChunk, OpenBatch, RejectedRow, Tags
+from spooled_pipelines.wire.batch_v1 import JobChunk, OpenBatch, Tags
 
 T = TypeVar("T")
-_OUTCOME_FIELD = 2
-_JOB_ID_TAG = b"\x22"
-_JOB_ID_LENGTH = 36
 _CONTEXT = ("traceparent", "tracestate")
 
 
@@ -53,17 +48,17 @@ class CheckedChunk(NamedTuple):
 def checked_upload(request: OpenBatch) -> Upload:
     """RefusedError INVALID_ARGUMENT names what is wrong."""
     return Upload(
-        batch_id=fields.batch_id(request.batch_id),
-        queue_name=fields.queue_name(request.queue_name),
-        name=fields.text("name", request.name, limits.BATCH_NAME_MAX),
-        upload_id=fields.text("upload_id", request.upload_id, limits.BATCH_ID_MAX, shortest=1),
-        priority=fields.priority(request.priority),
-        max_retries=fields.max_retries(request.max_retries),
-        timeout_seconds=fields.timeout_seconds(request.timeout_seconds),
-        tags=fields.tags(request.tags),
+        batch_id=validation.batch_id(request.batch_id),
+        queue_name=validation.queue_name(request.queue_name),
+        name=validation.text("name", request.name, limits.BATCH_NAME_MAX),
+        upload_id=validation.text("upload_id", request.upload_id, limits.BATCH_ID_MAX, shortest=1),
+        priority=validation.priority(request.priority),
+        max_retries=validation.max_retries(request.max_retries),
+        timeout_seconds=validation.timeout_seconds(request.timeout_seconds),
+        tags=validation.tags(request.tags),
         context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
-        generation=fields.generation(request.generation),
-        part_id=fields.text("part_id", request.part_id, limits.PART_ID_MAX),
+        generation=validation.generation(request.generation),
+        part_id=validation.text("part_id", request.part_id, limits.PART_ID_MAX),
     )
 
 
@@ -82,7 +77,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         upload.priority,
         limits.PRIORITY_MIN,
         limits.PRIORITY_MAX,
-        fields.priority,
+        validation.priority,
         rejected,
     )
     retries = _numbers(
@@ -90,7 +85,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         upload.max_retries,
         0,
         limits.MAX_RETRIES_MAX,
-        fields.max_retries,
+        validation.max_retries,
         rejected,
     )
     timeouts = _numbers(
@@ -98,7 +93,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         upload.timeout_seconds,
         0,
         limits.TIMEOUT_SECONDS_MAX,
-        fields.timeout_seconds,
+        validation.timeout_seconds,
         rejected,
     )
     checked = Chunk(
@@ -122,60 +117,11 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
 
 def _row_tags(context: Mapping[str, str], tags: Tags) -> bytes | None:
     """A row's own, with the upload's context where there is room and the row says none."""
-    own = fields.tags(tags.tags)
+    own = validation.tags(tags.tags)
     if not context or any(name in tags.tags for name in _CONTEXT):
         return own
     whole: bytes = Tags(tags={**tags.tags, **context}).SerializeToString(deterministic=True)
     return whole if len(whole) <= limits.TAGS_MAX_BYTES else own
-
-
-def outcome(prefix: str, checked: CheckedChunk, stored: ChunkStored) -> bytes:
-    """An EnqueueBatchResponse, serialized."""
-    places: Sequence[int] = range(checked.rows)
-    if checked.rejected:
-        places = [place for place in places if place not in checked.rejected]
-    head = ChunkOutcome(
-        number=checked.chunk.number,
-        created=stored.rows - len(stored.duplicates),
-        duplicates=len(stored.duplicates),
-        duplicate_rows=[places[row] for row in stored.duplicates],
-        rejected=[
-            RejectedRow(row=row, code="INVALID_ARGUMENT", message=message)
-            for row, message in sorted(checked.rejected.items())
-        ],
-    ).SerializeToString()
-    seqs = stored.seqs
-    if stored.first is not None:
-        seqs = range(stored.first, stored.first + stored.rows)
-    ids = _job_ids(prefix, seqs)
-    if checked.rejected:
-        ids = _with_gaps(ids, checked)
-    return field(_OUTCOME_FIELD, head + ids)
-
-
-def _job_ids(prefix: str, seqs: Sequence[int]) -> bytes:
-    """The field job_ids for these jobs, without a step of Python for each.
-
-    Each number becomes sixteen hex digits behind a space, of which the first four are zeros; that
-    space and those zeros are then replaced by the field's head and what all ids begin with.
-    """
-    if not seqs:
-        return b""
-    digits = struct.pack(f">{len(seqs)}Q", *seqs).hex(" ", 8)
-    head = _JOB_ID_TAG + bytes([_JOB_ID_LENGTH]) + prefix.encode()
-    return b" ".join((b"", digits.encode())).replace(b" 0000", head)
-
-
-def _with_gaps(ids: bytes, checked: CheckedChunk) -> bytes:
-    width = len(_JOB_ID_TAG) + 1 + _JOB_ID_LENGTH
-    parts, start = [], 0
-    for place in range(checked.rows):
-        if place in checked.rejected:
-            parts.append(_JOB_ID_TAG + b"\0")
-        else:
-            parts.append(ids[start : start + width])
-            start += width
-    return b"".join(parts)
 
 
 def _check_lengths(chunk: JobChunk, rows: int) -> None:
@@ -216,7 +162,7 @@ def _key_ok(keys: Sequence[str]) -> bool:
 
 
 def _check_key(key: str) -> None:
-    fields.text("idempotency_key", key, limits.IDEMPOTENCY_KEY_MAX, shortest=1)
+    validation.text("idempotency_key", key, limits.IDEMPOTENCY_KEY_MAX, shortest=1)
 
 
 def _numbers(
@@ -253,7 +199,7 @@ def _each(
 
 
 def _moment(value: Any) -> int | None:
-    return fields.moment("scheduled_at", value)
+    return validation.timestamp("scheduled_at", value)
 
 
 def _without(chunk: Chunk, rows: int, rejected: dict[int, str]) -> Chunk:

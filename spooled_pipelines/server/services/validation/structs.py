@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, json_format, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
 from spooled_pipelines.server.core.errors import invalid, why_not
+from spooled_pipelines.server.core.protobuf import varint
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.pool import POOL
 from spooled_pipelines.wire.well_known import Struct
@@ -44,8 +46,10 @@ def _checking_messages() -> tuple[Any, Any]:
         field.name, field.number, field.type_name = "value", number, kind
         field.label = label
         field.type = kinds.TYPE_MESSAGE
-    POOL.Add(file)
-    find = POOL.FindMessageTypeByName
+    pool = DescriptorPool()
+    pool.AddSerializedFile(POOL.FindFileByName("google/protobuf/struct.proto").serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    find = pool.FindMessageTypeByName
     return (
         message_factory.GetMessageClass(find(f"{_PACKAGE}.ChunkRequest")),
         message_factory.GetMessageClass(find(f"{_PACKAGE}.Nested")),
@@ -53,16 +57,6 @@ def _checking_messages() -> tuple[Any, Any]:
 
 
 _CHUNK_REQUEST, _NESTED = _checking_messages()
-
-
-def varint(value: int) -> bytes:
-    """A length as protobuf writes it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def check_object(name: str, data: bytes) -> None:

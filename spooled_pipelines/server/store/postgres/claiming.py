@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from spooled_pipelines.server.core.notifier import Changes, Topic
+from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
 from spooled_pipelines.server.core.records import JobRecord, Status
 from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
 from spooled_pipelines.server.store.postgres import queue_limits
@@ -25,7 +25,7 @@ _PASSED_OVER_SECONDS = 0.1
 class QueueClaim(NamedTuple):
     """A claim with the queue's number."""
 
-    topic: Topic
+    topic: QualifiedName
     queue: int
     request: ClaimRequest
 
@@ -33,15 +33,15 @@ class QueueClaim(NamedTuple):
 class _Claimed(NamedTuple):
     jobs: list[list[JobRecord]]
     # Queues with jobs that are claimable and were not taken, by claims that wanted more.
-    passed_over: set[Topic]
+    passed_over: set[QualifiedName]
 
 
 class _Left(NamedTuple):
     """What claims that got less than they wanted have left over."""
 
-    passed_over: set[Topic]
+    passed_over: set[QualifiedName]
     # When the limits of a queue let more out.
-    held_until: dict[Topic, int]
+    held_until: dict[QualifiedName, int]
 
 
 async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[list[JobRecord]]:
@@ -52,7 +52,7 @@ async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[lis
         context.leases.update((job.seq, job.lease_id or "") for job in jobs)
     if claimed.passed_over:
         asyncio.get_running_loop().call_later(
-            _PASSED_OVER_SECONDS, context.publish, Changes(ready_queues=claimed.passed_over)
+            _PASSED_OVER_SECONDS, context.publish, CommitEvent(ready_queues=claimed.passed_over)
         )
     return claimed.jobs
 

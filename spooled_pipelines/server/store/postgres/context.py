@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.notifier import Changes, publish
+from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.database import Pool, borrowed
@@ -23,7 +23,7 @@ class StoreContext:
         clock: Clock,
         prefix: str,
         quotas: Quotas,
-        on_commit: Callable[[Changes], None],
+        on_commit: Callable[[CommitEvent], None],
     ) -> None:
         self.pool = pool
         self.quotas = quotas
@@ -40,7 +40,7 @@ class StoreContext:
         self.claim_lock = asyncio.Lock()
         self._on_commit = on_commit
 
-    def publish(self, changes: Changes) -> None:
+    def publish(self, changes: CommitEvent) -> None:
         """Tell those who wait in this server."""
         publish(self._on_commit, changes)
 

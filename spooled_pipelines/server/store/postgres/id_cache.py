@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from spooled_pipelines.server.core.notifier import Topic
+from spooled_pipelines.server.core.notifier import QualifiedName
 from spooled_pipelines.server.store.postgres.database import Connection, fetch
 
 # Beyond this everything is forgotten and asked for again.
@@ -20,9 +20,9 @@ class IdCache:
 
     def __init__(self) -> None:
         self._organizations: dict[str, int] = {}
-        self._queues: dict[Topic, int] = {}
-        self._queue_topics: dict[int, Topic] = {}
-        self._batch_topics: dict[int, Topic] = {}
+        self._queues: dict[QualifiedName, int] = {}
+        self._queue_topics: dict[int, QualifiedName] = {}
+        self._batch_topics: dict[int, QualifiedName] = {}
 
     def known_queue(self, organization: str, name: str) -> tuple[int, int] | None:
         """The organization's and the queue's number, if they are remembered."""
@@ -51,13 +51,15 @@ class IdCache:
             self._queue_topics[number] = (organization, name)
         return owner, number
 
-    async def queue_topics(self, connection: Connection, queues: Iterable[int]) -> dict[int, Topic]:
+    async def queue_topics(
+        self, connection: Connection, queues: Iterable[int]
+    ) -> dict[int, QualifiedName]:
         """(organization, queue name) of each."""
         return await _topics(connection, "queue_names", self._queue_topics, queues)
 
     async def batch_topics(
         self, connection: Connection, batches: Iterable[int]
-    ) -> dict[int, Topic]:
+    ) -> dict[int, QualifiedName]:
         """(organization, batch id) of each."""
         return await _topics(connection, "batch_names", self._batch_topics, batches)
 
@@ -71,8 +73,8 @@ async def _number(connection: Connection, statement: str, **values: Any) -> int:
 
 
 async def _topics(
-    connection: Connection, statement: str, known: dict[int, Topic], numbers: Iterable[int]
-) -> dict[int, Topic]:
+    connection: Connection, statement: str, known: dict[int, QualifiedName], numbers: Iterable[int]
+) -> dict[int, QualifiedName]:
     wanted = set(numbers)
     missing = sorted(wanted - known.keys())
     if missing:

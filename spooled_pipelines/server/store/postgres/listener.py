@@ -9,7 +9,7 @@ from psycopg import sql
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Connection, borrowed, connect, fetch
@@ -73,7 +73,7 @@ class Listener(Loop):
         finally:
             await self._disconnect()
 
-    def _heard(self, changes: Changes) -> None:
+    def _heard(self, changes: CommitEvent) -> None:
         for job_id in changes.released_jobs:
             self._context.leases.pop(ids.job_number(self._context.prefix, job_id) or 0, None)
         self._context.publish(changes)
@@ -85,6 +85,6 @@ class Listener(Loop):
         values = {"seqs": list(leases), "leases": list(leases.values())}
         async with borrowed(self._context.pool) as connection:
             ended = [seq for (seq,) in await fetch(connection, "ended_leases", **values)]
-        changes = Changes(everything=True)
+        changes = CommitEvent(everything=True)
         changes.released_jobs = [ids.job_id(self._context.prefix, seq) for seq in ended]
         self._heard(changes)

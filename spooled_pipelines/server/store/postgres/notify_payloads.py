@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from spooled_pipelines.server.core.notifier import Changes, Topic
+from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
 
 # PostgreSQL takes payloads below 8000 bytes.
 _PAYLOAD_BYTES_MAX = 7_900
@@ -17,7 +17,7 @@ def channel(id_prefix: str) -> str:
     return "spooled_" + id_prefix.replace("-", "")
 
 
-def packed(sender: str, changes: Changes) -> Iterator[str]:
+def packed(sender: str, changes: CommitEvent) -> Iterator[str]:
     """The notices that say this; none where there is nothing to say."""
     entries: list[tuple[str, object]] = [
         *(("q", list(topic)) for topic in sorted(changes.ready_queues)),
@@ -43,10 +43,10 @@ def packed(sender: str, changes: Changes) -> Iterator[str]:
         yield json.dumps([sender, notice])
 
 
-def unpacked(payload: str) -> tuple[str, Changes]:
+def unpacked(payload: str) -> tuple[str, CommitEvent]:
     """Who sent a notice, and what it says."""
     sender, notice = json.loads(payload)
-    changes = Changes(
+    changes = CommitEvent(
         ready_queues=_topics(notice.get("q", ())),
         batches=_topics(notice.get("b", ())),
         released_jobs=list(notice.get("j", ())),
@@ -58,5 +58,5 @@ def unpacked(payload: str) -> tuple[str, Changes]:
     return sender, changes
 
 
-def _topics(entries: Iterable[list[str]]) -> set[Topic]:
+def _topics(entries: Iterable[list[str]]) -> set[QualifiedName]:
     return {(organization, name) for organization, name in entries}

@@ -13,7 +13,7 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.job_rules import Renewal
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
     Chunk,
@@ -118,7 +118,7 @@ class PostgresStore(Service):
         self._background = BackgroundTasks()
 
     async def open(
-        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+        self, on_commit: Callable[[CommitEvent], None], monitor: LoopMonitor | None = None
     ) -> None:
         """StoreUnavailableError where the database is away, too old, or newer than this server."""
         self._on_commit = on_commit

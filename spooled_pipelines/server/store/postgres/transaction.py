@@ -11,7 +11,7 @@ import psycopg
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import Counts
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.context import StoreContext
@@ -35,7 +35,7 @@ class Transaction:
         self.now = context.clock.now()
         self.prefix = context.prefix
         self.deltas = CounterDeltas()
-        self.changes = Changes()
+        self.changes = CommitEvent()
         # From here on nobody can say whether it was done, until the answer comes.
         self.is_committing = False
         self.committing_since = 0.0
@@ -157,7 +157,7 @@ class Transaction:
         ready = await names.queue_topics(self.connection, deltas.ready_queues)
         controlled = await names.queue_topics(self.connection, deltas.controlled)
         changed = await names.batch_topics(self.connection, batches)
-        self.changes = Changes(
+        self.changes = CommitEvent(
             ready_queues=set(ready.values()),
             batches=set(changed.values()),
             released_jobs=[ids.job_id(self.prefix, seq) for seq, _ in deltas.released],
@@ -166,7 +166,7 @@ class Transaction:
             keys=deltas.keys,
         )
 
-    def _for_others(self) -> Changes:
+    def _for_others(self) -> CommitEvent:
         """Nobody but the server that handed out a lease waits for its end."""
         own = self._context.leases
         released = [
@@ -175,7 +175,7 @@ class Transaction:
             if own.get(seq) != lease_id
         ]
         changes = self.changes
-        return Changes(
+        return CommitEvent(
             changes.ready_queues,
             changes.batches,
             released,

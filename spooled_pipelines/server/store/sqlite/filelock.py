@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spooled_pipelines.server.core.errors import FileOwner, StoreInUseError, StoreUnavailableError
 
-# What a holder does with the file: serves it at an address that it was told, or to whoever finds
+# What a owner does with the file: serves it at an address that it was told, or to whoever finds
 # that address beside the file.
 SERVER, EMBEDDED = "server", "embedded"
 _MAX_BYTES = 200
@@ -44,9 +44,9 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = _read(descriptor)
+            owner = _read(descriptor)
             os.close(descriptor)
-            raise StoreInUseError(_in_use(self._store, holder), holder) from None
+            raise StoreInUseError(_in_use(self._store, owner), owner) from None
         self._descriptor = descriptor
         _held.add(self)
         self.token = secrets.token_hex(8)
@@ -99,12 +99,12 @@ def _not_ours(path: Path) -> str:
     )
 
 
-def _in_use(store: Path, holder: FileOwner) -> str:
-    who = f"process {holder.process or 'unknown'}"
-    if holder.kind == EMBEDDED:
+def _in_use(store: Path, owner: FileOwner) -> str:
+    who = f"process {owner.process or 'unknown'}"
+    if owner.kind == EMBEDDED:
         return (
             f"{who} has {store} open and serves it to programs that use embedded:{store}; "
             "end it, or use that address"
         )
-    seen = f"; `ps {holder.process}` shows how it was started" if holder.process else ""
+    seen = f"; `ps {owner.process}` shows how it was started" if owner.process else ""
     return f"another server ({who}) has {store} open; stop it, or use its address instead{seen}"

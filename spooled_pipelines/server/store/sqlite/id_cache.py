@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from spooled_pipelines.server.core.notifier import Topic
+from spooled_pipelines.server.core.notifier import QualifiedName
 from spooled_pipelines.server.store.sqlite.queries import SQL
 
 
@@ -15,8 +15,8 @@ class IdCache:
         self._connection = connection
         self._organizations: dict[str, int] = {}
         self._queues: dict[tuple[int, str], int] = {}
-        self._queue_topics: dict[int, Topic] = {}
-        self._batch_topics: dict[int, Topic] = {}
+        self._queue_topics: dict[int, QualifiedName] = {}
+        self._batch_topics: dict[int, QualifiedName] = {}
 
     def forget(self) -> None:
         """Forget everything after a rollback: what was just made may be gone."""
@@ -41,14 +41,14 @@ class IdCache:
             self._queues[organization, name] = number
         return number
 
-    def queue_topic(self, queue: int) -> Topic:
+    def queue_topic(self, queue: int) -> QualifiedName:
         """Return the organization and the name of a queue."""
         if queue not in self._queue_topics:
             row = self._connection.execute(SQL["queue_names"], (queue,)).fetchone()
             self._queue_topics[queue] = row
         return self._queue_topics[queue]
 
-    def batch_topic(self, batch: int) -> Topic:
+    def batch_topic(self, batch: int) -> QualifiedName:
         """Return the organization and the id of a batch."""
         if batch not in self._batch_topics:
             row = self._connection.execute(SQL["batch_names"], (batch,)).fetchone()

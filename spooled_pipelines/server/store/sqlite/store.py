@@ -15,7 +15,7 @@ from typing_extensions import ParamSpec
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
     BatchOpening,
@@ -107,7 +107,7 @@ class SqliteStore(Service):
 
     async def open(
         self,
-        on_commit: Callable[[Changes], None],
+        on_commit: Callable[[CommitEvent], None],
         monitor: LoopMonitor | None = None,  # noqa: ARG002  # SQLite has no loops
     ) -> None:
         """StoreUnavailableError where the file is another's, newer, locked or unreadable."""

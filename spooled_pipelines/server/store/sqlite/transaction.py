@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -66,13 +66,13 @@ class Transaction:
         self.numbers = numbers
         self.prefix = prefix
         self.now = 0
-        self.changes = Changes()
+        self.changes = CommitEvent()
         self.deltas = CounterDeltas()
 
     def begin_operation(self, now: int) -> None:
         """Begin an operation: nothing has changed yet."""
         self.now = now
-        self.changes = Changes()
+        self.changes = CommitEvent()
         self.deltas = CounterDeltas()
 
     def rows(self, statement: str, **values: object) -> list[Any]:

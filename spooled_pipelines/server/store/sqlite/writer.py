@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import Changes, publish
+from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
@@ -68,7 +68,7 @@ class Writer:
         transaction: Transaction,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
-        on_commit: Callable[[Changes], None],
+        on_commit: Callable[[CommitEvent], None],
         faults: FaultLog,
     ) -> None:
         self._transaction = transaction
@@ -118,7 +118,7 @@ class Writer:
     def _commit_group(self, first: _Request) -> bool:
         answers: list[_Answer] = []
         asked: list[asyncio.Future[Any]] = [first.answer]
-        changes = Changes()
+        changes = CommitEvent()
         more = True
         deadline = self._clock.now() + _GATHER_SECONDS * 1000
         try:
@@ -142,7 +142,7 @@ class Writer:
             self._roll_back()
             refusal = self._faults.refusal(error)
             answers = [_Answer(answer, None, refusal) for answer in asked]
-            changes = Changes()
+            changes = CommitEvent()
         self._loop.call_soon_threadsafe(self._deliver, answers, changes)
         return more
 
@@ -163,7 +163,7 @@ class Writer:
             alike.append(request)
         return _Gathered(alike, None, True)
 
-    def _perform_alike(self, requests: list[_Request], changes: Changes) -> list[_Answer]:
+    def _perform_alike(self, requests: list[_Request], changes: CommitEvent) -> list[_Answer]:
         items = [request.alike.item for request in requests if request.alike is not None]
         if len(requests) > 1 and requests[0].alike is not None:
             together = requests[0].alike.together
@@ -175,7 +175,7 @@ class Writer:
         # One alone, or one that spoiled it: the others must not suffer from that.
         return [self._perform(request, changes) for request in requests]
 
-    def _perform(self, request: _Request, changes: Changes) -> _Answer:
+    def _perform(self, request: _Request, changes: CommitEvent) -> _Answer:
         transaction = self._transaction
         self._connection.execute("SAVEPOINT operation")
         try:
@@ -203,7 +203,7 @@ class Writer:
         self._transaction.names.forget()
         self._transaction.numbers.rolled_back()
 
-    def _deliver(self, answers: list[_Answer], changes: Changes) -> None:
+    def _deliver(self, answers: list[_Answer], changes: CommitEvent) -> None:
         for answer, result, error in answers:
             if answer.done():
                 continue

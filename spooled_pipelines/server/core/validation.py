@@ -5,24 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from spooled_pipelines.server.core.errors import invalid
+from spooled_pipelines.server.core.errors import invalid, shortened
 from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import Holder, NewJob
-from spooled_pipelines.server.services.validation.structs import check_object
+from spooled_pipelines.server.core.records import Holder
 from spooled_pipelines.wire import limits, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Tags
-from spooled_pipelines.wire.spooled_v1 import EnqueueRequest
 from spooled_pipelines.wire.well_known import Timestamp
 
 # The end of the year 9999, beyond which a Timestamp is not valid.
 _LAST_SECOND = 253_402_300_799
-_SHOWN_CHARACTERS = 120
-
-
-def shown(value: object) -> str:
-    """A value for a message, shortened."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def queue_name(value: str) -> str:
@@ -49,7 +40,7 @@ def text(name: str, value: str, longest: int, *, shortest: int = 0) -> str:
     return value
 
 
-def whole(name: str, value: int, lowest: int, highest: int) -> int:
+def integer(name: str, value: int, lowest: int, highest: int) -> int:
     """A number within its range."""
     if not lowest <= value <= highest:
         raise invalid(f"{name} is {value}, and must be {lowest} to {highest}")
@@ -58,18 +49,18 @@ def whole(name: str, value: int, lowest: int, highest: int) -> int:
 
 def priority(value: int) -> int:
     """A job's priority."""
-    return whole("priority", value, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
+    return integer("priority", value, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
 
 
 def max_retries(value: int) -> int:
     """A job's retries, the default put in."""
-    return whole("max_retries", value, 0, limits.MAX_RETRIES_MAX) or limits.MAX_RETRIES_DEFAULT
+    return integer("max_retries", value, 0, limits.MAX_RETRIES_MAX) or limits.MAX_RETRIES_DEFAULT
 
 
 def timeout_seconds(value: int) -> int:
     """A job's time limit, the default put in."""
     return (
-        whole("timeout_seconds", value, 0, limits.TIMEOUT_SECONDS_MAX)
+        integer("timeout_seconds", value, 0, limits.TIMEOUT_SECONDS_MAX)
         or limits.TIMEOUT_SECONDS_DEFAULT
     )
 
@@ -77,18 +68,18 @@ def timeout_seconds(value: int) -> int:
 def lease_ms(name: str, *values: int) -> int:
     """A lease in milliseconds: the first of the field's names that is set, or the default."""
     seconds = next((value for value in values if value), limits.LEASE_SECONDS_DEFAULT)
-    return 1000 * whole(name, seconds, limits.LEASE_SECONDS_MIN, limits.LEASE_SECONDS_MAX)
+    return 1000 * integer(name, seconds, limits.LEASE_SECONDS_MIN, limits.LEASE_SECONDS_MAX)
 
 
 def batch_size(*values: int) -> int:
     """How many jobs a Dequeue takes: the first of the field's names that is set, or 1."""
     size = next((value for value in values if value), 1)
-    return whole("batch_size", size, 1, limits.DEQUEUE_MAX)
+    return integer("batch_size", size, 1, limits.DEQUEUE_MAX)
 
 
 def page_size(value: int) -> int:
     """How many entries a page has at most, the default put in."""
-    return whole("page_size", value, 0, limits.PAGE_JOBS_MAX) or limits.PAGE_JOBS_MAX
+    return integer("page_size", value, 0, limits.PAGE_JOBS_MAX) or limits.PAGE_JOBS_MAX
 
 
 def optional_queue_name(value: str) -> str:
@@ -96,21 +87,21 @@ def optional_queue_name(value: str) -> str:
     return value and queue_name(value)
 
 
-def place(page_token: str) -> int:
-    """The number that a page goes on behind; 0 from the start."""
-    if not page_token:
+def page_token(token: str) -> int:
+    """Return the number that a page goes on behind; 0 from the start."""
+    if not token:
         return 0
-    if not page_token.isascii() or not page_token.isdigit() or len(page_token) > 18:
-        raise invalid(f"page_token {shown(page_token)} is not one that this server gave out")
-    return int(page_token)
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
+        raise invalid(f"page_token {shortened(token)} is not one that this server gave out")
+    return int(token)
 
 
 def generation(value: int) -> int:
     """A batch's generation."""
-    return whole("generation", value, 0, limits.GENERATION_MAX)
+    return integer("generation", value, 0, limits.GENERATION_MAX)
 
 
-def moment(name: str, value: Timestamp) -> int | None:
+def timestamp(name: str, value: Timestamp) -> int | None:
     """A Timestamp in milliseconds; None at or before the epoch, which means at once."""
     if value.seconds > _LAST_SECOND or not 0 <= value.nanos < 1_000_000_000:
         raise invalid(f"{name} is not a valid time: seconds {value.seconds}, nanos {value.nanos}")
@@ -152,30 +143,13 @@ def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
         )
     for name, jobs in (("burst", burst), ("max_in_flight", in_flight)):
         if jobs is not None:
-            whole(name, jobs, 1, limits.QUEUE_JOBS_MAX)
+            integer(name, jobs, 1, limits.QUEUE_JOBS_MAX)
     if burst is not None and rate is None:
         raise invalid("burst is how many may go out at once of a rate; give jobs_per_second too")
     return QueueLimits(rate, burst, in_flight)
 
 
-def new_job(request: EnqueueRequest) -> NewJob:
-    """A job as it will be stored."""
-    payload: bytes = request.payload.SerializeToString()
-    check_object("payload", payload)
-    scheduled = request.HasField("scheduled_at")
-    return NewJob(
-        queue_name=queue_name(request.queue_name),
-        payload=payload,
-        priority=priority(request.priority),
-        max_retries=max_retries(request.max_retries),
-        timeout_seconds=timeout_seconds(request.timeout_seconds),
-        scheduled_at=moment("scheduled_at", request.scheduled_at) if scheduled else None,
-        idempotency_key=idempotency_key(request.idempotency_key),
-        tags=tags(request.tags),
-    )
-
-
-def holder(job_id: str, worker: str, lease_id: str, *, lease_required: bool) -> Holder:
+def lease_holder(job_id: str, worker: str, lease_id: str, *, lease_required: bool) -> Holder:
     """Who settles a job."""
     if not job_id:
         raise invalid("job_id is empty; take it from the job that was claimed")
@@ -187,5 +161,5 @@ def holder(job_id: str, worker: str, lease_id: str, *, lease_required: bool) -> 
 def _name(name: str, value: str, pattern: re.Pattern[str], longest: int) -> str:
     if not 1 <= len(value) <= longest or not pattern.fullmatch(value):
         start = ", not starting with . or -" if pattern is limits.NAME_PATTERN else ""
-        raise invalid(f"{name} {shown(value)} must be 1 to {longest} of A-Za-z0-9._-{start}")
+        raise invalid(f"{name} {shortened(value)} must be 1 to {longest} of A-Za-z0-9._-{start}")
     return value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import Changes
+from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import (
     Chunk,
     ChunkStored,
@@ -20,28 +20,10 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store import JobStore, Settled
 from spooled_pipelines.server.store.requests import ClaimRequest
+from spooled_pipelines.server.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
-class StoreObserver(Protocol):
-    """Who is told of what a store does: the metrics."""
-
-    def store_operation(self, name: str, seconds: float) -> None:
-        """An operation of the store ended."""
-
-    def committed(self, changes: Changes) -> None:
-        """The store told of a commit."""
-
-    def enqueued(self, organization: str, created: int, duplicates: int) -> None:
-        """Rows, or a single job, were acknowledged."""
-
-    def claimed(self, organization: str, jobs: int) -> None:
-        """Jobs went to a worker."""
-
-    def settled(self, organization: str, outcome: str) -> None:
-        """A worker is done with a job."""
 
 
 def _timed(
@@ -56,7 +38,7 @@ def _timed(
             result: T = await getattr(store.store, name)(*args, **kwargs)
             return result
         finally:
-            store.observer.store_operation(name, time.perf_counter() - began)
+            store.metrics.store_operation(name, time.perf_counter() - began)
 
     return method
 
@@ -64,15 +46,15 @@ def _timed(
 class InstrumentedStore:
     """See `JobStore`, of which each operation stands here: what is not counted would be missed."""
 
-    def __init__(self, store: JobStore, observer: StoreObserver) -> None:
+    def __init__(self, store: JobStore, metrics: Metrics) -> None:
         self.store = store
-        self.observer = observer
+        self.metrics = metrics
 
     async def open(
-        self, on_commit: Callable[[Changes], None], monitor: LoopMonitor | None = None
+        self, on_commit: Callable[[CommitEvent], None], monitor: LoopMonitor | None = None
     ) -> None:
-        def committed(changes: Changes) -> None:
-            self.observer.committed(changes)
+        def committed(changes: CommitEvent) -> None:
+            self.metrics.committed(changes)
             on_commit(changes)
 
         await self.store.open(committed, monitor)
@@ -85,18 +67,18 @@ class InstrumentedStore:
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
         outcome = await self._enqueue(organization, job)
-        self.observer.enqueued(organization, int(outcome.created), int(not outcome.created))
+        self.metrics.enqueued(organization, int(outcome.created), int(not outcome.created))
         return outcome
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
         stored = await self._add_chunk(organization, chunk)
         duplicates = len(stored.duplicates)
-        self.observer.enqueued(organization, stored.rows - duplicates, duplicates)
+        self.metrics.enqueued(organization, stored.rows - duplicates, duplicates)
         return stored
 
     async def claim(self, organization: str, request: ClaimRequest) -> list[JobRecord]:
         jobs = await self._claim(organization, request)
-        self.observer.claimed(organization, len(jobs))
+        self.metrics.claimed(organization, len(jobs))
         return jobs
 
     async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
@@ -104,9 +86,9 @@ class InstrumentedStore:
         for settlement, outcome in zip(settlements, outcomes, strict=True):
             if isinstance(outcome, FailOutcome):
                 kind = "retry" if outcome.will_retry else "deadletter"
-                self.observer.settled(organization, kind)
+                self.metrics.settled(organization, kind)
             elif outcome is None and isinstance(settlement.act, Completion):
-                self.observer.settled(organization, "completed")
+                self.metrics.settled(organization, "completed")
         return outcomes
 
     _enqueue = _timed(JobStore.enqueue)

@@ -1,0 +1,36 @@
+"""The caller of an RPC, as its API key says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Role(str, Enum):
+    """What a key is for. Every role but `work` may read; `admin` may do everything."""
+
+    PRODUCE = "produce"
+    WORK = "work"
+    READ = "read"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose call it is, and what its key is for.
+
+    `queues` None means all of them. An operator may manage the keys of every organization.
+    """
+
+    organization: str
+    role: Role
+    queues: frozenset[str] | None
+    digest: bytes = field(repr=False)
+    is_operator: bool = False
+
+    def among(self, queue_name: str) -> Sequence[str] | None:
+        """The queues that a listing is about, if it names one and if not; None: all there are."""
+        if queue_name:
+            return [queue_name]
+        return None if self.queues is None else sorted(self.queues)
