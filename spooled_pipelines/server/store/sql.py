@@ -1,7 +1,13 @@
 """The SQL files of a store: statements by name, migrations by number.
 
-A statement begins with a line `-- name: NAME` and ends where the next one begins. What stands in
-braces is replaced by one of `FRAGMENTS`, so that a list of columns is written once.
+A statement begins with a line `-- name: NAME`, goes on with a sentence on what it does, and ends
+where the next one begins. What stands in braces is a list of columns that is written once:
+
+- `{job_columns}`: those of `rows.JobRow` that every store has, but for the number;
+- `{locked_columns}`: those of `counter_deltas.LockedJob` and its state, but for the number;
+- `{is_capped}`: whether the job's queue has so many in flight at most;
+- `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
+- `{limits T}`: the columns of `queue_limits` but for the queue.
 """
 
 from __future__ import annotations
@@ -13,6 +19,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from spooled_pipelines.server.core.job_rules import JobState
+from spooled_pipelines.server.core.queue_limits import Throttle
+from spooled_pipelines.server.core.records import Counts
+from spooled_pipelines.server.store.rows import JOB_COLUMNS
 
 _MARK = "-- name: "
 _COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d+)$", re.MULTILINE)
@@ -21,26 +30,41 @@ _IS_CAPPED = (
     "EXISTS (SELECT 1 FROM queue_limits q WHERE q.queue = jobs.queue"
     " AND q.max_in_flight IS NOT NULL)"
 )
-_LOCKED_COLUMNS = ", ".join(
-    (
-        *(f"jobs.{name}" for name in ("organization", "queue", "batch", "linked")),
-        _IS_CAPPED,
-        *(f"jobs.{name}" for name in JobState._fields),
-    )
-)
-FRAGMENTS: Mapping[str, str] = {
-    # The fields of `counter_deltas.LockedJob` with those of its state; and all but the number.
-    "locked_job": f"jobs.seq, {_LOCKED_COLUMNS}",
-    "locked_columns": _LOCKED_COLUMNS,
-    "is_capped": _IS_CAPPED,
-}
+_FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
+_LOCKED = ("organization", "queue", "batch", "linked")
+_LIMITS = Throttle._fields
+
+
+def _fragment(match: re.Match[str]) -> str:
+    name, table = match.groups()
+    prefix = f"{table}." if table else ""
+    match name:
+        case "job_columns":
+            columns = [f"jobs.{column}" for column in JOB_COLUMNS]
+        case "locked_columns":
+            first = [f"jobs.{column}" for column in _LOCKED]
+            columns = [*first, _IS_CAPPED, *(f"jobs.{column}" for column in JobState._fields)]
+        case "is_capped":
+            columns = [_IS_CAPPED]
+        case "counts":
+            columns = [f"{prefix}{column}" for column in Counts._fields]
+        case "sums":
+            columns = [
+                f"coalesce(sum({prefix}{column}), 0)::int8 AS {column}" for column in Counts._fields
+            ]
+        case "zeros":
+            columns = [f"coalesce({prefix}{column}, 0)" for column in Counts._fields]
+        case "limits":
+            columns = [f"{prefix}{column}" for column in _LIMITS]
+        case _:
+            raise ValueError(f"there is no list of columns {match[0]}")
+    return ", ".join(columns)
 
 
 def load_statements(package: str) -> Mapping[str, str]:
     """Return the statements of the package's queries.sql by name."""
     text = (resources.files(package) / "queries.sql").read_text(encoding="utf-8")
-    for name, fragment in FRAGMENTS.items():
-        text = text.replace(f"{{{name}}}", fragment)
+    text = _FRAGMENT.sub(_fragment, text)
     statements: dict[str, str] = {}
     for part in text.split(_MARK)[1:]:
         name, _, body = part.partition("\n")

@@ -51,37 +51,37 @@ VALUES: dict[str, Any] = {
     "number": None,
 }
 STATEMENTS = (
-    "claim",
-    "what_is_left",
+    "claim_jobs",
+    "find_leftovers",
     "lock_limits",
-    "in_flight",
+    "count_in_flight",
     "release_due",
     "lock_jobs",
     "lock_expired",
-    "next_moment",
-    "ended_leases",
-    "jobs_of_keys",
-    "batches_of_jobs",
+    "read_next_moment",
+    "find_ended_leases",
+    "find_jobs_of_keys",
+    "list_batches_of_jobs",
     "lock_linked",
     "mark_linked",
-    "job_of_organization",
-    "oldest_claimable",
-    "jobs_of_batch",
+    "read_job",
+    "read_oldest_claimable",
+    "list_jobs_of_batch",
     "note_settled",
-    "open_batches",
+    "list_open_batches",
     "unsettle",
     "begin_forgetting",
-    "being_forgotten",
-    "forgotten_batch",
-    "own_jobs",
-    "links_of_batch",
-    "heirs",
+    "find_being_forgotten",
+    "find_forgotten",
+    "list_own_jobs",
+    "list_links",
+    "find_heirs",
     "hand_over",
     "remove_links",
     "unmark_linked",
     "remove_jobs",
     "forget_dead_letters",
-    "find_jobs",
+    "search_jobs",
 )
 FILL = f"""
 INSERT INTO spooled.organizations (name) VALUES ('acme');
@@ -121,7 +121,7 @@ async def test_no_statement_reads_a_whole_table(cluster: Cluster) -> None:
                     if whole and not few and "Recheck Cond" not in node:
                         pytest.fail(f"{name} reads all of {node['Relation Name']}")
                     sorts = "Sort" in node["Node Type"]
-                    if sorts and name in ("claim", "release_due", "lock_expired"):
+                    if sorts and name in ("claim_jobs", "release_due", "lock_expired"):
                         # What orders the few rows that were found may sort; what finds them not.
                         below = [inner.get("Relation Name") for inner in nodes(node)]
                         assert "jobs" not in below, f"{name} sorts jobs to find the first"

@@ -41,11 +41,11 @@ async def cancel(context: StoreContext, organization: str, selector: Selector) -
         return await _cancel_batch(context, organization, selector)
     _, queue = await context.place(organization, selector.queue_name)
     async with borrowed(context.pool) as connection:
-        ((highest,),) = await fetch(connection, "last_job")
+        ((highest,),) = await fetch(connection, "read_last_number")
     cancelled = await _in_steps(context, partial(_purge, queue=queue, highest=highest))
     async with borrowed(context.pool) as connection:
         values = {"organization": organization, "name": selector.queue_name}
-        ((_, *counts),) = await fetch(connection, "queue_counts", **values)
+        ((_, *counts),) = await fetch(connection, "read_queue", **values)
     return CancelOutcome(cancelled, Counts(*counts))
 
 
@@ -54,7 +54,7 @@ async def _cancel_batch(
 ) -> CancelOutcome:
     values = {"organization": organization, "batch_id": selector.batch_id}
     async with borrowed(context.pool) as connection:
-        rows = await fetch(connection, "generations", **values, highest=selector.generation)
+        rows = await fetch(connection, "list_generations", **values, highest=selector.generation)
         if not rows and not await fetch(connection, "find_batch", **values):
             raise not_found(f"there is no batch {selector.batch_id!r}")
     numbers = [number for (number,) in rows]
@@ -62,7 +62,7 @@ async def _cancel_batch(
     for number in numbers:
         cancelled += await _in_steps(context, partial(_cancel, batch=number))
     async with borrowed(context.pool) as connection:
-        (counts,) = await fetch(connection, "generation_counts", batches=numbers)
+        (counts,) = await fetch(connection, "read_generation_counts", batches=numbers)
     return CancelOutcome(cancelled, Counts(*counts))
 
 
@@ -102,7 +102,7 @@ async def _in_steps(context: StoreContext, step: Callable[..., Awaitable[_Step]]
 async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
-        places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+        places = await tx.rows("list_places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
         jobs = await _locked(tx, places, (Status.PENDING, Status.SCHEDULED))
         changed = await _apply(tx, jobs, Cancel())
         await tx.commit()
@@ -116,7 +116,7 @@ async def _retry_batch(
     statuses = (Status.DEADLETTER, Status.CANCELLED) if cancelled else (Status.DEADLETTER,)
     async with tx.pipeline():
         await tx.begin()
-        places = await tx.rows("places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+        places = await tx.rows("list_places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
         await batch_marks.unsettle(tx, [seq for (seq,) in places])
         jobs = await _locked(tx, places, statuses)
         changed = await _apply(tx, await _wanted(tx, jobs, error_contains), event)
@@ -173,7 +173,7 @@ async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step
 async def _retry_queue(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
     async with tx.pipeline():
         await tx.begin()
-        places = await tx.rows("dead_of_queue", queue=queue, after=after, limit=STEP_JOBS)
+        places = await tx.rows("list_dead_of_queue", queue=queue, after=after, limit=STEP_JOBS)
         await batch_marks.unsettle(tx, [seq for (seq,) in places])
         jobs = await _locked(tx, places, (Status.DEADLETTER,))
         changed = await _apply(tx, await _wanted(tx, jobs, error_contains), Retry())
@@ -196,7 +196,7 @@ async def _wanted(
 async def _without_forgotten(tx: Transaction, jobs: Sequence[LockedJob]) -> list[LockedJob]:
     """A job whose batches are all being forgotten is as good as gone."""
     batches = {batch for job in jobs for batch in job.batches}
-    remembered = {number for (number,) in await tx.rows("remembered", batches=sorted(batches))}
+    remembered = {number for (number,) in await tx.rows("find_remembered", batches=sorted(batches))}
     return [job for job in jobs if not job.batches or not remembered.isdisjoint(job.batches)]
 
 

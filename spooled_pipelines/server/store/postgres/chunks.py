@@ -162,10 +162,10 @@ async def _add(
     async with tx.pipeline():
         stored, linked = await _settle(tx, place, chunk, keys, staged)
         if stored.duplicates:
-            await tx.send("keep_chunk_outcome", **upload, duplicates=list(stored.duplicates))
+            await tx.send("write_chunk", **upload, duplicates=list(stored.duplicates))
         is_new = bool(linked or stored.rows > len(stored.duplicates))
         if is_finished and is_new:
-            await tx.send("unfinish_part", batch=place.batch, part_id=chunk.part_id.encode())
+            await tx.send("reopen_part", batch=place.batch, part_id=chunk.part_id.encode())
         if is_sealed and is_new:
             await tx.send("set_sealed", batch=place.batch, sealed=False, now=tx.now)
             tx.deltas.touched.add(place.batch)
@@ -220,7 +220,7 @@ async def _bring_in(
             await tx.send("back_to_so_far")
         else:
             return False
-    await tx.send("staging")
+    await tx.send("create_staging")
     await _copy(tx, copy, "staged_jobs")
     return True
 
@@ -281,7 +281,7 @@ async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
 async def _replayed(
     tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[bytes], upload: dict[str, Any]
 ) -> ChunkStored:
-    ((rows, duplicates),) = await tx.rows("chunk_outcome", **upload)
+    ((rows, duplicates),) = await tx.rows("read_chunk", **upload)
     found = [job for job in await _existing(tx, place, keys) if job is not None]
     # Each row of a chunk that came before is a job of the batch.
     others = {job.seq for job in found if job.batch != place.batch}
@@ -300,7 +300,7 @@ async def _existing(
     found: list[_Existing | None] = [None] * len(keys)
     organizations = [place.organization] * len(keys)
     for row, seq, batch in await tx.rows(
-        "jobs_of_keys", organizations=organizations, keys=list(keys)
+        "find_jobs_of_keys", organizations=organizations, keys=list(keys)
     ):
         found[row] = _Existing(seq, batch)
     return found

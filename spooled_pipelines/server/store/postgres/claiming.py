@@ -63,7 +63,7 @@ async def _claim(tx: Transaction, claims: Sequence[QueueClaim]) -> _Claimed:
         # The timer may be a moment behind; a claim is not.
         release = await tx.start("release_due", now=tx.now, limit=SWEEP_JOBS)
         started = [
-            await tx.start("claim", **_values(tx, claim, claim.request.limit), counted=False)
+            await tx.start("claim_jobs", **_values(tx, claim, claim.request.limit), counted=False)
             for claim in claims
         ]
         await count_released(tx, await release.fetchall())
@@ -91,7 +91,7 @@ async def _look_at_the_rest(
     left = _Left(set(), {})
     with_limits = set()
     for queue, topic in hungry.items():
-        ((is_claimable, has_limits),) = await tx.rows("what_is_left", queue=queue)
+        ((is_claimable, has_limits),) = await tx.rows("find_leftovers", queue=queue)
         if has_limits:
             with_limits.add(queue)
         elif is_claimable:
@@ -116,13 +116,13 @@ async def _claim_within_limits(
         limits = limited.get(claim.queue)
         room = claim.request.limit if limits is None else min(claim.request.limit, limits.room)
         if room:
-            rows = await tx.rows("claim", **_values(tx, claim, room), counted=True)
+            rows = await tx.rows("claim_jobs", **_values(tx, claim, room), counted=True)
             found[place] = sorted(rows)
         taken = len(found[place])
         if limits is not None:
             limits.count(taken)
         if taken < room:
-            ((is_claimable, _),) = await tx.rows("what_is_left", queue=claim.queue)
+            ((is_claimable, _),) = await tx.rows("find_leftovers", queue=claim.queue)
             if is_claimable:
                 left.passed_over.add(claim.topic)
         elif limits is not None and taken < claim.request.limit:

@@ -67,7 +67,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
         if missing:
             # A statement of its own, which sees what was committed while the first one waited.
             found = await tx.rows(
-                "jobs_of_keys",
+                "find_jobs_of_keys",
                 organizations=[additions[place].organization for place in missing],
                 keys=[keys[place] for place in missing],
             )
@@ -77,7 +77,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
                 seqs[missing[place]] = seq
         refused = await _refuse_excess(tx, first, additions, created)
         if refused:
-            await tx.send("unmake_jobs", seqs=sorted(refused))
+            await tx.send("remove_jobs", seqs=sorted(refused))
         for seq, addition, moment in zip(
             range(first, first + len(jobs)), additions, due, strict=True
         ):

@@ -37,7 +37,7 @@ class IdCache:
         """The organization's number; it is made if it is not there."""
         number = self._organizations.get(name)
         if number is None:
-            number = await _number(connection, "organization_number", name=name)
+            number = await _number(connection, "ensure_organization", name=name)
             self._organizations[name] = number
         return number
 
@@ -46,7 +46,7 @@ class IdCache:
         owner = await self.organization(connection, organization)
         number = self._queues.get((organization, name))
         if number is None:
-            number = await _number(connection, "queue_number", organization=owner, name=name)
+            number = await _number(connection, "ensure_queue", organization=owner, name=name)
             self._queues[organization, name] = number
             self._queue_topics[number] = (organization, name)
         return owner, number
@@ -55,13 +55,13 @@ class IdCache:
         self, connection: Connection, queues: Iterable[int]
     ) -> dict[int, QualifiedName]:
         """(organization, queue name) of each."""
-        return await _topics(connection, "queue_names", self._queue_topics, queues)
+        return await _topics(connection, "read_queue_names", self._queue_topics, queues)
 
     async def batch_topics(
         self, connection: Connection, batches: Iterable[int]
     ) -> dict[int, QualifiedName]:
         """(organization, batch id) of each."""
-        return await _topics(connection, "batch_names", self._batch_topics, batches)
+        return await _topics(connection, "read_batch_names", self._batch_topics, batches)
 
 
 async def _number(connection: Connection, statement: str, **values: Any) -> int:

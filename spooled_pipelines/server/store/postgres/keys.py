@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from spooled_pipelines.server.core.errors import no_key
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
+from spooled_pipelines.server.store.rows import key_record
 
 
 async def add(context: StoreContext, key: KeyRecord) -> None:
@@ -47,18 +46,11 @@ async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRe
             raise no_key(key_id)
         tx.deltas.keys = True
         await tx.commit()
-        return _record(rows[0])
+        return key_record(rows[0])
 
     return await run(context, body)
 
 
 async def every(snapshot: Snapshot) -> list[KeyRecord]:
     """All keys, oldest first."""
-    return [_record(row) for row in await fetch(snapshot.connection, "all_keys")]
-
-
-def _record(row: tuple[Any, ...]) -> KeyRecord:
-    organization, key_id, name, role, queues, digest, created_at, expires_at, revoked_at = row
-    names = tuple(queues.split(",")) if queues else ()
-    about = (organization, key_id, name.decode(), role, names, bytes(digest))
-    return KeyRecord(*about, created_at, expires_at, revoked_at)
+    return [key_record(row) for row in await fetch(snapshot.connection, "list_keys")]

@@ -84,7 +84,7 @@ class Listener(Loop):
         leases = self._context.leases
         values = {"seqs": list(leases), "leases": list(leases.values())}
         async with borrowed(self._context.pool) as connection:
-            ended = [seq for (seq,) in await fetch(connection, "ended_leases", **values)]
+            ended = [seq for (seq,) in await fetch(connection, "find_ended_leases", **values)]
         changes = CommitEvent(everything=True)
         changes.released_jobs = [ids.job_id(self._context.prefix, seq) for seq in ended]
         self._heard(changes)

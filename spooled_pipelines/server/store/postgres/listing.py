@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spooled_pipelines.server.core import ids, queue_limits
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.records import (
     BatchPage,
     Counts,
@@ -21,6 +20,7 @@ from spooled_pipelines.server.store.postgres import reading
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import JobSearch
+from spooled_pipelines.server.store.rows import queue_control
 
 _WIDTH = len(Counts._fields)
 
@@ -35,7 +35,7 @@ async def queues(
     """Queues by name."""
     rows = await fetch(
         snapshot.connection,
-        "queues_of_organization",
+        "list_queues_of_organization",
         organization=organization,
         queues=None if names is None else list(names),
         after=after,
@@ -43,11 +43,10 @@ async def queues(
     )
     listed = []
     for name, number, *row in rows[:limit]:
-        ((oldest,),) = await fetch(snapshot.connection, "oldest_claimable", queue=number)
-        throttle = queue_limits.stored(row[_WIDTH + 1 :])
-        limits = QueueLimits() if throttle is None else throttle.limits
-        control = QueueControl(limits, row[_WIDTH])
-        listed.append(ListedQueue(name, QueueRecord(Counts(*row[:_WIDTH]), oldest), control))
+        ((oldest,),) = await fetch(snapshot.connection, "read_oldest_claimable", queue=number)
+        record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
+        control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
+        listed.append(ListedQueue(name, record, control))
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
 
@@ -65,7 +64,7 @@ async def batches(
         )
         rows = await fetch(
             snapshot.connection,
-            "batches_of_organization" if queues is None else "batches_of_queues",
+            "list_batches_of_organization" if queues is None else "list_batches_of_queues",
             organization=organization,
             **({} if queues is None else {"queues": list(queues)}),
             before=before,
@@ -82,7 +81,7 @@ async def workers(
     """Workers, those that were heard of last first."""
     rows = await fetch(
         snapshot.connection,
-        "workers_of_organization",
+        "list_workers",
         organization=organization,
         queues=None if queues is None else list(queues),
         limit=limit,
@@ -101,7 +100,7 @@ async def search(snapshot: Snapshot, organization: str, query: JobSearch) -> Job
     text, limit = query.text, query.limit
     rows = await fetch(
         snapshot.connection,
-        "find_jobs",
+        "search_jobs",
         batch=await reading.batch_number(snapshot, organization, query.batch_id),
         after=query.after,
         searched=SEARCHED_MAX,

@@ -119,7 +119,7 @@ async def _forget_next(tx: Transaction, limit: int) -> int | None:
     """How many jobs of a forgotten batch were let go of; None where there is no such batch."""
     async with tx.pipeline():
         await tx.begin()
-        rows = await tx.rows("being_forgotten")
+        rows = await tx.rows("find_being_forgotten")
         gone = await _forget_some(tx, rows[0][0], limit) if rows else None
         await tx.commit()
     return gone
@@ -128,7 +128,7 @@ async def _forget_next(tx: Transaction, limit: int) -> int | None:
 async def _forget_named(tx: Transaction, organization: int, batch_id: str) -> bool:
     async with tx.pipeline():
         await tx.begin()
-        rows = await tx.rows("forgotten_batch", owner=organization, batch_id=batch_id)
+        rows = await tx.rows("find_forgotten", owner=organization, batch_id=batch_id)
         if rows:
             await _forget_some(tx, rows[0][0], STEP_JOBS)
         await tx.commit()
@@ -137,11 +137,11 @@ async def _forget_named(tx: Transaction, organization: int, batch_id: str) -> bo
 
 async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     """Let go of jobs of a batch, whose row is locked, and of itself after the last."""
-    own = await tx.rows("own_jobs", batch=batch, limit=limit)
-    links = [seq for (seq,) in await tx.rows("links_of_batch", batch=batch, limit=limit)]
+    own = await tx.rows("list_own_jobs", batch=batch, limit=limit)
+    links = [seq for (seq,) in await tx.rows("list_links", batch=batch, limit=limit)]
     linked = await tx.rows("lock_linked", jobs=links)
     # After the locks: whoever links one of these jobs meanwhile waits, and finds it gone.
-    heirs: dict[int, int] = dict(await tx.rows("heirs", seqs=[seq for seq, _, _ in own]))
+    heirs: dict[int, int] = dict(await tx.rows("find_heirs", seqs=[seq for seq, _, _ in own]))
     removed = [(seq, queue, status) for seq, queue, status in own if seq not in heirs]
     seqs = [seq for seq, _, _ in removed]
     await tx.send("hand_over", seqs=list(heirs), batches=list(heirs.values()))

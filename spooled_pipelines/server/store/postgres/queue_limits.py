@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from spooled_pipelines.server.core import queue_limits
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits, Throttle
+from spooled_pipelines.server.core.queue_limits import QueueControl, Throttle
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Connection, Snapshot, borrowed, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 from spooled_pipelines.server.store.requests import ControlChange
+from spooled_pipelines.server.store.rows import queue_control
 
 # Who settles does not tell of the room that it makes where it began before the queue had a cap.
 # So long after one was set, those who find it full look again this often.
@@ -49,7 +50,7 @@ class Limited:
 async def locked(tx: Transaction, queues: Collection[int]) -> dict[int, Limited]:
     """Those of the queues that have limits."""
     rows = await tx.rows("lock_limits", queues=sorted(queues))
-    counted = await tx.rows("in_flight", queues=[row[0] for row in rows])
+    counted = await tx.rows("count_in_flight", queues=[row[0] for row in rows])
     in_flight: dict[int, int] = dict(counted)
     return {
         queue: Limited(Throttle._make(columns).filled(tx.now), in_flight.get(queue, 0))
@@ -62,7 +63,7 @@ async def write(tx: Transaction, limited: dict[int, Limited]) -> None:
     for queue, one in sorted(limited.items()):
         if one.claimed:
             level, filled_at = one.throttle.level, one.throttle.filled_at
-            await tx.send("spend", queue=queue, level=level, filled_at=filled_at)
+            await tx.send("spend_limits", queue=queue, level=level, filled_at=filled_at)
 
 
 async def set_control(
@@ -85,7 +86,7 @@ async def _set_control(tx: Transaction, queue: int, change: ControlChange) -> No
             before = Throttle._make(rows[0][1:]) if rows else None
             throttle = queue_limits.throttle(change.limits, before, tx.now)
             if throttle is None:
-                await tx.send("lift_limits", queue=queue)
+                await tx.send("remove_limits", queue=queue)
             else:
                 await tx.send("put_limits", queue=queue, **throttle._asdict())
         tx.deltas.controlled.add(queue)
@@ -100,9 +101,6 @@ async def control(snapshot: Snapshot, organization: str, queue_name: str) -> Que
 
 
 async def _control(connection: Connection, organization: str, queue_name: str) -> QueueControl:
-    rows = await fetch(connection, "queue_control", organization=organization, name=queue_name)
-    if not rows:
-        return QueueControl(QueueLimits(), paused=False)
-    paused, *columns = rows[0]
-    throttle = queue_limits.stored(columns)
-    return QueueControl(QueueLimits() if throttle is None else throttle.limits, paused)
+    rows = await fetch(connection, "read_control", organization=organization, name=queue_name)
+    paused, *limits = rows[0] if rows else (False, None)
+    return queue_control(paused, limits)

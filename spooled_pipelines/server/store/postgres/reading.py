@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
@@ -27,6 +27,7 @@ from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch, send
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters
+from spooled_pipelines.server.store.rows import batch_record
 
 _WIDTH = len(Counts._fields)
 
@@ -34,9 +35,7 @@ _WIDTH = len(Counts._fields)
 async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
     """One job."""
     seq = ids.job_number(snapshot.prefix, job_id)
-    rows = await fetch(
-        snapshot.connection, "job_of_organization", seq=seq, organization=organization
-    )
+    rows = await fetch(snapshot.connection, "read_job", seq=seq, organization=organization)
     if not rows:
         raise not_found(f"there is no job {job_id!r}")
     return job_record(snapshot.prefix, rows[0])
@@ -47,7 +46,7 @@ async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[A
     seq = (await job(snapshot, organization, job_id)).seq
     return [
         AttemptRecord._make((*made, None if error is None else error.decode()))
-        for *made, error in await fetch(snapshot.connection, "attempts", job=seq)
+        for *made, error in await fetch(snapshot.connection, "list_attempts", job=seq)
     ]
 
 
@@ -58,7 +57,7 @@ async def find_keys(
     coded = [stored_key(key) for key in keys]
     rows = await fetch(
         snapshot.connection,
-        "places_of_keys",
+        "find_keys_of_queue",
         organization=organization,
         name=queue_name,
         keys=coded,
@@ -69,12 +68,12 @@ async def find_keys(
 async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
     """A queue's counters."""
     rows = await fetch(
-        snapshot.connection, "queue_counts", organization=organization, name=queue_name
+        snapshot.connection, "read_queue", organization=organization, name=queue_name
     )
     if not rows:
         return QueueRecord(Counts(*[0] * _WIDTH), None)
     number, *counts = rows[0]
-    ((oldest,),) = await fetch(snapshot.connection, "oldest_claimable", queue=number)
+    ((oldest,),) = await fetch(snapshot.connection, "read_oldest_claimable", queue=number)
     return QueueRecord(Counts(*counts), oldest)
 
 
@@ -85,7 +84,7 @@ async def depths(snapshot: Snapshot, limit: int) -> Depths:
         QueueDepth(organization, name, await queue(snapshot, organization, name))
         for organization, name in names
     ]
-    open_batches = await fetch(snapshot.connection, "open_batches", limit=limit)
+    open_batches = await fetch(snapshot.connection, "list_open_batches", limit=limit)
     return Depths(queues, [OpenBatches._make(row) for row in open_batches])
 
 
@@ -94,35 +93,17 @@ async def batches(
 ) -> list[BatchRecord]:
     """Batches as of one moment, in the order asked for."""
     rows = await fetch(
-        snapshot.connection, "batch_records", organization=organization, batch_ids=list(batch_ids)
+        snapshot.connection, "read_batches", organization=organization, batch_ids=list(batch_ids)
     )
-    found = {row[0]: row for row in rows}
+    found = {row[2]: row for row in rows}
     records = []
     for batch_id in batch_ids:
         row = found.get(batch_id)
         if row is None:
             raise not_found(f"there is no batch {batch_id!r}")
-        throttle = queue_limits.stored(row[21:])
-        records.append(
-            BatchRecord(
-                batch_id=row[0],
-                queue_name=row[1],
-                name=row[2].decode(),
-                sealed=row[3],
-                counts=Counts(*row[4:12]),
-                created_at=row[12],
-                changed_at=row[13],
-                worker_seen_at=row[14],
-                lease_expired_at=row[15],
-                generation=row[18],
-                queue_paused=row[19],
-                braked=None if throttle is None else throttle.braked(row[20], snapshot.now),
-                top_errors=tuple(
-                    (error.decode(), count)
-                    for error, count in zip(row[16] or (), row[17] or (), strict=True)
-                ),
-            )
-        )
+        errors, counts, *columns = row
+        top = zip(errors or (), counts or (), strict=True)
+        records.append(batch_record(columns, top, snapshot.now))
     return records
 
 
@@ -133,7 +114,7 @@ async def stored_chunks(
     number = await batch_number(snapshot, organization, batch_id)
     rows = await fetch(
         snapshot.connection,
-        "stored_chunks",
+        "list_chunks",
         batch=number,
         upload_id=upload_id.encode(),
         limit=CHUNK_RANGES_MAX,
@@ -154,7 +135,7 @@ async def parts(
 ) -> list[PartRecord]:
     """The same by the batch's number."""
     found = await fetch(
-        snapshot.connection, "parts", batch=number, after=after.encode(), limit=limit
+        snapshot.connection, "list_parts", batch=number, after=after.encode(), limit=limit
     )
     return [PartRecord(part_id.decode(), finished, rows) for part_id, finished, rows in found]
 
@@ -174,12 +155,12 @@ async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLet
     if isinstance(query, DeadLetters):
         queue = {"organization": organization, "name": query.queue_name}
         rows = await fetch(
-            snapshot.connection, "dead_letters", **queue, **page, budget=ANSWER_BYTES
+            snapshot.connection, "list_dead_letters", **queue, **page, budget=ANSWER_BYTES
         )
         return _page(snapshot.prefix, rows)
     rows = await fetch(
         snapshot.connection,
-        "jobs_of_batch",
+        "list_jobs_of_batch",
         batch=await batch_number(snapshot, organization, query.batch_id),
         statuses=list(query.statuses) or None,
         omit_payload=query.omit_payload,
@@ -200,9 +181,9 @@ async def recount(snapshot: Snapshot) -> list[CounterMismatch]:
     """Every counter that differs from a count over the jobs."""
     mismatches = []
     async with snapshot.connection.transaction():
-        await send(snapshot.connection, "recount_settings")
-        for kind in ("queue", "batch"):
-            for name, *numbers in await fetch(snapshot.connection, f"{kind}_recount"):
+        await send(snapshot.connection, "allow_scans")
+        for kind, query in (("queue", "recount_queues"), ("batch", "recount_batches")):
+            for name, *numbers in await fetch(snapshot.connection, query):
                 kept, counted = Counts(*numbers[:_WIDTH]), Counts(*numbers[_WIDTH:])
                 if kept != counted:
                     mismatches.append(CounterMismatch(f"{kind} {name}", counted, kept))

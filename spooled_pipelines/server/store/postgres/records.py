@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.idempotency_keys import digest_of
 from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.store.rows import JobRow
 
 HASH_MARK, TEXT_MARK = b"h", b"t"
+_KEY = JobRow._fields.index("idempotency_key")
 
 
 def stored_key(key: str) -> bytes:
@@ -18,19 +19,13 @@ def stored_key(key: str) -> bytes:
     return TEXT_MARK + key.encode() if digest is None else HASH_MARK + digest
 
 
+def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
+    """A row of the statements that select whole jobs; the queue's name where the row has none."""
+    job = JobRow._make(row)
+    return job.record(prefix, _shown_key(row[_KEY]), queue_name)
+
+
 def _shown_key(stored: bytes | None) -> str | None:
     if stored is None:
         return None
-    if stored[:1] == HASH_MARK:
-        return stored[1:].hex()
-    return stored[1:].decode()
-
-
-def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
-    """A row of the queries that select whole jobs; the queue's name where the row has none."""
-    error: bytes | None = row[15]
-    name = row[2] if queue_name is None else queue_name
-    shown = None if error is None else error.decode()
-    first = (row[0], ids.job_id(prefix, row[0]), name)
-    values: tuple[Any, ...] = (*first, *row[3:15], shown, _shown_key(row[16]), *row[17:])
-    return JobRecord(*values)
+    return stored[1:].hex() if stored[:1] == HASH_MARK else stored[1:].decode()

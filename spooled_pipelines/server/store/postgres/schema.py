@@ -58,7 +58,7 @@ async def prepare(connection: Connection, url: str) -> str:
                 f"{shown(url)} has schema version {schema.number}, and this server knows up to "
                 f"{SCHEMA_VERSION}; use a newer server"
             )
-        cursor = await connection.execute(SQL["id_prefix"])
+        cursor = await connection.execute(SQL["read_id_prefix"])
         row = await cursor.fetchone()
     except psycopg.Error as error:
         reason = " ".join(str(error).split())

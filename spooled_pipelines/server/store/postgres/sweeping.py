@@ -52,5 +52,5 @@ async def _sweep(tx: Transaction) -> tuple[int, bool]:
 
 
 async def _next_moment(tx: Transaction) -> int | None:
-    (moments,) = await tx.rows("next_moment")
+    (moments,) = await tx.rows("read_next_moment")
     return min((moment for moment in moments if moment is not None), default=None)

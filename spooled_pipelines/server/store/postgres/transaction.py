@@ -86,7 +86,7 @@ class Transaction:
         }
         linked = sorted(seq for seq, _, is_linked in jobs if is_linked)
         if linked:
-            for seq, batch in await self.rows("batches_of_jobs", seqs=linked):
+            for seq, batch in await self.rows("list_batches_of_jobs", seqs=linked):
                 found[seq] += (batch,)
         return found
 

@@ -127,15 +127,13 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     place = _Place(owner, batch, queue)
     keys = stored_keys(chunk.keys)
     upload = (batch, chunk.upload_id, chunk.number)
-    kept = tx.connection.execute(SQL["chunk_outcome"], upload).fetchone()
+    kept = tx.connection.execute(SQL["read_chunk"], upload).fetchone()
     if kept is not None:
         return _replayed(tx, place, chunk, keys, *kept)
     check_whole(chunk)
     stored, linked = _store_rows(tx, place, chunk, keys)
     count_made(tx, organization, stored.rows - len(stored.duplicates))
-    tx.connection.execute(
-        SQL["keep_chunk_outcome"], (*upload, len(keys), _packed(stored.duplicates))
-    )
+    tx.connection.execute(SQL["write_chunk"], (*upload, len(keys), _packed(stored.duplicates)))
     if sealed:
         tx.connection.execute(SQL["use_batch"], (tx.now, batch))
     is_new = bool(linked or stored.rows > len(stored.duplicates))
@@ -143,7 +141,7 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
         tx.connection.execute(SQL["set_sealed"], (0, tx.now, batch))
         tx.deltas.touched.add(batch)
     if chunk.part_id and is_new:
-        tx.connection.execute(SQL["unfinish_part"], (batch, chunk.part_id))
+        tx.connection.execute(SQL["reopen_part"], (batch, chunk.part_id))
     return stored
 
 
@@ -212,7 +210,7 @@ def _link(tx: Transaction, place: _Place, duplicates: Iterable[_Existing]) -> in
         tx.connection.execute(SQL["mark_linked"], (job.seq,))
         counts[job.status, job.due_at is not None] += 1
         if job.status == Status.DEADLETTER:
-            error = tx.connection.execute(SQL["last_error"], (job.seq,)).fetchone()[0]
+            error = tx.connection.execute(SQL["read_last_error"], (job.seq,)).fetchone()[0]
             tx.deltas.count_error((place.batch,), error or "")
     for (status, due), count in counts.items():
         tx.deltas.add(None, (place.batch,), status, count, waiting=due)
@@ -229,7 +227,7 @@ def _has(tx: Transaction, place: _Place, job: _Existing) -> bool:
 def _existing(
     tx: Transaction, place: _Place, keys: Iterable[str | bytes]
 ) -> list[_Existing | None]:
-    read, statement, owner = tx.connection.execute, SQL["job_of_key"], place.organization
+    read, statement, owner = tx.connection.execute, SQL["find_job_of_key"], place.organization
     rows = (read(statement, (owner, key)).fetchone() for key in keys)
     return [row and _Existing._make(row) for row in rows]
 

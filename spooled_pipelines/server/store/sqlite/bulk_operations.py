@@ -37,7 +37,7 @@ def generations(tx: Transaction, organization: str, selector: BatchSelector) -> 
     """The numbers of a batch's generations up to this one."""
     batch_id, highest = selector.batch_id, selector.generation
     owner = tx.names.organization(organization)
-    rows = tx.connection.execute(SQL["generations"], (owner, batch_id)).fetchall()
+    rows = tx.connection.execute(SQL["list_generations"], (owner, batch_id)).fetchall()
     if not rows:
         raise not_found(f"there is no batch {batch_id!r}")
     return [number for number, generation in rows if highest is None or generation <= highest]
@@ -50,7 +50,7 @@ def newest(tx: Transaction, organization: str, batch_id: str) -> int:
 
 def counts(tx: Transaction, batches: list[int]) -> Counts:
     """Their counters, added up."""
-    read, statement = tx.connection.execute, SQL["generation_counts"]
+    read, statement = tx.connection.execute, SQL["read_generation_counts"]
     # One that was forgotten meanwhile counts nothing.
     rows = [row for batch in batches if (row := read(statement, (batch,)).fetchone())]
     return Counts(*(sum(row[place] for row in rows) for place in range(len(Counts._fields))))
@@ -145,7 +145,7 @@ def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> int:
 def _is_forgotten(tx: Transaction, job: LockedJob) -> bool:
     """Whether the job goes with its batches, and is as good as gone."""
     return bool(job.batches) and not any(
-        tx.rows("is_remembered", batch=batch) for batch in job.batches
+        tx.rows("find_remembered", batch=batch) for batch in job.batches
     )
 
 

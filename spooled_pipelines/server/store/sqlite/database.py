@@ -88,7 +88,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _compatible_from(connection: sqlite3.Connection) -> int:
     """The oldest version whose servers can use the file."""
-    row = connection.execute(SQL["get_meta"], ("compatible_from",)).fetchone()
+    row = connection.execute(SQL["read_meta"], ("compatible_from",)).fetchone()
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version if row is None else int(row[0])
 
@@ -118,5 +118,5 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 def read_meta(connection: sqlite3.Connection, name: str) -> str | int:
     """One entry of the table `meta`."""
-    value: str | int = connection.execute(SQL["get_meta"], (name,)).fetchone()[0]
+    value: str | int = connection.execute(SQL["read_meta"], (name,)).fetchone()[0]
     return value

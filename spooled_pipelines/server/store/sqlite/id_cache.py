@@ -29,7 +29,7 @@ class IdCache:
         """Return the organization's number; make the organization if it is not there."""
         number = self._organizations.get(name)
         if number is None:
-            number = self._number(SQL["organization_id"], SQL["add_organization"], (name,))
+            number = self._number(SQL["find_organization"], SQL["add_organization"], (name,))
             self._organizations[name] = number
         return number
 
@@ -37,21 +37,21 @@ class IdCache:
         """Return the queue's number; make the queue if it is not there."""
         number = self._queues.get((organization, name))
         if number is None:
-            number = self._number(SQL["queue_id"], SQL["add_queue"], (organization, name))
+            number = self._number(SQL["find_queue"], SQL["add_queue"], (organization, name))
             self._queues[organization, name] = number
         return number
 
     def queue_topic(self, queue: int) -> QualifiedName:
         """Return the organization and the name of a queue."""
         if queue not in self._queue_topics:
-            row = self._connection.execute(SQL["queue_names"], (queue,)).fetchone()
+            row = self._connection.execute(SQL["read_queue_names"], (queue,)).fetchone()
             self._queue_topics[queue] = row
         return self._queue_topics[queue]
 
     def batch_topic(self, batch: int) -> QualifiedName:
         """Return the organization and the id of a batch."""
         if batch not in self._batch_topics:
-            row = self._connection.execute(SQL["batch_names"], (batch,)).fetchone()
+            row = self._connection.execute(SQL["read_batch_names"], (batch,)).fetchone()
             self._batch_topics[batch] = row
         return self._batch_topics[batch]
 

@@ -31,6 +31,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest
+from spooled_pipelines.server.store.rows import JobRow
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
@@ -50,14 +51,11 @@ def stored_keys(keys: Sequence[str]) -> Sequence[str | bytes]:
     return digests_of(keys) or [digest_of(key) or key for key in keys]
 
 
-def job_record(prefix: str, row: tuple[Any, ...], queue_name: str | None = None) -> JobRecord:
-    """A row of the queries that select whole jobs; the queue's name where the row has none."""
-    key = row[16]
-    shown = key.hex() if isinstance(key, bytes) else key
-    name = row[2] if queue_name is None else queue_name
-    first = (row[0], ids.job_id(prefix, row[0]), name)
-    values: tuple[Any, ...] = (*first, *row[3:16], shown, *row[17:])
-    return JobRecord(*values)
+def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
+    """A row of the statements that select whole jobs; the queue's name where the row has none."""
+    job = JobRow._make(row)
+    key = job.idempotency_key
+    return job.record(prefix, key.hex() if isinstance(key, bytes) else key, queue_name)
 
 
 def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
@@ -70,7 +68,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
     status = Status.PENDING if due is None else Status.SCHEDULED
     key = stored_key(job.idempotency_key)
     if key is not None:
-        found = tx.connection.execute(SQL["job_of_key"], (owner, key)).fetchone()
+        found = tx.connection.execute(SQL["find_job_of_key"], (owner, key)).fetchone()
         if found:
             return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
     seq = tx.numbers.take(1)
@@ -116,7 +114,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     if created < len(jobs):
         # Each is there now, whoever made it.
         find = tx.connection.execute
-        found = [find(SQL["job_of_key"], (owner, key)).fetchone()[0] for key in keys]
+        found = [find(SQL["find_job_of_key"], (owner, key)).fetchone()[0] for key in keys]
         return [
             Enqueued(ids.job_id(tx.prefix, seq), created=seq == number)
             for seq, number in zip(found, numbers, strict=True)
@@ -129,7 +127,7 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
     # The timer may be a moment behind; a claim is not.
     release_due(tx)
     queue = tx.names.queue(tx.names.organization(organization), request.queue_name)
-    is_paused, in_flight, *limits = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
+    is_paused, in_flight, *limits = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()
     if is_paused:
         return []
     throttle = queue_limits.stored(limits)
@@ -186,7 +184,7 @@ def renew(tx: Transaction, organization: str, holder: Holder, lease_ms: int) -> 
 
 def release_due(tx: Transaction) -> bool:
     """Make claimable what is due; True where there is more."""
-    rows = tx.connection.execute(SQL["due_jobs"], (tx.now, SWEEP_JOBS)).fetchall()
+    rows = tx.connection.execute(SQL["find_due"], (tx.now, SWEEP_JOBS)).fetchall()
     for seq, queue, status, batch, linked in rows:
         batches = tx.batches_of(seq, batch, linked)
         waited = status == Status.PENDING
@@ -207,7 +205,7 @@ def requeue_expired(tx: Transaction) -> bool:
 
 def next_moment(tx: Transaction) -> int | None:
     """When the next job is due or the next lease ends."""
-    row = tx.connection.execute(SQL["next_moment"]).fetchone()
+    row = tx.connection.execute(SQL["read_next_moment"]).fetchone()
     return min((moment for moment in row if moment is not None), default=None)
 
 
@@ -215,7 +213,7 @@ def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
     """The first jobs, at least one where there are any, that fit into one answer."""
     rows: list[_Row] = []
     size = 0
-    for row in tx.connection.execute(SQL["claimable"], (queue, limit)):
+    for row in tx.connection.execute(SQL["find_claimable"], (queue, limit)):
         size += row[3]
         if rows and size > ANSWER_BYTES:
             break
@@ -231,7 +229,7 @@ def _let_out(
     rows = _claimable(tx, queue, allowed) if allowed else []
     throttle = throttle.spent(len(rows))
     if rows:
-        tx.connection.execute(SQL["spend"], (throttle.level, throttle.filled_at, queue))
+        tx.connection.execute(SQL["spend_limits"], (throttle.level, throttle.filled_at, queue))
     moment = throttle.held_until(in_flight + len(rows))
     if moment is not None and len(rows) == allowed < limit:
         tx.changes.held_until[tx.names.queue_topic(queue)] = moment
@@ -251,7 +249,7 @@ def _is_completed(tx: Transaction, organization: str, holder: Holder, result: by
     """Complete the job in one statement; False where it is not held by this lease."""
     seq, owner = ids.job_number(tx.prefix, holder.job_id), tx.names.organization(organization)
     values = (tx.now, result, seq, owner, holder.lease_id, holder.worker_id)
-    row = tx.connection.execute(SQL["complete_held_job"], values).fetchone()
+    row = tx.connection.execute(SQL["complete_job"], values).fetchone()
     if row is None:
         return False
     number, queue, batch, linked, is_capped = row

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from spooled_pipelines.server.core.errors import no_key
 from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.store.rows import key_record
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot, Transaction
 
@@ -25,16 +24,9 @@ def revoke(tx: Transaction, organization: str, key_id: str) -> KeyRecord:
     if row is None:
         raise no_key(key_id)
     tx.deltas.keys = True
-    return _record(row)
+    return key_record(row)
 
 
 def every(snapshot: Snapshot) -> list[KeyRecord]:
     """All keys, oldest first."""
-    return [_record(row) for row in snapshot.connection.execute(SQL["all_keys"])]
-
-
-def _record(row: tuple[Any, ...]) -> KeyRecord:
-    organization, key_id, name, role, queues, digest, created_at, expires_at, revoked_at = row
-    names = tuple(queues.split(",")) if queues else ()
-    about = (organization, key_id, name, role, names, digest)
-    return KeyRecord(*about, created_at, expires_at, revoked_at)
+    return [key_record(row) for row in snapshot.connection.execute(SQL["list_keys"])]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from spooled_pipelines.server.core import ids, queue_limits
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.records import (
     BatchPage,
     Counts,
@@ -19,6 +18,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import SEARCHED_MAX
 from spooled_pipelines.server.store.requests import NEWEST, JobSearch
+from spooled_pipelines.server.store.rows import queue_control
 from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -43,16 +43,15 @@ def queues(
         row
         for lowest, highest in ranges
         for row in snapshot.connection.execute(
-            SQL["queues_of_organization"], (organization, lowest, highest, limit + 1)
+            SQL["list_queues_of_organization"], (organization, lowest, highest, limit + 1)
         )
     ]
     listed = []
     for name, number, *row in rows[:limit]:
-        oldest = snapshot.connection.execute(SQL["oldest_claimable"], (number,)).fetchone()[0]
-        throttle = queue_limits.stored(row[_WIDTH + 2 :])
-        limits = QueueLimits() if throttle is None else throttle.limits
-        control = QueueControl(limits, bool(row[_WIDTH]))
-        listed.append(ListedQueue(name, QueueRecord(Counts(*row[:_WIDTH]), oldest), control))
+        oldest = snapshot.connection.execute(SQL["read_oldest_claimable"], (number,)).fetchone()[0]
+        record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
+        control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
+        listed.append(ListedQueue(name, record, control))
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
 
@@ -68,13 +67,15 @@ def batches(
     try:
         if queues is None:
             values = (organization, before, limit + 1)
-            rows = snapshot.connection.execute(SQL["batches_of_organization"], values).fetchall()
+            rows = snapshot.connection.execute(
+                SQL["list_batches_of_organization"], values
+            ).fetchall()
         else:
             rows = [
                 row
                 for name in queues
                 for row in snapshot.connection.execute(
-                    SQL["batches_of_queue"], (organization, name, before, limit + 1)
+                    SQL["list_batches_of_queue"], (organization, name, before, limit + 1)
                 )
             ]
             rows.sort(reverse=True)
@@ -89,7 +90,7 @@ def workers(
 ) -> list[ListedWorker]:
     """Workers, those that were heard of last first."""
     about = len(WorkerRecord._fields)
-    rows = snapshot.connection.execute(SQL["workers_of_organization"], (organization,))
+    rows = snapshot.connection.execute(SQL["list_workers"], (organization,))
     seen = (row for row in rows if queues is None or row[1] in queues)
     return [
         ListedWorker(WorkerRecord(*row[:about]), *row[about:])
@@ -101,11 +102,11 @@ def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     """Jobs of a batch by status and text."""
     batch, text = reading.batch_number(snapshot, organization, query.batch_id), query.text
     place = (batch, query.after, SEARCHED_MAX - 1)
-    last = snapshot.connection.execute(SQL["last_searched"], place).fetchone()
+    last = snapshot.connection.execute(SQL["find_last_searched"], place).fetchone()
     wanted = reading.status_bits(query.statuses)
     about = (text, stored_key(text), ids.job_number(snapshot.prefix, text))
     values = (batch, query.after, *(last or (NEWEST,)), wanted, *about, query.limit + 1)
-    rows = snapshot.connection.execute(SQL["find_jobs"], values).fetchall()
+    rows = snapshot.connection.execute(SQL["search_jobs"], values).fetchall()
     jobs = [job_record(snapshot.prefix, row) for row in rows[: query.limit]]
     if len(rows) > query.limit:
         return JobPage(jobs, jobs[-1].seq)

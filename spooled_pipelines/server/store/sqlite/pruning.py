@@ -19,12 +19,12 @@ def strip(tx: Transaction, before: int) -> bool:
 
 def forget(tx: Transaction, before: int) -> bool:
     """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
-    return _forget_alone(tx, "old_jobs", before)
+    return _forget_alone(tx, "find_old_jobs", before)
 
 
 def forget_dead(tx: Transaction, before: int) -> bool:
     """Remove dead letters that are in no batch; True where there may be more of them."""
-    return _forget_alone(tx, "old_dead_letters", before)
+    return _forget_alone(tx, "find_old_dead_letters", before)
 
 
 def forget_batches(tx: Transaction, before: int, before_dead: int | None) -> bool:
@@ -44,11 +44,11 @@ def forget_batches(tx: Transaction, before: int, before_dead: int | None) -> boo
 
 def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
     """Let go of jobs of a forgotten batch, and of itself after the last; returns how many."""
-    own = tx.connection.execute(SQL["own_jobs"], (batch, limit)).fetchall()
+    own = tx.connection.execute(SQL["list_own_jobs"], (batch, limit)).fetchall()
     for seq, queue, status in own:
         if not _hand_over(tx, seq):
             _remove(tx, seq, queue, status)
-    linked = tx.connection.execute(SQL["links_of_batch"], (batch, limit)).fetchall()
+    linked = tx.connection.execute(SQL["list_links"], (batch, limit)).fetchall()
     for (seq,) in linked:
         tx.connection.execute(SQL["remove_link"], (batch, seq))
         tx.connection.execute(SQL["unmark_linked"], (seq,))
@@ -61,7 +61,7 @@ def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
 
 def make_room_for(tx: Transaction, organization: int, batch_id: str) -> bool:
     """Go on removing a forgotten batch whose name is wanted again; True where there is more."""
-    row = tx.connection.execute(SQL["forgotten_batch"], (organization, batch_id)).fetchone()
+    row = tx.connection.execute(SQL["find_forgotten"], (organization, batch_id)).fetchone()
     if row is not None:
         forget_some(tx, row[0])
     return row is not None
@@ -76,32 +76,32 @@ def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
 
 def _remove(tx: Transaction, seq: int, queue: int, status: int) -> None:
     tx.connection.execute(SQL["forget_attempts"], (seq,))
-    tx.connection.execute(SQL["forget_job"], (seq,))
+    tx.connection.execute(SQL["remove_jobs"], (seq,))
     tx.deltas.add(queue, (), status, -1)
 
 
 def _hand_over(tx: Transaction, seq: int) -> bool:
     """Make the job another batch's own that it is in as well; False where there is none."""
-    row = tx.connection.execute(SQL["batches_of_job"], (seq,)).fetchone()
+    row = tx.connection.execute(SQL["list_batches_of_job"], (seq,)).fetchone()
     if row is None:
         return False
     tx.connection.execute(SQL["remove_link"], (row[0], seq))
-    tx.connection.execute(SQL["own_job"], (row[0], seq))
+    tx.connection.execute(SQL["hand_over"], (row[0], seq))
     tx.connection.execute(SQL["unmark_linked"], (seq,))
     return True
 
 
 def _being_forgotten(tx: Transaction) -> int | None:
-    row = tx.connection.execute(SQL["being_forgotten"]).fetchone()
+    row = tx.connection.execute(SQL["find_being_forgotten"]).fetchone()
     return None if row is None else row[0]
 
 
 def _next_batch(tx: Transaction, before: int, before_dead: int | None) -> int | None:
     """Let nobody find another batch any more that is too old."""
-    row = tx.connection.execute(SQL["old_batch"], (0, before)).fetchone()
+    row = tx.connection.execute(SQL["find_old_batch"], (0, before)).fetchone()
     if row is None and before_dead is not None:
         moment = min(before, before_dead)
-        row = tx.connection.execute(SQL["old_batch"], (1, moment)).fetchone()
+        row = tx.connection.execute(SQL["find_old_batch"], (1, moment)).fetchone()
     if row is None:
         return None
     tx.connection.execute(SQL["begin_forgetting"], (row[0],))

@@ -14,7 +14,7 @@ def set_control(
 ) -> QueueControl:
     """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
     queue = tx.names.queue(tx.names.organization(organization), queue_name)
-    is_paused, _, *row = tx.connection.execute(SQL["terms"], (queue,)).fetchone()
+    is_paused, _, *row = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()
     throttle = queue_limits.stored(row)
     if change.paused is not None:
         is_paused = change.paused
@@ -22,7 +22,7 @@ def set_control(
     if change.limits is not None:
         throttle = queue_limits.throttle(change.limits, throttle, tx.now)
         if throttle is None:
-            tx.connection.execute(SQL["lift_limits"], (queue,))
+            tx.connection.execute(SQL["remove_limits"], (queue,))
         else:
             tx.connection.execute(SQL["put_limits"], (queue, *throttle))
     tx.deltas.controlled.add(queue)

@@ -13,9 +13,9 @@ def count_made(tx: Transaction, organization: str, jobs: int) -> None:
     if quota is None or not jobs:
         return
     owner, today = tx.names.organization(organization), day_of(tx.now)
-    row = tx.connection.execute(SQL["daily_jobs"], (owner, today)).fetchone()
+    row = tx.connection.execute(SQL["read_daily_jobs"], (owner, today)).fetchone()
     made = row[0] if row else 0
     if made + jobs > quota:
         # What was made is rolled back with the operation.
         raise quota_reached(made, quota, jobs, tx.now)
-    tx.connection.execute(SQL["keep_daily_jobs"], (owner, today, made + jobs))
+    tx.connection.execute(SQL["write_daily_jobs"], (owner, today, made + jobs))

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
     PAGE_BYTES,
@@ -27,6 +27,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters
+from spooled_pipelines.server.store.rows import batch_record, queue_control
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot
@@ -35,7 +36,7 @@ from spooled_pipelines.server.store.sqlite.transaction import Snapshot
 def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
     """One job."""
     seq = ids.job_number(snapshot.prefix, job_id)
-    row = snapshot.connection.execute(SQL["job_of_organization"], (seq, organization)).fetchone()
+    row = snapshot.connection.execute(SQL["read_job"], (seq, organization)).fetchone()
     if row is None:
         raise not_found(f"there is no job {job_id!r}")
     return job_record(snapshot.prefix, row)
@@ -44,7 +45,7 @@ def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
     """Every attempt at a job, oldest first."""
     seq = job(snapshot, organization, job_id).seq
-    rows = snapshot.connection.execute(SQL["attempts"], (seq,)).fetchall()
+    rows = snapshot.connection.execute(SQL["list_attempts"], (seq,)).fetchall()
     return [AttemptRecord._make(row) for row in rows]
 
 
@@ -56,17 +57,17 @@ def find_keys(
     return [
         place
         for place, key in enumerate(keys)
-        if find(SQL["has_key"], (*owner, stored_key(key))).fetchone()
+        if find(SQL["find_key_of_queue"], (*owner, stored_key(key))).fetchone()
     ]
 
 
 def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
     """A queue's counters."""
-    row = snapshot.connection.execute(SQL["queue_counts"], (organization, queue_name)).fetchone()
+    row = snapshot.connection.execute(SQL["read_queue"], (organization, queue_name)).fetchone()
     if row is None:
         return QueueRecord(Counts(*[0] * len(Counts._fields)), None)
     number, *counts = row
-    oldest = snapshot.connection.execute(SQL["oldest_claimable"], (number,)).fetchone()[0]
+    oldest = snapshot.connection.execute(SQL["read_oldest_claimable"], (number,)).fetchone()[0]
     return QueueRecord(Counts(*counts), oldest)
 
 
@@ -77,45 +78,25 @@ def depths(snapshot: Snapshot, limit: int) -> Depths:
         QueueDepth(organization, name, queue(snapshot, organization, name))
         for organization, name in names
     ]
-    open_batches = snapshot.connection.execute(SQL["open_batches"], (limit,)).fetchall()
+    open_batches = snapshot.connection.execute(SQL["list_open_batches"], (limit,)).fetchall()
     return Depths(queues, [OpenBatches._make(row) for row in open_batches])
 
 
 def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
     """What holds a queue back."""
-    row = snapshot.connection.execute(SQL["queue_control"], (organization, queue_name)).fetchone()
-    if row is None:
-        return QueueControl(QueueLimits(), paused=False)
-    throttle = queue_limits.stored(row[2:])
-    limits = QueueLimits() if throttle is None else throttle.limits
-    return QueueControl(limits, bool(row[0]))
+    found = snapshot.connection.execute(SQL["read_control"], (organization, queue_name))
+    paused, *limits = found.fetchone() or (False, None)
+    return queue_control(paused, limits)
 
 
 def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:
     """A batch's counters."""
-    row = snapshot.connection.execute(SQL["batch_record"], (organization, batch_id)).fetchone()
+    row = snapshot.connection.execute(SQL["read_batches"], (organization, batch_id)).fetchone()
     if row is None:
         raise not_found(f"there is no batch {batch_id!r}")
-    counts = Counts(*row[4:12])
-    throttle = queue_limits.stored(row[20:])
-    errors: list[tuple[str, int]] = []
-    if counts.deadletter:
-        errors = snapshot.connection.execute(SQL["top_errors"], (row[14],)).fetchall()
-    return BatchRecord(
-        batch_id=row[0],
-        queue_name=row[1],
-        name=row[2],
-        sealed=bool(row[3]),
-        counts=counts,
-        created_at=row[12],
-        changed_at=row[13],
-        top_errors=tuple(errors),
-        worker_seen_at=row[15],
-        lease_expired_at=row[16],
-        generation=row[17],
-        queue_paused=bool(row[18]),
-        braked=None if throttle is None else throttle.braked(row[19], snapshot.now),
-    )
+    number, *columns = row
+    errors = snapshot.connection.execute(SQL["list_top_errors"], (number,))
+    return batch_record(columns, errors, snapshot.now)
 
 
 def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
@@ -133,7 +114,7 @@ def stored_chunks(
 ) -> list[ChunkRange]:
     """Which chunks of an upload are stored."""
     number = batch_number(snapshot, organization, batch_id)
-    rows = snapshot.connection.execute(SQL["stored_chunks"], (number, upload_id, CHUNK_RANGES_MAX))
+    rows = snapshot.connection.execute(SQL["list_chunks"], (number, upload_id, CHUNK_RANGES_MAX))
     return [ChunkRange._make(row) for row in rows]
 
 
@@ -146,12 +127,12 @@ def batch_parts(
 
 def parts(snapshot: Snapshot, number: int, after: str = "", limit: int = -1) -> list[PartRecord]:
     """The same by the batch's number."""
-    rows = snapshot.connection.execute(SQL["parts"], (number, after, limit))
+    rows = snapshot.connection.execute(SQL["list_parts"], (number, after, limit))
     return [PartRecord(part_id, bool(finished), count) for part_id, finished, count in rows]
 
 
 def batch_number(snapshot: Snapshot, organization: str, batch_id: str) -> int:
-    row = snapshot.connection.execute(SQL["batch_number"], (organization, batch_id)).fetchone()
+    row = snapshot.connection.execute(SQL["find_batch_number"], (organization, batch_id)).fetchone()
     if row is None:
         raise not_found(f"there is no batch {batch_id!r}")
     return int(row[0])
@@ -161,12 +142,12 @@ def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) 
     """A page of jobs of a batch, or of dead letters of a queue, oldest first."""
     if isinstance(query, DeadLetters):
         dead = (organization, query.queue_name, query.after, query.limit + 1)
-        rows = snapshot.connection.execute(SQL["dead_letters"], dead)
+        rows = snapshot.connection.execute(SQL["list_dead_letters"], dead)
         return _page(snapshot.prefix, query.limit, ANSWER_BYTES, rows)
     number = batch_number(snapshot, organization, query.batch_id)
     wanted = (query.omit_payload, status_bits(query.statuses))
     values = (number, query.after, query.limit + 1, *wanted)
-    rows = snapshot.connection.execute(SQL["jobs_of_batch"], values)
+    rows = snapshot.connection.execute(SQL["list_jobs_of_batch"], values)
     return _page(snapshot.prefix, query.limit, PAGE_BYTES, rows)
 
 
@@ -192,7 +173,7 @@ def recount(connection: sqlite3.Connection) -> list[CounterMismatch]:
     """Every counter that differs from a count over the jobs."""
     width = len(Counts._fields)
     mismatches = []
-    for kind, query in (("queue", "queue_recount"), ("batch", "batch_recount")):
+    for kind, query in (("queue", "recount_queues"), ("batch", "recount_batches")):
         for _, name, *numbers in connection.execute(SQL[query]):
             kept, counted = Counts(*numbers[:width]), Counts(*numbers[width:])
             if kept != counted:

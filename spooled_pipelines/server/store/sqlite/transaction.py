@@ -30,7 +30,7 @@ class JobNumbers:
     def keep(self, connection: sqlite3.Connection) -> None:
         """Note which numbers are taken, within the transaction that uses them."""
         if self.following != self._kept:
-            connection.execute(SQL["set_meta"], ("next_seq", self.following))
+            connection.execute(SQL["write_meta"], ("next_seq", self.following))
             self._kept = self.following
 
     def rolled_back(self) -> None:
@@ -97,7 +97,7 @@ class Transaction:
         own = () if batch is None else (batch,)
         if not linked:
             return own
-        links = self.connection.execute(SQL["batches_of_job"], (seq,)).fetchall()
+        links = self.connection.execute(SQL["list_batches_of_job"], (seq,)).fetchall()
         return own + tuple(row[0] for row in links)
 
     def write(self, job: LockedJob) -> None:
@@ -119,13 +119,13 @@ class Transaction:
         deltas, changes, send = self.deltas, self.changes, self.connection.execute
         changes.jobs += deltas.status_changes
         for queue, counts in deltas.queues.items():
-            send(SQL["count_queue"], (*counts, queue))
+            send(SQL["count_queues"], (*counts, queue))
         for queue, moment in deltas.expired.items():
-            send(SQL["note_expiry"], (moment, queue))
+            send(SQL["note_lease_expiry"], (moment, queue))
         for batch, counts in deltas.batches.items():
-            send(SQL["count_batch"], (*counts, self.now, batch))
+            send(SQL["count_batches"], (*counts, self.now, batch))
         for (batch, error), count in deltas.errors.items():
-            send(SQL["count_error"], (batch, error, count))
+            send(SQL["count_errors"], (batch, error, count))
         names = self.names
         changes.ready_queues.update(map(names.queue_topic, deltas.ready_queues))
         changes.batches.update(map(names.batch_topic, deltas.batches.keys() | deltas.touched))

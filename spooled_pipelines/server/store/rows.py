@@ -1,0 +1,147 @@
+"""Rows of a store's statements by the names of their columns, and the values made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core.records import BatchRecord, Counts, JobRecord, KeyRecord
+
+
+class JobRow(NamedTuple):
+    """`jobs.seq, {job_columns}`, then what depends on the statement."""
+
+    seq: int
+    status: int
+    priority: int
+    retry_count: int
+    max_retries: int
+    timeout_seconds: int
+    created_at: int
+    scheduled_at: int | None
+    started_at: int | None
+    completed_at: int | None
+    lease_expires_at: int | None
+    worker_id: str | None
+    lease_id: str | None
+    # As the store keeps them.
+    last_error: str | bytes | None
+    idempotency_key: str | bytes | None
+    queue_name: str
+    result: bytes | None
+    payload: bytes | None
+    tags: bytes | None
+
+    def record(self, prefix: str, key: str | None, queue_name: str | None = None) -> JobRecord:
+        """Return the job; the queue's name where the statement does not find it."""
+        return JobRecord(
+            seq=self.seq,
+            job_id=ids.job_id(prefix, self.seq),
+            queue_name=self.queue_name if queue_name is None else queue_name,
+            status=self.status,
+            priority=self.priority,
+            retry_count=self.retry_count,
+            max_retries=self.max_retries,
+            timeout_seconds=self.timeout_seconds,
+            created_at=self.created_at,
+            scheduled_at=self.scheduled_at,
+            started_at=self.started_at,
+            completed_at=self.completed_at,
+            lease_expires_at=self.lease_expires_at,
+            worker_id=self.worker_id,
+            lease_id=self.lease_id,
+            last_error=None if self.last_error is None else text(self.last_error),
+            idempotency_key=key,
+            result=self.result,
+            payload=self.payload,
+            tags=self.tags,
+        )
+
+
+JOB_COLUMNS = JobRow._fields[1 : JobRow._fields.index("queue_name")]
+
+
+class _BatchRow(NamedTuple):
+    """What `read_batches` selects, in this order."""
+
+    batch_id: str
+    queue_name: str
+    name: str | bytes
+    sealed: bool
+    pending: int
+    waiting: int
+    scheduled: int
+    processing: int
+    completed: int
+    failed: int
+    deadletter: int
+    cancelled: int
+    created_at: int
+    changed_at: int
+    worker_seen_at: int | None
+    lease_expired_at: int | None
+    generation: int
+    queue_paused: bool
+    in_flight: int
+    rate: int | None
+    burst: int | None
+    level: int | None
+    filled_at: int | None
+    max_in_flight: int | None
+    set_at: int | None
+
+
+BATCH_WIDTH = len(_BatchRow._fields)
+
+
+def batch_record(
+    columns: Iterable[Any], errors: Iterable[tuple[str | bytes, int]], now: int
+) -> BatchRecord:
+    """Return the batch of a row of `read_batches`."""
+    row = _BatchRow._make(columns)
+    first = row._fields.index("pending")
+    throttle = queue_limits.stored(row[row._fields.index("rate") :])
+    return BatchRecord(
+        batch_id=row.batch_id,
+        queue_name=row.queue_name,
+        name=text(row.name),
+        sealed=bool(row.sealed),
+        counts=Counts._make(row[first : first + len(Counts._fields)]),
+        created_at=row.created_at,
+        changed_at=row.changed_at,
+        top_errors=tuple((text(error), count) for error, count in errors),
+        worker_seen_at=row.worker_seen_at,
+        lease_expired_at=row.lease_expired_at,
+        generation=row.generation,
+        queue_paused=bool(row.queue_paused),
+        braked=None if throttle is None else throttle.braked(row.in_flight, now),
+    )
+
+
+def queue_control(paused: bool | int, limits: Sequence[Any]) -> QueueControl:
+    """Return what holds a queue back, of its own column and those of `queue_limits`."""
+    throttle = queue_limits.stored(limits)
+    return QueueControl(QueueLimits() if throttle is None else throttle.limits, bool(paused))
+
+
+def key_record(row: Sequence[Any]) -> KeyRecord:
+    """Return the API key of a row of `find_key` or `list_keys`."""
+    organization, key_id, name, role, queues, digest, created_at, expires_at, revoked_at = row
+    return KeyRecord(
+        organization=organization,
+        key_id=key_id,
+        name=text(name),
+        role=role,
+        queues=tuple(queues.split(",")) if queues else (),
+        digest=bytes(digest),
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+    )
+
+
+def text(value: str | bytes) -> str:
+    """Return what people wrote: PostgreSQL keeps it as bytes."""
+    return value if isinstance(value, str) else value.decode()
