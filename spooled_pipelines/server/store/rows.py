@@ -36,30 +36,14 @@ class JobRow(NamedTuple):
 
     def record(self, prefix: str, key: str | None, queue_name: str | None = None) -> JobRecord:
         """Return the job; the queue's name where the statement does not find it."""
-        return JobRecord(
-            seq=self.seq,
-            job_id=ids.job_id(prefix, self.seq),
-            queue_name=self.queue_name if queue_name is None else queue_name,
-            status=self.status,
-            priority=self.priority,
-            retry_count=self.retry_count,
-            max_retries=self.max_retries,
-            timeout_seconds=self.timeout_seconds,
-            created_at=self.created_at,
-            scheduled_at=self.scheduled_at,
-            started_at=self.started_at,
-            completed_at=self.completed_at,
-            lease_expires_at=self.lease_expires_at,
-            worker_id=self.worker_id,
-            lease_id=self.lease_id,
-            last_error=None if self.last_error is None else text(self.last_error),
-            idempotency_key=key,
-            result=self.result,
-            payload=self.payload,
-            tags=self.tags,
-        )
+        name = self.queue_name if queue_name is None else queue_name
+        error = None if self.last_error is None else text(self.last_error)
+        # The columns up to the error have one order in both: a claim reads a thousand rows.
+        head: tuple[Any, ...] = (self.seq, ids.job_id(prefix, self.seq), name, *self[_HEAD])
+        return JobRecord._make((*head, error, key, self.result, self.payload, self.tags))
 
 
+_HEAD = slice(JobRow._fields.index("status"), JobRow._fields.index("last_error"))
 JOB_COLUMNS = JobRow._fields[1 : JobRow._fields.index("queue_name")]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server import store
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.store.rows import JobRow
 
 FOLDER = Path(store.__file__).parent
 STORES = ("sqlite", "postgres")
@@ -51,3 +53,10 @@ def test_both_files_are_in_one_order() -> None:
 @pytest.mark.parametrize("kind", STORES)
 def test_lists_of_columns_are_written_once(kind: str) -> None:
     assert "started_at, completed_at, lease_expires_at" not in re.sub(r"\s+", " ", text(kind))
+
+
+def test_a_job_s_row_and_its_record_have_their_columns_in_one_order() -> None:
+    row, record = JobRow._fields, JobRecord._fields
+    common = [name for name in record if name in row and name != "queue_name"]
+    assert common == [name for name in row if name in record and name != "queue_name"]
+    assert set(record) - set(row) == {"job_id"}

@@ -112,7 +112,8 @@ class Transaction:
                 ended_at=self.now,
                 error=job.error,
             )
-        self.send("write_job", seq=job.seq, result=job.result, **state._asdict())
+        values = {**state._asdict(), "seq": job.seq, "result": job.result}
+        self.connection.execute(SQL["write_job"], values)
 
     def flush(self) -> None:
         """Write the counters, before they are read or the operation ends."""
