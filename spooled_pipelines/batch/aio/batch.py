@@ -22,6 +22,7 @@ from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic
 from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
     from spooled_pipelines.batch.writers import Where
 
@@ -98,6 +99,20 @@ class AsyncBatch:
             )
         queue = f" on {self.queue_name!r}" if self.queue_name else ""
         return f"<{type(self).__name__} {self.id}{named}{queue}{counts}>"
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # What IPython shows in a terminal, and keeps as text in a saved notebook.
+        printer.text(repr(self) if cycle else self._card().text())
+
+    def _card(self) -> Card:
+        from spooled_pipelines.batch.summary import batch_card
+
+        return batch_card(
+            self._record, None if self._client is None else self._client.settings.name
+        )
 
     @property
     def ledger(self) -> Any:
