@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.config import queue_poll_seconds
 from spooled_pipelines.airflow.hooks import SpooledHook
+from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
 from spooled_pipelines.types import BatchStats, QueueStats
 
 if TYPE_CHECKING:
-    from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
     from spooled_pipelines.errors import SpooledError
     from spooled_pipelines.rpc.settings import ConnectionSettings
@@ -123,12 +122,4 @@ async def pooled_client(spooled_conn_id: str) -> AsyncIterator[PooledClient]:
 
 async def _connect(hook: SpooledHook, settings: ConnectionSettings) -> PooledClient:
     client = await hook.async_client_of(settings)
-    hubs = await asyncio.to_thread(_load_hubs)
-    return PooledClient(client, hubs.BatchHub(client), hubs.QueueHub(client, queue_poll_seconds()))
-
-
-def _load_hubs() -> ModuleType:
-    # It loads gRPC, which takes longer than an event loop may be held up.
-    from spooled_pipelines.airflow.triggers import watch_hub
-
-    return watch_hub
+    return PooledClient(client, BatchHub(client), QueueHub(client, queue_poll_seconds()))
