@@ -64,7 +64,7 @@ class BatchPlan:
         return plain
 
 
-class Planning:
+class PlanBuilder:
     """Goes through what would be sent, chunk by chunk."""
 
     def __init__(self, prepared: Prepared) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from spooled_pipelines import BatchStats
 from spooled_pipelines.batch.html_card import Card, duration
-from spooled_pipelines.batch.pace import Pace
+from spooled_pipelines.batch.progress import ThroughputEstimator
 
 _ERROR_SIGNS = 200
 # Readable on white and on black, and distinguishable without telling red from green.
 _COLOURS = {"completed": "#2e9e6b", "failed": "#d1495b", "running": "#3d7dca"}
 
 
-def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -> Card:
+def stats_card(
+    stats: BatchStats, throughput: ThroughputEstimator, elapsed: float, state: str = ""
+) -> Card:
     """Return a card with a batch's counts, throughput, stalls and errors.
 
     `elapsed` is how many seconds it has been watched; `state` replaces throughput and stalls.
@@ -37,10 +39,10 @@ def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -
     elif state:
         facts.append(("state", state))
     else:
-        rate = pace.rate()
+        rate = throughput.rate()
         if rate:
             facts.append(("rate", f"{rate:,.1f} jobs/s"))
-        left = pace.left(stats.open)
+        left = throughput.left(stats.open)
         facts.append(("time left", "not known" if left is None else duration(left)))
         if not stats.sealed:
             lines.append("Not sealed yet: more jobs may come.")

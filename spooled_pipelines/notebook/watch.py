@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from spooled_pipelines import Batch, BatchStats
 from spooled_pipelines.batch.html_card import Card
-from spooled_pipelines.batch.pace import Pace
+from spooled_pipelines.batch.progress import ThroughputEstimator
 from spooled_pipelines.errors import BatchTimeoutError, SpooledError
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.progress import move_to, progress_bar
@@ -40,7 +40,7 @@ class BatchView:
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self._pace = Pace()
+        self._throughput = ThroughputEstimator()
         self._began = time.monotonic()
         self._latest: BatchStats | None = None
         self._trouble = ""
@@ -85,7 +85,7 @@ class BatchView:
         """Follow the batch on a thread, in a view that stays in its place."""
         self._cell = display.cell_number()
         self._latest = self.batch.stats()
-        self._pace.at(time.monotonic(), self._settled())
+        self._throughput.update(time.monotonic(), self._settled())
         self._draw = display.show_live(self._card())
         if self._latest.settled:
             self._ended.set()
@@ -122,7 +122,7 @@ class BatchView:
             if self._stopping.is_set():
                 return
             self._latest = stats
-            self._pace.at(time.monotonic(), self._settled())
+            self._throughput.update(time.monotonic(), self._settled())
             draw()
 
         while not self._stopping.is_set():
@@ -166,7 +166,7 @@ class BatchView:
             state = self._trouble
         elif self._stopping.is_set():
             state = "no longer watched; watch(…) shows it again"
-        return stats_card(self.stats, self._pace, time.monotonic() - self._began, state)
+        return stats_card(self.stats, self._throughput, time.monotonic() - self._began, state)
 
     def __repr__(self) -> str:
         return self._card().text()

@@ -191,7 +191,7 @@ class TestTestConnection:
 
         def key_with(role: str, queues: Sequence[str] = ()) -> str:
             request = keys_v1.CreateKeyRequest(name="form", role=role, queues=queues)
-            answer = client.calls.unary(
+            answer = client.connection.unary(
                 methods_of(KEY_SERVICE)["CreateKey"], request, repeatable=False
             )
             secret: str = answer.secret

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines.batch.flow_control import AdaptiveLimit
-from spooled_pipelines.rpc import compression
+from spooled_pipelines.rpc.aio import connection as aio_connection
+from spooled_pipelines.rpc.channel import compression_pays
+from spooled_pipelines.rpc.sync import connection as sync_connection
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 
@@ -18,10 +20,10 @@ TABLE = pa.table({"n": range(3_000), "carrier": ["United Airlines"] * 3_000})
 
 
 def test_compression_pays_on_a_long_way_alone() -> None:
-    assert compression.pays(is_local=False, round_trip=0.02)
-    assert not compression.pays(is_local=False, round_trip=0.0005)
-    assert not compression.pays(is_local=False, round_trip=None)
-    assert not compression.pays(is_local=True, round_trip=0.02)
+    assert compression_pays(is_local=False, round_trip=0.02)
+    assert not compression_pays(is_local=False, round_trip=0.0005)
+    assert not compression_pays(is_local=False, round_trip=None)
+    assert not compression_pays(is_local=True, round_trip=0.02)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -32,7 +34,8 @@ def test_compressed_rows_are_the_same_rows_in_a_third_of_the_bytes(
     monkeypatch: pytest.MonkeyPatch,
     compressed: bool,
 ) -> None:
-    monkeypatch.setattr(compression, "pays", lambda **_: compressed)
+    for side in (aio_connection, sync_connection):
+        monkeypatch.setattr(side, "compression_pays", lambda **_: compressed)
     with Proxy(server.address) as proxy:
         door = open_door(SimpleNamespace(address=proxy.address, api_key=server.api_key))
         size = door.plan_batch(TABLE, queue).bytes

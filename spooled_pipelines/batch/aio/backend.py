@@ -11,7 +11,7 @@ from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.parts import AddedPart, BatchPart
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
 from spooled_pipelines.wire import batch_v1, spooled_v1
 
@@ -73,7 +73,7 @@ class AsyncBatchBackend(ABC):
     supports_retry: bool
     supports_generations: bool
 
-    def __init__(self, connection: AsyncCalls) -> None:
+    def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
 
     def require(self, ability: Ability, what: str) -> None:

@@ -12,7 +12,7 @@ from spooled_pipelines.batch.aio.upload import upload, with_trace_context
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger
 from spooled_pipelines.batch.options import OnRerun, check_on_rerun
-from spooled_pipelines.batch.plan import BatchPlan, Planning
+from spooled_pipelines.batch.plan import BatchPlan, PlanBuilder
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
@@ -161,7 +161,7 @@ async def _plan(
     backend = await service.backend()
     queue_name = staged.scope.queue_name
     start = await backend.start(staged.batch_id, queue_name, on_rerun)
-    planning = Planning(staged)
+    planning = PlanBuilder(staged)
     try:
         for chunk in planning.chunks(start.generation or 0):
             keys = [key.decode() for key in chunk.keys.to_pylist()]

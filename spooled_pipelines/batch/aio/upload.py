@@ -31,16 +31,16 @@ from spooled_pipelines.errors import (
     ServerError,
     SpooledError,
 )
-from spooled_pipelines.rpc import methods, tracing
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc import tracing
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.runtime import (
-    AsyncConversation,
+    AsyncBidiStream,
     in_thread,
     monotonic,
     with_retries,
 )
 from spooled_pipelines.rpc.decode import batch_stats_from
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.service import AsyncBatchService
@@ -174,7 +174,7 @@ class AsyncStreamUploader(AsyncUploader):
             await self._end()
 
     async def _converse(self) -> None:
-        stream = self._connection.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
+        stream = self._connection.bidi_stream(methods.BATCH["EnqueueBatch"], bulk=True)
         try:
             await stream.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
@@ -196,7 +196,7 @@ class AsyncStreamUploader(AsyncUploader):
         finally:
             stream.cancel()
 
-    async def _fill(self, stream: AsyncConversation) -> bool:
+    async def _fill(self, stream: AsyncBidiStream) -> bool:
         """Send chunks up to the limit; return False once none is on its way any more."""
         while len(self._in_flight) < self._limit.limit:
             chunk = self._next = self._next or next(self._chunks, None)
@@ -215,7 +215,7 @@ class AsyncStreamUploader(AsyncUploader):
             await self._write(stream, chunk)
         return bool(self._in_flight)
 
-    async def _write(self, stream: AsyncConversation, chunk: Chunk) -> None:
+    async def _write(self, stream: AsyncBidiStream, chunk: Chunk) -> None:
         if self._outstanding is not None:
             self._outstanding.sent(len(chunk.rows))
         self._written_at.append(monotonic())
@@ -237,7 +237,7 @@ class AsyncStreamUploader(AsyncUploader):
         self._in_flight.popleft()
         self._limit.answered(monotonic() - self._written_at.popleft())
         self._budget.reset()
-        self._progress.at(self._ledger.acknowledged)
+        self._progress.update(self._ledger.acknowledged)
 
     async def _end(self) -> None:
         staged, generation = self._staged, self._generation
@@ -257,7 +257,7 @@ class AsyncUnaryUploader(AsyncUploader):
 
     def __init__(
         self,
-        connection: AsyncCalls,
+        connection: AsyncConnection,
         staged: Prepared,
         ledger: Ledger,
         progress: Progress,
@@ -301,18 +301,18 @@ class AsyncUnaryUploader(AsyncUploader):
                         if not response.created:
                             answers.duplicates.append(index)
                     if index % 100 == 0:
-                        self._progress.at(self._ledger.acknowledged + index)
+                        self._progress.update(self._ledger.acknowledged + index)
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
             self._ledger.add(chunk.first(done), answers)
             if self._backpressure is not None:
                 self._backpressure.sent(answers.job_ids)
-        self._progress.at(self._ledger.acknowledged)
+        self._progress.update(self._ledger.acknowledged)
 
 
 async def open_upload(
-    connection: AsyncCalls, batch_id: str, scope: Scope, generation: int, upload_id: str
+    connection: AsyncConnection, batch_id: str, scope: Scope, generation: int, upload_id: str
 ) -> None:
     """Create a batch, or find it, without sending a row."""
     opening = open_message(
@@ -320,7 +320,7 @@ async def open_upload(
     )
 
     async def attempt() -> None:
-        stream = connection.conversation(methods.BATCH["EnqueueBatch"])
+        stream = connection.bidi_stream(methods.BATCH["EnqueueBatch"])
         try:
             await stream.write(opening)
             await _answer(stream, "opened")
@@ -332,7 +332,7 @@ async def open_upload(
     await with_retries(attempt, RetryBudget(connection.settings.retry).pause)
 
 
-async def _answer(stream: AsyncConversation, kind: str) -> Any:
+async def _answer(stream: AsyncBidiStream, kind: str) -> Any:
     response = await stream.read()
     if response is None or response.WhichOneof("response") != kind:
         what = "nothing more" if response is None else response.WhichOneof("response")

@@ -12,7 +12,7 @@ from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.parts import AddedPart, BatchPart
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
 from spooled_pipelines.wire import batch_v1, spooled_v1
 
@@ -74,7 +74,7 @@ class BatchBackend(ABC):
     supports_retry: bool
     supports_generations: bool
 
-    def __init__(self, connection: Calls) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def require(self, ability: Ability, what: str) -> None:

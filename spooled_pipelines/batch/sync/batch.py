@@ -8,8 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.outcome import verdict
-from spooled_pipelines.batch.outcome.dead_letters import FailedJobs, PatchedJobs
-from spooled_pipelines.batch.progress import WaitProgress, wait_progress
+from spooled_pipelines.batch.outcome.dead_letters import FailureSummary, PayloadPatch
+from spooled_pipelines.batch.progress import WaitProgress, wait_progress_bar
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import Ability, BatchBackend
 from spooled_pipelines.batch.sync.service import BatchService
@@ -170,7 +170,7 @@ class Batch:
         """
         verdict.check_max_failed(max_failed)
         verdict.check_on_breach(on_breach)
-        shown = wait_progress(on_progress)
+        bar = wait_progress_bar(on_progress)
         if on_breach == "stop":
             self._able("supports_cancel", 'on_breach="stop"')
         deadline = None if timeout is None else monotonic() + timeout
@@ -179,7 +179,7 @@ class Batch:
         try:
             with closing(self._watch(deadline)) as changes:
                 for last in changes:
-                    shown.at(last)
+                    bar.update(last)
                     if verdict.breached(last, max_failed):
                         stopped = self.cancel() if on_breach == "stop" else None
                         raise verdict.failed_error(last, max_failed, stopped)
@@ -193,7 +193,7 @@ class Batch:
                 raise
             away = error
         finally:
-            shown.close()
+            bar.close()
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
 
     def results(
@@ -227,12 +227,12 @@ class Batch:
             InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
                 it is read) a result's field is not what `schema` says.
         """
-        from spooled_pipelines.batch.outcome.job_results import Outcomes
+        from spooled_pipelines.batch.outcome.job_results import ResultStore
         from spooled_pipelines.batch.outcome.results import check_results, results_reader
 
         ledger = self._record.open_ledger()
         types = check_results(order, join, schema, ledger)
-        found = Outcomes()
+        found = ResultStore()
         (self._backend()).each_job(self._record, found)
         return in_thread(results_reader, found, ledger, order, join, types)
 
@@ -328,7 +328,7 @@ class Batch:
             NotFoundError: there is no such batch.
         """
         backend = self._able("supports_retry", "looking at what failed")
-        errors = FailedJobs()
+        errors = FailureSummary()
         backend.dead_letters(self.id, errors)
         return errors.table()
 
@@ -360,7 +360,7 @@ class Batch:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
-            patched = PatchedJobs(where or "", patch)
+            patched = PayloadPatch(where or "", patch)
             backend.dead_letters(self.id, patched, omit_payload=False)
             return backend.revise(patched.revisions)
         return backend.retry(self.id, where or "", cancelled)

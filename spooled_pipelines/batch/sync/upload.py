@@ -32,16 +32,16 @@ from spooled_pipelines.errors import (
     ServerError,
     SpooledError,
 )
-from spooled_pipelines.rpc import methods, tracing
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.decode import batch_stats_from
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import (
-    Conversation,
+    BidiStream,
     in_thread,
     monotonic,
     with_retries,
 )
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.staging.key_scope import Scope
@@ -175,7 +175,7 @@ class StreamUploader(Uploader):
             self._end()
 
     def _converse(self) -> None:
-        stream = self._connection.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
+        stream = self._connection.bidi_stream(methods.BATCH["EnqueueBatch"], bulk=True)
         try:
             stream.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
@@ -197,7 +197,7 @@ class StreamUploader(Uploader):
         finally:
             stream.cancel()
 
-    def _fill(self, stream: Conversation) -> bool:
+    def _fill(self, stream: BidiStream) -> bool:
         """Send chunks up to the limit; return False once none is on its way any more."""
         while len(self._in_flight) < self._limit.limit:
             chunk = self._next = self._next or next(self._chunks, None)
@@ -216,7 +216,7 @@ class StreamUploader(Uploader):
             self._write(stream, chunk)
         return bool(self._in_flight)
 
-    def _write(self, stream: Conversation, chunk: Chunk) -> None:
+    def _write(self, stream: BidiStream, chunk: Chunk) -> None:
         if self._outstanding is not None:
             self._outstanding.sent(len(chunk.rows))
         self._written_at.append(monotonic())
@@ -238,7 +238,7 @@ class StreamUploader(Uploader):
         self._in_flight.popleft()
         self._limit.answered(monotonic() - self._written_at.popleft())
         self._budget.reset()
-        self._progress.at(self._ledger.acknowledged)
+        self._progress.update(self._ledger.acknowledged)
 
     def _end(self) -> None:
         staged, generation = self._staged, self._generation
@@ -258,7 +258,7 @@ class UnaryUploader(Uploader):
 
     def __init__(
         self,
-        connection: Calls,
+        connection: Connection,
         staged: Prepared,
         ledger: Ledger,
         progress: Progress,
@@ -302,18 +302,18 @@ class UnaryUploader(Uploader):
                         if not response.created:
                             answers.duplicates.append(index)
                     if index % 100 == 0:
-                        self._progress.at(self._ledger.acknowledged + index)
+                        self._progress.update(self._ledger.acknowledged + index)
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
             self._ledger.add(chunk.first(done), answers)
             if self._backpressure is not None:
                 self._backpressure.sent(answers.job_ids)
-        self._progress.at(self._ledger.acknowledged)
+        self._progress.update(self._ledger.acknowledged)
 
 
 def open_upload(
-    connection: Calls, batch_id: str, scope: Scope, generation: int, upload_id: str
+    connection: Connection, batch_id: str, scope: Scope, generation: int, upload_id: str
 ) -> None:
     """Create a batch, or find it, without sending a row."""
     opening = open_message(
@@ -321,7 +321,7 @@ def open_upload(
     )
 
     def attempt() -> None:
-        stream = connection.conversation(methods.BATCH["EnqueueBatch"])
+        stream = connection.bidi_stream(methods.BATCH["EnqueueBatch"])
         try:
             stream.write(opening)
             _answer(stream, "opened")
@@ -333,7 +333,7 @@ def open_upload(
     with_retries(attempt, RetryBudget(connection.settings.retry).pause)
 
 
-def _answer(stream: Conversation, kind: str) -> Any:
+def _answer(stream: BidiStream, kind: str) -> Any:
     response = stream.read()
     if response is None or response.WhichOneof("response") != kind:
         what = "nothing more" if response is None else response.WhichOneof("response")

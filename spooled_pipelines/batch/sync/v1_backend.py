@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.outcome.v1_stats import JobTracker, stats_from_queue
-from spooled_pipelines.batch.parts import AddedPart, BatchPart, missing_parts, parts_missing
+from spooled_pipelines.batch.parts import (
+    AddedPart,
+    BatchPart,
+    find_missing_parts,
+    parts_missing_error,
+)
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import (
     BatchBackend,
@@ -114,13 +119,13 @@ class V1Backend(BatchBackend):
         count: int | None = None,
         part_ids: Sequence[str] = (),
     ) -> None:
-        missing = missing_parts(self.parts(batch_id, added or {}), count, part_ids)
+        missing = find_missing_parts(self.parts(batch_id, added or {}), count, part_ids)
         if missing is not None:
             known = (
                 " This server keeps no batches, so that only parts that were added here, or are "
                 "passed as added=, are known."
             )
-            raise parts_missing(batch_id, missing, known)
+            raise parts_missing_error(batch_id, missing, known)
 
     def _tracker(self, record: BatchRecord, queue_name: str) -> JobTracker | None:
         if record.tracker is None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.paging import paged
-from spooled_pipelines.rpc.methods import BATCH
 from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class AsyncBatchCalls:
     """What a client does with whole tables."""
 
-    _calls: AsyncCalls
+    _connection: AsyncConnection
     _batches: AsyncBatchService | None = None
 
     async def enqueue_batch(
@@ -224,7 +224,7 @@ class AsyncBatchCalls:
             validation.queue_name(queue_name)
         validation.limit(limit)
         request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
-        batches = paged(self._calls, BATCH["ListBatches"], request, "batches", limit)
+        batches = paged(self._connection, BATCH["ListBatches"], request, "batches", limit)
         return [decode.batch_stats_from(stats) async for stats in batches]
 
     async def batch_backend(self) -> AsyncBatchBackend:
@@ -257,7 +257,7 @@ class AsyncBatchCalls:
         """
         from spooled_pipelines.batch.aio.watch import watch_many
 
-        return watch_many(self._calls, batch_ids)
+        return watch_many(self._connection, batch_ids)
 
     def batch(self, batch: str | Mapping[str, Any]) -> AsyncBatch:
         """Return a batch that was enqueued before, by its id or by what its `to_dict()` gave."""
@@ -269,7 +269,7 @@ class AsyncBatchCalls:
         if self._batches is None:
             from spooled_pipelines.batch.aio.service import AsyncBatchService
 
-            self._batches = AsyncBatchService(self._calls)
+            self._batches = AsyncBatchService(self._connection)
         return self._batches
 
 

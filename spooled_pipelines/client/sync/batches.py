@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.methods import BATCH
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.paging import paged
 from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class BatchCalls:
     """What a client does with whole tables."""
 
-    _calls: Calls
+    _connection: Connection
     _batches: BatchService | None = None
 
     def enqueue_batch(
@@ -225,7 +225,7 @@ class BatchCalls:
             validation.queue_name(queue_name)
         validation.limit(limit)
         request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
-        batches = paged(self._calls, BATCH["ListBatches"], request, "batches", limit)
+        batches = paged(self._connection, BATCH["ListBatches"], request, "batches", limit)
         return [decode.batch_stats_from(stats) for stats in batches]
 
     def batch_backend(self) -> BatchBackend:
@@ -258,7 +258,7 @@ class BatchCalls:
         """
         from spooled_pipelines.batch.sync.watch import watch_many
 
-        return watch_many(self._calls, batch_ids)
+        return watch_many(self._connection, batch_ids)
 
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
         """Return a batch that was enqueued before, by its id or by what its `to_dict()` gave."""
@@ -270,7 +270,7 @@ class BatchCalls:
         if self._batches is None:
             from spooled_pipelines.batch.sync.service import BatchService
 
-            self._batches = BatchService(self._calls)
+            self._batches = BatchService(self._connection)
         return self._batches
 
 
