@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from spooled_pipelines.airflow.batch_refs import BatchRef
@@ -17,19 +17,7 @@ from spooled_pipelines.types import BatchStats, QueueStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
-    from spooled_pipelines.errors import SpooledError
     from spooled_pipelines.rpc.settings import ConnectionSettings
-
-
-class BatchUpdates(Protocol):
-    """The statistics of some batches, as they change."""
-
-    @property
-    def outage(self) -> SpooledError | None:
-        """Why nothing can be learned at the moment; None while the server answers."""
-
-    async def next_updates(self, seconds: float | None) -> list[BatchStats]:
-        """As `Subscription.next_updates`."""
 
 
 @dataclass(eq=False)
@@ -42,13 +30,15 @@ class PooledClient:
     users: int = 0
 
     @contextmanager
-    def watch_batches(self, batches: Sequence[BatchRef]) -> Iterator[BatchUpdates]:
+    def watch_batches(
+        self, batches: Sequence[BatchRef]
+    ) -> Iterator[Subscription[BatchStats] | UpdatesFromQueues]:
         """Subscribe to the statistics of these batches."""
         # A server that keeps no batches shows them through their queues.
         if any(batch.extension is False for batch in batches):
             names = [batch.queue_name or "" for batch in batches]
             with self.queues.subscription(names) as updates:
-                yield _UpdatesFromQueues(updates, batches)
+                yield UpdatesFromQueues(updates, batches)
         else:
             with self.batches.subscription([batch.batch_id for batch in batches]) as subscription:
                 yield subscription
@@ -60,18 +50,15 @@ class PooledClient:
         await self.client.close()
 
 
-class _UpdatesFromQueues:
-    """What the statistics of queues say about the batches on them."""
+class UpdatesFromQueues:
+    """A subscription to batches, whose statistics are made from those of their queues."""
 
     def __init__(self, updates: Subscription[QueueStats], batches: Sequence[BatchRef]) -> None:
         self._updates = updates
         self._batches = batches
 
-    @property
-    def outage(self) -> SpooledError | None:
-        return self._updates.outage
-
     async def next_updates(self, seconds: float | None) -> list[BatchStats]:
+        """As `Subscription.next_updates`."""
         from spooled_pipelines.batch.outcome.v1_stats import stats_from_queue
 
         queues = {queue.queue_name: queue for queue in await self._updates.next_updates(seconds)}
