@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines.batch.aio.pipelining import pipelined as waiting
-from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.flow_control import AdaptiveLimit
+from spooled_pipelines.batch.spill import distinct_on_disk
 from spooled_pipelines.batch.sync.pipelining import pipelined as blocking
 from spooled_pipelines.errors import InvalidArgumentError, NotFoundError, SpooledError
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
@@ -139,5 +139,5 @@ def test_answers_that_were_lost_are_asked_for_again(
 
 def test_each_of_many_texts_comes_once_where_it_first_came() -> None:
     texts = [str(number % 7_000) for number in range(20_000)]
-    assert list(distinct(texts)) == [str(number) for number in range(7_000)]
-    assert list(distinct([])) == []
+    assert list(distinct_on_disk(texts)) == [str(number) for number in range(7_000)]
+    assert list(distinct_on_disk([])) == []

@@ -24,7 +24,7 @@ from spooled_pipelines.types import BatchStats, CancelResult, Job
 if TYPE_CHECKING:
     from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
-    from spooled_pipelines.batch.writers import Where
+    from spooled_pipelines.types import StrPath
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
@@ -237,7 +237,7 @@ class AsyncBatch:
 
     async def write_results(
         self,
-        where: Where,
+        where: StrPath,
         *,
         order: ResultOrder = "input",
         join: Any = None,
@@ -250,9 +250,9 @@ class AsyncBatch:
                 or not at all.
             order, join, schema: as of `results_reader`.
         """
-        from spooled_pipelines.batch.writers import check_sink, write_stream
+        from spooled_pipelines.batch.writers import parse_output_path, write_stream
 
-        check_sink(where)
+        parse_output_path(where)
         reader = await self.results_reader(order=order, join=join, schema=schema)
         return await in_thread(write_stream, reader, where)
 

@@ -39,8 +39,8 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.progress import Progress
-    from spooled_pipelines.batch.staging.key_scope import Scope
-    from spooled_pipelines.batch.staging.prepare import Prepared
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
+    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 # A batch of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -60,7 +60,7 @@ class AsyncExtensionBackend(AsyncBatchBackend):
 
     def uploader(
         self,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         *,
@@ -111,9 +111,9 @@ class AsyncExtensionBackend(AsyncBatchBackend):
     async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
         await self._list_jobs(record.id, visitor)
 
-    async def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+    async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.aio.upload import open_upload
-        from spooled_pipelines.batch.staging.key_scope import batch_id
+        from spooled_pipelines.batch.staging.idempotency import batch_id
 
         number = batch_id(scope, 0, 0)
         start = await self.start(number, scope.queue_name, on_rerun)

@@ -21,10 +21,10 @@ from spooled_pipelines.batch.flow_control import (
     RetryBudget,
     limit_of_calls,
 )
-from spooled_pipelines.batch.ledger import Answers, Ledger, write_ledger
+from spooled_pipelines.batch.ledger import ChunkResult, Ledger, write_ledger
 from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
-from spooled_pipelines.batch.staging.prepare import Prepared
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import (
     InvalidArgumentError,
     RowsRejectedError,
@@ -44,7 +44,7 @@ from spooled_pipelines.wire import batch_v1, methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.service import AsyncBatchService
-    from spooled_pipelines.batch.staging.key_scope import Scope
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
 # if they are answered in time, fewer if the server is busy; at most what it stores at once.
@@ -54,7 +54,7 @@ _CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
 async def upload(
     service: AsyncBatchService,
     uploader: AsyncUploader,
-    staged: Prepared,
+    staged: StagedBatch,
     ledger: Ledger,
     progress: Progress,
 ) -> None:
@@ -76,12 +76,12 @@ async def upload(
         progress.close()
     if ledger.rejected and not staged.skips_rejected:
         raise _refused_by_server(staged, ledger)
-    ledger.add_rejected(staged.rejections)
+    ledger.add_rejected(staged.rejected)
     if staged.ledger is not None:
         await in_thread(write_ledger, ledger.reader(), staged.ledger)
 
 
-def with_trace_context(staged: Prepared) -> Prepared:
+def with_trace_context(staged: StagedBatch) -> StagedBatch:
     """Return a copy whose job tags carry the current trace context."""
     # After the keys were made: the same rows with another trace are the same jobs.
     tags = tracing.with_context(staged.constants.tags)
@@ -89,18 +89,18 @@ def with_trace_context(staged: Prepared) -> Prepared:
     return dataclasses.replace(staged, constants=constants)
 
 
-def _refused_by_server(staged: Prepared, ledger: Ledger) -> RowsRejectedError:
+def _refused_by_server(staged: StagedBatch, ledger: Ledger) -> RowsRejectedError:
     count, acknowledged = ledger.rejected, ledger.acknowledged
-    staged.rejections.add(list(ledger.rejected_rows()))
+    staged.rejected.add(list(ledger.rejected_rows()))
     ledger.close()
-    return staged.rejections.error(
+    return staged.rejected.error(
         f"the server refused {count} of {acknowledged} rows",
         f"The other {acknowledged - count} are jobs; batch {staged.batch_id} is not sealed.",
         'Correct these rows and call again, or pass on_rejected="skip".',
     )
 
 
-def _add_resume_note(error: BaseException, staged: Prepared, ledger: Ledger) -> None:
+def _add_resume_note(error: BaseException, staged: StagedBatch, ledger: Ledger) -> None:
     """Add to `error` how many rows were acknowledged, and how to go on."""
     part_id = staged.scope.part_id
     state = f"batch {staged.batch_id} is not sealed"
@@ -130,7 +130,7 @@ class AsyncStreamUploader(AsyncUploader):
     def __init__(
         self,
         backend: AsyncBatchBackend,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         generation: int,
@@ -228,12 +228,12 @@ class AsyncStreamUploader(AsyncUploader):
                 f"the server answered chunk {outcome.number} with {len(outcome.job_ids)} jobs "
                 f"where chunk {chunk.number} with {len(chunk.rows)} was next"
             )
-        answers = Answers(
+        answers = ChunkResult(
             list(outcome.job_ids),
             list(outcome.duplicate_rows),
             [(refused.row, refused.message) for refused in outcome.rejected],
         )
-        self._ledger.add(chunk, answers)
+        self._ledger.add(chunk.rows, chunk.keys, answers)
         self._in_flight.popleft()
         self._limit.answered(monotonic() - self._written_at.popleft())
         self._budget.reset()
@@ -258,7 +258,7 @@ class AsyncUnaryUploader(AsyncUploader):
     def __init__(
         self,
         connection: AsyncConnection,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         max_outstanding: int | None,
@@ -284,7 +284,7 @@ class AsyncUnaryUploader(AsyncUploader):
             await self._send(chunk)
 
     async def _send(self, chunk: Chunk) -> None:
-        answers = Answers([])
+        answers = ChunkResult([])
         requests = chunk.requests(self._shared)
         responses = pipelined(
             self._connection, methods.QUEUE["Enqueue"], requests, self._limit, InvalidArgumentError
@@ -305,14 +305,14 @@ class AsyncUnaryUploader(AsyncUploader):
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
-            self._ledger.add(chunk.first(done), answers)
+            self._ledger.add(chunk.rows.slice(0, done), chunk.keys.slice(0, done), answers)
             if self._backpressure is not None:
                 self._backpressure.sent(answers.job_ids)
         self._progress.update(self._ledger.acknowledged)
 
 
 async def open_upload(
-    connection: AsyncConnection, batch_id: str, scope: Scope, generation: int, upload_id: str
+    connection: AsyncConnection, batch_id: str, scope: KeyScope, generation: int, upload_id: str
 ) -> None:
     """Create a batch, or find it, without sending a row."""
     opening = open_message(

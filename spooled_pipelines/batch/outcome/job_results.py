@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.spill import Spool
+from spooled_pipelines.batch.spill import SpillBuffer
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1
@@ -38,7 +38,7 @@ class ResultStore:
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
-        self._spool = Spool(SCHEMA)
+        self._spool = SpillBuffer(SCHEMA)
         self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
         self._results: list[dict[str, Any]] = []
 

@@ -40,8 +40,8 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.progress import Progress
-    from spooled_pipelines.batch.staging.key_scope import Scope
-    from spooled_pipelines.batch.staging.prepare import Prepared
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
+    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 # A batch of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -61,7 +61,7 @@ class ExtensionBackend(BatchBackend):
 
     def uploader(
         self,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         *,
@@ -110,8 +110,8 @@ class ExtensionBackend(BatchBackend):
     def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
         self._list_jobs(record.id, visitor)
 
-    def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
-        from spooled_pipelines.batch.staging.key_scope import batch_id
+    def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
+        from spooled_pipelines.batch.staging.idempotency import batch_id
         from spooled_pipelines.batch.sync.upload import open_upload
 
         number = batch_id(scope, 0, 0)

@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.outcome.v1_stats import JobTracker, stats_from_queue
 from spooled_pipelines.batch.parts import (
@@ -17,6 +16,7 @@ from spooled_pipelines.batch.parts import (
     parts_missing_error,
 )
 from spooled_pipelines.batch.record import BatchRecord
+from spooled_pipelines.batch.spill import distinct_on_disk
 from spooled_pipelines.batch.sync.backend import (
     BatchBackend,
     BatchStart,
@@ -31,8 +31,8 @@ from spooled_pipelines.types import BatchStats
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.progress import Progress
-    from spooled_pipelines.batch.staging.key_scope import Scope
-    from spooled_pipelines.batch.staging.prepare import Prepared
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
+    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 
 class V1Backend(BatchBackend):
@@ -48,7 +48,7 @@ class V1Backend(BatchBackend):
 
     def uploader(
         self,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         *,
@@ -98,12 +98,12 @@ class V1Backend(BatchBackend):
                 "enqueue with ledger=PATH"
             )
         # A job that several rows share is one.
-        with closing(get_jobs(self.connection, distinct(ledger.job_ids()))) as jobs:
+        with closing(get_jobs(self.connection, distinct_on_disk(ledger.job_ids()))) as jobs:
             for job in jobs:
                 if job is not None:
                     visitor.add(job)
 
-    def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+    def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         return self.start("", scope.queue_name, on_rerun)
 
     def parts(self, batch_id: str, added: Mapping[str, AddedPart]) -> list[BatchPart]:  # noqa: ARG002
