@@ -60,7 +60,8 @@ class BatchView:
     @property
     def running(self) -> bool:
         """Whether the view still follows the batch."""
-        return not self._ended.is_set()
+        settled = self._latest is not None and self._latest.settled
+        return not (settled or self._ended.is_set())
 
     def wait(self, timeout: float | None = None) -> BatchStats:
         """Block until the batch is settled, or for `timeout` seconds, and return its statistics.
