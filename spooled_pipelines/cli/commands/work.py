@@ -189,7 +189,7 @@ def describe(report: WorkerReport) -> str:
             ("dead", report.deadletter),
             ("lost their lease", report.lost),
             ("given back", report.returned),
-            ("given up", report.abandoned),
+            ("abandoned", report.abandoned),
         )
         if count
     ]
