@@ -21,6 +21,7 @@ from spooled_pipelines.airflow.triggers.asset_events import (
 from spooled_pipelines.client.aio import batches
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
 
 
 class Memory:
@@ -57,10 +58,7 @@ async def watching(
 
     writes = memory.writes
     running = asyncio.create_task(run())
-    for _ in range(2_000):
-        if memory.writes > writes or running.done() or not told.empty():
-            break
-        await asyncio.sleep(0.01)
+    await aeventually(lambda: memory.writes > writes or running.done() or not told.empty(), 20)
     assert not running.done(), running.exception()
     try:
         yield told

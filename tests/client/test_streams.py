@@ -19,7 +19,7 @@ from tests.support.types import OpenClient, StartServer
 from tests.support.waiting import aeventually, eventually
 
 WORKER = "worker-1"
-PROMPT = 2.0
+PROMPT = 10.0
 
 
 async def take(stream: Any, count: int) -> list[Any]:
