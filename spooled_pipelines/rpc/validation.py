@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from spooled_pipelines.errors import InvalidArgumentError
@@ -72,6 +72,13 @@ def whole(value: int, name: str, least: int, most: int) -> int:
     if not least <= value <= most:
         raise InvalidArgumentError(f"{name} is {value}, and must be from {least} to {most}")
     return value
+
+
+def one_of(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raise InvalidArgumentError where `value` is not one of the choices."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise InvalidArgumentError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
 
 
 def priority(value: int) -> int:

@@ -21,6 +21,8 @@ from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
 from tests.support.server_process import ServerProcess
 
 KEY = "sp_test_thisisthekeyofthetests"
+# Beyond the five that it may take; without a limit it would be a minute.
+SLOW_MACHINE_SECONDS = 15
 
 
 def connection(**fields: Any) -> Connection:
@@ -171,7 +173,7 @@ class TestTestConnection:
     def _within_the_budget(self) -> Iterator[None]:
         began = time.monotonic()
         yield
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 5 + SLOW_MACHINE_SECONDS
 
     def test_a_server_that_takes_the_key(self, connected: ServerProcess) -> None:
         good, message = SpooledHook().test_connection()
@@ -191,7 +193,7 @@ class TestTestConnection:
 
         def key_with(role: str, queues: Sequence[str] = ()) -> str:
             request = keys_v1.CreateKeyRequest(name="form", role=role, queues=queues)
-            answer = client.calls.unary(
+            answer = client.connection.unary(
                 methods_of(KEY_SERVICE)["CreateKey"], request, repeatable=False
             )
             secret: str = answer.secret
@@ -249,7 +251,7 @@ class TestTestConnection:
             began = time.monotonic()
             good, _ = SpooledHook().test_connection()
         assert not good
-        assert time.monotonic() - began < 7
+        assert time.monotonic() - began < 5 + SLOW_MACHINE_SECONDS
 
     def test_tls_to_a_server_without_it(
         self, server: ServerProcess, connect_airflow: Callable[..., None]

@@ -41,8 +41,7 @@ from spooled_pipelines.errors import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from spooled_pipelines.batch.encoding.column_mapping import PayloadOption, TagsOption
-    from spooled_pipelines.batch.encoding.values import OnLossy
+    from spooled_pipelines.batch.options import OnLossy, PayloadOption, TagsOption
     from spooled_pipelines.client.sync.client import SpooledClient
 
 # As a sensor's.
