@@ -39,7 +39,8 @@ class JobRow(NamedTuple):
         name = self.queue_name if queue_name is None else queue_name
         error = None if self.last_error is None else text(self.last_error)
         # The columns up to the error have one order in both: a claim reads a thousand rows.
-        head: tuple[Any, ...] = (self.seq, ids.job_id(prefix, self.seq), name, *self[_HEAD])
+        columns: tuple[Any, ...] = self
+        head = (self.seq, ids.job_id(prefix, self.seq), name, *columns[_HEAD])
         return JobRecord._make((*head, error, key, self.result, self.payload, self.tags))
 
 
