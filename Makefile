@@ -49,7 +49,7 @@ quick: $(if $(wildcard $(STAMP)),$(STAMP),$(CORE_STAMP))
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --quick
 
 test: install
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check-long: install
 	$(BIN)/python -m pytest -m long -s

@@ -225,14 +225,15 @@ def _number(url: str, query: str) -> int:
 
 
 def _payload_bytes(frame: object) -> float:
-    from spooled_pipelines.batch.staging.prepare import Options, prepare
+    from spooled_pipelines.batch.options import RowOptions
+    from spooled_pipelines.batch.staging.prepare import prepare
 
-    with_pieces = prepare(frame, "q", Options())
+    staged = prepare(frame, "q", RowOptions())
     try:
-        pieces = [piece for chunk in with_pieces.chunks() for piece in chunk.pieces.to_pylist()]
+        rows = [row for chunk in staged.chunks() for row in chunk.encoded_rows.to_pylist()]
     finally:
-        with_pieces.close()
-    return sum(map(len, pieces)) / len(pieces)
+        staged.close()
+    return sum(map(len, rows)) / len(rows)
 
 
 def _nothing(_: object) -> None:

@@ -12,7 +12,8 @@ from benchmarks.measure import Side, in_turns, show_ratio
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.server.store.sqlite.database import open_writer
 
 _ROWS = 100_000
@@ -28,11 +29,11 @@ VALUES (NULL, 1, 1, 1, 0, NULL, 1, 3, 300, 1000000000000, NULL, ?, NULL, ?)
 def database() -> bool:
     """Insert with the server's own schema, indexes and settings, 10 000 rows a transaction."""
     frame = flights(_ROWS)
-    prepared = prepare(frame, "q", Options())
+    prepared = prepare(frame, "q", RowOptions())
     rows = [
         (bytes.fromhex(key.decode()), piece)
         for chunk in prepared.chunks()
-        for key, piece in zip(chunk.keys.to_pylist(), chunk.pieces.to_pylist(), strict=True)
+        for key, piece in zip(chunk.keys.to_pylist(), chunk.encoded_rows.to_pylist(), strict=True)
     ]
     prepared.close()
     theirs, ours = in_turns(

@@ -11,8 +11,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from benchmarks import tables
 from benchmarks.measure import Side, in_turns, show, show_ratio
-from spooled_pipelines.batch.encoding.column_mapping import make_mapping
-from spooled_pipelines.batch.encoding.rows import encode
+from spooled_pipelines.batch.encoding.column_mapping import map_columns
+from spooled_pipelines.batch.encoding.rows import encode_rows
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.idempotency import row_hashes
 
@@ -64,10 +65,10 @@ def _with_keys(frame: pd.DataFrame) -> bool:
 
 def _encode(table: Any, keys: bool = False) -> None:
     source = open_source(table)
-    mapping = make_mapping(source.schema)
+    mapping = map_columns(source.schema, RowOptions())
     row = 0
     for batch in source.batches:
-        made = encode(batch, mapping, row)
+        made = encode_rows(batch, mapping, row)
         if keys:
             row_hashes(made.identity, b"s" * 16)
         row += batch.num_rows

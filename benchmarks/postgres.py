@@ -17,7 +17,8 @@ from benchmarks.measure import Side, in_turns, show_ratio
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.staging.prepare import prepare
 
 _ROWS = 100_000
 _TRANSACTION_ROWS = 10_000
@@ -66,10 +67,10 @@ def _seconds(url: str, work: Callable[[], object]) -> float:
 
 def _streams(frame: Any) -> list[bytes]:
     """Yield the rows in the format of binary COPY, one stream for each transaction."""
-    prepared = prepare(frame, "q", Options())
+    prepared = prepare(frame, "q", RowOptions())
     rows: list[bytes] = []
     for chunk in prepared.chunks():
-        for key, piece in zip(chunk.keys.to_pylist(), chunk.pieces.to_pylist(), strict=True):
+        for key, piece in zip(chunk.keys.to_pylist(), chunk.encoded_rows.to_pylist(), strict=True):
             fixed = (11, 8, len(rows) + 1, 4, 1, 4, 1, 2, 1, 2, 0, 8, 1, 2, 3, 4, 300, 8, 10**12)
             head = _FIXED.pack(*fixed) + struct.pack(">i", 17) + b"h" + bytes.fromhex(key.decode())
             rows.append(head + struct.pack(">i", len(piece)) + piece)

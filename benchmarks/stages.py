@@ -13,13 +13,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from spooled_pipelines.batch.encoding.column_mapping import make_mapping
-from spooled_pipelines.batch.encoding.rows import encode
-from spooled_pipelines.batch.ledger import Answers, Ledger
+from spooled_pipelines.batch.encoding.column_mapping import map_columns
+from spooled_pipelines.batch.encoding.rows import encode_rows
+from spooled_pipelines.batch.ledger import ChunkResult, Ledger
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.server.core.records import ChunkStored
 from spooled_pipelines.server.services.encoding import chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
@@ -53,7 +54,7 @@ def stages_of(frame: Any) -> tuple[dict[str, float], int]:
     """Seconds of each stage of enqueueing `frame`, and how many bytes travel."""
     made = Stages()
     _before_sending(frame, made)
-    prepared = prepare(frame, "q", Options())
+    prepared = prepare(frame, "q", RowOptions())
     with made.stage("client: pack into chunks, from the spool"):
         chunks = list(prepared.chunks())
         messages = [chunk.message() for chunk in chunks]
@@ -71,17 +72,17 @@ def _before_sending(frame: Any, made: Stages) -> None:
     with made.stage("client: read the source"):
         source = open_source(frame)
         batches = list(source.batches)
-    mapping = make_mapping(source.schema)
+    mapping = map_columns(source.schema, RowOptions())
     row, total = 0, 0
     for batch in batches:
         with made.stage("client: check and encode"):
-            rows = encode(batch, mapping, row)
+            rows = encode_rows(batch, mapping, row)
         with made.stage("client: hash for the keys"):
             total += hash_sum(row_hashes(rows.identity, b"s" * 16))
         row += batch.num_rows
     alone = time.perf_counter() - whole
     whole = time.perf_counter()
-    prepare(frame, "q", Options()).close()
+    prepare(frame, "q", RowOptions()).close()
     # What the function takes beyond those.
     spooled = max(time.perf_counter() - whole - alone, 0.0)
     made.seconds["client: put aside, look for rows that come twice"] = spooled
@@ -135,5 +136,7 @@ def _kept(chunks: list[Chunk], answers: list[bytes]) -> None:
     ledger = Ledger()
     for chunk, answer in zip(chunks, answers, strict=True):
         outcome = EnqueueBatchResponse.FromString(answer).outcome
-        ledger.add(chunk, Answers(list(outcome.job_ids), list(outcome.duplicate_rows)))
+        ledger.add(
+            chunk.rows, chunk.keys, ChunkResult(list(outcome.job_ids), list(outcome.duplicate_rows))
+        )
     ledger.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from example_server import example_address
 
 from spooled_pipelines import Job, connect
-from spooled_pipelines.client.process_responses import CompleteAnswer, FailAnswer, Refusal
+from spooled_pipelines.client.process_responses import JobCompleted, JobFailed, RequestRejected
 
 QUEUE = "example-bidirectional"
 WORKER = "example-worker"
@@ -29,11 +29,11 @@ def main() -> None:
                         stream.fail(answer, f"{number} is odd", retry=False)
                     continue
                 settled += 1
-                if isinstance(answer, CompleteAnswer):
+                if isinstance(answer, JobCompleted):
                     print("completed")
-                elif isinstance(answer, FailAnswer):
+                elif isinstance(answer, JobFailed):
                     print("failed, to be tried again:", answer.will_retry)
-                elif isinstance(answer, Refusal):
+                elif isinstance(answer, RequestRejected):
                     print("refused:", answer.error)
                 if settled == COUNT:
                     stream.done_writing()

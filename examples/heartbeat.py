@@ -7,7 +7,7 @@ import threading
 from example_server import example_address
 
 from spooled_pipelines import Job, SpooledClient, connect
-from spooled_pipelines.client.process_responses import CompleteAnswer
+from spooled_pipelines.client.process_responses import JobCompleted
 from spooled_pipelines.types import HeartbeatResult
 
 QUEUE = "example-heartbeat"
@@ -46,7 +46,7 @@ def main() -> None:
                 if isinstance(answer, Job):
                     stream.complete(answer, result=answer.payload)
                     print("completed:", answer.payload)
-                elif isinstance(answer, CompleteAnswer):
+                elif isinstance(answer, JobCompleted):
                     completed += 1
                 if completed == COUNT:
                     stream.done_writing()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
+
+# A path or URI.
+StrPath: TypeAlias = str | os.PathLike[str]
 
 
 class JobStatus(str, Enum):

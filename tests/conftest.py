@@ -91,19 +91,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         run.end()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --quick the others are not even imported."""
+    if not config.getoption("--quick"):
+        return None
+    root, chosen = config.rootpath, durations.quick(frozenset(WITH_AIRFLOW))
+    if collection_path.is_dir():
+        return not any((root / file).is_relative_to(collection_path) for file in chosen) or None
+    return None if str(collection_path.relative_to(root)) in chosen else True
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first: one of them alone at the end is waited for."""
     costs = durations.read()
-    if config.getoption("--quick"):
-        files = {durations.file_of(item) for item in items}
-        chosen = durations.quick(files - set(WITH_AIRFLOW), costs)
-        left_out = [item for item in items if durations.file_of(item) not in chosen]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if durations.file_of(item) in chosen]
     takes: dict[str, float] = defaultdict(float)
     for file in {durations.file_of(item) for item in items}:
-        takes[_scope(file)] += costs[file].wall if file in costs else durations.UNKNOWN_SECONDS
+        takes[_scope(file)] += costs.get(file, durations.NEW).wall
     items.sort(key=lambda item: -takes[_scope(durations.file_of(item))])
 
 

@@ -54,13 +54,13 @@ class EnqueueGuard:
             raise AirflowException("The task was told to end, so its enqueue was broken off.")
 
     def _kill(self, cancels: bool) -> None:
-        from spooled_pipelines.batch.staging.key_scope import Scope, batch_id
+        from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 
         self._client.close()
         if cancels:
             # What was on its way when the upload broke off is stored by then.
             time.sleep(_SETTLE_SECONDS)
-            batch = batch_id(Scope(self._queue_name, self._name), 0, 0)
+            batch = batch_id(KeyScope(self._queue_name, self._name), 0, 0)
             cancel_batches(
                 self._client.settings, [BatchRef(batch, generation=self.generation)], self._log
             )

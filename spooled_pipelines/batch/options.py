@@ -1,32 +1,122 @@
-"""What the same call again means for what is there (`on_rerun`)."""
+"""The options of `enqueue_batch` and of its relatives: each is defined here, and nowhere else."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
-from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.types import BatchStats
+from spooled_pipelines.rpc import validation
+from spooled_pipelines.types import BatchStats, StrPath
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pydantic import BaseModel
+
+# Makes the payload's columns of a record batch: a record batch, a table or a data frame.
+PayloadFunction: TypeAlias = "Callable[[pa.RecordBatch], Any]"
+# Columns; field -> column; a column of objects; or the function that makes the payloads.
+PayloadOption: TypeAlias = "Sequence[str] | Mapping[str, str] | str | PayloadFunction | None"
+PayloadSchema: TypeAlias = "Mapping[str, Any] | type[BaseModel]"
+# For all rows; columns that each are a tag; or a column of structs or maps.
+TagsOption: TypeAlias = Mapping[str, str] | Sequence[str] | str | None
+# (column, operator, value) tuples that all have to be true, or a list of such lists.
+RowFilter: TypeAlias = "pc.Expression | Sequence[tuple[str, str, Any]] | Sequence[Any]"
+OnRejected: TypeAlias = Literal["raise", "skip"]
+Lossy: TypeAlias = Literal["raise", "string", "null"]
+# For all columns, or by the name of each; "raise" for those without.
+OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
 
-_CHOICES = ("resume", "retry_failed", "fresh")
+
+class JobOptions(TypedDict, total=False):
+    """How a row becomes a job."""
+
+    key: str | Sequence[str] | None
+    payload: PayloadOption
+    payload_schema: PayloadSchema | None
+    priority: int | str | None
+    scheduled_at: datetime | str | None
+    max_retries: int | str | None
+    timeout_seconds: int | str | None
+    tags: TagsOption
+    spread: timedelta | None
+    on_rejected: OnRejected
+    on_lossy: OnLossy
+
+
+class PartOptions(JobOptions, total=False):
+    """The same, and what is read of the data."""
+
+    columns: Sequence[str] | None
+    where: RowFilter | None
+    index: bool
+    sql: str | None
+    connection: Any
+    rate: float | None
+    ledger: StrPath | None
+
+
+class BatchOptions(PartOptions, total=False):
+    """All options of a whole table."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """The same as `BatchOptions`, checked, with every default; and the part, where it is one.
+
+    Raises:
+        InvalidArgumentError: an option is not one of its choices.
+    """
+
+    columns: Sequence[str] | None = None
+    where: RowFilter | None = None
+    index: bool = False
+    sql: str | None = None
+    connection: Any = None
+    key: str | Sequence[str] | None = None
+    payload: PayloadOption = None
+    payload_schema: PayloadSchema | None = None
+    priority: int | str | None = None
+    scheduled_at: datetime | str | None = None
+    max_retries: int | str | None = None
+    timeout_seconds: int | str | None = None
+    tags: TagsOption = None
+    spread: timedelta | None = None
+    rate: float | None = None
+    name: str | None = None
+    on_rejected: OnRejected = "raise"
+    on_lossy: OnLossy = "raise"
+    ledger: StrPath | None = None
+    # The data is this part of the batch, and may have no rows.
+    part_id: str | None = None
+
+    def __post_init__(self) -> None:
+        validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
+        if not isinstance(self.on_lossy, Mapping):
+            validation.one_of(self.on_lossy, "on_lossy", get_args(Lossy))
+            return
+        for column, lossy in self.on_lossy.items():
+            validation.one_of(lossy, f"on_lossy[{column!r}]", get_args(Lossy))
 
 
 def check_on_rerun(on_rerun: str) -> None:
-    """InvalidArgumentError names the choices."""
-    if on_rerun not in _CHOICES:
-        choices = ", ".join(repr(choice) for choice in _CHOICES)
-        raise InvalidArgumentError(f"on_rerun is one of {choices}, not {on_rerun!r}.")
+    """Raise InvalidArgumentError, which names the choices, where it is not one of them."""
+    validation.one_of(on_rerun, "on_rerun", get_args(OnRerun))
 
 
-def generation_for(on_rerun: OnRerun, found: BatchStats | None) -> int:
-    """Which generation of the batch the rows are of; `found` is None where there is no batch.
+def generation_for(on_rerun: OnRerun, existing: BatchStats | None) -> int:
+    """Return the generation that the rows belong to; `existing` is the batch that is there.
 
     "fresh" begins a new one only where the one before is sealed: a fresh call that was cut short
     is finished by the next one, so that its rows are not done twice.
     """
-    if found is None:
+    if existing is None:
         return 0
-    if on_rerun == "fresh" and found.sealed:
-        return found.generation + 1
-    return found.generation
+    if on_rerun == "fresh" and existing.sealed:
+        return existing.generation + 1
+    return existing.generation

@@ -85,7 +85,7 @@ class AddedPart:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingParts:
     """What keeps a batch from being sealed.
 
     Attributes:
@@ -136,23 +136,23 @@ def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]
     return None, part_ids
 
 
-def missing_parts(
+def find_missing_parts(
     parts: Sequence[BatchPart], count: int | None, part_ids: Sequence[str]
-) -> Missing | None:
+) -> MissingParts | None:
     """What keeps a batch of these parts from being sealed; None where nothing does."""
     finished = {part.part_id for part in parts if part.finished}
     if part_ids:
         absent = tuple(one for one in part_ids if one not in finished)
         here = len(part_ids) - len(absent)
-        return Missing(absent, here, len(part_ids)) if absent else None
+        return MissingParts(absent, here, len(part_ids)) if absent else None
     unfinished = tuple(part.part_id for part in parts if not part.finished)
     unnamed = 0 if count is None else count - len(parts)
     if unfinished or unnamed:
-        return Missing(unfinished, len(finished), count, unnamed)
+        return MissingParts(unfinished, len(finished), count, unnamed)
     return None
 
 
-def parts_missing(batch_id: str, missing: Missing, known: str = "") -> PartsMissingError:
+def parts_missing_error(batch_id: str, missing: MissingParts, known: str = "") -> PartsMissingError:
     """The error that names them; `known` says where they are known from."""
     finished, expected = missing.finished, missing.expected
     of = "" if expected is None else f" of {expected}"

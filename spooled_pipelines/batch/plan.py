@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spooled_pipelines.batch.encoding.rows import is_limit
+from spooled_pipelines.batch.encoding.rows import LimitReason
 from spooled_pipelines.batch.staging.chunks import Chunk
-from spooled_pipelines.batch.staging.duplicates import Occurrences
-from spooled_pipelines.batch.staging.prepare import Prepared
+from spooled_pipelines.batch.staging.duplicates import DuplicateIndex
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import RejectedRow
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1
@@ -64,14 +64,14 @@ class BatchPlan:
         return plain
 
 
-class Planning:
+class PlanBuilder:
     """Goes through what would be sent, chunk by chunk."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: StagedBatch) -> None:
         self._prepared = prepared
         # Without `key=` equal rows have been told apart already.
-        hashes = prepared.occurrences is None
-        self._repeats = Occurrences(prepared.row_hashes(), prepared.sendable) if hashes else None
+        hashes = prepared.duplicates is None
+        self._repeats = DuplicateIndex(prepared.row_hashes(), prepared.sendable) if hashes else None
         self._first = 0
         self._created = 0
         # None once the server cannot be asked.
@@ -98,12 +98,12 @@ class Planning:
         self._bytes += len(chunk.message())
         self._chunks += 1
         room = _SAMPLES - len(self._samples)
-        self._samples.extend(_payload(piece) for piece in chunk.first(room).requests(b""))
+        self._samples.extend(_payload(piece) for piece in chunk.slice(0, room).requests(b""))
 
     def plan(self, seconds: float | None) -> BatchPlan:
         """The result, once every chunk was added."""
-        prepared, rejections = self._prepared, self._prepared.rejections
-        reasons = dict(rejections.reasons)
+        prepared, rejected = self._prepared, self._prepared.rejected
+        reasons = dict(rejected.reasons)
         return BatchPlan(
             batch_id=prepared.batch_id,
             queue_name=prepared.scope.queue_name,
@@ -111,10 +111,10 @@ class Planning:
             created=self._created,
             there=self._there,
             repeated=0 if self._repeats is None else self._repeats.repeated,
-            rejected=rejections.count,
+            rejected=rejected.count,
             reasons=reasons,
-            limits={reason: count for reason, count in reasons.items() if is_limit(reason)},
-            examples=tuple(rejections.examples),
+            limits={why: n for why, n in reasons.items() if isinstance(why, LimitReason)},
+            examples=tuple(rejected.examples),
             bytes=self._bytes,
             chunks=self._chunks,
             samples=tuple(self._samples),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.types import BatchStats
 
 ProgressOption: TypeAlias = bool | Callable[[int, int], object] | None
+# Long enough to be calm, short enough to see a worker join.
+_RATE_SECONDS = 30.0
 WaitProgress: TypeAlias = "bool | Callable[[BatchStats], object] | None"
 
 
@@ -26,7 +29,7 @@ class Progress:
         if option is True:
             self._bar = _bar(total, f"enqueue to {queue_name}", "row")
 
-    def at(self, rows: int) -> None:
+    def update(self, rows: int) -> None:
         if self._callback is not None:
             self._callback(rows, self._total)
         elif self._bar is not None:
@@ -45,7 +48,7 @@ def check_progress(option: object) -> None:
         )
 
 
-class WaitShown:
+class WaitProgressBar:
     """Told where a batch stands as it changes; close it."""
 
     def __init__(self, option: WaitProgress) -> None:
@@ -53,7 +56,7 @@ class WaitShown:
         self._wants_bar = option is True
         self._bar: Any = None
 
-    def at(self, stats: BatchStats) -> None:
+    def update(self, stats: BatchStats) -> None:
         if self._callback is not None:
             self._callback(stats)
         elif self._wants_bar:
@@ -73,14 +76,14 @@ class WaitShown:
             self._bar.close()
 
 
-def wait_progress(option: object) -> WaitShown:
+def wait_progress_bar(option: object) -> WaitProgressBar:
     """How a wait shows where the batch stands.
 
     Raises:
         InvalidArgumentError: it is no way to show it.
     """
     if option is None or isinstance(option, bool) or callable(option):
-        return WaitShown(option)
+        return WaitProgressBar(option)
     raise InvalidArgumentError(
         f"on_progress is {option!r}, and must be True, or callable with a BatchStats"
     )
@@ -116,3 +119,31 @@ class _Line:
 
     def close(self) -> None:
         sys.stderr.flush()
+
+
+class ThroughputEstimator:
+    """Estimates how fast a batch is done, and how long the rest of it takes."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, now: float, settled: int) -> None:
+        """`now`: seconds of any clock that does not go back."""
+        if self._seen and settled < self._seen[-1][1]:
+            # Dead letters were put back: what was settled before says nothing about now.
+            self._seen.clear()
+        self._seen.append((now, settled))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= _RATE_SECONDS:
+            self._seen.popleft()
+
+    def rate(self) -> float | None:
+        """Jobs settled a second of late; None before there are two looks."""
+        if len(self._seen) < 2:
+            return None
+        (began, before), (ended, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (ended - began) if ended > began else None
+
+    def left(self, still_open: int) -> float | None:
+        """Seconds until the rest is done at that rate; None where nothing moves."""
+        rate = self.rate()
+        return still_open / rate if rate else None

@@ -55,9 +55,9 @@ class BatchRecord:
         """Return the ledger, from its file if need be; None if there is none."""
         if self.ledger is None and self.ledger_path is not None:
             # Loads pyarrow, which waiting does without.
-            from spooled_pipelines.batch.ledger import KeptLedger
+            from spooled_pipelines.batch.ledger import LedgerFile
 
-            self.ledger = KeptLedger(self.ledger_path)
+            self.ledger = LedgerFile(self.ledger_path)
         return self.ledger
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,26 +1,33 @@
-"""Record batches put aside in order and read again: small ones in memory, large ones in a file.
+"""Data put aside on the disk, so that memory stays flat however long a table is.
 
-The file has no name and is readable by its owner alone: it holds payloads, and is gone with the
-process, however that ends.
+The files have no name and are readable by their owner alone: they hold payloads, and are gone with
+the process, however that ends.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import IO
 
 import pyarrow as pa
 
 # What stays in memory at most; the same for a small table and a huge one.
 MEMORY_BYTES = 8 << 20
+_GROUP = 5_000
 
 
-class Spool:
-    """Write batches of one schema, then read them as often as wanted; close it."""
+class SpillBuffer:
+    """Record batches of one schema, small ones in memory, large ones in a file.
 
-    def __init__(self, schema: Any, memory_bytes: int = MEMORY_BYTES) -> None:
+    Write them, then read them in order as often as wanted; close the buffer.
+    """
+
+    def __init__(self, schema: pa.Schema, memory_bytes: int = MEMORY_BYTES) -> None:
         self.schema = schema
         self.rows = 0
         # Lives as long as this object: closed by close().
@@ -29,28 +36,33 @@ class Spool:
         self._writing = True
         self._reading = Lock()
 
-    def write(self, batch: Any) -> None:
-        """Put one record batch behind the others; not any more once it was read."""
-        self._writer.write_batch(batch)
-        self.rows += batch.num_rows
+    def write(self, record_batch: pa.RecordBatch) -> None:
+        """Append a record batch; not possible after the first read."""
+        self._writer.write_batch(record_batch)
+        self.rows += record_batch.num_rows
 
-    def batches(self) -> Iterator[Any]:
-        """Every batch from the start, one in memory at a time; for any number of readers."""
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield every record batch, one in memory at a time; for any number of readers."""
         self._finish()
-        place = pa.PythonFile(_Place(self._file, self._reading), mode="r")
-        with pa.ipc.open_stream(place) as reader:
+        cursor = pa.PythonFile(_Cursor(self._file, self._reading), mode="r")
+        with pa.ipc.open_stream(cursor) as reader:
             yield from reader
 
-    def table(self) -> Any:
-        """All of it in memory."""
+    def column(self, name: str) -> Iterator[pa.Array]:
+        """Yield one column of every record batch."""
+        return (record_batch.column(name) for record_batch in self.batches())
+
+    def table(self) -> pa.Table:
+        """Return all of it in memory."""
         return pa.Table.from_batches(list(self.batches()), self.schema)
 
     def close(self) -> None:
+        """Delete the data."""
         self._finish()
         self._file.close()
 
     def __del__(self) -> None:
-        # A batch keeps its ledger as long as anyone holds the batch; nobody announces the end.
+        # A batch keeps its ledger for as long as it is referenced; nothing announces the end.
         if hasattr(self, "_writing"):
             self.close()
 
@@ -60,25 +72,51 @@ class Spool:
             self._writer.close()
 
 
-class _Place:
-    """A reader's own place in a file that others read as well."""
+class _Cursor:
+    """A reader's own position in a file that has other readers."""
 
     closed = False
 
-    def __init__(self, file: Any, lock: Lock) -> None:
+    def __init__(self, file: IO[bytes], lock: Lock) -> None:
         self._file = file
         self._lock = lock
-        self._at = 0
+        self._position = 0
 
     def read(self, size: int = -1) -> bytes:
         with self._lock:
-            self._file.seek(self._at)
-            found: bytes = self._file.read(size)
-        self._at += len(found)
-        return found
+            self._file.seek(self._position)
+            data = self._file.read(size)
+        self._position += len(data)
+        return data
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def close(self) -> None:
-        """The file is the spool's."""
+        """Leave the file open: it belongs to the buffer."""
+
+
+def spill_database(table: str) -> sqlite3.Connection:
+    """Open a database on the disk with one table, `CREATE TABLE ...`, gone when it is closed."""
+    # A database without a name is a temporary file.
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    database.execute(table)
+    # Nothing is to survive a crash of this file.
+    database.execute("PRAGMA journal_mode = OFF")
+    return database
+
+
+def distinct_on_disk(texts: Iterable[str]) -> Iterator[str]:
+    """Yield each text once, in the order in which they first come."""
+    seen = spill_database("CREATE TABLE seen (text TEXT PRIMARY KEY) WITHOUT ROWID")
+    with closing(seen):
+        iterator = iter(texts)
+        while group := dict.fromkeys(islice(iterator, _GROUP)):
+            seen.execute("BEGIN")
+            new = [text for text in group if _is_new(seen, text)]
+            seen.execute("COMMIT")
+            yield from new
+
+
+def _is_new(seen: sqlite3.Connection, text: str) -> bool:
+    return seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (text,)).rowcount == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,43 +13,48 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
 
-from spooled_pipelines.batch.source.files import Location, kind_of, locate
+from spooled_pipelines.batch.source.files import Location, file_format_of, locate
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
+from spooled_pipelines.text import one_line
+from spooled_pipelines.types import StrPath
 
-Where = str | os.PathLike[str]
+_FORMATS = ("parquet", "arrow", "csv", "json")
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
-def check_sink(where: Where, kinds: tuple[str, ...] = ("parquet", "arrow", "csv", "json")) -> str:
-    """The place as text, before anything is done for it.
+def parse_output_path(path: StrPath, formats: tuple[str, ...] = _FORMATS) -> str:
+    """Return an output path as text, checked before anything is done for it.
 
     Raises:
-        InvalidArgumentError: its name does not say what it is to be, or its folder is not there.
+        InvalidArgumentError: its name does not say the format, or its folder does not exist.
     """
-    name = os.fspath(where)
-    found = locate(name)
-    kind = kind_of(found)
-    if kind not in kinds or Path(found.path).suffix.lower() in (".gz", ".bz2", ".zst", ".lz4"):
+    name = os.fspath(path)
+    location = locate(name)
+    is_compressed = Path(location.path).suffix.lower() in _COMPRESSED
+    if file_format_of(location) not in formats or is_compressed:
         raise InvalidArgumentError(
-            f"{name!r} cannot be written: its name has to end like one of a "
-            f"{' or '.join(kinds)} file, uncompressed"
+            f"{name!r} cannot be written: its name must end like that of a "
+            f"{' or '.join(formats)} file, uncompressed"
         )
     if "://" not in name and not Path(name).absolute().parent.is_dir():
         raise InvalidArgumentError(f"{name!r} cannot be written: there is no such folder")
     return name
 
 
-def write_stream(reader: Any, where: Where) -> int:
-    """Write all of a RecordBatchReader; the file appears whole or not at all. Returns its rows.
+def write_stream(reader: pa.RecordBatchReader, path: StrPath) -> int:
+    """Write all record batches to a path or URI; return the number of rows.
+
+    The file appears whole or not at all.
 
     Raises:
         SourceError: the disk or the network failed.
     """
-    location = locate(check_sink(where))
-    return write_to(location, kind_of(location), reader)
+    location = locate(parse_output_path(path))
+    return write_to(location, file_format_of(location), reader)
 
 
-def write_to(location: Location, kind: str, reader: Any) -> int:
-    """Write all of a RecordBatchReader to a located file as `kind`; returns its rows.
+def write_to(location: Location, file_format: str, reader: pa.RecordBatchReader) -> int:
+    """Write all record batches to a located file; return the number of rows.
 
     The file appears whole or not at all.
 
@@ -57,38 +62,40 @@ def write_to(location: Location, kind: str, reader: Any) -> int:
         SourceError: the disk or the network failed.
     """
     if not isinstance(location.filesystem, LocalFileSystem):
-        return _to_object_store(location, kind, reader)
+        return _write_to_object_store(location, file_format, reader)
     path = Path(location.path).absolute()
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            rows = write_as(kind, reader, file)
+            rows = write_as(file_format, reader, file)
         # Temporary files are made for their owner alone; this one is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
-        Path(beside).chmod(0o666 & ~umask)
-        Path(beside).replace(path)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
     except OSError as error:
         raise _not_written(location, error) from error
     finally:
-        Path(beside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
     return rows
 
 
-def write_as(kind: str, reader: Any, file: Any) -> int:
-    """Write all of a RecordBatchReader from front to back as `kind`: parquet, arrow, csv or json.
+def write_as(file_format: str, reader: pa.RecordBatchReader, file: Any) -> int:
+    """Write all record batches from front to back as parquet, arrow, csv or json.
 
-    `file` is opened for bytes, and stays open. Returns how many rows.
+    `file` is opened for bytes, and stays open. Return the number of rows.
     """
-    return _WRITERS[kind](reader, file)
+    return _WRITERS[file_format](reader, file)
 
 
-def _to_object_store(location: Location, kind: str, reader: Any) -> int:
+def _write_to_object_store(
+    location: Location, file_format: str, reader: pa.RecordBatchReader
+) -> int:
     try:
         with location.filesystem.open_output_stream(location.path) as file:
-            return write_as(kind, reader, file)
+            return write_as(file_format, reader, file)
     except BaseException as error:
-        # What a store of objects has of it may be half of it.
+        # The store may have half of it.
         with suppress(Exception):
             location.filesystem.delete_file(location.path)
         if isinstance(error, OSError):
@@ -97,69 +104,69 @@ def _to_object_store(location: Location, kind: str, reader: Any) -> int:
 
 
 def _not_written(location: Location, error: OSError) -> SourceError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = one_line(error, 300) or type(error).__name__
     return SourceError(f"{location.name!r} cannot be written: {reason}")
 
 
-def _parquet(reader: Any, file: Any) -> int:
+def _parquet(reader: pa.RecordBatchReader, file: Any) -> int:
     from pyarrow import parquet
 
     with parquet.ParquetWriter(file, reader.schema, compression="zstd") as writer:
-        return _each(reader, writer.write_batch)
+        return _write_each(reader, writer.write_batch)
 
 
-def _arrow(reader: Any, file: Any) -> int:
+def _arrow(reader: pa.RecordBatchReader, file: Any) -> int:
     with pa.ipc.new_file(file, reader.schema) as writer:
-        return _each(reader, writer.write_batch)
+        return _write_each(reader, writer.write_batch)
 
 
-def _csv(reader: Any, file: Any) -> int:
+def _csv(reader: pa.RecordBatchReader, file: Any) -> int:
     from pyarrow import csv
 
     flat = pa.schema([pa.field(f.name, _flat_type(f.type)) for f in reader.schema])
     with csv.CSVWriter(file, flat) as writer:
-        return _each(reader, lambda batch: writer.write_batch(_flat(batch, flat)))
+        return _write_each(reader, lambda batch: writer.write_batch(_flatten(batch, flat)))
 
 
-def _json(reader: Any, file: Any) -> int:
-    def write(batch: Any) -> None:
-        rows = batch.to_pylist()
-        lines = (json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+def _json(reader: pa.RecordBatchReader, file: Any) -> int:
+    def write(record_batch: pa.RecordBatch) -> None:
+        lines = (_json_text(row) + "\n" for row in record_batch.to_pylist())
         file.write("".join(lines).encode())
 
-    return _each(reader, write)
+    return _write_each(reader, write)
 
 
-def _each(reader: Any, write: Callable[[Any], object]) -> int:
+def _write_each(
+    record_batches: Iterable[pa.RecordBatch], write: Callable[[pa.RecordBatch], object]
+) -> int:
     rows = 0
-    for batch in reader:
-        write(batch)
-        rows += batch.num_rows
+    for record_batch in record_batches:
+        write(record_batch)
+        rows += record_batch.num_rows
     return rows
 
 
-def _flat_type(kind: Any) -> Any:
-    return pa.string() if pa.types.is_nested(kind) else kind
+def _flat_type(arrow_type: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_nested(arrow_type) else arrow_type
 
 
-def _flat(batch: Any, schema: Any) -> Any:
-    """CSV has no lists and objects: they are written as JSON text."""
-    columns = [
-        column
-        if column.type == field.type
-        else pa.array(
-            [
-                None if value is None else json.dumps(value, default=str, ensure_ascii=False)
-                for value in column.to_pylist()
-            ],
-            pa.string(),
-        )
-        for column, field in zip(batch.columns, schema, strict=True)
-    ]
+def _flatten(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the lists and objects as JSON text, since CSV has neither."""
+    columns = []
+    for column, field in zip(record_batch.columns, schema, strict=True):
+        if column.type == field.type:
+            columns.append(column)
+            continue
+        texts = [None if value is None else _json_text(value) for value in column.to_pylist()]
+        columns.append(pa.array(texts, pa.string()))
     return pa.record_batch(columns, schema=schema)
 
 
-_WRITERS: dict[str, Callable[[Any, Any], int]] = {
+def _json_text(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+_WRITERS: dict[str, Callable[[pa.RecordBatchReader, Any], int]] = {
     "parquet": _parquet,
     "arrow": _arrow,
     "csv": _csv,

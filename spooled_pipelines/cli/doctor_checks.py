@@ -26,8 +26,7 @@ from spooled_pipelines.errors import (
     ServerError,
     SpooledError,
 )
-from spooled_pipelines.rpc.methods import QUEUE
-from spooled_pipelines.wire.methods import Method
+from spooled_pipelines.wire.methods import QUEUE, Method
 
 if TYPE_CHECKING:
     from spooled_pipelines.client import SpooledClient
@@ -200,7 +199,7 @@ def _may_administrate(client: SpooledClient) -> bool:
 
     method = methods_of(KEY_SERVICE)["ListKeys"]
     try:
-        client.calls.unary(method, ListKeysRequest(), repeatable=True)
+        client.connection.unary(method, ListKeysRequest(), repeatable=True)
     except (PermissionDeniedError, ServerError):
         return False
     return True
@@ -225,12 +224,14 @@ def _extension(client: SpooledClient) -> Step:
 
 
 def _clock(client: SpooledClient) -> Step:
-    from spooled_pipelines.rpc.methods import BATCH
     from spooled_pipelines.wire.batch_v1 import GetBatchStatsRequest
+    from spooled_pipelines.wire.methods import BATCH
 
     before = time.time()
     try:
-        answer = client.calls.unary(BATCH["GetBatchStats"], GetBatchStatsRequest(), repeatable=True)
+        answer = client.connection.unary(
+            BATCH["GetBatchStats"], GetBatchStatsRequest(), repeatable=True
+        )
     except SpooledError:
         return Step(
             "clock", "skipped", "this server, or this key, does not allow to ask for the time"

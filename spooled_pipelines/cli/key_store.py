@@ -173,7 +173,7 @@ class _ServerKeys:
         from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
 
         method = methods_of(KEY_SERVICE)[name]
-        return self._client.calls.unary(method, request, repeatable=repeatable)
+        return self._client.connection.unary(method, request, repeatable=repeatable)
 
 
 def _or_default(organization: str | None) -> str:

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,8 +23,8 @@ from spooled_pipelines.cli.exit_codes import BAD_INPUT, DENIED, UsageError
 if TYPE_CHECKING:
     from spooled_pipelines.worker import WorkerReport
 
-# Names the file descriptor to which a supervised worker reports.
-_REPORT_VARIABLE = "SPOOLED_WORK_REPORT"
+# Says to a supervised worker its number, and the file descriptor to which it reports.
+_LINK_VARIABLE = "SPOOLED_WORK_LINK"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # Exit codes that a restart does not cure.
 _PERMANENT = (BAD_INPUT, DENIED)
@@ -35,8 +35,8 @@ _REPORT_SECONDS = 0.25
 class _WorkerProcess:
     """A worker process, replaced by another one when it crashes."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._arguments = arguments
+    def __init__(self, number: int) -> None:
+        self._number = number
         self.counts: Mapping[str, int] = {}
         # The counts of the processes that this one replaced.
         self.earlier_counts: Counter[str] = Counter()
@@ -53,8 +53,8 @@ class _WorkerProcess:
         self.is_restarting = False
         # In its own session: Ctrl-C is for the supervisor.
         self.process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-m", "spooled_pipelines.cli.main", *self._arguments],
-            env={**os.environ, _REPORT_VARIABLE: str(writing)},
+            [sys.executable, "-m", "spooled_pipelines.cli.main", *sys.argv[1:]],
+            env={**os.environ, _LINK_VARIABLE: f"{self._number} {writing}"},
             pass_fds=[writing],
             start_new_session=True,
         )
@@ -75,20 +75,22 @@ class _WorkerProcess:
 class Supervisor:
     """A parent of worker processes that restarts those that crash, and forwards signals.
 
+    Each runs the command of this process, and finds a `supervisor_link` that says which it is.
+
     Args:
-        arguments: the arguments of each worker's command.
+        processes: how many.
         show: called regularly with the counts of all workers together.
         reloads: whether a worker that ends waits for `restart`.
     """
 
     def __init__(
         self,
-        arguments: Sequence[Sequence[str]],
+        processes: int,
         show: Callable[[Counter[str]], None],
         *,
         reloads: bool = False,
     ) -> None:
-        self._arguments = arguments
+        self._processes = processes
         self._show = show
         self._workers: list[_WorkerProcess] = []
         self._signals = 0
@@ -105,7 +107,7 @@ class Supervisor:
     def run(self) -> int:
         """Run until all have ended; return the first exit code that is not 0, else 0."""
         with self._handling_signals():
-            self._workers = [_WorkerProcess(each) for each in self._arguments]
+            self._workers = [_WorkerProcess(number) for number in range(self._processes)]
             while not self._all_ended():
                 self._show(self.counts())
                 time.sleep(_POLL_SECONDS)
@@ -200,40 +202,46 @@ def reload_on_change(supervisor: Supervisor, folder: Path) -> threading.Thread:
     return thread
 
 
-def is_supervised() -> bool:
-    """Return whether a supervisor started this process."""
-    return _REPORT_VARIABLE in os.environ
+@dataclass(frozen=True)
+class SupervisorLink:
+    """What a supervised worker knows: its number, from 0, and where it reports."""
 
+    number: int
+    descriptor: int
 
-@contextlib.contextmanager
-def reporting_to_supervisor(
-    report: Callable[[], WorkerReport], stop: Callable[[], None]
-) -> Iterator[None]:
-    """Report what was done to the supervisor, if there is one, and stop if it has gone."""
-    descriptor = os.environ.pop(_REPORT_VARIABLE, None)
-    if descriptor is None:
-        yield
-        return
-    done = threading.Event()
-    with os.fdopen(int(descriptor), "w") as pipe:
+    @contextlib.contextmanager
+    def reporting(
+        self, report: Callable[[], WorkerReport], stop: Callable[[], None]
+    ) -> Iterator[None]:
+        """Report regularly what was done, and stop if the supervisor has gone."""
+        done = threading.Event()
+        with os.fdopen(self.descriptor, "w") as pipe:
 
-        def send_report() -> None:
-            print(json.dumps(asdict(report())), file=pipe, flush=True)
+            def send_report() -> None:
+                print(json.dumps(asdict(report())), file=pipe, flush=True)
 
-        def send_regularly() -> None:
+            def send_regularly() -> None:
+                try:
+                    while not done.wait(_REPORT_SECONDS):
+                        send_report()
+                except OSError:
+                    # The supervisor has gone.
+                    stop()
+
+            name = "spooled-work-report"
+            thread = threading.Thread(target=send_regularly, name=name, daemon=True)
+            thread.start()
             try:
-                while not done.wait(_REPORT_SECONDS):
+                yield
+            finally:
+                done.set()
+                thread.join()
+                with contextlib.suppress(OSError):
                     send_report()
-            except OSError:
-                # The supervisor has gone.
-                stop()
 
-        thread = threading.Thread(target=send_regularly, name="spooled-work-report", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            with contextlib.suppress(OSError):
-                send_report()
+
+def supervisor_link() -> SupervisorLink | None:
+    """Return the link to the supervisor of this process; only the first call finds it."""
+    # Taken out, so that no program which a handler starts believes that it is supervised.
+    given = os.environ.pop(_LINK_VARIABLE, None)
+    return None if given is None else SupervisorLink(*map(int, given.split()))

@@ -32,7 +32,7 @@ _OTHER_SECONDS = 1.0
 _LOOK_FIRST_SECONDS, _LOOK_SECONDS, _LOOK_GROWTH = 0.005, 0.1, 1.5
 
 
-class SharedFile:
+class EmbeddedServerHandle:
     """This process's part in one file, shared by all of its clients of that file; see `join`.
 
     Attributes:
@@ -46,10 +46,10 @@ class SharedFile:
         self._where: Rendezvous | None = None
         self._server: EmbeddedServer | None = None
         self._changing = threading.Lock()
-        self._rescuer: threading.Thread | None = None
+        self._takeover_thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        return f"SharedFile({str(self.path)!r})"
+        return f"EmbeddedServerHandle({str(self.path)!r})"
 
     @property
     def address(self) -> str:
@@ -66,7 +66,7 @@ class SharedFile:
         """Whether it is this process that serves the file now."""
         return self._server is not None
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """One client less. After the last one the file is let go of: once this returns, whoever
         wants it next has it."""
         with _registry:
@@ -87,22 +87,24 @@ class SharedFile:
     def forget(self) -> None:
         """In a forked child, which has the clients and none of the threads."""
         self._server = None
-        self._rescuer = None
+        self._takeover_thread = None
         self._changing = threading.Lock()
 
-    def serve_soon(self) -> None:
+    def take_over_in_background(self) -> None:
         """A call found nobody: see to it that somebody serves, on a thread. Returns at once."""
         if self._server is not None:
             return
         with _registry:
-            if self.clients < 1 or (self._rescuer is not None and self._rescuer.is_alive()):
+            if self.clients < 1 or (
+                self._takeover_thread is not None and self._takeover_thread.is_alive()
+            ):
                 return
-            self._rescuer = threading.Thread(
-                target=self._rescue, name="spooled-take-over", daemon=True
+            self._takeover_thread = threading.Thread(
+                target=self._take_over, name="spooled-take-over", daemon=True
             )
             # None can be started any more where the interpreter ends.
             with contextlib.suppress(RuntimeError):
-                self._rescuer.start()
+                self._takeover_thread.start()
 
     @property
     def _found(self) -> Rendezvous:
@@ -110,14 +112,14 @@ class SharedFile:
             raise RuntimeError(f"nobody has found out who serves {self.path}")
         return self._where
 
-    def _rescue(self) -> None:
+    def _take_over(self) -> None:
         before = None if self._where is None else self._where.owner
         try:
-            self.settle(before)
+            self.ensure_served(before)
         except SpooledError as error:
             log.warning("nobody serves embedded:%s: %s", self.path, error)
 
-    def settle(self, before: str | None = None) -> None:
+    def ensure_served(self, before: str | None = None) -> None:
         """Returns when somebody serves the file, other than the owner `before`.
 
         Where that one still has it after a second, it may be well and only the connection was
@@ -157,7 +159,7 @@ class SharedFile:
             self._where = found
             return None
         try:
-            fork_guard.about_to_use_grpc()
+            fork_guard.ensure_grpc_usable()
             self._server = EmbeddedServer.start(self.path, lock=lock, known=self._where)
         except BaseException:
             lock.release()
@@ -189,11 +191,11 @@ def _is_embedded(in_use: StoreInUseError) -> bool:
     return in_use.owner.kind in (EMBEDDED, "")
 
 
-_files: dict[Path, SharedFile] = {}
+_files: dict[Path, EmbeddedServerHandle] = {}
 _registry = threading.Lock()
 
 
-def join(path: str | Path) -> SharedFile:
+def acquire(path: str | Path) -> EmbeddedServerHandle:
     """This process's part in the file, with one client more; `leave` is for that client's end.
 
     Returns when somebody serves the file: this process, if nobody else does.
@@ -204,12 +206,12 @@ def join(path: str | Path) -> SharedFile:
     """
     real = real_path(path)
     with _registry:
-        file = _files.setdefault(real, SharedFile(real))
+        file = _files.setdefault(real, EmbeddedServerHandle(real))
         file.clients += 1
     try:
-        file.settle()
+        file.ensure_served()
     except BaseException:
-        file.leave()
+        file.release()
         raise
     return file
 

@@ -9,7 +9,7 @@ from spooled_pipelines.types import Job
 
 
 @dataclass(frozen=True)
-class Holding:
+class JobRef:
     """A job's id, who holds it, and by which lease (None: not known to the caller)."""
 
     job_id: str
@@ -17,25 +17,25 @@ class Holding:
     lease_id: str | None
 
     @property
-    def fenced(self) -> bool:
+    def has_lease(self) -> bool:
         """The lease goes with the call, so that doing it twice does it once."""
         return bool(self.lease_id)
 
 
-def holding(job: Job | str, worker_id: str | None, lease_id: str | None) -> Holding:
+def job_ref(job: Job | str, worker_id: str | None, lease_id: str | None) -> JobRef:
     """From a `Job` as it was claimed, or from an id; what is given by name wins."""
     if isinstance(job, Job):
-        return Holding(
+        return JobRef(
             job.id,
             worker_id if worker_id is not None else job.assigned_worker_id,
             lease_id if lease_id is not None else job.lease_id,
         )
     if isinstance(job, str):
-        return Holding(job, worker_id, lease_id)
+        return JobRef(job, worker_id, lease_id)
     raise InvalidArgumentError(f"a {type(job).__name__} is no job: pass a Job, or the id of one")
 
 
-def ours_is_done(job: Job, held: Holding, result: dict[str, object] | None) -> bool:
+def completed_by_us(job: Job, held: JobRef, result: dict[str, object] | None) -> bool:
     """Whether a job that is completed already is so by our own call, whose answer was lost."""
     return (
         job.status == "completed"

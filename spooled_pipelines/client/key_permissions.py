@@ -23,7 +23,9 @@ def check_permission(client: SpooledClient, method: Method, timeout: float | Non
     """
     with suppress(InvalidArgumentError, NotFoundError):
         try:
-            client.calls.unary(method, method.request_class(), timeout=timeout, repeatable=True)
+            client.connection.unary(
+                method, method.request_class(), timeout=timeout, repeatable=True
+            )
         except PermissionDeniedError as error:
             # A key for some queues is refused the empty name, which says nothing about its role.
             if error.reason != "queue":

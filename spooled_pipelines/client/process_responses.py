@@ -22,14 +22,14 @@ Kind: TypeAlias = Literal["dequeue", "complete", "fail", "renew_lease"]
 
 
 @dataclass(frozen=True)
-class CompleteAnswer:
+class JobCompleted:
     """The job is completed."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
-class FailAnswer:
+class JobFailed:
     """The job's failure is noted: it runs again after `next_retry_delay` seconds, or is dead."""
 
     job_id: str
@@ -38,7 +38,7 @@ class FailAnswer:
 
 
 @dataclass(frozen=True)
-class RenewAnswer:
+class LeaseRenewed:
     """The lease holds until `lease_expires_at`."""
 
     job_id: str
@@ -46,7 +46,7 @@ class RenewAnswer:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RequestRejected:
     """A request was refused; the conversation goes on.
 
     Attributes:
@@ -60,7 +60,7 @@ class Refusal:
     error: SpooledError
 
 
-Answer: TypeAlias = CompleteAnswer | FailAnswer | RenewAnswer | Refusal
+Answer: TypeAlias = JobCompleted | JobFailed | LeaseRenewed | RequestRejected
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Asked:
     job_id: str | None
 
 
-class Unanswered:
+class PendingRequests:
     """The requests that have no answer yet, in their order.
 
     The wire's answers do not name their job. Settling requests are answered one by one, in
@@ -102,23 +102,23 @@ class Unanswered:
             job_id = self._answered("complete")
             if not message.complete.success:
                 return self._unsuccessful("complete", job_id)
-            return CompleteAnswer(job_id)
+            return JobCompleted(job_id)
         if kind == "fail":
             job_id = self._answered("fail")
             if not message.fail.success:
                 return self._unsuccessful("fail", job_id)
-            return FailAnswer(job_id, message.fail.will_retry, message.fail.next_retry_delay_secs)
+            return JobFailed(job_id, message.fail.will_retry, message.fail.next_retry_delay_secs)
         if kind == "renew_lease":
             job_id = self._answered("renew_lease")
             if not message.renew_lease.success:
                 return self._unsuccessful("renew_lease", job_id)
-            return RenewAnswer(job_id, time_from(message.renew_lease.new_expires_at))
+            return LeaseRenewed(job_id, time_from(message.renew_lease.new_expires_at))
         if kind == "error":
             error = explain(message.error.code, message.error.message)
             refused = self._refused(error)
             if refused is None:
-                return Refusal(None, None, error)
-            return Refusal(refused.kind, refused.job_id, error)
+                return RequestRejected(None, None, error)
+            return RequestRejected(refused.kind, refused.job_id, error)
         return None
 
     def _answered(self, kind: Kind) -> str:
@@ -142,8 +142,8 @@ class Unanswered:
         return self._asked.popleft()
 
     @staticmethod
-    def _unsuccessful(kind: Kind, job_id: str) -> Refusal:
-        return Refusal(kind, job_id, unsuccessful(kind, job_id))
+    def _unsuccessful(kind: Kind, job_id: str) -> RequestRejected:
+        return RequestRejected(kind, job_id, unsuccessful(kind, job_id))
 
 
 def unsuccessful(kind: str, what: str) -> SpooledError:

@@ -13,7 +13,7 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 
 if TYPE_CHECKING:
-    from spooled_pipelines.client.embedded import SharedFile
+    from spooled_pipelines.client.embedded import EmbeddedServerHandle
 
 ADDRESS_VARIABLE = "SPOOLED_GRPC_ADDRESS"
 KEY_VARIABLE = "SPOOLED_API_KEY"
@@ -31,7 +31,7 @@ EMBEDDED = "embedded:"
 _WHILE_ANOTHER_TAKES_OVER = RetryPolicy(max_attempts=60, initial_seconds=0.05, max_seconds=0.25)
 
 
-def settings_from(
+def resolve_settings(
     address: str | ConnectionSettings | None,
     *,
     api_key: str | None,
@@ -40,7 +40,7 @@ def settings_from(
     retry: RetryPolicy | None,
     batch_extension: BatchExtension,
     rate_limit: float | None = None,
-) -> tuple[ConnectionSettings, SharedFile | None]:
+) -> tuple[ConnectionSettings, EmbeddedServerHandle | None]:
     """The settings, and this process's part in the file where the address is `embedded:`.
 
     Raises:
@@ -62,7 +62,7 @@ def settings_from(
                 details={"address": address.name},
             )
         # Whoever has them in hand may not be the one who keeps the server alive.
-        file = _joined(address.file)
+        file = _acquired(address.file)
         return replace(address, address=file.address), file
     where = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
     rest: dict[str, Any] = {
@@ -112,7 +112,7 @@ def _tls_of_environment() -> TLS | bool | None:
 
 def _embedded(
     path: str, api_key: str | None, tls: TLS | bool | None, rest: dict[str, Any]
-) -> tuple[ConnectionSettings, SharedFile]:
+) -> tuple[ConnectionSettings, EmbeddedServerHandle]:
     if not path:
         raise InvalidArgumentError(
             "embedded: needs the path of the database file, such as embedded:jobs.db"
@@ -123,7 +123,7 @@ def _embedded(
             f"programs of one user share embedded:{path}, and find its key beside it: "
             f"leave {what} out"
         )
-    file = _joined(path)
+    file = _acquired(path)
     try:
         settings = ConnectionSettings(
             file.address,
@@ -134,13 +134,13 @@ def _embedded(
             **rest,
         )
     except BaseException:
-        file.leave()
+        file.release()
         raise
     return settings, file
 
 
-def _joined(path: str) -> SharedFile:
+def _acquired(path: str) -> EmbeddedServerHandle:
     # Slow to import, and needed for embedded: alone.
-    from spooled_pipelines.client.embedded import join
+    from spooled_pipelines.client.embedded import acquire
 
-    return join(path)
+    return acquire(path)

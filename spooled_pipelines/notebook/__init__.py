@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 
 from spooled_pipelines.notebook.enqueue import EnqueueInterrupted, bulk_enqueue
 from spooled_pipelines.notebook.plan import ConfirmationNeededError
-from spooled_pipelines.notebook.summary import Enqueued
-from spooled_pipelines.notebook.watch import Watching, watch
+from spooled_pipelines.notebook.watch import BatchView, watch
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = [
+    "BatchView",
     "ConfirmationNeededError",
     "EnqueueInterrupted",
-    "Enqueued",
-    "Watching",
     "bulk_enqueue",
     "load_ipython_extension",
     "watch",
@@ -24,7 +22,7 @@ __all__ = [
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """What `%load_ext spooled_pipelines.notebook` calls: the magic `%enqueue`."""
+    """Register the magic `%enqueue`, for `%load_ext spooled_pipelines.notebook`."""
     from spooled_pipelines.notebook.magic import EnqueueMagics
 
     shell.register_magics(EnqueueMagics(shell=shell))

@@ -1,4 +1,4 @@
-"""Which server a notebook talks to, when it does not say so."""
+"""The server that a notebook uses if it names none."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from spooled_pipelines import SpooledClient, connect
 
 STORE = "spooled.db"
 _lock = threading.Lock()
-# Cells come and go, their connection stays until the kernel ends: by address and key.
+# Connections by address and key; they stay until the kernel ends.
 _clients: dict[tuple[str, str | None], SpooledClient] = {}
 
 
 def client_for(address: str | None, api_key: str | None) -> tuple[SpooledClient, str]:
-    """A client that lives as long as the kernel, and a sentence on where it leads, or ``""``.
+    """Return a client that lives as long as the kernel, and a sentence if it was chosen here.
 
-    Without an address and without SPOOLED_GRPC_ADDRESS: ./spooled.db, served by this kernel or
-    whoever of this user has it open already.
+    Without an address and SPOOLED_GRPC_ADDRESS it is for ./spooled.db, served by this kernel or by
+    another process of this user that has it open already.
     """
     address = address or os.environ.get("SPOOLED_GRPC_ADDRESS") or None
     note = ""
@@ -27,9 +27,9 @@ def client_for(address: str | None, api_key: str | None) -> tuple[SpooledClient,
         store = Path(STORE).resolve()
         address = f"embedded:{store}"
         note = (
-            f"No server named, so the jobs are kept in {store}; a worker in a terminal finds them "
-            f"at --address {address}. To use a server: address=…, or SPOOLED_GRPC_ADDRESS and "
-            "SPOOLED_API_KEY."
+            f"No server was named, so the jobs are kept in {store}; a worker in a terminal finds "
+            f"them at --address {address}. To use a server: address=…, or SPOOLED_GRPC_ADDRESS "
+            "and SPOOLED_API_KEY."
         )
     with _lock:
         client = _clients.get((address, api_key))
@@ -40,7 +40,7 @@ def client_for(address: str | None, api_key: str | None) -> tuple[SpooledClient,
 
 @atexit.register
 def close_all() -> None:
-    """Close what notebooks opened; a file that was served here is let go of."""
+    """Close the clients that notebooks opened, and release the files that they served."""
     with _lock:
         while _clients:
             _clients.popitem()[1].close()

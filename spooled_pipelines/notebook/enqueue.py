@@ -1,20 +1,19 @@
-"""`bulk_enqueue`: what will happen, a bar while it does, and what became of it."""
+"""`bulk_enqueue`: enqueue a table with a plan before and a progress bar."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from spooled_pipelines import SpooledClient
+from spooled_pipelines import Batch, SpooledClient
 from spooled_pipelines.batch.plan import BatchPlan
-from spooled_pipelines.notebook import frontend
+from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.connection import client_for
 from spooled_pipelines.notebook.plan import check_confirmed, plan_card
 from spooled_pipelines.notebook.progress import move_to, progress_bar
-from spooled_pipelines.notebook.summary import Enqueued
 
 
 class EnqueueInterrupted(KeyboardInterrupt):
-    """Somebody interrupted the kernel; the message says what is there and how to go on."""
+    """The kernel was interrupted; the message says what was sent and how to resume."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"Interrupted: {self}"]
@@ -32,34 +31,36 @@ def bulk_enqueue(
     confirm: bool = False,
     quiet: bool = False,
     **options: Any,
-) -> Enqueued:
-    """Make each row of a table one job; run again, the same rows make no second job.
+) -> Batch:
+    """Make each row of a table a job; run again, the same rows make no second job.
 
-    Shows first what it will do, then a bar, and gives back a summary.
+    Show what the call will do, then a progress bar.
 
     Args:
         df: a DataFrame (pandas, polars, …), an Arrow table, or the path of a file.
         queue_name: the queue that workers take the jobs from.
-        client: a connection to use; else `address` and `api_key`, else SPOOLED_GRPC_ADDRESS and
-            SPOOLED_API_KEY, else the file ./spooled.db, with no server to start.
-        key: the column or columns that tell rows apart; the whole row if not given.
-        name: what people call this batch; the same name is the same batch.
-        confirm: True says yes to what is asked for: more than 100 000 new jobs, or any on a
-            server that is not on this machine.
-        quiet: True leaves out what will happen and the bar, for calls in a loop.
+        client: a connection to use.
+        address: the server, if there is no `client`; else SPOOLED_GRPC_ADDRESS, else the file
+            ./spooled.db, with no server to start.
+        api_key: the key for `address`; else SPOOLED_API_KEY.
+        key: the column or columns that identify a row; the whole row if not given.
+        name: a name for the batch; the same name is the same batch.
+        confirm: True to enqueue more than 100 000 new jobs, or any on a server that is not on
+            this machine.
+        quiet: True to show neither plan nor bar, for calls in a loop.
         options: as `SpooledClient.enqueue_batch` takes them: payload, priority, on_rejected, …
 
     Returns:
-        A summary that shows itself in a notebook; it holds the batch and the client.
+        The batch, which shows itself in a notebook and knows its client.
 
     Raises:
-        ConfirmationNeededError: nothing was sent, since `confirm` is needed.
+        ConfirmationNeededError: nothing was sent, because `confirm` is needed.
         SpooledError: nothing was sent, or not all of it, and the message says what to do.
     """
     note = ""
     if client is None:
         client, note = client_for(address, api_key)
-    sending = _Sending(
+    shown = _Progress(
         client,
         queue_name,
         note,
@@ -68,24 +69,23 @@ def bulk_enqueue(
         retries=options.get("on_rerun") == "retry_failed",
     )
     try:
-        batch = client.enqueue_batch(
+        return client.enqueue_batch(
             df,
             queue_name,
             key=key,
             name=name,
-            on_plan=sending.planned,
-            progress=sending.at,
+            on_plan=shown.show_plan,
+            progress=shown.update,
             **options,
         )
     except KeyboardInterrupt:
-        raise EnqueueInterrupted(sending.broken_off()) from None
+        raise EnqueueInterrupted(shown.interrupted()) from None
     finally:
-        sending.close()
-    return Enqueued(batch, client, note, ledger=options.get("ledger"))
+        shown.close()
 
 
-class _Sending:
-    """What is seen of one call while it runs."""
+class _Progress:
+    """What a call shows while it runs: the plan, and a bar."""
 
     def __init__(
         self,
@@ -107,26 +107,26 @@ class _Sending:
         self._sent = 0
         self._rows: int | None = None
 
-    def planned(self, plan: BatchPlan) -> None:
+    def show_plan(self, plan: BatchPlan) -> None:
         if not self._quiet:
-            frontend.show(plan_card(plan, self._settings, self._note))
+            display.show(plan_card(plan, self._settings, self._note))
         retries = self._retries and plan.there != 0
         check_confirmed(plan, self._settings, confirm=self._confirm, retries=retries)
         self._rows = plan.rows - plan.rejected
         if not self._quiet:
             self._bar = progress_bar(self._rows, f"enqueue to {self._queue_name}", " rows")
 
-    def at(self, sent: int, total: int) -> None:
+    def update(self, sent: int, total: int) -> None:
         self._sent = sent
         if self._bar is not None:
             move_to(self._bar, sent, total)
 
-    def broken_off(self) -> str:
+    def interrupted(self) -> str:
         if self._rows is None:
-            return "nothing was sent yet. Run the same cell again to begin anew."
+            return "nothing was sent yet. Run the same cell again to start over."
         return (
             f"{self._sent:,} of {self._rows:,} rows were acknowledged, and they stay. Run the same "
-            "cell again to go on from there: no row becomes a job twice."
+            "cell again to resume; no row is enqueued twice."
         )
 
     def close(self) -> None:

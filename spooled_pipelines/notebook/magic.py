@@ -9,8 +9,8 @@ from typing import NoReturn
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from spooled_pipelines import Batch
 from spooled_pipelines.notebook.enqueue import bulk_enqueue
-from spooled_pipelines.notebook.summary import Enqueued
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ class EnqueueMagics(Magics):
     """The line magic; the key of the server comes from the environment alone."""
 
     @line_magic
-    def enqueue(self, line: str) -> Enqueued:
+    def enqueue(self, line: str) -> Batch:
         """Make each row of a table a job: `%enqueue df -q orders --key order_id`.
 
         Options: -q/--queue (needed), -k/--key COLUMN (repeat it for several), -n/--name,

@@ -1,15 +1,15 @@
-"""What a call is about to do, and whether somebody has to say yes to it."""
+"""The plan of a call, and whether it needs a confirmation."""
 
 from __future__ import annotations
 
 import json
 
+from spooled_pipelines.batch.html_card import Card, duration, size
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.notebook.html_card import Card, duration, size
 from spooled_pipelines.rpc.settings import ConnectionSettings
 
-# More jobs than one makes by mistake.
+# More jobs than somebody enqueues by mistake.
 MANY = 100_000
 _REASONS_SHOWN = 5
 # A payload may be a megabyte, and a notebook keeps what it shows.
@@ -17,31 +17,31 @@ _SAMPLE_SIGNS = 400
 
 
 class ConfirmationNeededError(InvalidArgumentError):
-    """Nothing was sent yet: it is much, or it goes to another machine. ``plan`` says what it is."""
+    """Nothing was sent: it is a lot, or for another machine. ``plan`` has what it would be."""
 
     def __init__(self, message: str, plan: BatchPlan) -> None:
         super().__init__(message)
         self.plan = plan
 
     def _render_traceback_(self) -> list[str]:
-        # Where the call was made is in the cell above; the sentence is what is worth reading.
+        # The cell above shows where the call was made.
         return [f"ConfirmationNeededError: {self.message}"]
 
 
 def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> Card:
-    """The plan as a table."""
-    there = "this server cannot be asked" if plan.there is None else f"{plan.there:,}"
+    """Return the plan as a card."""
+    there = "unknown (this server cannot be asked)" if plan.there is None else f"{plan.there:,}"
     facts = [
         ("to", f"queue {plan.queue_name} on {settings.name}"),
         ("rows", f"{plan.rows:,}"),
         ("new jobs", f"{plan.created:,}"),
-        ("there already", there),
-        ("with the key of a row before", f"{plan.repeated:,}"),
+        ("duplicates", there),
+        ("repeated keys", f"{plan.repeated:,}"),
         ("rejected", f"{plan.rejected:,}"),
         ("size", f"{size(plan.bytes)} on the wire"),
     ]
     if not plan.repeated:
-        facts = [fact for fact in facts if fact[0] != "with the key of a row before"]
+        facts = [fact for fact in facts if fact[0] != "repeated keys"]
     if plan.seconds is not None:
         facts.append(("will take", duration(plan.seconds)))
     reasons = sorted(plan.reasons.items(), key=lambda reason: -reason[1])[:_REASONS_SHOWN]
@@ -60,9 +60,9 @@ def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> 
 def check_confirmed(
     plan: BatchPlan, settings: ConnectionSettings, *, confirm: bool, retries: bool
 ) -> None:
-    """ConfirmationNeededError where it takes a yes that was not given.
+    """Raise ConfirmationNeededError if a confirmation is needed and was not given.
 
-    `retries` says that more than what is new in the plan will be done.
+    `retries` says that more will be done than the plan's new jobs.
     """
     if confirm or not (plan.created or retries):
         return
@@ -74,7 +74,7 @@ def check_confirmed(
     else:
         return
     raise ConfirmationNeededError(
-        f"nothing was sent: {why}. If what you see above is what you want, call again with "
+        f"nothing was sent: {why}. If the plan above is what you want, call again with "
         "confirm=True (%enqueue: --confirm).",
         plan,
     )

@@ -1,4 +1,4 @@
-"""The progress bar, where there is one."""
+"""The progress bar of a notebook."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def progress_bar(total: int | None, description: str, unit: str) -> Any:
-    """A `tqdm.auto` bar: a widget in JupyterLab, text elsewhere."""
+    """Return a `tqdm.auto` bar: a widget in JupyterLab, text elsewhere."""
     from tqdm import TqdmWarning
 
     with warnings.catch_warnings():
-        # Without ipywidgets tqdm complains on import, and then does what we want: a bar of text.
+        # Without ipywidgets tqdm warns on import, and then draws a bar of text, which is fine.
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 

@@ -1,20 +1,22 @@
-"""Where a batch stands, as a card and as a line."""
+"""The state of a batch, as a card and as a line."""
 
 from __future__ import annotations
 
 from spooled_pipelines import BatchStats
-from spooled_pipelines.batch.pace import Pace
-from spooled_pipelines.notebook.html_card import Card, duration
+from spooled_pipelines.batch.html_card import Card, duration
+from spooled_pipelines.batch.progress import ThroughputEstimator
 
 _ERROR_SIGNS = 200
-# Readable on white and on black, and told apart without telling red from green.
+# Readable on white and on black, and distinguishable without telling red from green.
 _COLOURS = {"completed": "#2e9e6b", "failed": "#d1495b", "running": "#3d7dca"}
 
 
-def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -> Card:
-    """The batch's counts, how fast it is, what holds it back, and its errors.
+def stats_card(
+    stats: BatchStats, throughput: ThroughputEstimator, elapsed: float, state: str = ""
+) -> Card:
+    """Return a card with a batch's counts, throughput, stalls and errors.
 
-    `elapsed`: seconds since it is watched; `state`: a sentence in place of what comes next.
+    `elapsed` is how many seconds it has been watched; `state` replaces throughput and stalls.
     """
     done = stats.completed + stats.failed
     share = f" ({_percent(done, stats.total)})" if stats.total else ""
@@ -37,10 +39,10 @@ def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -
     elif state:
         facts.append(("state", state))
     else:
-        rate = pace.rate()
+        rate = throughput.rate()
         if rate:
             facts.append(("rate", f"{rate:,.1f} jobs/s"))
-        left = pace.left(stats.open)
+        left = throughput.left(stats.open)
         facts.append(("time left", "not known" if left is None else duration(left)))
         if not stats.sealed:
             lines.append("Not sealed yet: more jobs may come.")
@@ -58,14 +60,14 @@ def stats_card(stats: BatchStats, pace: Pace, elapsed: float, state: str = "") -
 
 
 def stats_line(stats: BatchStats) -> str:
-    """What a bar does not say itself: what failed, what runs, and why nothing moves."""
+    """Return what a bar does not show: what failed, what runs, and why nothing moves."""
     counts = {"failed": stats.failed, "running": stats.processing, "due later": stats.scheduled}
     parts = [f"{count:,} {name}" for name, count in counts.items() if count]
     return ", ".join([*parts, *(stall.message for stall in stats.stalls[:1])])
 
 
 def _percent(part: int, whole: int) -> str:
-    # 99.96 % are not all of them.
+    # 99.96 % must not be shown as 100 %.
     return f"{part / whole:.0%}" if part == whole else f"{min(part / whole, 0.999):.1%}"
 
 

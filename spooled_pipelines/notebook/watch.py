@@ -1,4 +1,4 @@
-"""`watch`: a view of a batch that follows it to its end."""
+"""`watch`: a view that follows a batch to its end."""
 
 from __future__ import annotations
 
@@ -7,43 +7,40 @@ import time
 from collections.abc import Callable
 
 from spooled_pipelines import Batch, BatchStats
-from spooled_pipelines.batch.pace import Pace
+from spooled_pipelines.batch.html_card import Card
+from spooled_pipelines.batch.progress import ThroughputEstimator
 from spooled_pipelines.errors import BatchTimeoutError, SpooledError
-from spooled_pipelines.notebook import frontend
-from spooled_pipelines.notebook.html_card import Card
+from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.progress import move_to, progress_bar
 from spooled_pipelines.notebook.stats import stats_card, stats_line
-from spooled_pipelines.notebook.stop_button import stop_button
-from spooled_pipelines.notebook.summary import Enqueued
 
-# So often the view is drawn at most; and so long it may say what was said before.
+# The view is drawn at most this often, and refreshed at least this often.
 _REDRAW_SECONDS = 0.25
-_LOOK_SECONDS = 3.0
+_REFRESH_SECONDS = 3.0
 
 
-def watch(batch: Batch | Enqueued) -> Watching:
+def watch(batch: Batch) -> BatchView:
     """Follow a batch until each of its jobs is settled.
 
-    In a notebook the view goes on changing while other cells run, and stays in the saved notebook
-    as it was at last; `.wait()` blocks until the batch is settled, `.stop()` ends the looking. In
-    a terminal it is a bar, which blocks. Failed jobs are shown, not raised, and the jobs go on
-    whatever becomes of the view.
+    In a notebook the view keeps changing while other cells run, and a saved notebook has its last
+    state; `.wait()` blocks until the batch is settled, `.stop()` ends the view. In a terminal it is
+    a progress bar, which blocks. Failed jobs are shown, not raised, and the jobs go on whatever
+    happens to the view.
     """
-    followed = batch.batch if isinstance(batch, Enqueued) else batch
-    watching = Watching(followed)
-    if frontend.is_notebook():
-        watching.follow_beside()
+    view = BatchView(batch)
+    if display.is_notebook():
+        view.follow_in_background()
     else:
-        watching.follow_here()
-    return watching
+        view.follow_blocking()
+    return view
 
 
-class Watching:
-    """A batch that is looked at. Shows where it stands."""
+class BatchView:
+    """A view of a batch that shows its progress."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self._pace = Pace()
+        self._throughput = ThroughputEstimator()
         self._began = time.monotonic()
         self._latest: BatchStats | None = None
         self._trouble = ""
@@ -57,43 +54,44 @@ class Watching:
 
     @property
     def stats(self) -> BatchStats:
-        """Where the batch stood at the last look."""
+        """The batch's last known statistics."""
         return self._latest if self._latest is not None else self.batch.stats()
 
     @property
     def running(self) -> bool:
-        """Whether it is still looked at."""
-        return not self._ended.is_set()
+        """Whether the view still follows the batch."""
+        settled = self._latest is not None and self._latest.settled
+        return not (settled or self._ended.is_set())
 
     def wait(self, timeout: float | None = None) -> BatchStats:
-        """Block until the batch is settled, or for `timeout` seconds; where it stands then.
+        """Block until the batch is settled, or for `timeout` seconds, and return its statistics.
 
-        However many jobs failed: `batch.wait` is what raises. Interrupt the kernel to go on.
+        Failed jobs do not raise, unlike in `batch.wait`. Interrupt the kernel to stop waiting.
 
         Raises:
-            SpooledError: the server is away for good.
+            SpooledError: the server is gone for good.
         """
         self._ended.wait(timeout)
-        # Some who save notebooks take note only of what is drawn while a cell runs.
+        # Some frontends save only what is drawn while a cell runs.
         self._draw(self._card())
         return self.stats
 
     def stop(self) -> None:
-        """Look no longer. The jobs go on."""
+        """End the view. The jobs go on."""
         if self.running:
             self._stopping.set()
             self._end()
 
-    def follow_beside(self) -> None:
-        """Follow in a thread, in a view that stays in its place."""
-        self._cell = frontend.cell()
+    def follow_in_background(self) -> None:
+        """Follow the batch on a thread, in a view that stays in its place."""
+        self._cell = display.cell_number()
         self._latest = self.batch.stats()
-        self._pace.at(time.monotonic(), self._settled())
-        self._draw = frontend.show_live(self._card())
+        self._throughput.update(time.monotonic(), self._settled())
+        self._draw = display.show_live(self._card())
         if self._latest.settled:
             self._ended.set()
             return
-        self._remove_button = stop_button(self.stop)
+        self._remove_button = display.stop_button(self.stop)
 
         def follow() -> None:
             try:
@@ -101,10 +99,10 @@ class Watching:
             finally:
                 self._end()
 
-        frontend.in_background(follow, f"watch {self.batch.id}")
+        display.in_background(follow, f"watch {self.batch.id}")
 
-    def follow_here(self) -> None:
-        """Follow in a bar, until the end."""
+    def follow_blocking(self) -> None:
+        """Follow the batch in a progress bar, until the end."""
         bar = progress_bar(None, "done", " jobs")
 
         def draw() -> None:
@@ -125,19 +123,19 @@ class Watching:
             if self._stopping.is_set():
                 return
             self._latest = stats
-            self._pace.at(time.monotonic(), self._settled())
+            self._throughput.update(time.monotonic(), self._settled())
             draw()
 
         while not self._stopping.is_set():
-            if self._look(seen):
+            if self._follow_for_a_while(seen):
                 return
 
-    def _look(self, seen: Callable[[BatchStats], None]) -> bool:
-        """Look for a while; whether that was all."""
+    def _follow_for_a_while(self, seen: Callable[[BatchStats], None]) -> bool:
+        """Follow the batch for a while; return whether it has ended."""
         try:
-            self.batch.wait(timeout=_LOOK_SECONDS, max_failed=1.0, on_progress=seen)
+            self.batch.wait(timeout=_REFRESH_SECONDS, max_failed=1.0, on_progress=seen)
         except BatchTimeoutError as late:
-            # A look anew, with why nothing moves where that is so.
+            # These statistics say why nothing moves, if nothing does.
             if late.stats is not None:
                 seen(late.stats)
             return False
@@ -153,7 +151,7 @@ class Watching:
                 self._draw(self._card())
 
     def _end(self) -> None:
-        """The view as it stays; once, whoever comes first."""
+        """Draw the view for the last time; only the first call does."""
         with self._ending:
             if not self._ended.is_set():
                 self._draw(self._card())
@@ -168,8 +166,8 @@ class Watching:
         if self._trouble:
             state = self._trouble
         elif self._stopping.is_set():
-            state = "not watched any more; watch(…) looks again"
-        return stats_card(self.stats, self._pace, time.monotonic() - self._began, state)
+            state = "no longer watched; watch(…) shows it again"
+        return stats_card(self.stats, self._throughput, time.monotonic() - self._began, state)
 
     def __repr__(self) -> str:
         return self._card().text()
@@ -178,6 +176,6 @@ class Watching:
         return self._card().html()
 
     def _ipython_display_(self) -> None:
-        # The last line of a cell is shown, and this one's view is there already.
-        if self._cell is None or self._cell != frontend.cell():
-            frontend.show(self._card())
+        # The cell that called watch() shows the view already.
+        if self._cell is None or self._cell != display.cell_number():
+            display.show(self._card())

@@ -1,4 +1,4 @@
-"""After a fork, gRPC without its fork support hangs for ever, past any deadline. Say so instead."""
+"""An error in place of the endless wait that gRPC without fork support becomes after a fork."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from spooled_pipelines.errors import ConflictError
 _used_in: int | None = None
 
 
-def about_to_use_grpc() -> None:
-    """Notes that this process uses gRPC; refuses where a parent process did before the fork.
+def ensure_grpc_usable() -> None:
+    """Record that this process uses gRPC; refuse if its parent did so before the fork.
 
     Raises:
         ConflictError: this process was forked from one that had opened a channel.

@@ -1,4 +1,4 @@
-"""Ctrl-C waits while gRPC begins a call."""
+"""Ctrl-C that waits while gRPC begins a call."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class begun_whole:  # noqa: N801 - reads as the context manager that it is
-    """SIGINT is handled at the end of the `with`, as whoever runs this process handles it.
+class defer_sigint:  # noqa: N801 - reads as the context manager that it is
+    """Defer SIGINT to the end of the block, then call the original handler.
 
-    gRPC hands a call to its core first and then sees to somebody who takes its events. A
+    gRPC hands a call to its core first, and then provides a reader for its events. A
     KeyboardInterrupt between the two leaves a call that closing the channel waits for without end.
-    Python runs handlers in the main thread alone, so that others have nothing to wait for.
+    Python runs handlers in the main thread only, so other threads have nothing to defer.
     """
 
     def __enter__(self) -> Self:
@@ -25,7 +25,7 @@ class begun_whole:  # noqa: N801 - reads as the context manager that it is
         self._before: Any = None
         if threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
-            # Of one that is not Python's, or none, nothing is raised here.
+            # A handler that is not Python's raises nothing here.
             if callable(handler):
                 self._before = handler
                 signal.signal(signal.SIGINT, self._note)

@@ -16,8 +16,6 @@ from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.well_known import ListValue, Struct, Value
 
-# Parsers of protobuf give up at 100 messages inside each other; those around the payload count.
-_DEPTH_MAX = 96
 _SHOWN = 40
 # A control character takes one byte on the wire and six in JSON; nothing grows more.
 _JSON_GROWTH_MAX = 6
@@ -67,7 +65,7 @@ def _refuse_large(struct: Struct, what: str) -> None:
 
 def _parsed(text: str, what: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique_names)
     except ValueError as error:
         raise InvalidArgumentError(
             f"{what} is text, but not a JSON object: {_without_document(error)}"
@@ -83,7 +81,19 @@ def _without_document(error: ValueError) -> str:
     # A JSONDecodeError carries the whole text, which is payload.
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return type(error).__name__
+    return str(error)
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict, for `object_pairs_hook`.
+
+    Raises:
+        ValueError: a name stands in it twice, and one of its two values would be dropped silently.
+    """
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("an object has one name twice")
+    return value
 
 
 def _fill_struct(struct: Struct, mapping: Mapping[Any, Any], path: str, depth: int) -> None:
@@ -158,7 +168,7 @@ def _check_text(value: str, path: str) -> None:
 
 
 def _refuse_deep(path: str, depth: int) -> None:
-    if depth > _DEPTH_MAX:
+    if depth > limits.MESSAGE_DEPTH_MAX:
         shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "…"
         raise InvalidArgumentError(
             f"{shown} is nested too deeply (about 30 objects or 45 lists inside each other are "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.well_known import Timestamp
+
+if TYPE_CHECKING:
+    from spooled_pipelines.wire.well_known import Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -72,6 +75,13 @@ def whole(value: int, name: str, least: int, most: int) -> int:
     if not least <= value <= most:
         raise InvalidArgumentError(f"{name} is {value}, and must be from {least} to {most}")
     return value
+
+
+def one_of(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raise InvalidArgumentError where `value` is not one of the choices."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise InvalidArgumentError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
 
 
 def priority(value: int) -> int:
@@ -157,6 +167,9 @@ def timestamp(value: datetime, name: str) -> Timestamp:
             f"{name} is {value.isoformat()}, which names no time zone, so no moment: give one, "
             "such as datetime.now(timezone.utc) or value.astimezone()"
         )
+    # A DAG that is read needs none of protobuf.
+    from spooled_pipelines.wire.well_known import Timestamp
+
     since = value - _EPOCH
     seconds = since // timedelta(seconds=1)
     return Timestamp(seconds=seconds, nanos=since.microseconds * 1000)

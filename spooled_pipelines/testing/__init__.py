@@ -1,4 +1,4 @@
-"""For tests of what uses this: a real server in memory whose clock moves, and jobs run inline.
+"""For tests of programs that use Spooled: a real server in memory whose clock can be moved.
 
     from spooled_pipelines.testing import run_jobs, server
 
@@ -11,7 +11,7 @@
             [run] = run_jobs(charge, "orders")
             assert run.job.status == "completed"
 
-With pytest, the fixtures `spooled_client` and `spooled_run_jobs` are there by themselves.
+pytest finds the fixtures `spooled_client` and `spooled_run_jobs` without an import.
 """
 
 from spooled_pipelines.testing.inline import JobRun, run_jobs

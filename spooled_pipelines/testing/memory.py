@@ -11,7 +11,7 @@ from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
 from spooled_pipelines.testing.clock import MovableClock
 
-# Those that are open, innermost last: what `run_jobs` means where it is not told.
+# The clients of open servers, innermost last: `run_jobs` uses the last by default.
 _open: list[MemoryClient] = []
 
 

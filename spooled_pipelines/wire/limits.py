@@ -33,6 +33,8 @@ PAGE_JOBS_MAX = 1_000
 # Jobs a second that a queue may be limited to; its burst and its jobs in flight.
 QUEUE_RATE_MIN, QUEUE_RATE_MAX = 0.00001, 1_000_000.0
 QUEUE_JOBS_MAX = 1_000_000
+# Messages inside each other: parsers of protobuf give up at 100, and those around a payload count.
+MESSAGE_DEPTH_MAX = 96
 # One gRPC message, either way; a chunk stays well below it.
 MESSAGE_MAX_BYTES = 16 << 20
 # What a chunk aims at: large enough to make a commit cheap per row, small enough to flow.

@@ -51,3 +51,9 @@ def methods_of(service: str) -> dict[str, Method]:
         )
         for method in descriptor.methods
     }
+
+
+QUEUE = methods_of(QUEUE_SERVICE)
+WORKER = methods_of(WORKER_SERVICE)
+BATCH = methods_of(BATCH_SERVICE)
+QUEUE_ADMIN = methods_of(QUEUE_ADMIN_SERVICE)

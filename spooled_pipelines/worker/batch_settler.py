@@ -13,10 +13,10 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc.aio.runtime import AsyncConversation
-from spooled_pipelines.rpc.methods import BATCH
+from spooled_pipelines.rpc.aio.runtime import AsyncBidiStream
 from spooled_pipelines.rpc.struct import to_struct
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.outcome import Completed, Failed, rejected_result, truncated
@@ -55,7 +55,7 @@ class BatchSettler:
 
     async def run(self) -> SpooledError:
         """Return what the stream ended with; UNIMPLEMENTED: the server has no Settle."""
-        stream = self._client.calls.conversation(BATCH["Settle"])
+        stream = self._client.connection.bidi_stream(BATCH["Settle"])
         tasks = [asyncio.ensure_future(work) for work in (self._read(stream), self._write(stream))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +74,7 @@ class BatchSettler:
                     self._outcomes.put_nowait(leased)
         return UnavailableError("the stream of outcomes ended")
 
-    async def _write(self, stream: AsyncConversation) -> None:
+    async def _write(self, stream: AsyncBidiStream) -> None:
         next_at = 0.0
         while True:
             await self._room.acquire()
@@ -87,7 +87,7 @@ class BatchSettler:
             next_at = self._clock.monotonic() + _INTERVAL_SECONDS
             await stream.write(self._filled(batch))
 
-    async def _read(self, stream: AsyncConversation) -> None:
+    async def _read(self, stream: AsyncBidiStream) -> None:
         while True:
             answer = await stream.read()
             if answer is None:

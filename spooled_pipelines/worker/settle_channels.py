@@ -8,10 +8,10 @@ from __future__ import annotations
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
 from spooled_pipelines.client.process_responses import (
-    CompleteAnswer,
-    FailAnswer,
-    Refusal,
-    RenewAnswer,
+    JobCompleted,
+    JobFailed,
+    LeaseRenewed,
+    RequestRejected,
 )
 from spooled_pipelines.errors import ServerError, UnavailableError
 from spooled_pipelines.types import Job
@@ -43,11 +43,11 @@ class SettleChannel:
         else:
             await self._stream.renew_lease(job, lease_seconds=LEASE_SECONDS_MIN)
         async for answer in self._stream:
-            if isinstance(answer, Refusal):
+            if isinstance(answer, RequestRejected):
                 raise answer.error
-            if isinstance(answer, FailAnswer):
+            if isinstance(answer, JobFailed):
                 return answer.will_retry
-            if isinstance(answer, CompleteAnswer | RenewAnswer):
+            if isinstance(answer, JobCompleted | LeaseRenewed):
                 return False
             raise ServerError(f"the server sent a {type(answer).__name__} that nobody asked for")
         raise UnavailableError("the server ended the stream before it answered")

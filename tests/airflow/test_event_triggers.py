@@ -18,9 +18,10 @@ from spooled_pipelines.airflow.triggers.asset_events import (
     DeadLettersTrigger,
     SpooledEventTrigger,
 )
-from spooled_pipelines.client.aio import batches
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.aio import paging
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
 
 
 class Memory:
@@ -57,10 +58,7 @@ async def watching(
 
     writes = memory.writes
     running = asyncio.create_task(run())
-    for _ in range(2_000):
-        if memory.writes > writes or running.done() or not told.empty():
-            break
-        await asyncio.sleep(0.01)
+    await aeventually(lambda: memory.writes > writes or running.done() or not told.empty(), 20)
     assert not running.done(), running.exception()
     try:
         yield told
@@ -124,7 +122,7 @@ async def test_a_batch_is_told_while_it_is_among_so_many_newest(
         return client.enqueue_batch([{"id": 1}], queue, name=name).id
 
     # Five batches are three pages.
-    monkeypatch.setattr(batches, "PAGE_JOBS_MAX", 2)
+    monkeypatch.setattr(paging, "PAGE_JOBS_MAX", 2)
     oldest = await asyncio.to_thread(enqueue, "oldest")
     for number in range(4):
         await asyncio.to_thread(enqueue, f"{number}")

@@ -21,6 +21,8 @@ from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
 from tests.support.server_process import ServerProcess
 
 KEY = "sp_test_thisisthekeyofthetests"
+# Beyond the five that it may take; without a limit it would be a minute.
+SLOW_MACHINE_SECONDS = 15
 
 
 def connection(**fields: Any) -> Connection:
@@ -91,7 +93,11 @@ def test_the_rest_of_the_extra_is_what_a_client_is_told() -> None:
         ({"host": None}, InvalidArgumentError, "'c' has no host"),
         ({"password": None}, AuthenticationError, "'c' has no password"),
         ({"host": "https://x"}, InvalidArgumentError, "not a server address"),
-        ({"extra": '{"tls": "perhaps"}'}, InvalidArgumentError, "tls='perhaps'"),
+        (
+            {"extra": '{"tls": "perhaps"}'},
+            InvalidArgumentError,
+            "tls in its extra must be auto, on or off, got 'perhaps'",
+        ),
         (
             {"extra": '{"tls": "off", "ca": "/ca.pem"}'},
             InvalidArgumentError,
@@ -101,10 +107,14 @@ def test_the_rest_of_the_extra_is_what_a_client_is_told() -> None:
         (
             {"extra": '{"batch_extension": "maybe"}'},
             InvalidArgumentError,
-            "batch_extension='maybe'",
+            "batch_extension in its extra must be auto, on or off, got 'maybe'",
         ),
-        ({"extra": '{"timeout_seconds": 0}'}, InvalidArgumentError, "timeout_seconds=0"),
-        ({"extra": '{"timeout_seconds": "soon"}'}, InvalidArgumentError, "timeout_seconds='soon'"),
+        ({"extra": '{"timeout_seconds": 0}'}, InvalidArgumentError, "at most 3600, got 0"),
+        (
+            {"extra": '{"timeout_seconds": "soon"}'},
+            InvalidArgumentError,
+            "at most 3600, got 'soon'",
+        ),
     ],
 )
 def test_a_connection_that_makes_no_sense_is_refused_by_name_and_field(
@@ -171,7 +181,7 @@ class TestTestConnection:
     def _within_the_budget(self) -> Iterator[None]:
         began = time.monotonic()
         yield
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 5 + SLOW_MACHINE_SECONDS
 
     def test_a_server_that_takes_the_key(self, connected: ServerProcess) -> None:
         good, message = SpooledHook().test_connection()
@@ -191,7 +201,7 @@ class TestTestConnection:
 
         def key_with(role: str, queues: Sequence[str] = ()) -> str:
             request = keys_v1.CreateKeyRequest(name="form", role=role, queues=queues)
-            answer = client.calls.unary(
+            answer = client.connection.unary(
                 methods_of(KEY_SERVICE)["CreateKey"], request, repeatable=False
             )
             secret: str = answer.secret
@@ -249,7 +259,7 @@ class TestTestConnection:
             began = time.monotonic()
             good, _ = SpooledHook().test_connection()
         assert not good
-        assert time.monotonic() - began < 7
+        assert time.monotonic() - began < 5 + SLOW_MACHINE_SECONDS
 
     def test_tls_to_a_server_without_it(
         self, server: ServerProcess, connect_airflow: Callable[..., None]

@@ -18,6 +18,7 @@ import pytest
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
 
 ROWS = 4
 SECRET_ERROR = "ValueError: " + "row content " * 100
@@ -51,11 +52,8 @@ async def start(trigger: BatchTrigger, said: list[str]) -> asyncio.Task[dict[str
     """Run the trigger until it has looked at the batch once."""
     trigger.log.info = said.append  # type: ignore[method-assign, assignment]
     running = asyncio.create_task(first_event(trigger))
-    ends = time.monotonic() + 20
-    while not said:
-        assert not running.done(), running.result()
-        assert time.monotonic() < ends, "the trigger did not look at the batch"
-        await asyncio.sleep(0.01)
+    await aeventually(lambda: said or running.done(), 20)
+    assert not running.done(), running.result()
     return running
 
 
@@ -261,12 +259,17 @@ async def main():
     beating.cancel()
 
 asyncio.run(main())
-print(round(longest, 3), *[m for m in ("pandas", "pyarrow") if m in sys.modules])
+# What takes 20 ms on a usual machine.
+began = time.thread_time()
+for _ in range(1_000_000):
+    pass
+slowness = max(1.0, (time.thread_time() - began) / 0.02)
+print(round(longest / slowness, 3), *[m for m in ("pandas", "pyarrow") if m in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     longest, *loaded = done.stdout.splitlines()[-1].split()
     assert loaded == []
-    # Airflow reports a trigger that blocks for 0.2 s.
+    # Airflow reports a trigger that blocks for 0.2 s; a slower machine is given more.
     assert float(longest) < 0.2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.triggers import BatchTrigger, connection_pool, watch_hub
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
 
 MANY = 60
 
@@ -61,13 +61,6 @@ def connections() -> list[PooledClient]:
     return [future.result() for future in made.values() if future.done()]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < ends
-        await asyncio.sleep(0.01)
-
-
 async def test_all_triggers_share_one_client_and_a_handful_of_streams(
     batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
@@ -107,9 +100,9 @@ async def test_streams_are_let_go_of_when_nobody_waits_for_their_batches(
     batches: list[dict[str, Any]],
 ) -> None:
     async with waiting(batches[:2]), waiting(batches[2:10]) as tasks:
-        await until(lambda: bool(connections()) and bool(connections()[0].batches._streams))
+        await aeventually(lambda: bool(connections()) and bool(connections()[0].batches._streams))
         (connection,) = connections()
-        await until(lambda: sum(map(len, connection.batches._streams.values())) == 10)
+        await aeventually(lambda: sum(map(len, connection.batches._streams.values())) == 10)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -122,7 +115,7 @@ async def test_whoever_comes_later_learns_what_is_known_already(
     batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting(batches[:1]) as first, waiting(batches[:1]) as second:
-        await until(lambda: bool(connections()) and bool(connections()[0].batches._newest))
+        await aeventually(lambda: bool(connections()) and bool(connections()[0].batches._newest))
         async with waiting(batches[:1]) as third:
             await asyncio.to_thread(settle, client, queue, MANY)
             events = await asyncio.wait_for(asyncio.gather(*first, *second, *third), 20)
@@ -133,7 +126,9 @@ async def test_several_batches_are_judged_together(
     batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting([batches[:3]]) as (task,):
-        await until(lambda: bool(connections()) and len(connections()[0].batches._newest) == 3)
+        await aeventually(
+            lambda: bool(connections()) and len(connections()[0].batches._newest) == 3
+        )
         await asyncio.to_thread(settle, client, queue, MANY)
         event = await asyncio.wait_for(task, 20)
     assert event["status"] == "settled"

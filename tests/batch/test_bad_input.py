@@ -49,7 +49,7 @@ def _raising() -> Iterator[dict[str, Any]]:
         (GOOD, {"key": "idd"}, InvalidArgumentError, "Did you mean 'id'"),
         (GOOD, {"priority": 1000}, InvalidArgumentError, "1000"),
         (GOOD, {"on_rejected": "ignore"}, InvalidArgumentError, "'raise' or 'skip'"),
-        (GOOD, {"on_lossy": "nil"}, InvalidArgumentError, "'raise' or 'string' or 'null'"),
+        (GOOD, {"on_lossy": "nil"}, InvalidArgumentError, "'raise', 'string' or 'null'"),
         (GOOD, {"name": ""}, InvalidArgumentError, "name"),
         (GOOD, {"name": "x" * 256}, InvalidArgumentError, "name"),
         (_late({"id": 2**60, "n": 1}), {}, LossyValueError, "row 30000"),
@@ -85,7 +85,7 @@ def test_an_error_of_a_generators_own_says_what_was_read_and_nothing_sent(
         door.enqueue_batch(rows(), queue, name="nightly")
     if sys.version_info >= (3, 11):
         (note,) = caught.value.__notes__
-        assert "cannot be read behind row 29999" in note
+        assert "cannot be read after row 29999" in note
         assert note.endswith("Nothing was sent.")
     assert door.queue_stats(queue).total == 0
     # With what was expired made good, the same call is the whole batch.
@@ -121,7 +121,7 @@ def test_a_query_that_fails_on_a_later_fetch_leaves_nothing_and_can_be_tried_aga
         connection.create_function("picky", 1, picky)
         numbers = "WITH RECURSIVE r(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM r LIMIT 30000)"
         options = {"sql": f"{numbers} SELECT picky(n) AS n FROM r", "connection": connection}
-        with pytest.raises(SourceError, match="the query cannot be read behind row 19999"):
+        with pytest.raises(SourceError, match="the query cannot be read after row 19999"):
             door.enqueue_batch(None, queue, **options)
         assert door.queue_stats(queue).total == 0
         plan = door.plan_batch(None, queue, **options)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.staging.chunks import open_message, shared_fields
-from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import RowsRejectedError
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import CHUNK_ROWS_MAX, PAYLOAD_MAX_BYTES
@@ -21,8 +23,8 @@ from tests.support.arrow_strategies import tables
 UTC = dt.timezone.utc
 
 
-def prepared(data: Any, **options: Any) -> Prepared:
-    return prepare(data, "q", Options(**options))
+def prepared(data: Any, **options: Any) -> StagedBatch:
+    return prepare(data, "q", RowOptions(**options))
 
 
 def chunks_of(data: Any, **options: Any) -> list[batch_v1.JobChunk]:

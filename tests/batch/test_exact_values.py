@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.encoding.column_mapping import make_mapping
-from spooled_pipelines.batch.encoding.rows import encode
+from spooled_pipelines.batch.encoding.column_mapping import map_columns
+from spooled_pipelines.batch.encoding.rows import encode_rows
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.wire import spooled_v1
 from tests.support.arrow_strategies import EXACT, plain, tables
@@ -23,11 +24,11 @@ from tests.support.arrow_strategies import EXACT, plain, tables
 
 def payloads(table: pa.Table, on_lossy: Any = "raise") -> list[dict[str, Any]]:
     """What workers would read, row by row."""
-    mapping = make_mapping(table.schema)
+    mapping = map_columns(table.schema, RowOptions())
     found = []
     for batch in table.to_batches():
-        made = encode(batch, mapping, len(found), on_lossy)
-        pieces = made.pieces.to_pylist()
+        made = encode_rows(batch, mapping, len(found), on_lossy)
+        pieces = made.encoded.to_pylist()
         found.extend(_object(spooled_v1.EnqueueRequest.FromString(p).payload) for p in pieces)
     return found
 

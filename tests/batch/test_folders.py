@@ -16,13 +16,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
-from spooled_pipelines.batch.source.row_filter import make_selection
+from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 
 
 def rows_of(data: Any, columns: Any = None, where: Any = None) -> list[dict[str, Any]]:
-    source = open_source(data, make_selection(columns, where))
+    source = open_source(data, parse_scan(RowOptions(columns=columns, where=where)))
     return [row for batch in source.batches for row in batch.to_pylist()]
 
 
@@ -120,7 +121,7 @@ def test_columns_and_rows_are_selected(folder: Path) -> None:
     assert rows_of(folder, columns=["n"], where=pc.field("text") == "b1") == [{"n": 3}]
     assert "no column 'nothing'" in refused(folder, columns=["nothing"])
     assert "where does not fit" in refused(folder, where=[("nothing", "==", 1)])
-    assert "is SQL" in refused(folder, where="n > 1")
+    assert "in the query or the frame" in refused(folder, where="n > 1")
 
 
 def test_the_same_through_a_file_system_that_only_fsspec_knows(folder: Path, kind: str) -> None:
@@ -146,7 +147,7 @@ def test_what_does_not_match_is_said(tmp_path: Path) -> None:
     assert "no file matches" in refused(tmp_path / "*.parquet")
     (tmp_path / "a.csv").write_text("a\n1\n")
     (tmp_path / "b.jsonl").write_text('{"a": 1}\n')
-    assert "several kinds (csv, json)" in refused(tmp_path)
+    assert "several formats (csv, json)" in refused(tmp_path)
     (tmp_path / "c.txt").write_text("x")
     assert "c.txt" in refused(tmp_path)
     (tmp_path / "odd[1].csv").write_text("a\n7\n")
@@ -164,14 +165,14 @@ def test_the_values_of_folders_are_what_was_written(tmp_path: Path) -> None:
     assert [(row["day"], row["of"]) for row in rows_of(tmp_path)] == [("07", "a/b"), ("10", None)]
     assert len(rows_of(tmp_path, where=[("day", "==", "07")])) == 1
     pq.write_table(pa.table({"a": [1]}), tmp_path / "p.parquet")
-    assert "They have to be the same" in refused(tmp_path)
+    assert "They must be the same" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("second", "said"),
     [
         (pa.table({"a": [1]}), "has no column 'b'"),
-        (pa.table({"a": [1], "b": ["x"], "c": [1]}), "has a column 'c', which"),
+        (pa.table({"a": [1], "b": ["x"], "c": [1]}), "has a column 'c' that"),
         (pa.table({"a": ["x"], "b": ["x"]}), "column 'a' is string in the file"),
         (pa.table({"a": [1], "b": [{"x": 1}]}), "column 'b' is struct"),
     ],
@@ -273,8 +274,8 @@ def test_a_json_array_is_read_piece_by_piece(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('[{"a": 1}, {"a": }]', "item 1 of .* is not JSON"),
-        ('[{"a": 1} {"a": 2}]', "not closed behind item 0"),
-        ('[{"a": 1}] {"a": 2}', "goes on behind the end"),
+        ('[{"a": 1} {"a": 2}]', "not closed after item 0"),
+        ('[{"a": 1}] {"a": 2}', "goes on after the end"),
         ('[{"a": 1}, {"a": "x', "item 1 of .* is not JSON"),
         ('[{"a": 1}, 5]', "item 1 of .* is not a JSON object"),
         ('[{"a": 1, "a": 2}]', "one name twice"),

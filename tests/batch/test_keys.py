@@ -16,14 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.staging import duplicates, idempotency
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
 from tests.support.arrow_strategies import tables
 
 
 def identities(data: Any, queue: str = "q", **options: Any) -> tuple[str, list[str]]:
     """The batch's id and each row's key, in the data's order."""
-    made = prepare(data, queue, Options(**options))
+    made = prepare(data, queue, RowOptions(**options))
     try:
         found = [key.decode() for chunk in made.chunks() for key in chunk.keys.to_pylist()]
         return made.batch_id, found
@@ -187,9 +188,9 @@ def test_occurrences_are_counted_in_order_however_many_rows_there_are(
     values = [b"%d" % order.randrange(300) for _ in range(1_000)]
     hashes = idempotency.row_hashes(pa.array(values), b"s" * 16)
     parts = [hashes.slice(0, 333), hashes.slice(333, 1), hashes.slice(334)]
-    found = duplicates.Occurrences(iter(parts), len(values))
+    found = duplicates.DuplicateIndex(iter(parts), len(values))
     numbered = pa.concat_arrays(
-        [found.numbered(part, first) for part, first in zip(parts, (0, 333, 334), strict=True)]
+        [found.make_distinct(part, first) for part, first in zip(parts, (0, 333, 334), strict=True)]
     ).to_pylist()
     found.close()
     assert len(set(numbered)) == 1_000

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from spooled_pipelines.batch.ledger import SCHEMA, in_order
+from spooled_pipelines.batch.ledger import SCHEMA, merge_sorted
 from spooled_pipelines.errors import InvalidArgumentError, RowsRejectedError
 
 
@@ -45,7 +45,7 @@ def test_rows_that_were_sent_and_others_are_one_stream_in_order(
 ) -> None:
     yes = [row for row, is_sent in enumerate(sent) if is_sent]
     no = [row for row, is_sent in enumerate(sent) if not is_sent]
-    merged = in_order(iter(cut(yes, some)), iter(cut(no, other)))
+    merged = merge_sorted(iter(cut(yes, some)), iter(cut(no, other)))
     assert [row for batch in merged for row in batch.column("row").to_pylist()] == list(
         range(len(sent))
     )
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_ledger_is_said_to_be_none(door: Any, queue: str, tmp_
     path = tmp_path / "other.parquet"
     parquet.write_table(pa.table({"a": [1]}), path)
     batch = door.enqueue_batch([{"n": 1}], queue)
-    with pytest.raises(InvalidArgumentError, match="is no ledger"):
+    with pytest.raises(InvalidArgumentError, match="is not a ledger"):
         assert door.batch({**batch.to_dict(), "ledger": str(path)}).ledger
 
 

@@ -329,7 +329,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(door: Any, queue: s
         (("nightly",), {}, "queue's name"),
         (("nightly", "no such queue!"), {}, "queue"),
         ((None, queue), {}, "needs a name"),
-        (("", queue), {}, "name is ''"),
+        (("", queue), {}, "got ''"),
         (("nightly", queue), {"keys": "n"}, "no option 'keys'"),
         (("nightly", queue), {"on_rerun": "again"}, "on_rerun"),
         (({"name": "nightly"},), {}, "queue_name"),

@@ -14,8 +14,9 @@ import pydantic
 import pytest
 
 from spooled_pipelines import connect
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.staging.chunks import shared_fields
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.well_known import Struct
@@ -78,7 +79,9 @@ def test_text_and_struct_of_the_same_payload_are_the_same_job(door: Any, queue: 
 @pytest.mark.parametrize("text", ["[1]", "5", "null", '"x"', "{", '{"a": 1, "a": 2}', None])
 def test_what_is_no_object_is_a_rejected_row(door: Any, queue: str, text: str | None) -> None:
     rows = pa.table({"body": pa.array(['{"a": 1}', text, '{"a": 2}'], pa.string())})
-    with pytest.raises(RowsRejectedError, match="payload column 'body' holds no JSON object: 1"):
+    with pytest.raises(
+        RowsRejectedError, match="payload column 'body' does not hold a JSON object: 1"
+    ):
         door.enqueue_batch(rows, queue, payload="body")
     jobs = jobs_of(door, rows, queue, payload="body", on_rejected="skip")
     assert [job.payload for job in jobs] == [{"a": 1}, {"a": 2}]
@@ -127,9 +130,9 @@ def test_a_function_may_make_the_payload(door: Any, queue: str, function: Any) -
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda batch: batch.slice(1), "gave back 1 rows"),
-        (lambda batch: batch.to_pylist(), "gave back list"),
-        (lambda batch: None, "gave back NoneType"),
+        (lambda batch: batch.slice(1), "got 1 rows"),
+        (lambda batch: batch.to_pylist(), "got list"),
+        (lambda batch: None, "got NoneType"),
         (lambda batch: pa.record_batch([batch["n"], batch["n"]], ["a", "a"]), "each name once"),
     ],
 )
@@ -198,9 +201,9 @@ def test_a_payload_that_does_not_fit_its_schema_is_a_rejected_row(
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        (5, "payload_schema is a int"),
-        ({"type": "nothing"}, "is no JSON Schema"),
-        (Order(id=1, amount=1), "payload_schema is a Order"),
+        (5, "class\\), got int"),
+        ({"type": "nothing"}, "must be a JSON Schema: "),
+        (Order(id=1, amount=1), "class\\), got Order"),
     ],
 )
 def test_a_schema_that_is_none_is_refused(door: Any, queue: str, schema: Any, said: str) -> None:
@@ -211,7 +214,7 @@ def test_a_schema_that_is_none_is_refused(door: Any, queue: str, schema: Any, sa
 def test_a_missing_field_is_named_by_either() -> None:
     for schema in (Order, SCHEMA):
         with pytest.raises(RowsRejectedError, match="'amount' does not fit payload_schema"):
-            prepare([{"id": 1}], "q", Options(payload_schema=schema))
+            prepare([{"id": 1}], "q", RowOptions(payload_schema=schema))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_each_row_may_bring_its_tags(door: Any, queue: str, tags: Any, of_column
     (payload, _) = payloads_of(door, table, queue, **options)
     assert ("tags" in payload, "team" in payload) == (False, of_column is None)
 
-    made = prepare(table, "q", Options(**options))
+    made = prepare(table, "q", RowOptions(**options))
     (chunk,) = made.chunks()
     message = batch_v1.EnqueueBatchRequest.FromString(chunk.message()).chunk
     shared = shared_fields("q", made.constants)
@@ -269,11 +272,11 @@ def test_tags_that_are_too_large_are_a_rejected_row(door: Any, queue: str) -> No
 @pytest.mark.parametrize(
     ("tags", "said"),
     [
-        ("n", "needs a struct or map of texts"),
-        (["n"], "a tag is a text"),
+        ("n", "must be a column of structs or maps"),
+        (["n"], "must be of texts"),
         (["nothing"], "tags: there is no column 'nothing'"),
-        ([], "pass a dict of texts"),
-        (5, "pass a dict of texts"),
+        ([], "must be a dict of texts"),
+        (5, "must be a dict of texts"),
     ],
 )
 def test_tags_that_are_none_are_refused(door: Any, queue: str, tags: Any, said: str) -> None:
@@ -306,7 +309,7 @@ def test_a_spread_gives_each_row_a_time_of_its_own_in_any_order(door: Any, queue
 
 def test_what_is_spread_is_spread_again_in_the_same_way() -> None:
     def times(table: pa.Table, **options: Any) -> dict[Any, Any]:
-        made = prepare(table, "q", Options(scheduled_at=LATER, **options))
+        made = prepare(table, "q", RowOptions(scheduled_at=LATER, **options))
         messages = [chunk.message() for chunk in made.chunks()]
         made.close()
         chunks = [batch_v1.EnqueueBatchRequest.FromString(m).chunk for m in messages]
@@ -331,18 +334,18 @@ def test_what_is_spread_is_spread_again_in_the_same_way() -> None:
     ("options", "said"),
     [
         ({"spread": dt.timedelta(1), "rate": 1}, "not both"),
-        ({"spread": dt.timedelta(0)}, "more than nothing"),
-        ({"spread": 60}, "pass a timedelta"),
-        ({"rate": 0}, "how many jobs a second"),
-        ({"rate": True}, "how many jobs a second"),
-        ({"rate": float("inf")}, "how many jobs a second"),
+        ({"spread": dt.timedelta(0)}, "positive timedelta"),
+        ({"spread": 60}, "positive timedelta"),
+        ({"rate": 0}, "number of jobs a second above 0"),
+        ({"rate": True}, "number of jobs a second above 0"),
+        ({"rate": float("inf")}, "number of jobs a second above 0"),
         ({"rate": 5, "scheduled_at": "due"}, "nothing to spread"),
         ({"rate": 5, "scheduled_at": dt.datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
     ],
 )
 def test_a_spread_that_cannot_be_meant_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidArgumentError, match=said):
-        prepare([{"a": 1}], "q", Options(**options))
+        prepare([{"a": 1}], "q", RowOptions(**options))
 
 
 def test_without_a_start_a_spread_starts_now(server: ServerProcess, queue: str) -> None:

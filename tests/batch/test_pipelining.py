@@ -10,15 +10,14 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines.batch.aio.pipelining import pipelined as waiting
-from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.flow_control import AdaptiveLimit
+from spooled_pipelines.batch.spill import distinct_on_disk
 from spooled_pipelines.batch.sync.pipelining import pipelined as blocking
 from spooled_pipelines.errors import InvalidArgumentError, NotFoundError, SpooledError
-from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.rpc.sync.connection import Calls
-from spooled_pipelines.wire import spooled_v1
+from spooled_pipelines.rpc.sync.connection import Connection
+from spooled_pipelines.wire import methods, spooled_v1
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 
@@ -55,11 +54,11 @@ async def gather(
 ) -> AsyncGenerator[Any, None]:
     window = AdaptiveLimit(limit, limit)
     if side == "asyncio":
-        async with AsyncCalls(settings_of(server)) as calls:
+        async with AsyncConnection(settings_of(server)) as calls:
             async for answer in waiting(calls, ENQUEUE, asked, window, answers):
                 yield answer
     else:
-        with Calls(settings_of(server)) as calls:
+        with Connection(settings_of(server)) as calls:
             for answer in blocking(calls, ENQUEUE, asked, window, answers):
                 yield answer
 
@@ -92,7 +91,7 @@ def test_requests_are_taken_as_there_is_room_and_none_after_breaking_off(
     plain_server: ServerProcess, queue: str
 ) -> None:
     asked = Asked(queue, 10_000)
-    with Calls(settings_of(plain_server)) as calls:
+    with Connection(settings_of(plain_server)) as calls:
         answers = blocking(calls, ENQUEUE, asked, AdaptiveLimit(4, 4), InvalidArgumentError)
         assert next(answers).created
         answers.close()
@@ -140,5 +139,5 @@ def test_answers_that_were_lost_are_asked_for_again(
 
 def test_each_of_many_texts_comes_once_where_it_first_came() -> None:
     texts = [str(number % 7_000) for number in range(20_000)]
-    assert list(distinct(texts)) == [str(number) for number in range(7_000)]
-    assert list(distinct([])) == []
+    assert list(distinct_on_disk(texts)) == [str(number) for number in range(7_000)]
+    assert list(distinct_on_disk([])) == []

@@ -7,14 +7,14 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.batch.options import BatchOptions, RowOptions
 from spooled_pipelines.batch.plan import BatchPlan
-from spooled_pipelines.batch.staging.prepare import Options, RowOptions
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
 from tests.support.server_process import ServerProcess
 
@@ -23,8 +23,8 @@ def test_a_plan_takes_what_the_call_takes() -> None:
     taken = set(inspect.signature(SpooledClient.enqueue_batch).parameters)
     planned = set(inspect.signature(SpooledClient.plan_batch).parameters)
     # A part's id is an argument of its own, of another call.
-    options = {field.name for field in fields(Options)} - {"part_id"}
-    assert set(get_type_hints(RowOptions)) == options
+    options = {field.name for field in fields(RowOptions)} - {"part_id"}
+    assert set(BatchOptions.__annotations__) == options
     assert taken == (planned - {"options"}) | options
 
 
@@ -114,8 +114,8 @@ def test_where_no_row_can_be_a_job_the_plan_says_so(door: Any, queue: str) -> No
         ([{"a": 2**60}], {}, LossyValueError, "on_lossy"),
         ([], {}, InvalidArgumentError, "no rows"),
         ([{"a": 1}], {"key": "b"}, InvalidArgumentError, "no column 'b'"),
-        ([{"a": 1}], {"on_rerun": "again"}, InvalidArgumentError, "on_rerun is one of"),
-        ([{"a": 1}], {"spread": dt.timedelta(0)}, InvalidArgumentError, "spread="),
+        ([{"a": 1}], {"on_rerun": "again"}, InvalidArgumentError, "on_rerun must be"),
+        ([{"a": 1}], {"spread": dt.timedelta(0)}, InvalidArgumentError, "spread must be"),
         ("nothing.csv", {}, InvalidArgumentError, "there is no file"),
     ],
 )

@@ -24,8 +24,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.staging.chunks import shared_fields
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
 
 _RECORD = Path(__file__).with_name("recorded_keys.json")
 _UTC = dt.timezone.utc
@@ -217,7 +218,7 @@ CASES: dict[str, _Case] = {
 
 def _record_of(case: str) -> dict[str, Any]:
     make, options = CASES[case]
-    staged = prepare(make(), "flights", Options(**options))
+    staged = prepare(make(), "flights", RowOptions(**options))
     try:
         chunks = list(staged.chunks())
         keys = [key.decode() for chunk in chunks for key in chunk.keys.to_pylist()]

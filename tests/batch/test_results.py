@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
 from spooled_pipelines.batch.outcome import job_results
-from spooled_pipelines.batch.outcome.job_results import Lookup, Outcomes, common_type, type_of
+from spooled_pipelines.batch.outcome.job_results import (
+    ResultLookup,
+    ResultStore,
+    common_type,
+    type_of,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire import spooled_v1
 
@@ -209,7 +214,7 @@ def test_a_lookup_finds_every_job_in_whatever_order(
 ) -> None:
     monkeypatch.setattr(job_results, "_BATCH_ROWS", 10)
     monkeypatch.setattr(job_results, "_WINDOW_ROWS", 40)
-    told = Outcomes()
+    told = ResultStore()
     numbers = list(range(200))
     for number in sorted(numbers + [1000 + n for n in range(others)], key=lambda n: n % 1000):
         told.add(job(number))
@@ -218,7 +223,7 @@ def test_a_lookup_finds_every_job_in_whatever_order(
         random.Random(1).shuffle(numbers)
     numbers.insert(120, 9_999)
     numbers.insert(60, 3)
-    lookup = Lookup(told)
+    lookup = ResultLookup(told)
     for start in range(0, len(numbers), 25):
         some = numbers[start : start + 25]
         found = lookup.of(pa.array([f"job-{n}" for n in some] + [None]))

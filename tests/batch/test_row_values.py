@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spooled_pipelines.batch.options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1
@@ -30,7 +31,7 @@ UTC = dt.timezone.utc
 
 def jobs_of(data: Any) -> list[tuple[str, dict[str, Any]]]:
     """Key and payload of every row."""
-    made = prepare(data, "q", Options())
+    made = prepare(data, "q", RowOptions())
     try:
         messages = [chunk.message() for chunk in made.chunks()]
     finally:

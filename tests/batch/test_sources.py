@@ -184,7 +184,7 @@ def test_things_that_only_nearly_hold_a_table_are_refused() -> None:
     assert "Series" in refused(pd.Series([1, 2]))
     assert "no common type" in refused([{"a": 1}, {"a": "x"}])
     assert "no common type" in refused([{"a": 2**70}])
-    assert "names are texts" in refused([{1: 2}])
+    assert "keys must be texts" in refused([{1: 2}])
     assert "no common type" in refused(pd.DataFrame({"a": [1, "x"]}))
 
 
@@ -238,14 +238,17 @@ def test_text_that_is_no_utf8_is_refused() -> None:
 
 _PEAK = """
 import resource, sys
-from spooled_pipelines.batch.ledger import Answers, Ledger
-from spooled_pipelines.batch.staging.prepare import Options, prepare
+from spooled_pipelines.batch.ledger import ChunkResult
+from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.staging.prepare import prepare
 
-prepared = prepare(sys.argv[1], "q", Options())
+prepared = prepare(sys.argv[1], "q", RowOptions())
 ledger = Ledger()
 for chunk in prepared.chunks():
     chunk.message()
-    ledger.add(chunk, Answers(["00000000-0000-0000-0000-000000000000"] * len(chunk.rows)))
+    ids = ["00000000-0000-0000-0000-000000000000"] * len(chunk.rows)
+    ledger.add(chunk.rows, chunk.keys, ChunkResult(ids))
 assert ledger.created == int(sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spooled_pipelines.batch.source import csv_records
 from spooled_pipelines.batch.source.csv_records import RecordCutter, pieces
 from spooled_pipelines.batch.source.open import open_source
-from spooled_pipelines.batch.source.row_filter import Selection
+from spooled_pipelines.batch.source.row_filter import Scan
 from spooled_pipelines.batch.source.text_options import TextOptions
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
@@ -24,7 +24,7 @@ def read(
 ) -> list[dict[str, Any]]:
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    source = open_source(str(path), Selection(text_options=TextOptions(**options)))
+    source = open_source(str(path), Scan(text_options=TextOptions(**options)))
     return [row for batch in source.batches for row in batch.to_pylist()]
 
 
@@ -64,7 +64,7 @@ def test_one_value_behind_the_first_megabyte_decides_for_the_whole_column(tmp_pa
 def test_the_files_of_a_folder_are_one_table(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("zip\n10001\n")
     (tmp_path / "2.csv").write_text("zip\n00501\n")
-    selection = Selection()
+    selection = Scan()
     source = open_source(str(tmp_path), selection)
     rows = [row["zip"] for batch in source.batches for row in batch.to_pylist()]
     assert rows == ["10001", "00501"]

@@ -58,8 +58,14 @@ def assert_one_line(
         (["work", "q", "handlers:absent"], "handlers has no absent"),
         (["work", "q", "handlers:not_a_function"], "int"),
         (["work", "q", "broken:f"], "ZeroDivisionError"),
-        (["work", "q", "handlers:invoice", "--concurrency", "0"], "concurrency 0"),
-        (["work", "q", "handlers:invoice", "--lease-seconds", "1"], "lease_seconds 1"),
+        (
+            ["work", "q", "handlers:invoice", "--concurrency", "0"],
+            "concurrency must be 1 to 10000, got 0",
+        ),
+        (
+            ["work", "q", "handlers:invoice", "--lease-seconds", "1"],
+            "lease_seconds must be 5 to 3600, got 1",
+        ),
         (["work", "bad/queue", "handlers:invoice"], "'bad/queue'"),
         (["serve", "--rate-limit", "0"], "rate_limit"),
         (["serve", "--store", "mysql://db"], "mysql://db"),

@@ -100,7 +100,7 @@ def test_it_says_what_a_key_may_do(
     not_: str,
 ) -> None:
     request = CreateKeyRequest(name=role, role=role, queues=queues)
-    made = client.calls.unary(methods_of(KEY_SERVICE)["CreateKey"], request, repeatable=False)
+    made = client.connection.unary(methods_of(KEY_SERVICE)["CreateKey"], request, repeatable=False)
     monkeypatch.setenv("SPOOLED_API_KEY", made.secret)
     code, steps = diagnosed("--address", server.address)
     assert code == 0

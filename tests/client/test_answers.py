@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from spooled_pipelines import Job, errors
 from spooled_pipelines.client.process_responses import (
-    CompleteAnswer,
-    FailAnswer,
-    Refusal,
-    RenewAnswer,
-    Unanswered,
+    JobCompleted,
+    JobFailed,
+    LeaseRenewed,
+    PendingRequests,
+    RequestRejected,
 )
 from spooled_pipelines.rpc.error_mapping import Call, refusal_in_stream
 from spooled_pipelines.rpc.settings import ConnectionSettings
@@ -40,7 +40,7 @@ def refusal(code: str) -> spooled_v1.ProcessResponse:
     return spooled_v1.ProcessResponse(error=spooled_v1.ErrorResponse(code=code, message="no"))
 
 
-KINDS = {"complete": CompleteAnswer, "fail": FailAnswer, "renew_lease": RenewAnswer}
+KINDS = {"complete": JobCompleted, "fail": JobFailed, "renew_lease": LeaseRenewed}
 # What is asked, and the code that it is refused with (None: it is done); jobs of a dequeue.
 requests = st.one_of(
     st.tuples(st.just("dequeue"), st.integers(0, 3)),
@@ -51,7 +51,7 @@ requests = st.one_of(
 @given(st.lists(requests), st.randoms(use_true_random=False))
 def test_every_answer_finds_its_job(asked: list[Any], chance: random.Random) -> None:
     """Requests run ahead of their answers by any distance; the answers keep their order."""
-    unanswered = Unanswered()
+    unanswered = PendingRequests()
     todo = [(number, kind, outcome) for number, (kind, outcome) in enumerate(asked)]
     waiting: list[tuple[Any, ...]] = []
     while todo or waiting:
@@ -73,14 +73,14 @@ def test_every_answer_finds_its_job(asked: list[Any], chance: random.Random) -> 
         if outcome is None:
             assert isinstance(answer, KINDS[kind])
         else:
-            assert isinstance(answer, Refusal)
+            assert isinstance(answer, RequestRejected)
             assert answer.request == kind
         assert answer.job_id == f"job-{number}"
     assert len(unanswered) == 0
 
 
 def test_a_worker_that_never_ends_remembers_only_what_is_open() -> None:
-    unanswered = Unanswered()
+    unanswered = PendingRequests()
     for number in range(1000):
         unanswered.ask("dequeue", None)
         unanswered.ask("dequeue", None)
@@ -90,31 +90,31 @@ def test_a_worker_that_never_ends_remembers_only_what_is_open() -> None:
 
 
 def test_a_refused_dequeue_is_told_as_one() -> None:
-    unanswered = Unanswered()
+    unanswered = PendingRequests()
     unanswered.ask("dequeue", None)
     unanswered.ask("complete", "job-1")
     answer = unanswered.take(refusal("PERMISSION_DENIED"), explain)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, RequestRejected)
     assert (answer.request, answer.job_id) == ("dequeue", None)
     assert isinstance(answer.error, errors.PermissionDeniedError)
-    assert unanswered.take(answer_to("complete"), explain) == CompleteAnswer("job-1")
+    assert unanswered.take(answer_to("complete"), explain) == JobCompleted("job-1")
 
 
 def test_an_answer_that_says_no_without_an_error_is_a_refusal() -> None:
-    unanswered = Unanswered()
+    unanswered = PendingRequests()
     unanswered.ask("complete", "job-1")
     message = spooled_v1.ProcessResponse(complete=spooled_v1.CompleteResponse(success=False))
     answer = unanswered.take(message, explain)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, RequestRejected)
     assert (answer.request, answer.job_id) == ("complete", "job-1")
     assert "complete job-1" in answer.error.message
 
 
 def test_a_refusal_that_nobody_asked_for_names_no_job() -> None:
-    answer = Unanswered().take(refusal("NOT_FOUND"), explain)
-    assert isinstance(answer, Refusal)
+    answer = PendingRequests().take(refusal("NOT_FOUND"), explain)
+    assert isinstance(answer, RequestRejected)
     assert (answer.request, answer.job_id) == (None, None)
 
 
 def test_what_a_newer_server_may_say_is_passed_over() -> None:
-    assert Unanswered().take(spooled_v1.ProcessResponse(), explain) is None
+    assert PendingRequests().take(spooled_v1.ProcessResponse(), explain) is None

@@ -84,7 +84,7 @@ def test_an_address_from_the_environment_may_be_embedded(
 def test_its_key_is_not_shown(tmp_path: Path) -> None:
     with connect(f"embedded:{tmp_path / 'jobs.db'}") as client:
         key = client.settings.api_key
-        assert key not in repr(client) + repr(client.settings) + repr(client.calls)
+        assert key not in repr(client) + repr(client.settings) + repr(client.connection)
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,10 @@ PAIRS = [
     ("client.{}.client", "AsyncSpooledClient", "SpooledClient"),
     ("client.{}.streams", "AsyncJobStream", "JobStream"),
     ("client.{}.process", "AsyncProcessStream", "ProcessStream"),
-    ("rpc.{}.connection", "AsyncCalls", "Calls"),
+    ("rpc.{}.connection", "AsyncConnection", "Connection"),
     ("rpc.{}.runtime", "AsyncChannel", "Channel"),
-    ("rpc.{}.runtime", "AsyncResponseStream", "ResponseStream"),
-    ("rpc.{}.runtime", "AsyncConversation", "Conversation"),
+    ("rpc.{}.runtime", "AsyncServerStream", "ServerStream"),
+    ("rpc.{}.runtime", "AsyncBidiStream", "BidiStream"),
     ("batch.{}.batch", "AsyncBatch", "Batch"),
     ("batch.{}.open_batch", "AsyncOpenBatch", "OpenBatch"),
 ]

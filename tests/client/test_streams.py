@@ -9,17 +9,17 @@ import pytest
 
 from spooled_pipelines import AsyncSpooledClient, Job, SpooledClient, errors
 from spooled_pipelines.client.process_responses import (
-    CompleteAnswer,
-    FailAnswer,
-    Refusal,
-    RenewAnswer,
+    JobCompleted,
+    JobFailed,
+    LeaseRenewed,
+    RequestRejected,
 )
 from tests.support.server_process import ServerProcess
 from tests.support.types import OpenClient, StartServer
 from tests.support.waiting import aeventually, eventually
 
 WORKER = "worker-1"
-PROMPT = 2.0
+PROMPT = 10.0
 
 
 async def take(stream: Any, count: int) -> list[Any]:
@@ -134,11 +134,11 @@ async def test_a_conversation_takes_renews_and_settles(
         await stream.fail(jobs[2], "hopeless", retry=False)
         assert stream.unanswered <= 4
         renewed, completed, failed, dead = await take(answers, 4)
-    assert isinstance(renewed, RenewAnswer)
+    assert isinstance(renewed, LeaseRenewed)
     assert renewed.lease_expires_at > jobs[0].lease_expires_at
-    assert completed == CompleteAnswer(jobs[0].id)
-    assert failed == FailAnswer(jobs[1].id, will_retry=True, next_retry_delay=60)
-    assert dead == FailAnswer(jobs[2].id, will_retry=False, next_retry_delay=0)
+    assert completed == JobCompleted(jobs[0].id)
+    assert failed == JobFailed(jobs[1].id, will_retry=True, next_retry_delay=60)
+    assert dead == JobFailed(jobs[2].id, will_retry=False, next_retry_delay=0)
     assert stream.unanswered == 0
     assert (await any_client.get_job(jobs[0].id)).result == {"ok": True}
 
@@ -158,17 +158,17 @@ async def test_a_refusal_names_its_job_and_the_conversation_goes_on(
         await stream.renew_lease(two, lease_id="somebody-elses")
         await stream.complete(two)
         done, twice, unknown, stale, last = await take(answers, 5)
-    assert done == CompleteAnswer(one.id)
-    assert isinstance(twice, Refusal)
+    assert done == JobCompleted(one.id)
+    assert isinstance(twice, RequestRejected)
     assert (twice.request, twice.job_id) == ("complete", one.id)
     assert type(twice.error) is errors.ConflictError
-    assert isinstance(unknown, Refusal)
+    assert isinstance(unknown, RequestRejected)
     assert unknown.job_id == "no-such-job"
     assert isinstance(unknown.error, errors.NotFoundError)
-    assert isinstance(stale, Refusal)
+    assert isinstance(stale, RequestRejected)
     assert (stale.request, stale.job_id) == ("renew_lease", two.id)
     assert isinstance(stale.error, errors.LeaseLostError)
-    assert last == CompleteAnswer(two.id)
+    assert last == JobCompleted(two.id)
 
 
 async def test_after_done_writing_the_answers_still_come(
@@ -183,7 +183,7 @@ async def test_after_done_writing_the_answers_still_come(
         await stream.done_writing()
         await stream.done_writing()
         rest = await asyncio.wait_for(_all(answers), 10)
-        assert rest == [CompleteAnswer(job.id)]
+        assert rest == [JobCompleted(job.id)]
         with pytest.raises(errors.ConflictError):
             await stream.complete(job)
 
@@ -256,7 +256,7 @@ def test_any_thread_may_write_while_another_reads(client: SpooledClient, queue: 
                 if came % 50 == 0:
                     stream.dequeue(queue, WORKER, batch_size=50)
             else:
-                assert isinstance(answer, CompleteAnswer), answer
+                assert isinstance(answer, JobCompleted), answer
                 done.append(answer.job_id)
             if len(done) == count:
                 break
@@ -277,7 +277,7 @@ def test_a_writer_that_waits_for_room_is_let_go_when_the_conversation_ends(
         client.wait_for_ready()
         stream = client.process_jobs()
         stream.complete("some-job", WORKER, lease_id="x")
-        assert isinstance(next(iter(stream)), Refusal)
+        assert isinstance(next(iter(stream)), RequestRejected)
         server.pause()
 
         def flood() -> None:

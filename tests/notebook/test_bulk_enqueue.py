@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.lib.pretty import pretty
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import AuthenticationError, RowsRejectedError
@@ -58,12 +59,12 @@ def test_the_summary_shows_what_was_created_and_how_to_go_on(
     client: SpooledClient, queue: str, table: pd.DataFrame, server: ServerProcess
 ) -> None:
     enqueued = bulk_enqueue(table, queue, client=client, key="id", name="first try")
-    for shown in (repr(enqueued), enqueued._repr_html_()):
+    for shown in (pretty(enqueued), enqueued._repr_html_()):
         assert enqueued.id in shown
         assert "first try" in shown
         assert "watch(" in shown
         assert server.api_key not in shown
-    assert facts(repr(enqueued))["created"] == "3"
+    assert facts(pretty(enqueued))["created"] == "3"
     assert facts_of_html(enqueued._repr_html_())["created"] == "3"
 
 
@@ -72,8 +73,8 @@ def test_the_same_rows_again_make_no_second_job_and_the_summary_says_so(
 ) -> None:
     bulk_enqueue(table, queue, client=client, key="id")
     again = bulk_enqueue(table[::-1], queue, client=client, key="id")
-    assert (again.batch.created, again.batch.duplicates) == (0, 3)
-    assert "nothing was enqueued twice" in repr(again)
+    assert (again.created, again.duplicates) == (0, 3)
+    assert "nothing was enqueued twice" in pretty(again)
     assert "nothing was enqueued twice" in again._repr_html_()
     assert client.queue_stats(queue).total == 3
 
@@ -86,8 +87,8 @@ def test_rejected_rows_are_listed_by_reason(
         bulk_enqueue(table, queue, client=client, key="id")
     assert client.queue_stats(queue).total == 0
     enqueued = bulk_enqueue(table, queue, client=client, key="id", on_rejected="skip")
-    assert facts(repr(enqueued))["rejected"] == "1"
-    assert "1 rejected: " in repr(enqueued)
+    assert facts(pretty(enqueued))["rejected"] == "1"
+    assert "1 rejected: " in pretty(enqueued)
     assert "null" in enqueued._repr_html_()
 
 
@@ -99,11 +100,11 @@ def test_the_summary_links_to_the_ledger_which_outlives_the_kernel(
     enqueued = bulk_enqueue(
         table, queue, client=client, key="id", on_rejected="skip", ledger=str(path)
     )
-    assert facts(repr(enqueued))["ledger"] == str(path)
+    assert facts(pretty(enqueued))["ledger"] == str(path)
     assert f"<a href='{path}'>{path}</a>" in enqueued._repr_html_()
     assert pq.read_table(path).column("outcome").to_pylist() == ["created", "rejected", "created"]
     # Another kernel has it from what the batch is made of again.
-    again = client.batch(enqueued.batch.to_dict())
+    again = client.batch(enqueued.to_dict())
     assert again.ledger.equals(enqueued.ledger)
 
 
@@ -133,11 +134,9 @@ def test_a_server_that_is_not_local_needs_a_yes_for_any_new_job(
         # What it is that has to be confirmed was shown before.
         assert f"queue orders on {server.address}" in capsys.readouterr().out
         assert client.queue_stats("orders").total == 0
-        assert (
-            bulk_enqueue(table, "orders", client=client, key="id", confirm=True).batch.created == 3
-        )
+        assert bulk_enqueue(table, "orders", client=client, key="id", confirm=True).created == 3
         # Nothing new, so nothing to say yes to.
-        assert bulk_enqueue(table, "orders", client=client, key="id").batch.duplicates == 3
+        assert bulk_enqueue(table, "orders", client=client, key="id").duplicates == 3
 
 
 def test_what_comes_from_the_data_cannot_become_html(
@@ -160,7 +159,7 @@ def test_watch_follows_to_the_end_and_shows_failures_instead_of_raising(
         stats = watch(enqueued).stats
     assert (stats.settled, stats.completed, stats.failed) == (True, 2, 1)
     assert "1 failed" in capsys.readouterr().err
-    again = watch(enqueued.batch)
+    again = watch(enqueued)
     assert (again.stats, again.running) == (stats, False)
     assert "1 × no twos" in repr(again)
     assert enqueued.wait(max_failed=1) == stats
@@ -175,7 +174,7 @@ async def test_it_works_while_an_event_loop_runs(
     client: SpooledClient, queue: str, table: pd.DataFrame
 ) -> None:
     assert asyncio.get_running_loop().is_running()
-    assert bulk_enqueue(table, queue, client=client).batch.created == 3
+    assert bulk_enqueue(table, queue, client=client).created == 3
 
 
 def test_without_address_and_environment_a_server_of_its_own_keeps_the_jobs_here(
@@ -183,12 +182,12 @@ def test_without_address_and_environment_a_server_of_its_own_keeps_the_jobs_here
 ) -> None:
     monkeypatch.chdir(tmp_path)
     enqueued = bulk_enqueue(table, "orders", key="id")
-    assert str(tmp_path / "spooled.db") in repr(enqueued)
+    assert str(tmp_path / "spooled.db") in pretty(enqueued)
     assert (tmp_path / "spooled.db").exists()
     # The next cell talks to the same server, and the next kernel finds the jobs.
     assert bulk_enqueue(table, "orders", key="id").client is enqueued.client
     connection.close_all()
-    assert bulk_enqueue(table, "orders", key="id").batch.duplicates == 3
+    assert bulk_enqueue(table, "orders", key="id").duplicates == 3
 
 
 def test_the_environment_names_the_server(
@@ -204,7 +203,7 @@ def test_the_environment_names_the_server(
     with pytest.raises(AuthenticationError, match="SPOOLED_API_KEY"):
         bulk_enqueue(table, queue)
     monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
-    assert bulk_enqueue(table, queue).note == ""
+    assert bulk_enqueue(table, queue).created == 3
     assert client.queue_stats(queue).total == 3
     assert not list(tmp_path.iterdir())
 
@@ -222,12 +221,12 @@ def test_the_magic_enqueues_a_variable(
     shell.user_ns["df"] = table
     line = f"df -q {queue} --key id -p 7 --address {server.address}"
     enqueued = shell.run_line_magic("enqueue", line)
-    assert enqueued.batch.created == 3
+    assert enqueued.created == 3
     assert client.dequeue(queue, "test")[0].priority == 7
     again = shell.run_line_magic(
         "enqueue", f"'df.iloc[0:2]' -q {queue} -k id --address {server.address}"
     )
-    assert again.batch.duplicates == 2
+    assert again.duplicates == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.rpc.signals import begun_whole
+from spooled_pipelines.rpc.signals import defer_sigint
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_an_interrupt_comes_once_all_is_done(handler: Callable[..., Any]) -> Non
     done = []
 
     def interrupted() -> None:
-        with begun_whole():
+        with defer_sigint():
             done.append("began")
             signal.raise_signal(signal.SIGINT)
             done.append("ended")
@@ -36,14 +36,14 @@ def test_an_interrupt_comes_once_all_is_done(handler: Callable[..., Any]) -> Non
 
 
 def test_without_one_nothing_has_changed(handler: Callable[..., Any]) -> None:
-    with begun_whole():
+    with defer_sigint():
         pass
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_who_ignores_interrupts_goes_on_doing_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with begun_whole():
+    with defer_sigint():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
@@ -52,7 +52,7 @@ def test_other_threads_have_nothing_to_wait_for(handler: Callable[..., Any]) -> 
     seen: list[object] = []
 
     def work() -> None:
-        with begun_whole():
+        with defer_sigint():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

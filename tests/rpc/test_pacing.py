@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.rate_limiter import Pacer
+from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from tests.support.server_process import ServerProcess
 
 pauses = st.lists(st.floats(0, 3), min_size=1, max_size=60)
@@ -20,11 +20,11 @@ pauses = st.lists(st.floats(0, 3), min_size=1, max_size=60)
 @given(st.sampled_from([0.3, 1, 2.5, 5, 25]), pauses)
 def test_no_second_sees_more_calls_than_the_limit(rate: float, given_pauses: list[float]) -> None:
     now = 0.0
-    pacer = Pacer(rate, lambda: now)
+    pacer = RateLimiter(rate, lambda: now)
     turns: list[float] = []
     for pause in given_pauses:
         now += pause
-        turns.append(now + pacer.delay())
+        turns.append(now + pacer.acquire())
     assert turns == sorted(turns)
     many = max(1, int(rate))
     for turn, later in zip(turns, turns[many:], strict=False):
@@ -32,9 +32,9 @@ def test_no_second_sees_more_calls_than_the_limit(rate: float, given_pauses: lis
 
 
 def test_calls_within_the_limit_do_not_wait() -> None:
-    pacer = Pacer(5, lambda: 100.0)
-    assert [pacer.delay() for _ in range(6)] == [0, 0, 0, 0, 0, 1]
-    assert Pacer(None).delay() == 0
+    pacer = RateLimiter(5, lambda: 100.0)
+    assert [pacer.acquire() for _ in range(6)] == [0, 0, 0, 0, 0, 1]
+    assert RateLimiter(None).acquire() == 0
 
 
 async def test_every_call_of_a_client_waits_for_its_turn(
@@ -44,13 +44,13 @@ async def test_every_call_of_a_client_waits_for_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turns: list[float] = []
-    take = Pacer.delay
+    take = RateLimiter.acquire
 
-    def noted(pacer: Pacer) -> float:
+    def noted(pacer: RateLimiter) -> float:
         turns.append(take(pacer))
         return turns[-1]
 
-    monkeypatch.setattr(Pacer, "delay", noted)
+    monkeypatch.setattr(RateLimiter, "acquire", noted)
     client = open_client(server, rate_limit=20)
     for _ in range(25):
         await client.queue_stats(queue)

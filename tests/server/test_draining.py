@@ -18,7 +18,7 @@ from tests.support.wire import method_named, struct
 
 GRACE = 5.0
 # Beyond the grace: the process ends, and this machine may be busy.
-MARGIN = 3.0
+MARGIN = 12.0
 
 
 def opened(channel: grpc.Channel, server: ServerProcess, name: str, request: Any) -> Any:

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.waiting import aeventually
 from tests.support.wire import KEY, Wire, answered, struct
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
@@ -119,11 +120,11 @@ async def test_a_stream_that_the_client_leaves_counts_as_cancelled(instrumented:
         assert (await stream.read()).id
     labels = {"method": "/spooled.v1.QueueService/StreamJobs", "code": "CANCELLED"}
     key = ("spooled_rpc_seconds_count", frozenset(labels.items()))
-    for _ in range(100):
-        if key in await samples(instrumented):
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("the stream's end was not counted")
+
+    async def is_counted() -> bool:
+        return key in await samples(instrumented)
+
+    await aeventually(is_counted)
 
 
 async def test_neither_keys_nor_payloads_nor_ids_are_told(instrumented: Wire) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.rpc.methods import BATCH
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
@@ -138,7 +138,7 @@ class FaultRun:
         eventually(lambda: batch.stats().settled, 900)
         self.found.seconds = time.monotonic() - began
         request = batch_v1.ListBatchJobsRequest(batch_id=batch.id, omit_payload=True)
-        for page in client.calls.stream(BATCH["ListBatchJobs"], request):
+        for page in client.connection.stream(BATCH["ListBatchJobs"], request):
             self.found.jobs += page.jobs
         for line in (self.folder / "runs.txt").read_text().splitlines():
             number, lease, _ = line.split()

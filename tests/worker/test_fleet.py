@@ -100,7 +100,7 @@ def test_changed_code_is_taken_on(
     eventually(lambda: client.get_job(first).result == {"n": 0}, 60)
     code = (folder / "handlers.py").read_text()
     (folder / "handlers.py").write_text(code.replace('{"n": job', '{"new": job'))
-    eventually(lambda: "starting again" in fleet.log.read_text(), 30)
+    eventually(lambda: "changed, restarting" in fleet.log.read_text(), 30)
     eventually(lambda: fleet.log.read_text().count("takes jobs") == 2, 60)
     [second] = fill(1)
     eventually(lambda: client.get_job(second).result == {"new": 0}, 30)

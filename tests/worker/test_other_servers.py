@@ -164,7 +164,8 @@ def test_a_server_that_asks_to_drain_ends_the_worker_after_its_jobs(
     small.jobs.extend(job(number) for number in range(3))
     small.heartbeat = spooled_v1.HeartbeatResponse(acknowledged=True, should_drain=True)
     worker.start()
-    eventually_as_time_passes(clock, lambda: small.calls["Deregister"] > 0)
+    eventually(lambda: not small.jobs)
+    eventually_as_time_passes(clock, lambda: small.calls["Heartbeat"] > 0)
     assert worker.join(10) == WorkerReport(completed=3)
     assert small.calls["Deregister"] == 1
 
@@ -191,7 +192,8 @@ def test_a_rate_limit_is_waited_out(
     assert not small.completed.wait(0.3)
     clock.advance(50)
     assert not small.completed.wait(0.1)
-    eventually_as_time_passes(clock, small.completed.is_set)
+    eventually_as_time_passes(clock, lambda: small.calls["Dequeue"] > 1)
+    assert small.completed.wait(10)
 
 
 def test_a_key_that_is_revoked_meanwhile_ends_the_worker_with_that_error(

@@ -15,9 +15,9 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc.connection_diagnosis import PROBLEMS
-from spooled_pipelines.rpc.methods import QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.wire.methods import QUEUE
 
 BUDGET_SECONDS = 5.0
 # Any name works: the statistics of a queue without jobs are all zero.

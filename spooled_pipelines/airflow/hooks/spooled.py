@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
@@ -78,10 +77,8 @@ class SpooledHook(BaseHook):
         """Return a client with these settings, whose secrets are masked from now on."""
         # Loading gRPC takes longer than an event loop may be held up, and telling the supervisor
         # what to mask waits for its answer.
-        module = await asyncio.to_thread(import_module, "spooled_pipelines.client.aio.client")
-        await asyncio.to_thread(_masked, settings)
-        client: AsyncSpooledClient = module.AsyncSpooledClient(settings)
-        return client
+        client_class = await asyncio.to_thread(_load_async_client)
+        return client_class(await asyncio.to_thread(_masked, settings))
 
     def page_url(self, *path: str) -> str:
         """Return the address of something on the server's status page.
@@ -105,6 +102,14 @@ class SpooledHook(BaseHook):
             return self.get_connection(self.spooled_conn_id)
         except AirflowNotFoundException as error:
             raise _not_found(self.spooled_conn_id) from error
+
+
+def _load_async_client() -> type[AsyncSpooledClient]:
+    # Otherwise the client's first call about a batch would load it, on the event loop.
+    import spooled_pipelines.batch.aio.batch  # noqa: F401
+    from spooled_pipelines.client.aio.client import AsyncSpooledClient
+
+    return AsyncSpooledClient
 
 
 def _masked(settings: ConnectionSettings) -> ConnectionSettings:

@@ -38,14 +38,14 @@ def write_parquet(reader: pa.RecordBatchReader, path: OutputPath) -> WrittenFile
     A URI is written through Airflow's object storage: ``s3://connection@bucket/results.parquet``.
     Folders of this machine are made.
     """
-    from spooled_pipelines.batch.source.files import locate, of_object
+    from spooled_pipelines.batch.source.files import locate, location_of
     from spooled_pipelines.batch.writers import write_to
 
     text = str(path)
     parts = urlsplit(text)
     if len(parts.scheme) > 1 and parts.scheme != "file":
         target = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(text)
-        return WrittenFile(text, write_to(of_object(target), "parquet", reader))
+        return WrittenFile(text, write_to(location_of(target), "parquet", reader))
     local = Path(url2pathname(parts.path) if parts.scheme == "file" else text)
     local.parent.mkdir(parents=True, exist_ok=True)
     return WrittenFile(str(local), write_to(locate(str(local)), "parquet", reader))

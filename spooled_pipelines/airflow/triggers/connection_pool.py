@@ -6,31 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.config import queue_poll_seconds
 from spooled_pipelines.airflow.hooks import SpooledHook
+from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
 from spooled_pipelines.types import BatchStats, QueueStats
 
 if TYPE_CHECKING:
-    from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
-    from spooled_pipelines.errors import SpooledError
     from spooled_pipelines.rpc.settings import ConnectionSettings
-
-
-class BatchUpdates(Protocol):
-    """The statistics of some batches, as they change."""
-
-    @property
-    def outage(self) -> SpooledError | None:
-        """Why nothing can be learned at the moment; None while the server answers."""
-
-    async def next_updates(self, seconds: float | None) -> list[BatchStats]:
-        """As `Subscription.next_updates`."""
 
 
 @dataclass(eq=False)
@@ -43,13 +30,15 @@ class PooledClient:
     users: int = 0
 
     @contextmanager
-    def watch_batches(self, batches: Sequence[BatchRef]) -> Iterator[BatchUpdates]:
+    def watch_batches(
+        self, batches: Sequence[BatchRef]
+    ) -> Iterator[Subscription[BatchStats] | UpdatesFromQueues]:
         """Subscribe to the statistics of these batches."""
         # A server that keeps no batches shows them through their queues.
         if any(batch.extension is False for batch in batches):
             names = [batch.queue_name or "" for batch in batches]
             with self.queues.subscription(names) as updates:
-                yield _UpdatesFromQueues(updates, batches)
+                yield UpdatesFromQueues(updates, batches)
         else:
             with self.batches.subscription([batch.batch_id for batch in batches]) as subscription:
                 yield subscription
@@ -61,18 +50,15 @@ class PooledClient:
         await self.client.close()
 
 
-class _UpdatesFromQueues:
-    """What the statistics of queues say about the batches on them."""
+class UpdatesFromQueues:
+    """A subscription to batches, whose statistics are made from those of their queues."""
 
     def __init__(self, updates: Subscription[QueueStats], batches: Sequence[BatchRef]) -> None:
         self._updates = updates
         self._batches = batches
 
-    @property
-    def outage(self) -> SpooledError | None:
-        return self._updates.outage
-
     async def next_updates(self, seconds: float | None) -> list[BatchStats]:
+        """As `Subscription.next_updates`."""
         from spooled_pipelines.batch.outcome.v1_stats import stats_from_queue
 
         queues = {queue.queue_name: queue for queue in await self._updates.next_updates(seconds)}
@@ -123,12 +109,4 @@ async def pooled_client(spooled_conn_id: str) -> AsyncIterator[PooledClient]:
 
 async def _connect(hook: SpooledHook, settings: ConnectionSettings) -> PooledClient:
     client = await hook.async_client_of(settings)
-    hubs = await asyncio.to_thread(_load_hubs)
-    return PooledClient(client, hubs.BatchHub(client), hubs.QueueHub(client, queue_poll_seconds()))
-
-
-def _load_hubs() -> ModuleType:
-    # It loads gRPC, which takes longer than an event loop may be held up.
-    from spooled_pipelines.airflow.triggers import watch_hub
-
-    return watch_hub
+    return PooledClient(client, BatchHub(client), QueueHub(client, queue_poll_seconds()))

@@ -12,10 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from spooled_pipelines.batch.flow_control import RetryBudget
-from spooled_pipelines.client.aio.client import AsyncSpooledClient
 from spooled_pipelines.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -24,6 +23,9 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.types import BatchStats, QueueStats
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
+
+if TYPE_CHECKING:
+    from spooled_pipelines.client.aio.client import AsyncSpooledClient
 
 # Batches that come within this are put on one stream.
 _GATHER_SECONDS = 0.1
@@ -165,11 +167,11 @@ class BatchHub(Hub[BatchStats]):
 
     def _keys_removed(self) -> None:
         for task, ids in list(self._streams.items()):
-            wanted = self._open(ids)
+            open_ids = self._open(ids)
             # The stream would go on to read batches that have no subscriber.
-            if 2 * len(wanted) < len(ids):
+            if 2 * len(open_ids) < len(ids):
                 self._stop_stream(task)
-                self._start_stream(wanted)
+                self._start_stream(open_ids)
 
     def _open(self, ids: Iterable[str]) -> list[str]:
         """Return those that have a subscriber and are not known to be settled."""

@@ -11,11 +11,12 @@ from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.aio.upload import upload, with_trace_context
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.options import OnRerun, check_on_rerun
-from spooled_pipelines.batch.plan import BatchPlan, Planning
+from spooled_pipelines.batch.options import OnRerun, RowOptions, check_on_rerun
+from spooled_pipelines.batch.plan import BatchPlan, PlanBuilder
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
-from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.aio.runtime import in_thread
 
@@ -29,7 +30,7 @@ async def enqueue_batch(
     service: AsyncBatchService,
     data: Any,
     queue_name: str,
-    options: Options,
+    options: RowOptions,
     *,
     progress: ProgressOption = None,
     on_rerun: OnRerun = "resume",
@@ -84,7 +85,7 @@ async def plan_batch(
     service: AsyncBatchService,
     data: Any,
     queue_name: str,
-    options: Options,
+    options: RowOptions,
     on_rerun: OnRerun = "resume",
 ) -> BatchPlan:
     """Return what `enqueue_batch` would do with the same arguments; nothing is written.
@@ -115,7 +116,7 @@ async def check_rerun(service: AsyncBatchService, on_rerun: OnRerun) -> None:
 
 async def _send(
     service: AsyncBatchService,
-    staged: Prepared,
+    staged: StagedBatch,
     progress: ProgressOption,
     on_rerun: OnRerun,
     max_outstanding: int | None,
@@ -155,13 +156,13 @@ async def _send(
 
 
 async def _plan(
-    service: AsyncBatchService, staged: Prepared, on_rerun: OnRerun, prepared_in: float
+    service: AsyncBatchService, staged: StagedBatch, on_rerun: OnRerun, prepared_in: float
 ) -> BatchPlan:
     """Return the plan for a table whose reading and encoding took `prepared_in` seconds."""
     backend = await service.backend()
     queue_name = staged.scope.queue_name
     start = await backend.start(staged.batch_id, queue_name, on_rerun)
-    planning = Planning(staged)
+    planning = PlanBuilder(staged)
     try:
         for chunk in planning.chunks(start.generation or 0):
             keys = [key.decode() for key in chunk.keys.to_pylist()]

@@ -16,26 +16,31 @@ from spooled_pipelines.batch.aio.backend import (
 from spooled_pipelines.batch.aio.watch import watch_stream
 from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.batch.options import OnRerun, generation_for
-from spooled_pipelines.batch.outcome.dead_letters import DEAD, check_refused, lots
-from spooled_pipelines.batch.parts import AddedPart, BatchPart, missing_parts, parts_missing
+from spooled_pipelines.batch.outcome.dead_letters import DEAD, batched, check_refused
+from spooled_pipelines.batch.parts import (
+    AddedPart,
+    BatchPart,
+    find_missing_parts,
+    parts_missing_error,
+)
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import (
     ConflictError,
     InvalidArgumentError,
     NotFoundError,
 )
-from spooled_pipelines.rpc import decode, methods, validation
+from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.paging import paged
 from spooled_pipelines.rpc.aio.runtime import with_retries
 from spooled_pipelines.types import BatchStats, CancelResult, Job, JobStatus
-from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire import batch_v1, methods, spooled_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.progress import Progress
-    from spooled_pipelines.batch.staging.key_scope import Scope
-    from spooled_pipelines.batch.staging.prepare import Prepared
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
+    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 # A batch of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -55,7 +60,7 @@ class AsyncExtensionBackend(AsyncBatchBackend):
 
     def uploader(
         self,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         *,
@@ -106,9 +111,9 @@ class AsyncExtensionBackend(AsyncBatchBackend):
     async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
         await self._list_jobs(record.id, visitor)
 
-    async def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+    async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.aio.upload import open_upload
-        from spooled_pipelines.batch.staging.key_scope import batch_id
+        from spooled_pipelines.batch.staging.idempotency import batch_id
 
         number = batch_id(scope, 0, 0)
         start = await self.start(number, scope.queue_name, on_rerun)
@@ -155,10 +160,10 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             await self._unary("SealBatch", request)
         except ConflictError as error:
             # The names of all missing parts may be too long for an error on the wire.
-            missing = missing_parts(await self.parts(batch_id, added or {}), count, part_ids)
+            missing = find_missing_parts(await self.parts(batch_id, added or {}), count, part_ids)
             if missing is None:
                 raise
-            raise parts_missing(batch_id, missing) from error
+            raise parts_missing_error(batch_id, missing) from error
 
     async def cancel(self, batch_id: str, generation: int | None = None) -> CancelResult:
         request = batch_v1.CancelBatchRequest(batch_id=batch_id, generation=generation)
@@ -180,7 +185,7 @@ class AsyncExtensionBackend(AsyncBatchBackend):
 
     async def revise(self, revisions: Iterable[batch_v1.DeadLetterRevision]) -> int:
         applied = 0
-        for lot in lots(revisions):
+        for lot in batched(revisions):
             request = batch_v1.ReviseDeadLettersRequest(revisions=lot)
             response = await self.connection.unary(
                 methods.BATCH["ReviseDeadLetters"],

@@ -6,9 +6,8 @@ from spooled_pipelines.batch.aio.backend import AsyncBatchBackend
 from spooled_pipelines.batch.aio.extension_backend import AsyncExtensionBackend
 from spooled_pipelines.batch.aio.v1_backend import AsyncV1Backend
 from spooled_pipelines.errors import ServerError
-from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
+from spooled_pipelines.wire import batch_v1, methods
 
 
 class AsyncBatchService:
@@ -19,7 +18,7 @@ class AsyncBatchService:
         rows_per_second: the rate of the last upload, from which that of the next is estimated.
     """
 
-    def __init__(self, connection: AsyncCalls) -> None:
+    def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.rows_per_second: float | None = None
         self._extension = AsyncExtensionBackend(connection)

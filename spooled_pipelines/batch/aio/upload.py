@@ -21,30 +21,30 @@ from spooled_pipelines.batch.flow_control import (
     RetryBudget,
     limit_of_calls,
 )
-from spooled_pipelines.batch.ledger import Answers, Ledger, write_ledger
+from spooled_pipelines.batch.ledger import ChunkResult, Ledger, write_ledger
 from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
-from spooled_pipelines.batch.staging.prepare import Prepared
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import (
     InvalidArgumentError,
     RowsRejectedError,
     ServerError,
     SpooledError,
 )
-from spooled_pipelines.rpc import methods, tracing
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc import tracing
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.runtime import (
-    AsyncConversation,
+    AsyncBidiStream,
     in_thread,
     monotonic,
     with_retries,
 )
 from spooled_pipelines.rpc.decode import batch_stats_from
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.service import AsyncBatchService
-    from spooled_pipelines.batch.staging.key_scope import Scope
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
 # if they are answered in time, fewer if the server is busy; at most what it stores at once.
@@ -54,7 +54,7 @@ _CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
 async def upload(
     service: AsyncBatchService,
     uploader: AsyncUploader,
-    staged: Prepared,
+    staged: StagedBatch,
     ledger: Ledger,
     progress: Progress,
 ) -> None:
@@ -76,12 +76,12 @@ async def upload(
         progress.close()
     if ledger.rejected and not staged.skips_rejected:
         raise _refused_by_server(staged, ledger)
-    ledger.add_rejected(staged.rejections)
+    ledger.add_rejected(staged.rejected)
     if staged.ledger is not None:
         await in_thread(write_ledger, ledger.reader(), staged.ledger)
 
 
-def with_trace_context(staged: Prepared) -> Prepared:
+def with_trace_context(staged: StagedBatch) -> StagedBatch:
     """Return a copy whose job tags carry the current trace context."""
     # After the keys were made: the same rows with another trace are the same jobs.
     tags = tracing.with_context(staged.constants.tags)
@@ -89,18 +89,18 @@ def with_trace_context(staged: Prepared) -> Prepared:
     return dataclasses.replace(staged, constants=constants)
 
 
-def _refused_by_server(staged: Prepared, ledger: Ledger) -> RowsRejectedError:
+def _refused_by_server(staged: StagedBatch, ledger: Ledger) -> RowsRejectedError:
     count, acknowledged = ledger.rejected, ledger.acknowledged
-    staged.rejections.add(list(ledger.rejected_rows()))
+    staged.rejected.add(list(ledger.rejected_rows()))
     ledger.close()
-    return staged.rejections.error(
+    return staged.rejected.error(
         f"the server refused {count} of {acknowledged} rows",
         f"The other {acknowledged - count} are jobs; batch {staged.batch_id} is not sealed.",
         'Correct these rows and call again, or pass on_rejected="skip".',
     )
 
 
-def _add_resume_note(error: BaseException, staged: Prepared, ledger: Ledger) -> None:
+def _add_resume_note(error: BaseException, staged: StagedBatch, ledger: Ledger) -> None:
     """Add to `error` how many rows were acknowledged, and how to go on."""
     part_id = staged.scope.part_id
     state = f"batch {staged.batch_id} is not sealed"
@@ -130,7 +130,7 @@ class AsyncStreamUploader(AsyncUploader):
     def __init__(
         self,
         backend: AsyncBatchBackend,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         generation: int,
@@ -174,7 +174,7 @@ class AsyncStreamUploader(AsyncUploader):
             await self._end()
 
     async def _converse(self) -> None:
-        stream = self._connection.conversation(methods.BATCH["EnqueueBatch"], bulk=True)
+        stream = self._connection.bidi_stream(methods.BATCH["EnqueueBatch"], bulk=True)
         try:
             await stream.write(self._opening)
             # Before anything large goes out, so that a refusal is read and not written into.
@@ -196,7 +196,7 @@ class AsyncStreamUploader(AsyncUploader):
         finally:
             stream.cancel()
 
-    async def _fill(self, stream: AsyncConversation) -> bool:
+    async def _fill(self, stream: AsyncBidiStream) -> bool:
         """Send chunks up to the limit; return False once none is on its way any more."""
         while len(self._in_flight) < self._limit.limit:
             chunk = self._next = self._next or next(self._chunks, None)
@@ -215,7 +215,7 @@ class AsyncStreamUploader(AsyncUploader):
             await self._write(stream, chunk)
         return bool(self._in_flight)
 
-    async def _write(self, stream: AsyncConversation, chunk: Chunk) -> None:
+    async def _write(self, stream: AsyncBidiStream, chunk: Chunk) -> None:
         if self._outstanding is not None:
             self._outstanding.sent(len(chunk.rows))
         self._written_at.append(monotonic())
@@ -228,16 +228,16 @@ class AsyncStreamUploader(AsyncUploader):
                 f"the server answered chunk {outcome.number} with {len(outcome.job_ids)} jobs "
                 f"where chunk {chunk.number} with {len(chunk.rows)} was next"
             )
-        answers = Answers(
+        answers = ChunkResult(
             list(outcome.job_ids),
             list(outcome.duplicate_rows),
             [(refused.row, refused.message) for refused in outcome.rejected],
         )
-        self._ledger.add(chunk, answers)
+        self._ledger.add(chunk.rows, chunk.keys, answers)
         self._in_flight.popleft()
         self._limit.answered(monotonic() - self._written_at.popleft())
         self._budget.reset()
-        self._progress.at(self._ledger.acknowledged)
+        self._progress.update(self._ledger.acknowledged)
 
     async def _end(self) -> None:
         staged, generation = self._staged, self._generation
@@ -257,8 +257,8 @@ class AsyncUnaryUploader(AsyncUploader):
 
     def __init__(
         self,
-        connection: AsyncCalls,
-        staged: Prepared,
+        connection: AsyncConnection,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         max_outstanding: int | None,
@@ -284,7 +284,7 @@ class AsyncUnaryUploader(AsyncUploader):
             await self._send(chunk)
 
     async def _send(self, chunk: Chunk) -> None:
-        answers = Answers([])
+        answers = ChunkResult([])
         requests = chunk.requests(self._shared)
         responses = pipelined(
             self._connection, methods.QUEUE["Enqueue"], requests, self._limit, InvalidArgumentError
@@ -301,18 +301,18 @@ class AsyncUnaryUploader(AsyncUploader):
                         if not response.created:
                             answers.duplicates.append(index)
                     if index % 100 == 0:
-                        self._progress.at(self._ledger.acknowledged + index)
+                        self._progress.update(self._ledger.acknowledged + index)
         finally:
             # What broke off in the middle of a chunk was acknowledged up to here.
             done = len(answers.job_ids)
-            self._ledger.add(chunk.first(done), answers)
+            self._ledger.add(chunk.rows.slice(0, done), chunk.keys.slice(0, done), answers)
             if self._backpressure is not None:
                 self._backpressure.sent(answers.job_ids)
-        self._progress.at(self._ledger.acknowledged)
+        self._progress.update(self._ledger.acknowledged)
 
 
 async def open_upload(
-    connection: AsyncCalls, batch_id: str, scope: Scope, generation: int, upload_id: str
+    connection: AsyncConnection, batch_id: str, scope: KeyScope, generation: int, upload_id: str
 ) -> None:
     """Create a batch, or find it, without sending a row."""
     opening = open_message(
@@ -320,7 +320,7 @@ async def open_upload(
     )
 
     async def attempt() -> None:
-        stream = connection.conversation(methods.BATCH["EnqueueBatch"])
+        stream = connection.bidi_stream(methods.BATCH["EnqueueBatch"])
         try:
             await stream.write(opening)
             await _answer(stream, "opened")
@@ -332,7 +332,7 @@ async def open_upload(
     await with_retries(attempt, RetryBudget(connection.settings.retry).pause)
 
 
-async def _answer(stream: AsyncConversation, kind: str) -> Any:
+async def _answer(stream: AsyncBidiStream, kind: str) -> Any:
     response = await stream.read()
     if response is None or response.WhichOneof("response") != kind:
         what = "nothing more" if response is None else response.WhichOneof("response")

@@ -14,19 +14,24 @@ from spooled_pipelines.batch.aio.backend import (
 )
 from spooled_pipelines.batch.aio.v1_jobs import get_jobs, queue_stats
 from spooled_pipelines.batch.aio.watch import poll
-from spooled_pipelines.batch.distinct import distinct
 from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.outcome.v1_stats import JobTracker, stats_from_queue
-from spooled_pipelines.batch.parts import AddedPart, BatchPart, missing_parts, parts_missing
+from spooled_pipelines.batch.parts import (
+    AddedPart,
+    BatchPart,
+    find_missing_parts,
+    parts_missing_error,
+)
 from spooled_pipelines.batch.record import BatchRecord
+from spooled_pipelines.batch.spill import distinct_on_disk
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.progress import Progress
-    from spooled_pipelines.batch.staging.key_scope import Scope
-    from spooled_pipelines.batch.staging.prepare import Prepared
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
+    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 
 class AsyncV1Backend(AsyncBatchBackend):
@@ -42,7 +47,7 @@ class AsyncV1Backend(AsyncBatchBackend):
 
     def uploader(
         self,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         *,
@@ -94,12 +99,12 @@ class AsyncV1Backend(AsyncBatchBackend):
                 "enqueue with ledger=PATH"
             )
         # A job that several rows share is one.
-        async with aclosing(get_jobs(self.connection, distinct(ledger.job_ids()))) as jobs:
+        async with aclosing(get_jobs(self.connection, distinct_on_disk(ledger.job_ids()))) as jobs:
             async for job in jobs:
                 if job is not None:
                     visitor.add(job)
 
-    async def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+    async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         return await self.start("", scope.queue_name, on_rerun)
 
     async def parts(self, batch_id: str, added: Mapping[str, AddedPart]) -> list[BatchPart]:  # noqa: ARG002
@@ -115,13 +120,13 @@ class AsyncV1Backend(AsyncBatchBackend):
         count: int | None = None,
         part_ids: Sequence[str] = (),
     ) -> None:
-        missing = missing_parts(await self.parts(batch_id, added or {}), count, part_ids)
+        missing = find_missing_parts(await self.parts(batch_id, added or {}), count, part_ids)
         if missing is not None:
             known = (
                 " This server keeps no batches, so that only parts that were added here, or are "
                 "passed as added=, are known."
             )
-            raise parts_missing(batch_id, missing, known)
+            raise parts_missing_error(batch_id, missing, known)
 
     def _tracker(self, record: BatchRecord, queue_name: str) -> JobTracker | None:
         if record.tracker is None:

@@ -8,12 +8,12 @@ from contextlib import aclosing
 from spooled_pipelines.batch.aio.pipelining import pipelined
 from spooled_pipelines.batch.flow_control import limit_of_calls
 from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import methods, requests
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc import requests
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.runtime import monotonic, sleep
 from spooled_pipelines.rpc.decode import job_status_from, queue_stats_from
 from spooled_pipelines.types import QueueStats
-from spooled_pipelines.wire import spooled_v1
+from spooled_pipelines.wire import methods, spooled_v1
 
 # How long a call for one job is retried while the server is away; watching goes on for longer.
 _JOB_SECONDS = 10.0
@@ -21,7 +21,7 @@ _PAUSE_FIRST_SECONDS, _PAUSE_SECONDS, _PAUSE_GROWTH = 0.05, 1.0, 1.5
 
 
 async def queue_stats(
-    connection: AsyncCalls, queue_name: str, timeout: float | None = None
+    connection: AsyncConnection, queue_name: str, timeout: float | None = None
 ) -> QueueStats:
     """Return the statistics of a queue."""
     request = requests.queue_stats(queue_name)
@@ -31,7 +31,7 @@ async def queue_stats(
 
 
 async def get_jobs(
-    connection: AsyncCalls, job_ids: Iterable[str]
+    connection: AsyncConnection, job_ids: Iterable[str]
 ) -> AsyncGenerator[spooled_v1.Job | None, None]:
     """Yield many jobs, in the order of their ids; None for each that no longer exists."""
     method = methods.QUEUE["GetJob"]
@@ -49,7 +49,7 @@ class AsyncV1Backpressure:
     Keeps the ids of the jobs that may be open, never more than the limit.
     """
 
-    def __init__(self, connection: AsyncCalls, queue_name: str, limit: int) -> None:
+    def __init__(self, connection: AsyncConnection, queue_name: str, limit: int) -> None:
         self._connection = connection
         self._queue_name = queue_name
         self._limit = limit

@@ -9,12 +9,11 @@ from spooled_pipelines.batch.aio.backend import AsyncBatchBackend
 from spooled_pipelines.batch.flow_control import OutstandingLimit, RetryBudget
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import DeadlineExceededError, SpooledError
-from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.runtime import call_later, monotonic, sleep
 from spooled_pipelines.rpc.decode import batch_stats_from
 from spooled_pipelines.types import BatchStats
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, methods
 
 # How long watching without a deadline goes on while the server is away.
 _AWAY_SECONDS = 300.0
@@ -24,7 +23,7 @@ _RESPONSE_SECONDS = 30.0
 
 
 async def watch_stream(
-    connection: AsyncCalls, batch_id: str, deadline: float | None
+    connection: AsyncConnection, batch_id: str, deadline: float | None
 ) -> AsyncGenerator[BatchStats, None]:
     """Yield the statistics of a batch as the server sends them, until the deadline.
 
@@ -52,7 +51,7 @@ async def watch_stream(
 
 
 async def watch_many(
-    connection: AsyncCalls, batch_ids: Sequence[str]
+    connection: AsyncConnection, batch_ids: Sequence[str]
 ) -> AsyncGenerator[BatchStats, None]:
     """Yield what the server says about several batches, until the stream ends or breaks."""
     request = batch_v1.WatchBatchRequest(batch_ids=batch_ids, milestones=True)
@@ -63,7 +62,7 @@ async def watch_many(
 
 
 async def wait_for_capacity(
-    connection: AsyncCalls, batch_id: str, limit: OutstandingLimit, rows: int
+    connection: AsyncConnection, batch_id: str, limit: OutstandingLimit, rows: int
 ) -> None:
     """Return once the server's statistics leave room for this many rows."""
     async with aclosing(watch_stream(connection, batch_id, None)) as changes:
@@ -101,7 +100,7 @@ async def poll(
         await sleep(_until(deadline, pause))
 
 
-def _budget(connection: AsyncCalls, deadline: float | None) -> RetryBudget:
+def _budget(connection: AsyncConnection, deadline: float | None) -> RetryBudget:
     seconds = _AWAY_SECONDS if deadline is None else max(0.0, deadline - monotonic())
     return RetryBudget(connection.settings.retry, seconds)
 

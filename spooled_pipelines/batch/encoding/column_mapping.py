@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from collections.abc import Mapping as MappingABC
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, TypeAlias
 
+import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.encoding.tags import can_be_tags, is_text
-from spooled_pipelines.batch.source.type_compat import is_json
+from spooled_pipelines.batch.arrow_types import is_json, is_text
+from spooled_pipelines.batch.encoding.tags import can_be_tags
+from spooled_pipelines.batch.options import PayloadFunction, PayloadOption, RowOptions, TagsOption
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.well_known import Timestamp
 
-PayloadFunction: TypeAlias = Callable[[Any], Any]
-# Columns; field -> column; a column of objects; or what makes the payload of a record batch.
-PayloadOption: TypeAlias = Sequence[str] | MappingABC[str, str] | str | PayloadFunction | None
-# For all rows; columns that each are a tag; or a column of structs or maps.
-TagsOption: TypeAlias = MappingABC[str, str] | Sequence[str] | str | None
-
 
 @dataclass(frozen=True)
-class RowNumber:
-    """A whole number of a job that each row may bring: its name, its column, what is allowed."""
+class IntegerColumn:
+    """A column that gives each job a whole number: the field's name, the column, the bounds."""
 
     name: str
     column: str
@@ -43,30 +36,31 @@ class Constants:
     max_retries: int = 0
     timeout_seconds: int = 0
     scheduled_at: Timestamp | None = None
-    tags: MappingABC[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Mapping:
+class ColumnMapping:
     """How a row becomes a job.
 
     Attributes:
         fields: the payload's field -> its column, sorted by field.
-        whole: the column that holds all of the payload, as JSON text, struct or map; or None.
-        function: what makes the payload's columns of a record batch; or None.
+        payload_column: the column that holds all of the payload, as JSON text, struct or map; or
+            None.
+        function: makes the payload's columns of a record batch; or None.
         tags: the column that holds a row's tags, or the columns that each are one; or None.
         key: the columns that identify a row, sorted; empty: its whole content does.
-        numbers: priority, max_retries and timeout_seconds where a column gives them.
+        integers: priority, max_retries and timeout_seconds where a column gives them.
         scheduled_at: the column that says when a job is due, if one does.
         constants: the rest.
     """
 
     fields: tuple[tuple[str, str], ...]
-    whole: str | None
+    payload_column: str | None
     function: PayloadFunction | None
     tags: str | tuple[str, ...] | None
     key: tuple[str, ...]
-    numbers: tuple[RowNumber, ...]
+    integers: tuple[IntegerColumn, ...]
     scheduled_at: str | None
     constants: Constants
 
@@ -74,134 +68,147 @@ class Mapping:
     def columns(self) -> tuple[str, ...]:
         """Every column that is read."""
         used = {column for _, column in self.fields}
-        used.update(self.key, (number.column for number in self.numbers))
-        used.update(name for name in (self.scheduled_at, self.whole) if name is not None)
+        used.update(self.key, (integer.column for integer in self.integers))
+        used.update(name for name in (self.scheduled_at, self.payload_column) if name is not None)
         if self.tags is not None:
             used.update((self.tags,) if isinstance(self.tags, str) else self.tags)
         return tuple(sorted(used))
 
 
-_NUMBERS = {
+_INTEGER_BOUNDS = {
     "priority": (limits.PRIORITY_MIN, limits.PRIORITY_MAX),
     "max_retries": (0, limits.MAX_RETRIES_MAX),
     "timeout_seconds": (1, limits.TIMEOUT_SECONDS_MAX),
 }
 
 
-def make_mapping(
-    schema: Any,
-    *,
-    key: str | Sequence[str] | None = None,
-    payload: PayloadOption = None,
-    priority: int | str | None = None,
-    scheduled_at: datetime | str | None = None,
-    max_retries: int | str | None = None,
-    timeout_seconds: int | str | None = None,
-    tags: TagsOption = None,
-) -> Mapping:
-    """Check the arguments of `enqueue_batch` against the columns there are.
+def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
+    """Check the options against the columns there are.
 
     Raises:
         InvalidArgumentError: no such column, a column of the wrong type, a constant out of range.
     """
-    _refuse_doubled_columns(schema.names)
-    given = {"priority": priority, "max_retries": max_retries, "timeout_seconds": timeout_seconds}
-    numbers: list[RowNumber] = []
+    _refuse_duplicate_names(schema.names)
+    _check_on_lossy(schema, options)
+    values = {
+        "priority": options.priority,
+        "max_retries": options.max_retries,
+        "timeout_seconds": options.timeout_seconds,
+    }
+    integers: list[IntegerColumn] = []
     constants: dict[str, int] = {}
-    for name, value in given.items():
-        low, high = _NUMBERS[name]
+    for name, value in values.items():
+        low, high = _INTEGER_BOUNDS[name]
         if isinstance(value, str):
-            _number_column(schema, name, value)
-            numbers.append(RowNumber(name, value, low, high))
+            _check_integer_column(schema, name, value)
+            integers.append(IntegerColumn(name, value, low, high))
         elif value is not None:
             constants[name] = validation.whole(value, name, low, high)
-    due_column = scheduled_at if isinstance(scheduled_at, str) else None
-    if due_column is not None:
-        _due_column(schema, due_column)
-    due = None
-    if scheduled_at is not None and not isinstance(scheduled_at, str):
+    # Where rows are spread, it is the time at which the first of them is due.
+    scheduled_at = None if options.spread or options.rate else options.scheduled_at
+    due_column = due = None
+    if isinstance(scheduled_at, str):
+        due_column = scheduled_at
+        _check_due_column(schema, due_column)
+    elif scheduled_at is not None:
         due = validation.timestamp(scheduled_at, "scheduled_at")
-    tag_columns = None if tags is None or isinstance(tags, MappingABC) else _tags(schema, tags)
-    constant_tags = validation.text_map(tags, "tags") if isinstance(tags, MappingABC) else {}
-    consumed = {number.column for number in numbers} | {due_column}
+    tag_columns, constant_tags = _map_tags(schema, options.tags)
+    consumed = {integer.column for integer in integers} | {due_column}
     if isinstance(tag_columns, str):
         consumed.add(tag_columns)
-    whole = _whole(schema, payload)
-    function = payload if callable(payload) else None
-    return Mapping(
-        fields=() if whole or function else _fields(schema, payload, consumed),
-        whole=whole,
+    payload_column = _payload_column(schema, options.payload)
+    function = options.payload if callable(options.payload) else None
+    has_fields = payload_column is None and function is None
+    return ColumnMapping(
+        fields=_payload_fields(schema, options.payload, consumed) if has_fields else (),
+        payload_column=payload_column,
         function=function,
         tags=tag_columns,
-        key=_key(schema, key),
-        numbers=tuple(numbers),
+        key=_key_columns(schema, options.key),
+        integers=tuple(integers),
         scheduled_at=due_column,
         constants=Constants(scheduled_at=due, tags=constant_tags, **constants),
     )
 
 
-def _whole(schema: Any, payload: Any) -> str | None:
-    """The column that is the payload, where it is one that holds objects."""
+def _check_on_lossy(schema: pa.Schema, options: RowOptions) -> None:
+    # The columns that a payload function makes have names of their own.
+    if isinstance(options.on_lossy, Mapping) and not callable(options.payload):
+        for column in options.on_lossy:
+            if column not in schema.names:
+                raise InvalidArgumentError(f"on_lossy: there is no column {column!r}.")
+
+
+def _payload_column(schema: pa.Schema, payload: PayloadOption) -> str | None:
+    """Return the column that is the payload, where the option is one that holds objects."""
     if not isinstance(payload, str) or payload not in schema.names:
         return None
-    kind = schema.field(payload).type
-    return payload if holds_objects(kind) else None
+    arrow_type = schema.field(payload).type
+    is_object = types.is_struct(arrow_type) or types.is_map(arrow_type)
+    return payload if is_object or is_text(arrow_type) or is_json(arrow_type) else None
 
 
-def holds_objects(kind: Any) -> bool:
-    """Whether a column's values can be whole payloads."""
-    struct = types.is_struct(kind) or types.is_map(kind)
-    return bool(struct or is_text(kind) or is_json(kind))
-
-
-def _tags(schema: Any, tags: Any) -> str | tuple[str, ...]:
+def _map_tags(
+    schema: pa.Schema, tags: TagsOption
+) -> tuple[str | tuple[str, ...] | None, dict[str, str]]:
+    """Return the column or columns of tags, and the tags of all jobs."""
+    if tags is None:
+        return None, {}
+    if isinstance(tags, Mapping):
+        return None, validation.text_map(tags, "tags")
     if isinstance(tags, str):
-        kind = _column(schema, tags, "tags")
-        if not can_be_tags(kind) and not types.is_null(kind):
+        arrow_type = _column_type(schema, tags, "tags")
+        if not can_be_tags(arrow_type) and not types.is_null(arrow_type):
             raise InvalidArgumentError(
-                f"tags={tags!r}: that column is of type {kind}; it needs a struct or map of texts. "
-                f"For a tag of this name pass tags=[{tags!r}]."
+                f"tags={tags!r} must be a column of structs or maps of texts, got one of type "
+                f"{arrow_type}. For a tag of this name pass tags=[{tags!r}]."
             )
-        return tags
-    if not isinstance(tags, Sequence) or isinstance(tags, bytes) or not tags:
+        return tags, {}
+    if not isinstance(tags, Sequence) or not tags:
         raise InvalidArgumentError(
-            f"tags={tags!r}: pass a dict of texts for all rows, a list of columns that each are a "
-            "tag, or the column that holds a struct or map of them."
+            "tags must be a dict of texts for all rows, a list of columns that each are a tag, or "
+            f"the column that holds a struct or map of them, got {tags!r}."
         )
     for column in tags:
-        kind = _column(schema, column, "tags")
-        if not is_text(kind):
+        arrow_type = _column_type(schema, column, "tags")
+        if not is_text(arrow_type):
             raise InvalidArgumentError(
-                f"tags: the column {column!r} is of type {kind}, and a tag is a text. Cast it."
+                f"tags: the column {column!r} must be of texts, got type {arrow_type}. Cast it."
             )
-    return tuple(sorted(set(tags)))
+    return tuple(sorted(set(tags))), {}
 
 
-def _fields(schema: Any, payload: Any, consumed: set[str | None]) -> tuple[tuple[str, str], ...]:
+def _payload_fields(
+    schema: pa.Schema, payload: PayloadOption, consumed: set[str | None]
+) -> tuple[tuple[str, str], ...]:
     if payload is None:
         return tuple(sorted((name, name) for name in schema.names if name not in consumed))
     if isinstance(payload, (str, bytes)):
         raise InvalidArgumentError(
-            f"payload={payload!r} is one text, and no column of JSON texts, structs or maps. Give "
-            f"a list of columns, such as [{payload!r}], or a mapping of a payload field to its "
-            'column, such as {"flight": "flight_number"}.'
+            f"payload={payload!r} is one text, and not a column of JSON texts, structs or maps. "
+            f"Pass a list of columns, such as [{payload!r}], or a mapping of a payload field to "
+            'its column, such as {"flight": "flight_number"}.'
         )
-    pairs = payload.items() if isinstance(payload, MappingABC) else ((c, c) for c in payload)
+    pairs: Iterable[tuple[str, str]] = ()
+    if isinstance(payload, Mapping):
+        pairs = payload.items()
+    elif not callable(payload):
+        pairs = ((column, column) for column in payload)
     fields = []
     for name, column in pairs:
         if not isinstance(name, str):
-            raise InvalidArgumentError(f"payload: the name of a field is a text, not {name!r}.")
+            raise InvalidArgumentError(f"payload: a field's name must be text, got {name!r}.")
         if not name.isprintable() and name != name.encode("utf-8", "replace").decode():
-            raise InvalidArgumentError(f"payload: the field {name!r} is no valid text.")
-        _column(schema, column, "payload")
+            raise InvalidArgumentError(f"payload: a field's name must be valid text, got {name!r}.")
+        _column_type(schema, column, "payload")
         fields.append((name, column))
     if not fields:
         raise InvalidArgumentError("payload=[] leaves no column for the jobs; name at least one.")
-    _refuse_doubled_columns([name for name, _ in fields])
+    _refuse_duplicate_names([name for name, _ in fields])
     return tuple(sorted(fields))
 
 
-def _key(schema: Any, key: str | Sequence[str] | None) -> tuple[str, ...]:
+def _key_columns(schema: pa.Schema, key: str | Sequence[str] | None) -> tuple[str, ...]:
     if key is None:
         return ()
     columns = [key] if isinstance(key, str) else list(key)
@@ -211,49 +218,51 @@ def _key(schema: Any, key: str | Sequence[str] | None) -> tuple[str, ...]:
             "then its whole content does."
         )
     for column in columns:
-        _column(schema, column, "key")
+        _column_type(schema, column, "key")
     return tuple(sorted(set(columns)))
 
 
-def _column(schema: Any, column: object, argument: str) -> Any:
-    """The type of a column that an argument names."""
+def _column_type(schema: pa.Schema, column: object, option: str) -> pa.DataType:
+    """Return the type of a column that an option names."""
     if isinstance(column, str) and column in schema.names:
         return schema.field(column).type
     close = difflib.get_close_matches(str(column), schema.names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(repr(name) for name in schema.names[:30])
+    names = ", ".join(repr(name) for name in schema.names[:30])
     more = f" and {len(schema.names) - 30} more" if len(schema.names) > 30 else ""
     raise InvalidArgumentError(
-        f"{argument}: there is no column {column!r}.{hint} There are: {shown}{more}."
+        f"{option}: there is no column {column!r}.{hint} There are: {names}{more}."
     )
 
 
-def _number_column(schema: Any, name: str, column: str) -> None:
-    kind = _column(schema, column, name)
-    if types.is_dictionary(kind):
-        kind = kind.value_type
+def _check_integer_column(schema: pa.Schema, name: str, column: str) -> None:
+    arrow_type = _column_type(schema, column, name)
+    if types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
     # Whole numbers with gaps come from pandas as floats.
-    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)):
+    is_number = types.is_integer(arrow_type) or types.is_floating(arrow_type)
+    if not is_number and not types.is_null(arrow_type):
         raise InvalidArgumentError(
-            f"{name}={column!r}: that column is of type {kind}; it needs whole numbers."
+            f"{name}={column!r} must be a column of whole numbers, got one of type {arrow_type}."
         )
 
 
-def _due_column(schema: Any, column: str) -> None:
-    kind = _column(schema, column, "scheduled_at")
-    if types.is_null(kind) or (types.is_timestamp(kind) and kind.tz is not None):
+def _check_due_column(schema: pa.Schema, column: str) -> None:
+    arrow_type = _column_type(schema, column, "scheduled_at")
+    is_time = types.is_timestamp(arrow_type)
+    if types.is_null(arrow_type) or (is_time and arrow_type.tz is not None):
         return
-    what = "has no time zone" if types.is_timestamp(kind) else f"is of type {kind}"
+    what = "times without one" if is_time else f"a column of type {arrow_type}"
     raise InvalidArgumentError(
-        f"scheduled_at={column!r}: that column {what}; it needs times with a zone, such as "
-        f"df[{column!r}].dt.tz_localize('UTC') in pandas."
+        f"scheduled_at={column!r} must be a column of times with a zone, got {what}. In pandas: "
+        f"df[{column!r}].dt.tz_localize('UTC')."
     )
 
 
-def _refuse_doubled_columns(names: Sequence[str]) -> None:
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
+def _refuse_duplicate_names(names: Sequence[str]) -> None:
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
         raise InvalidArgumentError(
-            f"there is more than one column named {', '.join(map(repr, doubled))}, and a payload "
-            "has each name once. Rename or drop one of them."
+            f"there is more than one column named {', '.join(map(repr, duplicates))}, and a "
+            "payload has each name once. Rename or drop one of them."
         )

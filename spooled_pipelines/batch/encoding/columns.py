@@ -1,8 +1,8 @@
-"""Pieces of wire bytes, one per row, that are joined as late as possible.
+"""Columns of wire bytes, joined as late as possible.
 
-A column becomes `Cells`: constant bytes and arrays that stand one behind the other in every row.
-Wrapping cells in a field with a length only puts one more part in front, so a row of many
-columns is put together by a single join in Arrow.
+A column of a table becomes an `EncodedColumn`: constant bytes and Arrow arrays that stand one
+behind the other in every row. To wrap it in a field with a length only puts one more fragment in
+front, so a row of many columns is put together by a single join in Arrow.
 """
 
 from __future__ import annotations
@@ -17,127 +17,132 @@ import pyarrow.compute as pc
 
 from spooled_pipelines.batch.encoding.protobuf_wire import varint
 
-BinaryArray: TypeAlias = Any
-IntArray: TypeAlias = Any
-Head: TypeAlias = Callable[[int], bytes]
+# Makes what stands in front of content of a size.
+Prefix: TypeAlias = Callable[[int], bytes]
 
-# Heads of all sizes up to this one are kept in a table; beyond it up to the other one where there
-# are rows enough to be worth it.
+# Prefixes of all sizes up to this one are kept in a table; beyond it up to the other one where
+# there are rows enough to be worth it.
 _TABLE_MAX, _LARGE_TABLE_MAX = 1024, 16_384
 
 
 @dataclass(frozen=True)
-class Cells:
-    """One piece of bytes per row.
+class EncodedColumn:
+    """Bytes for each row of a column.
 
     Attributes:
-        parts: what stands one behind the other; an array has one entry per row.
-        size: bytes of all parts together; one int where every row has the same.
-        null: what a row is instead, where one of its parts is null. None: no part has nulls.
+        fragments: what stands one behind the other; an array has one entry per row.
+        size: bytes of all fragments together; one int where every row has the same.
+        null: what a row is where one of its fragments is null. None: no fragment has nulls.
     """
 
-    parts: tuple[bytes | BinaryArray, ...]
-    size: int | IntArray
+    fragments: tuple[bytes | pa.BinaryArray, ...]
+    size: int | pa.Int32Array
     null: bytes | None = None
 
-    def wrapped(self, head: Head) -> Cells:
-        """With `head(size)` in front of each piece."""
-        null = None if self.null is None else head(len(self.null)) + self.null
+    def with_length_prefix(self, prefix: Prefix) -> EncodedColumn:
+        """Return the column with `prefix(size)` in front of each row."""
+        null = None if self.null is None else prefix(len(self.null)) + self.null
         if isinstance(self.size, int):
-            front = head(self.size)
-            return Cells(_merged((front, *self.parts)), self.size + len(front), null)
-        fronts = heads(self.size, head)
-        return Cells((fronts, *self.parts), pc.add(self.size, pc.binary_length(fronts)), null)
+            constant = prefix(self.size)
+            fragments = _merge_constants((constant, *self.fragments))
+            return EncodedColumn(fragments, self.size + len(constant), null)
+        prefixes = length_prefixes(self.size, prefix)
+        size = pc.add(self.size, pc.binary_length(prefixes))
+        return EncodedColumn((prefixes, *self.fragments), size, null)
 
-    def or_null(self, null: bytes) -> Cells:
-        """The same, where a null row is `null`."""
+    def fill_null(self, null: bytes) -> EncodedColumn:
+        """Return the column with `null` in the rows that are null."""
         return replace(self, null=null)
 
-    def joined(self, rows: int) -> BinaryArray:
-        """One binary array of `rows` pieces, without nulls."""
-        array = join(self.parts, rows)
+    def to_array(self, rows: int) -> pa.BinaryArray:
+        """Return one array of `rows` entries, without nulls."""
+        array = join_columns(self.fragments, rows)
         return array if self.null is None else array.fill_null(self.null)
 
-    def settled(self, rows: int) -> Cells:
-        """The same pieces without nulls: joined only where there is a null at all."""
+    def without_nulls(self, rows: int) -> EncodedColumn:
+        """Return the same bytes without nulls: joined only where there is a null at all."""
         if self.null is None:
             return self
-        if not any(not isinstance(part, bytes) and part.null_count for part in self.parts):
+        arrays = (item for item in self.fragments if not isinstance(item, bytes))
+        if not any(array.null_count for array in arrays):
             return replace(self, null=None)
-        array = self.joined(rows)
-        return Cells((array,), pc.binary_length(array))
+        return from_array(self.to_array(rows))
 
 
-def side_by_side(cells: Iterable[Cells], rows: int) -> Cells:
-    """Several cells of the same rows, one behind the other."""
-    parts: list[bytes | BinaryArray] = []
+def concat(columns: Iterable[EncodedColumn], rows: int) -> EncodedColumn:
+    """Return columns of the same rows as one, one behind the other."""
+    fragments: list[bytes | pa.BinaryArray] = []
     constant = 0
     varying = None
-    for cell in cells:
-        settled = cell.settled(rows)
-        parts.extend(settled.parts)
-        if isinstance(settled.size, int):
-            constant += settled.size
+    for column in columns:
+        filled = column.without_nulls(rows)
+        fragments.extend(filled.fragments)
+        if isinstance(filled.size, int):
+            constant += filled.size
         else:
-            varying = settled.size if varying is None else pc.add(varying, settled.size)
+            varying = filled.size if varying is None else pc.add(varying, filled.size)
     size = constant if varying is None else pc.add(varying, pa.scalar(constant, pa.int32()))
-    return Cells(_merged(parts), size)
+    return EncodedColumn(_merge_constants(fragments), size)
 
 
-def of_array(array: BinaryArray) -> Cells:
-    """Cells of a binary array; its nulls stay nulls."""
-    return Cells((array,), pc.binary_length(array))
+def from_array(array: pa.BinaryArray) -> EncodedColumn:
+    """Return the column of an array; its nulls stay nulls."""
+    return EncodedColumn((array,), pc.binary_length(array))
 
 
 @lru_cache(maxsize=1024)
-def tagged(tag: bytes) -> Head:
-    """The head of a length-delimited field; the same function for the same tag."""
-    return lambda size: tag + varint(size)
+def length_delimited(field_tag: bytes) -> Prefix:
+    """Return the prefix of a length-delimited field; the same function for the same tag."""
+    return lambda size: field_tag + varint(size)
 
 
-def heads(sizes: IntArray, head: Head) -> BinaryArray:
-    """`head(size)` of every size; where that is null, null or anything."""
+def length_prefixes(sizes: pa.Int32Array, prefix: Prefix) -> pa.BinaryArray:
+    """Return `prefix(size)` of every size; null or anything where a size is null."""
     bounds = pc.min_max(sizes)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
     if low is None:
         return pa.nulls(len(sizes), pa.binary())
     if low == high:
-        return pa.repeat(pa.scalar(head(low), pa.binary()), len(sizes))
-    # A power of two, so that batches whose largest piece differs a little share a table.
+        return pa.repeat(pa.scalar(prefix(low), pa.binary()), len(sizes))
+    # A power of two, so that batches whose largest row differs a little share a table.
     entries = 1 << high.bit_length()
     if entries <= _TABLE_MAX or entries <= min(len(sizes), _LARGE_TABLE_MAX):
-        return _table(head, entries).take(sizes)
-    return by_value(sizes, head)
+        return _prefix_table(prefix, entries).take(sizes)
+    return map_distinct(sizes, prefix)
 
 
-# Made anew for each batch of rows, the tables took a third of the time of a string-heavy table.
+# Built again for each record batch, the tables took a third of the time of a string-heavy table.
 @lru_cache(maxsize=256)
-def _table(head: Head, entries: int) -> BinaryArray:
-    return pa.array([head(size) for size in range(entries)], pa.binary())
+def _prefix_table(prefix: Prefix, entries: int) -> pa.BinaryArray:
+    return pa.array([prefix(size) for size in range(entries)], pa.binary())
 
 
-def by_value(array: Any, make: Callable[[Any], bytes]) -> BinaryArray:
-    """`make(value)` of every value, called once per distinct one; null where it is null."""
-    coded = array.dictionary_encode()
-    made = [make(value) for value in coded.dictionary.to_pylist()]
-    return pa.array(made, pa.binary()).take(coded.indices)
+def map_distinct(array: pa.Array, function: Callable[[Any], bytes]) -> pa.BinaryArray:
+    """Return `function(value)` of every value, called once per distinct one; null where null."""
+    dictionary_encoded = array.dictionary_encode()
+    results = [function(value) for value in dictionary_encoded.dictionary.to_pylist()]
+    return pa.array(results, pa.binary()).take(dictionary_encoded.indices)
 
 
-def join(parts: Iterable[bytes | BinaryArray], rows: int) -> BinaryArray:
-    """The parts of each row in one binary array; null where one of them is null."""
-    parts = list(parts)
-    if all(isinstance(part, bytes) for part in parts):
-        return pa.repeat(pa.scalar(b"".join(parts), pa.binary()), rows)
-    operands = [pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in parts]
+def join_columns(fragments: Iterable[bytes | pa.BinaryArray], rows: int) -> pa.BinaryArray:
+    """Join the fragments of each row in one array; null where one of them is null."""
+    fragments = list(fragments)
+    if all(isinstance(item, bytes) for item in fragments):
+        return pa.repeat(pa.scalar(b"".join(fragments), pa.binary()), rows)
+    operands = [
+        pa.scalar(item, pa.binary()) if isinstance(item, bytes) else item for item in fragments
+    ]
     return pc.binary_join_element_wise(*operands, b"")
 
 
-def _merged(parts: Iterable[bytes | BinaryArray]) -> tuple[bytes | BinaryArray, ...]:
-    """Neighbouring constants as one: a join costs per part and row."""
-    merged: list[bytes | BinaryArray] = []
-    for part in parts:
-        if isinstance(part, bytes) and merged and isinstance(merged[-1], bytes):
-            merged[-1] += part
+def _merge_constants(
+    fragments: Iterable[bytes | pa.BinaryArray],
+) -> tuple[bytes | pa.BinaryArray, ...]:
+    """Return neighbouring constants as one: a join costs per fragment and row."""
+    merged: list[bytes | pa.BinaryArray] = []
+    for item in fragments:
+        if isinstance(item, bytes) and merged and isinstance(merged[-1], bytes):
+            merged[-1] += item
         else:
-            merged.append(part)
+            merged.append(item)
     return tuple(merged)

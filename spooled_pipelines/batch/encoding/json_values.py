@@ -5,89 +5,84 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from spooled_pipelines.batch.encoding.protobuf_wire import (
-    FIRST,
-    SECOND,
+    FIELD_1,
+    FIELD_2,
     VALUE_FALSE,
     VALUE_LIST,
     VALUE_NULL,
     VALUE_NUMBER,
+    VALUE_STRING,
     VALUE_STRUCT,
-    VALUE_TEXT,
     VALUE_TRUE,
+    bytes_field,
     double,
     varint,
-    with_length,
 )
+from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX
+from spooled_pipelines.rpc.struct import unique_names
+from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
 
-if TYPE_CHECKING:
-    from spooled_pipelines.batch.encoding.values import Place
-
-# What the value of a text that a payload cannot hold is instead: text, why -> a Value's bytes.
-Unfit = Callable[[str, str], bytes]
-# Parsers of protobuf give up at 100 messages inside each other; those around the payload count.
-_DEPTH_MAX = 96
+# Makes the Value in place of one that a payload cannot hold, from its text and the reason.
+Replace = Callable[[str, str], bytes]
 
 
-def json_values(array: Any, place: Place) -> Any:
-    """The Value message of each text, a binary array; null where the text is.
+def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
+    """Return the Value message of each text; null where the text is.
 
     Raises:
-        InvalidArgumentError: a text is no JSON, with its column and row.
-        LossyValueError: as `place` says.
+        InvalidArgumentError: a text is not JSON, with its column and row.
+        LossyValueError: as `context` says.
     """
-    made: list[bytes | None] = []
-    for index, text in enumerate(array.to_pylist()):
+    encoded: list[bytes | None] = []
+    for index, text in enumerate(texts.to_pylist()):
         if text is None:
-            made.append(None)
+            encoded.append(None)
             continue
-        value = parsed(text)
-        if value is BROKEN:
+        value = parse_or_invalid(text)
+        if value is INVALID:
             raise InvalidArgumentError(
-                f"column {place.path!r}, row {place.row_of(index)}: this is no JSON, or an object "
-                "in it has one name twice. Nothing was sent."
+                f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or an "
+                "object in it has one name twice. Nothing was sent."
             )
-
-        def unfit(shown: str, why: str, index: int = index) -> bytes:
-            return place.unfit(index, shown, why)
-
-        made.append(value_bytes(value, unfit, place.depth))
-    return pa.array(made, pa.binary())
+        encoded.append(_encode_value(value, _replace_at(index, context), context.depth))
+    return pa.array(encoded, pa.binary())
 
 
-class _Broken:
-    """What is no JSON."""
+def encode_json_object(value: dict[str, Any], index: int, context: ValueContext) -> bytes:
+    """Return the content of the Struct of an object, which stands at `index` of its column."""
+    return _encode_object(value, _replace_at(index, context), context.depth)
 
 
-BROKEN = _Broken()
+def _replace_at(index: int, context: ValueContext) -> Replace:
+    return lambda text, why: context.replacement(index, text, why)
 
 
-def parsed(text: str | bytes) -> Any:
-    """The value, or BROKEN."""
+class _Invalid:
+    """The type of `INVALID`."""
+
+
+# What a text says that is not JSON.
+INVALID = _Invalid()
+
+
+def parse_or_invalid(text: str | bytes) -> Any:
+    """Return the value of a JSON text, or INVALID."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=unique_names)
     except (ValueError, RecursionError):
-        return BROKEN
+        return INVALID
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        # Of two values under one name one would be dropped, and nobody would know.
-        raise ValueError("one name twice")
-    return made
-
-
-def value_bytes(value: Any, unfit: Unfit, depth: int) -> bytes:
-    """A google.protobuf.Value, the same bytes as a column of an Arrow type would give."""
+def _encode_value(value: Any, replace: Replace, depth: int) -> bytes:
+    """Return a google.protobuf.Value: the same bytes as a column of an Arrow type would give."""
     if isinstance(value, str):
-        return VALUE_TEXT + _text(value)
+        return VALUE_STRING + _encode_text(value)
     if isinstance(value, bool):
         return VALUE_TRUE if value else VALUE_FALSE
     if value is None:
@@ -95,49 +90,49 @@ def value_bytes(value: Any, unfit: Unfit, depth: int) -> bytes:
     if isinstance(value, int):
         if abs(value) > EXACT_INTEGER_MAX:
             why = "is beyond ±2**53, where a payload's number (a double) is not exact"
-            return unfit(str(value), why)
+            return replace(str(value), why)
         return VALUE_NUMBER + double(value)
     if isinstance(value, float):
         if math.isnan(value):
             return VALUE_NULL
         if math.isinf(value):
-            shown = "Infinity" if value > 0 else "-Infinity"
-            return unfit(shown, "is not a number that a payload can hold")
+            text = "Infinity" if value > 0 else "-Infinity"
+            return replace(text, "is not a number that a payload can hold")
         return VALUE_NUMBER + double(value)
     if isinstance(value, dict):
-        return with_length(VALUE_STRUCT, object_bytes(value, unfit, depth + 3))
-    return with_length(VALUE_LIST, _list_bytes(value, unfit, depth + 2))
+        return bytes_field(VALUE_STRUCT, _encode_object(value, replace, depth + 3))
+    return bytes_field(VALUE_LIST, _encode_list(value, replace, depth + 2))
 
 
-def object_bytes(value: dict[str, Any], unfit: Unfit, depth: int) -> bytes:
-    """The fields of a Struct, in the order of their names."""
+def _encode_object(value: dict[str, Any], replace: Replace, depth: int) -> bytes:
+    """Return the fields of a Struct, in the order of their names."""
     _refuse_deep(depth)
     entries = []
     for name in sorted(value):
-        key = FIRST + _text(name)
-        inner = value_bytes(value[name], unfit, depth)
-        entries.append(with_length(FIRST, key + with_length(SECOND, inner)))
+        key = FIELD_1 + _encode_text(name)
+        inner = _encode_value(value[name], replace, depth)
+        entries.append(bytes_field(FIELD_1, key + bytes_field(FIELD_2, inner)))
     return b"".join(entries)
 
 
-def _list_bytes(values: list[Any], unfit: Unfit, depth: int) -> bytes:
+def _encode_list(values: list[Any], replace: Replace, depth: int) -> bytes:
     _refuse_deep(depth)
-    return b"".join(with_length(FIRST, value_bytes(value, unfit, depth)) for value in values)
+    return b"".join(bytes_field(FIELD_1, _encode_value(value, replace, depth)) for value in values)
 
 
-def _text(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     try:
-        coded = text.encode()
+        content = text.encode()
     except UnicodeEncodeError:
         raise InvalidArgumentError(
-            "a JSON text holds half a surrogate pair, which is no valid text. Nothing was sent."
+            "a JSON text holds half a surrogate pair, which is not valid text. Nothing was sent."
         ) from None
-    return varint(len(coded)) + coded
+    return varint(len(content)) + content
 
 
 def _refuse_deep(depth: int) -> None:
-    if depth > _DEPTH_MAX:
+    if depth > MESSAGE_DEPTH_MAX:
         raise InvalidArgumentError(
-            f"a JSON text is nested too deeply: what is {depth} messages deep on the wire cannot "
-            f"be read ({_DEPTH_MAX} can). Flatten it."
+            f"a JSON text is nested too deeply: a payload can be {MESSAGE_DEPTH_MAX} messages deep "
+            f"on the wire, and this is {depth}. Flatten it."
         )

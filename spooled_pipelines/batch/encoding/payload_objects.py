@@ -9,76 +9,79 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.encoding.columns import Cells, of_array
-from spooled_pipelines.batch.encoding.json_values import object_bytes, parsed
-from spooled_pipelines.batch.encoding.nested import object_bodies
-from spooled_pipelines.batch.encoding.values import Place, plain, value_cells
+from spooled_pipelines.batch.arrow_types import storage_array
+from spooled_pipelines.batch.encoding.columns import EncodedColumn, from_array
+from spooled_pipelines.batch.encoding.json_values import encode_json_object, parse_or_invalid
+from spooled_pipelines.batch.encoding.value_context import ValueContext
+from spooled_pipelines.batch.encoding.values import encode_objects, encode_values
+from spooled_pipelines.batch.options import PayloadFunction
 from spooled_pipelines.errors import InvalidArgumentError
 
 
-def no_object(column: Any) -> Any:
-    """True for each row whose value is no object."""
+def is_not_object(column: pa.Array) -> pa.BooleanArray:
+    """Return true for each row whose value is not an object."""
     if types.is_nested(column.type) or types.is_null(column.type):
         return column.is_null()
-    texts = _texts(column)
-    return pa.array([text is None or not isinstance(parsed(text), dict) for text in texts])
+    texts = _json_texts(column)
+    return pa.array([t is None or not isinstance(parse_or_invalid(t), dict) for t in texts])
 
 
-def object_cells(column: Any, place: Place) -> Cells:
-    """A payload's own bytes of each value, all of which are objects."""
+def encode_payload_column(column: pa.Array, context: ValueContext) -> EncodedColumn:
+    """Return the content of the payload's Struct for each value, all of which are objects."""
     if types.is_nested(column.type):
-        return of_array(object_bodies(column, place, value_cells))
-    made = []
-    for index, text in enumerate(_texts(column)):
-
-        def unfit(shown: str, why: str, index: int = index) -> bytes:
-            return place.unfit(index, shown, why)
-
-        made.append(object_bytes(parsed(text), unfit, place.depth))
-    return of_array(pa.array(made, pa.binary()))
+        return from_array(encode_objects(column, context))
+    encoded = [
+        encode_json_object(parse_or_invalid(text), index, context)
+        for index, text in enumerate(_json_texts(column))
+    ]
+    return from_array(pa.array(encoded, pa.binary()))
 
 
-def _texts(column: Any) -> list[Any]:
+def _json_texts(column: pa.Array) -> list[Any]:
     storage = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
     texts: list[Any] = storage.to_pylist()
     return texts
 
 
-def made_payload(function: Callable[[Any], Any], batch: Any, first_row: int) -> Any:
-    """What the function makes of a record batch: one with as many rows.
+def call_payload_function(
+    function: PayloadFunction, record_batch: pa.RecordBatch, first_row: int
+) -> pa.RecordBatch:
+    """Return what the function makes of a record batch: one with as many rows.
 
     Raises:
-        InvalidArgumentError: it is something else.
+        InvalidArgumentError: the function returned something else.
     """
-    made = function(batch)
-    if isinstance(made, pa.StructArray):
-        made = pa.RecordBatch.from_struct_array(made)
-    elif hasattr(made, "__arrow_c_stream__") and not isinstance(made, pa.RecordBatch):
+    returned: Any = function(record_batch)
+    if isinstance(returned, pa.StructArray):
+        returned = pa.RecordBatch.from_struct_array(returned)
+    elif hasattr(returned, "__arrow_c_stream__") and not isinstance(returned, pa.RecordBatch):
         # A Table, or a DataFrame of any library.
-        table = pa.RecordBatchReader.from_stream(made).read_all()
-        made = _one_batch(table)
-    if not isinstance(made, pa.RecordBatch) or made.num_rows != batch.num_rows:
-        what = f"{made.num_rows} rows" if isinstance(made, pa.RecordBatch) else type(made).__name__
+        returned = _as_record_batch(pa.RecordBatchReader.from_stream(returned).read_all())
+    if not isinstance(returned, pa.RecordBatch) or returned.num_rows != record_batch.num_rows:
+        is_batch = isinstance(returned, pa.RecordBatch)
+        what = f"{returned.num_rows} rows" if is_batch else type(returned).__name__
         raise InvalidArgumentError(
-            f"payload: the function was given a record batch of {batch.num_rows} rows (from row "
-            f"{first_row} on) and gave back {what}. It has to give a record batch of as many rows. "
-            "Nothing was sent."
+            f"the payload function must return a record batch of {record_batch.num_rows} rows, as "
+            f"many as it was called with (from row {first_row} on), got {what}. Nothing was sent."
         )
-    names = made.schema.names
+    names = returned.schema.names
     if not names or len(set(names)) != len(names):
         raise InvalidArgumentError(
-            f"payload: the function gave back the columns {names}; a payload has at least one "
-            "field, and each name once. Nothing was sent."
+            "the payload function must return at least one column, and each name once, got "
+            f"{names}. Nothing was sent."
         )
-    return made
+    return returned
 
 
-def _one_batch(table: Any) -> Any:
+def _as_record_batch(table: pa.Table) -> pa.RecordBatch:
     # What pandas notes about its index would be a column here.
-    columns = [plain(column) for column in table.columns]
+    columns = [storage_array(column) for column in table.columns]
     return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
 
 
-def made_value(made: Any, name: str, place_of: Callable[[str], Place]) -> Cells:
-    """The Values of one of its columns."""
-    return value_cells(plain(made.column(name)), replace(place_of(name), path=name))
+def encode_returned_column(
+    returned: pa.RecordBatch, name: str, context_of: Callable[[str], ValueContext]
+) -> EncodedColumn:
+    """Return the Values of one of the columns that the payload function returned."""
+    context = replace(context_of(name), path=name)
+    return encode_values(storage_array(returned.column(name)), context)

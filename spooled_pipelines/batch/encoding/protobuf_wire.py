@@ -1,26 +1,26 @@
-"""Protobuf's wire format, as far as rows need it: tags, lengths, numbers."""
+"""Protobuf's wire format, as far as rows need it: field tags, lengths, numbers.
+
+A field tag is the field's number times eight plus its wire type (0 varint, 1 eight bytes, 2 a
+length and that many bytes).
+"""
 
 from __future__ import annotations
 
 import struct
 
-# A tag is the field's number times eight plus its wire type (0 varint, 1 eight bytes, 2 a length
-# and that many bytes).
-
-# google.protobuf.Value, by kind.
+# google.protobuf.Value, by what it holds.
 VALUE_NULL = b"\x08\x00"
 VALUE_NUMBER = b"\x11"
-VALUE_TEXT = b"\x1a"
+VALUE_STRING = b"\x1a"
 VALUE_FALSE, VALUE_TRUE = b"\x20\x00", b"\x20\x01"
 VALUE_STRUCT = b"\x2a"
 VALUE_LIST = b"\x32"
 
 # Struct.fields and ListValue.values are both field 1; in a map entry 1 is the key, 2 the value.
-FIRST = b"\x0a"
-SECOND = b"\x12"
+FIELD_1 = b"\x0a"
+FIELD_2 = b"\x12"
 
 # The fields that an EnqueueRequest and a JobChunk share.
-QUEUE_NAME = b"\x0a"
 PAYLOAD = b"\x12"
 PRIORITY = b"\x18"
 MAX_RETRIES = b"\x20"
@@ -33,12 +33,11 @@ CHUNK_NUMBER = b"\x48"
 # EnqueueBatchRequest.chunk
 REQUEST_CHUNK = b"\x12"
 
-
 _DOUBLE = struct.Struct("<d")
 
 
 def varint(value: int) -> bytes:
-    """`value` as a base-128 varint; a negative one as its 64-bit two's complement."""
+    """Return `value` as a base-128 varint; a negative one as its 64-bit two's complement."""
     value &= 0xFFFF_FFFF_FFFF_FFFF
     out = bytearray()
     while value > 0x7F:
@@ -49,16 +48,16 @@ def varint(value: int) -> bytes:
 
 
 def double(value: float) -> bytes:
-    """A number's eight bytes."""
+    """Return the eight bytes of a number."""
     return _DOUBLE.pack(value)
 
 
-def with_length(tag: bytes, body: bytes) -> bytes:
-    """A length-delimited field."""
-    return tag + varint(len(body)) + body
+def bytes_field(field_tag: bytes, content: bytes) -> bytes:
+    """Return a length-delimited field."""
+    return field_tag + varint(len(content)) + content
 
 
 def timestamp(nanoseconds: int) -> bytes:
-    """A google.protobuf.Timestamp's own bytes."""
+    """Return the content of a google.protobuf.Timestamp."""
     seconds, nanos = divmod(nanoseconds, 1_000_000_000)
     return b"\x08" + varint(seconds) + (b"\x10" + varint(nanos) if nanos else b"")

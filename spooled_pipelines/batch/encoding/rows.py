@@ -1,35 +1,43 @@
-"""A record batch of the table, to one piece of wire bytes per job.
+"""A record batch of the table as wire bytes, one entry per job.
 
-A piece is fields 2 to 6 of an EnqueueRequest. JobChunk has the same fields under the same
-numbers, repeated, so a chunk is the pieces of its rows one behind the other (each with its key,
-field 7), and an EnqueueRequest is the queue's name and one piece.
+An encoded row is fields 2 to 6 of an EnqueueRequest. JobChunk has the same fields under the same
+numbers, repeated, so a chunk is its encoded rows one behind the other (each with its key, field 7),
+and an EnqueueRequest is the queue's name and one encoded row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from spooled_pipelines.batch.arrow_types import storage_array
 from spooled_pipelines.batch.encoding import protobuf_wire
-from spooled_pipelines.batch.encoding.column_mapping import Mapping, RowNumber
-from spooled_pipelines.batch.encoding.columns import Cells, by_value, of_array, side_by_side, tagged
-from spooled_pipelines.batch.encoding.nested import field
+from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping, IntegerColumn
+from spooled_pipelines.batch.encoding.columns import (
+    EncodedColumn,
+    concat,
+    from_array,
+    length_delimited,
+    map_distinct,
+)
 from spooled_pipelines.batch.encoding.payload_objects import (
-    made_payload,
-    made_value,
-    no_object,
-    object_cells,
+    call_payload_function,
+    encode_payload_column,
+    encode_returned_column,
+    is_not_object,
 )
 from spooled_pipelines.batch.encoding.schema_check import PayloadCheck
 from spooled_pipelines.batch.encoding.tags import TOO_LARGE as TAGS_TOO_LARGE
-from spooled_pipelines.batch.encoding.tags import tag_cells, tag_columns
+from spooled_pipelines.batch.encoding.tags import encode_tags, tag_columns
 from spooled_pipelines.batch.encoding.tags import too_large as too_large_tags
-from spooled_pipelines.batch.encoding.values import OnLossy, Place, plain, value_cells
-from spooled_pipelines.batch.staging.idempotency import row_numbers
+from spooled_pipelines.batch.encoding.value_context import ValueContext
+from spooled_pipelines.batch.encoding.values import encode_values, struct_field
+from spooled_pipelines.batch.iso8601 import PER_SECOND
+from spooled_pipelines.batch.options import OnLossy
 from spooled_pipelines.rpc.struct import from_struct, json_size
 from spooled_pipelines.wire.limits import PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
@@ -47,12 +55,10 @@ _TOO_LARGE = f"the payload is more than {PAYLOAD_MAX_BYTES} bytes as JSON"
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
-_OUT_OF_RANGE = "is not a whole number from"
+class LimitReason(str):
+    """Why a row was rejected, where the cause is a limit of the contract."""
 
-
-def is_limit(reason: str) -> bool:
-    """Whether a row was rejected for a limit of the contract, and not for what it lacks."""
-    return reason in (_TOO_LARGE, TAGS_TOO_LARGE) or _OUT_OF_RANGE in reason
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -60,172 +66,193 @@ class EncodedRows:
     """The rows of one record batch that can be jobs, and those that cannot.
 
     Attributes:
-        rows: the row's number in the input, from 0 (int64).
-        pieces: its wire bytes without the key (binary).
-        identity: what its key is made from (binary).
+        rows: the row's number in the input, from 0.
+        encoded: its wire bytes without the key. Where rows bring tags they end with them as a
+            JobChunk has them.
+        identity: the bytes that its key is made from.
         rejected: row number and reason of each of the others.
-
-    Where rows bring tags a piece ends with them as a JobChunk has them.
     """
 
-    rows: Any
-    pieces: Any
-    identity: Any
+    rows: pa.Int64Array
+    encoded: pa.BinaryArray
+    identity: pa.BinaryArray
     rejected: tuple[tuple[int, str], ...]
 
 
-def encode(
-    batch: Any,
-    mapping: Mapping,
+def row_numbers(first: int, count: int) -> pa.Int64Array:
+    """Return the numbers from `first` on."""
+    return pc.add(_range(1 << count.bit_length()).slice(0, count), first)
+
+
+@lru_cache(maxsize=32)
+def _range(count: int) -> pa.Int64Array:
+    # Made from Python's numbers for each record batch, it took longer than summing all hashes.
+    return pa.array(range(count), pa.int64())
+
+
+def encode_rows(
+    record_batch: pa.RecordBatch,
+    mapping: ColumnMapping,
     first_row: int,
     on_lossy: OnLossy = "raise",
     check: PayloadCheck | None = None,
 ) -> EncodedRows:
-    """Encode `batch`, whose first row is number `first_row` of the input.
+    """Encode a record batch whose first row is number `first_row` of the input.
 
-    `check` says of a payload why it is none.
+    `check` returns why a payload cannot be one.
 
     Raises:
         LossyValueError: a payload or key column holds what a payload cannot, and `on_lossy` is
             "raise".
-        InvalidArgumentError: the function that makes the payload made something else.
+        InvalidArgumentError: the function that makes the payload returned something else.
     """
-    columns = {name: plain(batch.column(name)) for name in mapping.columns}
-    rows = row_numbers(first_row, batch.num_rows)
-    made = None if mapping.function is None else made_payload(mapping.function, batch, first_row)
-    keep, rejected = _rejected(columns, rows, mapping)
+    columns = {name: storage_array(record_batch.column(name)) for name in mapping.columns}
+    rows = row_numbers(first_row, record_batch.num_rows)
+    returned = None
+    if mapping.function is not None:
+        returned = call_payload_function(mapping.function, record_batch, first_row)
+    keep, rejected = _reject(columns, rows, mapping)
     if keep is not None:
         columns = {name: column.filter(keep) for name, column in columns.items()}
         rows = rows.filter(keep)
-        made = None if made is None else made.filter(keep)
+        returned = None if returned is None else returned.filter(keep)
     count = len(rows)
 
-    values: dict[str, Cells] = {}
+    values: dict[str, EncodedColumn] = {}
 
-    def value_of(column: str) -> Cells:
+    def values_of(column: str) -> EncodedColumn:
         if column not in values:
             # Nulls are filled once, though payload and key may both use the column.
-            values[column] = value_cells(columns[column], place_of(column))
+            values[column] = encode_values(columns[column], context_of(column))
         return values[column]
 
-    def place_of(column: str) -> Place:
+    def context_of(column: str) -> ValueContext:
         lossy = on_lossy if isinstance(on_lossy, str) else on_lossy.get(column, "raise")
-        return Place(column, lambda index: int(rows[index].as_py()), lossy)
+        return ValueContext(column, lambda index: int(rows[index].as_py()), lossy)
 
-    def key_of(column: str) -> Cells:
-        place = place_of(column)
-        if place.on_lossy != "null":
-            return value_of(column)
-        # What the payload leaves out still tells rows apart.
-        return value_cells(columns[column], replace(place, on_lossy="string"))
+    def key_values_of(column: str) -> EncodedColumn:
+        context = context_of(column)
+        if context.on_lossy != "null":
+            return values_of(column)
+        # A value that the payload leaves out still tells rows apart.
+        return encode_values(columns[column], replace(context, on_lossy="string"))
 
-    if made is not None:
-        fields = [(name, made_value(made, name, place_of)) for name in sorted(made.schema.names)]
-        body = side_by_side([field(name, value) for name, value in fields], count)
-    elif mapping.whole is not None:
-        body = object_cells(columns[mapping.whole], place_of(mapping.whole))
+    if mapping.payload_column is not None:
+        column = mapping.payload_column
+        payload = encode_payload_column(columns[column], context_of(column))
     else:
-        fields = [(name, value_of(column)) for name, column in mapping.fields]
-        body = side_by_side([field(name, value) for name, value in fields], count)
-    payload = body.wrapped(tagged(protobuf_wire.PAYLOAD))
-    others = [_number_cells(columns[number.column], number) for number in mapping.numbers]
+        if returned is not None:
+            names = sorted(returned.schema.names)
+            fields = [(name, encode_returned_column(returned, name, context_of)) for name in names]
+        else:
+            fields = [(name, values_of(column)) for name, column in mapping.fields]
+        payload = concat([struct_field(name, column) for name, column in fields], count)
+    job_fields = [payload.with_length_prefix(length_delimited(protobuf_wire.PAYLOAD))]
+    job_fields += [_encode_integers(columns[one.column], one) for one in mapping.integers]
     if mapping.scheduled_at is not None:
-        others.append(_due_cells(columns[mapping.scheduled_at]))
-    tags = _tags(columns, mapping, count)
+        job_fields.append(_encode_due(columns[mapping.scheduled_at]))
+    tags = _encode_row_tags(columns, mapping, count)
     if tags is not None:
-        others.append(tags.wrapped(tagged(protobuf_wire.CHUNK_TAGS)))
-    pieces = side_by_side([payload, *others], count).joined(count)
-    identity = pieces
+        prefix = length_delimited(protobuf_wire.CHUNK_TAGS)
+        job_fields.append(tags.with_length_prefix(prefix))
+    encoded = concat(job_fields, count).to_array(count)
+    identity = encoded
     if mapping.key:
-        key = [field(name, key_of(name)) for name in mapping.key]
-        identity = side_by_side(key, count).joined(count)
+        key = [struct_field(name, key_values_of(name)) for name in mapping.key]
+        identity = concat(key, count).to_array(count)
 
-    unfit = dict.fromkeys(_too_large(body, count), _TOO_LARGE)
+    reasons: dict[int, str] = dict.fromkeys(_too_large(payload, count), LimitReason(_TOO_LARGE))
     if tags is not None:
-        unfit.update(dict.fromkeys(too_large_tags(tags, count), TAGS_TOO_LARGE))
+        too_large = too_large_tags(tags, count)
+        reasons.update(dict.fromkeys(too_large, LimitReason(TAGS_TOO_LARGE)))
     if check is not None:
-        unfit.update(_unchecked(body, count, check))
-    if unfit:
-        rejected.extend((int(rows[index].as_py()), reason) for index, reason in unfit.items())
-        fit = pa.array([index for index in range(count) if index not in unfit], pa.int64())
-        rows, pieces, identity = rows.take(fit), pieces.take(fit), identity.take(fit)
-    return EncodedRows(rows, pieces, identity, tuple(rejected))
+        reasons.update(_failed_checks(payload, count, check))
+    if reasons:
+        rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
+        rest = pa.array([index for index in range(count) if index not in reasons], pa.int64())
+        rows, encoded, identity = rows.take(rest), encoded.take(rest), identity.take(rest)
+    return EncodedRows(rows, encoded, identity, tuple(rejected))
 
 
-def _tags(columns: dict[str, Any], mapping: Mapping, count: int) -> Cells | None:
+def _encode_row_tags(
+    columns: dict[str, pa.Array], mapping: ColumnMapping, count: int
+) -> EncodedColumn | None:
     if mapping.tags is None:
         return None
     if isinstance(mapping.tags, str):
-        return tag_cells(tag_columns(columns[mapping.tags]), count)
-    return tag_cells({name: columns[name] for name in mapping.tags}, count)
+        return encode_tags(tag_columns(columns[mapping.tags]), count)
+    return encode_tags({name: columns[name] for name in mapping.tags}, count)
 
 
-def _unchecked(body: Cells, count: int, check: PayloadCheck) -> dict[int, str]:
-    """Which payloads the check refuses, and why."""
-    found = {}
-    for index, payload in enumerate(body.joined(count).to_pylist()):
-        reason = check(from_struct(_parsed(payload)))
+def _failed_checks(payload: EncodedColumn, count: int, check: PayloadCheck) -> dict[int, str]:
+    """Return which payloads the check refuses, and why."""
+    reasons = {}
+    for index, content in enumerate(payload.to_array(count).to_pylist()):
+        reason = check(from_struct(Struct.FromString(content)))
         if reason is not None:
-            found[index] = reason
-    return found
+            reasons[index] = reason
+    return reasons
 
 
-def _rejected(
-    columns: dict[str, Any], rows: Any, mapping: Mapping
-) -> tuple[Any, list[tuple[int, str]]]:
-    """The rows that stay (None: all), and what the others' own columns already rule out; the
-    first reason counts."""
-    checks = [(_is_missing(columns[name]), f"key column {name!r} is null") for name in mapping.key]
-    for number in mapping.numbers:
-        bounds = f"{number.low} to {number.high}"
-        reason = f"{number.name} (column {number.column!r}) {_OUT_OF_RANGE} {bounds}"
-        checks.append((_out_of_range(columns[number.column], number), reason))
+def _reject(
+    columns: dict[str, pa.Array], rows: pa.Int64Array, mapping: ColumnMapping
+) -> tuple[pa.BooleanArray | None, list[tuple[int, str]]]:
+    """Return which rows stay (None: all), and the others with the first reason against each."""
+    checks: list[tuple[pa.BooleanArray, str]] = [
+        (_is_missing(columns[name]), f"key column {name!r} is null") for name in mapping.key
+    ]
+    for integer in mapping.integers:
+        reason = (
+            f"{integer.name} (column {integer.column!r}) is not a whole number from {integer.low} "
+            f"to {integer.high}"
+        )
+        checks.append((_out_of_range(columns[integer.column], integer), LimitReason(reason)))
     if mapping.scheduled_at is not None:
         reason = f"scheduled_at (column {mapping.scheduled_at!r}) is not within the years 1 to 9999"
         checks.append((_out_of_years(columns[mapping.scheduled_at]), reason))
-    if mapping.whole is not None:
-        reason = f"payload column {mapping.whole!r} holds no JSON object"
-        checks.append((no_object(columns[mapping.whole]), reason))
+    if mapping.payload_column is not None:
+        reason = f"payload column {mapping.payload_column!r} does not hold a JSON object"
+        checks.append((is_not_object(columns[mapping.payload_column]), reason))
     rejected: list[tuple[int, str]] = []
-    bad = None
+    rejected_mask = None
     for mask, reason in checks:
         if not pc.any(mask, min_count=0).as_py():
             continue
-        new = mask if bad is None else pc.and_not(mask, bad)
+        new = mask if rejected_mask is None else pc.and_not(mask, rejected_mask)
         rejected.extend((row, reason) for row in rows.filter(new).to_pylist())
-        bad = mask if bad is None else pc.or_(bad, mask)
-    return None if bad is None else pc.invert(bad), rejected
+        rejected_mask = mask if rejected_mask is None else pc.or_(rejected_mask, mask)
+    return None if rejected_mask is None else pc.invert(rejected_mask), rejected
 
 
-def _is_missing(column: Any) -> Any:
+def _is_missing(column: pa.Array) -> pa.BooleanArray:
     if types.is_floating(column.type):
         return pc.is_null(column, nan_is_null=True)
     return column.is_null()
 
 
-def _out_of_range(column: Any, number: RowNumber) -> Any:
+def _out_of_range(column: pa.Array, integer: IntegerColumn) -> pa.BooleanArray:
     if types.is_null(column.type):
         return pa.repeat(pa.scalar(False), len(column))
-    outside = pc.or_(pc.less(column, number.low), pc.greater(column, number.high))
+    outside = pc.or_(pc.less(column, integer.low), pc.greater(column, integer.high))
     if types.is_floating(column.type):
         # NaN is null here too, and null means the default.
-        broken = pc.and_not(pc.not_equal(pc.floor(column), column), pc.is_nan(column))
-        outside = pc.or_(outside, broken)
+        fractional = pc.and_not(pc.not_equal(pc.floor(column), column), pc.is_nan(column))
+        outside = pc.or_(outside, fractional)
     return outside.fill_null(False)
 
 
-def _number_cells(column: Any, number: RowNumber) -> Cells:
-    """The field in every row: null is 0, the default, since a chunk's lists have no gaps."""
+def _encode_integers(column: pa.Array, integer: IntegerColumn) -> EncodedColumn:
+    """Return the field of every row: null is 0, the default, since a chunk's lists have no gaps."""
     if types.is_null(column.type):
         column = column.cast(pa.int64())
     elif types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    tag = _FIELD_TAGS[number.name]
-    whole = column.cast(pa.int64()).fill_null(0)
-    return of_array(by_value(whole, lambda value: tag + protobuf_wire.varint(value)))
+    field_tag = _FIELD_TAGS[integer.name]
+    integers = column.cast(pa.int64()).fill_null(0)
+    return from_array(map_distinct(integers, lambda value: field_tag + protobuf_wire.varint(value)))
 
 
-def _out_of_years(column: Any) -> Any:
+def _out_of_years(column: pa.Array) -> pa.BooleanArray:
     if types.is_null(column.type):
         return pa.repeat(pa.scalar(False), len(column))
     seconds = column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64())
@@ -233,34 +260,31 @@ def _out_of_years(column: Any) -> Any:
     return pc.or_(early, pc.greater(seconds, _LAST_SECOND)).fill_null(False)
 
 
-def _due_cells(column: Any) -> Cells:
-    """The field in every row: null is an empty Timestamp, which is long past: due at once."""
+def _encode_due(column: pa.Array) -> EncodedColumn:
+    """Return the field for every row: null is an empty Timestamp, long past, so due at once."""
     if types.is_null(column.type):
         column = column.cast(pa.timestamp("s", "UTC"))
-    per_second = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[column.type.unit]
-    factor = 1_000_000_000 // per_second
+    factor = 1_000_000_000 // PER_SECOND[column.type.unit]
 
     def due(count: int) -> bytes:
-        return protobuf_wire.with_length(
-            protobuf_wire.SCHEDULED_AT, protobuf_wire.timestamp(count * factor)
-        )
+        timestamp = protobuf_wire.timestamp(count * factor)
+        return protobuf_wire.bytes_field(protobuf_wire.SCHEDULED_AT, timestamp)
 
-    made = by_value(column.cast(pa.int64()), due)
-    return of_array(made.fill_null(protobuf_wire.with_length(protobuf_wire.SCHEDULED_AT, b"")))
+    encoded = map_distinct(column.cast(pa.int64()), due)
+    return from_array(encoded.fill_null(protobuf_wire.bytes_field(protobuf_wire.SCHEDULED_AT, b"")))
 
 
-def _too_large(body: Cells, count: int) -> list[int]:
-    """Which payloads are above the limit as JSON."""
-    if isinstance(body.size, int):
-        suspects = list(range(count)) if body.size > _SURELY_SMALL else []
+def _too_large(payload: EncodedColumn, count: int) -> list[int]:
+    """Return which payloads are above the limit as JSON."""
+    if isinstance(payload.size, int):
+        suspects = list(range(count)) if payload.size > _SURELY_SMALL else []
     else:
-        where = pc.greater(body.size, _SURELY_SMALL)
-        suspects = pc.indices_nonzero(where).to_pylist()
+        suspects = pc.indices_nonzero(pc.greater(payload.size, _SURELY_SMALL)).to_pylist()
     if not suspects:
         return []
-    payloads = body.joined(count)
-    return [i for i in suspects if json_size(_parsed(payloads[i].as_py())) > PAYLOAD_MAX_BYTES]
-
-
-def _parsed(payload: bytes) -> Struct:
-    return Struct.FromString(payload)
+    contents = payload.to_array(count)
+    return [
+        index
+        for index in suspects
+        if json_size(Struct.FromString(contents[index].as_py())) > PAYLOAD_MAX_BYTES
+    ]

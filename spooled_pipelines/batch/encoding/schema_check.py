@@ -1,39 +1,44 @@
 """Payloads checked against a schema: a JSON Schema, or a pydantic model.
 
-What is checked is the payload as the worker will see it. It is sent as it is: defaults and
-conversions of a model are not put into it.
+The payload is checked as the worker will see it, and sent as it is: defaults and conversions of a
+model are not put into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spooled_pipelines.errors import InvalidArgumentError
 
-# Gives why a payload does not fit, without any of its content, or None.
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from spooled_pipelines.batch.options import PayloadSchema
+
+# Returns why a payload does not fit, without any of its content, or None.
 PayloadCheck: TypeAlias = Callable[[dict[str, Any]], str | None]
 
 
-def payload_check(schema: Any) -> PayloadCheck | None:
-    """What checks a payload.
+def make_payload_check(schema: PayloadSchema | None) -> PayloadCheck | None:
+    """Return the function that checks a payload; None without a schema.
 
     Raises:
-        InvalidArgumentError: it is no schema, or the package that reads it is not installed.
+        InvalidArgumentError: it is not a schema, or the package that reads it is not installed.
     """
     if schema is None:
         return None
     if isinstance(schema, Mapping):
-        return _json_schema(schema)
+        return _check_by_json_schema(schema)
     if isinstance(schema, type) and hasattr(schema, "model_validate"):
-        return _model(schema)
+        return _check_by_model(schema)
     raise InvalidArgumentError(
-        f"payload_schema is a {type(schema).__name__}, and has to be a JSON Schema (a dict) or a "
-        "pydantic model (its class)."
+        "payload_schema must be a JSON Schema (a dict) or a pydantic model (its class), got "
+        f"{type(schema).__name__}."
     )
 
 
-def _json_schema(schema: Mapping[str, Any]) -> PayloadCheck:
+def _check_by_json_schema(schema: Mapping[str, Any]) -> PayloadCheck:
     try:
         from jsonschema import SchemaError, validators
     except ImportError:
@@ -41,12 +46,14 @@ def _json_schema(schema: Mapping[str, Any]) -> PayloadCheck:
             "payload_schema as a JSON Schema needs the package jsonschema: pip install "
             "'spooled-pipelines[schema]'."
         ) from None
-    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+    cls = validators.validator_for(schema, default=validators.Draft202012Validator)
     try:
-        kind.check_schema(schema)
+        cls.check_schema(schema)
     except SchemaError as error:
-        raise InvalidArgumentError(f"payload_schema is no JSON Schema: {error.message}") from None
-    validator = kind(schema)
+        raise InvalidArgumentError(
+            f"payload_schema must be a JSON Schema: {error.message}"
+        ) from None
+    validator = cls(schema)
 
     def check(payload: dict[str, Any]) -> str | None:
         error = next(validator.iter_errors(payload), None)
@@ -60,7 +67,7 @@ def _json_schema(schema: Mapping[str, Any]) -> PayloadCheck:
     return check
 
 
-def _model(model: Any) -> PayloadCheck:
+def _check_by_model(model: type[BaseModel]) -> PayloadCheck:
     from pydantic import ValidationError
 
     def check(payload: dict[str, Any]) -> str | None:
@@ -74,8 +81,8 @@ def _model(model: Any) -> PayloadCheck:
     return check
 
 
-def _reason(path: Any, rule: str) -> str:
-    # Places in a list are left out: rows with the same fault have the same reason.
-    shown = ".".join("[]" if isinstance(part, int) else str(part) for part in path)
-    what = f"{shown!r}" if shown else "the payload"
+def _reason(path: Iterable[str | int], rule: str) -> str:
+    # Indices in a list are left out: rows with the same fault have the same reason.
+    dotted = ".".join("[]" if isinstance(part, int) else str(part) for part in path)
+    what = f"{dotted!r}" if dotted else "the payload"
     return f"{what} does not fit payload_schema: {rule}"

@@ -15,7 +15,7 @@ DEAD = (spooled_v1.JobStatus.JOB_STATUS_DEADLETTER,)
 _EXAMPLES = 10
 
 
-class FailedJobs:
+class FailureSummary:
     """Collects dead letters; `table()` has a line for each error."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class FailedJobs:
         return pa.Table.from_pylist(lines, schema=schema)
 
 
-class PatchedJobs:
+class PayloadPatch:
     """Collects the revisions of dead letters whose error has a text in it."""
 
     def __init__(
@@ -67,22 +67,22 @@ class PatchedJobs:
             return
         payload = self._patch(from_struct(message.payload))
         if payload is not None:
-            self.revisions.append(requeued(message.id, payload))
+            self.revisions.append(requeue(message.id, payload))
 
 
-def requeued(job_id: str, payload: Mapping[str, Any] | None = None) -> batch_v1.DeadLetterRevision:
+def requeue(job_id: str, payload: Mapping[str, Any] | None = None) -> batch_v1.DeadLetterRevision:
     """Back into the queue, with this payload where there is one."""
     data = None if payload is None else to_struct(payload).SerializeToString()
     return batch_v1.DeadLetterRevision(job_id=job_id, requeue=batch_v1.Requeue(payload=data))
 
 
-def discarded(job: Job | str) -> batch_v1.DeadLetterRevision:
+def discard(job: Job | str) -> batch_v1.DeadLetterRevision:
     """Cancelled."""
     job_id = job.id if isinstance(job, Job) else job
     return batch_v1.DeadLetterRevision(job_id=job_id, discard=batch_v1.Discard())
 
 
-def lots(
+def batched(
     revisions: Iterable[batch_v1.DeadLetterRevision],
 ) -> Iterator[list[batch_v1.DeadLetterRevision]]:
     """As many as go into one call."""

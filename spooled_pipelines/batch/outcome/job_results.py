@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.spill import Spool
+from spooled_pipelines.batch.spill import SpillBuffer
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1
@@ -33,12 +33,12 @@ _WINDOW_ROWS = 100_000
 MIXED = None
 
 
-class Outcomes:
+class ResultStore:
     """Jobs in the order in which the server told of them; `fields` has the results' types."""
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
-        self._spool = Spool(SCHEMA)
+        self._spool = SpillBuffer(SCHEMA)
         self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
         self._results: list[dict[str, Any]] = []
 
@@ -112,14 +112,14 @@ def common_type(one: Any, other: Any) -> Any:
         return MIXED
 
 
-class Lookup:
-    """Outcomes by the ids of their jobs, in flat memory.
+class ResultLookup:
+    """ResultStore by the ids of their jobs, in flat memory.
 
     Most often the server tells of a table's jobs in the table's order: then a window on what it
     told is enough. Otherwise all of it goes into an index on the disk.
     """
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, outcomes: ResultStore) -> None:
         self._outcomes = outcomes
         self._coming = outcomes.batches()
         self._window: Any = SCHEMA.empty_table()
@@ -156,7 +156,7 @@ class Lookup:
         return found
 
 
-def _index(outcomes: Outcomes) -> sqlite3.Connection:
+def _index(outcomes: ResultStore) -> sqlite3.Connection:
     # A database without a name is a temporary file, gone with the connection.
     index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     index.execute(

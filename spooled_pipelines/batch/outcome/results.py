@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spooled_pipelines.batch.ledger import REJECTED, AnyLedger, PartLedgers
-from spooled_pipelines.batch.outcome.job_results import MIXED, Lookup, Outcomes
+from spooled_pipelines.batch.outcome.job_results import MIXED, ResultLookup, ResultStore
 from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
 from spooled_pipelines.batch.source.open import Source, open_source
 from spooled_pipelines.errors import InvalidArgumentError
@@ -63,7 +63,7 @@ def check_results(
 
 
 def results_reader(
-    outcomes: Outcomes,
+    outcomes: ResultStore,
     ledger: AnyLedger | None,
     order: ResultOrder = "input",
     join: Any = None,
@@ -96,14 +96,14 @@ def results_reader(
     return pa.RecordBatchReader.from_batches(whole, batches)
 
 
-def _without_rows(outcomes: Outcomes) -> Iterator[Any]:
+def _without_rows(outcomes: ResultStore) -> Iterator[Any]:
     for batch in outcomes.batches():
         yield pa.record_batch([pa.nulls(batch.num_rows, pa.int64()), *batch.columns], schema=_LINES)
 
 
-def _of_rows(outcomes: Outcomes, ledger: AnyLedger) -> Iterator[Any]:
+def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[Any]:
     """Every row is there: with its job's outcome, as rejected, or as unknown."""
-    lookup = Lookup(outcomes)
+    lookup = ResultLookup(outcomes)
     for batch in ledger.reader():
         found = lookup.of(batch.column("job_id")).combine_chunks()
         status, error = (_whole(found.column(name)) for name in ("status", "error"))

@@ -24,7 +24,7 @@ from spooled_pipelines.batch.source.csv_types import (
     cast,
     column_types,
 )
-from spooled_pipelines.batch.source.read_errors import readable
+from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def find_column_types(locations: Sequence[Location], options: TextOptions) -> Co
     facts: dict[str, ColumnFacts] = {}
     names: list[str] = []
     for location in locations:
-        with readable(f"the file {location.name!r}"), location.stream() as stream:
+        with wrap_read_errors(f"the file {location.name!r}"), location.open_stream() as stream:
             text = _opened(stream, location, options)
             names = names or text.names
             here = [facts.setdefault(name, ColumnFacts()) for name in text.names]
@@ -76,7 +76,7 @@ def open_csv(
     location: Location, types: ColumnTypes, options: TextOptions
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return the schema and the record batches of one file, whose columns' types are known."""
-    stream = location.stream()
+    stream = location.open_stream()
     text = _opened(stream, location, options)
     schema = pa.schema([types.schema.field(name) for name in text.names])
 

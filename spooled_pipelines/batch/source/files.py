@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from spooled_pipelines.batch.source import csv_files, json_rows, python_rows
-from spooled_pipelines.batch.source.row_filter import Selection
+from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 _COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
 KNOWN = ".parquet, .csv, .tsv, .jsonl, .ndjson, .json, .arrow, .feather"
@@ -20,28 +23,28 @@ _READ_BYTES = 1 << 20
 
 
 class Location(NamedTuple):
-    """A file or folder: its pyarrow file system, its path there, and what the user called it."""
+    """A file or folder: its pyarrow file system, its path there, and its name for the user."""
 
-    filesystem: Any
+    filesystem: FileSystem
     path: str
     name: str
 
-    def stream(self) -> Any:
-        """Its bytes from front to back, decompressed as its name says."""
+    def open_stream(self) -> Any:
+        """Open its bytes from front to back, decompressed as its name says."""
         return self.filesystem.open_input_stream(self.path)
 
-    def file(self) -> Any:
-        """Its bytes, to be read here and there."""
+    def open_file(self) -> Any:
+        """Open its bytes, to be read at any position."""
         return self.filesystem.open_input_file(self.path)
 
     def inside(self, path: str) -> Location:
-        """A file below this folder."""
+        """Return a file below this folder."""
         name = path if self.name == self.path else self.name.rstrip("/") + path[len(self.path) :]
         return Location(self.filesystem, path, name)
 
 
 def locate(name: str) -> Location:
-    """Where a path or URI leads: by pyarrow's own file systems, or else by fsspec's.
+    """Resolve a path or URI by pyarrow's own file systems, or else by fsspec's.
 
     Raises:
         InvalidArgumentError: neither knows the URI's scheme.
@@ -53,18 +56,18 @@ def locate(name: str) -> Location:
     try:
         filesystem, path = fs.FileSystem.from_uri(name)
     except pa.ArrowInvalid as unknown:
-        filesystem, path = _by_fsspec(name, unknown)
+        filesystem, path = _locate_by_fsspec(name, unknown)
     return Location(filesystem, path, name)
 
 
-def of_object(path: Any) -> Location:
-    """The place of a path that brings its own fsspec file system, and so its credentials."""
+def location_of(path: Any) -> Location:
+    """Return the location of a path that brings its own fsspec file system and its credentials."""
     from pyarrow import fs
 
     return Location(fs.PyFileSystem(fs.FSSpecHandler(path.fs)), path.path, str(path))
 
 
-def _by_fsspec(name: str, unknown: Exception) -> tuple[Any, str]:
+def _locate_by_fsspec(name: str, unknown: Exception) -> tuple[FileSystem, str]:
     from pyarrow import fs
 
     scheme = name.split("://", 1)[0]
@@ -81,29 +84,29 @@ def _by_fsspec(name: str, unknown: Exception) -> tuple[Any, str]:
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
 
 
-def kind_of(location: Location) -> str:
-    """What a file is by its name, compressed or not: parquet, csv, json or arrow.
+def file_format_of(location: Location) -> str:
+    """Return the format that a file's name says, compressed or not: parquet, csv, json or arrow.
 
     Raises:
         InvalidArgumentError: its name does not say.
     """
     suffixes = [suffix.lower() for suffix in PurePath(location.path).suffixes]
-    packed = bool(suffixes) and suffixes[-1] in _COMPRESSED
-    if packed:
+    is_compressed = bool(suffixes) and suffixes[-1] in _COMPRESSED
+    if is_compressed:
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
-    if packed and suffix in (".parquet", ".pq"):
+    if is_compressed and suffix in _SUFFIXES["parquet"]:
         raise InvalidArgumentError(
-            f"the file {location.name!r} is a Parquet file within a compressed one, and has to be "
-            "read here and there: unpack it (Parquet is compressed inside)."
+            f"the file {location.name!r} is a Parquet file within a compressed one, which cannot "
+            "be read at any position: unpack it (Parquet is compressed inside)."
         )
-    for kind, known in _SUFFIXES.items():
+    for file_format, known in _SUFFIXES.items():
         if suffix in known:
-            return kind
+            return file_format
     raise InvalidArgumentError(
-        f"the file {location.name!r} is of a kind that is not known by its name "
+        f"the name of the file {location.name!r} says no known format "
         f"({suffix or 'no extension'}). "
-        f"Known are {KNOWN}; anything else can be read into a table first."
+        f"Known are {KNOWN}; read any other into a table first."
     )
 
 
@@ -116,88 +119,86 @@ _SUFFIXES = {
 
 
 def open_file(
-    location: Location, selection: Selection, rows: int, constants: Mapping[str, Any] | None = None
-) -> tuple[Any, Iterator[Any]]:
-    """The schema and the record batches (of about `rows`) of what is selected of one file.
+    location: Location, scan: Scan, rows: int, constants: Mapping[str, pa.Scalar] | None = None
+) -> Opened:
+    """Open one file, in record batches of about `rows`.
 
-    `constants` are columns that the file's folders give it: name -> Arrow scalar.
+    `constants` are columns that the file's folders give it.
     """
-    kind = kind_of(location)
+    file_format = file_format_of(location)
     constants = constants or {}
-    if kind == "parquet" and selection.where is not None:
-        return _parquet_where(location, selection, rows, constants)
-    inner = _inside(selection, constants)
-    schema, batches = _READERS[kind](location, inner, rows)
-    doubled = sorted(constants.keys() & set(schema.names))
-    if doubled:
+    if file_format == "parquet" and scan.where is not None:
+        return _filter_parquet(location, scan, rows, constants)
+    schema, batches = _READERS[file_format](location, _scan_of_file(scan, constants), rows)
+    duplicates = sorted(constants.keys() & set(schema.names))
+    if duplicates:
         raise InvalidArgumentError(
-            f"the file {location.name!r} has a column {doubled[0]!r}, and so has its folder's "
+            f"the file {location.name!r} has a column {duplicates[0]!r}, and so has its folder's "
             "name. Rename one of them."
         )
-    schema, batches = _with_constants(schema, batches, constants)
-    return selection.of(schema, batches)
+    return scan.apply(*_append_constants(schema, batches, constants))
 
 
-def _inside(selection: Selection, constants: Mapping[str, Any]) -> Selection:
-    """What has to be read of the file itself."""
-    if selection.columns is None or selection.where is not None:
-        return replace(selection, columns=None, where=None)
-    own = tuple(name for name in selection.columns if name not in constants)
-    return replace(selection, columns=own or None)
+def _scan_of_file(scan: Scan, constants: Mapping[str, pa.Scalar]) -> Scan:
+    """Return what must be read of the file itself."""
+    if scan.columns is None or scan.where is not None:
+        return replace(scan, columns=None, where=None)
+    own = tuple(name for name in scan.columns if name not in constants)
+    return replace(scan, columns=own or None)
 
 
-def _with_constants(
-    schema: Any, batches: Iterator[Any], constants: Mapping[str, Any]
-) -> tuple[Any, Iterator[Any]]:
+def _append_constants(
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], constants: Mapping[str, pa.Scalar]
+) -> Opened:
     if not constants:
         return schema, batches
     for name, value in constants.items():
         schema = schema.append(pa.field(name, value.type))
 
-    def appended() -> Iterator[Any]:
-        for batch in batches:
-            more = [pa.repeat(value, batch.num_rows) for value in constants.values()]
-            yield pa.RecordBatch.from_arrays([*batch.columns, *more], names=schema.names)
+    def appended() -> Iterator[pa.RecordBatch]:
+        for record_batch in batches:
+            more = [pa.repeat(value, record_batch.num_rows) for value in constants.values()]
+            yield pa.RecordBatch.from_arrays([*record_batch.columns, *more], names=schema.names)
 
     return schema, appended()
 
 
-def _parquet(location: Location, selection: Selection, rows: int) -> tuple[Any, Iterator[Any]]:
+def _open_parquet(location: Location, scan: Scan, rows: int) -> Opened:
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(location.file(), buffer_size=_READ_BYTES, pre_buffer=False)
-    columns = None if selection.columns is None else list(selection.columns)
+    file = parquet.ParquetFile(location.open_file(), buffer_size=_READ_BYTES, pre_buffer=False)
+    columns = None if scan.columns is None else list(scan.columns)
 
-    def batches() -> Iterator[Any]:
+    def batches() -> Iterator[pa.RecordBatch]:
         with file:
             yield from file.iter_batches(batch_size=rows, columns=columns)
 
-    return selection.of(file.schema_arrow, batches())
+    return scan.apply(file.schema_arrow, batches())
 
 
-def _parquet_where(
-    location: Location, selection: Selection, rows: int, constants: Mapping[str, Any]
-) -> tuple[Any, Iterator[Any]]:
-    """Row groups, and whole files, that cannot hold such a row are not read."""
+def _filter_parquet(
+    location: Location, scan: Scan, rows: int, constants: Mapping[str, pa.Scalar]
+) -> Opened:
+    """Open a file; its row groups, or all of it, that cannot hold such a row are not read."""
     from pyarrow import dataset
 
-    sure = None
+    known = None
     for name, value in constants.items():
         field = dataset.field(name)
         one = field.is_null() if value.as_py() is None else field == value
-        sure = one if sure is None else sure & one
+        known = one if known is None else known & one
     fragment = dataset.ParquetFileFormat().make_fragment(
-        location.path, location.filesystem, partition_expression=sure
+        location.path, location.filesystem, partition_expression=known
     )
     schema = fragment.physical_schema
     for name, value in constants.items():
         schema = schema.append(pa.field(name, value.type))
-    selection.check(schema)
-    columns = list(selection.columns or schema.names)
+    scan.check(schema)
+    columns = list(scan.columns or schema.names)
     batches = fragment.to_batches(
         schema=schema,
         columns=columns,
-        filter=selection.where,
+        filter=scan.where,
         batch_size=rows,
         batch_readahead=2,
         fragment_readahead=1,
@@ -205,32 +206,32 @@ def _parquet_where(
     return pa.schema([schema.field(name) for name in columns]), batches
 
 
-def _csv(location: Location, selection: Selection, _rows: int) -> tuple[Any, Iterator[Any]]:
-    types = selection.text_types
+def _open_csv(location: Location, scan: Scan, _rows: int) -> Opened:
+    types = scan.text_types
     if types is None:
-        types = csv_files.find_column_types([location], selection.text_options)
-        selection.notes.extend(types.notes)
-    return selection.of(*csv_files.open_csv(location, types, selection.text_options))
+        types = csv_files.find_column_types([location], scan.text_options)
+        scan.notes.extend(types.notes)
+    return scan.apply(*csv_files.open_csv(location, types, scan.text_options))
 
 
-def _json(location: Location, selection: Selection, rows: int) -> tuple[Any, Iterator[Any]]:
-    items = json_rows.rows(location.stream, location.name)
-    return selection.of(*python_rows.from_iterable(items, rows, "JSON objects"))
+def _open_json(location: Location, scan: Scan, rows: int) -> Opened:
+    objects = json_rows.read_objects(location.open_stream, location.name)
+    return scan.apply(*python_rows.from_iterable(objects, rows, "JSON objects"))
 
 
-def _ipc(location: Location, selection: Selection, _rows: int) -> tuple[Any, Iterator[Any]]:
+def _open_ipc(location: Location, scan: Scan, _rows: int) -> Opened:
     try:
-        file = pa.ipc.open_file(location.file())
+        file = pa.ipc.open_file(location.open_file())
     except pa.ArrowInvalid:
-        reader = pa.ipc.open_stream(location.stream())
-        return selection.of(reader.schema, iter(reader))
+        reader = pa.ipc.open_stream(location.open_stream())
+        return scan.apply(reader.schema, iter(reader))
     batches = (file.get_batch(number) for number in range(file.num_record_batches))
-    return selection.of(file.schema, batches)
+    return scan.apply(file.schema, batches)
 
 
-_READERS: dict[str, Callable[[Location, Selection, int], tuple[Any, Iterator[Any]]]] = {
-    "parquet": _parquet,
-    "csv": _csv,
-    "json": _json,
-    "arrow": _ipc,
+_READERS: dict[str, Callable[[Location, Scan, int], Opened]] = {
+    "parquet": _open_parquet,
+    "csv": _open_csv,
+    "json": _open_json,
+    "arrow": _open_ipc,
 }

@@ -1,55 +1,60 @@
 """JSON files as rows: lines of objects, or one array of objects, read piece by piece.
 
-Not by Arrow's reader: that takes text that looks like a time for a time.
+Not by Arrow's reader, which takes text that looks like a time for a time, and not by `ijson`, which
+keeps the second of two values under one name.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.struct import unique_names
 
 _READ_BYTES = 1 << 20
-# An object that is longer cannot be a job by far; more is not read to find an end that is missing.
+# A longer object cannot be a job by far; more is not read to find an end that is missing.
 _OBJECT_CHARACTERS_MAX = 32 << 20
 _SPACE = " \t\r\n"
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
-def rows(open_stream: Any, name: str) -> Iterator[dict[str, Any]]:
-    """The objects of a file; `open_stream()` gives its bytes from front to back.
+def read_objects(open_stream: Callable[[], IO[bytes]], name: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file; `open_stream()` gives its bytes from front to back.
 
     Raises:
-        InvalidArgumentError: a line or an item is no JSON object; it says which.
+        InvalidArgumentError: a line or an item is not a JSON object; it says which.
     """
     with open_stream() as stream:
         start = stream.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()
-    # Opened once more: what is compressed cannot be wound back.
+    # Opened once more: a compressed stream cannot be wound back.
     with open_stream() as stream:
-        yield from (_items if start.startswith(b"[") else _lines)(stream, name)
+        yield from (_read_array if start.startswith(b"[") else _read_lines)(stream, name)
 
 
-def _lines(stream: Any, name: str) -> Iterator[dict[str, Any]]:
-    for number, whole in enumerate(_split(stream), start=1):
-        line = whole.removeprefix(codecs.BOM_UTF8) if number == 1 else whole
+def _read_lines(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
+    for number, read in enumerate(_split_lines(stream), start=1):
+        line = read.removeprefix(codecs.BOM_UTF8) if number == 1 else read
         if not line.strip():
             continue
-        where = f"line {number} of {name!r}"
+        what = f"line {number} of {name!r}"
         try:
             value = _DECODER.decode(line.decode())
         except (ValueError, RecursionError) as error:
-            # A JSONDecodeError would show where it is in the line only.
-            raise _not_json(where, error) from None
-        if not isinstance(value, dict):
-            raise InvalidArgumentError(
-                f"{where} is not a JSON object, and each line has to be one. Nothing was sent."
-            )
-        yield value
+            # A JSONDecodeError would show its position in the line only.
+            raise _not_json(what, error) from None
+        yield _check_object(value, what)
 
 
-def _split(stream: Any) -> Iterator[bytes]:
+def _check_object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidArgumentError(f"{what} is not a JSON object. Nothing was sent.")
+    return value
+
+
+def _split_lines(stream: IO[bytes]) -> Iterator[bytes]:
     rest = b""
     while block := stream.read(_READ_BYTES):
         *lines, rest = (rest + block).split(b"\n")
@@ -57,101 +62,78 @@ def _split(stream: Any) -> Iterator[bytes]:
     yield rest
 
 
-def _items(stream: Any, name: str) -> Iterator[dict[str, Any]]:
+def _read_array(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
     text = _Text(stream)
     text.take("[")
     number = 0
-    if text.next() == "]":
-        text.take("]")
-        _refuse_more(text, name)
-        return
-    while True:
-        where = f"item {number} of {name!r}"
-        value = _item(text, where)
-        if not isinstance(value, dict):
-            raise InvalidArgumentError(
-                f"{where} is not a JSON object, and each item has to be one. Nothing was sent."
-            )
-        yield value
-        number += 1
-        if not text.take(","):
-            break
     if not text.take("]"):
-        raise InvalidArgumentError(
-            f"the array in {name!r} is not closed behind item {number - 1}. Nothing was sent."
-        )
-    _refuse_more(text, name)
-
-
-def _refuse_more(text: _Text, name: str) -> None:
+        while True:
+            what = f"item {number} of {name!r}"
+            yield _check_object(_read_item(text, what), what)
+            number += 1
+            if not text.take(","):
+                break
+        if not text.take("]"):
+            raise InvalidArgumentError(
+                f"the array in {name!r} is not closed after item {number - 1}. Nothing was sent."
+            )
     if text.next():
         raise InvalidArgumentError(
-            f"{name!r} goes on behind the end of its array, so it is not JSON. Nothing was sent."
+            f"{name!r} goes on after the end of its array, so it is not JSON. Nothing was sent."
         )
 
 
-def _item(text: _Text, where: str) -> Any:
+def _read_item(text: _Text, what: str) -> Any:
     text.next()
     wanted = _READ_BYTES
     while True:
         try:
-            value, text.at = _DECODER.raw_decode(text.buffer, text.at)
+            value, text.position = _DECODER.raw_decode(text.buffer, text.position)
         except (ValueError, RecursionError) as error:
-            # The end of the item may not be there yet.
+            # The end of the item may not have been read yet.
             unfinished = isinstance(error, json.JSONDecodeError)
-            there = len(text.buffer) - text.at
-            if not unfinished or there > _OBJECT_CHARACTERS_MAX or not text.more(wanted):
-                raise _not_json(where, error) from None
+            buffered = len(text.buffer) - text.position
+            if not unfinished or buffered > _OBJECT_CHARACTERS_MAX or not text.read_on(wanted):
+                raise _not_json(what, error) from None
             wanted *= 2
             continue
         return value
 
 
 class _Text:
-    """A stream's text from where we are in it on."""
+    """The text of a stream from the current position on."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self.buffer = ""
-        self.at = 0
+        self.position = 0
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
 
     def next(self) -> str:
-        """The next character that is no space, which is where we are then; empty at the end."""
+        """Skip spaces and return the next character, without taking it; empty at the end."""
         while True:
-            while self.at < len(self.buffer):
-                if self.buffer[self.at] not in _SPACE:
-                    return self.buffer[self.at]
-                self.at += 1
-            if not self.more(_READ_BYTES):
+            while self.position < len(self.buffer):
+                if self.buffer[self.position] not in _SPACE:
+                    return self.buffer[self.position]
+                self.position += 1
+            if not self.read_on(_READ_BYTES):
                 return ""
 
     def take(self, character: str) -> bool:
-        """Go behind this character, if it is the next one."""
+        """Skip this character, if it is the next one."""
         if self.next() != character:
             return False
-        self.at += 1
+        self.position += 1
         return True
 
-    def more(self, wanted: int) -> bool:
-        """Read on, and forget what is behind us; False at the end."""
+    def read_on(self, wanted: int) -> bool:
+        """Read on, and forget the text before the position; False at the end."""
         block = self._stream.read(wanted)
-        self.buffer = self.buffer[self.at :] + self._decoder.decode(block, final=not block)
-        self.at = 0
+        self.buffer = self.buffer[self.position :] + self._decoder.decode(block, final=not block)
+        self.position = 0
         return bool(block)
 
 
-def _not_json(where: str, error: Exception) -> InvalidArgumentError:
+def _not_json(what: str, error: Exception) -> InvalidArgumentError:
     said = getattr(error, "msg", None) or str(error).split(":")[0]
-    return InvalidArgumentError(f"{where} is not JSON ({said}). Nothing was sent.")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        # Of two values under one name one would be dropped, and nobody would know.
-        raise ValueError("an object has one name twice")
-    return made
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+    return InvalidArgumentError(f"{what} is not JSON ({said}). Nothing was sent.")

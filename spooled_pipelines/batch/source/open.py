@@ -1,7 +1,7 @@
-"""Whatever holds a table, as a schema and one iterator of record batches.
+"""Open any supported table as a schema and an iterator of record batches.
 
-Nothing is copied whole, and nothing heavy is imported that the caller has not imported already:
-who passes a DataFrame has pandas.
+Nothing is copied whole, and nothing heavy is imported that the caller has not imported already: a
+caller that passes a DataFrame has pandas.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from spooled_pipelines.batch.source import files, folders, frames, python_rows, sql_rows
-from spooled_pipelines.batch.source.read_errors import readable
-from spooled_pipelines.batch.source.row_filter import Selection
+from spooled_pipelines.batch.source.read_errors import wrap_read_errors
+from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from pyarrow import dataset
 
 # Rows looked at together: enough to work by column, few enough for the processor's cache.
 BATCH_ROWS = 10_000
-# Wide rows make smaller batches.
+# Wide rows make smaller record batches.
 BATCH_BYTES = 8 << 20
 
 _ACCEPTED = (
@@ -38,72 +41,67 @@ class Source:
     """A table that can be read once.
 
     Attributes:
-        schema: its columns. Iterables of dicts may bring later batches whose types differ where
-            that makes no difference to a payload (nulls, whole numbers among floats).
-        batches: its rows, in batches of at most `BATCH_ROWS`.
+        schema: its columns. Iterables of dicts may bring later record batches whose types differ
+            where that makes no difference to a payload (nulls, whole numbers among floats).
+        batches: its rows, in record batches of at most `BATCH_ROWS`.
         what: what it is, for messages.
     """
 
-    schema: Any
-    batches: Iterator[Any]
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
     what: str
 
 
 def open_source(
-    data: Any,
-    selection: Selection | None = None,
-    *,
-    sql: str | None = None,
-    connection: Any = None,
+    data: Any, scan: Scan | None = None, *, sql: str | None = None, connection: Any = None
 ) -> Source:
-    """Find out what `data` is and begin to read what is selected of it; or run a query.
+    """Detect what `data` is and begin to read what `scan` asks of it; or run a query.
 
     Raises:
-        InvalidArgumentError: it is nothing that holds a table, or it cannot be read.
+        InvalidArgumentError: it holds no table, or it cannot be read.
         SourceError: the system, the network or the database failed.
     """
-    selection = selection or Selection()
+    scan = scan or Scan()
     if sql is not None or connection is not None:
         if data is not None or sql is None:
             raise InvalidArgumentError(
                 "pass data, or sql= and connection= and None as data; not some of both."
             )
         what = "the query"
-        with readable(what):
-            schema, batches = sql_rows.open_query(sql, connection, selection, BATCH_ROWS)
+        with wrap_read_errors(what):
+            schema, batches = sql_rows.open_query(sql, connection, scan, BATCH_ROWS)
     else:
-        what = _name(data)
-        if selection.index and not _is_a(data, "pandas", "DataFrame"):
+        what = _describe(data)
+        if scan.index and not _is_a(data, "pandas", "DataFrame"):
             raise InvalidArgumentError(f"index=True is for a pandas DataFrame; data is {what}.")
-        with readable(what):
-            schema, batches = _opened(data, selection)
+        with wrap_read_errors(what):
+            schema, batches = _open_data(data, scan)
     if not len(schema.names):
         if not getattr(data, "shape", (1,))[0]:
             raise EmptyTableError(f"{what} has no rows, so there is nothing to enqueue.")
         raise InvalidArgumentError(f"{what} has no columns, so there is nothing to enqueue.")
-    return Source(schema, _gathered(_checked(batches, what)), what)
+    return Source(schema, coalesce(validate(batches, what)), what)
 
 
-def _opened(data: Any, selection: Selection) -> tuple[Any, Iterator[Any]]:
-    if isinstance(data, (str, os.PathLike)) and not _brings_filesystem(data):
-        return folders.open_path(os.fspath(data), selection, BATCH_ROWS)
+def _open_data(data: Any, scan: Scan) -> Opened:
     if _brings_filesystem(data):
-        found = files.of_object(data)
-        return folders.open_location(found, found.name, selection, BATCH_ROWS)
+        location = files.location_of(data)
+        return folders.open_location(location, location.name, scan, BATCH_ROWS)
+    if isinstance(data, (str, os.PathLike)):
+        return folders.open_path(os.fspath(data), scan, BATCH_ROWS)
     for module, name, read in _FRAMES:
         if _is_a(data, module, name):
-            return read(data, selection, BATCH_ROWS)
+            return read(data, scan, BATCH_ROWS)
     if _is_a(data, "pandas", "Series"):
         raise InvalidArgumentError("a pandas Series is one column: pass series.to_frame().")
     if sql_rows.is_cursor(data):
-        return sql_rows.open_cursor(data, selection, BATCH_ROWS)
-    selection.arrow_only(_name(data))
+        return sql_rows.open_cursor(data, scan, BATCH_ROWS)
     if _is_a(data, "pyarrow.dataset", "Dataset"):
-        return _from_dataset(data, selection)
-    return selection.of(*_as_arrow(data))
+        return _open_dataset(data, scan)
+    return scan.apply(*_open_arrow(data))
 
 
-_FRAMES: tuple[tuple[str, str, Callable[[Any, Selection, int], tuple[Any, Iterator[Any]]]], ...] = (
+_FRAMES: tuple[tuple[str, str, Callable[[Any, Scan, int], Opened]], ...] = (
     ("pandas", "DataFrame", frames.from_pandas),
     ("polars", "DataFrame", frames.from_polars),
     ("polars", "LazyFrame", frames.from_polars),
@@ -111,12 +109,14 @@ _FRAMES: tuple[tuple[str, str, Callable[[Any, Selection, int], tuple[Any, Iterat
 )
 
 
-def _as_arrow(data: Any) -> tuple[Any, Iterator[Any]]:
+def _open_arrow(data: Any) -> Opened:
     if isinstance(data, pa.RecordBatchReader):
         return data.schema, iter(data)
-    if isinstance(data, (pa.Table, pa.RecordBatch)):
+    if isinstance(data, pa.RecordBatch):
+        return data.schema, iter([data])
+    if isinstance(data, pa.Table):
         # Not by the stream protocol below: its C strings cut a name at a zero byte.
-        return data.schema, iter(_table(data).to_reader())
+        return data.schema, iter(data.to_reader())
     if _is_a(data, "pyarrow.dataset", "Scanner"):
         return data.projected_schema, data.to_batches()
     if hasattr(data, "__arrow_c_stream__"):
@@ -125,16 +125,16 @@ def _as_arrow(data: Any) -> tuple[Any, Iterator[Any]]:
     if hasattr(data, "__dataframe__"):
         return frames.from_interchange(data)
     if isinstance(data, Mapping) or not isinstance(data, Iterable) or isinstance(data, bytes):
-        raise InvalidArgumentError(f"data is {_name(data)}; it has to be {_ACCEPTED}.")
+        raise InvalidArgumentError(f"data must be {_ACCEPTED}, got {_describe(data)}.")
     return python_rows.from_iterable(data, BATCH_ROWS, _ACCEPTED)
 
 
-def _from_dataset(dataset: Any, selection: Selection) -> tuple[Any, Iterator[Any]]:
-    """With little read ahead: it is read once, from front to back."""
-    selection.check(dataset.schema)
-    scanner = dataset.scanner(
-        columns=None if selection.columns is None else list(selection.columns),
-        filter=selection.where,
+def _open_dataset(data: dataset.Dataset, scan: Scan) -> Opened:
+    """Read little ahead: a dataset is read once, from front to back."""
+    scan.check(data.schema)
+    scanner = data.scanner(
+        columns=None if scan.columns is None else list(scan.columns),
+        filter=scan.where,
         batch_size=BATCH_ROWS,
         batch_readahead=2,
         fragment_readahead=1,
@@ -143,78 +143,76 @@ def _from_dataset(dataset: Any, selection: Selection) -> tuple[Any, Iterator[Any
 
 
 def _brings_filesystem(data: Any) -> bool:
-    """Whether this is a path of the kind that Airflow's ObjectStoragePath is."""
+    """Return whether this is a path of the kind that Airflow's ObjectStoragePath is."""
     return hasattr(data, "fs") and hasattr(data, "path") and hasattr(data, "protocol")
 
 
-def _table(data: Any) -> Any:
-    return data if isinstance(data, pa.Table) else pa.Table.from_batches([data])
-
-
-def _checked(batches: Iterator[Any], what: str) -> Iterator[Any]:
-    """The rows in batches of bounded size, whose contents are what their types say."""
+def validate(batches: Iterator[pa.RecordBatch], what: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in record batches of bounded size whose contents are what their types say."""
     iterator = iter(batches)
     row = 0
     while True:
-        with readable(what, row):
-            batch = next(iterator, None)
-            if batch is None:
+        with wrap_read_errors(what, row):
+            record_batch = next(iterator, None)
+            if record_batch is None:
                 return
-            # Text that is no UTF-8 would otherwise only be noticed by the server.
-            batch.validate(full=True)
-        yield from _sliced(batch)
-        row += batch.num_rows
+            # Text that is not UTF-8 would otherwise only be noticed by the server.
+            record_batch.validate(full=True)
+        yield from split_by_bytes(record_batch)
+        row += record_batch.num_rows
 
 
-def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
-    """Small batches, as some engines give them, together: each costs as much as a large one."""
-    waiting: list[Any] = []
+def coalesce(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small record batches, as some engines give them: each costs as much as a large one."""
+    waiting: list[pa.RecordBatch] = []
     rows = size = 0
-    for batch in batches:
+    for record_batch in batches:
         if waiting and not (
-            rows + batch.num_rows <= BATCH_ROWS
+            rows + record_batch.num_rows <= BATCH_ROWS
             and size < BATCH_BYTES
-            and batch.schema.equals(waiting[0].schema)
+            and record_batch.schema.equals(waiting[0].schema)
         ):
-            yield _together(waiting)
+            yield concat(waiting)
             waiting, rows, size = [], 0, 0
-        waiting.append(batch)
-        rows += batch.num_rows
-        size += batch.nbytes
+        waiting.append(record_batch)
+        rows += record_batch.num_rows
+        size += record_batch.nbytes
     if waiting:
-        yield _together(waiting)
+        yield concat(waiting)
 
 
-def _together(batches: list[Any]) -> Any:
+def concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return record batches of one schema as one."""
     if len(batches) == 1:
         return batches[0]
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-def _sliced(batch: Any) -> Iterator[Any]:
-    rows = batch.num_rows
+def split_by_bytes(record_batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield slices of at most `BATCH_ROWS` rows and about `BATCH_BYTES` bytes."""
+    rows = record_batch.num_rows
     if not rows:
         return
-    per_row = max(1, _size(batch) // rows)
+    per_row = max(1, _size(record_batch) // rows)
     step = max(1, min(BATCH_ROWS, BATCH_BYTES // per_row))
     for start in range(0, rows, step):
-        yield from _halved(batch.slice(start, step))
+        yield from _halve(record_batch.slice(start, step))
 
 
-def _halved(batch: Any) -> Iterator[Any]:
+def _halve(record_batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     # Where a few rows hold most of the bytes the average misleads.
-    if batch.num_rows > 1 and _size(batch) > 4 * BATCH_BYTES:
-        half = batch.num_rows // 2
-        yield from _halved(batch.slice(0, half))
-        yield from _halved(batch.slice(half))
+    if record_batch.num_rows > 1 and _size(record_batch) > 4 * BATCH_BYTES:
+        half = record_batch.num_rows // 2
+        yield from _halve(record_batch.slice(0, half))
+        yield from _halve(record_batch.slice(half))
     else:
-        yield batch
+        yield record_batch
 
 
-def _size(batch: Any) -> int:
-    """Bytes of the rows; a dictionary, which all slices share, counts by the row."""
+def _size(record_batch: pa.RecordBatch) -> int:
+    """Return the bytes of the rows; a dictionary, which all slices share, counts by the row."""
     size = 0
-    for column in batch.columns:
+    for column in record_batch.columns:
         if pa.types.is_dictionary(column.type) and len(column.dictionary):
             size += column.indices.nbytes
             size += len(column) * column.dictionary.nbytes // len(column.dictionary)
@@ -223,17 +221,16 @@ def _size(batch: Any) -> int:
     return size
 
 
-def _name(data: Any) -> str:
+def _describe(data: Any) -> str:
     if isinstance(data, (str, os.PathLike)) or _brings_filesystem(data):
         return f"the file {str(data)!r}"
-    kind = type(data)
-    module = kind.__module__.split(".")[0]
-    name = kind.__name__ if module == "builtins" else f"{module} {kind.__name__}"
+    cls = type(data)
+    module = cls.__module__.split(".")[0]
+    name = cls.__name__ if module == "builtins" else f"{module} {cls.__name__}"
     return f"the {name}"
 
 
 def _is_a(data: Any, module: str, name: str) -> bool:
-    """Whether data is an instance of a class of a module that may not even be imported."""
-    loaded = sys.modules.get(module)
-    kind = getattr(loaded, name, None)
-    return isinstance(kind, type) and isinstance(data, kind)
+    """Return whether data is an instance of a class whose module may not even be imported."""
+    cls = getattr(sys.modules.get(module), name, None)
+    return isinstance(cls, type) and isinstance(data, cls)

@@ -1,4 +1,4 @@
-"""What a reader raises, as one error that says what could not be read."""
+"""Errors of readers, as one error that names what could not be read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from spooled_pipelines.errors import InvalidArgumentError, SourceError, SpooledError
+from spooled_pipelines.text import one_line
 
 
 @contextmanager
-def readable(what: str, row: int | None = None) -> Iterator[None]:
-    """Name `what`, and the row behind which reading failed.
+def wrap_read_errors(what: str, row: int | None = None) -> Iterator[None]:
+    """Name `what`, and the row after which reading failed.
 
     Raises:
-        SourceError: the system or the network failed; another try may do.
+        SourceError: the system or the network failed; another try may succeed.
         InvalidArgumentError: what is there is not what it should be.
     """
     try:
@@ -27,19 +28,18 @@ def readable(what: str, row: int | None = None) -> Iterator[None]:
     except SpooledError:
         raise
     except Exception as error:
-        # Whoever iterates for us has errors of their own; they are not hidden behind one of ours.
+        # The caller's own iterator has errors of its own; they are not hidden behind one of ours.
         if hasattr(error, "add_note"):
             error.add_note(_message(what, row, error))
         raise
 
 
-def failed(what: str, row: int | None, error: Exception) -> SourceError:
-    """The same for an error of a kind that nobody here knows, such as a database driver's."""
+def read_error(what: str, row: int | None, error: Exception) -> SourceError:
+    """Return the error for a failure of an unknown kind, such as a database driver's."""
     return SourceError(_message(what, row, error))
 
 
 def _message(what: str, row: int | None, error: Exception) -> str:
-    where = f" behind row {row - 1}" if row else ""
-    said = " ".join(str(error).split())
-    said = said if len(said) <= 300 else said[:297] + "..."
-    return f"{what} cannot be read{where}: {said or type(error).__name__}. Nothing was sent."
+    after = f" after row {row - 1}" if row else ""
+    said = one_line(error, 300) or type(error).__name__
+    return f"{what} cannot be read{after}: {said}. Nothing was sent."

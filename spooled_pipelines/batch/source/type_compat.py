@@ -1,73 +1,76 @@
-"""Which types make no difference to a payload, so that a column may change between them."""
+"""Types between which a column may change, since that makes no difference to a payload."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import pyarrow as pa
 from pyarrow import types
 
+from spooled_pipelines.batch.arrow_types import is_string
 
-def same_kind(one: Any, other: Any) -> bool:
-    """Whether a value reads the same from columns of both types; nulls fit to all."""
-    one, other = _stored(one), _stored(other)
+
+def compatible_types(one: pa.DataType, other: pa.DataType) -> bool:
+    """Return whether a value reads the same from columns of both types; nulls fit to all."""
+    one, other = _storage_type(one), _storage_type(other)
     if one.equals(other) or types.is_null(one) or types.is_null(other):
         return True
     if types.is_struct(one) and types.is_struct(other):
         fields = {field.name: field.type for field in one}
         others = {field.name: field.type for field in other}
         return fields.keys() == others.keys() and all(
-            same_kind(kind, others[name]) for name, kind in fields.items()
+            compatible_types(arrow_type, others[name]) for name, arrow_type in fields.items()
         )
     if types.is_map(one) and types.is_map(other):
-        return same_kind(one.item_type, other.item_type)
+        return compatible_types(one.item_type, other.item_type)
     if _is_list(one) and _is_list(other):
-        return same_kind(one.value_type, other.value_type)
+        return compatible_types(one.value_type, other.value_type)
     return _family(one) is not None and _family(one) == _family(other)
 
 
-def _stored(kind: Any) -> Any:
-    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return _stored(kind.value_type)
-    return kind
+def _storage_type(arrow_type: pa.DataType) -> pa.DataType:
+    if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
+        return _storage_type(arrow_type.value_type)
+    return arrow_type
 
 
-def _is_list(kind: Any) -> bool:
+def _is_list(arrow_type: pa.DataType) -> bool:
     return bool(
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-        or types.is_list_view(kind)
-        or types.is_large_list_view(kind)
+        types.is_list(arrow_type)
+        or types.is_large_list(arrow_type)
+        or types.is_fixed_size_list(arrow_type)
+        or types.is_list_view(arrow_type)
+        or types.is_large_list_view(arrow_type)
     )
 
 
-def is_json(kind: Any) -> bool:
-    """Whether a column holds JSON text that is meant as its value."""
-    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
+def _is_bytes(arrow_type: pa.DataType) -> bool:
+    return bool(
+        types.is_binary(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_fixed_size_binary(arrow_type)
+        or types.is_binary_view(arrow_type)
+    )
 
 
-def _family(kind: Any) -> str | None:
-    for name, belongs in _FAMILIES.items():
-        if belongs(kind):
-            if name == "time" and types.is_timestamp(kind) and kind.tz is not None:
+def _is_number(arrow_type: pa.DataType) -> bool:
+    return bool(types.is_integer(arrow_type) or types.is_floating(arrow_type))
+
+
+def _family(arrow_type: pa.DataType) -> str | None:
+    for family, belongs in _FAMILIES.items():
+        if belongs(arrow_type):
+            if types.is_timestamp(arrow_type) and arrow_type.tz is not None:
                 return "time with a zone"
-            return name
+            return family
     return None
 
 
-_FAMILIES = {
-    "number": lambda kind: types.is_integer(kind) or types.is_floating(kind),
+_FAMILIES: dict[str, Callable[[pa.DataType], bool]] = {
+    "number": _is_number,
     "decimal": types.is_decimal,
-    "text": lambda kind: (
-        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    ),
-    "bytes": lambda kind: (
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_fixed_size_binary(kind)
-        or types.is_binary_view(kind)
-    ),
+    "text": is_string,
+    "bytes": _is_bytes,
     "date": types.is_date,
     "time": types.is_timestamp,
     "time of day": types.is_time,

@@ -1,4 +1,4 @@
-"""The second pass: what was put aside, as the messages that carry it.
+"""The second pass: the staged rows as the messages that carry them.
 
 Both ways to the server are made from the same bytes: `Chunk.message()` for the batch extension,
 `Chunk.requests()` for a server that only knows Enqueue.
@@ -10,17 +10,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
 
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.column_mapping import Constants
-from spooled_pipelines.batch.encoding.columns import join
-from spooled_pipelines.batch.spill import Spool
-from spooled_pipelines.batch.staging.duplicates import Occurrences
-from spooled_pipelines.batch.staging.idempotency import KEY_CHARACTERS, key_texts, row_hashes
-from spooled_pipelines.batch.staging.schedule import Spreading
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import CHUNK_ROWS_MAX, CHUNK_TARGET_BYTES
 
@@ -34,97 +28,63 @@ class Chunk:
 
     Attributes:
         number: counts from 0 within an upload.
-        rows: each row's number in the input (int64).
-        keys: each row's key, as on the wire (binary).
-        pieces: each row's wire bytes, key included (binary).
-        tagged: whether the rows bring tags, which a JobChunk and an EnqueueRequest have in other
-            forms; the pieces have the JobChunk's.
+        rows: each row's number in the input.
+        keys: each row's key, as on the wire.
+        encoded_rows: each row's wire bytes, key included.
+        has_row_tags: whether the rows bring tags, which a JobChunk and an EnqueueRequest have in
+            other forms; the encoded rows have the JobChunk's.
     """
 
     number: int
-    rows: Any
-    keys: Any
-    pieces: Any
-    tagged: bool = False
+    rows: pa.Int64Array
+    keys: pa.BinaryArray
+    encoded_rows: pa.BinaryArray
+    has_row_tags: bool = False
 
-    def first(self, count: int) -> Chunk:
-        """Only its first `count` rows."""
-        return Chunk(
-            self.number,
-            self.rows.slice(0, count),
-            self.keys.slice(0, count),
-            self.pieces.slice(0, count),
-            self.tagged,
+    def slice(self, start: int, rows: int) -> Chunk:
+        """Return the chunk of some of its rows, with the same number."""
+        return replace(
+            self,
+            rows=self.rows.slice(start, rows),
+            keys=self.keys.slice(start, rows),
+            encoded_rows=self.encoded_rows.slice(start, rows),
         )
 
     def message(self) -> bytes:
-        """An EnqueueBatchRequest."""
-        offsets = _offsets(self.pieces)
-        data = memoryview(self.pieces.buffers()[2])[offsets[0] : offsets[-1]]
+        """Return an EnqueueBatchRequest."""
+        offsets = _offsets(self.encoded_rows)
+        data = memoryview(self.encoded_rows.buffers()[2])[offsets[0] : offsets[-1]]
         number = protobuf_wire.CHUNK_NUMBER + protobuf_wire.varint(self.number)
         head = protobuf_wire.REQUEST_CHUNK + protobuf_wire.varint(len(data) + len(number))
         return b"".join((head, data, number))
 
     def requests(self, shared: bytes) -> Iterator[bytes]:
-        """An EnqueueRequest per row; `shared` is what they have in common."""
-        pieces = self.pieces.to_pylist()
-        return (shared + (_untagged(piece) if self.tagged else piece) for piece in pieces)
+        """Return an EnqueueRequest per row; `shared` is the fields that they have in common."""
+        encoded_rows = self.encoded_rows.to_pylist()
+        return (shared + (_as_request(row) if self.has_row_tags else row) for row in encoded_rows)
 
 
-def _untagged(piece: bytes) -> bytes:
-    """A row of a JobChunk as the fields of an EnqueueRequest."""
-    row = batch_v1.JobChunk.FromString(piece)
+def _as_request(encoded_row: bytes) -> bytes:
+    """Return a row of a JobChunk as the fields of an EnqueueRequest."""
+    row = batch_v1.JobChunk.FromString(encoded_row)
     tags = spooled_v1.EnqueueRequest(tags=dict(row.tags[0].tags))
     row.ClearField("tags")
     return row.SerializeToString() + tags.SerializeToString()
 
 
-def chunks(
-    pieces: Spool,
-    hashes: Spool,
-    occurrences: Occurrences | None,
-    constants: Constants,
-    generation_seed: bytes | None = None,
-    spreading: Spreading | None = None,
-    tagged: bool = False,
+def cut_into_chunks(
+    rows: pa.Int64Array,
+    keys: pa.BinaryArray,
+    encoded_rows: pa.BinaryArray,
+    number: int,
+    *,
+    has_row_tags: bool,
 ) -> Iterator[Chunk]:
-    """Every row that can be sent, in order, in chunks of about 1 MiB.
-
-    `generation_seed` makes the keys of a later generation of the same rows; `spreading` says when
-    each row is due, where it does not say so itself; `tagged`, that the pieces have tags.
-    """
-    # A JobChunk has no default for this one, so every row says it.
-    due = b""
-    if constants.scheduled_at is not None:
-        due = protobuf_wire.with_length(
-            protobuf_wire.SCHEDULED_AT, constants.scheduled_at.SerializeToString()
-        )
-    key_head = due + protobuf_wire.IDEMPOTENCY_KEY + protobuf_wire.varint(KEY_CHARACTERS)
-    number = 0
-    first = 0
-    for batch, hashed in zip(pieces.batches(), hashes.batches(), strict=True):
-        numbered = hashed.column("hash")
-        if occurrences is not None:
-            numbered = occurrences.numbered(numbered, first)
-        if generation_seed is not None:
-            numbered = row_hashes(numbered, generation_seed)
-        keys = key_texts(numbered)
-        rows = batch.column("row")
-        parts = [batch.column("piece"), key_head, keys]
-        if spreading is not None:
-            parts.append(spreading.due(numbered, first))
-        whole = join(parts, batch.num_rows)
-        for start, stop in _cuts(_offsets(whole)):
-            length = stop - start
-            yield Chunk(
-                number,
-                rows.slice(start, length),
-                keys.slice(start, length),
-                whole.slice(start, length),
-                tagged,
-            )
-            number += 1
-        first += batch.num_rows
+    """Yield chunks of about 1 MiB; the first has `number`."""
+    for start, stop in _cuts(_offsets(encoded_rows)):
+        whole = Chunk(number, rows, keys, encoded_rows, has_row_tags)
+        yield whole.slice(start, stop - start)
+        number += 1
 
 
 def rechunk(chunks: Iterator[Chunk], max_outstanding: int | None) -> Iterator[Chunk]:
@@ -136,13 +96,7 @@ def rechunk(chunks: Iterator[Chunk], max_outstanding: int | None) -> Iterator[Ch
     numbers = count()
     for chunk in chunks:
         for start in range(0, len(chunk.rows), longest):
-            yield replace(
-                chunk,
-                number=next(numbers),
-                rows=chunk.rows.slice(start, longest),
-                keys=chunk.keys.slice(start, longest),
-                pieces=chunk.pieces.slice(start, longest),
-            )
+            yield replace(chunk.slice(start, longest), number=next(numbers))
 
 
 def open_message(
@@ -154,7 +108,7 @@ def open_message(
     generation: int = 0,
     part_id: str | None = None,
 ) -> bytes:
-    """The EnqueueBatchRequest that opens an upload."""
+    """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
         batch_id=batch_id,
         queue_name=queue_name,
@@ -171,7 +125,7 @@ def open_message(
 
 
 def shared_fields(queue_name: str, constants: Constants) -> bytes:
-    """The fields of an EnqueueRequest that all rows share."""
+    """Return the fields of an EnqueueRequest that all rows share."""
     return spooled_v1.EnqueueRequest(
         queue_name=queue_name,
         priority=constants.priority,
@@ -182,7 +136,7 @@ def shared_fields(queue_name: str, constants: Constants) -> bytes:
 
 
 def _cuts(offsets: memoryview) -> Iterator[tuple[int, int]]:
-    """Runs of rows that are about a chunk's size; a larger row is a chunk of its own."""
+    """Yield runs of rows that are about a chunk's size; a larger row is a chunk of its own."""
     rows = len(offsets) - 1
     start = 0
     while start < rows:
@@ -193,12 +147,7 @@ def _cuts(offsets: memoryview) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _offsets(array: Any) -> memoryview:
-    """Where each entry of a binary array begins in its data, and where the last one ends."""
+def _offsets(array: pa.BinaryArray) -> memoryview:
+    """Return where each entry begins in the array's data, and where the last one ends."""
     numbers = memoryview(array.buffers()[1]).cast("B").cast("i")
     return numbers[array.offset : array.offset + len(array) + 1]
-
-
-def key_column(keys: Any) -> Any:
-    """Keys as text, for people."""
-    return pc.cast(keys, "string")

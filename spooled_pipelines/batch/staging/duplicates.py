@@ -1,4 +1,4 @@
-"""Which rows come more than once: found in flat memory, each row looked at once or twice."""
+"""Rows that come more than once: detected in flat memory, each row looked at once or twice."""
 
 from __future__ import annotations
 
@@ -6,87 +6,90 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.staging.idempotency import HASH_TYPE, first_halves, row_numbers
-from spooled_pipelines.batch.staging.key_scope import HASH_BYTES, later_occurrence
+from spooled_pipelines.batch.encoding.rows import row_numbers
+from spooled_pipelines.batch.staging.idempotency import (
+    HASH_BYTES,
+    HASH_TYPE,
+    first_halves,
+    later_occurrence,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Hashes of different rows that are looked at together.
 _BUCKET_ROWS = 1 << 16
-# What of a bucket is gathered before it is written.
+# Bytes of a bucket's hashes that are gathered before they are written.
 _EXTENT_BYTES = 16 << 10
 # Hashes, and the number of each one's row.
-_Piece: TypeAlias = tuple[Any, Any]
+_HashRun: TypeAlias = "tuple[pa.FixedSizeBinaryArray, pa.Int64Array]"
 
 
-class Occurrences:
-    """How often the same hash was there before, for every row of an upload.
+class DuplicateIndex:
+    """How often the same hash came before, for every row of an upload.
 
-    Only where something comes more than once is anything kept: four bytes per row, in a file.
+    Only where a hash comes more than once is anything kept: four bytes per row, in a file.
     """
 
-    def __init__(self, batches: Iterator[Any], rows: int) -> None:
-        """`batches` gives all hashes in order, `rows` in all."""
-        self._file: Any = None
+    def __init__(self, hashes: Iterator[pa.FixedSizeBinaryArray], rows: int) -> None:
+        """Read all hashes, in the order of the rows; there are `rows` of them."""
+        self._file: IO[bytes] | None = None
         self._rows = rows
         self.repeated = 0
         if rows <= _BUCKET_ROWS:
-            pieces = list(_numbered_rows(batches))
-            self._count(lambda: iter(pieces))
+            runs = list(_numbered(hashes))
+            self._count(lambda: iter(runs))
             return
         # One pass puts hashes that may be the same into the same bucket, and each bucket is
         # looked at alone: looking at all hashes once per bucket cost more the more rows there were.
         with _Buckets(-(-rows // _BUCKET_ROWS)) as buckets:
-            for hashes, numbers in _numbered_rows(batches):
-                buckets.add(hashes, numbers)
+            for run, numbers in _numbered(hashes):
+                buckets.add(run, numbers)
             for bucket in range(buckets.count):
-                self._count(partial(buckets.pieces, bucket))
+                self._count(partial(buckets.runs, bucket))
 
-    def numbered(self, hashes: Any, first: int) -> Any:
-        """`hashes`, which begin at row `first`, with those that come again made different."""
-        if self._file is None:
-            return hashes
+    def make_distinct(self, hashes: pa.FixedSizeBinaryArray, first: int) -> pa.FixedSizeBinaryArray:
+        """Return the hashes from row `first` on, with those that come again made different."""
         counts = self._counts(first, len(hashes))
         if not any(counts):
             return hashes
-        made = [
+        distinct = [
             later_occurrence(value, count) if count else value
             for value, count in zip(hashes.to_pylist(), counts, strict=True)
         ]
-        return pa.array(made, HASH_TYPE)
+        return pa.array(distinct, HASH_TYPE)
 
     def repeats(self, first: int, count: int) -> list[int]:
-        """Which of `count` rows from row `first` on come again, by their places among these."""
-        if self._file is None:
-            return []
-        return [place for place, before in enumerate(self._counts(first, count)) if before]
+        """Return which of `count` rows from row `first` on come again, counted from `first`."""
+        return [index for index, before in enumerate(self._counts(first, count)) if before]
 
     def close(self) -> None:
+        """Delete the file."""
         if self._file is not None:
             self._file.close()
 
     def _counts(self, first: int, count: int) -> array[int]:
         counts = array("I")
-        self._file.seek(4 * first)
-        counts.frombytes(self._file.read(4 * count))
+        if self._file is not None:
+            self._file.seek(4 * first)
+            counts.frombytes(self._file.read(4 * count))
         return counts
 
-    def _count(self, pieces: Callable[[], Iterator[_Piece]]) -> None:
+    def _count(self, runs: Callable[[], Iterator[_HashRun]]) -> None:
         """Find what comes again among these hashes, which stand in the order of their rows."""
         # Eight bytes that come twice are a sign, not a proof; the whole hash decides below.
-        suspects = _doubled(first_halves(hashes) for hashes, _ in pieces())
+        suspects = _doubled(first_halves(hashes) for hashes, _ in runs())
         if not len(suspects):
             return
         seen: dict[bytes, int] = {}
-        for hashes, numbers in pieces():
-            where = pc.indices_nonzero(pc.is_in(first_halves(hashes), value_set=suspects))
-            values, rows = hashes.take(where).to_pylist(), numbers.take(where).to_pylist()
+        for hashes, numbers in runs():
+            indices = pc.indices_nonzero(pc.is_in(first_halves(hashes), value_set=suspects))
+            values, rows = hashes.take(indices).to_pylist(), numbers.take(indices).to_pylist()
             for value, row in zip(values, rows, strict=True):
                 count = seen.get(value, 0)
                 seen[value] = count + 1
@@ -103,12 +106,12 @@ class Occurrences:
 
 
 class _Buckets:
-    """Hashes and their rows, told apart by a few bits of the hash; in one file, in small pieces."""
+    """Hashes and their rows, told apart by a few bits of the hash; in one file, in short runs."""
 
     def __init__(self, least: int) -> None:
         self.count = 1 << (least - 1).bit_length()
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
-        # Of each bucket: what is not written yet, hashes and rows, and where the rest stands.
+        # Of each bucket: the hashes and rows that are not written yet, and where the rest stands.
         self._waiting = [(bytearray(), bytearray()) for _ in range(self.count)]
         self._extents: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
         self._end = 0
@@ -119,31 +122,32 @@ class _Buckets:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, hashes: Any, numbers: Any) -> None:
-        which = pc.bit_wise_and(first_halves(hashes), self.count - 1)
+    def add(self, hashes: pa.FixedSizeBinaryArray, numbers: pa.Int64Array) -> None:
+        """Put each hash and its row's number into the hash's bucket."""
+        buckets = pc.bit_wise_and(first_halves(hashes), self.count - 1)
         # Stable, so that rows stay in their order.
-        order = pc.sort_indices(which)
-        sizes = pc.value_counts(which.take(order))
-        hashed = memoryview(hashes.take(order).buffers()[1])
-        rows = memoryview(numbers.take(order).buffers()[1])
+        order = pc.sort_indices(buckets)
+        sizes = pc.value_counts(buckets.take(order))
+        hash_data = memoryview(hashes.take(order).buffers()[1])
+        row_data = memoryview(numbers.take(order).buffers()[1])
         start = 0
         for bucket, size in zip(*(column.to_pylist() for column in sizes.flatten()), strict=True):
             stop = start + size
             waiting = self._waiting[bucket]
-            waiting[0].extend(hashed[HASH_BYTES * start : HASH_BYTES * stop])
-            waiting[1].extend(rows[8 * start : 8 * stop])
+            waiting[0].extend(hash_data[HASH_BYTES * start : HASH_BYTES * stop])
+            waiting[1].extend(row_data[8 * start : 8 * stop])
             if len(waiting[0]) >= _EXTENT_BYTES:
                 self._write(bucket)
             start = stop
 
-    def pieces(self, bucket: int) -> Iterator[_Piece]:
-        """What is in a bucket, a piece of it in memory at a time."""
+    def runs(self, bucket: int) -> Iterator[_HashRun]:
+        """Yield what is in a bucket, one run of it in memory at a time."""
         self._write(bucket)
-        for place, count in self._extents[bucket]:
-            self._file.seek(place)
+        for offset, count in self._extents[bucket]:
+            self._file.seek(offset)
             yield (
-                _array(HASH_TYPE, count, self._file.read(HASH_BYTES * count)),
-                _array(pa.int64(), count, self._file.read(8 * count)),
+                _from_bytes(HASH_TYPE, count, self._file.read(HASH_BYTES * count)),
+                _from_bytes(pa.int64(), count, self._file.read(8 * count)),
             )
 
     def _write(self, bucket: int) -> None:
@@ -158,22 +162,22 @@ class _Buckets:
         self._waiting[bucket] = (bytearray(), bytearray())
 
 
-def _array(kind: Any, count: int, data: bytes) -> Any:
-    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(data)])
+def _from_bytes(arrow_type: pa.DataType, count: int, data: bytes) -> pa.Array:
+    return pa.Array.from_buffers(arrow_type, count, [None, pa.py_buffer(data)])
 
 
-def _numbered_rows(batches: Iterator[Any]) -> Iterator[_Piece]:
+def _numbered(hashes: Iterator[pa.FixedSizeBinaryArray]) -> Iterator[_HashRun]:
     first = 0
-    for hashes in batches:
-        yield hashes, row_numbers(first, len(hashes))
-        first += len(hashes)
+    for run in hashes:
+        yield run, row_numbers(first, len(run))
+        first += len(run)
 
 
-def _doubled(pieces: Iterator[Any]) -> Any:
-    """The numbers that come more than once: what is kept grows with the different ones alone."""
-    different: list[Any] = []
-    doubled: list[Any] = []
-    for numbers in pieces:
+def _doubled(runs: Iterator[pa.Int64Array]) -> pa.Int64Array:
+    """Return the numbers that come more than once: only the different ones take memory."""
+    different: list[pa.Int64Array] = []
+    doubled: list[pa.Int64Array] = []
+    for numbers in runs:
         counted = pc.value_counts(numbers)
         different.append(counted.field("values"))
         doubled.append(_more_than_once(counted))
@@ -183,5 +187,5 @@ def _doubled(pieces: Iterator[Any]) -> Any:
     return pc.unique(pa.concat_arrays(doubled))
 
 
-def _more_than_once(counted: Any) -> Any:
+def _more_than_once(counted: pa.StructArray) -> pa.Int64Array:
     return counted.field("values").filter(pc.greater(counted.field("counts"), 1))

@@ -1,79 +1,142 @@
-"""Hashes of rows: one per row, their sum, and keys made from them."""
+"""Keys of rows and the batch's id, so that the same call again means the same jobs.
+
+Nothing here depends on the clock, on positions, or on how the source was cut into record batches.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.staging.key_scope import HASH_BYTES
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.text import shown
+from spooled_pipelines.wire.limits import BATCH_NAME_MAX, PART_ID_MAX
 
+HASH_BYTES = 16
 HASH_TYPE = pa.binary(HASH_BYTES)
 # Keys on the wire are the hashes as hexadecimal text.
 KEY_CHARACTERS = 2 * HASH_BYTES
+_MODULUS = 1 << (8 * HASH_BYTES)
 
 
-def row_numbers(first: int, count: int) -> Any:
-    """The numbers from `first` on (int64)."""
-    return pc.add(_counted(1 << count.bit_length()).slice(0, count), first)
+@dataclass(frozen=True)
+class KeyScope:
+    """The scope in which a row is the same row: a named batch of a queue, or the queue itself.
+
+    A row without a key, which only its content tells apart, belongs to its part where the batch
+    comes in parts: nothing counts over all parts how often the same content came before.
+    """
+
+    queue_name: str
+    name: str | None = None
+    part_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, text, longest in (
+            ("name", self.name, BATCH_NAME_MAX),
+            ("part_id", self.part_id, PART_ID_MAX),
+        ):
+            if text is None:
+                continue
+            if not isinstance(text, str) or not 1 <= len(text) <= longest:
+                raise InvalidArgumentError(
+                    f"{what} must be a text of 1 to {longest} characters, got {shown(text)}."
+                )
+
+    @property
+    def seed(self) -> bytes:
+        """What goes into the hash of every row that has a key."""
+        if self.name is None:
+            return _hash("queue", self.queue_name)
+        return _hash("name", self.queue_name, self.name)
+
+    @property
+    def content_seed(self) -> bytes:
+        """What goes into the hash of a row that is told by its content."""
+        if self.part_id is None:
+            return self.seed
+        return _hash("part", self.seed.hex(), self.part_id)
 
 
-@lru_cache(maxsize=32)
-def _counted(count: int) -> Any:
-    # From Python's numbers, which for each batch anew took longer than all of its hashes' sums.
-    return pa.array(range(count), pa.int64())
+def batch_id(scope: KeyScope, row_hash_sum: int, rows: int) -> str:
+    """Return `b_` and 32 hexadecimal digits.
+
+    A named batch has the same id whatever rows it holds; the id of an unnamed one follows from its
+    rows, in any order (`row_hash_sum` is the sum of the rows' hashes).
+    """
+    if scope.name is not None:
+        digest = _hash("batch", scope.seed.hex())
+    else:
+        digest = _hash("batch", scope.seed.hex(), f"{row_hash_sum % _MODULUS:032x}", str(rows))
+    return "b_" + digest.hex()
 
 
-def row_hashes(identity: Any, seed: bytes) -> Any:
-    """One hash of 16 bytes per entry of a binary array without nulls."""
+def generation_seed(batch: str, generation: int) -> bytes:
+    """Return what goes into every row's hash once more in a later generation (1 or more)."""
+    return _hash("generation", batch, str(generation))
+
+
+def later_occurrence(row_hash: bytes, occurrence: int) -> bytes:
+    """Return the hash of a row whose content came `occurrence` times before (1 or more)."""
+    return blake2b(row_hash + b"%d" % occurrence, digest_size=HASH_BYTES).digest()
+
+
+def row_hashes(identity: pa.BinaryArray, seed: bytes) -> pa.FixedSizeBinaryArray:
+    """Return one hash of 16 bytes per entry of an array without nulls."""
     # As `person` the seed costs nothing; as data or key it would cost a round of its own. A copy of
     # a hash that is begun already costs a third less than beginning one.
     begun = blake2b(digest_size=HASH_BYTES, person=seed).copy
     hashes = []
-    for piece in identity.to_pylist():
+    for content in identity.to_pylist():
         one = begun()
-        one.update(piece)
+        one.update(content)
         hashes.append(one.digest())
     return pa.Array.from_buffers(HASH_TYPE, len(identity), [None, pa.py_buffer(b"".join(hashes))])
 
 
-def hash_sum(hashes: Any) -> int:
-    """The sum of the hashes as numbers: the same in any order."""
+def hash_sum(hashes: pa.FixedSizeBinaryArray) -> int:
+    """Return the sum of the hashes as numbers: the same in any order."""
     lanes = _lanes(hashes, pa.uint32(), HASH_BYTES // 4)
     sums = [pc.sum(pc.list_element(lanes, i).cast(pa.uint64())).as_py() or 0 for i in range(4)]
     return int(sum(lane << (32 * i) for i, lane in enumerate(sums)))
 
 
-def hash_fractions(hashes: Any) -> Any:
-    """A number from 0 to below 1 for each hash (float64)."""
+def hash_fractions(hashes: pa.FixedSizeBinaryArray) -> pa.DoubleArray:
+    """Return a number from 0 to below 1 for each hash."""
     lanes = pc.list_element(_lanes(hashes, pa.uint32(), HASH_BYTES // 4), HASH_BYTES // 4 - 1)
     return pc.divide(lanes.cast(pa.float64()), float(1 << 32))
 
 
-def key_texts(hashes: Any) -> Any:
-    """The keys as the wire has them, a binary array."""
-    buffer = hashes.buffers()[1]
-    start = hashes.offset * HASH_BYTES
-    window = buffer.slice(start, len(hashes) * HASH_BYTES)
-    digits = window.to_pybytes().hex().encode()
+def first_halves(hashes: pa.FixedSizeBinaryArray) -> pa.Int64Array:
+    """Return the first eight bytes of each hash, as numbers."""
+    return pc.list_element(_lanes(hashes, pa.int64(), 2), 0)
+
+
+def key_texts(hashes: pa.FixedSizeBinaryArray) -> pa.BinaryArray:
+    """Return the keys as the wire has them."""
+    digits = _data(hashes).to_pybytes().hex().encode()
     fixed = pa.Array.from_buffers(
         pa.binary(KEY_CHARACTERS), len(hashes), [None, pa.py_buffer(digits)]
     )
     return fixed.cast(pa.binary())
 
 
-def first_halves(hashes: Any) -> Any:
-    """The first eight bytes of each hash, as numbers (int64)."""
-    return pc.list_element(_lanes(hashes, pa.int64(), 2), 0)
-
-
-def _lanes(hashes: Any, kind: Any, count: int) -> Any:
-    """The hashes as lists of `count` numbers, without a copy."""
-    buffer = hashes.buffers()[1]
-    start = (hashes.offset) * HASH_BYTES
-    window = buffer.slice(start, len(hashes) * HASH_BYTES)
-    numbers = pa.Array.from_buffers(kind, count * len(hashes), [None, window])
+def _lanes(
+    hashes: pa.FixedSizeBinaryArray, arrow_type: pa.DataType, count: int
+) -> pa.FixedSizeListArray:
+    """Return the hashes as lists of `count` numbers, without a copy."""
+    numbers = pa.Array.from_buffers(arrow_type, count * len(hashes), [None, _data(hashes)])
     return pa.FixedSizeListArray.from_arrays(numbers, count)
+
+
+def _data(hashes: pa.FixedSizeBinaryArray) -> pa.Buffer:
+    return hashes.buffers()[1].slice(hashes.offset * HASH_BYTES, len(hashes) * HASH_BYTES)
+
+
+def _hash(*texts: str) -> bytes:
+    # Each text with its length, so that no two lists of texts run together to the same bytes.
+    framed = b"".join(b"%d:%b" % (len(text.encode()), text.encode()) for text in texts)
+    return blake2b(framed, digest_size=HASH_BYTES).digest()

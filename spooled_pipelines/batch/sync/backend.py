@@ -12,15 +12,15 @@ from spooled_pipelines.batch.options import OnRerun
 from spooled_pipelines.batch.parts import AddedPart, BatchPart
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
 from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.progress import Progress
-    from spooled_pipelines.batch.staging.key_scope import Scope
-    from spooled_pipelines.batch.staging.prepare import Prepared
+    from spooled_pipelines.batch.staging.idempotency import KeyScope
+    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 Ability: TypeAlias = Literal[
     "keeps_batches", "supports_cancel", "supports_retry", "supports_generations"
@@ -74,7 +74,7 @@ class BatchBackend(ABC):
     supports_retry: bool
     supports_generations: bool
 
-    def __init__(self, connection: Calls) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def require(self, ability: Ability, what: str) -> None:
@@ -92,7 +92,7 @@ class BatchBackend(ABC):
     @abstractmethod
     def uploader(
         self,
-        staged: Prepared,
+        staged: StagedBatch,
         ledger: Ledger,
         progress: Progress,
         *,
@@ -125,7 +125,7 @@ class BatchBackend(ABC):
         """Pass every job of the batch to the visitor."""
 
     @abstractmethod
-    def open(self, scope: Scope, on_rerun: OnRerun) -> BatchStart:
+    def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         """Create a batch that comes in parts, or find it."""
 
     @abstractmethod

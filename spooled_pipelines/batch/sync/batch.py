@@ -8,8 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.outcome import verdict
-from spooled_pipelines.batch.outcome.dead_letters import FailedJobs, PatchedJobs
-from spooled_pipelines.batch.progress import WaitProgress, wait_progress
+from spooled_pipelines.batch.outcome.dead_letters import FailureSummary, PayloadPatch
+from spooled_pipelines.batch.progress import WaitProgress, wait_progress_bar
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import Ability, BatchBackend
 from spooled_pipelines.batch.sync.service import BatchService
@@ -23,8 +23,9 @@ from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic
 from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
-    from spooled_pipelines.batch.writers import Where
+    from spooled_pipelines.types import StrPath
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
@@ -100,6 +101,20 @@ class Batch:
         queue = f" on {self.queue_name!r}" if self.queue_name else ""
         return f"<{type(self).__name__} {self.id}{named}{queue}{counts}>"
 
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # What IPython shows in a terminal, and keeps as text in a saved notebook.
+        printer.text(repr(self) if cycle else self._card().text())
+
+    def _card(self) -> Card:
+        from spooled_pipelines.batch.summary import batch_card
+
+        return batch_card(
+            self._record, None if self._client is None else self._client.settings.name
+        )
+
     @property
     def ledger(self) -> Any:
         """A pyarrow Table, one line per row of the input, in its order.
@@ -155,7 +170,7 @@ class Batch:
         """
         verdict.check_max_failed(max_failed)
         verdict.check_on_breach(on_breach)
-        shown = wait_progress(on_progress)
+        bar = wait_progress_bar(on_progress)
         if on_breach == "stop":
             self._able("supports_cancel", 'on_breach="stop"')
         deadline = None if timeout is None else monotonic() + timeout
@@ -164,7 +179,7 @@ class Batch:
         try:
             with closing(self._watch(deadline)) as changes:
                 for last in changes:
-                    shown.at(last)
+                    bar.update(last)
                     if verdict.breached(last, max_failed):
                         stopped = self.cancel() if on_breach == "stop" else None
                         raise verdict.failed_error(last, max_failed, stopped)
@@ -178,7 +193,7 @@ class Batch:
                 raise
             away = error
         finally:
-            shown.close()
+            bar.close()
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
 
     def results(
@@ -212,18 +227,18 @@ class Batch:
             InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
                 it is read) a result's field is not what `schema` says.
         """
-        from spooled_pipelines.batch.outcome.job_results import Outcomes
+        from spooled_pipelines.batch.outcome.job_results import ResultStore
         from spooled_pipelines.batch.outcome.results import check_results, results_reader
 
         ledger = self._record.open_ledger()
         types = check_results(order, join, schema, ledger)
-        found = Outcomes()
+        found = ResultStore()
         (self._backend()).each_job(self._record, found)
         return in_thread(results_reader, found, ledger, order, join, types)
 
     def write_results(
         self,
-        where: Where,
+        where: StrPath,
         *,
         order: ResultOrder = "input",
         join: Any = None,
@@ -236,9 +251,9 @@ class Batch:
                 or not at all.
             order, join, schema: as of `results_reader`.
         """
-        from spooled_pipelines.batch.writers import check_sink, write_stream
+        from spooled_pipelines.batch.writers import parse_output_path, write_stream
 
-        check_sink(where)
+        parse_output_path(where)
         reader = self.results_reader(order=order, join=join, schema=schema)
         return in_thread(write_stream, reader, where)
 
@@ -313,7 +328,7 @@ class Batch:
             NotFoundError: there is no such batch.
         """
         backend = self._able("supports_retry", "looking at what failed")
-        errors = FailedJobs()
+        errors = FailureSummary()
         backend.dead_letters(self.id, errors)
         return errors.table()
 
@@ -345,7 +360,7 @@ class Batch:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
-            patched = PatchedJobs(where or "", patch)
+            patched = PayloadPatch(where or "", patch)
             backend.dead_letters(self.id, patched, omit_payload=False)
             return backend.revise(patched.revisions)
         return backend.retry(self.id, where or "", cancelled)

@@ -9,11 +9,12 @@ from typing import Any
 
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.options import OnRerun, check_on_rerun
-from spooled_pipelines.batch.plan import BatchPlan, Planning
+from spooled_pipelines.batch.options import OnRerun, RowOptions, check_on_rerun
+from spooled_pipelines.batch.plan import BatchPlan, PlanBuilder
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
-from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.staging.prepare import prepare
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.batch.sync.backend import Ability
 from spooled_pipelines.batch.sync.service import BatchService
 from spooled_pipelines.batch.sync.upload import upload, with_trace_context
@@ -30,7 +31,7 @@ def enqueue_batch(
     service: BatchService,
     data: Any,
     queue_name: str,
-    options: Options,
+    options: RowOptions,
     *,
     progress: ProgressOption = None,
     on_rerun: OnRerun = "resume",
@@ -85,7 +86,7 @@ def plan_batch(
     service: BatchService,
     data: Any,
     queue_name: str,
-    options: Options,
+    options: RowOptions,
     on_rerun: OnRerun = "resume",
 ) -> BatchPlan:
     """Return what `enqueue_batch` would do with the same arguments; nothing is written.
@@ -116,7 +117,7 @@ def check_rerun(service: BatchService, on_rerun: OnRerun) -> None:
 
 def _send(
     service: BatchService,
-    staged: Prepared,
+    staged: StagedBatch,
     progress: ProgressOption,
     on_rerun: OnRerun,
     max_outstanding: int | None,
@@ -156,13 +157,13 @@ def _send(
 
 
 def _plan(
-    service: BatchService, staged: Prepared, on_rerun: OnRerun, prepared_in: float
+    service: BatchService, staged: StagedBatch, on_rerun: OnRerun, prepared_in: float
 ) -> BatchPlan:
     """Return the plan for a table whose reading and encoding took `prepared_in` seconds."""
     backend = service.backend()
     queue_name = staged.scope.queue_name
     start = backend.start(staged.batch_id, queue_name, on_rerun)
-    planning = Planning(staged)
+    planning = PlanBuilder(staged)
     try:
         for chunk in planning.chunks(start.generation or 0):
             keys = [key.decode() for key in chunk.keys.to_pylist()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.options import OnRerun
+from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -21,8 +21,9 @@ from spooled_pipelines.batch.parts import (
 )
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
-from spooled_pipelines.batch.staging.key_scope import Scope, batch_id
-from spooled_pipelines.batch.staging.prepare import Options, Prepared, prepare
+from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
+from spooled_pipelines.batch.staging.prepare import prepare
+from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.batch.sync.backend import BatchBackend, BatchStart
 from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.enqueue import check_rerun
@@ -36,7 +37,7 @@ from spooled_pipelines.types import QueueStats
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.staging.prepare import JobOptions, PartOptions
+    from spooled_pipelines.batch.options import JobOptions
 
 
 class OpenBatch:
@@ -54,7 +55,7 @@ class OpenBatch:
         self,
         service: BatchService,
         backend: BatchBackend,
-        scope: Scope,
+        scope: KeyScope,
         options: JobOptions,
         start: BatchStart,
         client: Any = None,
@@ -113,7 +114,7 @@ class OpenBatch:
         check_max_outstanding(max_outstanding)
         _check_options(options)
         given: dict[str, Any] = {**self._options, **options}
-        chosen = Options(**given, name=self.name, part_id=part_id)
+        chosen = RowOptions(**given, name=self.name, part_id=part_id)
         staged = in_thread(prepare, data, self.queue_name, chosen)
         try:
             with tracing.sending(self.queue_name, rows=staged.sendable, batch_id=self.id):
@@ -171,7 +172,7 @@ class OpenBatch:
     def _send(
         self,
         part_id: str,
-        staged: Prepared,
+        staged: StagedBatch,
         progress: ProgressOption,
         max_outstanding: int | None,
     ) -> AddedPart:
@@ -239,7 +240,7 @@ def open_batch(
     """
     if name is None:
         raise InvalidArgumentError("a batch that comes in parts needs a name, to be found again by")
-    scope = Scope(validation.queue_name(queue_name), name)
+    scope = KeyScope(validation.queue_name(queue_name), name)
     _check_options(options)
     check_rerun(service, on_rerun)
     backend = service.backend()
@@ -267,14 +268,14 @@ def open_batch_from_dict(
         queue_before=None if before is None else QueueStats(**before),
     )
     options: Any = options_from_dict(values["options"])
-    scope = Scope(values["queue_name"], values["name"])
+    scope = KeyScope(values["queue_name"], values["name"])
     backend = service.backend(values["extension"])
     return OpenBatch(service, backend, scope, options, start, client)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    """InvalidArgumentError names an option that there is not."""
-    known = Options.__dataclass_fields__.keys() - {"name", "part_id"}
+    """Raise InvalidArgumentError where one of them is not an option of a part."""
+    known = PartOptions.__annotations__.keys()
     unknown = sorted(options.keys() - known)
     if unknown:
         raise InvalidArgumentError(

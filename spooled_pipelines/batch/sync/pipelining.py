@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/batch/aio/pipelining.py by `make generate`: do not edit.
-"""Many unary calls at once: as many as the server takes in, each tried until it is answered."""
+"""Many unary calls at once: as many as the server takes in, each retried until it is answered."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from spooled_pipelines.batch.flow_control import RETRY_SECONDS, AdaptiveLimit, RetryBudget
 from spooled_pipelines.errors import RateLimitError, SpooledError
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
 from spooled_pipelines.wire.methods import Method
 
-# One slow answer does not hold up the others, up to so many windows of them: results come in order.
+# Responses are yielded in order; one slow call holds up this many limits' worth of others at most.
 _AHEAD = 4
 
 
 @dataclass(eq=False)
 class _Row:
-    """A request, and what became of it."""
+    """A request and, once there is one, its response."""
 
     number: int
     request: bytes
@@ -30,30 +30,30 @@ class _Row:
 
 
 def pipelined(
-    calls: Calls,
+    connection: Connection,
     method: Method,
     requests: Iterable[bytes],
     limit: AdaptiveLimit,
     answers: type[SpooledError],
     retry_seconds: float = RETRY_SECONDS,
 ) -> Generator[Any, None]:
-    """The response to each request, in the requests' order.
+    """Yield the response to each request, in the requests' order.
 
-    Each is repeated where its answer may have been lost, so that the call has to be one which may
-    come twice. Requests are taken only as there is room for them.
+    A request is repeated if its response may have been lost, so that the call must be idempotent.
+    Requests are read only as there is room for them.
 
     Args:
-        calls: the server.
+        connection: the server.
         method: what is called.
         requests: their wire bytes.
         limit: how many are on their way at once; it is told of every response.
-        answers: an error that is as good as a response, and comes in the place of one.
-        retry_seconds: how long each is tried again.
+        answers: the class of errors that are yielded in place of a response.
+        retry_seconds: how long each request is retried.
 
     Raises:
-        SpooledError: a request failed for good. What came before it was answered and yielded.
+        SpooledError: a request failed for good; the responses before it were yielded.
     """
-    running = _Running(calls, method, requests, limit, answers, retry_seconds)
+    running = _ConcurrentCalls(connection, method, requests, limit, answers, retry_seconds)
     try:
         while True:
             while running.rows and (answer := running.rows[0].answer) is not None:
@@ -61,20 +61,20 @@ def pipelined(
                     raise answer
                 running.rows.popleft()
                 yield answer
-            running.fill()
+            running.start_more()
             if not running.rows:
                 return
-            running.learn()
+            running.wait()
     finally:
         running.cancel()
 
 
-class _Running:
-    """`rows`: those that were taken and not told of yet, in order."""
+class _ConcurrentCalls:
+    """The requests that were read and whose responses were not yielded yet (`rows`), in order."""
 
     def __init__(
         self,
-        calls: Calls,
+        connection: Connection,
         method: Method,
         requests: Iterable[bytes],
         limit: AdaptiveLimit,
@@ -82,19 +82,19 @@ class _Running:
         retry_seconds: float,
     ) -> None:
         self.rows: deque[_Row] = deque()
-        self._policy = calls.settings.retry
-        self._many = calls.many(method)
+        self._policy = connection.settings.retry
+        self._many = connection.many(method)
         self._numbered = enumerate(requests)
         self._limit = limit
         self._answers = answers
         self._retry_seconds = retry_seconds
         self._flying: dict[int, _Row] = {}
-        # Those that are to be tried again: when, and which.
-        self._again: list[tuple[float, int, _Row]] = []
+        # Requests to retry: when, and which.
+        self._retries: list[tuple[float, int, _Row]] = []
         self._ended = False
 
-    def fill(self) -> None:
-        """Start as many as may be on their way now."""
+    def start_more(self) -> None:
+        """Start as many calls as the limit allows."""
         while len(self._flying) < self._limit.limit and not self._limit.wait():
             row = self._next()
             if row is None:
@@ -102,31 +102,31 @@ class _Running:
             self._flying[row.number] = row
             self._many.start(row.number, row.request)
 
-    def learn(self) -> None:
-        """Wait until there is something new: an answer, or a time to go on."""
+    def wait(self) -> None:
+        """Return once there is a response, or time to start another call."""
         pause = self._pause()
         if self._flying:
-            for number, took, answer in self._many.ended(pause):
+            for number, took, answer in self._many.completed(pause):
                 self._arrived(self._flying.pop(number), took, answer)
         elif pause:
             sleep(pause)
 
     def _pause(self) -> float | None:
-        """Seconds until more can be started; None: nothing but an answer makes room."""
+        """Return the seconds until more can be started; None if only a response makes room."""
         if len(self._flying) >= self._limit.limit:
             return None
         held = self._limit.wait()
-        if self._again:
-            return max(held, self._again[0][0] - monotonic(), 0)
+        if self._retries:
+            return max(held, self._retries[0][0] - monotonic(), 0)
         return held or None
 
     def cancel(self) -> None:
-        """Ends what is on its way."""
+        """End the calls that are in flight."""
         self._many.cancel()
 
     def _next(self) -> _Row | None:
-        if self._again and self._again[0][0] <= monotonic():
-            return heapq.heappop(self._again)[2]
+        if self._retries and self._retries[0][0] <= monotonic():
+            return heapq.heappop(self._retries)[2]
         if self._ended or len(self.rows) >= _AHEAD * self._limit.limit:
             return None
         number, request = next(self._numbered, (0, None))
@@ -152,7 +152,7 @@ class _Running:
         delay = row.budget.next_delay(answer)
         if delay is None:
             row.answer = answer
-            # Those behind it would be in vain; those before it are waited for.
+            # Later requests would be in vain; earlier ones are waited for.
             self._ended = True
         else:
-            heapq.heappush(self._again, (monotonic() + delay, row.number, row))
+            heapq.heappush(self._retries, (monotonic() + delay, row.number, row))

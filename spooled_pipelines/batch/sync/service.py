@@ -7,9 +7,8 @@ from spooled_pipelines.batch.sync.backend import BatchBackend
 from spooled_pipelines.batch.sync.extension_backend import ExtensionBackend
 from spooled_pipelines.batch.sync.v1_backend import V1Backend
 from spooled_pipelines.errors import ServerError
-from spooled_pipelines.rpc import methods
-from spooled_pipelines.rpc.sync.connection import Calls
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.rpc.sync.connection import Connection
+from spooled_pipelines.wire import batch_v1, methods
 
 
 class BatchService:
@@ -20,7 +19,7 @@ class BatchService:
         rows_per_second: the rate of the last upload, from which that of the next is estimated.
     """
 
-    def __init__(self, connection: Calls) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.rows_per_second: float | None = None
         self._extension = ExtensionBackend(connection)

@@ -9,19 +9,21 @@ from contextlib import closing
 from spooled_pipelines.batch.flow_control import limit_of_calls
 from spooled_pipelines.batch.sync.pipelining import pipelined
 from spooled_pipelines.errors import NotFoundError
-from spooled_pipelines.rpc import methods, requests
+from spooled_pipelines.rpc import requests
 from spooled_pipelines.rpc.decode import job_status_from, queue_stats_from
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import monotonic, sleep
 from spooled_pipelines.types import QueueStats
-from spooled_pipelines.wire import spooled_v1
+from spooled_pipelines.wire import methods, spooled_v1
 
 # How long a call for one job is retried while the server is away; watching goes on for longer.
 _JOB_SECONDS = 10.0
 _PAUSE_FIRST_SECONDS, _PAUSE_SECONDS, _PAUSE_GROWTH = 0.05, 1.0, 1.5
 
 
-def queue_stats(connection: Calls, queue_name: str, timeout: float | None = None) -> QueueStats:
+def queue_stats(
+    connection: Connection, queue_name: str, timeout: float | None = None
+) -> QueueStats:
     """Return the statistics of a queue."""
     request = requests.queue_stats(queue_name)
     method = methods.QUEUE["GetQueueStats"]
@@ -29,7 +31,9 @@ def queue_stats(connection: Calls, queue_name: str, timeout: float | None = None
     return queue_stats_from(response)
 
 
-def get_jobs(connection: Calls, job_ids: Iterable[str]) -> Generator[spooled_v1.Job | None, None]:
+def get_jobs(
+    connection: Connection, job_ids: Iterable[str]
+) -> Generator[spooled_v1.Job | None, None]:
     """Yield many jobs, in the order of their ids; None for each that no longer exists."""
     method = methods.QUEUE["GetJob"]
     messages = (requests.get_job(job_id).SerializeToString() for job_id in job_ids)
@@ -46,7 +50,7 @@ class V1Backpressure:
     Keeps the ids of the jobs that may be open, never more than the limit.
     """
 
-    def __init__(self, connection: Calls, queue_name: str, limit: int) -> None:
+    def __init__(self, connection: Connection, queue_name: str, limit: int) -> None:
         self._connection = connection
         self._queue_name = queue_name
         self._limit = limit

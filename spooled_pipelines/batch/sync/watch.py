@@ -10,12 +10,11 @@ from spooled_pipelines.batch.flow_control import OutstandingLimit, RetryBudget
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import BatchBackend
 from spooled_pipelines.errors import DeadlineExceededError, SpooledError
-from spooled_pipelines.rpc import methods
 from spooled_pipelines.rpc.decode import batch_stats_from
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import call_later, monotonic, sleep
 from spooled_pipelines.types import BatchStats
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, methods
 
 # How long watching without a deadline goes on while the server is away.
 _AWAY_SECONDS = 300.0
@@ -25,7 +24,7 @@ _RESPONSE_SECONDS = 30.0
 
 
 def watch_stream(
-    connection: Calls, batch_id: str, deadline: float | None
+    connection: Connection, batch_id: str, deadline: float | None
 ) -> Generator[BatchStats, None]:
     """Yield the statistics of a batch as the server sends them, until the deadline.
 
@@ -52,7 +51,7 @@ def watch_stream(
         sleep(_until(deadline, pause))
 
 
-def watch_many(connection: Calls, batch_ids: Sequence[str]) -> Generator[BatchStats, None]:
+def watch_many(connection: Connection, batch_ids: Sequence[str]) -> Generator[BatchStats, None]:
     """Yield what the server says about several batches, until the stream ends or breaks."""
     request = batch_v1.WatchBatchRequest(batch_ids=batch_ids, milestones=True)
     stream = connection.stream(methods.BATCH["WatchBatch"], request)
@@ -61,7 +60,9 @@ def watch_many(connection: Calls, batch_ids: Sequence[str]) -> Generator[BatchSt
             yield batch_stats_from(message)
 
 
-def wait_for_capacity(connection: Calls, batch_id: str, limit: OutstandingLimit, rows: int) -> None:
+def wait_for_capacity(
+    connection: Connection, batch_id: str, limit: OutstandingLimit, rows: int
+) -> None:
     """Return once the server's statistics leave room for this many rows."""
     with closing(watch_stream(connection, batch_id, None)) as changes:
         for stats in changes:
@@ -98,7 +99,7 @@ def poll(
         sleep(_until(deadline, pause))
 
 
-def _budget(connection: Calls, deadline: float | None) -> RetryBudget:
+def _budget(connection: Connection, deadline: float | None) -> RetryBudget:
     seconds = _AWAY_SECONDS if deadline is None else max(0.0, deadline - monotonic())
     return RetryBudget(connection.settings.retry, seconds)
 

@@ -23,7 +23,7 @@ from spooled_pipelines.cli.output import print_json, print_pairs
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.staging.prepare import RowOptions
+    from spooled_pipelines.batch.options import BatchOptions
     from spooled_pipelines.client import Batch
 
 
@@ -142,7 +142,7 @@ def enqueue(
     if not named and not Path(file).exists():
         raise UsageError(f"{file}: no such file or folder")
     kept = ledger is not None and _is_kept(ledger)
-    options: RowOptions = {
+    options: BatchOptions = {
         "columns": column or None,
         "key": key or None,
         "payload": payload or None,
@@ -194,10 +194,10 @@ def enqueue(
 
 def _is_kept(ledger: str) -> bool:
     """Return whether a batch can read its ledger back from a file: text loses column types."""
-    from spooled_pipelines.batch.source.files import kind_of, locate
-    from spooled_pipelines.batch.writers import check_sink
+    from spooled_pipelines.batch.source.files import file_format_of, locate
+    from spooled_pipelines.batch.writers import parse_output_path
 
-    return kind_of(locate(check_sink(ledger))) in ("parquet", "arrow")
+    return file_format_of(locate(parse_output_path(ledger))) in ("parquet", "arrow")
 
 
 def print_batch(batch: Batch) -> None:

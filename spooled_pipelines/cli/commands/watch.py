@@ -14,7 +14,7 @@ from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Prof
 from spooled_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.pace import Pace
+    from spooled_pipelines.batch.progress import ThroughputEstimator
     from spooled_pipelines.types import BatchStats
 
 
@@ -47,24 +47,24 @@ def watch(
 ) -> None:
     """Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed."""
     allowed = allowed_failures(max_failed)
-    from spooled_pipelines.batch.pace import Pace
+    from spooled_pipelines.batch.progress import ThroughputEstimator
 
-    pace = Pace()
+    throughput = ThroughputEstimator()
     with connected(address, api_key, profile) as client, LiveLine() as line:
 
         def show(stats: BatchStats) -> None:
-            pace.at(time.monotonic(), stats.completed + stats.failed)
+            throughput.update(time.monotonic(), stats.completed + stats.failed)
             if as_json:
                 print_json(stats)
             else:
-                line.show(describe(stats, pace))
+                line.show(describe(stats, throughput))
 
         client.batch(batch).wait(
             timeout=timeout, max_failed=allowed, on_progress=show, on_breach=on_breach.value
         )
 
 
-def describe(stats: BatchStats, pace: Pace) -> str:
+def describe(stats: BatchStats, throughput: ThroughputEstimator) -> str:
     """Return one line on where a batch stands, and how fast it is."""
     done = stats.completed + stats.failed
     share = f" ({done / stats.total:.0%})" if stats.total else ""
@@ -79,9 +79,9 @@ def describe(stats: BatchStats, pace: Pace) -> str:
         )
         if count
     ]
-    if not stats.settled and (rate := pace.rate()):
+    if not stats.settled and (rate := throughput.rate()):
         parts.append(f"{rate:,.1f} jobs/s")
-        parts.append(f"{pace.left(stats.open):,.0f} s left")
+        parts.append(f"{throughput.left(stats.open):,.0f} s left")
     if not stats.sealed:
         parts.append("not sealed yet")
     parts += [stall.message for stall in stats.stalls[:1]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,34 +70,21 @@ def work(
     as_json: AsJson = False,
 ) -> None:
     """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
+    from spooled_pipelines.cli.supervisor import supervisor_link
+
+    link = supervisor_link()
+    number = 0 if link is None else link.number
     queues = parse_queues(queue)
-    if processes > 1 or reload:
-        if api_key is not None:
-            os.environ["SPOOLED_API_KEY"] = api_key
-        arguments = ["work", queue, handler]
-        arguments += ["--concurrency", str(concurrency), "--executor", executor]
-        arguments += ["--lease-seconds", str(lease_seconds), "--grace-seconds", str(grace_seconds)]
-        arguments += ["--log-format", log_format]
-        arguments += [] if rate is None else ["--rate", str(rate)]
-        arguments += [] if address is None else ["--address", address]
-        arguments += [] if profile is None else ["--profile", profile]
-        arguments += [flag for flag, on in (("--drain", drain), ("--verbose", verbose)) if on]
-        each = [
-            arguments
-            + ([] if worker_id is None else ["--worker-id", _numbered(worker_id, number)])
-            + ([] if http is None else ["--http", _next_port(http, number)])
-            + ([] if health_file is None else ["--health-file", _numbered(health_file, number)])
-            for number in range(processes)
-        ]
-        raise typer.Exit(_work_in_processes(each, reload, as_json))
+    http = None if http is None else _next_port(http, number)
+    if link is None and (processes > 1 or reload):
+        raise typer.Exit(_work_in_processes(processes, reload, as_json))
     export_traces("spooled-worker")
     function = load(handler)
     _check_format(log_format)
 
-    from spooled_pipelines.cli.supervisor import is_supervised, reporting_to_supervisor
     from spooled_pipelines.worker import Worker
 
-    supervised = is_supervised()
+    supervised = link is not None
     with connected(address, api_key, profile) as client, LiveLine() as line:
         shows_line = line.live and not supervised
         _configure_logging(verbose, log_format, clears_line=line.live and supervised)
@@ -110,13 +97,13 @@ def work(
             rate=rate,
             lease_seconds=lease_seconds,
             grace_seconds=grace_seconds,
-            worker_id=worker_id,
+            worker_id=None if worker_id is None else _numbered(worker_id, number),
             http=http,
-            health_file=health_file,
+            health_file=None if health_file is None else _numbered(health_file, number),
             stop_when_empty=drain,
             on_settled=(lambda _: line.show(describe(worker.report))) if shows_line else None,
         )
-        with reporting_to_supervisor(lambda: worker.report, worker.stop):
+        with link.reporting(lambda: worker.report, worker.stop) if link else nullcontext():
             report = worker.run()
     if not supervised:
         _print_report(report, as_json)
@@ -147,7 +134,7 @@ def parse_queues(text: str) -> dict[str, float]:
     return queues
 
 
-def _work_in_processes(arguments: list[list[str]], reload: bool, as_json: bool) -> int:
+def _work_in_processes(processes: int, reload: bool, as_json: bool) -> int:
     from spooled_pipelines.cli.supervisor import Supervisor, reload_on_change
     from spooled_pipelines.worker import WorkerReport
 
@@ -157,7 +144,7 @@ def _work_in_processes(arguments: list[list[str]], reload: bool, as_json: bool) 
             if line.live:
                 line.show(describe(WorkerReport(**counts)))
 
-        supervisor = Supervisor(arguments, show, reloads=reload)
+        supervisor = Supervisor(processes, show, reloads=reload)
         if reload:
             reload_on_change(supervisor, Path.cwd())
         code = supervisor.run()
@@ -202,7 +189,7 @@ def describe(report: WorkerReport) -> str:
             ("dead", report.deadletter),
             ("lost their lease", report.lost),
             ("given back", report.returned),
-            ("given up", report.abandoned),
+            ("abandoned", report.abandoned),
         )
         if count
     ]

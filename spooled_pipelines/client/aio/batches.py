@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.paging import paged
-from spooled_pipelines.rpc.methods import BATCH
 from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -21,20 +21,25 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.batch import AsyncBatch
     from spooled_pipelines.batch.aio.open_batch import AsyncOpenBatch
     from spooled_pipelines.batch.aio.service import AsyncBatchService
-    from spooled_pipelines.batch.encoding.column_mapping import PayloadOption, TagsOption
-    from spooled_pipelines.batch.encoding.values import OnLossy
-    from spooled_pipelines.batch.options import OnRerun
+    from spooled_pipelines.batch.options import (
+        BatchOptions,
+        JobOptions,
+        OnLossy,
+        OnRejected,
+        OnRerun,
+        PayloadOption,
+        TagsOption,
+    )
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
-    from spooled_pipelines.batch.staging.prepare import JobOptions, OnRejected, RowOptions
-    from spooled_pipelines.batch.writers import Where
+    from spooled_pipelines.types import StrPath
 
 
 class AsyncBatchCalls:
     """What a client does with whole tables."""
 
-    _calls: AsyncCalls
+    _connection: AsyncConnection
     _batches: AsyncBatchService | None = None
 
     async def enqueue_batch(
@@ -60,7 +65,7 @@ class AsyncBatchCalls:
         name: str | None = None,
         on_rejected: OnRejected = "raise",
         on_lossy: OnLossy = "raise",
-        ledger: Where | None = None,
+        ledger: StrPath | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
@@ -75,8 +80,8 @@ class AsyncBatchCalls:
                 URI of Parquet, CSV, JSON or Arrow files. It is read as a stream. None with `sql`.
             queue_name: where the jobs go.
             columns: read these alone.
-            where: only rows for which it is true: ``[("amount", ">", 5)]``, a pyarrow expression,
-                SQL for a query or a DuckDB relation, a polars expression for a polars frame.
+            where: read only rows for which it is true: ``[("amount", ">", 5)]``, or a pyarrow
+                expression.
             index: read a DataFrame's index as columns.
             sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
             key: the column or columns that say which job a row is; None: the whole row.
@@ -113,9 +118,9 @@ class AsyncBatchCalls:
         """
         from spooled_pipelines.batch.aio.batch import AsyncBatch
         from spooled_pipelines.batch.aio.enqueue import enqueue_batch
-        from spooled_pipelines.batch.staging.prepare import Options
+        from spooled_pipelines.batch.options import RowOptions
 
-        options = Options(
+        options = RowOptions(
             columns=columns,
             where=where,
             index=index,
@@ -157,7 +162,7 @@ class AsyncBatchCalls:
         max_outstanding: int | None = None,  # noqa: ARG002
         on_plan: object = None,  # noqa: ARG002
         on_rerun: OnRerun = "resume",
-        **options: Unpack[RowOptions],
+        **options: Unpack[BatchOptions],
     ) -> BatchPlan:
         """What `enqueue_batch` would do with the same arguments; nothing is written.
 
@@ -169,10 +174,10 @@ class AsyncBatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.aio.enqueue import plan_batch
-        from spooled_pipelines.batch.staging.prepare import Options
+        from spooled_pipelines.batch.options import RowOptions
 
         service = self._batch_service()
-        return await plan_batch(service, data, queue_name, Options(**options), on_rerun)
+        return await plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
 
     async def open_batch(
         self,
@@ -224,7 +229,7 @@ class AsyncBatchCalls:
             validation.queue_name(queue_name)
         validation.limit(limit)
         request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
-        batches = paged(self._calls, BATCH["ListBatches"], request, "batches", limit)
+        batches = paged(self._connection, BATCH["ListBatches"], request, "batches", limit)
         return [decode.batch_stats_from(stats) async for stats in batches]
 
     async def batch_backend(self) -> AsyncBatchBackend:
@@ -257,7 +262,7 @@ class AsyncBatchCalls:
         """
         from spooled_pipelines.batch.aio.watch import watch_many
 
-        return watch_many(self._calls, batch_ids)
+        return watch_many(self._connection, batch_ids)
 
     def batch(self, batch: str | Mapping[str, Any]) -> AsyncBatch:
         """Return a batch that was enqueued before, by its id or by what its `to_dict()` gave."""
@@ -269,7 +274,7 @@ class AsyncBatchCalls:
         if self._batches is None:
             from spooled_pipelines.batch.aio.service import AsyncBatchService
 
-            self._batches = AsyncBatchService(self._calls)
+            self._batches = AsyncBatchService(self._connection)
         return self._batches
 
 

@@ -13,14 +13,13 @@ from spooled_pipelines.client.aio.process import AsyncProcessStream
 from spooled_pipelines.client.aio.queues import AsyncQueueCalls
 from spooled_pipelines.client.aio.streams import AsyncJobStream
 from spooled_pipelines.client.aio.workers import AsyncWorkerCalls
-from spooled_pipelines.client.job_ref import Holding, holding, ours_is_done
+from spooled_pipelines.client.job_ref import JobRef, completed_by_us, job_ref
 from spooled_pipelines.client.process_responses import unsuccessful
-from spooled_pipelines.client.settings import settings_from
+from spooled_pipelines.client.settings import resolve_settings
 from spooled_pipelines.errors import ConflictError
 from spooled_pipelines.rpc import decode, requests, tracing, validation
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.runtime import in_thread
-from spooled_pipelines.rpc.methods import BATCH, QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 from spooled_pipelines.rpc.struct import from_struct
@@ -32,6 +31,7 @@ from spooled_pipelines.types import (
     QueueStats,
 )
 from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.methods import BATCH, QUEUE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -59,7 +59,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         batch_extension: BatchExtension = "auto",
         rate_limit: float | None = None,
     ) -> None:
-        self._settings, self._file = settings_from(
+        self._settings, self._file = resolve_settings(
             address,
             api_key=api_key,
             tls=tls,
@@ -68,8 +68,8 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             batch_extension=batch_extension,
             rate_limit=rate_limit,
         )
-        on_away = None if self._file is None else self._file.serve_soon
-        self._calls = AsyncCalls(self._settings, on_away)
+        on_away = None if self._file is None else self._file.take_over_in_background
+        self._connection = AsyncConnection(self._settings, on_away)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r})"
@@ -80,9 +80,9 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         return self._settings
 
     @property
-    def calls(self) -> AsyncCalls:
+    def connection(self) -> AsyncConnection:
         """The calls below this client, for what is built on them."""
-        return self._calls
+        return self._connection
 
     async def enqueue(
         self,
@@ -124,7 +124,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
                 scheduled_at=scheduled_at,
                 tags=tracing.with_context(validation.text_map(tags, "tags")),
             )
-            response = await self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
+            response = await self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
             # Nobody else has this key: a job that was there already is an earlier try's.
             return EnqueueResult(job_id=response.job_id, created=True)
@@ -141,7 +141,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
         # Not repeatable: jobs of a lost answer would stay with nobody until their leases end.
-        response = await self._calls.unary(QUEUE["Dequeue"], request, repeatable=False)
+        response = await self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
         return [decode.job_from(job) for job in response.jobs]
 
     async def complete(
@@ -160,10 +160,12 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             NotFoundError: there is no such job.
             LossyValueError, InvalidArgumentError: the result cannot be sent.
         """
-        held = holding(job, worker_id, lease_id)
+        held = job_ref(job, worker_id, lease_id)
         request = requests.complete(held.job_id, held.worker_id, result, held.lease_id)
         try:
-            response = await self._calls.unary(QUEUE["Complete"], request, repeatable=held.fenced)
+            response = await self._connection.unary(
+                QUEUE["Complete"], request, repeatable=held.has_lease
+            )
         except ConflictError as error:
             if error.details.get("attempts") == 1 or not await self._is_done(held, request):
                 raise
@@ -197,11 +199,11 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             ConflictError: the job is settled already.
             NotFoundError: there is no such job.
         """
-        held = holding(job, worker_id, lease_id)
+        held = job_ref(job, worker_id, lease_id)
         request = requests.fail(
             held.job_id, held.worker_id, error, retry=retry, lease_id=held.lease_id
         )
-        response = await self._calls.unary(QUEUE["Fail"], request, repeatable=held.fenced)
+        response = await self._connection.unary(QUEUE["Fail"], request, repeatable=held.has_lease)
         if not response.success:
             raise unsuccessful("fail", held.job_id)
         return decode.fail_result_from(response)
@@ -220,11 +222,13 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             LeaseLostError: too late, the job is no longer this worker's.
             NotFoundError: there is no such job.
         """
-        held = holding(job, worker_id, lease_id)
+        held = job_ref(job, worker_id, lease_id)
         request = requests.renew_lease(
             held.job_id, held.worker_id, lease_seconds=lease_seconds, lease_id=held.lease_id
         )
-        response = await self._calls.unary(QUEUE["RenewLease"], request, repeatable=held.fenced)
+        response = await self._connection.unary(
+            QUEUE["RenewLease"], request, repeatable=held.has_lease
+        )
         if not response.success:
             raise unsuccessful("renew_lease", held.job_id)
         return decode.time_from(response.new_expires_at)
@@ -236,7 +240,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             NotFoundError: there is no such job, or it is another organization's.
         """
         request = requests.get_job(job_id)
-        response = await self._calls.unary(QUEUE["GetJob"], request, repeatable=True)
+        response = await self._connection.unary(QUEUE["GetJob"], request, repeatable=True)
         return decode.job_from(response.job)
 
     async def attempts(self, job_id: str) -> list[JobAttempt]:
@@ -247,13 +251,13 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             ServerError: the server speaks no batch extension, and keeps no attempts.
         """
         request = batch_v1.ListAttemptsRequest(job_id=job_id)
-        response = await self._calls.unary(BATCH["ListAttempts"], request, repeatable=True)
+        response = await self._connection.unary(BATCH["ListAttempts"], request, repeatable=True)
         return [decode.attempt_from(attempt) for attempt in response.attempts]
 
     async def queue_stats(self, queue_name: str) -> QueueStats:
         """How many of the queue's jobs are in which status; all 0 for an unknown queue."""
         request = requests.queue_stats(queue_name)
-        response = await self._calls.unary(QUEUE["GetQueueStats"], request, repeatable=True)
+        response = await self._connection.unary(QUEUE["GetQueueStats"], request, repeatable=True)
         return decode.queue_stats_from(response)
 
     def stream_jobs(
@@ -261,11 +265,11 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
     ) -> AsyncJobStream:
         """Jobs as they come due, claimed for this worker; iterate over it, then close it."""
         request = requests.stream_jobs(queue_name, worker_id, lease_seconds=lease_seconds)
-        return AsyncJobStream(self._calls.stream(QUEUE["StreamJobs"], request))
+        return AsyncJobStream(self._connection.stream(QUEUE["StreamJobs"], request))
 
     def process_jobs(self) -> AsyncProcessStream:
         """One conversation in which jobs are taken, renewed and settled."""
-        conversation = self._calls.conversation(QUEUE["ProcessJobs"])
+        conversation = self._connection.bidi_stream(QUEUE["ProcessJobs"])
         return AsyncProcessStream(conversation, self._settings)
 
     async def wait_for_ready(self, timeout: float = 10.0) -> None:
@@ -274,7 +278,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         Raises:
             UnavailableError: there was none within `timeout` seconds; the message says why.
         """
-        await self._calls.wait_for_ready(timeout)
+        await self._connection.wait_for_ready(timeout)
 
     async def close(self) -> None:
         """Ends every stream and lets the connection go. Repeatable.
@@ -282,10 +286,10 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         The last client of an `embedded:` file in a process that serves it ends that server, and
         another process that uses the file takes over.
         """
-        await self._calls.close()
+        await self._connection.close()
         file, self._file = self._file, None
         if file is not None:
-            await in_thread(file.leave)
+            await in_thread(file.release)
 
     async def __aenter__(self) -> Self:
         return self
@@ -298,6 +302,6 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
     ) -> None:
         await self.close()
 
-    async def _is_done(self, held: Holding, request: spooled_v1.CompleteRequest) -> bool:
+    async def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:
         job = await self.get_job(held.job_id)
-        return ours_is_done(job, held, from_struct(request.result))
+        return completed_by_us(job, held, from_struct(request.result))

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.client.job_ref import holding
-from spooled_pipelines.client.process_responses import Answer, Kind, Unanswered
+from spooled_pipelines.client.job_ref import job_ref
+from spooled_pipelines.client.process_responses import Answer, Kind, PendingRequests
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc import requests
-from spooled_pipelines.rpc.aio.runtime import AsyncConversation, Lock
+from spooled_pipelines.rpc.aio.runtime import AsyncBidiStream, Lock
 from spooled_pipelines.rpc.error_mapping import Call, refusal_in_stream
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.types import Job
@@ -24,17 +24,18 @@ log = logging.getLogger("spooled_pipelines.client")
 
 
 class AsyncProcessStream:
-    """A conversation: ask for jobs, settle them, and iterate over what comes back.
+    """A bidirectional stream: ask for jobs, settle them, and iterate over what comes back.
 
-    Iterating gives a `Job`, or a `CompleteAnswer`, `FailAnswer`, `RenewAnswer` or `Refusal` to
-    what was asked before. Writing may be done from anywhere while another iterates. Closing cuts
-    it off: to have every answer first, call `done_writing()` and iterate to the end.
+    Iterating gives a `Job`; or a `JobCompleted`, `JobFailed`, `LeaseRenewed` or `RequestRejected`
+    as the response to an earlier request. Other threads or tasks may write while one iterates.
+    Closing cuts the stream off: to have every response first, call `done_writing()` and iterate
+    to the end.
     """
 
-    def __init__(self, conversation: AsyncConversation, settings: ConnectionSettings) -> None:
+    def __init__(self, conversation: AsyncBidiStream, settings: ConnectionSettings) -> None:
         self._conversation = conversation
         self._call = Call("ProcessJobs", settings)
-        self._unanswered = Unanswered()
+        self._unanswered = PendingRequests()
         # What is noted and what is written must have the same order.
         self._writing = Lock()
 
@@ -64,8 +65,8 @@ class AsyncProcessStream:
         *,
         lease_id: str | None = None,
     ) -> None:
-        """Says that the job is done; answered by a `CompleteAnswer` or a `Refusal`."""
-        held = holding(job, worker_id, lease_id)
+        """Says that the job is done; answered by a `JobCompleted` or a `RequestRejected`."""
+        held = job_ref(job, worker_id, lease_id)
         message = requests.complete(held.job_id, held.worker_id, result, held.lease_id)
         await self._ask("complete", held.job_id, spooled_v1.ProcessRequest(complete=message))
 
@@ -78,8 +79,8 @@ class AsyncProcessStream:
         retry: bool = True,
         lease_id: str | None = None,
     ) -> None:
-        """Says that the job failed; answered by a `FailAnswer` or a `Refusal`."""
-        held = holding(job, worker_id, lease_id)
+        """Says that the job failed; answered by a `JobFailed` or a `RequestRejected`."""
+        held = job_ref(job, worker_id, lease_id)
         message = requests.fail(
             held.job_id, held.worker_id, error, retry=retry, lease_id=held.lease_id
         )
@@ -93,8 +94,8 @@ class AsyncProcessStream:
         lease_seconds: int = 30,
         lease_id: str | None = None,
     ) -> None:
-        """Asks for a longer lease; answered by a `RenewAnswer` or a `Refusal`."""
-        held = holding(job, worker_id, lease_id)
+        """Asks for a longer lease; answered by a `LeaseRenewed` or a `RequestRejected`."""
+        held = job_ref(job, worker_id, lease_id)
         message = requests.renew_lease(
             held.job_id, held.worker_id, lease_seconds=lease_seconds, lease_id=held.lease_id
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.paging import paged
-from spooled_pipelines.rpc.methods import QUEUE_ADMIN
 from spooled_pipelines.types import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
+from spooled_pipelines.wire.methods import QUEUE_ADMIN
 
 # A queue of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -17,7 +17,7 @@ _CONTROL_SECONDS = 300.0
 class AsyncQueueCalls:
     """What a client does with whole queues. A plain server answers `ServerError`: it cannot."""
 
-    _calls: AsyncCalls
+    _connection: AsyncConnection
 
     async def queues(self, *, limit: int = 1_000) -> list[Queue]:
         """The first `limit` queues that this key may see, by name, with counters and limits.
@@ -27,7 +27,7 @@ class AsyncQueueCalls:
         """
         validation.limit(limit)
         request = queue_admin_v1.ListQueuesRequest()
-        queues = paged(self._calls, QUEUE_ADMIN["ListQueues"], request, "queues", limit)
+        queues = paged(self._connection, QUEUE_ADMIN["ListQueues"], request, "queues", limit)
         return [decode.queue_from(queue) async for queue in queues]
 
     async def workers(
@@ -46,18 +46,18 @@ class AsyncQueueCalls:
             validation.queue_name(queue_name)
         validation.limit(limit, PAGE_JOBS_MAX)
         request = queue_admin_v1.ListWorkersRequest(queue_name=queue_name or "", page_size=limit)
-        answer = await self._calls.unary(QUEUE_ADMIN["ListWorkers"], request, repeatable=True)
+        answer = await self._connection.unary(QUEUE_ADMIN["ListWorkers"], request, repeatable=True)
         return [decode.worker_from(worker) for worker in answer.workers]
 
     async def pause_queue(self, queue_name: str) -> None:
         """Nobody gets a job of this queue any more; what runs may settle. Repeatable."""
         request = queue_admin_v1.PauseQueueRequest(queue_name=validation.queue_name(queue_name))
-        await self._calls.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
+        await self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
 
     async def resume_queue(self, queue_name: str) -> None:
         """Jobs of this queue are handed out again. Repeatable."""
         request = queue_admin_v1.ResumeQueueRequest(queue_name=validation.queue_name(queue_name))
-        await self._calls.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
+        await self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
 
     async def set_queue_limits(
         self,
@@ -89,13 +89,15 @@ class AsyncQueueCalls:
             queue_name=validation.queue_name(queue_name), limits=limits
         )
         method = QUEUE_ADMIN["SetQueueLimits"]
-        answer = await self._calls.unary(method, request, repeatable=True)
+        answer = await self._connection.unary(method, request, repeatable=True)
         return decode.queue_limits_from(answer.limits)
 
     async def queue_limits(self, queue_name: str) -> QueueLimits:
         """What caps a queue, as `set_queue_limits` set it; each None where there is no limit."""
         request = queue_admin_v1.GetQueueLimitsRequest(queue_name=validation.queue_name(queue_name))
-        answer = await self._calls.unary(QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True)
+        answer = await self._connection.unary(
+            QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True
+        )
         return decode.queue_limits_from(answer.limits)
 
     async def purge_queue(self, queue_name: str) -> int:
@@ -105,7 +107,9 @@ class AsyncQueueCalls:
         """
         request = queue_admin_v1.PurgeQueueRequest(queue_name=validation.queue_name(queue_name))
         method = QUEUE_ADMIN["PurgeQueue"]
-        answer = await self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+        answer = await self._connection.unary(
+            method, request, timeout=_CONTROL_SECONDS, repeatable=True
+        )
         cancelled: int = answer.cancelled
         return cancelled
 
@@ -114,7 +118,7 @@ class AsyncQueueCalls:
         validation.queue_name(queue_name)
         validation.limit(limit)
         request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
-        jobs = paged(self._calls, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
+        jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
         return [decode.job_from(job) async for job in jobs]
 
     async def discard_dead_letters(self, queue_name: str, where: str | None = None) -> int:
@@ -125,15 +129,15 @@ class AsyncQueueCalls:
             where: only jobs whose error has this text in it.
         """
         from spooled_pipelines.batch.aio.extension_backend import AsyncExtensionBackend
-        from spooled_pipelines.batch.outcome.dead_letters import discarded
+        from spooled_pipelines.batch.outcome.dead_letters import discard
 
         request = queue_admin_v1.ListDeadLettersRequest(
             queue_name=validation.queue_name(queue_name)
         )
-        jobs = paged(self._calls, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
-        # All of them before the first is discarded: a page begins behind the last job of another.
-        revisions = [discarded(job.id) async for job in jobs if (where or "") in job.last_error]
-        return await AsyncExtensionBackend(self._calls).revise(revisions)
+        jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
+        # All of them before the first is discard: a page begins behind the last job of another.
+        revisions = [discard(job.id) async for job in jobs if (where or "") in job.last_error]
+        return await AsyncExtensionBackend(self._connection).revise(revisions)
 
     async def redrive(self, queue_name: str, where: str | None = None) -> int:
         """Puts a queue's dead letters back into it, with all their retries; returns how many.
@@ -146,6 +150,8 @@ class AsyncQueueCalls:
             queue_name=validation.queue_name(queue_name), error_contains=where or ""
         )
         method = QUEUE_ADMIN["RedriveDeadLetters"]
-        answer = await self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+        answer = await self._connection.unary(
+            method, request, timeout=_CONTROL_SECONDS, repeatable=True
+        )
         redriven: int = answer.redriven
         return redriven

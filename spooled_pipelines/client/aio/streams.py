@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.rpc.aio.runtime import AsyncResponseStream
+from spooled_pipelines.rpc.aio.runtime import AsyncServerStream
 from spooled_pipelines.rpc.decode import job_from
 from spooled_pipelines.types import Job
 
@@ -20,7 +20,7 @@ class AsyncJobStream:
     Jobs that were claimed but not settled go back to the queue when their leases run out.
     """
 
-    def __init__(self, responses: AsyncResponseStream) -> None:
+    def __init__(self, responses: AsyncServerStream) -> None:
         self._responses = responses
 
     def __aiter__(self) -> AsyncJobStream:

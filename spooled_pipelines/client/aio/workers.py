@@ -8,15 +8,15 @@ from contextlib import suppress
 
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import decode, requests
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
-from spooled_pipelines.rpc.methods import WORKER
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.types import HeartbeatResult, WorkerRegistration
+from spooled_pipelines.wire.methods import WORKER
 
 
 class AsyncWorkerCalls:
     """What a client says about the process that it works for."""
 
-    _calls: AsyncCalls
+    _connection: AsyncConnection
 
     async def register_worker(
         self,
@@ -46,7 +46,7 @@ class AsyncWorkerCalls:
             metadata=metadata,
         )
         # Without an id of ours, doing it twice would make two workers.
-        response = await self._calls.unary(
+        response = await self._connection.unary(
             WORKER["Register"], request, repeatable=worker_id is not None
         )
         return decode.registration_from(response)
@@ -67,11 +67,11 @@ class AsyncWorkerCalls:
         request = requests.heartbeat(
             worker_id, current_jobs=current_jobs, status=status, metadata=metadata
         )
-        response = await self._calls.unary(WORKER["Heartbeat"], request, repeatable=True)
+        response = await self._connection.unary(WORKER["Heartbeat"], request, repeatable=True)
         return decode.heartbeat_result_from(response)
 
     async def deregister_worker(self, worker_id: str) -> None:
         """Says that the worker is gone; one that is gone already is fine."""
         request = requests.deregister_worker(worker_id)
         with suppress(NotFoundError):
-            await self._calls.unary(WORKER["Deregister"], request, repeatable=True)
+            await self._connection.unary(WORKER["Deregister"], request, repeatable=True)

@@ -9,33 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.methods import BATCH
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.paging import paged
 from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.encoding.column_mapping import PayloadOption, TagsOption
-    from spooled_pipelines.batch.encoding.values import OnLossy
-    from spooled_pipelines.batch.options import OnRerun
+    from spooled_pipelines.batch.options import (
+        BatchOptions,
+        JobOptions,
+        OnLossy,
+        OnRejected,
+        OnRerun,
+        PayloadOption,
+        TagsOption,
+    )
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
-    from spooled_pipelines.batch.staging.prepare import JobOptions, OnRejected, RowOptions
     from spooled_pipelines.batch.sync.backend import BatchBackend
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.batch.sync.open_batch import OpenBatch
     from spooled_pipelines.batch.sync.service import BatchService
-    from spooled_pipelines.batch.writers import Where
+    from spooled_pipelines.types import StrPath
 
 
 class BatchCalls:
     """What a client does with whole tables."""
 
-    _calls: Calls
+    _connection: Connection
     _batches: BatchService | None = None
 
     def enqueue_batch(
@@ -61,7 +66,7 @@ class BatchCalls:
         name: str | None = None,
         on_rejected: OnRejected = "raise",
         on_lossy: OnLossy = "raise",
-        ledger: Where | None = None,
+        ledger: StrPath | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
@@ -76,8 +81,8 @@ class BatchCalls:
                 URI of Parquet, CSV, JSON or Arrow files. It is read as a stream. None with `sql`.
             queue_name: where the jobs go.
             columns: read these alone.
-            where: only rows for which it is true: ``[("amount", ">", 5)]``, a pyarrow expression,
-                SQL for a query or a DuckDB relation, a polars expression for a polars frame.
+            where: read only rows for which it is true: ``[("amount", ">", 5)]``, or a pyarrow
+                expression.
             index: read a DataFrame's index as columns.
             sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
             key: the column or columns that say which job a row is; None: the whole row.
@@ -112,11 +117,11 @@ class BatchCalls:
             RowsRejectedError: rows cannot be jobs; nothing was sent.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.staging.prepare import Options
+        from spooled_pipelines.batch.options import RowOptions
         from spooled_pipelines.batch.sync.batch import Batch
         from spooled_pipelines.batch.sync.enqueue import enqueue_batch
 
-        options = Options(
+        options = RowOptions(
             columns=columns,
             where=where,
             index=index,
@@ -158,7 +163,7 @@ class BatchCalls:
         max_outstanding: int | None = None,  # noqa: ARG002
         on_plan: object = None,  # noqa: ARG002
         on_rerun: OnRerun = "resume",
-        **options: Unpack[RowOptions],
+        **options: Unpack[BatchOptions],
     ) -> BatchPlan:
         """What `enqueue_batch` would do with the same arguments; nothing is written.
 
@@ -169,11 +174,11 @@ class BatchCalls:
             LossyValueError: a value would not survive.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.staging.prepare import Options
+        from spooled_pipelines.batch.options import RowOptions
         from spooled_pipelines.batch.sync.enqueue import plan_batch
 
         service = self._batch_service()
-        return plan_batch(service, data, queue_name, Options(**options), on_rerun)
+        return plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
 
     def open_batch(
         self,
@@ -225,7 +230,7 @@ class BatchCalls:
             validation.queue_name(queue_name)
         validation.limit(limit)
         request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
-        batches = paged(self._calls, BATCH["ListBatches"], request, "batches", limit)
+        batches = paged(self._connection, BATCH["ListBatches"], request, "batches", limit)
         return [decode.batch_stats_from(stats) for stats in batches]
 
     def batch_backend(self) -> BatchBackend:
@@ -258,7 +263,7 @@ class BatchCalls:
         """
         from spooled_pipelines.batch.sync.watch import watch_many
 
-        return watch_many(self._calls, batch_ids)
+        return watch_many(self._connection, batch_ids)
 
     def batch(self, batch: str | Mapping[str, Any]) -> Batch:
         """Return a batch that was enqueued before, by its id or by what its `to_dict()` gave."""
@@ -270,7 +275,7 @@ class BatchCalls:
         if self._batches is None:
             from spooled_pipelines.batch.sync.service import BatchService
 
-            self._batches = BatchService(self._calls)
+            self._batches = BatchService(self._connection)
         return self._batches
 
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.client.job_ref import Holding, holding, ours_is_done
+from spooled_pipelines.client.job_ref import JobRef, completed_by_us, job_ref
 from spooled_pipelines.client.process_responses import unsuccessful
-from spooled_pipelines.client.settings import settings_from
+from spooled_pipelines.client.settings import resolve_settings
 from spooled_pipelines.client.sync.batches import BatchCalls
 from spooled_pipelines.client.sync.process import ProcessStream
 from spooled_pipelines.client.sync.queues import QueueCalls
@@ -19,11 +19,10 @@ from spooled_pipelines.client.sync.streams import JobStream
 from spooled_pipelines.client.sync.workers import WorkerCalls
 from spooled_pipelines.errors import ConflictError
 from spooled_pipelines.rpc import decode, requests, tracing, validation
-from spooled_pipelines.rpc.methods import BATCH, QUEUE
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 from spooled_pipelines.rpc.struct import from_struct
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import in_thread
 from spooled_pipelines.types import (
     EnqueueResult,
@@ -33,6 +32,7 @@ from spooled_pipelines.types import (
     QueueStats,
 )
 from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.methods import BATCH, QUEUE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,7 +60,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         batch_extension: BatchExtension = "auto",
         rate_limit: float | None = None,
     ) -> None:
-        self._settings, self._file = settings_from(
+        self._settings, self._file = resolve_settings(
             address,
             api_key=api_key,
             tls=tls,
@@ -69,8 +69,8 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             batch_extension=batch_extension,
             rate_limit=rate_limit,
         )
-        on_away = None if self._file is None else self._file.serve_soon
-        self._calls = Calls(self._settings, on_away)
+        on_away = None if self._file is None else self._file.take_over_in_background
+        self._connection = Connection(self._settings, on_away)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r})"
@@ -81,9 +81,9 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         return self._settings
 
     @property
-    def calls(self) -> Calls:
+    def connection(self) -> Connection:
         """The calls below this client, for what is built on them."""
-        return self._calls
+        return self._connection
 
     def enqueue(
         self,
@@ -125,7 +125,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
                 scheduled_at=scheduled_at,
                 tags=tracing.with_context(validation.text_map(tags, "tags")),
             )
-            response = self._calls.unary(QUEUE["Enqueue"], request, repeatable=True)
+            response = self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
             # Nobody else has this key: a job that was there already is an earlier try's.
             return EnqueueResult(job_id=response.job_id, created=True)
@@ -142,7 +142,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
         # Not repeatable: jobs of a lost answer would stay with nobody until their leases end.
-        response = self._calls.unary(QUEUE["Dequeue"], request, repeatable=False)
+        response = self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
         return [decode.job_from(job) for job in response.jobs]
 
     def complete(
@@ -161,10 +161,10 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             NotFoundError: there is no such job.
             LossyValueError, InvalidArgumentError: the result cannot be sent.
         """
-        held = holding(job, worker_id, lease_id)
+        held = job_ref(job, worker_id, lease_id)
         request = requests.complete(held.job_id, held.worker_id, result, held.lease_id)
         try:
-            response = self._calls.unary(QUEUE["Complete"], request, repeatable=held.fenced)
+            response = self._connection.unary(QUEUE["Complete"], request, repeatable=held.has_lease)
         except ConflictError as error:
             if error.details.get("attempts") == 1 or not self._is_done(held, request):
                 raise
@@ -198,11 +198,11 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             ConflictError: the job is settled already.
             NotFoundError: there is no such job.
         """
-        held = holding(job, worker_id, lease_id)
+        held = job_ref(job, worker_id, lease_id)
         request = requests.fail(
             held.job_id, held.worker_id, error, retry=retry, lease_id=held.lease_id
         )
-        response = self._calls.unary(QUEUE["Fail"], request, repeatable=held.fenced)
+        response = self._connection.unary(QUEUE["Fail"], request, repeatable=held.has_lease)
         if not response.success:
             raise unsuccessful("fail", held.job_id)
         return decode.fail_result_from(response)
@@ -221,11 +221,11 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             LeaseLostError: too late, the job is no longer this worker's.
             NotFoundError: there is no such job.
         """
-        held = holding(job, worker_id, lease_id)
+        held = job_ref(job, worker_id, lease_id)
         request = requests.renew_lease(
             held.job_id, held.worker_id, lease_seconds=lease_seconds, lease_id=held.lease_id
         )
-        response = self._calls.unary(QUEUE["RenewLease"], request, repeatable=held.fenced)
+        response = self._connection.unary(QUEUE["RenewLease"], request, repeatable=held.has_lease)
         if not response.success:
             raise unsuccessful("renew_lease", held.job_id)
         return decode.time_from(response.new_expires_at)
@@ -237,7 +237,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             NotFoundError: there is no such job, or it is another organization's.
         """
         request = requests.get_job(job_id)
-        response = self._calls.unary(QUEUE["GetJob"], request, repeatable=True)
+        response = self._connection.unary(QUEUE["GetJob"], request, repeatable=True)
         return decode.job_from(response.job)
 
     def attempts(self, job_id: str) -> list[JobAttempt]:
@@ -248,23 +248,23 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
             ServerError: the server speaks no batch extension, and keeps no attempts.
         """
         request = batch_v1.ListAttemptsRequest(job_id=job_id)
-        response = self._calls.unary(BATCH["ListAttempts"], request, repeatable=True)
+        response = self._connection.unary(BATCH["ListAttempts"], request, repeatable=True)
         return [decode.attempt_from(attempt) for attempt in response.attempts]
 
     def queue_stats(self, queue_name: str) -> QueueStats:
         """How many of the queue's jobs are in which status; all 0 for an unknown queue."""
         request = requests.queue_stats(queue_name)
-        response = self._calls.unary(QUEUE["GetQueueStats"], request, repeatable=True)
+        response = self._connection.unary(QUEUE["GetQueueStats"], request, repeatable=True)
         return decode.queue_stats_from(response)
 
     def stream_jobs(self, queue_name: str, worker_id: str, *, lease_seconds: int = 30) -> JobStream:
         """Jobs as they come due, claimed for this worker; iterate over it, then close it."""
         request = requests.stream_jobs(queue_name, worker_id, lease_seconds=lease_seconds)
-        return JobStream(self._calls.stream(QUEUE["StreamJobs"], request))
+        return JobStream(self._connection.stream(QUEUE["StreamJobs"], request))
 
     def process_jobs(self) -> ProcessStream:
         """One conversation in which jobs are taken, renewed and settled."""
-        conversation = self._calls.conversation(QUEUE["ProcessJobs"])
+        conversation = self._connection.bidi_stream(QUEUE["ProcessJobs"])
         return ProcessStream(conversation, self._settings)
 
     def wait_for_ready(self, timeout: float = 10.0) -> None:
@@ -273,7 +273,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         Raises:
             UnavailableError: there was none within `timeout` seconds; the message says why.
         """
-        self._calls.wait_for_ready(timeout)
+        self._connection.wait_for_ready(timeout)
 
     def close(self) -> None:
         """Ends every stream and lets the connection go. Repeatable.
@@ -281,10 +281,10 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         The last client of an `embedded:` file in a process that serves it ends that server, and
         another process that uses the file takes over.
         """
-        self._calls.close()
+        self._connection.close()
         file, self._file = self._file, None
         if file is not None:
-            in_thread(file.leave)
+            in_thread(file.release)
 
     def __enter__(self) -> Self:
         return self
@@ -297,6 +297,6 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
     ) -> None:
         self.close()
 
-    def _is_done(self, held: Holding, request: spooled_v1.CompleteRequest) -> bool:
+    def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:
         job = self.get_job(held.job_id)
-        return ours_is_done(job, held, from_struct(request.result))
+        return completed_by_us(job, held, from_struct(request.result))

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.methods import QUEUE_ADMIN
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.paging import paged
 from spooled_pipelines.types import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
+from spooled_pipelines.wire.methods import QUEUE_ADMIN
 
 # A queue of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -18,7 +18,7 @@ _CONTROL_SECONDS = 300.0
 class QueueCalls:
     """What a client does with whole queues. A plain server answers `ServerError`: it cannot."""
 
-    _calls: Calls
+    _connection: Connection
 
     def queues(self, *, limit: int = 1_000) -> list[Queue]:
         """The first `limit` queues that this key may see, by name, with counters and limits.
@@ -28,7 +28,7 @@ class QueueCalls:
         """
         validation.limit(limit)
         request = queue_admin_v1.ListQueuesRequest()
-        queues = paged(self._calls, QUEUE_ADMIN["ListQueues"], request, "queues", limit)
+        queues = paged(self._connection, QUEUE_ADMIN["ListQueues"], request, "queues", limit)
         return [decode.queue_from(queue) for queue in queues]
 
     def workers(self, queue_name: str | None = None, *, limit: int = 1_000) -> list[WorkerState]:
@@ -45,18 +45,18 @@ class QueueCalls:
             validation.queue_name(queue_name)
         validation.limit(limit, PAGE_JOBS_MAX)
         request = queue_admin_v1.ListWorkersRequest(queue_name=queue_name or "", page_size=limit)
-        answer = self._calls.unary(QUEUE_ADMIN["ListWorkers"], request, repeatable=True)
+        answer = self._connection.unary(QUEUE_ADMIN["ListWorkers"], request, repeatable=True)
         return [decode.worker_from(worker) for worker in answer.workers]
 
     def pause_queue(self, queue_name: str) -> None:
         """Nobody gets a job of this queue any more; what runs may settle. Repeatable."""
         request = queue_admin_v1.PauseQueueRequest(queue_name=validation.queue_name(queue_name))
-        self._calls.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
+        self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
 
     def resume_queue(self, queue_name: str) -> None:
         """Jobs of this queue are handed out again. Repeatable."""
         request = queue_admin_v1.ResumeQueueRequest(queue_name=validation.queue_name(queue_name))
-        self._calls.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
+        self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
 
     def set_queue_limits(
         self,
@@ -88,13 +88,13 @@ class QueueCalls:
             queue_name=validation.queue_name(queue_name), limits=limits
         )
         method = QUEUE_ADMIN["SetQueueLimits"]
-        answer = self._calls.unary(method, request, repeatable=True)
+        answer = self._connection.unary(method, request, repeatable=True)
         return decode.queue_limits_from(answer.limits)
 
     def queue_limits(self, queue_name: str) -> QueueLimits:
         """What caps a queue, as `set_queue_limits` set it; each None where there is no limit."""
         request = queue_admin_v1.GetQueueLimitsRequest(queue_name=validation.queue_name(queue_name))
-        answer = self._calls.unary(QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True)
+        answer = self._connection.unary(QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True)
         return decode.queue_limits_from(answer.limits)
 
     def purge_queue(self, queue_name: str) -> int:
@@ -104,7 +104,7 @@ class QueueCalls:
         """
         request = queue_admin_v1.PurgeQueueRequest(queue_name=validation.queue_name(queue_name))
         method = QUEUE_ADMIN["PurgeQueue"]
-        answer = self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+        answer = self._connection.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
         cancelled: int = answer.cancelled
         return cancelled
 
@@ -113,7 +113,7 @@ class QueueCalls:
         validation.queue_name(queue_name)
         validation.limit(limit)
         request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
-        jobs = paged(self._calls, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
+        jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
         return [decode.job_from(job) for job in jobs]
 
     def discard_dead_letters(self, queue_name: str, where: str | None = None) -> int:
@@ -123,16 +123,16 @@ class QueueCalls:
             queue_name: the queue.
             where: only jobs whose error has this text in it.
         """
-        from spooled_pipelines.batch.outcome.dead_letters import discarded
+        from spooled_pipelines.batch.outcome.dead_letters import discard
         from spooled_pipelines.batch.sync.extension_backend import ExtensionBackend
 
         request = queue_admin_v1.ListDeadLettersRequest(
             queue_name=validation.queue_name(queue_name)
         )
-        jobs = paged(self._calls, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
-        # All of them before the first is discarded: a page begins behind the last job of another.
-        revisions = [discarded(job.id) for job in jobs if (where or "") in job.last_error]
-        return ExtensionBackend(self._calls).revise(revisions)
+        jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
+        # All of them before the first is discard: a page begins behind the last job of another.
+        revisions = [discard(job.id) for job in jobs if (where or "") in job.last_error]
+        return ExtensionBackend(self._connection).revise(revisions)
 
     def redrive(self, queue_name: str, where: str | None = None) -> int:
         """Puts a queue's dead letters back into it, with all their retries; returns how many.
@@ -145,6 +145,6 @@ class QueueCalls:
             queue_name=validation.queue_name(queue_name), error_contains=where or ""
         )
         method = QUEUE_ADMIN["RedriveDeadLetters"]
-        answer = self._calls.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
+        answer = self._connection.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
         redriven: int = answer.redriven
         return redriven

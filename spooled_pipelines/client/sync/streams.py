@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.rpc.decode import job_from
-from spooled_pipelines.rpc.sync.runtime import ResponseStream
+from spooled_pipelines.rpc.sync.runtime import ServerStream
 from spooled_pipelines.types import Job
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class JobStream:
     Jobs that were claimed but not settled go back to the queue when their leases run out.
     """
 
-    def __init__(self, responses: ResponseStream) -> None:
+    def __init__(self, responses: ServerStream) -> None:
         self._responses = responses
 
     def __iter__(self) -> JobStream:

@@ -9,15 +9,15 @@ from contextlib import suppress
 
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import decode, requests
-from spooled_pipelines.rpc.methods import WORKER
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.types import HeartbeatResult, WorkerRegistration
+from spooled_pipelines.wire.methods import WORKER
 
 
 class WorkerCalls:
     """What a client says about the process that it works for."""
 
-    _calls: Calls
+    _connection: Connection
 
     def register_worker(
         self,
@@ -47,7 +47,9 @@ class WorkerCalls:
             metadata=metadata,
         )
         # Without an id of ours, doing it twice would make two workers.
-        response = self._calls.unary(WORKER["Register"], request, repeatable=worker_id is not None)
+        response = self._connection.unary(
+            WORKER["Register"], request, repeatable=worker_id is not None
+        )
         return decode.registration_from(response)
 
     def heartbeat(
@@ -66,11 +68,11 @@ class WorkerCalls:
         request = requests.heartbeat(
             worker_id, current_jobs=current_jobs, status=status, metadata=metadata
         )
-        response = self._calls.unary(WORKER["Heartbeat"], request, repeatable=True)
+        response = self._connection.unary(WORKER["Heartbeat"], request, repeatable=True)
         return decode.heartbeat_result_from(response)
 
     def deregister_worker(self, worker_id: str) -> None:
         """Says that the worker is gone; one that is gone already is fine."""
         request = requests.deregister_worker(worker_id)
         with suppress(NotFoundError):
-            self._calls.unary(WORKER["Deregister"], request, repeatable=True)
+            self._connection.unary(WORKER["Deregister"], request, repeatable=True)

@@ -1,4 +1,4 @@
-"""Calls on one server: made when first needed, repeated where that is safe, in plain errors."""
+"""A connection to one server: opened when first needed, with retries and plain errors."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
-from spooled_pipelines.rpc import compression, methods, tracing
+from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.aio.runtime import (
+    AsyncBidiStream,
     AsyncChannel,
-    AsyncConversation,
-    AsyncDepartures,
-    AsyncResponseStream,
+    AsyncInFlightCalls,
+    AsyncServerStream,
     monotonic,
     sleep,
 )
-from spooled_pipelines.rpc.channel import call_metadata
+from spooled_pipelines.rpc.channel import call_metadata, compression_pays
 from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
-from spooled_pipelines.rpc.rate_limiter import Pacer
+from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.wire import spooled_v1
+from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.wire.methods import Method
 
 if TYPE_CHECKING:
@@ -39,29 +39,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spooled_pipelines.rpc")
 
-_KNOCK_AGAIN_SECONDS = 0.1
+_PROBE_AGAIN_SECONDS = 0.1
 # How long to look for the reason once waiting for an answer was in vain.
 _REASON_SECONDS = 1.0
 
 
-class AsyncCalls:
-    """A channel to one server and the calls on it. Everything raises `SpooledError` only.
+class AsyncConnection:
+    """A channel to one server and the calls on it, which raise `SpooledError` only.
 
-    The channel is opened by the first call, so that it may be made before a fork.
+    The channel is opened by the first call, so that a connection may be created before a fork.
     """
 
     def __init__(
         self, settings: ConnectionSettings, on_away: Callable[[], None] | None = None
     ) -> None:
-        """`on_away` is told, and must return at once, where a call finds no server."""
+        """`on_away` is called when a call finds no server; it must return at once."""
         self.settings = settings
         self._on_away = on_away
         self._metadata = call_metadata(settings)
-        self._pacer = Pacer(settings.rate_limit)
+        self._rate_limiter = RateLimiter(settings.rate_limit)
         self._channel: AsyncChannel | None = None
         self._opening = threading.Lock()
         self._closed = False
-        # Of the quickest call, which is the nearest to what the way to the server takes.
+        # Of the quickest call, which is closest to the latency of the network.
         self.round_trip: float | None = None
 
     def __repr__(self) -> str:
@@ -87,19 +87,18 @@ class AsyncCalls:
         repeatable: bool,
         on_retry: Callable[[SpooledError], None] | None = None,
     ) -> Any:
-        """One request, one response.
+        """Send one request and return its response.
 
         Args:
-            method: from `spooled_pipelines.rpc.methods`.
+            method: from `spooled_pipelines.wire.methods`.
             request: its message, or the bytes of one.
-            timeout: seconds for all of it, tries and waits together; None: the settings'.
-            repeatable: doing it twice is the same as doing it once, so that it may be repeated
-                where the connection broke under it.
-            on_retry: told of each error after which it is tried again.
+            timeout: seconds for everything, attempts and pauses together; None: the settings'.
+            repeatable: the call is idempotent, so that it may be repeated if the connection breaks.
+            on_retry: called with each error after which the call is repeated.
         """
         given = self.settings.timeout_seconds if timeout is None else timeout
-        # Whoever waits for his turn has not begun yet.
-        if turn := self._pacer.delay():
+        # Time spent waiting for the rate limiter does not count against the deadline.
+        if turn := self._rate_limiter.acquire():
             await sleep(turn)
         deadline = monotonic() + given
         attempt = 1
@@ -115,7 +114,7 @@ class AsyncCalls:
             except grpc.RpcError as raw:
                 error = self._explain(raw, method, given)
             else:
-                self.took(monotonic() - began)
+                self.record_latency(monotonic() - began)
                 return answer
             error.details["attempts"] = attempt
             delay = delay_before_retry(
@@ -138,35 +137,35 @@ class AsyncCalls:
                 self.settings.retry.max_attempts,
                 delay,
             )
-            await sleep(max(delay, self._pacer.delay()))
+            await sleep(max(delay, self._rate_limiter.acquire()))
             attempt += 1
 
-    def many(self, method: Method) -> AsyncManyCalls:
-        """Requests of one method, any number of them on their way at once."""
+    def many(self, method: Method) -> AsyncCallPool:
+        """Return a pool for calls of one method, any number of them in flight at once."""
         explain = partial(self._explain, method=method, timeout=self.settings.timeout_seconds)
-        return AsyncManyCalls(self, self._open().departures(method), explain)
+        return AsyncCallPool(self, self._open().in_flight(method), explain)
 
-    def turn(self) -> float:
-        """Take the next call's turn: how many seconds it is away (`rate_limit`).
+    def acquire(self) -> float:
+        """Reserve the next call under `rate_limit`; return the seconds to wait before it.
 
         Raises:
             ConflictError: the client is closed.
         """
         self._open()
-        return self._pacer.delay()
+        return self._rate_limiter.acquire()
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with each call."""
+        """Return the metadata of the next call."""
         return self._metadata + tracing.headers()
 
-    def took(self, seconds: float) -> None:
-        """A call was answered after so long."""
+    def record_latency(self, seconds: float) -> None:
+        """Record how long a call took."""
         known = self.round_trip
         self.round_trip = seconds if known is None else min(seconds, known)
 
-    def stream(self, method: Method, request: Any) -> AsyncResponseStream:
-        """One request (a message, or bytes), many responses, without a deadline."""
-        self._pacer.delay()
+    def stream(self, method: Method, request: Any) -> AsyncServerStream:
+        """Send one request (a message, or bytes) and return its stream of responses."""
+        self._rate_limiter.acquire()
         return self._open().stream(
             method,
             request,
@@ -174,36 +173,36 @@ class AsyncCalls:
             explain=lambda raw: self._explain(raw, method, None),
         )
 
-    def conversation(self, method: Method, *, bulk: bool = False) -> AsyncConversation:
-        """Requests and responses in any order, without a deadline.
+    def bidi_stream(self, method: Method, *, bulk: bool = False) -> AsyncBidiStream:
+        """Open a stream of requests and responses in any order; no deadline.
 
-        `bulk`: much is sent, so that it is compressed where that pays.
+        `bulk`: a lot is sent, so that it is compressed if that pays.
         """
-        self._pacer.delay()
+        self._rate_limiter.acquire()
         near = self.settings.endpoint.is_local
-        return self._open().conversation(
+        return self._open().bidi_stream(
             method,
-            compressed=bulk and compression.pays(is_local=near, round_trip=self.round_trip),
+            compressed=bulk and compression_pays(is_local=near, round_trip=self.round_trip),
             metadata=self.metadata(),
             explain=lambda raw: self._explain(raw, method, None),
         )
 
     async def wait_for_ready(self, timeout: float = 10.0) -> None:
-        """Returns once a server has answered; what the key may do is not looked at.
+        """Return once a server has responded; the API key's permissions are not checked.
 
         Raises:
             UnavailableError: none did within `timeout` seconds; the message says why.
         """
         if self._on_away is not None:
-            # A call that waits for a connection does not come back to say that there is none.
+            # A call that waits for a connection does not report that there is none.
             self._on_away()
         deadline = monotonic() + timeout
         while (left := deadline - monotonic()) > 0:
-            if await self._knock(left, wait_for_ready=True) is None:
+            if await self._probe(left, wait_for_ready=True) is None:
                 return
-            await sleep(min(_KNOCK_AGAIN_SECONDS, max(deadline - monotonic(), 0)))
-        # A call that waits for a connection is not told why there is none; one that does not, is.
-        reason = await self._knock(_REASON_SECONDS, wait_for_ready=False)
+            await sleep(min(_PROBE_AGAIN_SECONDS, max(deadline - monotonic(), 0)))
+        # Only a call that does not wait for a connection is told why there is none.
+        reason = await self._probe(_REASON_SECONDS, wait_for_ready=False)
         if isinstance(reason, UnavailableError):
             raise reason
         if reason is not None:
@@ -215,9 +214,9 @@ class AsyncCalls:
                 details={"address": self.settings.name},
             )
 
-    async def _knock(self, timeout: float, *, wait_for_ready: bool) -> SpooledError | None:
-        """Why nobody answers; None where somebody does, whatever the answer."""
-        # An empty name is refused by whoever speaks Spooled: an answer that costs nothing.
+    async def _probe(self, timeout: float, *, wait_for_ready: bool) -> SpooledError | None:
+        """Return why no server responds; None if one does, whatever it responds."""
+        # Every Spooled server refuses an empty name, which costs nothing.
         method, request = methods.QUEUE["GetQueueStats"], spooled_v1.GetQueueStatsRequest()
         try:
             await self._open().unary(
@@ -233,7 +232,7 @@ class AsyncCalls:
         return None
 
     async def close(self) -> None:
-        """Ends every call and lets the connection go. May be repeated."""
+        """End every call and close the channel. May be repeated."""
         self._closed = True
         channel, self._channel = self._channel, None
         if channel is not None:
@@ -254,51 +253,51 @@ class AsyncCalls:
         return error
 
 
-class AsyncManyCalls:
-    """Calls that are on their way together: each is started without waiting, and tried once.
+class AsyncCallPool:
+    """Calls that are in flight together: each is started without waiting, and attempted once.
 
     For one thread or task.
     """
 
     def __init__(
         self,
-        calls: AsyncCalls,
-        departures: AsyncDepartures,
+        calls: AsyncConnection,
+        in_flight: AsyncInFlightCalls,
         explain: Callable[[grpc.RpcError], SpooledError],
     ) -> None:
         self._calls = calls
-        self._departures = departures
+        self._in_flight = in_flight
         self._explain = explain
         self._timeout = calls.settings.timeout_seconds
         self._began: dict[int, float] = {}
 
     async def start(self, number: int, request: Any) -> None:
-        """Send a request (a message, or bytes), once it is its turn (`rate_limit`).
+        """Send a request (a message, or bytes) as soon as `rate_limit` allows it.
 
-        `number` is by what `ended` speaks of it, until it has ended.
+        `number` identifies the call in the results of `completed`.
         """
-        if turn := self._calls.turn():
+        if turn := self._calls.acquire():
             await sleep(turn)
         self._began[number] = monotonic()
         metadata = self._calls.metadata()
-        self._departures.start(number, request, timeout=self._timeout, metadata=metadata)
+        self._in_flight.start(number, request, timeout=self._timeout, metadata=metadata)
 
-    async def ended(self, timeout: float | None = None) -> list[tuple[int, float, Any]]:
-        """Number, seconds, and response or SpooledError of those that have ended.
+    async def completed(self, timeout: float | None = None) -> list[tuple[int, float, Any]]:
+        """Return number, seconds, and response or SpooledError of the calls that have ended.
 
-        At least one; none where that takes longer than `timeout` seconds.
+        At least one; none if that takes longer than `timeout` seconds.
         """
         found = []
-        for number, at, response, error in await self._departures.ended(timeout):
+        for number, at, response, error in await self._in_flight.completed(timeout):
             took = at - self._began.pop(number)
             if error is None:
-                self._calls.took(took)
+                self._calls.record_latency(took)
                 found.append((number, took, response))
             else:
                 found.append((number, took, self._explain(error)))
         return found
 
     def cancel(self) -> None:
-        """Ends those that are on their way."""
-        self._departures.cancel()
+        """End the calls that are in flight."""
+        self._in_flight.cancel()
         self._began.clear()

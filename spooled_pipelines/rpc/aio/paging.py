@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from spooled_pipelines.rpc.aio.connection import AsyncCalls
+from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 from spooled_pipelines.wire.methods import Method
 
 
 async def paged(
-    connection: AsyncCalls, method: Method, request: Any, items: str, limit: int | None = None
+    connection: AsyncConnection, method: Method, request: Any, items: str, limit: int | None = None
 ) -> AsyncGenerator[Any, None]:
     """Yield the messages of a list, over as many calls as it takes.
 

@@ -13,17 +13,20 @@ import grpc.aio
 
 from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
 from spooled_pipelines.rpc import fork_guard
-from spooled_pipelines.rpc.arrivals import Arrival
-from spooled_pipelines.rpc.channel import channel_credentials, channel_options
+from spooled_pipelines.rpc.channel import (
+    CallResult,
+    channel_credentials,
+    channel_options,
+    serialized,
+)
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.rpc.wirebytes import serialized
 from spooled_pipelines.wire.methods import Method
 
 __all__ = [
+    "AsyncBidiStream",
     "AsyncChannel",
-    "AsyncConversation",
-    "AsyncDepartures",
-    "AsyncResponseStream",
+    "AsyncInFlightCalls",
+    "AsyncServerStream",
     "Lock",
     "call_later",
     "in_thread",
@@ -65,7 +68,7 @@ class AsyncChannel:
     """One gRPC channel, bound to the event loop and the process that it was opened in."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        fork_guard.about_to_use_grpc()
+        fork_guard.ensure_grpc_usable()
         credentials = channel_credentials(settings)
         options = channel_options(settings)
         target = settings.endpoint.target
@@ -80,7 +83,7 @@ class AsyncChannel:
         self._closed = asyncio.Event()
 
     def usable_here(self) -> bool:
-        """Whether it can be used now; False: it belongs to a loop or process that is gone.
+        """Return whether the channel can be used; False if its loop or process is gone.
 
         Raises:
             ConflictError: it belongs to another event loop that still runs.
@@ -102,7 +105,7 @@ class AsyncChannel:
         metadata: Metadata,
         wait_for_ready: bool = False,
     ) -> Any:
-        """One call, which may wait until there is a connection. Raises grpc.RpcError."""
+        """Make one call, which may wait until there is a connection. Raises grpc.RpcError."""
         call = self._unary_of(method)
         try:
             return await call(
@@ -113,9 +116,9 @@ class AsyncChannel:
                 raise _cut_off() from None
             raise
 
-    def departures(self, method: Method) -> AsyncDepartures:
-        """For many calls at once."""
-        return AsyncDepartures(self._unary_of(method), self._closed)
+    def in_flight(self, method: Method) -> AsyncInFlightCalls:
+        """Return what runs many calls of a method at once."""
+        return AsyncInFlightCalls(self._unary_of(method), self._closed)
 
     def _unary_of(self, method: Method) -> Any:
         call = self._unary.get(method.path)
@@ -127,87 +130,87 @@ class AsyncChannel:
 
     def stream(
         self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
-    ) -> AsyncResponseStream:
-        """One request, many responses."""
+    ) -> AsyncServerStream:
+        """Open a call with one request and many responses."""
         make: Any = self._channel.unary_stream(
             method.path, serialized, method.response_class.FromString
         )
-        return AsyncResponseStream(make(request, metadata=metadata), explain, self._closed)
+        return AsyncServerStream(make(request, metadata=metadata), explain, self._closed)
 
-    def conversation(
+    def bidi_stream(
         self, method: Method, *, metadata: Metadata, explain: Explain, compressed: bool = False
-    ) -> AsyncConversation:
-        """Many requests, many responses."""
+    ) -> AsyncBidiStream:
+        """Open a call with many requests and many responses."""
         make: Any = self._channel.stream_stream(
             method.path, serialized, method.response_class.FromString
         )
         packed = grpc.Compression.Gzip if compressed else None
         call = make(metadata=metadata, compression=packed)
-        return AsyncConversation(call, explain, self._closed)
+        return AsyncBidiStream(call, explain, self._closed)
 
     async def close(self) -> None:
-        """Ends every call on it."""
+        """End every call on the channel."""
         self._closed.set()
         if self._pid == os.getpid() and not self._loop.is_closed():
             await self._channel.close()
 
 
-class AsyncDepartures:
-    """Unary calls that are on their way together; nobody waits for one in particular."""
+class AsyncInFlightCalls:
+    """Unary calls that are in flight together; nobody waits for a particular one."""
 
     def __init__(self, call: Any, channel_closed: asyncio.Event) -> None:
         self._call = call
         self._channel_closed = channel_closed
         self._loop = asyncio.get_running_loop()
         self._running: dict[int, Any] = {}
-        self._arrived: list[tuple[int, Any, float]] = []
+        self._ended: list[tuple[int, Any, float]] = []
         self._waiter: asyncio.Future[None] | None = None
 
     def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
-        """Send one; `number` is by what it is known, until it has ended."""
+        """Start a call identified by `number`."""
         call = self._running[number] = self._call(request, timeout=timeout, metadata=metadata)
-        call.add_done_callback(lambda ended: self._arrive(number, ended))
+        call.add_done_callback(lambda ended: self._end(number, ended))
 
-    async def ended(self, timeout: float | None) -> list[Arrival]:
-        """Those that have ended, at least one; none if that takes longer than `timeout` seconds."""
-        if not self._arrived:
+    async def completed(self, timeout: float | None) -> list[CallResult]:
+        """Return the calls that have ended: at least one, or none after `timeout` seconds."""
+        if not self._ended:
             self._waiter = self._loop.create_future()
             if timeout is None:
                 await self._waiter
             else:
                 await asyncio.wait((self._waiter,), timeout=timeout)
-        arrived, self._arrived = self._arrived, []
-        return [await self._arrival(*one) for one in arrived]
+        ended, self._ended = self._ended, []
+        return [await self._result(*one) for one in ended]
 
     def cancel(self) -> None:
-        """Ends those that are on their way."""
+        """End the calls that are in flight."""
         for call in self._running.values():
             call.cancel()
         self._running.clear()
 
-    def _arrive(self, number: int, call: Any) -> None:
-        self._arrived.append((number, call, monotonic()))
+    def _end(self, number: int, call: Any) -> None:
+        self._ended.append((number, call, monotonic()))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _arrival(self, number: int, call: Any, at: float) -> Arrival:
+    async def _result(self, number: int, call: Any, at: float) -> CallResult:
         try:
             response = await call
         except grpc.RpcError as raw:
-            found = Arrival(number, at, None, raw)
+            found = CallResult(number, at, None, raw)
         except asyncio.CancelledError:
             if _task_is_cancelled() or not self._channel_closed.is_set():
                 raise
-            found = Arrival(number, at, None, _cut_off())
+            found = CallResult(number, at, None, _cut_off())
         else:
-            found = Arrival(number, at, response, None)
+            found = CallResult(number, at, response, None)
         # Not before: what is cancelled while it is looked at here is on its way still.
         del self._running[number]
         return found
 
 
-class AsyncResponseStream:
-    """The responses of one call, as they come; ends early, without an error, on `cancel()`."""
+class AsyncServerStream:
+    """The responses of one call, as they come; `cancel()` ends it early, without an error."""
 
     def __init__(self, call: Any, explain: Explain, channel_closed: asyncio.Event) -> None:
         self._call = call
@@ -215,7 +218,7 @@ class AsyncResponseStream:
         self._channel_closed = channel_closed
         self._cancelled = False
 
-    def __aiter__(self) -> AsyncResponseStream:
+    def __aiter__(self) -> AsyncServerStream:
         return self
 
     async def __anext__(self) -> Any:
@@ -225,7 +228,7 @@ class AsyncResponseStream:
         return message
 
     async def read(self) -> Any:
-        """The next response, or None at the end."""
+        """Return the next response, or None at the end."""
         if self._is_cancelled():
             return None
         try:
@@ -245,7 +248,7 @@ class AsyncResponseStream:
         return None if message is grpc.aio.EOF else message
 
     def cancel(self) -> None:
-        """Ends the call; a reader that waits gets the end. May be repeated."""
+        """End the call, and with it a reader that waits. May be repeated."""
         self._cancelled = True
         self._call.cancel()
 
@@ -253,11 +256,11 @@ class AsyncResponseStream:
         return self._cancelled
 
     async def aclose(self) -> None:
-        """The same as `cancel()`, for `async with aclosing(...)`."""
+        """Do the same as `cancel()`, for `async with aclosing(...)`."""
         self.cancel()
 
 
-class AsyncConversation(AsyncResponseStream):
+class AsyncBidiStream(AsyncServerStream):
     """A call with requests and responses in any order. One reader, any number of writers."""
 
     def __init__(self, call: Any, explain: Explain, channel_closed: asyncio.Event) -> None:
@@ -266,7 +269,7 @@ class AsyncConversation(AsyncResponseStream):
         self._done_writing = False
 
     async def write(self, request: Any) -> None:
-        """Hands one request to the transport; waits while it has no room.
+        """Hand one request to the transport, waiting while it has no room.
 
         Raises:
             SpooledError: the call has ended; with the error that it ended with.
@@ -291,7 +294,7 @@ class AsyncConversation(AsyncResponseStream):
                 raise
 
     async def done_writing(self) -> None:
-        """Says that no more requests come; responses go on. May be repeated."""
+        """End the requests; responses go on. May be repeated."""
         async with self._writing:
             if self._done_writing:
                 return
@@ -316,12 +319,12 @@ class AsyncConversation(AsyncResponseStream):
 
 
 def ended_by_caller() -> SpooledError:
-    return ConflictError("this conversation was cancelled: nothing can be written to it any more")
+    return ConflictError("this stream was cancelled, and nothing can be written to it any more")
 
 
 def ended_by_server() -> SpooledError:
     return UnavailableError(
-        "the server ended the conversation before everything was written",
+        "the server ended the stream before everything was written",
         reason="ended_by_server",
     )
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from spooled_pipelines.rpc.sync.connection import Calls
+from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 from spooled_pipelines.wire.methods import Method
 
 
 def paged(
-    connection: Calls, method: Method, request: Any, items: str, limit: int | None = None
+    connection: Connection, method: Method, request: Any, items: str, limit: int | None = None
 ) -> Generator[Any, None]:
     """Yield the messages of a list, over as many calls as it takes.
 

@@ -13,20 +13,23 @@ import grpc
 
 from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableError
 from spooled_pipelines.rpc import fork_guard
-from spooled_pipelines.rpc.arrivals import Arrival
-from spooled_pipelines.rpc.channel import channel_credentials, channel_options
-from spooled_pipelines.rpc.request_iterator import Feed
+from spooled_pipelines.rpc.channel import (
+    CallResult,
+    channel_credentials,
+    channel_options,
+    serialized,
+)
+from spooled_pipelines.rpc.request_iterator import RequestIterator
 from spooled_pipelines.rpc.settings import ConnectionSettings
-from spooled_pipelines.rpc.signals import begun_whole
-from spooled_pipelines.rpc.wirebytes import serialized
+from spooled_pipelines.rpc.signals import defer_sigint
 from spooled_pipelines.wire.methods import Method
 
 __all__ = [
+    "BidiStream",
     "Channel",
-    "Conversation",
-    "Departures",
+    "InFlightCalls",
     "Lock",
-    "ResponseStream",
+    "ServerStream",
     "call_later",
     "in_thread",
     "monotonic",
@@ -41,7 +44,7 @@ Explain = Callable[[grpc.RpcError], SpooledError]
 
 
 def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls it here: a blocking caller waits anyway."""
+    """Call the function here, since a blocking caller waits anyway."""
     return function(*args, **kwargs)
 
 
@@ -70,7 +73,7 @@ class Channel:
     """One gRPC channel, for any number of threads of the process that it was opened in."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        fork_guard.about_to_use_grpc()
+        fork_guard.ensure_grpc_usable()
         credentials = channel_credentials(settings)
         options = channel_options(settings)
         target = settings.endpoint.target
@@ -95,13 +98,13 @@ class Channel:
         metadata: Metadata,
         wait_for_ready: bool = False,
     ) -> Any:
-        """One call, which may wait until there is a connection. Raises grpc.RpcError."""
+        """Make one call, which may wait until there is a connection. Raises grpc.RpcError."""
         call = self._unary_of(method)
         return call(request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
 
-    def departures(self, method: Method) -> Departures:
-        """For many calls at once."""
-        return Departures(self._unary_of(method))
+    def in_flight(self, method: Method) -> InFlightCalls:
+        """Return what runs many calls of a method at once."""
+        return InFlightCalls(self._unary_of(method))
 
     def _unary_of(self, method: Method) -> Any:
         call = self._unary.get(method.path)
@@ -113,36 +116,36 @@ class Channel:
 
     def stream(
         self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
-    ) -> ResponseStream:
-        """One request, many responses."""
+    ) -> ServerStream:
+        """Open a call with one request and many responses."""
         make: Any = self._channel.unary_stream(
             method.path, serialized, method.response_class.FromString
         )
-        with begun_whole():
+        with defer_sigint():
             call = make(request, metadata=metadata)
-        return ResponseStream(call, explain)
+        return ServerStream(call, explain)
 
-    def conversation(
+    def bidi_stream(
         self, method: Method, *, metadata: Metadata, explain: Explain, compressed: bool = False
-    ) -> Conversation:
-        """Many requests, many responses."""
+    ) -> BidiStream:
+        """Open a call with many requests and many responses."""
         make: Any = self._channel.stream_stream(
             method.path, serialized, method.response_class.FromString
         )
-        feed = Feed()
+        requests = RequestIterator()
         packed = grpc.Compression.Gzip if compressed else None
-        with begun_whole():
-            call = make(feed, metadata=metadata, compression=packed)
-        return Conversation(call, explain, feed)
+        with defer_sigint():
+            call = make(requests, metadata=metadata, compression=packed)
+        return BidiStream(call, explain, requests)
 
     def close(self) -> None:
-        """Ends every call on it."""
+        """End every call on the channel."""
         if self._pid == os.getpid():
             self._channel.close()
 
 
-class Departures:
-    """Unary calls that are on their way together; nobody waits for one in particular.
+class InFlightCalls:
+    """Unary calls that are in flight together; nobody waits for a particular one.
 
     A thread per call would cost more than the call: gRPC's own thread says which have ended.
     """
@@ -150,50 +153,50 @@ class Departures:
     def __init__(self, call: Any) -> None:
         self._call = call
         self._running: dict[int, Any] = {}
-        self._arrived: queue.SimpleQueue[tuple[int, Any, float]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[int, Any, float]] = queue.SimpleQueue()
 
     def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
-        """Send one; `number` is by what it is known, until it has ended."""
-        arrived = self._arrived
-        with begun_whole():
+        """Start a call identified by `number`."""
+        ended = self._ended
+        with defer_sigint():
             call = self._running[number] = self._call.future(
                 request, timeout=timeout, metadata=metadata
             )
-        call.add_done_callback(lambda ended: arrived.put((number, ended, monotonic())))
+        call.add_done_callback(lambda done: ended.put((number, done, monotonic())))
 
-    def ended(self, timeout: float | None) -> list[Arrival]:
-        """Those that have ended, at least one; none if that takes longer than `timeout` seconds."""
+    def completed(self, timeout: float | None) -> list[CallResult]:
+        """Return the calls that have ended: at least one, or none after `timeout` seconds."""
         found = []
         try:
-            found.append(self._arrival(*self._arrived.get(timeout=timeout)))
+            found.append(self._result(*self._ended.get(timeout=timeout)))
             while True:
-                found.append(self._arrival(*self._arrived.get_nowait()))
+                found.append(self._result(*self._ended.get_nowait()))
         except queue.Empty:
             return found
 
     def cancel(self) -> None:
-        """Ends those that are on their way."""
+        """End the calls that are in flight."""
         for call in self._running.values():
             call.cancel()
         self._running.clear()
 
-    def _arrival(self, number: int, call: Any, at: float) -> Arrival:
+    def _result(self, number: int, call: Any, at: float) -> CallResult:
         del self._running[number]
         try:
-            return Arrival(number, at, call.result(), None)
+            return CallResult(number, at, call.result(), None)
         except grpc.RpcError as raw:
-            return Arrival(number, at, None, raw)
+            return CallResult(number, at, None, raw)
 
 
-class ResponseStream:
-    """The responses of one call, as they come; ends early, without an error, on `cancel()`."""
+class ServerStream:
+    """The responses of one call, as they come; `cancel()` ends it early, without an error."""
 
     def __init__(self, call: Any, explain: Explain) -> None:
         self._call = call
         self._explain = explain
         self._cancelled = False
 
-    def __iter__(self) -> ResponseStream:
+    def __iter__(self) -> ServerStream:
         return self
 
     def __next__(self) -> Any:
@@ -203,7 +206,7 @@ class ResponseStream:
         return message
 
     def read(self) -> Any:
-        """The next response, or None at the end."""
+        """Return the next response, or None at the end."""
         if self._is_cancelled():
             return None
         try:
@@ -222,37 +225,37 @@ class ResponseStream:
         return self._cancelled
 
     def close(self) -> None:
-        """The same as `cancel()`, for `with closing(...)`."""
+        """Do the same as `cancel()`, for `with closing(...)`."""
         self.cancel()
 
 
-class Conversation(ResponseStream):
+class BidiStream(ServerStream):
     """A call with requests and responses in any order. One reader, any number of writers."""
 
-    def __init__(self, call: Any, explain: Explain, feed: Feed) -> None:
+    def __init__(self, call: Any, explain: Explain, requests: RequestIterator) -> None:
         super().__init__(call, explain)
-        self._feed = feed
-        # Nobody reads the feed any more once the call has ended; its writers must not wait.
-        if not call.add_callback(feed.abandon):
-            feed.abandon()
+        self._requests = requests
+        # Once the call has ended nobody reads the requests any more, and writers must not wait.
+        if not call.add_callback(requests.close):
+            requests.close()
 
     def write(self, request: Any) -> None:
-        """Hands one request to the transport; waits while it has no room.
+        """Hand one request to the transport, waiting while it has no room.
 
         Raises:
             SpooledError: the call has ended; with the error that it ended with.
         """
-        if self._feed.ended:
+        if self._requests.ended:
             raise ConflictError("nothing can be written after done_writing()")
         if self._is_cancelled():
-            # gRPC tells the feed only a moment later.
+            # gRPC closes the iterator only a moment later.
             raise ended_by_caller()
-        if not self._feed.put(request):
+        if not self._requests.put(request):
             raise self._why_ended()
 
     def done_writing(self) -> None:
-        """Says that no more requests come; responses go on. May be repeated."""
-        self._feed.end()
+        """End the requests; responses go on. May be repeated."""
+        self._requests.end()
 
     def _why_ended(self) -> SpooledError:
         if self._is_cancelled():
@@ -263,11 +266,11 @@ class Conversation(ResponseStream):
 
 
 def ended_by_caller() -> SpooledError:
-    return ConflictError("this conversation was cancelled: nothing can be written to it any more")
+    return ConflictError("this stream was cancelled, and nothing can be written to it any more")
 
 
 def ended_by_server() -> SpooledError:
     return UnavailableError(
-        "the server ended the conversation before everything was written",
+        "the server ended the stream before everything was written",
         reason="ended_by_server",
     )

@@ -135,7 +135,7 @@ def test_equal_rows_stay_jobs_of_their_own_in_every_generation(door: Any, queue:
 
 
 def test_an_unknown_choice_is_refused(door: Any, queue: str, flights: pa.Table) -> None:
-    with pytest.raises(InvalidArgumentError, match="'resume', 'retry_failed', 'fresh'"):
+    with pytest.raises(InvalidArgumentError, match="'resume', 'retry_failed' or 'fresh'"):
         door.enqueue_batch(flights, queue, on_rerun="again")
 
 

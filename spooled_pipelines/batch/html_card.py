@@ -1,7 +1,7 @@
-"""How a notebook shows what it has to say: a title, facts below each other, sentences.
+"""Cards: a title, facts below each other, and sentences, as HTML and as text.
 
-HTML without a script, a style sheet or a picture, so that each renderer shows it, a saved notebook
-keeps it, and it is readable on light and on dark paper. As text the same.
+The HTML has no script, style sheet or picture, so every renderer shows it, a saved notebook keeps
+it, and it is readable on light and dark backgrounds.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _CELL = "text-align:left;padding:1px 12px 1px 0"
 
 @dataclass(frozen=True, repr=False)
 class Card:
-    """What is shown.
+    """A title with facts and sentences, which shows itself in a notebook.
 
     Attributes:
         title: one line.
         facts: names and values.
         lines: sentences below them.
-        bar: shares of a whole with their colour, drawn above the facts.
-        details: a heading, and texts that are shown when it is clicked.
-        link: the name of a fact that leads somewhere, and where to.
+        bar: shares of a whole with their colours, drawn above the facts.
+        details: a heading, and texts that appear when it is clicked.
+        link: the name of a fact that is a link, and its target.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Card:
     link: tuple[str, str] | None = None
 
     def html(self) -> str:
-        """The card; whatever came from the data is escaped."""
+        """Return the card as HTML; everything from the data is escaped."""
         rows = "".join(
             f"<tr><th style='{_CELL}'>{escape(name)}</th><td style='{_CELL}'>"
             f"{self._value(name, value)}</td></tr>"
@@ -51,7 +51,7 @@ class Card:
         return "".join(parts)
 
     def text(self) -> str:
-        """The same for terminals, and for whoever reads the saved file itself."""
+        """Return the card as text, for terminals and for readers of the saved file."""
         width = max((len(name) for name, _ in self.facts), default=0)
         lines = [self.title, *(f"  {name:<{width}}  {value}" for name, value in self.facts)]
         lines += [f"  {line}" for line in self.lines]
@@ -85,7 +85,7 @@ class Card:
 
 
 def size(count: int) -> str:
-    """Bytes as people say them: ``"1.2 MB"``."""
+    """Return a number of bytes for people, such as ``"1.2 MB"``."""
     amount = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000 or unit == "GB":
@@ -95,7 +95,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: ``"3.2 s"``, ``"4 min 10 s"``, ``"2 h 5 min"``."""
+    """Return a duration for people: ``"3.2 s"``, ``"4 min 10 s"``, ``"2 h 5 min"``."""
     if seconds < 0.1:
         return "a moment"
     if seconds < 10:

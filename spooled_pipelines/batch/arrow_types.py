@@ -1,0 +1,117 @@
+"""What reading and encoding both ask of Arrow's types and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from spooled_pipelines.batch import iso8601
+from spooled_pipelines.errors import InvalidArgumentError
+
+
+def is_json(arrow_type: pa.DataType) -> bool:
+    """Return whether a column holds JSON text that is meant as its value."""
+    is_extension = isinstance(arrow_type, pa.BaseExtensionType)
+    return is_extension and arrow_type.extension_name == "arrow.json"
+
+
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Return whether a column's values are texts; nulls are."""
+    if types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+    return is_string(arrow_type) or types.is_null(arrow_type)
+
+
+def is_string(arrow_type: pa.DataType) -> bool:
+    """Return whether this is one of Arrow's three types of strings."""
+    return bool(
+        types.is_string(arrow_type)
+        or types.is_large_string(arrow_type)
+        or types.is_string_view(arrow_type)
+    )
+
+
+def storage_array(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the same values without what only says how they are stored."""
+    while True:
+        arrow_type = array.type
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        elif isinstance(arrow_type, pa.BaseExtensionType):
+            read = _EXTENSIONS.get(arrow_type.extension_name)
+            if read is None:
+                return array
+            array = read(array)
+        elif types.is_dictionary(arrow_type):
+            array = array.dictionary_decode()
+        elif types.is_run_end_encoded(arrow_type):
+            array = pc.run_end_decode(array)
+        elif types.is_string_view(arrow_type):
+            array = array.cast(pa.string())
+        elif types.is_binary_view(arrow_type):
+            array = array.cast(pa.binary())
+        else:
+            return array
+
+
+def _uuid_text(array: pa.ExtensionArray) -> pa.StringArray:
+    texts = [None if value is None else str(value) for value in array.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+# Extension types whose meaning is known; what the storage of another one means cannot be told.
+_EXTENSIONS: dict[str, Callable[[pa.ExtensionArray], pa.Array]] = {
+    "arrow.uuid": _uuid_text,
+    "arrow.bool8": lambda array: array.storage.cast(pa.bool_()),
+}
+
+
+def to_text(array: pa.Array, path: str) -> pa.StringArray:
+    """Return text, decimals and times as text; `path` names the column in the error.
+
+    Raises:
+        InvalidArgumentError: no payload can hold this type.
+    """
+    arrow_type = array.type
+    if types.is_string(arrow_type) or types.is_large_string(arrow_type):
+        return array
+    if types.is_timestamp(arrow_type):
+        return iso8601.timestamp_text(array)
+    if types.is_date(arrow_type):
+        return iso8601.date_text(array)
+    if types.is_time(arrow_type):
+        return iso8601.time_text(array)
+    if types.is_duration(arrow_type):
+        return iso8601.duration_text(array)
+    if types.is_decimal(arrow_type):
+        return _decimal_text(array.cast(pa.string()))
+    raise unsupported_type(path, arrow_type)
+
+
+def unsupported_type(path: str, arrow_type: pa.DataType) -> InvalidArgumentError:
+    """Return the error for a column that no payload can hold."""
+    return InvalidArgumentError(
+        f"column {path!r} is of type {arrow_type}, which a payload cannot hold. "
+        "Leave it out with payload=[...], or convert it before."
+    )
+
+
+def _decimal_text(texts: pa.StringArray) -> pa.StringArray:
+    """Return decimals without exponent and without zeros at the end.
+
+    A value has the same text whatever scale its column has, and so whatever stands beside it.
+    """
+    has_exponent = pc.fill_null(pc.match_substring(texts, "E"), False)
+    if pc.any(has_exponent).as_py():
+        digits = [None if text is None else f"{Decimal(text):f}" for text in texts.to_pylist()]
+        texts = pa.array(digits, pa.string())
+    has_fraction = pc.match_substring(texts, ".")
+    if not pc.any(has_fraction).as_py():
+        return texts
+    trimmed = pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
+    trimmed = pc.if_else(pc.equal(trimmed, "-0"), "0", trimmed)
+    return pc.if_else(has_fraction, trimmed, texts)

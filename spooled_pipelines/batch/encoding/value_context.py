@@ -1,0 +1,50 @@
+"""Where values come from, and what becomes of one that a payload cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from spooled_pipelines.batch.encoding.protobuf_wire import VALUE_NULL, VALUE_STRING, bytes_field
+from spooled_pipelines.batch.options import Lossy
+from spooled_pipelines.errors import LossyValueError
+from spooled_pipelines.text import shorten
+
+
+@dataclass(frozen=True)
+class ValueContext:
+    """The source of an array's values, for the error that names one of them.
+
+    Attributes:
+        path: the column's name, with the path inside it where it is nested.
+        row_of: the row in the input of the value at an index of the array.
+        on_lossy: what to do with a value that does not fit.
+        depth: messages around the value's content on the wire, as a payload's Struct counts 1.
+    """
+
+    path: str
+    row_of: Callable[[int], int]
+    on_lossy: Lossy
+    depth: int = 3
+
+    def raise_lossy(self, index: int, value: str, why: str) -> NoReturn:
+        """Raise the LossyValueError of the value at `index`."""
+        row = self.row_of(index)
+        short = shorten(value, 60)
+        raise LossyValueError(
+            f"column {self.path!r}, row {row}: {short} {why}. Nothing was sent.",
+            hint='Change the column, or pass on_lossy="string" to send such values as text, or '
+            '"null" to leave them out.',
+            column=self.path,
+            row=row,
+            value=short,
+        )
+
+    def replacement(self, index: int, text: str, why: str) -> bytes:
+        """Return the Value message in place of a single value that a payload cannot hold."""
+        if self.on_lossy == "raise":
+            self.raise_lossy(index, text, why)
+        if self.on_lossy == "null":
+            return VALUE_NULL
+        return bytes_field(VALUE_STRING, text.encode())
