@@ -126,9 +126,7 @@ EVENTS: dict[str, Event] = {
     "its batch is retried with what was cancelled": lambda kit, _: kit.store.retry_batch(
         ORGANIZATION, "b", "", True
     ),
-    "its queue's dead letters are redriven": lambda kit, _: kit.store.redrive(
-        ORGANIZATION, "q", ""
-    ),
+    "its queue's dead letters are retried": lambda kit, _: kit.store.redrive(ORGANIZATION, "q", ""),
     "it is requeued by itself": lambda kit, job: kit.store.revise(
         ORGANIZATION, [Revision(job.job_id)]
     ),
