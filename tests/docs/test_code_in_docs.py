@@ -19,7 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from spooled_pipelines.server.config.options import Options
+from spooled_pipelines.server.config.loading import Options
 from tests.support import programs
 from tests.support.doc_blocks import PROGRAMS, ROOT, SETTINGS, WORDS, Block, blocks_of, pages
 from tests.support.server_process import ServerProcess

@@ -90,5 +90,5 @@ def test_an_older_server_refuses_a_newer_schema_by_name(
     serve(url)
     server = ServerProcess(tmp_path / "server", "--store", url)
     server.version = older
-    with pytest.raises(AssertionError, match=r"cannot serve: .*newer"):
+    with pytest.raises(AssertionError, match=r"newer"):
         server.start()
