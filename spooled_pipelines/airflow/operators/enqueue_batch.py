@@ -317,7 +317,7 @@ class EnqueueBatchOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what was read, and the queue that it went to."""
-        from spooled_pipelines.airflow.lineage import of_enqueue
+        from spooled_pipelines.airflow.operators.lineage import of_enqueue
 
         return of_enqueue(self, task_instance)
 

@@ -164,7 +164,8 @@ OPTIONS: Mapping[str, Option] = {
             "max_age_seconds",
             Kind.MAX_AGE,
             "Clients are asked to reconnect after this time, so that those behind a balancer "
-            "spread over new servers; their streams are closed a minute later, and continue elsewhere.",
+            "spread over new servers; their streams are closed a minute later, and continue "
+            "elsewhere.",
             unset=UNLIMITED,
         ),
         _option(
