@@ -25,7 +25,14 @@ def server(*arguments: str) -> Iterator[str]:
 @contextmanager
 def server_over(store: Path, *arguments: str) -> Iterator[str]:
     """Start a server over a file that stays."""
-    command = [sys.executable, "-m", "spooled_pipelines.server", "--listen", "127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "spooled_pipelines.cli.main",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+    ]
     command += ["--store", f"sqlite:///{store}", "--api-key", API_KEY, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -103,10 +103,10 @@ class _Demo:
         airflow.clear(DAG_ID, RUN_ID)
         self.wait_for_task(airflow, "enqueue", "queued", "running", "success")
         again = self.enqueued(airflow)
-        created, there = again["created"], again["duplicates"]
-        self.say(f"task enqueue: {created:,} jobs created, {there:,} there already")
+        created, duplicates = again["created"], again["duplicates"]
+        self.say(f"task enqueue: {created:,} jobs created, {duplicates:,} duplicates")
         self.wait_for_run(airflow)
-        if created or there != first["rows"]:
+        if created or duplicates != first["rows"]:
             raise DemoError(f"The second run should have created nothing, but did: {again}")
         took = time.monotonic() - self.began
         if self.as_json:

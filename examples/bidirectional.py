@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from example_server import example_address
 
-from spooled_pipelines import Job, connect
-from spooled_pipelines.client.process_responses import JobCompleted, JobFailed, RequestRejected
+from spooled_pipelines import Job, JobCompleted, JobFailed, RequestRejected, connect
 
 QUEUE = "example-bidirectional"
 WORKER = "example-worker"

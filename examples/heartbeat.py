@@ -6,8 +6,7 @@ import threading
 
 from example_server import example_address
 
-from spooled_pipelines import Job, SpooledClient, connect
-from spooled_pipelines.client.process_responses import JobCompleted
+from spooled_pipelines import Job, JobCompleted, SpooledClient, connect
 from spooled_pipelines.types import HeartbeatResult
 
 QUEUE = "example-heartbeat"

@@ -1,6 +1,6 @@
-"""Write docs/cli.md from the program itself.
+"""Write docs/cli.md from the program itself, and the settings of the server in docs/server.md.
 
-python scripts/build_cli_docs.py           write it
+python scripts/build_cli_docs.py           write them
 python scripts/build_cli_docs.py --check   fail if what is in the repo differs
 """
 
@@ -14,8 +14,15 @@ from typing import Any
 import typer
 
 from spooled_pipelines.cli.app import app
+from spooled_pipelines.server.config.options import OPTIONS
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "cli.md"
+SETTINGS_PAGE = DOCS / "server.md"
+SETTINGS_BEGIN = (
+    "<!-- settings: generated from spooled_pipelines/server/config/options.py (`make generate`) -->"
+)
+SETTINGS_END = "<!-- end of settings -->"
 HEADER = """\
 # Command line
 
@@ -74,14 +81,33 @@ def _sentence(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
+def settings_page() -> str:
+    """Return the page about the server with its table of settings as they are now."""
+    before, _, rest = SETTINGS_PAGE.read_text().partition(SETTINGS_BEGIN)
+    after = rest.partition(SETTINGS_END)[2]
+    rows = [
+        f"| `{option.name}` | `{option.flag}` | `{option.variable}` | `{option.shown_default}` | "
+        f"{_sentence(option.help)} |"
+        for option in OPTIONS.values()
+    ]
+    table = [
+        "| in the file | flag | variable | default | |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "| `[organizations.NAME]` | | | `none` | rate_limit and daily_quota of one organization |",
+    ]
+    return "\n".join([before + SETTINGS_BEGIN, "", *table, "", SETTINGS_END]) + after
+
+
 def main() -> None:
-    made = page()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(made)
-    elif not PAGE.exists() or PAGE.read_text() != made:
-        raise SystemExit(
-            "docs/cli.md is not what the program says. Run `make generate` and commit it."
-        )
+    """Write the pages, or with --check fail where they differ."""
+    for path, made in ((PAGE, page()), (SETTINGS_PAGE, settings_page())):
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif not path.exists() or path.read_text() != made:
+            raise SystemExit(
+                f"docs/{path.name} is not what the program says. Run `make generate` and commit it."
+            )
 
 
 if __name__ == "__main__":

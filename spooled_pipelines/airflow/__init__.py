@@ -6,8 +6,9 @@ what they need only when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from spooled_pipelines._lazy import attach
 
 if TYPE_CHECKING:
     from spooled_pipelines.airflow.decorators import enqueue_batch
@@ -31,23 +32,16 @@ __all__ = [
     "enqueue_batch",
 ]
 
-_ROOMS = {
-    "BatchDoneTrigger": "triggers",
-    "BatchResultsOperator": "operators",
-    "DeadLettersTrigger": "triggers",
-    "EnqueueBatchOperator": "operators",
-    "SpooledHook": "hooks",
-    "SpooledWorkOperator": "operators",
-    "StreamJobsSensor": "sensors",
-    "enqueue_batch": "decorators",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "BatchDoneTrigger": "airflow.triggers",
+        "BatchResultsOperator": "airflow.operators",
+        "DeadLettersTrigger": "airflow.triggers",
+        "EnqueueBatchOperator": "airflow.operators",
+        "SpooledHook": "airflow.hooks",
+        "SpooledWorkOperator": "airflow.operators",
+        "StreamJobsSensor": "airflow.sensors",
+        "enqueue_batch": "airflow.decorators",
+    },
+)

@@ -47,10 +47,10 @@ class BatchRef:
         if isinstance(value, str) and value:
             return cls(value)
         if isinstance(value, Mapping) and isinstance(value.get("batch_id"), str):
-            given = {name: value[name] for name in _FROM_TASK if value.get(name) is not None}
+            fields = {name: value[name] for name in _FROM_TASK if value.get(name) is not None}
             if value.get("part"):
-                given |= {"opened": value["opened"], "parts": (value["part"],)}
-            return cls(**given)
+                fields |= {"opened": value["opened"], "parts": (value["part"],)}
+            return cls(**fields)
         raise InvalidArgumentError(
             "a batch must be its id, or the dict that EnqueueBatchOperator or Batch.to_dict() "
             f"returns, got {type(value).__name__}"
@@ -78,20 +78,20 @@ def parse_batch_refs(value: Any, described: str) -> list[BatchRef]:
     Raises:
         InvalidArgumentError: it stands for none.
     """
-    found: dict[str, BatchRef] = {}
+    refs: dict[str, BatchRef] = {}
     try:
         for ref in _flatten(value):
-            known = found.get(ref.batch_id)
+            known = refs.get(ref.batch_id)
             if known is None:
-                found[ref.batch_id] = ref
+                refs[ref.batch_id] = ref
             elif ref.parts:
                 opened = known.opened or ref.opened
                 parts = (*known.parts, *ref.parts)
-                found[ref.batch_id] = replace(known, opened=opened, parts=parts)
+                refs[ref.batch_id] = replace(known, opened=opened, parts=parts)
     except InvalidArgumentError:
-        found.clear()
-    if found:
-        return list(found.values())
+        refs.clear()
+    if refs:
+        return list(refs.values())
     raise InvalidArgumentError(
         "batch must be what EnqueueBatchOperator returns (batch=enqueue.output), a batch's id, or "
         f"a list of them, got {described}. Did the task that enqueues run?"

@@ -85,24 +85,24 @@ class WaitEvent:
 
 def batch_stats_dict(stats: BatchStats) -> dict[str, Any]:
     """Return a batch's statistics as plain values, without error texts, which may quote rows."""
-    shown: dict[str, Any] = {
+    values: dict[str, Any] = {
         "batch_id": stats.batch_id,
         "queue_name": stats.queue_name,
         "sealed": stats.sealed,
         "settled": stats.settled,
     }
-    shown.update({name: getattr(stats, name) for name in _COUNTS})
+    values.update({name: getattr(stats, name) for name in _COUNTS})
     for name in ("created_at", "changed_at"):
         moment = getattr(stats, name)
-        shown[name] = moment.isoformat() if moment is not None else None
-    return shown
+        values[name] = moment.isoformat() if moment is not None else None
+    return values
 
 
 def queue_stats_dict(stats: QueueStats) -> dict[str, Any]:
     """Return a queue's statistics as plain values; ``open`` counts the jobs not yet settled."""
-    shown = asdict(stats)
-    shown["open"] = stats.pending + stats.scheduled + stats.processing + stats.failed
-    return shown
+    values = asdict(stats)
+    values["open"] = stats.pending + stats.scheduled + stats.processing + stats.failed
+    return values
 
 
 def _shortened(text: str) -> str:

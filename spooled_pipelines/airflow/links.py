@@ -25,10 +25,10 @@ class BatchLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
         """Return the address; empty if the task has not one batch, or the connection no page."""
-        shown = getattr(operator, "shown_batch", None) or getattr(operator, "batch", None)
-        if not isinstance(shown, (str, dict)):
+        batch = getattr(operator, "shown_batch", None) or getattr(operator, "batch", None)
+        if not isinstance(batch, (str, dict)):
             return ""
-        return _page(operator, "batches", BatchRef.parse(shown).batch_id)
+        return _page(operator, "batches", BatchRef.parse(batch).batch_id)
 
 
 class QueueLink(BaseOperatorLink):

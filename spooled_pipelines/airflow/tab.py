@@ -45,7 +45,7 @@ def batch(dag_id: str, run_id: str, task_id: str, map_index: str) -> Response:
 
 def _link(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     with create_session() as session:
-        found = session.execute(
+        row = session.execute(
             XComModel.get_many(
                 key=BatchLink().xcom_key,
                 run_id=run_id,
@@ -54,9 +54,9 @@ def _link(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
                 map_indexes=map_index,
             ).with_only_columns(XComModel.value)
         ).first()
-    if found is None:
+    if row is None:
         return ""
-    value = found.value
+    value = row.value
     # Stored as JSON, or as text that is not JSON.
     with contextlib.suppress(TypeError, ValueError):
         value = json.loads(value)

@@ -25,9 +25,9 @@ class BatchPlan:
         batch_id: of the batch that the rows would be.
         queue_name: where they would go.
         rows: of the table.
-        created: jobs that would be made. Where the server cannot be asked (`there` is None), those
-            that would be made if none was there.
-        there: rows that are jobs already; None: this server cannot be asked by key.
+        created: jobs that would be made; all of them if the server cannot be asked for those that
+            are there (`duplicates` is None).
+        duplicates: rows that are jobs already; None if this server cannot be asked by key.
         repeated: rows with the key of a row before them; with `key=` they are the same job.
         rejected: rows that cannot be jobs. With `on_rejected="raise"` nothing would be sent.
         reasons: how many of them by reason.
@@ -44,7 +44,7 @@ class BatchPlan:
     queue_name: str
     rows: int
     created: int
-    there: int | None
+    duplicates: int | None
     repeated: int
     rejected: int
     reasons: Mapping[str, int]
@@ -75,7 +75,7 @@ class PlanBuilder:
         self._first = 0
         self._created = 0
         # None once the server cannot be asked.
-        self._there: int | None = 0
+        self._duplicates: int | None = 0
         self._bytes = 0
         self._chunks = 0
         self._samples: list[dict[str, Any]] = []
@@ -91,8 +91,10 @@ class PlanBuilder:
         if self._repeats is not None:
             new.difference_update(self._repeats.repeats(self._first, count))
         self._created += len(new)
-        self._there = (
-            None if existing is None or self._there is None else self._there + len(existing)
+        self._duplicates = (
+            None
+            if existing is None or self._duplicates is None
+            else self._duplicates + len(existing)
         )
         self._first += count
         self._bytes += len(chunk.message())
@@ -109,7 +111,7 @@ class PlanBuilder:
             queue_name=prepared.scope.queue_name,
             rows=prepared.rows,
             created=self._created,
-            there=self._there,
+            duplicates=self._duplicates,
             repeated=0 if self._repeats is None else self._repeats.repeated,
             rejected=rejected.count,
             reasons=reasons,

@@ -130,7 +130,7 @@ class ThroughputEstimator:
     def update(self, now: float, settled: int) -> None:
         """`now`: seconds of any clock that does not go back."""
         if self._seen and settled < self._seen[-1][1]:
-            # Dead letters were put back: what was settled before says nothing about now.
+            # Dead letters were retried: what was settled before says nothing about now.
             self._seen.clear()
         self._seen.append((now, settled))
         while len(self._seen) > 2 and now - self._seen[1][0] >= _RATE_SECONDS:

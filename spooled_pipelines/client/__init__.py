@@ -1,9 +1,10 @@
-"""The front door: the clients, and what they are made from, loaded when asked for."""
+"""The front door: the clients, and what they are made from, loaded when they are first used."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from spooled_pipelines._lazy import attach
 
 if TYPE_CHECKING:
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
@@ -13,17 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TLS", "AsyncSpooledClient", "ConnectionSettings", "RetryPolicy", "SpooledClient"]
 
-_HOMES = {
-    "AsyncSpooledClient": "spooled_pipelines.client.aio.client",
-    "ConnectionSettings": "spooled_pipelines.rpc.settings",
-    "RetryPolicy": "spooled_pipelines.rpc.retry",
-    "SpooledClient": "spooled_pipelines.client.sync.client",
-    "TLS": "spooled_pipelines.rpc.settings",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "AsyncSpooledClient": "client.aio.client",
+        "ConnectionSettings": "rpc.settings",
+        "RetryPolicy": "rpc.retry",
+        "SpooledClient": "client.sync.client",
+        "TLS": "rpc.settings",
+    },
+)

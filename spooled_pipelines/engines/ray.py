@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ray.data._internal.execution.interfaces import TaskContext
     from ray.data.block import Block
     from ray.data.datasource import WriteResult
+    from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import OnRerun
+    from spooled_pipelines.batch.options import JobOptions, OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 
@@ -43,7 +44,7 @@ class SpooledDatasink(Datasink[dict[str, Any] | None]):
         name: str,
         api_key_file: str | Path | None = None,
         on_rerun: OnRerun = "resume",
-        **options: Any,
+        **options: Unpack[JobOptions],
     ) -> None:
         self.batch: Batch | None = None
         self._server = server_ref(client.settings, api_key_file)
@@ -89,7 +90,7 @@ def enqueue(
     name: str,
     api_key_file: str | Path | None = None,
     on_rerun: OnRerun = "resume",
-    **options: Any,
+    **options: Unpack[JobOptions],
 ) -> Batch:
     """Enqueue each row of a Ray Dataset, and return the sealed batch.
 

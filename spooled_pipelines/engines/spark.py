@@ -25,8 +25,9 @@ from spooled_pipelines.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
+    from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import OnRerun
+    from spooled_pipelines.batch.options import JobOptions, OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 
@@ -44,7 +45,7 @@ def enqueue(
     name: str,
     api_key_file: str | Path | None = None,
     on_rerun: OnRerun = "resume",
-    **options: Any,
+    **options: Unpack[JobOptions],
 ) -> Batch:
     """Enqueue each row of a Spark DataFrame, and return the sealed batch.
 

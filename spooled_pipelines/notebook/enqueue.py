@@ -110,7 +110,7 @@ class _Progress:
     def show_plan(self, plan: BatchPlan) -> None:
         if not self._quiet:
             display.show(plan_card(plan, self._settings, self._note))
-        retries = self._retries and plan.there != 0
+        retries = self._retries and plan.duplicates != 0
         check_confirmed(plan, self._settings, confirm=self._confirm, retries=retries)
         self._rows = plan.rows - plan.rejected
         if not self._quiet:

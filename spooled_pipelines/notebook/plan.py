@@ -30,12 +30,16 @@ class ConfirmationNeededError(InvalidArgumentError):
 
 def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> Card:
     """Return the plan as a card."""
-    there = "unknown (this server cannot be asked)" if plan.there is None else f"{plan.there:,}"
+    duplicates = (
+        "unknown (this server cannot be asked)"
+        if plan.duplicates is None
+        else f"{plan.duplicates:,}"
+    )
     facts = [
         ("to", f"queue {plan.queue_name} on {settings.name}"),
         ("rows", f"{plan.rows:,}"),
         ("new jobs", f"{plan.created:,}"),
-        ("duplicates", there),
+        ("duplicates", duplicates),
         ("repeated keys", f"{plan.repeated:,}"),
         ("rejected", f"{plan.rejected:,}"),
         ("size", f"{size(plan.bytes)} on the wire"),

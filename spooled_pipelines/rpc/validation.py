@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.well_known import Timestamp
+
+if TYPE_CHECKING:
+    from spooled_pipelines.wire.well_known import Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -164,6 +167,9 @@ def timestamp(value: datetime, name: str) -> Timestamp:
             f"{name} is {value.isoformat()}, which names no time zone, so no moment: give one, "
             "such as datetime.now(timezone.utc) or value.astimezone()"
         )
+    # A DAG that is read needs none of protobuf.
+    from spooled_pipelines.wire.well_known import Timestamp
+
     since = value - _EPOCH
     seconds = since // timedelta(seconds=1)
     return Timestamp(seconds=seconds, nanos=since.microseconds * 1000)

@@ -87,7 +87,7 @@ def test_a_task_process_that_dies_at_any_point_of_its_enqueue(
                 if died
                 else "sent before it was there, "
             )
-            + f"then {returned['created']:3d} created and {returned['duplicates']:3d} there already"
+            + f"then {returned['created']:3d} created and {returned['duplicates']:3d} duplicates"
         )
     assert len(killed.jobs) >= POINTS * 3 // 4
 

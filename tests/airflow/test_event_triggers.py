@@ -160,7 +160,7 @@ async def test_dead_letters_that_grow_are_told_and_those_before_are_not(
         event = await asyncio.wait_for(told.get(), 20)
         assert event["dead_letters"] == 10
         assert event["new"] >= 2
-        assert await asyncio.to_thread(client.redrive, queue) == 10
+        assert await asyncio.to_thread(client.retry_dead_letters, queue) == 10
         assert await quiet(told)
 
 

@@ -20,7 +20,7 @@ from tests.support.server_process import ServerProcess
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow-dags.md"
-EXAMPLES = ("backfill", "sql_jobs", "mapped", "redrive", "event_driven")
+EXAMPLES = ("backfill", "sql_jobs", "mapped", "retry_dead_letters", "event_driven")
 # Airflow changes much in a process that runs a DAG, so all of them share one that is not ours.
 RUN_DAGS = """
 import json, sys
@@ -47,7 +47,7 @@ for day in (1, 2):
     run("sales", logical_date=timezone.datetime(2026, 1, day))
 run("customer_scores")
 run("readings")
-run("redrive")
+run("retry_dead_letters")
 """
 
 
@@ -162,8 +162,8 @@ def test_parts_are_one_batch_that_is_sealed_by_whoever_waits(world: dict[str, An
 
 
 def test_what_died_of_a_time_out_gets_another_chance(world: dict[str, Any]) -> None:
-    (values,) = returned(world, "redrive")
-    assert values["redrive"] == 4
+    (values,) = returned(world, "retry_dead_letters")
+    assert values["retry"] == 4
     assert (values["done"]["completed"], values["done"]["deadletter"]) == (4, 2)
     assert values["report"] == {"ValueError": 2}
 

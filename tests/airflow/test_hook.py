@@ -93,7 +93,11 @@ def test_the_rest_of_the_extra_is_what_a_client_is_told() -> None:
         ({"host": None}, InvalidArgumentError, "'c' has no host"),
         ({"password": None}, AuthenticationError, "'c' has no password"),
         ({"host": "https://x"}, InvalidArgumentError, "not a server address"),
-        ({"extra": '{"tls": "perhaps"}'}, InvalidArgumentError, "tls='perhaps'"),
+        (
+            {"extra": '{"tls": "perhaps"}'},
+            InvalidArgumentError,
+            "tls in its extra must be auto, on or off, got 'perhaps'",
+        ),
         (
             {"extra": '{"tls": "off", "ca": "/ca.pem"}'},
             InvalidArgumentError,
@@ -103,10 +107,14 @@ def test_the_rest_of_the_extra_is_what_a_client_is_told() -> None:
         (
             {"extra": '{"batch_extension": "maybe"}'},
             InvalidArgumentError,
-            "batch_extension='maybe'",
+            "batch_extension in its extra must be auto, on or off, got 'maybe'",
         ),
-        ({"extra": '{"timeout_seconds": 0}'}, InvalidArgumentError, "timeout_seconds=0"),
-        ({"extra": '{"timeout_seconds": "soon"}'}, InvalidArgumentError, "timeout_seconds='soon'"),
+        ({"extra": '{"timeout_seconds": 0}'}, InvalidArgumentError, "at most 3600, got 0"),
+        (
+            {"extra": '{"timeout_seconds": "soon"}'},
+            InvalidArgumentError,
+            "at most 3600, got 'soon'",
+        ),
     ],
 )
 def test_a_connection_that_makes_no_sense_is_refused_by_name_and_field(

@@ -286,7 +286,7 @@ def test_a_table_without_rows_skips_or_fails_the_task_where_that_is_said(
         ({}, "give one of them"),
         ({"data": "x", "sql": "SELECT 1", "sql_conn_id": "c"}, "give one of them"),
         ({"sql": "SELECT 1"}, "go together"),
-        ({"data": "x", "on_empty": "pass"}, "on_empty must be 'success' or 'skip' or 'fail'"),
+        ({"data": "x", "on_empty": "pass"}, "on_empty must be 'success', 'skip' or 'fail'"),
         ({"data": "x", "on_rerun": "again"}, "on_rerun must be"),
         ({"data": "x", "on_breach": "stop"}, "need wait_for_completion=True"),
         ({"data": "x", "results": "r.parquet"}, "need wait_for_completion=True"),

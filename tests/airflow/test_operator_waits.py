@@ -37,7 +37,7 @@ from spooled_pipelines.airflow import (
 from spooled_pipelines.airflow.operators.parquet_output import write_parquet
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.triggers import batch as batch_trigger
-from spooled_pipelines.batch.ledger import Ledger
+from spooled_pipelines.batch.ledger import AnyLedger
 from spooled_pipelines.errors import SourceError
 from tests.support.server_process import ServerProcess
 
@@ -220,7 +220,7 @@ def test_what_became_of_the_rows_is_never_in_memory_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Of five million rows it would be half a gigabyte.
-    monkeypatch.delattr(Ledger, "table")
+    monkeypatch.delattr(AnyLedger, "table")
     path = tmp_path / "ledger.parquet"
     op = EnqueueBatchOperator(
         task_id="enqueue",

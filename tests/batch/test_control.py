@@ -47,8 +47,8 @@ def test_dead_letters_go_back_and_the_batch_can_be_waited_for_again(
     work(queue, no_gate)
     with pytest.raises(BatchFailedError):
         batch.wait(timeout=20)
-    assert batch.retry_failed(where="gate") == 30
-    assert batch.retry_failed(where="gate") == 0
+    assert batch.retry_failed(error_contains="gate") == 30
+    assert batch.retry_failed(error_contains="gate") == 0
     stats = batch.stats()
     assert (stats.settled, stats.pending, stats.top_errors) == (False, 30, (("no crew", 30),))
     assert door.batch(batch.to_dict()).retry_failed() == 30

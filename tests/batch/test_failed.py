@@ -48,7 +48,7 @@ def test_payloads_are_put_right_on_the_way_back(
     def patch(payload: dict[str, Any]) -> dict[str, Any] | None:
         return None if payload["n"] == 1 else {**payload, "patient": True}
 
-    assert batch.retry_failed(where="TimeoutError", patch=patch) == 2
+    assert batch.retry_failed(error_contains="TimeoutError", patch=patch) == 2
     runs = spooled_run_jobs(lambda job: {"patient": job.payload["patient"]}, "q")
     assert [run.job.result for run in runs] == [{"patient": True}] * 2
     assert [line["count"] for line in batch.failed().to_pylist()] == [1, 1]
@@ -67,7 +67,7 @@ def test_a_patch_that_cannot_be_sent_changes_nothing(batch: Batch) -> None:
 def test_dead_letters_of_a_queue_can_be_discarded(
     batch: Batch, spooled_client: MemoryClient
 ) -> None:
-    assert spooled_client.discard_dead_letters("q", where="ValueError") == 1
+    assert spooled_client.discard_dead_letters("q", error_contains="ValueError") == 1
     assert len(spooled_client.dead_letters("q")) == 3
     assert spooled_client.discard_dead_letters("q") == 3
     assert batch.stats().cancelled == 4

@@ -49,7 +49,7 @@ def test_what_a_plan_says_is_what_comes(
     options: dict[str, Any] = {"key": "id", "priority": "rank", "on_rejected": "skip"}
     door.enqueue_batch(rows[80:95], queue, key="id")
     plan = door.plan_batch(rows, queue, **options)
-    assert (plan.rows, plan.created, plan.there, plan.repeated) == (102, 75, 20, 10)
+    assert (plan.rows, plan.created, plan.duplicates, plan.repeated) == (102, 75, 20, 10)
     assert plan.rejected == 2
     assert sum(plan.reasons.values()) == 2
     assert [example.row for example in plan.examples] == [100, 101]
@@ -61,8 +61,8 @@ def test_what_a_plan_says_is_what_comes(
     assert (batch.created, batch.rejected, batch.id) == (plan.created, 2, plan.batch_id)
     assert batch.duplicates == plan.rows - plan.created - plan.rejected
     again = door.plan_batch(rows, queue, **options)
-    assert (again.created, again.there) == (0, 100)
-    assert json.loads(json.dumps(again.to_dict()))["there"] == 100
+    assert (again.created, again.duplicates) == (0, 100)
+    assert json.loads(json.dumps(again.to_dict()))["duplicates"] == 100
 
 
 def test_a_plan_knows_what_a_re_run_means(
@@ -72,7 +72,7 @@ def test_a_plan_knows_what_a_re_run_means(
     door.enqueue_batch(flights, queue, name="n")
     assert door.plan_batch(flights, queue, name="n", on_rerun="retry_failed").created == 0
     fresh = door.plan_batch(flights, queue, name="n", on_rerun="fresh")
-    assert (fresh.created, fresh.there) == (60, 0)
+    assert (fresh.created, fresh.duplicates) == (60, 0)
     assert door.queue_stats(queue).total == 60
 
 
@@ -82,7 +82,7 @@ def test_a_plain_server_cannot_be_asked_by_key(
     door = open_door(plain_server)
     door.enqueue_batch(flights, queue)
     plan = door.plan_batch(flights, queue)
-    assert (plan.created, plan.there) == (60, None)
+    assert (plan.created, plan.duplicates) == (60, None)
     with pytest.raises(InvalidArgumentError, match="batch extension"):
         door.plan_batch(flights, queue, on_rerun="fresh")
 

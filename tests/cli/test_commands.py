@@ -82,7 +82,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
     assert client.queue_stats(queue).total == 0
     spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--column", "order_id")
     again = spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--plan", "--json")
-    assert json.loads(again.stdout)["there"] == 3
+    assert json.loads(again.stdout)["duplicates"] == 3
 
 
 def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
@@ -93,7 +93,7 @@ def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
     assert first.returncode == 0, first.stderr
     assert "created        3" in first.stdout
     assert "next: spooled-pipelines watch b_" in first.stdout
-    assert "there already  3" in spooled(*arguments).stdout
+    assert "duplicates  3" in spooled(*arguments).stdout
     assert client.queue_stats(queue).total == 3
 
 

@@ -3,8 +3,11 @@
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
+import typing
+from collections import abc
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,42 @@ from spooled_pipelines import errors
 
 ROOT = Path(spooled_pipelines.__file__).parent.parent
 PUBLIC = [
+    "AddedPart",
+    "AsyncBatch",
+    "AsyncBatchBackend",
+    "AsyncJobStream",
+    "AsyncOpenBatch",
+    "AsyncProcessStream",
     "AsyncSpooledClient",
     "Batch",
+    "BatchBackend",
+    "BatchPart",
+    "BatchPlan",
     "BatchStats",
+    "CancelResult",
+    "ConnectionSettings",
     "EnqueueResult",
+    "FailResult",
+    "HeartbeatResult",
     "Job",
+    "JobAttempt",
+    "JobCompleted",
+    "JobFailed",
+    "JobStatus",
+    "JobStream",
+    "LeaseRenewed",
+    "OpenBatch",
+    "ProcessStream",
+    "Queue",
+    "QueueLimits",
+    "QueueStats",
+    "RequestRejected",
+    "RetryPolicy",
     "SpooledClient",
+    "Stall",
+    "TLS",
+    "WorkerRegistration",
+    "WorkerState",
     "__version__",
     "connect",
     "errors",
@@ -66,12 +99,29 @@ def test_the_clients_load_grpc_and_no_tables(statement: str) -> None:
 
 
 def test_the_public_names_are_these_and_each_is_there() -> None:
-    assert spooled_pipelines.__all__ == PUBLIC
+    assert sorted(spooled_pipelines.__all__) == PUBLIC
     assert set(PUBLIC) <= set(dir(spooled_pipelines))
     for name in PUBLIC:
         assert getattr(spooled_pipelines, name) is not None
     with pytest.raises(AttributeError, match="nothing_like_that"):
         spooled_pipelines.nothing_like_that  # noqa: B018
+
+
+def test_what_methods_return_and_take_can_be_named_from_the_top() -> None:
+    """No user annotates with a name from deep inside."""
+    named: set[str] = set()
+    for kind in (
+        spooled_pipelines.SpooledClient,
+        spooled_pipelines.Batch,
+        spooled_pipelines.OpenBatch,
+    ):
+        for _, method in inspect.getmembers(kind, inspect.isfunction):
+            if not method.__name__.startswith("_"):
+                named |= set(
+                    re.findall(r"\b[A-Z][A-Za-z]+\b", str(method.__annotations__["return"]))
+                )
+    ours = {name for name in named if not hasattr(typing, name) and not hasattr(abc, name)}
+    assert ours - {"Table", "RecordBatchReader", "Figure", "None"} <= set(PUBLIC)
 
 
 def test_every_error_is_listed_and_of_one_tree() -> None:

@@ -70,8 +70,8 @@ async def test_dead_letters_are_seen_put_back_and_purged(
         (n, f"error {n}") for n in range(3)
     ]
     assert await client.dead_letters(queue, limit=2) == found[:2]
-    assert await client.redrive(queue, where="error 1") == 1
-    assert await client.redrive(queue) == 2
+    assert await client.retry_dead_letters(queue, error_contains="error 1") == 1
+    assert await client.retry_dead_letters(queue) == 2
     assert await client.purge_queue(queue) == 3
     assert (await client.queue_stats(queue)).pending == 0
 

@@ -90,7 +90,7 @@ def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_n
         f"{ROWS} flights, {ROWS} jobs created",
         "is deferred",
         f"{ROWS} of {ROWS} flights done",
-        f"0 jobs created, {ROWS} there already",
+        f"0 jobs created, {ROWS} duplicates",
         f"{ROWS} flights became {ROWS} jobs",
         f"created 0 jobs, {ROWS} were there",
         f"{demo.output}/flights.parquet",

@@ -19,7 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from spooled_pipelines.server.config.options import Options
+from spooled_pipelines.server.config.loading import Options
 from tests.support import programs
 from tests.support.doc_blocks import PROGRAMS, ROOT, SETTINGS, WORDS, Block, blocks_of, pages
 from tests.support.server_process import ServerProcess
@@ -165,8 +165,8 @@ def test_the_readme_s_first_program_runs_and_a_second_run_enqueues_nothing(tmp_p
         return done.stdout
 
     first, second = run(), run()
-    assert first.startswith("3 created, 0 there already\n")
-    assert second.startswith("0 created, 3 there already\n")
+    assert first.startswith("3 created, 0 duplicates\n")
+    assert second.startswith("0 created, 3 duplicates\n")
     assert first.count("completed") == second.count("completed") == 3
     assert "11.4" in second
 

@@ -47,7 +47,7 @@ def test_a_million_rows_are_a_million_jobs_though_tasks_are_killed(
     stats = batch.stats()
     print(
         f"\n{engine.name}: {count:,} rows in {took:.0f} s, {DEATHS} processes killed; "
-        f"{batch.created:,} created, {batch.duplicates:,} there already; {engine.happened()}"
+        f"{batch.created:,} created, {batch.duplicates:,} duplicates; {engine.happened()}"
     )
     assert {path.name for path in tmp_path.iterdir()} >= set(map(str, ends))
     assert (stats.sealed, stats.total, stats.pending) == (True, count, count)

@@ -209,12 +209,12 @@ def commands_of(text: str) -> set[str]:
 
 
 def test_what_is_deployed_names_settings_that_there_are() -> None:
-    from spooled_pipelines.server.config.options import Options
+    from spooled_pipelines.server.config.options import OPTIONS
 
-    flags = {"--" + name.replace("_", "-") for name in Options.model_fields} | {"--config"}
+    flags = {option.flag for option in OPTIONS.values()} | {"--config"}
     unit = (DEPLOY / "spooled.service").read_text()
     (line,) = re.findall("^ExecStart=.* serve (.*)$", unit, re.MULTILINE)
     assert commands_of(line) <= flags
     for text in (unit, (DEPLOY / "Dockerfile").read_text()):
         for variable in re.findall(r"SPOOLED_SERVER_([A-Z_]+)=", text):
-            assert variable.lower() in Options.model_fields, variable
+            assert variable.lower() in OPTIONS, variable

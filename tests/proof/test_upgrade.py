@@ -104,5 +104,5 @@ def test_an_older_server_refuses_a_schema_that_lacks_what_it_needs(
     server.start()
     assert server.stop() == 0
     server.version = None
-    with pytest.raises(AssertionError, match=r"cannot serve: .*newer"):
+    with pytest.raises(AssertionError, match=r"newer"):
         server.start()

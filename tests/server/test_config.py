@@ -14,7 +14,7 @@ import typer
 
 from spooled_pipelines.cli.app import app
 from spooled_pipelines.server.config.loading import Config, ConfigError, load
-from spooled_pipelines.server.config.options import TABLES, Options
+from spooled_pipelines.server.config.options import OPTIONS
 from spooled_pipelines.server.config.settings import OrganizationLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.certificates import make_certificate
@@ -232,17 +232,14 @@ def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
     command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     flags = {option: p for p in command.params for option in p.opts}
     others = {"--config", "--json", "--print-config", "--help"}
-    names = {"--" + name.replace("_", "-") for name in Options.model_fields if name not in TABLES}
-    assert set(flags) - others == names
+    assert set(flags) - others == {option.flag for option in OPTIONS.values()}
     # The defaults that the help shows are those that hold.
-    for name, field in Options.model_fields.items():
-        if name in TABLES:
-            continue
-        told = flags["--" + name.replace("_", "-")].show_default
-        default = field.get_default()
-        default = getattr(default, "get_secret_value", lambda default=default: default)()
-        if isinstance(told, str) and default is not None:
-            assert told in (str(default), f"{default:g}" if isinstance(default, float) else "")
+    config = load({}, {})
+    for name, option in OPTIONS.items():
+        told, holds = flags[option.flag].show_default, getattr(config.options, name)
+        holds = getattr(holds, "get_secret_value", lambda holds=holds: holds)()
+        if isinstance(told, str) and holds is not None:
+            assert told in (str(holds), f"{holds:g}" if isinstance(holds, float) else "")
 
 
 def spooled_serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -312,19 +309,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "server.md"
 def test_the_docs_have_every_setting_with_its_names_and_its_default() -> None:
     rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     told = {row[0].strip("|` "): [cell.strip("` ") for cell in row[1:4]] for row in rows}
-    for name, field in Options.model_fields.items():
-        if name in TABLES:
-            continue
-        flag, variable, default = told[name]
-        assert flag in (f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}")
-        assert variable == f"SPOOLED_SERVER_{name.upper()}"
-        holds = field.get_default()
-        holds = holds.get_secret_value() if name == "store" else holds
-        if holds in (None, []):
-            assert default in ("none", "for ever", "unlimited"), name
-        else:
-            text = f"{holds:g}" if isinstance(holds, float) else str(holds)
-            assert default == (text.lower() if isinstance(holds, bool) else text), name
+    for name, option in OPTIONS.items():
+        assert told[name] == [option.flag, option.variable, option.shown_default]
 
 
 def test_the_file_in_the_docs_is_complete_and_loads(tmp_path: Path, write: Write) -> None:
@@ -333,7 +319,7 @@ def test_the_file_in_the_docs_is_complete_and_loads(tmp_path: Path, write: Write
         (tmp_path / name).write_text(secret)
         text = text.replace(f"/run/secrets/spooled-{name}", str(tmp_path / name))
     config = load({}, {}, write(text))
-    assert set(config.origins) == set(Options.model_fields) - {"store_file", "api_key_file"}
+    assert set(config.origins) == {*OPTIONS, "organizations"} - {"store_file", "api_key_file"}
     assert config.settings.organizations == {
         "acme": OrganizationLimits(500, None),
         "trial": OrganizationLimits(100, 1000),

@@ -89,7 +89,7 @@ EVENTS: dict[str, Event] = {
     "its queue is purged": Purge(),
     "its batch is retried": Retry(),
     "its batch is retried with what was cancelled": Retry(cancelled=True),
-    "its queue's dead letters are redriven": Retry(),
+    "its queue's dead letters are retried": Retry(),
     "it is requeued by itself": Retry(),
     "it is discarded": Discard(),
 }

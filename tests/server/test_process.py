@@ -18,6 +18,7 @@ import pytest
 
 from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.certificates import make_certificate
 from tests.support.server_process import ServerProcess
@@ -159,24 +160,26 @@ def test_sigterm_ends_it_with_code_0_and_nothing_in_the_log(
 def test_keys_of_several_organizations_can_be_given(
     start_server: Callable[..., ServerProcess],
 ) -> None:
-    server = start_server("--organization-key", "acme", "sp_test_acme")
+    server = start_server()
     with grpc.insecure_channel(server.address) as channel:
         request = spooled.EnqueueRequest(queue_name="q", idempotency_key="k")
         mine = call(channel, "Enqueue", request, server.api_key)
-        theirs = call(channel, "Enqueue", request, "sp_test_acme")
+        key = keys.CreateKeyRequest(organization="acme", name="acme", role="admin")
+        secret = call(channel, "CreateKey", key, server.api_key).secret
+        theirs = call(channel, "Enqueue", request, secret)
     assert mine.created
     assert theirs.created
 
 
 def run_server(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spooled_pipelines.server", *arguments]
+    command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
     store = ("--store", f"sqlite:///{tmp_path / 'jobs.db'}")
     for arguments, text in (
-        (store, "no key would let anybody in"),
+        (store, "the server needs an API key"),
         ((*store, "--api-key", "k", "--rate-limit", "0"), "rate_limit"),
         ((*store, "--api-key", "k", "--tls-cert", "x"), "tls_cert and tls_key"),
         (("--store", "mysql:///x", "--api-key", "k"), "mysql:///x"),
@@ -187,9 +190,9 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
         ),
     ):
         ended = run_server(*arguments)
-        assert ended.returncode == 1, ended
+        assert ended.returncode == 2, ended
         last = ended.stderr.splitlines()[-1]
-        assert last.startswith("cannot serve: ")
+        assert last.startswith("spooled-pipelines: ")
         assert text in last
         assert "Traceback" not in ended.stderr
 

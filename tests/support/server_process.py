@@ -21,7 +21,7 @@ _PAGE = "page at "
 
 
 class ServerProcess:
-    """`python -m spooled_pipelines.server` over one SQLite file; a context manager.
+    """`spooled-pipelines serve` over one SQLite file; a context manager.
 
         with ServerProcess(tmp_path / "jobs.db") as server:
             connect(server.address, api_key=server.api_key)
@@ -67,7 +67,7 @@ class ServerProcess:
     def start(self) -> Self:
         """Starts it and returns when it listens."""
         assert not self.running, "the server runs already"
-        command = [sys.executable, "-m", "spooled_pipelines.server"]
+        command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve"]
         command += ["--listen", f"{self.host}:{self.port}", "--store", f"sqlite:///{self.store}"]
         command += ["--api-key", self.api_key, *self.arguments]
         with self.log.open("ab") as log:

@@ -75,11 +75,11 @@ def _address(host: str, port: int | None) -> str:
 
 
 def _tls(extra: dict[str, Any], where: str) -> TLS | bool | None:
-    wanted = _switch(extra, "tls", where)
+    switch = _switch(extra, "tls", where)
     material = {name: extra[name] for name in _TLS_FIELDS if extra.get(name)}
     if not material:
-        return wanted
-    if wanted is False:
+        return switch
+    if switch is False:
         raise InvalidArgumentError(
             f"{where} has tls=off and {', '.join(material)} in its extra: clear one or the other"
         )
@@ -87,26 +87,26 @@ def _tls(extra: dict[str, Any], where: str) -> TLS | bool | None:
 
 
 def _switch(extra: dict[str, Any], name: str, where: str) -> bool | None:
-    said = extra.get(name)
-    word = said.strip().lower() if isinstance(said, str) else said
+    value = extra.get(name)
+    word = value.strip().lower() if isinstance(value, str) else value
     if isinstance(word, (dict, list)) or word not in _SWITCH:
         raise InvalidArgumentError(
-            f"{where} has {name}={said!r} in its extra: set it to auto, on or off"
+            f"{where}: {name} in its extra must be auto, on or off, got {value!r}"
         )
     return _SWITCH[word]
 
 
 def _seconds(extra: dict[str, Any], where: str) -> float:
-    said = extra.get("timeout_seconds")
-    if said in (None, ""):
+    value = extra.get("timeout_seconds")
+    if value in (None, ""):
         return ConnectionSettings.timeout_seconds
     try:
-        seconds = float(said)
+        seconds = float(value)
     except (TypeError, ValueError):
         seconds = 0.0
     if not 0 < seconds <= _TIMEOUT_MAX_SECONDS:
         raise InvalidArgumentError(
-            f"{where} has timeout_seconds={said!r} in its extra: say how many seconds a call may "
-            f"take, more than 0 and at most {_TIMEOUT_MAX_SECONDS:g}"
+            f"{where}: timeout_seconds in its extra must be more than 0 and at most "
+            f"{_TIMEOUT_MAX_SECONDS:g}, got {value!r}"
         )
     return seconds

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
@@ -22,26 +22,36 @@ from spooled_pipelines.airflow.operators.data_source import open_data, open_quer
 from spooled_pipelines.airflow.operators.enqueue_request import (
     EnqueueRequest,
     OnEmpty,
-    OnRerun,
     batch_name,
-    check_choices,
     check_part,
 )
 from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
 from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.airflow.triggers import BatchTrigger
-from spooled_pipelines.batch.outcome.verdict import check_max_failed
+from spooled_pipelines.batch.options import PartOptions, RowOptions, check_on_rerun
+from spooled_pipelines.batch.outcome.verdict import check_max_failed, check_on_breach
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
     InvalidArgumentError,
     SpooledError,
 )
+from spooled_pipelines.rpc import validation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from spooled_pipelines.batch.options import OnLossy, PayloadOption, TagsOption
+    from spooled_pipelines.airflow.operators.parquet_output import OutputPath
+    from spooled_pipelines.batch.options import (
+        OnLossy,
+        OnRejected,
+        OnRerun,
+        PayloadOption,
+        PayloadSchema,
+        RowFilter,
+        TagsOption,
+    )
+    from spooled_pipelines.batch.outcome.verdict import OnBreach
     from spooled_pipelines.client.sync.client import SpooledClient
 
 # As a sensor's.
@@ -156,11 +166,11 @@ class EnqueueBatchOperator(BaseOperator):
         sql: str | None = None,
         sql_conn_id: str | None = None,
         columns: Sequence[str] | None = None,
-        where: Any = None,
+        where: RowFilter | None = None,
         index: bool = False,
         key: str | Sequence[str] | None = None,
         payload: PayloadOption = None,
-        payload_schema: Any = None,
+        payload_schema: PayloadSchema | None = None,
         priority: int | str | None = None,
         scheduled_at: datetime | str | None = None,
         max_retries: int | str | None = None,
@@ -170,7 +180,7 @@ class EnqueueBatchOperator(BaseOperator):
         rate: float | None = None,
         name: str | None = None,
         part: str | int | None = None,
-        on_rejected: Literal["raise", "skip"] = "raise",
+        on_rejected: OnRejected = "raise",
         on_lossy: OnLossy = "raise",
         on_empty: OnEmpty = "success",
         on_rerun: OnRerun = "retry_failed",
@@ -178,10 +188,10 @@ class EnqueueBatchOperator(BaseOperator):
         deferrable: bool = True,
         wait_timeout: timedelta | float = _WAIT_SECONDS,
         max_failed: float = 0,
-        on_breach: Literal["raise", "stop"] = "raise",
+        on_breach: OnBreach = "raise",
         cancel_on_kill: bool | None = None,
-        ledger: Any = None,
-        results: Any = None,
+        ledger: OutputPath | None = None,
+        results: OutputPath | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
@@ -197,8 +207,8 @@ class EnqueueBatchOperator(BaseOperator):
         self.key = key
         self.payload = wrap_function(payload)
         self.tags = tags
-        # Those of the row options that are no template fields.
-        self.row_options: dict[str, Any] = {
+        # Those that are not template fields.
+        self.row_options: PartOptions = {
             "columns": columns,
             "where": where,
             "index": index,
@@ -307,21 +317,25 @@ class EnqueueBatchOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what was read, and the queue that it went to."""
-        from spooled_pipelines.airflow.lineage import of_enqueue
+        from spooled_pipelines.airflow.operators.lineage import of_enqueue
 
         return of_enqueue(self, task_instance)
 
     def _enqueue(self, client: SpooledClient, context: Context) -> dict[str, Any]:
         name = self.name or batch_name(context)
         self._guard = EnqueueGuard(client, self.queue_name, name, self.log)
-        templated = {"key": self.key, "payload": unwrap(self.payload), "tags": self.tags}
         request = EnqueueRequest(
             queue_name=self.queue_name,
             name=name,
             part=self.part,
             on_empty=self.on_empty,
             on_rerun=self.on_rerun,
-            row_options={**self.row_options, **templated},
+            row_options={
+                **self.row_options,
+                "key": self.key,
+                "payload": unwrap(self.payload),
+                "tags": self.tags,
+            },
             log=self.log,
         )
         with self._source(context) as source:
@@ -411,12 +425,11 @@ class EnqueueBatchOperator(BaseOperator):
             raise InvalidArgumentError(
                 "sql= and sql_conn_id= go together: the query, and the connection to run it on"
             )
-        check_choices(
-            on_rejected=self.row_options["on_rejected"],
-            on_empty=self.on_empty,
-            on_rerun=self.on_rerun,
-            on_breach=self.on_breach,
-        )
+        # It checks their choices.
+        RowOptions(**self.row_options)
+        validation.one_of(self.on_empty, "on_empty", get_args(OnEmpty))
+        check_on_rerun(self.on_rerun)
+        check_on_breach(self.on_breach)
         if self.part is not None:
             check_part(self.name, self.on_rerun, self.wait_for_completion)
         check_max_failed(self.max_failed)

@@ -17,16 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from airflow.sdk import Context
 
+    from spooled_pipelines.batch.options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
 OnEmpty: TypeAlias = Literal["success", "skip", "fail"]
-OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
-_CHOICES = {
-    "on_rejected": ("raise", "skip"),
-    "on_empty": ("success", "skip", "fail"),
-    "on_rerun": ("resume", "retry_failed", "fresh"),
-    "on_breach": ("raise", "stop"),
-}
 
 
 class Enqueued(NamedTuple):
@@ -58,7 +52,7 @@ class EnqueueRequest:
     part: str | int | None
     on_empty: OnEmpty
     on_rerun: OnRerun
-    row_options: Mapping[str, Any]
+    row_options: PartOptions
     log: Any
 
     def send(self, client: SpooledClient, source: Mapping[str, Any]) -> Enqueued:
@@ -131,14 +125,6 @@ class EnqueueRequest:
         if self.on_empty == "fail":
             raise AirflowFailException(error.message) from error
         self.log.info("%s", error.message)
-
-
-def check_choices(**choices: object) -> None:
-    """Raise InvalidArgumentError where an argument has none of the values that it may have."""
-    for argument, value in choices.items():
-        if value not in _CHOICES[argument]:
-            allowed = " or ".join(repr(choice) for choice in _CHOICES[argument])
-            raise InvalidArgumentError(f"{argument} must be {allowed}, got {value!r}")
 
 
 def check_part(name: str | None, on_rerun: str, wait_for_completion: bool) -> None:

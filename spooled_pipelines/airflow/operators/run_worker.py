@@ -109,8 +109,8 @@ class SpooledWorkOperator(BaseOperator):
             self._worker.abort()
 
     def _settle(self, client: SpooledClient, deadline: float) -> dict[str, Any]:
-        given: Any = self.batch
-        batch = client.batch(given)
+        ref: Any = self.batch
+        batch = client.batch(ref)
         stats = batch.stats()
         progress = ProgressLogger(self.log.info)
         with self._working(client, stats.queue_name):

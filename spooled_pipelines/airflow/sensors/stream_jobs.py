@@ -119,11 +119,11 @@ class StreamJobsSensor(BaseSensorOperator):
         if not self.deferrable:
             return self._poke_until_done(context)
         try:
-            found = self.poke(context)
+            result = self.poke(context)
         except AirflowFailException as error:
             self._fail(error)
-        if found.xcom_value is not None:
-            return dict(found.xcom_value)
+        if result.xcom_value is not None:
+            return dict(result.xcom_value)
         seconds = self._time_limit()
         raise TaskDeferred(
             trigger=self._target().trigger(

@@ -102,8 +102,8 @@ class QueueTarget:
 
     def poke(self, client: SpooledClient) -> PokeResult:
         """As `WaitTarget.poke`."""
-        found = client.queue_stats(self.queue_name)
-        stats, description = queue_stats_dict(found), describe_queue(found)
+        queue = client.queue_stats(self.queue_name)
+        stats, description = queue_stats_dict(queue), describe_queue(queue)
         if self.fail_if and queue_condition.parse(self.fail_if, "fail_if")(stats):
             raise AirflowFailException(f"{description} That is {self.fail_if}.")
         done = queue_condition.parse(self.until, "until")(stats)

@@ -156,7 +156,7 @@ class BatchTrigger(SpooledTrigger):
         refs = self._refs()
         group = BatchGroupStats(ref.batch_id for ref in refs)
         progress = ProgressLogger(self.log.info)
-        given = self._seconds_left()
+        time_limit = self._seconds_left()
         with pooled.watch_batches(refs) as changes:
             while updates := await changes.next_updates(self._seconds_left()):
                 for stats in updates:
@@ -178,7 +178,7 @@ class BatchTrigger(SpooledTrigger):
                 group.update(stats)
         except SpooledError as error:
             outage = error
-        raise timeout_error(group.total(), given or 0.0, outage, name_batches(refs))
+        raise timeout_error(group.total(), time_limit or 0.0, outage, name_batches(refs))
 
     def _refs(self) -> list[BatchRef]:
         return parse_batch_refs(self.batch, "nothing")
@@ -253,7 +253,5 @@ def _task_state(task_instance: Any, log: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever Airflow raises, the jobs come first
         log.warning("The task's state cannot be found out: %s", error)
         return None
-    found = list(states.get(task_instance.run_id, {}).values())
-    if not found:
-        return "removed"
-    return str(getattr(found[0], "value", found[0]) or "")
+    state = next(iter(states.get(task_instance.run_id, {}).values()), "removed")
+    return str(getattr(state, "value", state) or "")

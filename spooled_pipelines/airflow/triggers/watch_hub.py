@@ -167,11 +167,11 @@ class BatchHub(Hub[BatchStats]):
 
     def _keys_removed(self) -> None:
         for task, ids in list(self._streams.items()):
-            wanted = self._open(ids)
+            open_ids = self._open(ids)
             # The stream would go on to read batches that have no subscriber.
-            if 2 * len(wanted) < len(ids):
+            if 2 * len(open_ids) < len(ids):
                 self._stop_stream(task)
-                self._start_stream(wanted)
+                self._start_stream(open_ids)
 
     def _open(self, ids: Iterable[str]) -> list[str]:
         """Return those that have a subscriber and are not known to be settled."""

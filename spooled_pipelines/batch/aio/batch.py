@@ -237,7 +237,7 @@ class AsyncBatch:
 
     async def write_results(
         self,
-        where: StrPath,
+        path: StrPath,
         *,
         order: ResultOrder = "input",
         join: Any = None,
@@ -246,15 +246,15 @@ class AsyncBatch:
         """Write `results_reader` to a path or URI; returns how many rows.
 
         Args:
-            where: its name says what it is: .parquet, .arrow, .csv or .jsonl. A file appears whole
-                or not at all.
+            path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
+                whole or not at all.
             order, join, schema: as of `results_reader`.
         """
         from spooled_pipelines.batch.writers import parse_output_path, write_stream
 
-        parse_output_path(where)
+        parse_output_path(path)
         reader = await self.results_reader(order=order, join=join, schema=schema)
-        return await in_thread(write_stream, reader, where)
+        return await in_thread(write_stream, reader, path)
 
     async def timeline(self) -> Any:
         """When every job came, began and ended, as a pyarrow Table.
@@ -333,18 +333,18 @@ class AsyncBatch:
 
     async def retry_failed(
         self,
-        where: str | None = None,
+        error_contains: str | None = None,
         *,
         cancelled: bool = False,
         patch: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
     ) -> int:
-        """Put dead letters back into the queue with all their retries; returns how many.
+        """Retry dead letters, with all their retries; return how many.
 
         The batch is then not settled any more, and can be waited for again. What was tried so far
         is kept (`client.attempts`).
 
         Args:
-            where: only jobs whose error has this text in it.
+            error_contains: only jobs whose error contains this text.
             cancelled: also what was cancelled; a job that was not due yet is due when it was.
             patch: gets each one's payload, and returns the one to use from now on; None leaves
                 that job dead. The job keeps its key. Not together with `cancelled`.
@@ -359,10 +359,10 @@ class AsyncBatch:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
-            patched = PayloadPatch(where or "", patch)
+            patched = PayloadPatch(error_contains or "", patch)
             await backend.dead_letters(self.id, patched, omit_payload=False)
             return await backend.revise(patched.revisions)
-        return await backend.retry(self.id, where or "", cancelled)
+        return await backend.retry(self.id, error_contains or "", cancelled)
 
     async def _stats(self, timeout: float | None) -> BatchStats:
         return await (await self._backend()).stats(self._record, timeout)

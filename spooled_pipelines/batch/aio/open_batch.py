@@ -47,7 +47,7 @@ class AsyncOpenBatch:
         queue_name: where the jobs go.
         name: of the batch.
         generation: which of the batch's generations the parts are of.
-        retried: dead letters that opening it put back into the queue (`on_rerun`).
+        retried: dead letters that opening it retried (`on_rerun`).
     """
 
     def __init__(

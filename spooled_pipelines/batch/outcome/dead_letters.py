@@ -55,15 +55,15 @@ class PayloadPatch:
     """Collects the revisions of dead letters whose error has a text in it."""
 
     def __init__(
-        self, where: str, patch: Callable[[dict[str, Any]], Mapping[str, Any] | None]
+        self, error_contains: str, patch: Callable[[dict[str, Any]], Mapping[str, Any] | None]
     ) -> None:
-        self._where = where
+        self._error_contains = error_contains
         self._patch = patch
         self.revisions: list[batch_v1.DeadLetterRevision] = []
 
     def add(self, message: spooled_v1.Job) -> None:
         """LossyValueError or InvalidArgumentError where what the patch gives cannot be sent."""
-        if self._where not in message.last_error:
+        if self._error_contains not in message.last_error:
             return
         payload = self._patch(from_struct(message.payload))
         if payload is not None:

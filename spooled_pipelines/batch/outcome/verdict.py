@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from spooled_pipelines.errors import (
     BatchFailedError,
@@ -10,6 +10,7 @@ from spooled_pipelines.errors import (
     InvalidArgumentError,
     SpooledError,
 )
+from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, CancelResult
 
 OnBreach: TypeAlias = Literal["raise", "stop"]
@@ -29,9 +30,8 @@ def check_max_failed(max_failed: float) -> None:
 
 
 def check_on_breach(on_breach: str) -> None:
-    """Only tell of it ("raise"), or cancel what has not started as well ("stop")."""
-    if on_breach not in ("raise", "stop"):
-        raise InvalidArgumentError(f"on_breach is 'raise' or 'stop', not {on_breach!r}.")
+    """Raise InvalidArgumentError, which names the choices, where it is not one of them."""
+    validation.one_of(on_breach, "on_breach", get_args(OnBreach))
 
 
 def breached(stats: BatchStats, max_failed: float) -> bool:

@@ -238,7 +238,7 @@ class Batch:
 
     def write_results(
         self,
-        where: StrPath,
+        path: StrPath,
         *,
         order: ResultOrder = "input",
         join: Any = None,
@@ -247,15 +247,15 @@ class Batch:
         """Write `results_reader` to a path or URI; returns how many rows.
 
         Args:
-            where: its name says what it is: .parquet, .arrow, .csv or .jsonl. A file appears whole
-                or not at all.
+            path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
+                whole or not at all.
             order, join, schema: as of `results_reader`.
         """
         from spooled_pipelines.batch.writers import parse_output_path, write_stream
 
-        parse_output_path(where)
+        parse_output_path(path)
         reader = self.results_reader(order=order, join=join, schema=schema)
-        return in_thread(write_stream, reader, where)
+        return in_thread(write_stream, reader, path)
 
     def timeline(self) -> Any:
         """When every job came, began and ended, as a pyarrow Table.
@@ -334,18 +334,18 @@ class Batch:
 
     def retry_failed(
         self,
-        where: str | None = None,
+        error_contains: str | None = None,
         *,
         cancelled: bool = False,
         patch: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
     ) -> int:
-        """Put dead letters back into the queue with all their retries; returns how many.
+        """Retry dead letters, with all their retries; return how many.
 
         The batch is then not settled any more, and can be waited for again. What was tried so far
         is kept (`client.attempts`).
 
         Args:
-            where: only jobs whose error has this text in it.
+            error_contains: only jobs whose error contains this text.
             cancelled: also what was cancelled; a job that was not due yet is due when it was.
             patch: gets each one's payload, and returns the one to use from now on; None leaves
                 that job dead. The job keeps its key. Not together with `cancelled`.
@@ -360,10 +360,10 @@ class Batch:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
             # All are patched before the first is sent: a patch may fail.
-            patched = PayloadPatch(where or "", patch)
+            patched = PayloadPatch(error_contains or "", patch)
             backend.dead_letters(self.id, patched, omit_payload=False)
             return backend.revise(patched.revisions)
-        return backend.retry(self.id, where or "", cancelled)
+        return backend.retry(self.id, error_contains or "", cancelled)
 
     def _stats(self, timeout: float | None) -> BatchStats:
         return (self._backend()).stats(self._record, timeout)

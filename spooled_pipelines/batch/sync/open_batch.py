@@ -48,7 +48,7 @@ class OpenBatch:
         queue_name: where the jobs go.
         name: of the batch.
         generation: which of the batch's generations the parts are of.
-        retried: dead letters that opening it put back into the queue (`on_rerun`).
+        retried: dead letters that opening it retried (`on_rerun`).
     """
 
     def __init__(

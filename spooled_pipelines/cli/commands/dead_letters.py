@@ -113,5 +113,5 @@ def retry(
 ) -> None:
     """Put the dead letters of QUEUE back into it, with all their retries."""
     with connected(address, api_key, profile) as client:
-        retried = client.redrive(queue, error_contains)
+        retried = client.retry_dead_letters(queue, error_contains)
     print_record({"queue": queue, "retried": retried}, as_json)

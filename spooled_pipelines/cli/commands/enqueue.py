@@ -23,8 +23,8 @@ from spooled_pipelines.cli.output import print_json, print_pairs
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 
 if TYPE_CHECKING:
+    from spooled_pipelines import Batch
     from spooled_pipelines.batch.options import BatchOptions
-    from spooled_pipelines.client import Batch
 
 
 class OnRejected(str, Enum):
@@ -208,7 +208,7 @@ def print_batch(batch: Batch) -> None:
             "queue": batch.queue_name,
             "rows": batch.rows,
             "created": batch.created,
-            "there already": batch.duplicates,
+            "duplicates": batch.duplicates,
             "rejected": batch.rejected,
             **({"retried": batch.retried} if batch.retried else {}),
         }

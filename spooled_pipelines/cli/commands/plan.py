@@ -44,9 +44,9 @@ def print_plan(plan: BatchPlan, as_json: bool) -> None:
             "queue": plan.queue_name,
             "rows": plan.rows,
             "to create": plan.created,
-            "there already": "unknown (the server cannot be asked)"
-            if plan.there is None
-            else plan.there,
+            "duplicates": "unknown (the server cannot be asked)"
+            if plan.duplicates is None
+            else plan.duplicates,
             "rejected": plan.rejected,
             "bytes": plan.bytes,
             "chunks": plan.chunks,

@@ -121,12 +121,12 @@ class AsyncQueueCalls:
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
         return [decode.job_from(job) async for job in jobs]
 
-    async def discard_dead_letters(self, queue_name: str, where: str | None = None) -> int:
+    async def discard_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
         """Cancels a queue's dead letters, so that nobody has to look at them; returns how many.
 
         Args:
             queue_name: the queue.
-            where: only jobs whose error has this text in it.
+            error_contains: only jobs whose error contains this text.
         """
         from spooled_pipelines.batch.aio.extension_backend import AsyncExtensionBackend
         from spooled_pipelines.batch.outcome.dead_letters import discard
@@ -135,23 +135,25 @@ class AsyncQueueCalls:
             queue_name=validation.queue_name(queue_name)
         )
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
-        # All of them before the first is discard: a page begins behind the last job of another.
-        revisions = [discard(job.id) async for job in jobs if (where or "") in job.last_error]
+        # All of them before the first is discarded: a page begins behind the last job of another.
+        revisions = [
+            discard(job.id) async for job in jobs if (error_contains or "") in job.last_error
+        ]
         return await AsyncExtensionBackend(self._connection).revise(revisions)
 
-    async def redrive(self, queue_name: str, where: str | None = None) -> int:
-        """Puts a queue's dead letters back into it, with all their retries; returns how many.
+    async def retry_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
+        """Retry a queue's dead letters, with all their retries; return how many.
 
         Args:
             queue_name: the queue.
-            where: only jobs whose error has this text in it.
+            error_contains: only jobs whose error contains this text.
         """
         request = queue_admin_v1.RedriveDeadLettersRequest(
-            queue_name=validation.queue_name(queue_name), error_contains=where or ""
+            queue_name=validation.queue_name(queue_name), error_contains=error_contains or ""
         )
         method = QUEUE_ADMIN["RedriveDeadLetters"]
         answer = await self._connection.unary(
             method, request, timeout=_CONTROL_SECONDS, repeatable=True
         )
-        redriven: int = answer.redriven
-        return redriven
+        retried: int = answer.redriven
+        return retried

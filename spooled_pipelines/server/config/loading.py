@@ -12,39 +12,101 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import SecretStr, ValidationError
-
-from spooled_pipelines.server.config.options import (
-    FILES,
-    SECRETS,
-    TABLES,
-    UNLIMITED,
-    Options,
-    OrganizationOptions,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
 )
+
+from spooled_pipelines.server.config.options import FILES, OPTIONS, PREFIX, UNLIMITED, Kind, Option
 from spooled_pipelines.server.config.settings import (
     ConnectionLimits,
     OrganizationLimits,
     ServerSettings,
     shown_store,
 )
-from spooled_pipelines.server.core.retention import retention_of
+from spooled_pipelines.server.core.retention import retention_of, seconds_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PREFIX = "SPOOLED_SERVER_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 # What Kubernetes sets in every container where a service is called spooled-server.
 _OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_|PORT(_|$))")
 # What clients read as well.
 KEY_VARIABLE = "SPOOLED_API_KEY"
 _DEFAULT = "default"
-_CONNECTION_NAMES = tuple(ConnectionLimits.__dataclass_fields__)
+# The one table of a file: it is more than one value.
+_ORGANIZATIONS = "organizations"
+_SECRETS = (Kind.SECRET_URL, Kind.SECRET_WORDS)
+
+
+def _unlimited_is_none(value: Any) -> Any:
+    return None if value == UNLIMITED else value
+
+
+def _words(value: Any) -> Any:
+    return value.split() if isinstance(value, str) else value
+
+
+def _duration(value: str) -> str:
+    seconds_of(value)
+    return value
+
+
+_LIMIT = BeforeValidator(_unlimited_is_none)
+_WORDS = BeforeValidator(_words)
+_Rate = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _LIMIT]
+_Quota = Annotated[int | None, Field(ge=0), _LIMIT]
+_TYPES: Mapping[Kind, Any] = {
+    Kind.TEXT: str,
+    Kind.INTEGER: int,
+    Kind.SECONDS: float,
+    Kind.SWITCH: bool,
+    Kind.WORDS: Annotated[list[str], _WORDS],
+    Kind.SECRET_URL: SecretStr,
+    Kind.SECRET_WORDS: Annotated[list[SecretStr], _WORDS],
+    Kind.RATE: _Rate,
+    Kind.QUOTA: _Quota,
+    Kind.MAX_AGE: Annotated[float | None, _LIMIT],
+    Kind.DURATION: Annotated[str, AfterValidator(_duration)],
+}
+
+
+class OrganizationOptions(BaseModel):
+    """The limits of one organization; what is not said is as for all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate_limit: _Rate = None
+    daily_quota: _Quota = None
+
+
+def _field(option: Option) -> tuple[Any, object]:
+    if option.kind is Kind.SECRET_URL:
+        return SecretStr, SecretStr(str(option.default))
+    if option.kind in (Kind.WORDS, Kind.SECRET_WORDS):
+        return _TYPES[option.kind], []
+    kind = Literal[option.choices] if option.choices else _TYPES[option.kind]
+    return (kind if option.default is not None else kind | None), option.default
+
+
+# All options, at their defaults unless given.
+Options = create_model(
+    "Options",
+    __config__=ConfigDict(extra="forbid"),
+    **{name: _field(option) for name, option in OPTIONS.items()},  # type: ignore[call-overload]
+    organizations=(dict[str, OrganizationOptions], {}),
+)
 
 
 class ConfigError(ValueError):
@@ -55,28 +117,36 @@ class ConfigError(ValueError):
 class Config:
     """The settings, and where each option is from."""
 
-    options: Options
+    options: BaseModel
     origins: Mapping[str, str]
     settings: ServerSettings
 
+    @property
+    def log_format(self) -> str:
+        """How the log is written."""
+        return str(getattr(self.options, "log_format"))  # noqa: B009  # made from the table
+
+    @property
+    def log_level(self) -> str:
+        """What the log is about."""
+        return str(getattr(self.options, "log_level"))  # noqa: B009
+
     def lines(self) -> Iterator[str]:
         """Every option with its value and origin, as a config file would say it; no secrets."""
-        tables = []
-        for name in Options.model_fields:
+        for name, option in OPTIONS.items():
             if name in FILES:
                 continue
             value, origin = getattr(self.options, name), self.origins.get(name, _DEFAULT)
-            if name in TABLES:
-                tables += [(f"{name}.{json.dumps(key)}", table) for key, table in value.items()]
-            elif name in SECRETS:
-                yield f"{name} = {_hidden(name, value)}  # {origin}"
+            if option.kind in _SECRETS:
+                yield f"{name} = {_hidden(option, value)}  # {origin}"
             elif value is None:
                 yield f"# {name} is not set  # {origin}"
             else:
                 yield f"{name} = {_toml(value)}  # {origin}"
-        for header, table in tables:
+        for organization, table in getattr(self.options, _ORGANIZATIONS).items():
             yield ""
-            yield f"[{header}]  # {self.origins['organizations']}"
+            header = f"{_ORGANIZATIONS}.{json.dumps(organization)}"
+            yield f"[{header}]  # {self.origins[_ORGANIZATIONS]}"
             for name in sorted(table.model_fields_set):
                 value = getattr(table, name)
                 yield f"{name} = {_toml(UNLIMITED if value is None else value)}"
@@ -86,7 +156,7 @@ class Config:
 class _Source:
     """What one place says, checked; `origins` has an entry for each option that it names."""
 
-    options: Options
+    options: BaseModel
     origins: Mapping[str, str]
 
 
@@ -116,13 +186,13 @@ def load(
 
 
 def _of_flags(flags: Mapping[str, object]) -> _Source:
-    return _checked(flags, {name: "--" + name.replace("_", "-") for name in flags})
+    return _checked(flags, {name: OPTIONS[name].flag for name in flags})
 
 
 def _of_environment(environment: Mapping[str, str]) -> _Source:
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
-    known = {PREFIX + name.upper(): name for name in Options.model_fields if name not in TABLES}
+    known = {option.variable: name for name, option in OPTIONS.items()}
     for variable, value in environment.items():
         if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or not value:
             continue
@@ -192,7 +262,7 @@ def _problem(detail: Any, origins: Mapping[str, str], known: Mapping[str, str] |
     place = [str(part) for part in detail["loc"]]
     name, where = place[0], origins[place[0]]
     if detail["type"] == "extra_forbidden":
-        table = OrganizationOptions if name in TABLES and len(place) > 1 else Options
+        table = OrganizationOptions if name == _ORGANIZATIONS and len(place) > 1 else Options
         names = list(known or table.model_fields)
         close = difflib.get_close_matches(place[-1], names, 1)
         advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(names)
@@ -201,7 +271,7 @@ def _problem(detail: Any, origins: Mapping[str, str], known: Mapping[str, str] |
     said = detail["msg"].removeprefix("Value error, ")
     said = said.replace("Input should", "it should")
     key = ".".join(place)
-    if name in SECRETS:
+    if name in OPTIONS and OPTIONS[name].kind in _SECRETS:
         return f"{where}: {key}: {said}"
     return f"{where}: {key} is {detail['input']!r}: {said}"
 
@@ -213,47 +283,34 @@ def _with_origins(message: str, origins: Mapping[str, str]) -> str:
     return f"{message} ({found})" if found else message
 
 
-def _settings(options: Options) -> ServerSettings:
+def _settings(options: BaseModel) -> ServerSettings:
+    given = {name: getattr(options, name) for name in OPTIONS}
+    limits = OrganizationLimits.__dataclass_fields__
     organizations = {
         name: OrganizationLimits(
             **{
                 field: getattr(table if field in table.model_fields_set else options, field)
-                for field in ("rate_limit", "daily_quota")
+                for field in limits
             }
         )
-        for name, table in options.organizations.items()
+        for name, table in getattr(options, _ORGANIZATIONS).items()
     }
-    return ServerSettings(
-        listen=options.listen,
-        store=options.store.get_secret_value(),
-        api_keys=tuple(key.get_secret_value() for key in options.api_key),
-        tls_cert=options.tls_cert,
-        tls_key=options.tls_key,
-        tls_client_ca=options.tls_client_ca,
-        wrong_keys_per_minute=options.wrong_keys_per_minute,
-        rate_limit=options.rate_limit,
-        daily_quota=options.daily_quota,
-        organizations=organizations,
-        connections=ConnectionLimits(
-            **{name: getattr(options, name) for name in _CONNECTION_NAMES}
+    kept = {name: text for name, text in given.items() if OPTIONS[name].kind is Kind.DURATION}
+    given |= {
+        "store": given["store"].get_secret_value(),
+        "api_keys": tuple(key.get_secret_value() for key in given["api_key"]),
+        "http_frame_ancestors": tuple(given["http_frame_ancestors"]),
+        "organizations": organizations,
+        "retention": retention_of(**kept),
+        "connections": ConnectionLimits(
+            **{name: given[name] for name in ConnectionLimits.__dataclass_fields__}
         ),
-        require_lease_id=options.require_lease_id,
-        batch_extension=options.batch_extension,
-        retention=retention_of(
-            options.keep_settled,
-            options.keep_keys,
-            options.keep_batches,
-            options.keep_dead_letters,
-        ),
-        metrics=options.metrics,
-        http=options.http,
-        http_frame_ancestors=tuple(options.http_frame_ancestors),
-        grace_seconds=options.grace_seconds,
-    )
+    }
+    return ServerSettings(**{name: given[name] for name in ServerSettings.__dataclass_fields__})
 
 
-def _hidden(name: str, value: Any) -> str:
-    if name == "store":
+def _hidden(option: Option, value: Any) -> str:
+    if option.kind is Kind.SECRET_URL:
         return _toml(shown_store(value.get_secret_value()))
     return _toml(["(hidden)"] * len(value))
 

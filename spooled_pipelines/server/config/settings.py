@@ -80,21 +80,11 @@ class OrganizationLimits:
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What one connection may ask of the server.
+    """What one connection may ask of the server; see `options.OPTIONS`.
 
-    Attributes:
-        max_message_bytes: the largest message that is taken.
-        max_streams: calls and streams at the same time; a client holds back what is more. gRPC's
-            server counts a call for a moment longer than its client, so that a burst far above
-            this is refused in part with UNAVAILABLE, which our client repeats.
-        max_metadata_bytes: headers of a call, as HTTP/2 counts them (32 bytes more for each).
-        max_idle_seconds: a connection without any call is closed after this time. Clients open
-            another one when they need it.
-        keepalive_seconds: a connection on which nothing came for so long is pinged, and closed if
-            no answer comes, so that the streams of a machine that is gone end.
-        min_ping_seconds: pings of a client that come faster than this close its connection.
-        max_age_seconds: a connection is asked to end after this time, give or take a tenth, so that
-            clients behind a balancer find new servers; None: never. Its calls have a minute more.
+    A client holds back the calls that are more than `max_streams`. gRPC's server counts a call for
+    a moment longer than its client, so that a burst far above it is refused in part with
+    UNAVAILABLE, which our client repeats.
     """
 
     max_message_bytes: int = limits.MESSAGE_MAX_BYTES
@@ -129,30 +119,13 @@ _CONNECTION_RANGES: Mapping[str, tuple[int, int]] = {
 class ServerSettings:
     """Where the server listens, what it keeps jobs in, and whom it lets in.
 
+    `options.OPTIONS` says of each what it is for.
+
     Attributes:
-        listen: "HOST:PORT" (port 0: any free one) or "unix:PATH".
-        store: "sqlite:///PATH" (an absolute path makes it four slashes), or
-            "postgresql://HOST/DATABASE", which many servers may share; not shown by repr, since it
-            may hold a password.
-        api_keys: admin keys besides those in the store; there must be a key in either. A plain
-            string is a key of the organization "default". They are hashed as soon as they get
-            here, so that neither repr nor memory dumps show them.
-        wrong_keys_per_minute: how many wrong keys one peer may try.
-        tls_cert, tls_key: paths of PEM files; both or none.
-        tls_client_ca: path of a PEM file; clients must then bring a certificate it signed.
-        rate_limit: requests a second per organization, bursts of twice that; None: unlimited.
-        daily_quota: new jobs a day (of UTC) per organization; None: unlimited.
+        store: not shown by repr, since it may hold a password.
+        api_keys: a plain string is a key of the organization "default". Keys are hashed as soon as
+            they get here, so that neither repr nor memory dumps show them.
         organizations: the limits of those that have others, by name.
-        connections: what one connection may ask of the server.
-        require_lease_id: settling without lease_id is refused, as Spooled Cloud does.
-        batch_extension: False answers as a plain server, which does not know batches.
-        retention: how long what is settled is kept; for ever where nothing is said.
-        metrics: "HOST:PORT" where Prometheus is answered, in plain HTTP; None: nowhere.
-        http: "HOST:PORT" of the page for people, with /metrics, /healthz and /readyz; over TLS
-            where there is a certificate; None: nowhere.
-        http_frame_ancestors: origins, such as "https://airflow.example.org", whose pages may show
-            this one in a frame; none may otherwise.
-        grace_seconds: how long stopping waits for calls that are running.
     """
 
     listen: str = "127.0.0.1:50051"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from spooled_pipelines.server.core.clock import Clock
+if TYPE_CHECKING:
+    # asyncio is not needed to read settings.
+    from spooled_pipelines.server.core.clock import Clock
 
 # How many jobs one commit lets go of, so that others are not held up for long.
 STEP_JOBS = 1_000

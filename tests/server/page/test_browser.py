@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 import spooled_pipelines
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.wire import keys_v1 as keys
 from tests.support.browser import opening_pages, save_screenshot
 from tests.support.paged_wire import HOSTILE, SCRIPT
 from tests.support.server_process import API_KEY, ServerProcess
+from tests.support.wire import method_named
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-OTHER_KEY = "sp_test_of_the_other_organization_here"
 Opener = Callable[..., "Page"]
 
 
@@ -33,8 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("page")
     # A port of its own, so that the page is where it was after a restart.
     page = f"127.0.0.1:{free_port()}"
-    options = ("--http", page, "--organization-key", "other", OTHER_KEY)
-    with ServerProcess(folder / "jobs.db", *options) as running:
+    with ServerProcess(folder / "jobs.db", "--http", page) as running:
         yield running
 
 
@@ -42,6 +43,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def client(server: ServerProcess) -> Iterator[SpooledClient]:
     with spooled_pipelines.connect(server.address, api_key=API_KEY) as client:
         yield client
+
+
+def other_key(server: ServerProcess) -> str:
+    """An admin key of another organization."""
+    method = method_named("CreateKey")
+    request = keys.CreateKeyRequest(organization="other", name="other", role="admin")
+    with grpc.insecure_channel(server.address) as channel:
+        create = channel.unary_unary(
+            method.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=method.response_class.FromString,
+        )
+        return str(create(request, metadata=(("x-api-key", API_KEY),), timeout=10).secret)
 
 
 @pytest.fixture
@@ -215,7 +229,7 @@ def test_two_organizations_do_not_see_each_other(
 ) -> None:
     batch = client.enqueue_batch(rows(1, "mine"), "mine-alone", key="id", name="mine-alone")
     with opening_pages() as open_page:
-        page = visited(open_page, server, "/queues", OTHER_KEY)
+        page = visited(open_page, server, "/queues", other_key(server))
         page.get_by_text("No queue yet").wait_for()
         for path in (f"batches/{batch.id}", "queues/mine-alone"):
             page.goto(server.page + path)

@@ -52,14 +52,21 @@ async def test_a_second_server_on_the_file_says_who_has_it(tmp_path: Path) -> No
 
 def test_a_second_server_process_stops_with_one_line(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    command = [sys.executable, "-m", "spooled_pipelines.server", "--listen", "127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "spooled_pipelines.cli.main",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+    ]
     command += ["--store", f"sqlite:///{path}", "--api-key", "sp_test_k"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline().startswith("listening on ")
         second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         first.terminate()
-    assert second.returncode == 1
+    assert second.returncode == 2
     assert f"process {first.pid}" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert first.returncode == 0

@@ -132,7 +132,7 @@ EVENTS: dict[str, Event] = {
     "its batch is retried with what was cancelled": lambda kit, _: kit.store.retry(
         ORGANIZATION, BatchSelector("b"), "", True
     ),
-    "its queue's dead letters are redriven": lambda kit, _: kit.store.retry(
+    "its queue's dead letters are retried": lambda kit, _: kit.store.retry(
         ORGANIZATION, QueueSelector("q"), ""
     ),
     "it is requeued by itself": lambda kit, job: kit.store.revise(

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Param, task
 from spooled_pipelines.airflow import SpooledHook, StreamJobsSensor
 
 with DAG(
-    dag_id="redrive",
+    dag_id="retry_dead_letters",
     schedule="0 3 * * *",
     catchup=False,
     params={
@@ -22,10 +22,10 @@ with DAG(
 ):
 
     @task
-    def redrive(params: Any = None) -> int:
+    def retry(params: Any = None) -> int:
         """Retry them, with all their retries. The key must be an admin's."""
         with SpooledHook().get_conn() as client:
-            return client.redrive(params["queue"], where=params["error"])
+            return client.retry_dead_letters(params["queue"], params["error"])
 
     done = StreamJobsSensor(
         task_id="done", queue_name="{{ params.queue }}", until="open == 0", timeout=6 * 3600
@@ -38,4 +38,4 @@ with DAG(
             dead = client.dead_letters(params["queue"], limit=1_000)
         return dict(Counter((job.last_error or "?").split(":")[0] for job in dead))
 
-    redrive() >> done >> report()
+    retry() >> done >> report()
