@@ -271,9 +271,9 @@ def test_fresh_begins_anew_and_turns_out_those_who_still_add_to_what_was(
     assert (new.id, new.generation) == (old.id, 1)
     assert new.parts() == []
     assert counts(new.add("x", rows(0, 4))) == (4, 0, 0)
-    with pytest.raises(ConflictError, match="begun anew"):
+    with pytest.raises(ConflictError, match="begun again"):
         old.add("y", rows(4, 1))
-    with pytest.raises(ConflictError, match="begun anew"):
+    with pytest.raises(ConflictError, match="begun again"):
         old.seal()
     assert new.seal(1).stats().total == 4
     # What the older one had not started is cancelled.

@@ -18,7 +18,7 @@ _NAMED = 10
 
 
 def other_queue(opening: BatchOpening, queue_name: str) -> RefusedError:
-    """The batch is on another queue."""
+    """Return the refusal where a batch is on another queue."""
     return conflict(
         f"batch {opening.batch_id!r} is on queue {queue_name!r}, not {opening.queue_name!r}; "
         "use that queue, or another batch_id"
@@ -26,20 +26,20 @@ def other_queue(opening: BatchOpening, queue_name: str) -> RefusedError:
 
 
 def superseded(batch_id: str, meant: int, newest: int) -> RefusedError:
-    """The batch's newest generation is not the one that was meant."""
+    """Return the refusal where a batch's newest generation is not the one that was meant."""
     if meant > newest:
         return conflict(
             f"batch {batch_id!r} has no generation {meant} yet, the newest is {newest}; "
             "open it first"
         )
     return conflict(
-        f"batch {batch_id!r} has begun anew: generation {meant} was meant, and the newest is "
-        f"{newest}; whoever began it sends the rows now"
+        f"batch {batch_id!r} has begun again: generation {meant} was meant, and the newest is "
+        f"{newest}, whose sender sends the rows now"
     )
 
 
 def other_rows(chunk: Chunk) -> RefusedError:
-    """A chunk of this number is stored, and has other rows."""
+    """Return the refusal where a chunk of this number is stored, and has other rows."""
     return conflict(
         f"chunk {chunk.number} of upload {chunk.upload_id!r} came before with other rows; "
         "count chunks up, or choose another upload_id"

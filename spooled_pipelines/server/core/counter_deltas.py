@@ -48,7 +48,7 @@ class LockedJob:
 class CounterDeltas:
     """What is added to counters, and what those who wait must know; queues, batches as numbers.
 
-    Whoever changes a job's status says so with `apply`, `move` or `add`.
+    Code that changes a job's status says so with `apply`, `move` or `add`.
     """
 
     def __init__(self) -> None:

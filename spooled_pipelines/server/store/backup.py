@@ -25,7 +25,7 @@ def back_up(url: str, destination: Path) -> int:
 
 
 def find_faults(url: str) -> list[str]:
-    """Recount all counters, and look the file over; a sentence for each thing that is wrong.
+    """Return a sentence for each thing that is wrong with the counters or the file.
 
     StoreUnavailableError where the store cannot be read, or is of another version.
     """

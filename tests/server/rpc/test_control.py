@@ -68,7 +68,7 @@ async def test_an_older_upload_is_stopped_in_the_middle(wire: Wire) -> None:
         chunk = batch.JobChunk(payloads=[b""], idempotency_keys=["x"])
         await stream.write(batch.EnqueueBatchRequest(chunk=chunk))
         code, message = await stream.status()
-    assert (code, "begun anew" in message) == ("FAILED_PRECONDITION", True)
+    assert (code, "begun again" in message) == ("FAILED_PRECONDITION", True)
 
 
 async def test_a_cancel_wakes_who_watches(wire: Wire) -> None:

@@ -1,4 +1,4 @@
-"""What happens to batches: opened, filled, begun anew, sealed, listed."""
+"""What happens to batches: opened, filled, begun again, sealed, listed."""
 
 from __future__ import annotations
 

@@ -354,7 +354,7 @@ class Model:
     @staticmethod
     def _check_generation(batch_id: str, newest: Batch, meant: int, *, newer: bool) -> None:
         if meant < newest.generation:
-            raise RefusalError("FAILED_PRECONDITION", f"batch {batch_id!r} has begun anew")
+            raise RefusalError("FAILED_PRECONDITION", f"batch {batch_id!r} has begun again")
         if meant > newest.generation and not newer:
             raise RefusalError("FAILED_PRECONDITION", f"has no generation {meant} yet")
 

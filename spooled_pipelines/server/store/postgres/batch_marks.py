@@ -23,12 +23,12 @@ async def note(context: StoreContext) -> None:
 
 
 async def lock(tx: Transaction) -> None:
-    """Until the commit no batch is noted, and none that is noted gets anything to do."""
+    """Keep others from noting batches, and from giving those anything to do, until the commit."""
     await tx.send("lock_settling", lock=_LOCK)
 
 
 async def unsettle(tx: Transaction, seqs: Sequence[int]) -> None:
-    """Before the lock on any job: those of these jobs that are dead may go back to the queue."""
+    """Take back, before any job is locked, that batches of these jobs are settled."""
     await lock(tx)
     await tx.send("unsettle", seqs=list(seqs))
 

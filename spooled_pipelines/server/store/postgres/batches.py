@@ -39,7 +39,7 @@ async def open_batch(
 async def _open(
     tx: Transaction, organization: str, owner: int, queue: int, opening: BatchOpening
 ) -> BatchRecord | None:
-    """None where a batch of this name is being forgotten: it must go before."""
+    """Open the batch; return None while one of its name is being forgotten."""
     async with tx.pipeline():
         await tx.begin()
         values = {
@@ -119,7 +119,7 @@ async def _seal(
 async def _locked(
     tx: Transaction, lock: str, organization: str, batch_id: str, generation: int
 ) -> tuple[int, bool]:
-    """The number of a batch, which must have this newest generation, and whether it is sealed."""
+    """Lock a batch of this newest generation; return its number and whether it is sealed."""
     rows = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
     if not rows:
         raise not_found(f"there is no batch {batch_id!r}")

@@ -127,7 +127,7 @@ async def _retry_batch(
 async def revise(
     context: StoreContext, organization: str, revisions: Sequence[Revision]
 ) -> list[RefusedError | None]:
-    """For each dead letter, in turn, why it stays as it is."""
+    """Revise dead letters; return for each, in turn, why it stays as it is."""
     owner = await context.owner(organization)
     return await run(context, lambda tx: _revise(tx, owner, revisions))
 
@@ -184,7 +184,7 @@ async def _retry_queue(tx: Transaction, queue: int, error_contains: str, after: 
 async def _wanted(
     tx: Transaction, jobs: Sequence[LockedJob], error_contains: str
 ) -> Sequence[LockedJob]:
-    """But for dead letters of another error, and for what is forgotten."""
+    """Return the jobs but for dead letters of another error, and for what is forgotten."""
     found = [
         job
         for job in jobs
@@ -194,14 +194,14 @@ async def _wanted(
 
 
 async def _without_forgotten(tx: Transaction, jobs: Sequence[LockedJob]) -> list[LockedJob]:
-    """A job whose batches are all being forgotten is as good as gone."""
+    """Return the jobs but for those whose batches are all being forgotten."""
     batches = {batch for job in jobs for batch in job.batches}
     remembered = {number for (number,) in await tx.rows("find_remembered", batches=sorted(batches))}
     return [job for job in jobs if not job.batches or not remembered.isdisjoint(job.batches)]
 
 
 async def _locked(tx: Transaction, places: Rows, statuses: Sequence[int]) -> list[LockedJob]:
-    """Those of these jobs that are in these statuses."""
+    """Return those of these jobs that are in these statuses."""
     seqs = [seq for (seq,) in places]
     return await tx.locked("lock_in_status", seqs=seqs, statuses=list(statuses))
 
@@ -214,5 +214,5 @@ async def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> in
 
 
 def _following(places: Rows) -> int | None:
-    """The place to go on from; None at the end."""
+    """Return the place to go on from; None at the end."""
     return places[-1][0] if len(places) == STEP_JOBS else None

@@ -71,7 +71,7 @@ class _InFlight:
         self.ended = asyncio.Event()
 
     async def go_ahead(self, before: Sequence[_InFlight]) -> None:
-        """Until it can be stored as if those before it had been stored already."""
+        """Wait until it can be stored as if those before it had been stored already."""
         for other in before:
             # Each is numbered in its turn; a row that both have is the earlier one's.
             collide = not self.distinct.isdisjoint(other.distinct)
@@ -151,7 +151,7 @@ async def _add(
             raise _IsWholeError
         if is_sealed:
             await tx.send("use_batch", batch=place.batch, now=tx.now)
-        # Waits for whoever stores the same chunk at the same time.
+        # Waits for another caller that stores the same chunk at the same time.
         if not await tx.rows("take_chunk", **upload, rows=len(keys)):
             stored = await _replayed(tx, place, chunk, keys, upload)
             await tx.commit()
@@ -175,7 +175,7 @@ async def _add(
 
 
 async def _lock_part(tx: Transaction, place: _Place, chunk: Chunk, was_finished: bool) -> bool:
-    """Whether the chunk's part is finished, which it now stays until the commit, if so locked."""
+    """Lock the chunk's part; return whether it is finished, which it stays until the commit."""
     if not chunk.part_id:
         return False
     lock = "lock_part" if was_finished else "share_part"
@@ -184,7 +184,7 @@ async def _lock_part(tx: Transaction, place: _Place, chunk: Chunk, was_finished:
 
 
 async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _Whole]:
-    """Where the rows go, and what is whole without them; takes numbers for them."""
+    """Take numbers for the rows; return where they go, and what is whole without them."""
     organization, batch_id = mine.batch
     found = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
     if not found:
@@ -296,7 +296,7 @@ async def _replayed(
 async def _existing(
     tx: Transaction, place: _Place, keys: Sequence[bytes]
 ) -> list[_Existing | None]:
-    """Each row's job, where there is one."""
+    """Return each row's job, where there is one."""
     found: list[_Existing | None] = [None] * len(keys)
     organizations = [place.organization] * len(keys)
     for row, seq, batch in await tx.rows(

@@ -45,7 +45,7 @@ class _Left(NamedTuple):
 
 
 async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[list[JobRecord]]:
-    """For each claim its jobs: highest priority first, then oldest."""
+    """Return for each claim its jobs: highest priority first, then oldest."""
     async with context.claim_lock:
         claimed = await run(context, lambda tx: _claim(tx, claims))
     for jobs in claimed.jobs:
@@ -82,7 +82,7 @@ async def _claim(tx: Transaction, claims: Sequence[QueueClaim]) -> _Claimed:
 async def _look_at_the_rest(
     tx: Transaction, claims: Sequence[QueueClaim], found: list[Rows]
 ) -> _Left:
-    """Why claims got less than they wanted; those of queues with limits get their jobs here."""
+    """Find out why claims got less than they wanted, and claim of queues with limits."""
     hungry = {
         claim.queue: claim.topic
         for claim, rows in zip(claims, found, strict=True)

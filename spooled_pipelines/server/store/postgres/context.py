@@ -45,7 +45,7 @@ class StoreContext:
         publish(self._on_commit, changes)
 
     async def owner(self, organization: str) -> int:
-        """The organization's number; it is made if it is not there."""
+        """Return the organization's number; make the organization if it is not there."""
         known = self.names.known_organization(organization)
         if known is not None:
             return known
@@ -53,7 +53,7 @@ class StoreContext:
             return await self.names.organization(connection, organization)
 
     async def place(self, organization: str, queue_name: str) -> tuple[int, int]:
-        """The organization's and the queue's number; they are made if they are not there."""
+        """Return the organization's and the queue's number; make what is not there."""
         known = self.names.known_queue(organization, queue_name)
         if known is not None:
             return known

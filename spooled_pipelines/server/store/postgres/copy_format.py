@@ -23,7 +23,7 @@ _Column = bytes | Iterable[bytes]
 
 
 def stored_keys(keys: Sequence[str]) -> list[bytes]:
-    """`records.stored_key` of each, at once where all are hashes."""
+    """Return `records.stored_key` of each, at once where all are hashes."""
     digests = digests_of(keys)
     if digests is not None:
         return [HASH_MARK + digest for digest in digests]
@@ -77,7 +77,7 @@ class Copy:
         self.data = b"".join(chain((_SIGNATURE,), chain.from_iterable(parts), (_END,)))
 
     def statement(self, table: str) -> bytes:
-        """The COPY into a table that has the columns of `jobs`."""
+        """Return the COPY into a table that has the columns of `jobs`."""
         return f"COPY {table} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()
 
 

@@ -64,7 +64,7 @@ class Snapshot(Protocol):
 
 
 def shown(url: str) -> str:
-    """The database for a message: without password."""
+    """Return the database for a message: without password."""
     try:
         parts = conninfo_to_dict(url)
     except psycopg.Error:
@@ -83,7 +83,7 @@ async def configure(connection: Connection) -> None:
 
 
 async def connect(url: str) -> Connection:
-    """A connection of its own; StoreUnavailableError says why there is none."""
+    """Return a connection of its own; StoreUnavailableError says why there is none."""
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -104,7 +104,7 @@ async def connect(url: str) -> Connection:
 
 
 def make_pool(url: str) -> Pool:
-    """The connections of a store, not opened yet."""
+    """Return the connections of a store, not opened yet."""
     return AsyncConnectionPool(
         url,
         kwargs={
@@ -127,20 +127,20 @@ async def _go_on_trying(pool: Pool) -> None:
 
 
 async def fetch(connection: Connection, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement of queries.sql."""
+    """Return the rows of a statement of queries.sql."""
     cursor = connection.cursor(binary=True)
     await cursor.execute(SQL[statement], values)
     return await cursor.fetchall()
 
 
 async def send(connection: Connection, statement: str, **values: Any) -> None:
-    """A statement that gives no rows; within a pipeline it is not waited for."""
+    """Run a statement that gives no rows; within a pipeline it is not waited for."""
     await connection.cursor(binary=True).execute(SQL[statement], values)
 
 
 @contextlib.asynccontextmanager
 async def borrowed(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection for a while; failures come out as RefusedError.
+    """Borrow a connection for a while; failures come out as RefusedError.
 
     psycopg's own errors of class 40 (serialization, deadlock) are left to who can try again.
     """
@@ -172,7 +172,7 @@ async def _leave(connection: Connection) -> None:
 
 
 def is_lost(error: psycopg.Error) -> bool:
-    """Whether the connection, or the whole database, went away."""
+    """Return whether the connection, or the whole database, went away."""
     state = error.sqlstate
     if isinstance(error, ROLLED_BACK):
         return False
@@ -183,7 +183,7 @@ def is_lost(error: psycopg.Error) -> bool:
 
 
 def unavailable() -> RefusedError:
-    """The database is away, for now; what was asked may or may not have been done."""
+    """Return the refusal while the database is away; what was asked may have been done or not."""
     return RefusedError(
         "UNAVAILABLE", "the database of the store is away; the call may be repeated"
     )

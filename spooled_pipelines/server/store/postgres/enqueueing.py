@@ -95,7 +95,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
 async def _refuse_excess(
     tx: Transaction, first: int, additions: Sequence[Addition], created: set[int]
 ) -> dict[int, RefusedError]:
-    """Which of the jobs that were made, by number, their organizations' quotas do not allow."""
+    """Return which of these new jobs, by number, exceed their organizations' quotas."""
     made: dict[int, list[int]] = {}
     quotas: dict[int, int] = {}
     for seq, addition in enumerate(additions, first):

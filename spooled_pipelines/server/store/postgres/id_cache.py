@@ -25,16 +25,16 @@ class IdCache:
         self._batch_topics: dict[int, QualifiedName] = {}
 
     def known_queue(self, organization: str, name: str) -> tuple[int, int] | None:
-        """The organization's and the queue's number, if they are remembered."""
+        """Return the organization's and the queue's number, if they are remembered."""
         queue = self._queues.get((organization, name))
         return None if queue is None else (self._organizations[organization], queue)
 
     def known_organization(self, name: str) -> int | None:
-        """The organization's number, if it is remembered."""
+        """Return the organization's number, if it is remembered."""
         return self._organizations.get(name)
 
     async def organization(self, connection: Connection, name: str) -> int:
-        """The organization's number; it is made if it is not there."""
+        """Return the organization's number; make the organization if it is not there."""
         number = self._organizations.get(name)
         if number is None:
             number = await _number(connection, "ensure_organization", name=name)
@@ -42,7 +42,7 @@ class IdCache:
         return number
 
     async def queue(self, connection: Connection, organization: str, name: str) -> tuple[int, int]:
-        """The organization's and the queue's number; they are made if they are not there."""
+        """Return the organization's and the queue's number; make what is not there."""
         owner = await self.organization(connection, organization)
         number = self._queues.get((organization, name))
         if number is None:
@@ -54,13 +54,13 @@ class IdCache:
     async def queue_topics(
         self, connection: Connection, queues: Iterable[int]
     ) -> dict[int, QualifiedName]:
-        """(organization, queue name) of each."""
+        """Return the organization and the name of each queue."""
         return await _topics(connection, "read_queue_names", self._queue_topics, queues)
 
     async def batch_topics(
         self, connection: Connection, batches: Iterable[int]
     ) -> dict[int, QualifiedName]:
-        """(organization, batch id) of each."""
+        """Return the organization and the id of each batch."""
         return await _topics(connection, "read_batch_names", self._batch_topics, batches)
 
 

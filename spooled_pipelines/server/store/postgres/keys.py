@@ -52,5 +52,5 @@ async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRe
 
 
 async def every(snapshot: Snapshot) -> list[KeyRecord]:
-    """All keys, oldest first."""
+    """Return all keys, oldest first."""
     return [key_record(row) for row in await fetch(snapshot.connection, "list_keys")]

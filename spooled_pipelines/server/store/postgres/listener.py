@@ -79,7 +79,7 @@ class Listener(Loop):
         self._context.publish(changes)
 
     async def _catch_up(self) -> None:
-        """Whatever happened meanwhile was not heard: wake everyone, to look for themselves."""
+        """Wake everyone, to look for themselves: what happened meanwhile was not heard."""
         await self._context.pool.check()
         leases = self._context.leases
         values = {"seqs": list(leases), "leases": list(leases.values())}

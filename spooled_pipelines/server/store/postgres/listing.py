@@ -32,7 +32,7 @@ async def queues(
     after: str,
     limit: int,
 ) -> QueuePage:
-    """Queues by name."""
+    """Return queues by name."""
     rows = await fetch(
         snapshot.connection,
         "list_queues_of_organization",
@@ -57,7 +57,7 @@ async def batches(
     before: int,
     limit: int,
 ) -> BatchPage:
-    """Batches, newest first, as of one moment."""
+    """Return batches, newest first, as of one moment."""
     async with snapshot.connection.transaction():
         await snapshot.connection.execute(
             "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -78,7 +78,7 @@ async def batches(
 async def workers(
     snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
-    """Workers, those that were heard of last first."""
+    """Return workers, those that were heard of last first."""
     rows = await fetch(
         snapshot.connection,
         "list_workers",
@@ -96,7 +96,7 @@ async def workers(
 
 
 async def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
-    """Jobs of a batch by status and text."""
+    """Return jobs of a batch by status and text."""
     text, limit = query.text, query.limit
     rows = await fetch(
         snapshot.connection,

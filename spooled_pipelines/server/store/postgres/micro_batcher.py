@@ -28,7 +28,7 @@ class MicroBatcher(Generic[T, R]):
         self._running: asyncio.Task[None] | None = None
 
     async def submit(self, item: T) -> R:
-        """The item's result. Whoever is cancelled meanwhile does not take the item back."""
+        """Return the item's result; a caller that is cancelled does not take the item back."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._running is None:
@@ -36,7 +36,7 @@ class MicroBatcher(Generic[T, R]):
         return await answer
 
     async def drained(self) -> None:
-        """Until everything that was submitted is answered."""
+        """Wait until everything that was submitted is answered."""
         while self._running is not None:
             await asyncio.wait([self._running])
 

@@ -13,12 +13,12 @@ _ENTRY_BYTES = 2
 
 
 def channel(id_prefix: str) -> str:
-    """The channel of a store: another store in the same database has another one."""
+    """Return the channel of a store: another store in the same database has another one."""
     return "spooled_" + id_prefix.replace("-", "")
 
 
 def packed(sender: str, changes: CommitEvent) -> Iterator[str]:
-    """The notices that say this; none where there is nothing to say."""
+    """Return the notices that say this; none where there is nothing to say."""
     entries: list[tuple[str, object]] = [
         *(("q", list(topic)) for topic in sorted(changes.ready_queues)),
         *(("b", list(topic)) for topic in sorted(changes.batches)),
@@ -44,7 +44,7 @@ def packed(sender: str, changes: CommitEvent) -> Iterator[str]:
 
 
 def unpacked(payload: str) -> tuple[str, CommitEvent]:
-    """Who sent a notice, and what it says."""
+    """Return who sent a notice, and what it says."""
     sender, notice = json.loads(payload)
     changes = CommitEvent(
         ready_queues=_topics(notice.get("q", ())),

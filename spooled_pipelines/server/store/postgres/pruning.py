@@ -36,7 +36,7 @@ class PruningSteps:
             return await run(self._context, step)
 
     async def forget_batches(self, before: int, before_dead: int | None) -> bool:
-        """The next batch only when the one before is gone, unless another server is at it."""
+        """Forget the next batch when the one before is gone, unless another server is at it."""
         context = self._context
         await batch_marks.note(context)
         room = STEP_JOBS
@@ -74,7 +74,7 @@ async def make_room_for(context: StoreContext, organization: int, batch_id: str)
 
 
 def forgotten_meanwhile() -> psycopg.Error:
-    """What to raise where a key's job was there a moment ago: the same transaction again makes one.
+    """Return what to raise where a key's job is gone: the same transaction again makes one.
 
     As if the database had found that the two do not go together.
     """
@@ -101,7 +101,7 @@ async def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
 
 
 async def _begin_forgetting(tx: Transaction, before: int, before_dead: int | None) -> bool:
-    """Let nobody find another batch any more that is too old; False where there is none."""
+    """Hide another batch that is too old from everyone; return False where there is none."""
     async with tx.pipeline():
         await tx.begin()
         await batch_marks.lock(tx)
@@ -116,7 +116,7 @@ async def _begin_forgetting(tx: Transaction, before: int, before_dead: int | Non
 
 
 async def _forget_next(tx: Transaction, limit: int) -> int | None:
-    """How many jobs of a forgotten batch were let go of; None where there is no such batch."""
+    """Remove jobs of a forgotten batch; return how many, None where there is no such batch."""
     async with tx.pipeline():
         await tx.begin()
         rows = await tx.rows("find_being_forgotten")
@@ -140,7 +140,7 @@ async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     own = await tx.rows("list_own_jobs", batch=batch, limit=limit)
     links = [seq for (seq,) in await tx.rows("list_links", batch=batch, limit=limit)]
     linked = await tx.rows("lock_linked", jobs=links)
-    # After the locks: whoever links one of these jobs meanwhile waits, and finds it gone.
+    # After the locks: a caller that links one of these jobs meanwhile waits, and finds it gone.
     heirs: dict[int, int] = dict(await tx.rows("find_heirs", seqs=[seq for seq, _, _ in own]))
     removed = [(seq, queue, status) for seq, queue, status in own if seq not in heirs]
     seqs = [seq for seq, _, _ in removed]

@@ -34,13 +34,13 @@ class Limited:
         return self.throttle.room(self.in_flight)
 
     def count(self, jobs: int) -> None:
-        """So many were claimed."""
+        """Note that so many were claimed."""
         self.throttle = self.throttle.spent(jobs)
         self.in_flight += jobs
         self.claimed += jobs
 
     def held_until(self, now: int) -> int | None:
-        """When to look again, where nobody will say that there is room."""
+        """Return when to look again, where nobody will say that there is room."""
         throttle = self.throttle
         if throttle.is_full(self.in_flight) and now - throttle.set_at < _UNAWARE_MS:
             return now + _AGAIN_MS
@@ -48,7 +48,7 @@ class Limited:
 
 
 async def locked(tx: Transaction, queues: Collection[int]) -> dict[int, Limited]:
-    """Those of the queues that have limits."""
+    """Return those of the queues that have limits."""
     rows = await tx.rows("lock_limits", queues=sorted(queues))
     counted = await tx.rows("count_in_flight", queues=[row[0] for row in rows])
     in_flight: dict[int, int] = dict(counted)
@@ -96,7 +96,7 @@ async def _set_control(tx: Transaction, queue: int, change: ControlChange) -> No
 
 
 async def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
-    """What holds a queue back."""
+    """Return what holds a queue back."""
     return await _control(snapshot.connection, organization, queue_name)
 
 

@@ -8,7 +8,7 @@ from spooled_pipelines.server.store.postgres.transaction import Transaction
 
 
 async def count_made(tx: Transaction, organization: int, quota: int | None, jobs: int) -> None:
-    """So many jobs were made just now; RESOURCE_EXHAUSTED where the day has no room for them all.
+    """Count jobs that were made just now; RESOURCE_EXHAUSTED where the day has no room for all.
 
     The transaction must then come to nothing.
     """
@@ -22,7 +22,7 @@ async def count_made(tx: Transaction, organization: int, quota: int | None, jobs
 async def count_singly(
     tx: Transaction, organization: int, quota: int, jobs: int
 ) -> tuple[int, RefusedError | None]:
-    """For how many of the jobs that were made just now the day has room, and what to say to the
+    """Return for how many of the jobs made just now the day has room, and what to say to the
     others, which are not counted and must be unmade.
     """
     made = await _count(tx, organization, jobs)
@@ -34,7 +34,7 @@ async def count_singly(
 
 
 async def _count(tx: Transaction, organization: int, jobs: int) -> int:
-    # Whoever comes next waits here until this transaction ends, and then counts on.
+    # The next caller waits here until this transaction ends, and then counts on.
     today = day_of(tx.now)
     rows = await tx.rows("count_daily_jobs", organization=organization, day=today, jobs=jobs)
     return int(rows[0][0])

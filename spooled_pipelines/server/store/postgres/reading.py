@@ -33,7 +33,7 @@ _WIDTH = len(Counts._fields)
 
 
 async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
-    """One job."""
+    """Return one job."""
     seq = ids.job_number(snapshot.prefix, job_id)
     rows = await fetch(snapshot.connection, "read_job", seq=seq, organization=organization)
     if not rows:
@@ -42,7 +42,7 @@ async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 
 
 async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
-    """Every attempt at a job, oldest first."""
+    """Return every attempt at a job, oldest first."""
     seq = (await job(snapshot, organization, job_id)).seq
     return [
         AttemptRecord._make((*made, None if error is None else error.decode()))
@@ -53,7 +53,7 @@ async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[A
 async def find_keys(
     snapshot: Snapshot, organization: str, queue_name: str, keys: Sequence[str]
 ) -> list[int]:
-    """The places of keys that jobs of this queue have."""
+    """Return the places of keys that jobs of this queue have."""
     coded = [stored_key(key) for key in keys]
     rows = await fetch(
         snapshot.connection,
@@ -66,7 +66,7 @@ async def find_keys(
 
 
 async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
-    """A queue's counters."""
+    """Return a queue's counters."""
     rows = await fetch(
         snapshot.connection, "read_queue", organization=organization, name=queue_name
     )
@@ -78,7 +78,7 @@ async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> Queue
 
 
 async def depths(snapshot: Snapshot, limit: int) -> Depths:
-    """The oldest queues, and those with batches that are not noted as settled."""
+    """Return the oldest queues, and those with batches that are not noted as settled."""
     names = await fetch(snapshot.connection, "list_queues", limit=limit)
     queues = [
         QueueDepth(organization, name, await queue(snapshot, organization, name))
@@ -91,7 +91,7 @@ async def depths(snapshot: Snapshot, limit: int) -> Depths:
 async def batches(
     snapshot: Snapshot, organization: str, batch_ids: Sequence[str]
 ) -> list[BatchRecord]:
-    """Batches as of one moment, in the order asked for."""
+    """Return batches as of one moment, in the order asked for."""
     rows = await fetch(
         snapshot.connection, "read_batches", organization=organization, batch_ids=list(batch_ids)
     )
@@ -110,7 +110,7 @@ async def batches(
 async def stored_chunks(
     snapshot: Snapshot, organization: str, batch_id: str, upload_id: str
 ) -> list[ChunkRange]:
-    """Which chunks of an upload are stored."""
+    """Return which chunks of an upload are stored."""
     number = await batch_number(snapshot, organization, batch_id)
     rows = await fetch(
         snapshot.connection,
@@ -125,7 +125,7 @@ async def stored_chunks(
 async def batch_parts(
     snapshot: Snapshot, organization: str, batch_id: str, after: str, limit: int
 ) -> list[PartRecord]:
-    """Parts with an id above `after`, in order."""
+    """Return parts with an id above `after`, in order."""
     number = await batch_number(snapshot, organization, batch_id)
     return await parts(snapshot, number, after, limit)
 
@@ -133,7 +133,7 @@ async def batch_parts(
 async def parts(
     snapshot: Snapshot, number: int, after: str = "", limit: int | None = None
 ) -> list[PartRecord]:
-    """The same by the batch's number."""
+    """Return the same by the batch's number."""
     found = await fetch(
         snapshot.connection, "list_parts", batch=number, after=after.encode(), limit=limit
     )
@@ -150,7 +150,7 @@ async def batch_number(snapshot: Snapshot, organization: str, batch_id: str) -> 
 
 
 async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) -> JobPage:
-    """A page of jobs of a batch, or of dead letters of a queue, oldest first."""
+    """Return a page of jobs of a batch, or of dead letters of a queue, oldest first."""
     page = {"after": query.after, "limit": query.limit}
     if isinstance(query, DeadLetters):
         queue = {"organization": organization, "name": query.queue_name}
@@ -171,14 +171,14 @@ async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLet
 
 
 def _page(prefix: str, rows: Sequence[Sequence[Any]]) -> JobPage:
-    """Rows that begin with how many there would be, if all of them fitted."""
+    """Return the page of rows that begin with how many there would be if all of them fitted."""
     jobs = [job_record(prefix, row) for _, *row in rows]
     more = bool(rows) and rows[0][0] > len(rows)
     return JobPage(jobs, jobs[-1].seq if more else None)
 
 
 async def recount(snapshot: Snapshot) -> list[CounterMismatch]:
-    """Every counter that differs from a count over the jobs."""
+    """Return every counter that differs from a count over the jobs."""
     mismatches = []
     async with snapshot.connection.transaction():
         await send(snapshot.connection, "allow_scans")

@@ -14,13 +14,13 @@ _KEY = JobRow._fields.index("idempotency_key")
 
 
 def stored_key(key: str) -> bytes:
-    """How an idempotency key is kept."""
+    """Return how an idempotency key is kept."""
     digest = digest_of(key)
     return TEXT_MARK + key.encode() if digest is None else HASH_MARK + digest
 
 
 def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
-    """A row of the statements that select whole jobs; the queue's name where the row has none."""
+    """Return the job of a row of `JobRow`'s columns; the queue's name where it has none."""
     job = JobRow._make(row)
     return job.record(prefix, _shown_key(row[_KEY]), queue_name)
 

@@ -136,7 +136,7 @@ async def _run_in_transaction(connection: Connection, migration: Migration) -> N
 
 
 async def _run_concurrently(connection: Connection, migration: Migration) -> None:
-    """A crash in the middle leaves some statements done: each must be fit to be run again."""
+    """Run statement by statement: after a crash in the middle each must be fit to be run again."""
     cursor = await connection.execute(_INVALID_INDEXES, (SCHEMA,))
     for (index,) in await cursor.fetchall():
         drop = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(SCHEMA, index))

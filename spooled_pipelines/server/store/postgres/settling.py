@@ -47,14 +47,14 @@ Settled = FailOutcome | int | None
 
 
 def is_not_held(error: BaseException) -> bool:
-    """Whether the store refused since the job is not the holder's."""
+    """Return whether the store refused since the job is not the holder's."""
     return isinstance(error, RefusedError) and error.code in ("NOT_FOUND", "FAILED_PRECONDITION")
 
 
 async def settle(
     context: StoreContext, requests: Sequence[SettleRequest]
 ) -> list[Settled | RefusedError]:
-    """For each, in turn: the outcome (a renewal's is when the lease ends) or why not."""
+    """Return for each, in turn, the outcome (a renewal's is when the lease ends) or why not."""
     outcomes: list[Settled | RefusedError] = [None] * len(requests)
     fast = fast_completions(context.prefix, requests)
     completed = await run(context, lambda tx: _complete(tx, fast)) if fast else set()
@@ -69,7 +69,7 @@ async def settle(
 
 
 def fast_completions(prefix: str, requests: Sequence[SettleRequest]) -> list[FastCompletion]:
-    """Those that name a lease and are all that is said about their job."""
+    """Return those that name a lease and are all that is said about their job."""
     numbers = [ids.job_number(prefix, request.holder.job_id) for request in requests]
     said = Counter(numbers)
     return [

@@ -114,13 +114,13 @@ class PostgresStore(Service):
         self._url = url
         self._clock = clock
         self._prefix = ""
-        # Operations that go on though whoever asked went away.
+        # Operations that go on though their caller went away.
         self._background = BackgroundTasks()
 
     async def open(
         self, on_commit: Callable[[CommitEvent], None], monitor: LoopMonitor | None = None
     ) -> None:
-        """StoreUnavailableError where the database is away, too old, or newer than this server."""
+        """Open the store; StoreUnavailableError where the database is away, too old, or too new."""
         self._on_commit = on_commit
         self._monitor = monitor or LoopMonitor()
         await self.start()

@@ -37,7 +37,7 @@ async def count_released(tx: Transaction, rows: Rows) -> None:
 
 
 async def _sweep(tx: Transaction) -> tuple[int, bool]:
-    """As of when, and whether there is more."""
+    """Sweep once; return as of when, and whether there is more."""
     async with tx.pipeline():
         await tx.begin()
         released = await tx.rows("release_due", now=tx.now, limit=SWEEP_JOBS)

@@ -42,11 +42,11 @@ class Transaction:
         self._context = context
 
     def pipeline(self) -> AbstractAsyncContextManager[object]:
-        """Statements within it go out together; only `rows` waits."""
+        """Send the statements within it together; only `rows` waits."""
         return self.connection.pipeline()
 
     async def numbers(self, count: int) -> int:
-        """Before `begin`: the first of `count` fresh numbers of jobs."""
+        """Return, before `begin`, the first of `count` fresh numbers of jobs."""
         async with self.pipeline():
             await self.send("begin")
             await self.send("no_sync")
@@ -59,23 +59,23 @@ class Transaction:
         await send(self.connection, "begin")
 
     async def rows(self, statement: str, **values: Any) -> Rows:
-        """What a statement finds."""
+        """Return what a statement finds."""
         return await fetch(self.connection, statement, **values)
 
     async def start(self, statement: str, **values: Any) -> Cursor:
-        """Like `rows`, but within a pipeline it waits only when the rows are fetched."""
+        """Start a statement; within a pipeline it is waited for when the rows are fetched."""
         cursor = self.connection.cursor(binary=True)
         await cursor.execute(SQL[statement], values)
         return cursor
 
     async def send(self, statement: str, **values: Any) -> None:
-        """A statement whose outcome does not matter, but for its failure."""
+        """Send a statement whose outcome does not matter, but for its failure."""
         await send(self.connection, statement, **values)
 
     async def batches_of(
         self, jobs: Iterable[tuple[int, int | None, bool]]
     ) -> dict[int, tuple[int, ...]]:
-        """Every batch that each job (number, batch, linked) is in.
+        """Return every batch that each job (number, batch, linked) is in.
 
         The jobs are locked: a link that is made before the lock is seen here, since this is a
         statement of its own, and one that is made later counts what it then finds.
@@ -91,7 +91,7 @@ class Transaction:
         return found
 
     async def locked(self, statement: str, **values: Any) -> list[LockedJob]:
-        """The jobs that a statement with `{locked_job}` finds."""
+        """Return the jobs that a statement with `{locked_columns}` finds."""
         jobs = [_locked_job(row) for row in await self.rows(statement, **values)]
         batches = await self.batches_of((job.seq, job.batch, job.linked) for job in jobs)
         for job in jobs:
@@ -167,7 +167,7 @@ class Transaction:
         )
 
     def _for_others(self) -> CommitEvent:
-        """Nobody but the server that handed out a lease waits for its end."""
+        """Return what others must know: only the server that gave a lease waits for its end."""
         own = self._context.leases
         released = [
             ids.job_id(self.prefix, seq)
@@ -191,7 +191,7 @@ def _locked_job(row: tuple[Any, ...]) -> LockedJob:
 
 
 def _columns(rows: Mapping[int, list[int]]) -> dict[str, list[int]]:
-    """Counters by number as the columns that `unnest` takes."""
+    """Return counters by number as the columns that `unnest` takes."""
     columns = {
         name: [row[place] for row in rows.values()] for place, name in enumerate(Counts._fields)
     }

@@ -46,7 +46,7 @@ def back_up(source: Path, destination: Path) -> int:
 
 
 def find_faults(path: Path) -> list[str]:
-    """What is wrong with the file and its counters, a sentence each; nothing where all is well.
+    """Return what is wrong with the file and its counters, a sentence each.
 
     Reads the whole file. StoreUnavailableError where it is no store of this version.
     """
@@ -69,7 +69,7 @@ def find_faults(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _existing(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a store that is there, for reading."""
+    """Return a connection to a store that is there, for reading."""
     if not path.exists():
         raise StoreUnavailableError(f"there is no store at {path}")
     try:

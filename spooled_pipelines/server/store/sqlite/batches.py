@@ -71,7 +71,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
         values = (owner, opening.batch_id, queue, name, opening.generation, tx.now, tx.now)
         tx.connection.execute(SQL["add_batch"], values)
     else:
-        # Whoever sends a table again must not lose the batch in the middle.
+        # A sender of a table must not lose the batch in the middle.
         tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
         if opening.name:
             tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
@@ -188,7 +188,7 @@ def _store_rows(
     if inserted == rows:
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, first, (), ()), 0
-    # Each is there now, whoever made it.
+    # Each is there now, this call's or another's.
     found = [job for job in _existing(tx, place, keys) if job is not None]
     # A row made its job if that job has the number that was meant for the row.
     mine = [number for number, job in enumerate(found) if job.seq == first + number]
@@ -235,7 +235,7 @@ def _existing(
 def find(
     tx: Transaction, owner: int, batch_id: str, generation: int | None = None
 ) -> tuple[int, int, int]:
-    """The number of a batch's newest generation, its queue, and whether it is sealed.
+    """Return the number of a batch's newest generation, its queue, and whether it is sealed.
 
     NOT_FOUND where there is none, FAILED_PRECONDITION where another one was meant.
     """

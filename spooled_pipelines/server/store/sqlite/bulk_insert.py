@@ -32,9 +32,9 @@ def insert_rows(connection: sqlite3.Connection, columns: Mapping[str, Column]) -
 
 
 def _insert_each(connection: sqlite3.Connection, columns: Mapping[str, Column]) -> int:
-    """Row by row.
+    """Insert row by row.
 
-    Single values become part of the statement: binding them anew for each row took a fifth of the
+    Single values become part of the statement: binding them again for each row took a fifth of the
     time.
     """
     values: list[str] = []
@@ -51,7 +51,7 @@ def _insert_each(connection: sqlite3.Connection, columns: Mapping[str, Column]) 
 
 
 def _insert_cut(connection: sqlite3.Connection, columns: Mapping[str, Column]) -> int:
-    """All rows at once, from a few long values.
+    """Insert all rows at once, from a few long values.
 
     The interpreter's lock is let go of and taken back once and not for each row, and nothing is
     bound per row: a third less work, and other threads are not in the way of it.

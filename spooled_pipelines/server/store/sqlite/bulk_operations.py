@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 def generations(tx: Transaction, organization: str, selector: BatchSelector) -> list[int]:
-    """The numbers of a batch's generations up to this one."""
+    """Return the numbers of a batch's generations up to this one."""
     batch_id, highest = selector.batch_id, selector.generation
     owner = tx.names.organization(organization)
     rows = tx.connection.execute(SQL["list_generations"], (owner, batch_id)).fetchall()
@@ -44,12 +44,12 @@ def generations(tx: Transaction, organization: str, selector: BatchSelector) -> 
 
 
 def newest(tx: Transaction, organization: str, batch_id: str) -> int:
-    """The number of a batch's newest generation."""
+    """Return the number of a batch's newest generation."""
     return find(tx, tx.names.organization(organization), batch_id)[0]
 
 
 def counts(tx: Transaction, batches: list[int]) -> Counts:
-    """Their counters, added up."""
+    """Return the counters of these batches, added up."""
     read, statement = tx.connection.execute, SQL["read_generation_counts"]
     # One that was forgotten meanwhile counts nothing.
     rows = [row for batch in batches if (row := read(statement, (batch,)).fetchone())]
@@ -92,7 +92,7 @@ def retry_queue(tx: Transaction, queue: int, error_contains: str, after: int) ->
 def revise(
     tx: Transaction, organization: str, revisions: Sequence[Revision]
 ) -> list[RefusedError | None]:
-    """For each dead letter, in turn, why it stays as it is."""
+    """Revise dead letters; return for each, in turn, why it stays as it is."""
     owner = tx.names.organization(organization)
     return [_revise(tx, owner, revision) for revision in revisions]
 
@@ -112,12 +112,12 @@ def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | N
 
 
 def queue_number(tx: Transaction, organization: str, queue_name: str) -> int:
-    """The queue's number; it is made if it is not there."""
+    """Return the queue's number; make the queue if it is not there."""
     return tx.names.queue(tx.names.organization(organization), queue_name)
 
 
 def last_job(tx: Transaction) -> int:
-    """The number of the youngest job."""
+    """Return the number of the youngest job."""
     return tx.numbers.following - 1
 
 
@@ -143,7 +143,7 @@ def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> int:
 
 
 def _is_forgotten(tx: Transaction, job: LockedJob) -> bool:
-    """Whether the job goes with its batches, and is as good as gone."""
+    """Return whether the job goes with its batches, and is as good as gone."""
     return bool(job.batches) and not any(
         tx.rows("find_remembered", batch=batch) for batch in job.batches
     )

@@ -22,7 +22,7 @@ _CHECKPOINT_PAGES = 8_192
 
 
 def path_of(url: str) -> Path:
-    """The file that "sqlite:///PATH" means."""
+    """Return the file that "sqlite:///PATH" means."""
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path:
         raise StoreUnavailableError(f"store {url!r} is not of the form sqlite:///PATH")
@@ -30,7 +30,7 @@ def path_of(url: str) -> Path:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection for one thread at a time, transactions said by hand."""
+    """Return a connection for one thread at a time, transactions said by hand."""
     return sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
     )
@@ -52,7 +52,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that sees what is committed and changes nothing."""
+    """Return a connection that sees what is committed and changes nothing."""
     connection = connect(path)
     _configure(connection, _READER_CACHE_KIB)
     connection.execute("PRAGMA query_only = ON")
@@ -87,7 +87,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _compatible_from(connection: sqlite3.Connection) -> int:
-    """The oldest version whose servers can use the file."""
+    """Return the oldest version whose servers can use the file."""
     row = connection.execute(SQL["read_meta"], ("compatible_from",)).fetchone()
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version if row is None else int(row[0])
@@ -117,6 +117,6 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 
 def read_meta(connection: sqlite3.Connection, name: str) -> str | int:
-    """One entry of the table `meta`."""
+    """Return one entry of the table `meta`."""
     value: str | int = connection.execute(SQL["read_meta"], (name,)).fetchone()[0]
     return value

@@ -31,7 +31,7 @@ _FAULTS: tuple[tuple[str, type[StoreFaultError]], ...] = (
 
 
 def fault_of(error: Exception) -> StoreFaultError | None:
-    """What is wrong with the file; None where the file is fine."""
+    """Return what is wrong with the file; None where the file is fine."""
     if not isinstance(error, sqlite3.Error):
         return None
     text = str(error)
@@ -55,7 +55,7 @@ class FaultLog:
         self._told = False
 
     def refusal(self, error: sqlite3.Error) -> RefusedError:
-        """What to tell whoever asked."""
+        """Return what to tell the caller."""
         refusal = fault_of(error) or RefusedError(
             "INTERNAL", f"the store could not commit: {error}"
         )
@@ -70,7 +70,7 @@ class FaultLog:
         return refusal
 
     def works(self) -> None:
-        """Something was committed."""
+        """Note that something was committed."""
         if self._last is not None:
             self._last = None
             if not self._told:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spooled_pipelines.server.core.errors import FileOwner, StoreInUseError, StoreUnavailableError
 
-# What a owner does with the file: serves it at an address that it was told, or to whoever finds
+# What an owner does with the file: serves it at an address that it was told, or to those who find
 # that address beside the file.
 SERVER, EMBEDDED = "server", "embedded"
 _MAX_BYTES = 200
@@ -33,7 +33,7 @@ class FileLock:
         self.token = ""
 
     def take(self) -> None:
-        """StoreInUseError names the process that has it; StoreUnavailableError or OSError say why
+        """Take the lock; StoreInUseError names the process that has it, other errors say why
         there can be no lock. May be repeated."""
         if self._descriptor is not None:
             return
@@ -65,7 +65,7 @@ class FileLock:
             os.close(descriptor)
 
     def forget(self) -> None:
-        """In a forked child: what it inherited of the lock would outlive its parent."""
+        """Close, in a forked child, what it inherited: the lock would outlive the parent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

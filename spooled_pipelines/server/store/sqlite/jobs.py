@@ -42,17 +42,17 @@ _Row = tuple[int, int | None, int, int]
 
 
 def stored_key(key: str | None) -> str | bytes | None:
-    """How an idempotency key is kept: 32 hex digits as 16 bytes."""
+    """Return how an idempotency key is kept: 32 hex digits as 16 bytes."""
     return None if key is None else digest_of(key) or key
 
 
 def stored_keys(keys: Sequence[str]) -> Sequence[str | bytes]:
-    """`stored_key` of each, at once where all are hashes."""
+    """Return `stored_key` of each, at once where all are hashes."""
     return digests_of(keys) or [digest_of(key) or key for key in keys]
 
 
 def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
-    """A row of the statements that select whole jobs; the queue's name where the row has none."""
+    """Return the job of a row of `JobRow`'s columns; the queue's name where it has none."""
     job = JobRow._make(row)
     key = job.idempotency_key
     return job.record(prefix, key.hex() if isinstance(key, bytes) else key, queue_name)
@@ -81,14 +81,14 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
 
 
 def can_be_batched(job: NewJob) -> bool:
-    """Whether `enqueue_many` takes it: it says nothing but its payload, under a key of our own."""
+    """Return whether `enqueue_many` takes it: all it has is a payload and a key that is a hash."""
     key = job.idempotency_key
     said = job.scheduled_at is not None or job.tags is not None
     return not said and key is not None and digest_of(key) is not None
 
 
 def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
-    """As `enqueue`, for jobs that `can_be_batched` and differ in nothing but payload and key."""
+    """Enqueue jobs that `can_be_batched` and differ in nothing but payload and key."""
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, jobs[0].queue_name)
     keys = [bytes.fromhex(job.idempotency_key or "") for job in jobs]
@@ -112,7 +112,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     tx.deltas.add_created(queue, (), created, None)
     numbers = list(range(first, first + len(jobs)))
     if created < len(jobs):
-        # Each is there now, whoever made it.
+        # Each is there now, this call's or another's.
         find = tx.connection.execute
         found = [find(SQL["find_job_of_key"], (owner, key)).fetchone()[0] for key in keys]
         return [
@@ -153,14 +153,14 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
 def settle(
     tx: Transaction, organization: str, settlements: Sequence[Settlement]
 ) -> list[FailOutcome | RefusedError | None]:
-    """For each, in turn: a failure's outcome, or why it was refused."""
+    """Settle each in turn; return a failure's outcome, or why it was refused."""
     return [_settle_one(tx, organization, holder, act) for holder, act in settlements]
 
 
 def _settle_one(
     tx: Transaction, organization: str, holder: Holder, act: Completion | Failure | GiveBack
 ) -> FailOutcome | RefusedError | None:
-    """A failure's outcome, or why it was refused: then nothing has changed."""
+    """Settle a job; return a failure's outcome, or why it was refused: then nothing has changed."""
     if isinstance(act, Completion) and _is_completed(tx, organization, holder, act.result):
         return None
     # Either it names no lease, or here it is said what is wrong.
@@ -204,13 +204,13 @@ def requeue_expired(tx: Transaction) -> bool:
 
 
 def next_moment(tx: Transaction) -> int | None:
-    """When the next job is due or the next lease ends."""
+    """Return when the next job is due or the next lease ends."""
     row = tx.connection.execute(SQL["read_next_moment"]).fetchone()
     return min((moment for moment in row if moment is not None), default=None)
 
 
 def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
-    """The first jobs, at least one where there are any, that fit into one answer."""
+    """Return the first jobs, at least one where there are any, that fit into one answer."""
     rows: list[_Row] = []
     size = 0
     for row in tx.connection.execute(SQL["find_claimable"], (queue, limit)):
@@ -224,7 +224,7 @@ def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
 def _let_out(
     tx: Transaction, queue: int, throttle: queue_limits.Throttle, in_flight: int, limit: int
 ) -> list[_Row]:
-    """`_claimable` of a limited queue, counted as claimed."""
+    """Return `_claimable` of a limited queue, counted as claimed."""
     allowed = min(limit, throttle.room(in_flight))
     rows = _claimable(tx, queue, allowed) if allowed else []
     throttle = throttle.spent(len(rows))
@@ -237,7 +237,7 @@ def _let_out(
 
 
 def _held(tx: Transaction, organization: str, holder: Holder) -> LockedJob | RefusedError:
-    """The job, if it is the holder's to settle; else why not."""
+    """Return the job, if it is the holder's to settle; else why not."""
     seq = ids.job_number(tx.prefix, holder.job_id)
     owner = tx.names.organization(organization)
     for job in tx.locked("lock_job", seq=seq, organization=owner):

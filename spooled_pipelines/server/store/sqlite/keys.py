@@ -28,5 +28,5 @@ def revoke(tx: Transaction, organization: str, key_id: str) -> KeyRecord:
 
 
 def every(snapshot: Snapshot) -> list[KeyRecord]:
-    """All keys, oldest first."""
+    """Return all keys, oldest first."""
     return [key_record(row) for row in snapshot.connection.execute(SQL["list_keys"])]

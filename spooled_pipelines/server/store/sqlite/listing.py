@@ -34,7 +34,7 @@ def queues(
     after: str,
     limit: int,
 ) -> QueuePage:
-    """Queues by name."""
+    """Return queues by name."""
     # Nothing that a name can have is below "!" or above "~".
     ranges = [(after + "!", "~")]
     if names is not None:
@@ -62,7 +62,7 @@ def batches(
     before: int,
     limit: int,
 ) -> BatchPage:
-    """Batches, newest first, as of one moment."""
+    """Return batches, newest first, as of one moment."""
     snapshot.connection.execute("BEGIN")
     try:
         if queues is None:
@@ -88,7 +88,7 @@ def batches(
 def workers(
     snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
-    """Workers, those that were heard of last first."""
+    """Return workers, those that were heard of last first."""
     about = len(WorkerRecord._fields)
     rows = snapshot.connection.execute(SQL["list_workers"], (organization,))
     seen = (row for row in rows if queues is None or row[1] in queues)
@@ -99,7 +99,7 @@ def workers(
 
 
 def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
-    """Jobs of a batch by status and text."""
+    """Return jobs of a batch by status and text."""
     batch, text = reading.batch_number(snapshot, organization, query.batch_id), query.text
     place = (batch, query.after, SEARCHED_MAX - 1)
     last = snapshot.connection.execute(SQL["find_last_searched"], place).fetchone()

@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 class _NoFile(FileLock):
     def take(self) -> None:
-        """There is no file that another could have."""
+        """Take nothing: there is no file that another could have."""
 
 
 class MemoryStore(SqliteStore):

@@ -97,7 +97,7 @@ def _being_forgotten(tx: Transaction) -> int | None:
 
 
 def _next_batch(tx: Transaction, before: int, before_dead: int | None) -> int | None:
-    """Let nobody find another batch any more that is too old."""
+    """Hide another batch that is too old from everyone."""
     row = tx.connection.execute(SQL["find_old_batch"], (0, before)).fetchone()
     if row is None and before_dead is not None:
         moment = min(before, before_dead)

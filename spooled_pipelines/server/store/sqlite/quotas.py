@@ -8,7 +8,7 @@ from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
 
 def count_made(tx: Transaction, organization: str, jobs: int) -> None:
-    """So many jobs were made just now; RESOURCE_EXHAUSTED where the day has no room for them."""
+    """Count jobs that were made just now; RESOURCE_EXHAUSTED where the day has no room for them."""
     quota = tx.quotas.of(organization)
     if quota is None or not jobs:
         return

@@ -21,7 +21,7 @@ class _Request(NamedTuple):
 class Readers:
     """Runs queries on some threads of its own.
 
-    No ThreadPoolExecutor: that takes no more work once the interpreter has begun to end, while
+    Not a ThreadPoolExecutor, which takes no work once the interpreter has begun to end, while
     other processes still use the server which that interpreter serves.
     """
 
@@ -37,7 +37,7 @@ class Readers:
             thread.start()
 
     async def run(self, query: Callable[[], T]) -> T:
-        """What the query returns; whatever it raises is raised here."""
+        """Return what the query returns; what it raises is raised here."""
         if self._closed:
             raise RefusedError("UNAVAILABLE", "the store is closed")
         answer: asyncio.Future[T] = self._loop.create_future()

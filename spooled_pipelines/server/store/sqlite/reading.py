@@ -34,7 +34,7 @@ from spooled_pipelines.server.store.sqlite.transaction import Snapshot
 
 
 def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
-    """One job."""
+    """Return one job."""
     seq = ids.job_number(snapshot.prefix, job_id)
     row = snapshot.connection.execute(SQL["read_job"], (seq, organization)).fetchone()
     if row is None:
@@ -43,7 +43,7 @@ def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 
 
 def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
-    """Every attempt at a job, oldest first."""
+    """Return every attempt at a job, oldest first."""
     seq = job(snapshot, organization, job_id).seq
     rows = snapshot.connection.execute(SQL["list_attempts"], (seq,)).fetchall()
     return [AttemptRecord._make(row) for row in rows]
@@ -52,7 +52,7 @@ def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[Attempt
 def find_keys(
     snapshot: Snapshot, organization: str, queue_name: str, keys: Sequence[str]
 ) -> list[int]:
-    """The places of keys that jobs of this queue have."""
+    """Return the places of keys that jobs of this queue have."""
     find, owner = snapshot.connection.execute, (organization, queue_name)
     return [
         place
@@ -62,7 +62,7 @@ def find_keys(
 
 
 def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
-    """A queue's counters."""
+    """Return a queue's counters."""
     row = snapshot.connection.execute(SQL["read_queue"], (organization, queue_name)).fetchone()
     if row is None:
         return QueueRecord(Counts(*[0] * len(Counts._fields)), None)
@@ -72,7 +72,7 @@ def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord
 
 
 def depths(snapshot: Snapshot, limit: int) -> Depths:
-    """The oldest queues, and those with open batches."""
+    """Return the oldest queues, and those with open batches."""
     names = snapshot.connection.execute(SQL["list_queues"], (limit,)).fetchall()
     queues = [
         QueueDepth(organization, name, queue(snapshot, organization, name))
@@ -83,14 +83,14 @@ def depths(snapshot: Snapshot, limit: int) -> Depths:
 
 
 def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
-    """What holds a queue back."""
+    """Return what holds a queue back."""
     found = snapshot.connection.execute(SQL["read_control"], (organization, queue_name))
     paused, *limits = found.fetchone() or (False, None)
     return queue_control(paused, limits)
 
 
 def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:
-    """A batch's counters."""
+    """Return a batch's counters."""
     row = snapshot.connection.execute(SQL["read_batches"], (organization, batch_id)).fetchone()
     if row is None:
         raise not_found(f"there is no batch {batch_id!r}")
@@ -100,7 +100,7 @@ def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:
 
 
 def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
-    """Batches as of one moment, in the order asked for."""
+    """Return batches as of one moment, in the order asked for."""
     # A transaction, or a part of the one that this is read in.
     snapshot.connection.execute("SAVEPOINT moment")
     try:
@@ -112,7 +112,7 @@ def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> 
 def stored_chunks(
     snapshot: Snapshot, organization: str, batch_id: str, upload_id: str
 ) -> list[ChunkRange]:
-    """Which chunks of an upload are stored."""
+    """Return which chunks of an upload are stored."""
     number = batch_number(snapshot, organization, batch_id)
     rows = snapshot.connection.execute(SQL["list_chunks"], (number, upload_id, CHUNK_RANGES_MAX))
     return [ChunkRange._make(row) for row in rows]
@@ -121,12 +121,12 @@ def stored_chunks(
 def batch_parts(
     snapshot: Snapshot, organization: str, batch_id: str, after: str, limit: int
 ) -> list[PartRecord]:
-    """Parts with an id above `after`, in order."""
+    """Return parts with an id above `after`, in order."""
     return parts(snapshot, batch_number(snapshot, organization, batch_id), after, limit)
 
 
 def parts(snapshot: Snapshot, number: int, after: str = "", limit: int = -1) -> list[PartRecord]:
-    """The same by the batch's number."""
+    """Return the same by the batch's number."""
     rows = snapshot.connection.execute(SQL["list_parts"], (number, after, limit))
     return [PartRecord(part_id, bool(finished), count) for part_id, finished, count in rows]
 
@@ -139,7 +139,7 @@ def batch_number(snapshot: Snapshot, organization: str, batch_id: str) -> int:
 
 
 def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) -> JobPage:
-    """A page of jobs of a batch, or of dead letters of a queue, oldest first."""
+    """Return a page of jobs of a batch, or of dead letters of a queue, oldest first."""
     if isinstance(query, DeadLetters):
         dead = (organization, query.queue_name, query.after, query.limit + 1)
         rows = snapshot.connection.execute(SQL["list_dead_letters"], dead)
@@ -152,12 +152,12 @@ def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) 
 
 
 def status_bits(statuses: Sequence[int]) -> int:
-    """A bit for each status that is wanted; all, where none is named."""
+    """Return a bit for each status that is wanted; all, where none is named."""
     return sum(1 << status for status in set(statuses)) if statuses else -1
 
 
 def _page(prefix: str, limit: int, budget: int, rows: Iterable[tuple[Any, ...]]) -> JobPage:
-    """The first of these rows, at least one where there are any, that fit into one answer."""
+    """Return the first of these rows, at least one where there are any, that fit an answer."""
     jobs: list[JobRecord] = []
     size = 0
     for row in rows:
@@ -170,7 +170,7 @@ def _page(prefix: str, limit: int, budget: int, rows: Iterable[tuple[Any, ...]])
 
 
 def recount(connection: sqlite3.Connection) -> list[CounterMismatch]:
-    """Every counter that differs from a count over the jobs."""
+    """Return every counter that differs from a count over the jobs."""
     width = len(Counts._fields)
     mismatches = []
     for kind, query in (("queue", "recount_queues"), ("batch", "recount_batches")):

@@ -110,7 +110,7 @@ class SqliteStore(Service):
         on_commit: Callable[[CommitEvent], None],
         monitor: LoopMonitor | None = None,  # noqa: ARG002  # SQLite has no loops
     ) -> None:
-        """StoreUnavailableError where the file is another's, newer, locked or unreadable."""
+        """Open the store; StoreUnavailableError says what is wrong with the file."""
         self._on_commit = on_commit
         await self.start()
 
@@ -249,7 +249,7 @@ class SqliteStore(Service):
         return await self._writer.submit(lambda tx: operation(tx, *args, **kwargs))
 
     async def _in_steps(self, step: Callable[..., bulk_operations.Step], *arguments: object) -> int:
-        """How many jobs all steps changed."""
+        """Return how many jobs all steps changed."""
         changed, after = 0, 0
         while True:
             done = await self.write(step, *arguments, after)
@@ -272,7 +272,7 @@ class SqliteStore(Service):
         return await self._readers.run(run)
 
     def _committed(self) -> Snapshot:
-        """What is committed, over the connection of this thread."""
+        """Return what is committed, over the connection of this thread."""
         connection = getattr(self._thread, "connection", None)
         if connection is None:
             connection = self._thread.connection = database.open_reader(self._path)

@@ -84,7 +84,7 @@ class Transaction:
         return self.connection.execute(SQL[statement], values).rowcount
 
     def locked(self, statement: str, **values: object) -> list[LockedJob]:
-        """Return the jobs that a statement with `{locked_job}` finds."""
+        """Return the jobs that a statement with `{locked_columns}` finds."""
         return [self._locked_job(row) for row in self.connection.execute(SQL[statement], values)]
 
     def _locked_job(self, row: Sequence[Any]) -> LockedJob:

@@ -40,7 +40,7 @@ def deregister(tx: Transaction, organization: str, worker_id: str) -> bool:
 
 
 def queue_of(snapshot: Snapshot, organization: str, worker_id: str) -> str | None:
-    """The queue that a worker is registered for; None where there is no such worker."""
+    """Return the queue that a worker is registered for; None where there is no such worker."""
     row = snapshot.connection.execute(
         SQL["find_queue_of_worker"], (worker_id, organization)
     ).fetchone()

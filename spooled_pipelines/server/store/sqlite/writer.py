@@ -18,7 +18,7 @@ from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
 T = TypeVar("T")
-# Longer, and whoever came first would wait for the others' sake.
+# Longer, and the first caller would wait for the others' sake.
 _GATHER_SECONDS = 0.05
 
 
@@ -85,7 +85,7 @@ class Writer:
     def submit(
         self, operation: Callable[[Transaction], T], alike: Batchable | None = None
     ) -> asyncio.Future[T]:
-        """The operation's result, once it is durable.
+        """Return the operation's result, once it is durable.
 
         With others that are `alike` and gathered meanwhile it is done as one, by itself where that
         fails.
@@ -103,7 +103,7 @@ class Writer:
             self._closed = True
             self._requests.put(None)
         # Not in a thread: while the interpreter ends, as at the exit of a notebook's kernel, none
-        # can be started any more.
+        # can be started.
         self._thread.join()
         await asyncio.sleep(0)
 
@@ -147,7 +147,7 @@ class Writer:
         return more
 
     def _waiting(self) -> tuple[_Request | None, bool]:
-        """The next one, if it is there; False: there will be no more."""
+        """Return the next one, if it is there; False: there will be no more."""
         try:
             request = self._requests.get_nowait()
         except queue.Empty:
