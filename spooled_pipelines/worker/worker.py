@@ -320,7 +320,7 @@ def _connector(
     """Return what makes the worker's own client; it is called in the worker's event loop."""
     if isinstance(client_or_address, SpooledClient | AsyncSpooledClient):
         if api_key is not None:
-            raise TypeError("the client brings its key: leave api_key out")
+            raise TypeError("api_key must be left out with a client, which has its own")
         settings = client_or_address.settings
         return lambda: AsyncSpooledClient(settings)
     address = client_or_address
