@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spooled_pipelines.client import AsyncSpooledClient, SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.worker.batch_handler import batch_handler
+from spooled_pipelines.worker.batch_handlers import batch_handler
 from spooled_pipelines.worker.clock import SYSTEM_CLOCK, Clock
 from spooled_pipelines.worker.engine import Engine, WorkerReport
 from spooled_pipelines.worker.handler import BoundHandler, Handler, bind_handler
