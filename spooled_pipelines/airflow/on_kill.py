@@ -49,7 +49,7 @@ class EnqueueGuard:
         run_with_timeout(lambda: self._kill(cancels))
 
     def raise_if_killed(self) -> None:
-        """Raise AirflowException where the task was told to end, so that nothing follows."""
+        """Raise AirflowException if the task was told to end, so that nothing follows."""
         if self._killed:
             raise AirflowException("The task was told to end, so its enqueue was broken off.")
 
@@ -58,7 +58,7 @@ class EnqueueGuard:
 
         self._client.close()
         if cancels:
-            # What was on its way when the upload broke off is stored by then.
+            # Rows that were in flight when the upload broke off are stored by then.
             time.sleep(_SETTLE_SECONDS)
             batch = batch_id(KeyScope(self._queue_name, self._name), 0, 0)
             cancel_batches(
@@ -83,7 +83,7 @@ def cancel_batches(
     with SpooledClient(settings) as client:
         for batch in batches:
             try:
-                # A large batch takes longer than there is time: the server goes on by itself.
+                # A large batch takes longer than the time left: the server continues by itself.
                 done = client.batch(batch.to_dict()).cancel()
             except NotFoundError:
                 # Nothing was sent yet.

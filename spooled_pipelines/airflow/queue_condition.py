@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from spooled_pipelines.errors import InvalidArgumentError
 
-# Of the statistics; `open` counts the jobs that are not settled.
+# The fields of the statistics; `open` counts the jobs that are not settled.
 NAMES = ("pending", "scheduled", "processing", "completed", "failed", "deadletter", "total", "open")
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq,

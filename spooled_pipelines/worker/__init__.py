@@ -1,19 +1,27 @@
 """The worker: takes jobs from queues, renews their leases, and settles them.
 
 The way of a job: `fetcher` (how many: `fetch_policy`; while a queue is empty: `idle_wait`) →
-`lease_table` → `executors` or `processes`, which call the `handler` by its `adapter`, or as a
-`batch_handler` → `outcome` → `settler` (`batch_settler`, or `settle_channels` for a plain server).
+`lease_table` → `executors` or `processes`, which call the `handler` by its `adapter`, or by
+`batch_handlers` → `outcome` → `settler` (`batch_settler`, or `settle_channels` for a plain server).
 `lease_renewer`, `registration` and `watchdog` run beside it, `engine` runs them all, and `worker`
 is what users see.
+
+Names are loaded when they are first used: a process that only runs handlers needs no gRPC.
 """
 
-from spooled_pipelines.worker.batch_handler import batch_handler
-from spooled_pipelines.worker.context import JobContext
-from spooled_pipelines.worker.engine import WorkerReport
-from spooled_pipelines.worker.outcome import Discard, Retry
-from spooled_pipelines.worker.settings import QueueShare
-from spooled_pipelines.worker.settler import Settled
-from spooled_pipelines.worker.worker import Worker
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spooled_pipelines.worker.batch_handlers import batch_handler
+    from spooled_pipelines.worker.context import JobContext
+    from spooled_pipelines.worker.engine import WorkerReport
+    from spooled_pipelines.worker.outcome import Discard, Retry
+    from spooled_pipelines.worker.settings import QueueShare
+    from spooled_pipelines.worker.settler import Settled
+    from spooled_pipelines.worker.worker import Worker
 
 __all__ = [
     "Discard",
@@ -25,3 +33,24 @@ __all__ = [
     "WorkerReport",
     "batch_handler",
 ]
+
+_HOMES = {
+    "Discard": "outcome",
+    "JobContext": "context",
+    "QueueShare": "settings",
+    "Retry": "outcome",
+    "Settled": "settler",
+    "Worker": "worker",
+    "WorkerReport": "engine",
+    "batch_handler": "batch_handlers",
+}
+
+# A type checker would take it for a definition of every name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

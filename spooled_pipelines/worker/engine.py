@@ -36,6 +36,8 @@ from spooled_pipelines.worker.watchdog import Watchdog
 _LAST_ANSWER_SECONDS = 3.0
 # How long it waits, at the end, for the server to acknowledge what it gives back.
 _GIVE_BACK_SECONDS = 2.0
+# An event loop in which the watchdog has not run for so long hangs.
+_STALE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Engine:
         on_settled: Callable[[Settled], None] | None,
         on_ended: Callable[[LeasedJob, float], None] | None = None,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._settings = settings
         self._on_settled = on_settled
         self._on_ended = on_ended
@@ -90,10 +92,10 @@ class Engine:
         self._renewer = LeaseRenewer(
             client, clock, self.leases, settings.lease_seconds, on_lost=self._on_lease_lost
         )
-        self.watchdog = Watchdog(clock, self.leases, self._executor, self._cancel)
+        self._watchdog = Watchdog(clock, self.leases, self._executor, self._cancel)
         # Jobs whose handlers were told to end and still have a slot.
         self._cancelled_running: set[LeasedJob] = set()
-        self.fetcher = Fetcher(
+        self._fetcher = Fetcher(
             client,
             clock,
             settings,
@@ -110,18 +112,31 @@ class Engine:
             drain=self.stop,
         )
 
-    @property
-    def is_stopping(self) -> bool:
-        return self._stopping.is_set()
+    def why_not_live(self) -> str | None:
+        """Return why only a restart helps; None where the worker is live. From any thread."""
+        if self.clock.monotonic() - self._watchdog.ticked_at > _STALE_SECONDS:
+            return "the event loop hangs"
+        concurrency = self._settings.concurrency
+        if self.hanging() >= concurrency:
+            return f"all {concurrency} slots are taken by handlers that do not end"
+        return None
+
+    def why_not_ready(self) -> str | None:
+        """Return why the worker takes no jobs; None where it does. From any thread."""
+        if self._stopping.is_set():
+            return "stopping"
+        if not self._fetcher.server_answers:
+            return "the server does not answer"
+        return self.why_not_live()
 
     def hanging(self) -> int:
         """Return how many slots are with handlers that were told to end and have not."""
-        return self.watchdog.hanging() if self._cancelled_running else 0
+        return self._watchdog.hanging() if self._cancelled_running else 0
 
     def stop(self) -> None:
         """Drain: fetch no more jobs, finish what runs, give back what has not begun, end."""
         self._stopping.set()
-        self.fetcher.stop()
+        self._fetcher.stop()
 
     def abort(self) -> None:
         """Give back what runs as well, and end."""
@@ -142,19 +157,19 @@ class Engine:
             self._settings.concurrency,
         )
         on_started()
-        fetching = asyncio.ensure_future(self.fetcher.run())
+        fetching = asyncio.ensure_future(self._fetcher.run())
         services = [
             asyncio.ensure_future(work)
             for work in (
                 self.settler.run(),
                 self._renewer.run(),
                 self._registration.heartbeat_forever(),
-                self.watchdog.run(),
+                self._watchdog.run(),
             )
         ]
         try:
             stopping = asyncio.ensure_future(self._stopping.wait())
-            await self._clock.wait([fetching, stopping, *services])
+            await self.clock.wait([fetching, stopping, *services])
             stopping.cancel()
             self.stop()
             await self._drain(fetching, services)
@@ -177,9 +192,9 @@ class Engine:
         self, fetching: asyncio.Task[None], services: Sequence[asyncio.Task[None]]
     ) -> None:
         """Finish and settle what runs within the grace time; give back the rest."""
-        deadline = self._clock.monotonic() + self._settings.grace_seconds
+        deadline = self.clock.monotonic() + self._settings.grace_seconds
         last_answer = min(_LAST_ANSWER_SECONDS, self._settings.grace_seconds)
-        await self._clock.wait([fetching], last_answer)
+        await self.clock.wait([fetching], last_answer)
         fetching.cancel()
         if self._batcher is not None:
             self._batcher.flush()
@@ -195,7 +210,7 @@ class Engine:
             if leased.outcome is None and not leased.lost:
                 log_job(logging.WARNING, "given back, it was not finished:", leased)
                 self._cancel(leased, Returned())
-        await self._until_idle(self._clock.monotonic() + _GIVE_BACK_SECONDS, services)
+        await self._until_idle(self.clock.monotonic() + _GIVE_BACK_SECONDS, services)
         for leased in self.leases:
             if not leased.lost:
                 self.counts["abandoned"] += 1
@@ -206,8 +221,8 @@ class Engine:
         while any(not leased.lost for leased in self.leases):
             self._idle.clear()
             idle = asyncio.ensure_future(self._idle.wait())
-            left = max(0.0, deadline - self._clock.monotonic())
-            done = await self._clock.wait([idle, *others], left)
+            left = max(0.0, deadline - self.clock.monotonic())
+            done = await self.clock.wait([idle, *others], left)
             idle.cancel()
             if idle not in done:
                 return
@@ -224,7 +239,7 @@ class Engine:
             self._batcher.submit(leased)
 
     def _on_finished(self, leased: LeasedJob, outcome: Outcome | None) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._rate.record(1, now)
         self._cancelled_running.discard(leased)
         if leased.started_at is not None and self._on_ended is not None:
@@ -235,11 +250,11 @@ class Engine:
             else:
                 self.leases.finish(leased, outcome)
                 self.settler.settle(leased)
-        self.fetcher.notify_room()
+        self._fetcher.notify_room()
 
     def _cancel(self, leased: LeasedJob, outcome: Outcome | None) -> None:
         """Tell the handler to end; the job's outcome is this one, or none where it is lost."""
-        leased.cancel(self._clock.monotonic())
+        leased.cancel(self.clock.monotonic())
         if leased.started_at is not None:
             self._cancelled_running.add(leased)
         if outcome is not None:
@@ -273,7 +288,7 @@ class Engine:
                 self._on_settled(settled)
             except Exception:  # noqa: BLE001 - a user's callback: its fault must not cost jobs
                 logger.exception("on_settled raised")
-        self.fetcher.notify_room()
+        self._fetcher.notify_room()
         if not len(self.leases):
             self._idle.set()
 

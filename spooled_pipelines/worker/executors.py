@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol
 
-from spooled_pipelines.worker.batch_handler import BatchHandlerCall, BatchOptions
+from spooled_pipelines.worker.batch_handlers import BatchHandlerCall, BatchOptions
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.handler import BoundHandler

@@ -10,7 +10,7 @@ from typing import cast
 
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker.adapter import adapt
-from spooled_pipelines.worker.batch_handler import BatchOptions, batch_options
+from spooled_pipelines.worker.batch_handlers import BatchOptions, batch_options
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.outcome import (
     RETRY_ALL,

@@ -9,15 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.worker.clock import Clock
-from spooled_pipelines.worker.health import why_not_live, why_not_ready
+from spooled_pipelines.worker.engine import Engine
 from spooled_pipelines.worker.lease_table import LeasedJob
-from spooled_pipelines.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
-
-    from spooled_pipelines.worker.engine import Engine
 
 _STATUSES = ("completed", "retrying", "deadletter", "lost", "returned")
 _TEXT = "text/plain; charset=utf-8"
@@ -52,8 +48,7 @@ class HealthServer:
             registry=self._registry,
         )
         self._registry.register(self)
-        # The worker that is answered for.
-        self._worker: tuple[Engine, WorkerSettings, Clock] | None = None
+        self._engine: Engine | None = None
         self.port = 0
 
     def on_ended(self, leased: LeasedJob, seconds: float) -> None:
@@ -61,13 +56,13 @@ class HealthServer:
         self._handler_seconds.labels(leased.job.queue_name).observe(seconds)
 
     @contextmanager
-    def serve(self, engine: Engine, settings: WorkerSettings, clock: Clock) -> Iterator[None]:
+    def serve(self, engine: Engine) -> Iterator[None]:
         """Answer for this engine.
 
         Raises:
             OSError: nobody can listen at the address.
         """
-        self._worker = engine, settings, clock
+        self._engine = engine
         server = ThreadingHTTPServer(self._address, _request_handler(self))
         server.daemon_threads = True
         self.port = server.server_port
@@ -84,11 +79,11 @@ class HealthServer:
 
     def why_not_live(self) -> str | None:
         """Return why only a restart helps; None where the worker is live."""
-        return None if self._worker is None else why_not_live(*self._worker)
+        return None if self._engine is None else self._engine.why_not_live()
 
     def why_not_ready(self) -> str | None:
         """Return why the worker takes no jobs; None where it does."""
-        return "stopping" if self._worker is None else why_not_ready(*self._worker)
+        return "stopping" if self._engine is None else self._engine.why_not_ready()
 
     def metrics(self) -> tuple[str, bytes]:
         """Return the metrics in Prometheus' text format, with its content type."""
@@ -102,7 +97,7 @@ class HealthServer:
         jobs = CounterMetricFamily(
             "spooled_worker_jobs", "Runs of jobs by what became of them.", labels=["status"]
         )
-        engine = None if self._worker is None else self._worker[0]
+        engine = self._engine
         for status in _STATUSES:
             jobs.add_metric([status], engine.counts[status] if engine is not None else 0)
         yield jobs

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spooled_pipelines.client import AsyncSpooledClient, SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.worker.batch_handler import batch_handler
+from spooled_pipelines.worker.batch_handlers import batch_handler
 from spooled_pipelines.worker.clock import SYSTEM_CLOCK, Clock
 from spooled_pipelines.worker.engine import Engine, WorkerReport
 from spooled_pipelines.worker.handler import BoundHandler, Handler, bind_handler
-from spooled_pipelines.worker.health import HealthFile
+from spooled_pipelines.worker.health_file import HealthFile
 from spooled_pipelines.worker.health_server import HealthServer
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.settings import (
@@ -262,13 +262,13 @@ class Worker:
             self._started.set()
 
     async def _work(self) -> WorkerReport:
-        handler, settings, clock = self._handler, self.settings, self._clock
+        handler = self._handler
         if handler is None:
             raise RuntimeError("started without a handler")
         health_server = self.health_server
         on_ended = None if health_server is None else health_server.on_ended
         async with self._connect() as client:
-            engine = Engine(client, clock, settings, handler, self._on_settled, on_ended)
+            engine = Engine(client, self._clock, self.settings, handler, self._on_settled, on_ended)
             self._engine = engine
             self._loop = asyncio.get_running_loop()
             if self._stop_requested:
@@ -276,7 +276,7 @@ class Worker:
             with ExitStack() as stack:
                 for health in (health_server, self._health_file):
                     if health is not None:
-                        stack.enter_context(health.serve(engine, settings, clock))
+                        stack.enter_context(health.serve(engine))
                 return await engine.run(self._started.set)
 
     def _set_handler(self, function: Handler) -> None:
@@ -320,7 +320,7 @@ def _connector(
     """Return what makes the worker's own client; it is called in the worker's event loop."""
     if isinstance(client_or_address, SpooledClient | AsyncSpooledClient):
         if api_key is not None:
-            raise TypeError("the client brings its key: leave api_key out")
+            raise TypeError("api_key must be left out with a client, which has its own")
         settings = client_or_address.settings
         return lambda: AsyncSpooledClient(settings)
     address = client_or_address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def crash_on_demand(job: Job) -> dict[str, Any]:
     if how == "hang":
         Path(job.payload["mark"]).touch()
         time.sleep(600)
-    return {"pid": os.getpid()}
+    return {"pid": os.getpid(), "grpc": "grpc" in sys.modules}
 
 
 async def awaited(job: Job) -> dict[str, Any]:

@@ -53,8 +53,10 @@ def test_a_crash_fails_its_job_only_and_says_how(
     assert "ValueError: an ordinary error" in (jobs[2].last_error or "")
     assert "process_handlers.py" in (jobs[2].last_error or "")
     assert jobs[3].last_error == "later"
-    pids = {job.result["pid"] for job in jobs[4:] if job.result}
-    assert os.getpid() not in pids
+    results = [job.result for job in jobs[4:] if job.result]
+    assert os.getpid() not in {result["pid"] for result in results}
+    # A process that only runs handlers has no need of what talks to the server.
+    assert not any(result["grpc"] for result in results)
 
 
 @pytest.mark.parametrize("name", ["awaited", "rows"])

@@ -71,7 +71,7 @@ def enqueue_batch(
     """
     return task_decorator_factory(
         python_callable=python_callable,
-        # What the function returns is not an XCom, whatever its annotation says.
+        # The function's return value is not an XCom, whatever its annotation says.
         multiple_outputs=False,
         decorated_operator_class=EnqueueBatchDecoratedOperator,
         **kwargs,

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.outcome.verdict import OnBreach
     from spooled_pipelines.client.sync.client import SpooledClient
 
-# As a sensor's.
+# The same as a sensor's default.
 _WAIT_SECONDS = timedelta(days=7).total_seconds()
 # Airflow's own watch over deferred tasks is there for a triggerer that does not run at all.
 _BACKSTOP_SECONDS = 60.0
@@ -143,7 +143,7 @@ class EnqueueBatchOperator(BaseOperator):
     Raises:
         AirflowFailException: the data or an argument is wrong, or too many jobs failed; trying
             again would not help, so retries are not used up.
-        AirflowTaskTimeout: the batch was not settled in time; a retry goes on waiting for it.
+        AirflowTaskTimeout: the batch was not settled in time; a retry continues to wait for it.
         SpooledError: the server cannot be reached or does not accept the key.
     """
 
@@ -207,7 +207,7 @@ class EnqueueBatchOperator(BaseOperator):
         self.key = key
         self.payload = wrap_function(payload)
         self.tags = tags
-        # Those that are not template fields.
+        # The row options that are not template fields.
         self.row_options: PartOptions = {
             "columns": columns,
             "where": where,
@@ -371,7 +371,7 @@ class EnqueueBatchOperator(BaseOperator):
         except BatchFailedError as error:
             self._raise_failed(client, batch, error.message)
         except BatchTimeoutError as error:
-            # A retry goes on with the jobs, so that there is nothing to clean up.
+            # A retry continues with the jobs, so nothing has to be cleaned up.
             self._guard = None
             raise AirflowTaskTimeout(error.message) from error
         return batch_stats_dict(stats)
@@ -425,7 +425,7 @@ class EnqueueBatchOperator(BaseOperator):
             raise InvalidArgumentError(
                 "sql= and sql_conn_id= go together: the query, and the connection to run it on"
             )
-        # It checks their choices.
+        # This checks their choices.
         RowOptions(**self.row_options)
         validation.one_of(self.on_empty, "on_empty", get_args(OnEmpty))
         check_on_rerun(self.on_rerun)

@@ -48,7 +48,7 @@ class SpooledWorkOperator(BaseOperator):
     Raises:
         AirflowFailException: too many jobs failed (the message names the most frequent errors), or
             an argument is wrong. Not tried again.
-        AirflowException: `max_time` is up; a retry goes on where this try ended.
+        AirflowException: `max_time` is up; a retry continues where this try ended.
         SpooledError: the server cannot be reached or does not accept the key.
     """
 

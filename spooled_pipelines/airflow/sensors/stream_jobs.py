@@ -49,7 +49,7 @@ _IDLE = "open == 0"
 class StreamJobsSensor(BaseSensorOperator):
     """Waits for jobs, and never claims any: until a batch is settled, or a queue is as asked.
 
-    Deferred, so that it holds no worker slot; it goes on waiting while the server is away. It
+    It is deferred, so that it holds no worker slot, and keeps waiting while the server is away. It
     returns the statistics (a small dict).
 
     Args:
@@ -238,7 +238,7 @@ class StreamJobsSensor(BaseSensorOperator):
         raise AirflowSensorTimeout(f"timeout of {seconds:g} s is up. {message}")
 
     def _fail(self, error: AirflowFailException) -> NoReturn:
-        # What Airflow does for its own sensors where they poke or resume, but not before.
+        # Airflow does this for a sensor that pokes or resumes, but not before it defers.
         if self.soft_fail or self.never_fail:
             raise AirflowSkipException(str(error)) from error
         raise error

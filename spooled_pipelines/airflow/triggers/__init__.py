@@ -1,7 +1,7 @@
 """The triggers: what waits in the triggerer for batches and queues, and what starts a DAG.
 
-Airflow stores a trigger as its class's path, so the paths below are for good, wherever the classes
-move: a task that is deferred during an upgrade resumes.
+Airflow stores the path of a trigger's class. The paths below must not change, wherever the classes
+move, so that a task that is deferred during an upgrade resumes.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 class SpooledEventTrigger(BaseEventTrigger):
     """A trigger whose attributes are its arguments, with a state that outlives the triggerer."""
 
-    # What Airflow stores the trigger as; the paths are for good.
+    # Airflow stores the trigger under this path, which must not change.
     path: ClassVar[str]
     arguments: ClassVar[tuple[str, ...]]
 

@@ -37,9 +37,9 @@ from spooled_pipelines.batch.outcome.verdict import breached, failed_error, time
 from spooled_pipelines.errors import BatchError, BatchFailedError, SpooledError
 from spooled_pipelines.types import BatchStats, QueueStats
 
-# How long to ask, when a wait has run out of time, what it is that holds the batch back.
+# How long to ask, when a wait has run out of time, for what holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
-# Of a task that is not to run again.
+# The states of a task that will not run again.
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 
 
@@ -49,9 +49,9 @@ class SpooledTrigger(BaseTrigger):
     Its attributes are its arguments.
     """
 
-    # What Airflow finds the class by, for as long as a task is deferred.
+    # Airflow finds the class by this path for as long as a task is deferred.
     path: ClassVar[str]
-    # What is stored, in Airflow's database and as it is: no secret may be among it.
+    # Airflow stores these in its database as they are: no secret may be among them.
     arguments: ClassVar[tuple[str, ...]]
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class BatchTrigger(SpooledTrigger):
         """Cancel what has not started, unless the task is to run again.
 
         Airflow calls this when somebody acts on the task, not when a triggerer ends or hands over.
-        A task that is cleared goes on with its batch.
+        A task that is cleared continues with its batch.
         """
         if not self.cancel_on_kill:
             return
@@ -169,7 +169,7 @@ class BatchTrigger(SpooledTrigger):
                     raise failed_error(now, self.max_failed)
                 if now.settled:
                     return now
-        # What was seen last may be long past, and stalls come with time alone.
+        # The last update may be old, and a stall appears without one.
         outage = None
         try:
             for stats in await pooled.client.batch_stats(

@@ -35,7 +35,7 @@ _REFRESH_SECONDS = 30.0
 _REFRESH_BATCHES = 100
 _FIRST_PAUSE_SECONDS = 0.1
 _FOREVER = float("inf")
-# What a server says of one batch among many.
+# Errors that are about one batch among many.
 _ERRORS_OF_ONE_BATCH = (InvalidArgumentError, NotFoundError, PermissionDeniedError)
 
 V = TypeVar("V")

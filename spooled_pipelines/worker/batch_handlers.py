@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, overload
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import tracing
@@ -22,6 +22,7 @@ from spooled_pipelines.worker.outcome import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_Rows: TypeAlias = "pa.RecordBatch | PayloadMismatchError"
 F = TypeVar("F", bound=Callable[..., Any])
 ROWS_MAX = 10_000
 _MARK = "__spooled_batch__"
@@ -108,46 +109,40 @@ class BatchHandlerCall:
 
     def run(self, contexts: Sequence[JobContext]) -> list[Outcome]:
         """Call it in this thread."""
-        outcomes: list[Outcome] = []
-        for group, rows in self._with_rows(contexts):
-            if isinstance(rows, PayloadMismatchError):
-                outcomes += [outcome_of_exception(rows, self._rules)] * len(group)
-                continue
-            try:
-                with tracing.handling_rows([context.job for context in group]):
-                    value = self._call(rows, group)
-            except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
-                outcomes += [outcome_of_exception(error, self._rules)] * len(group)
-            else:
-                outcomes += self._outcomes(value, len(group))
-        return outcomes
+        groups = self._with_rows(contexts)
+        return [outcome for group, rows in groups for outcome in self._run(group, rows)]
 
     async def run_async(self, contexts: Sequence[JobContext]) -> list[Outcome]:
         """Await it in this event loop."""
-        outcomes: list[Outcome] = []
-        for group, rows in self._with_rows(contexts):
-            if isinstance(rows, PayloadMismatchError):
-                outcomes += [outcome_of_exception(rows, self._rules)] * len(group)
-                continue
-            try:
-                with tracing.handling_rows([context.job for context in group]):
-                    value = await cast("Awaitable[object]", self._call(rows, group))
-            except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
-                outcomes += [outcome_of_exception(error, self._rules)] * len(group)
-            else:
-                outcomes += self._outcomes(value, len(group))
-        return outcomes
+        groups = self._with_rows(contexts)
+        return [outcome for group, rows in groups for outcome in await self._run_async(group, rows)]
 
-    def _call(self, rows: pa.RecordBatch, group: Sequence[JobContext]) -> object:
+    def _run(self, group: Sequence[JobContext], rows: _Rows) -> list[Outcome]:
+        try:
+            with tracing.handling_rows([context.job for context in group]):
+                value = self._call(rows, group)
+        except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+            return [outcome_of_exception(error, self._rules)] * len(group)
+        return self._outcomes(value, len(group))
+
+    async def _run_async(self, group: Sequence[JobContext], rows: _Rows) -> list[Outcome]:
+        try:
+            with tracing.handling_rows([context.job for context in group]):
+                value = await cast("Awaitable[object]", self._call(rows, group))
+        except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+            return [outcome_of_exception(error, self._rules)] * len(group)
+        return self._outcomes(value, len(group))
+
+    def _call(self, rows: _Rows, group: Sequence[JobContext]) -> object:
+        if isinstance(rows, PayloadMismatchError):
+            raise rows
         if self._wants_contexts:
             return self._function(rows, list(group))
         if self._wants_jobs:
             return self._function(rows, [context.job for context in group])
         return self._function(rows)
 
-    def _with_rows(
-        self, group: Sequence[JobContext]
-    ) -> list[tuple[Sequence[JobContext], pa.RecordBatch | PayloadMismatchError]]:
+    def _with_rows(self, group: Sequence[JobContext]) -> list[tuple[Sequence[JobContext], _Rows]]:
         """Return the jobs with their rows; where those do not go together, half by half."""
         import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Whether a worker is live and ready, and a file that says so."""
+"""A file that says whether a worker is live and ready."""
 
 from __future__ import annotations
 
@@ -7,38 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.worker.clock import Clock
+from spooled_pipelines.worker.engine import Engine
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.settings import WorkerSettings
 
-if TYPE_CHECKING:
-    from spooled_pipelines.worker.engine import Engine
-
-# An event loop in which the watchdog has not run for so long hangs.
-_STALE_SECONDS = 30.0
 _WRITE_SECONDS = 1.0
 READY = "ready"
-
-
-def why_not_live(engine: Engine, settings: WorkerSettings, clock: Clock) -> str | None:
-    """Return why only a restart helps; None where the worker is live."""
-    if clock.monotonic() - engine.watchdog.ticked_at > _STALE_SECONDS:
-        return "the event loop hangs"
-    if engine.hanging() >= settings.concurrency:
-        return f"all {settings.concurrency} slots are taken by handlers that do not end"
-    return None
-
-
-def why_not_ready(engine: Engine, settings: WorkerSettings, clock: Clock) -> str | None:
-    """Return why the worker takes no jobs; None where it does."""
-    if engine.is_stopping:
-        return "stopping"
-    if not engine.fetcher.server_answers:
-        return "the server does not answer"
-    return why_not_live(engine, settings, clock)
 
 
 class HealthFile:
@@ -60,15 +35,15 @@ class HealthFile:
         self._is_failing = False
 
     @contextmanager
-    def serve(self, engine: Engine, settings: WorkerSettings, clock: Clock) -> Iterator[None]:
+    def serve(self, engine: Engine) -> Iterator[None]:
         """Keep the file up to date for this engine."""
         ended = threading.Event()
 
         def keep_writing() -> None:
             while True:
-                if why_not_live(engine, settings, clock) is None:
-                    self._write(why_not_ready(engine, settings, clock) or READY)
-                if clock.wait_in_thread(ended, _WRITE_SECONDS):
+                if engine.why_not_live() is None:
+                    self._write(engine.why_not_ready() or READY)
+                if engine.clock.wait_in_thread(ended, _WRITE_SECONDS):
                     return
 
         thread = threading.Thread(target=keep_writing, name="spooled-worker-health", daemon=True)
