@@ -68,8 +68,16 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
             tx.connection.execute(SQL["forget_chunks"], (row[0],))
             tx.connection.execute(SQL["forget_parts"], (row[0],))
             tx.changes.batches.add((organization, opening.batch_id))
-        values = (owner, opening.batch_id, queue, name, opening.generation, tx.now, tx.now)
-        tx.connection.execute(SQL["add_batch"], values)
+        tx.send(
+            "add_batch",
+            organization=owner,
+            batch_id=opening.batch_id,
+            queue=queue,
+            name=name,
+            generation=opening.generation,
+            created_at=tx.now,
+            changed_at=tx.now,
+        )
     else:
         # A sender of a table must not lose the batch in the middle.
         tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
@@ -97,7 +105,7 @@ def finish_part(
     """Note that the part's last row is in."""
     owner = tx.names.organization(organization)
     number, *_ = find(tx, owner, batch_id, generation)
-    tx.connection.execute(SQL["finish_part"], (number, *part))
+    tx.send("finish_part", batch=number, **part._asdict())
     return part
 
 
@@ -133,7 +141,14 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     check_whole(chunk)
     stored, linked = _store_rows(tx, place, chunk, keys)
     count_made(tx, organization, stored.rows - len(stored.duplicates))
-    tx.connection.execute(SQL["write_chunk"], (*upload, len(keys), _packed(stored.duplicates)))
+    tx.send(
+        "write_chunk",
+        batch=batch,
+        upload_id=chunk.upload_id,
+        number=chunk.number,
+        rows=len(keys),
+        duplicates=_packed(stored.duplicates),
+    )
     if sealed:
         tx.connection.execute(SQL["use_batch"], (tx.now, batch))
     is_new = bool(linked or stored.rows > len(stored.duplicates))

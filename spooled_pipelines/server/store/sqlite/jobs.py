@@ -72,9 +72,23 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
         if found:
             return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
     seq = tx.numbers.take(1)
-    values = (seq, owner, queue, status, job.priority, due, None, job.max_retries)
-    more = (job.timeout_seconds, tx.now, job.scheduled_at, key, job.tags, job.payload)
-    tx.connection.execute(SQL["add_job"], values + more)
+    tx.send(
+        "add_job",
+        seq=seq,
+        organization=owner,
+        queue=queue,
+        status=status,
+        priority=job.priority,
+        due_at=due,
+        batch=None,
+        max_retries=job.max_retries,
+        timeout_seconds=job.timeout_seconds,
+        created_at=tx.now,
+        scheduled_at=job.scheduled_at,
+        idempotency_key=key,
+        tags=job.tags,
+        payload=job.payload,
+    )
     count_made(tx, organization, 1)
     tx.deltas.add_created(queue, (), 1, (due,))
     return Enqueued(ids.job_id(tx.prefix, seq), created=True)

@@ -12,8 +12,17 @@ from spooled_pipelines.server.store.sqlite.transaction import Snapshot, Transact
 def add(tx: Transaction, key: KeyRecord) -> None:
     """Keep a new key."""
     owner = tx.names.organization(key.organization)
-    about = (key.name, key.role, ",".join(key.queues), key.digest, key.created_at, key.expires_at)
-    tx.connection.execute(SQL["add_key"], (key.key_id, owner, *about))
+    tx.send(
+        "add_key",
+        key_id=key.key_id,
+        organization=owner,
+        name=key.name,
+        role=key.role,
+        queues=",".join(key.queues),
+        digest=key.digest,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+    )
     tx.deltas.keys = True
 
 

@@ -43,12 +43,18 @@ def queues(
         row
         for lowest, highest in ranges
         for row in snapshot.connection.execute(
-            SQL["list_queues_of_organization"], (organization, lowest, highest, limit + 1)
+            SQL["list_queues_of_organization"],
+            {
+                "organization": organization,
+                "lowest": lowest,
+                "highest": highest,
+                "limit": limit + 1,
+            },
         )
     ]
     listed = []
     for name, number, *row in rows[:limit]:
-        oldest = snapshot.connection.execute(SQL["read_oldest_claimable"], (number,)).fetchone()[0]
+        oldest = reading.oldest_claimable(snapshot, number)
         record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
         control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
         listed.append(ListedQueue(name, record, control))
@@ -75,7 +81,13 @@ def batches(
                 row
                 for name in queues
                 for row in snapshot.connection.execute(
-                    SQL["list_batches_of_queue"], (organization, name, before, limit + 1)
+                    SQL["list_batches_of_queue"],
+                    {
+                        "organization": organization,
+                        "name": name,
+                        "before": before,
+                        "limit": limit + 1,
+                    },
                 )
             ]
             rows.sort(reverse=True)
@@ -101,12 +113,22 @@ def workers(
 def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     """Return jobs of a batch by status and text."""
     batch, text = reading.batch_number(snapshot, organization, query.batch_id), query.text
-    place = (batch, query.after, SEARCHED_MAX - 1)
-    last = snapshot.connection.execute(SQL["find_last_searched"], place).fetchone()
-    wanted = reading.status_bits(query.statuses)
-    about = (text, stored_key(text), ids.job_number(snapshot.prefix, text))
-    values = (batch, query.after, *(last or (NEWEST,)), wanted, *about, query.limit + 1)
-    rows = snapshot.connection.execute(SQL["search_jobs"], values).fetchall()
+    place = {"batch": batch, "after": query.after}
+    last = snapshot.connection.execute(
+        SQL["find_last_searched"], {**place, "searched": SEARCHED_MAX - 1}
+    ).fetchone()
+    rows = snapshot.connection.execute(
+        SQL["search_jobs"],
+        {
+            **place,
+            "last": NEWEST if last is None else last[0],
+            "statuses": reading.status_bits(query.statuses),
+            "text": text,
+            "key": stored_key(text),
+            "number": ids.job_number(snapshot.prefix, text),
+            "limit": query.limit + 1,
+        },
+    ).fetchall()
     jobs = [job_record(snapshot.prefix, row) for row in rows[: query.limit]]
     if len(rows) > query.limit:
         return JobPage(jobs, jobs[-1].seq)

@@ -51,7 +51,7 @@ def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
     linked = tx.connection.execute(SQL["list_links"], (batch, limit)).fetchall()
     for (seq,) in linked:
         tx.connection.execute(SQL["remove_link"], (batch, seq))
-        tx.connection.execute(SQL["unmark_linked"], (seq,))
+        tx.send("unmark_linked", seq=seq)
     if len(own) < limit and len(linked) < limit:
         for statement in _REST:
             tx.connection.execute(SQL[statement], (batch,))
@@ -87,7 +87,7 @@ def _hand_over(tx: Transaction, seq: int) -> bool:
         return False
     tx.connection.execute(SQL["remove_link"], (row[0], seq))
     tx.connection.execute(SQL["hand_over"], (row[0], seq))
-    tx.connection.execute(SQL["unmark_linked"], (seq,))
+    tx.send("unmark_linked", seq=seq)
     return True
 
 

@@ -1,5 +1,6 @@
 -- The statements of the store, by name; see sql.py for what stands in braces.
--- Each name is followed by a sentence on what the statement does.
+-- Each name is followed by a sentence on what the statement does. Values are :named, or ? in order
+-- where there are few, and where each claim and settle goes through.
 --
 -- Statuses: 1 pending, 2 scheduled, 3 processing, 4 completed, 5 failed (never stored), 6 deadletter,
 -- 7 cancelled. A pending job with a due_at waits for its retry. Times are milliseconds.
@@ -86,7 +87,7 @@ ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = ex
 -- Store a job, unless its key is there.
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max_retries,
     timeout_seconds, created_at, scheduled_at, idempotency_key, tags, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :batch, :max_retries, :timeout_seconds, :created_at, :scheduled_at, :idempotency_key, :tags, :payload)
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: find_job_of_key
@@ -96,9 +97,9 @@ SELECT seq, status, due_at, batch FROM jobs WHERE organization = ? AND idempoten
 -- name: find_key_of_queue
 -- Return whether a job of this queue has this key.
 SELECT 1 FROM organizations o
-JOIN queues q ON q.organization = o.id AND q.name = ?2
-JOIN jobs j ON j.organization = o.id AND j.idempotency_key = ?3 AND j.queue = q.id
-WHERE o.name = ?1
+JOIN queues q ON q.organization = o.id AND q.name = :name
+JOIN jobs j ON j.organization = o.id AND j.idempotency_key = :key AND j.queue = q.id
+WHERE o.name = :organization
 
 -- Claim
 -- =====
@@ -190,25 +191,25 @@ WHERE jobs.seq = ? AND jobs.organization = (SELECT id FROM organizations WHERE n
 
 -- name: list_attempts
 -- Return the attempts that failed, then the one that runs or completed.
-SELECT number, worker_id, started_at, ended_at, error FROM attempts WHERE job = ?1
+SELECT number, worker_id, started_at, ended_at, error FROM attempts WHERE job = :job
 UNION ALL
-SELECT coalesce((SELECT max(number) FROM attempts WHERE job = ?1), 0) + 1, worker_id, started_at,
+SELECT coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, worker_id, started_at,
     completed_at, NULL
-FROM jobs WHERE seq = ?1 AND status IN (3, 4)
+FROM jobs WHERE seq = :job AND status IN (3, 4)
 ORDER BY 1
 
 -- name: list_jobs_of_batch
 -- Return a page of a batch's jobs: its own, and those that others made.
 SELECT jobs.seq, {job_columns}, q.name,
-    jobs.result, iif(?4, NULL, jobs.payload), NULL
+    jobs.result, iif(:omit_payload, NULL, jobs.payload), NULL
 FROM jobs CROSS JOIN queues q ON q.id = jobs.queue
-WHERE jobs.batch = ?1 AND jobs.seq > ?2 AND (?5 >> jobs.status) & 1
+WHERE jobs.batch = :batch AND jobs.seq > :after AND (:statuses >> jobs.status) & 1
 UNION ALL
 SELECT l.job, {job_columns}, q.name,
-    jobs.result, iif(?4, NULL, jobs.payload), NULL
+    jobs.result, iif(:omit_payload, NULL, jobs.payload), NULL
 FROM batch_links l CROSS JOIN jobs ON jobs.seq = l.job CROSS JOIN queues q ON q.id = jobs.queue
-WHERE l.batch = ?1 AND l.job > ?2 AND (?5 >> jobs.status) & 1
-ORDER BY 1 LIMIT ?3
+WHERE l.batch = :batch AND l.job > :after AND (:statuses >> jobs.status) & 1
+ORDER BY 1 LIMIT :limit
 
 -- name: list_dead_letters
 -- Return a page of a queue's dead letters.
@@ -216,32 +217,32 @@ SELECT jobs.seq, {job_columns}, q.name,
     jobs.result, jobs.payload, NULL
 FROM organizations o CROSS JOIN queues q ON q.organization = o.id
 CROSS JOIN jobs INDEXED BY jobs_dead ON jobs.queue = q.id
-WHERE o.name = ? AND q.name = ? AND jobs.status = 6 AND jobs.seq > ?
-ORDER BY jobs.seq LIMIT ?
+WHERE o.name = :organization AND q.name = :name AND jobs.status = 6 AND jobs.seq > :after
+ORDER BY jobs.seq LIMIT :limit
 
 -- name: find_last_searched
 -- Return the last place that a search looks at, where it does not come to the end.
-SELECT seq FROM jobs INDEXED BY jobs_of_batch WHERE batch = ?1 AND seq > ?2
+SELECT seq FROM jobs INDEXED BY jobs_of_batch WHERE batch = :batch AND seq > :after
 UNION ALL
-SELECT job FROM batch_links WHERE batch = ?1 AND job > ?2
-ORDER BY 1 LIMIT 1 OFFSET ?3
+SELECT job FROM batch_links WHERE batch = :batch AND job > :after
+ORDER BY 1 LIMIT 1 OFFSET :searched
 
 -- name: search_jobs
 -- Return jobs of a batch by status and text.
 SELECT jobs.seq, {job_columns}, q.name,
     NULL, NULL, NULL
 FROM jobs CROSS JOIN queues q ON q.id = jobs.queue
-WHERE jobs.batch = ?1 AND jobs.seq > ?2 AND jobs.seq <= ?3 AND (?4 >> jobs.status) & 1
-    AND (?5 = '' OR instr(jobs.last_error, ?5) OR jobs.worker_id = ?5 OR jobs.idempotency_key = ?6
-        OR jobs.seq = ?7)
+WHERE jobs.batch = :batch AND jobs.seq > :after AND jobs.seq <= :last AND (:statuses >> jobs.status) & 1
+    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text OR jobs.idempotency_key = :key
+        OR jobs.seq = :number)
 UNION ALL
 SELECT l.job, {job_columns}, q.name,
     NULL, NULL, NULL
 FROM batch_links l CROSS JOIN jobs ON jobs.seq = l.job CROSS JOIN queues q ON q.id = jobs.queue
-WHERE l.batch = ?1 AND l.job > ?2 AND l.job <= ?3 AND (?4 >> jobs.status) & 1
-    AND (?5 = '' OR instr(jobs.last_error, ?5) OR jobs.worker_id = ?5 OR jobs.idempotency_key = ?6
-        OR jobs.seq = ?7)
-ORDER BY 1 LIMIT ?8
+WHERE l.batch = :batch AND l.job > :after AND l.job <= :last AND (:statuses >> jobs.status) & 1
+    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text OR jobs.idempotency_key = :key
+        OR jobs.seq = :number)
+ORDER BY 1 LIMIT :limit
 
 -- Batches
 -- =======
@@ -262,7 +263,7 @@ INSERT INTO batches (id, organization, batch_id, queue, name, generation, create
 VALUES (1 + max(
         coalesce((SELECT max(id) FROM batches), 0),
         coalesce((SELECT value FROM meta WHERE name = 'last_batch'), 0)
-    ), ?, ?, ?, ?, ?, ?, ?)
+    ), :organization, :batch_id, :queue, :name, :generation, :created_at, :changed_at)
 
 -- name: name_batch
 -- Give a batch another name.
@@ -316,7 +317,7 @@ SELECT rows, duplicates FROM upload_chunks WHERE batch = ? AND upload_id = ? AND
 -- name: write_chunk
 -- Keep the outcome of a chunk.
 INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates)
-VALUES (?, ?, ?, ?, ?)
+VALUES (:batch, :upload_id, :number, :rows, :duplicates)
 
 -- name: list_chunks
 -- Return runs of chunks that are stored: within one, number and place grow together.
@@ -349,7 +350,7 @@ INSERT INTO batch_parts (batch, part_id) VALUES (?, ?) ON CONFLICT DO NOTHING
 
 -- name: finish_part
 -- Note that a part's last row is in; chunks that are on their way into it are waited for.
-INSERT INTO batch_parts (batch, part_id, finished, rows) VALUES (?, ?, ?, ?)
+INSERT INTO batch_parts (batch, part_id, finished, rows) VALUES (:batch, :part_id, :finished, :rows)
 ON CONFLICT (batch, part_id) DO UPDATE SET finished = excluded.finished, rows = excluded.rows
 
 -- name: reopen_part
@@ -387,7 +388,7 @@ UPDATE jobs SET linked = 1 WHERE seq = ?
 -- name: unmark_linked
 -- Note on a job that it has no links, where that is so.
 UPDATE jobs SET linked = 0
-WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM batch_links WHERE job = ?1)
+WHERE seq = :seq AND NOT EXISTS (SELECT 1 FROM batch_links WHERE job = :seq)
 
 -- name: list_links
 -- Return jobs that are linked to a batch.
@@ -458,11 +459,11 @@ WHERE o.name = ? AND q.name = ?
 -- priority.
 WITH RECURSIVE priorities (priority) AS (
     SELECT max(priority) FROM jobs INDEXED BY jobs_ready
-    WHERE queue = ?1 AND status = 1 AND due_at IS NULL
+    WHERE queue = :queue AND status = 1 AND due_at IS NULL
     UNION ALL
     SELECT (
         SELECT j.priority FROM jobs j INDEXED BY jobs_ready
-        WHERE j.queue = ?1 AND j.status = 1 AND j.due_at IS NULL
+        WHERE j.queue = :queue AND j.status = 1 AND j.due_at IS NULL
             AND j.priority < priorities.priority
         ORDER BY j.priority DESC LIMIT 1
     )
@@ -470,7 +471,7 @@ WITH RECURSIVE priorities (priority) AS (
 )
 SELECT min((
     SELECT j.created_at FROM jobs j INDEXED BY jobs_ready
-    WHERE j.queue = ?1 AND j.status = 1 AND j.due_at IS NULL AND j.priority = priorities.priority
+    WHERE j.queue = :queue AND j.status = 1 AND j.due_at IS NULL AND j.priority = priorities.priority
     ORDER BY j.seq LIMIT 1
 ))
 FROM priorities WHERE priority IS NOT NULL
@@ -494,7 +495,7 @@ UPDATE queues SET paused = ? WHERE id = ?
 -- name: put_limits
 -- Set a queue's limits.
 INSERT INTO queue_limits (queue, rate, burst, level, filled_at, max_in_flight, set_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+VALUES (:queue, :rate, :burst, :level, :filled_at, :max_in_flight, :set_at)
 ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst,
     level = excluded.level, filled_at = excluded.filled_at,
     max_in_flight = excluded.max_in_flight, set_at = excluded.set_at
@@ -514,14 +515,14 @@ SELECT organization FROM workers WHERE worker_id = ?
 -- Add a worker, or update it.
 INSERT INTO workers (worker_id, organization, queue, hostname, worker_type, max_concurrency,
     version, metadata, registered_at, seen_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:worker_id, :organization, :queue, :hostname, :worker_type, :max_concurrency, :version, :metadata, :registered_at, :seen_at)
 ON CONFLICT (worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
     worker_type = excluded.worker_type, max_concurrency = excluded.max_concurrency,
     version = excluded.version, metadata = excluded.metadata, seen_at = excluded.seen_at
 
 -- name: touch_worker
 -- Note that a worker lives.
-UPDATE workers SET seen_at = ?, current_jobs = ?, status = ?, metadata = ? WHERE worker_id = ?
+UPDATE workers SET seen_at = :seen_at, current_jobs = :current_jobs, status = :status, metadata = :metadata WHERE worker_id = :worker_id
 
 -- name: remove_worker
 -- Forget a worker.
@@ -539,7 +540,7 @@ WHERE w.worker_id = ? AND o.name = ?
 -- name: add_key
 -- Keep a new key.
 INSERT INTO keys (key_id, organization, name, role, queues, digest, created_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:key_id, :organization, :name, :role, :queues, :digest, :created_at, :expires_at)
 
 -- name: revoke_key
 -- End a key, unless it ended before.
@@ -568,8 +569,8 @@ ORDER BY k.created_at, k.key_id
 SELECT q.name, q.id, {counts q}, q.paused, {limits l}
 FROM organizations o CROSS JOIN queues q ON q.organization = o.id
 LEFT JOIN queue_limits l ON l.queue = q.id
-WHERE o.name = ? AND q.name >= ? AND q.name <= ?
-ORDER BY q.name LIMIT ?
+WHERE o.name = :organization AND q.name >= :lowest AND q.name <= :highest
+ORDER BY q.name LIMIT :limit
 
 -- name: list_batches_of_organization
 -- Return batches, newest first.
@@ -583,8 +584,8 @@ ORDER BY b.id DESC LIMIT ?
 SELECT b.id, b.batch_id
 FROM organizations o CROSS JOIN queues q ON q.organization = o.id
 CROSS JOIN batches b INDEXED BY batches_listed_of_queue ON b.queue = q.id
-WHERE o.name = ? AND q.name = ? AND b.superseded = 0 AND b.forgotten = 0 AND b.id < ?
-ORDER BY b.id DESC LIMIT ?
+WHERE o.name = :organization AND q.name = :name AND b.superseded = 0 AND b.forgotten = 0 AND b.id < :before
+ORDER BY b.id DESC LIMIT :limit
 
 -- name: list_workers
 -- Return workers, those that were heard of last first.

@@ -24,7 +24,7 @@ def set_control(
         if throttle is None:
             tx.connection.execute(SQL["remove_limits"], (queue,))
         else:
-            tx.connection.execute(SQL["put_limits"], (queue, *throttle))
+            tx.send("put_limits", queue=queue, **throttle._asdict())
     tx.deltas.controlled.add(queue)
     if not is_paused:
         tx.deltas.ready_queues.add(queue)

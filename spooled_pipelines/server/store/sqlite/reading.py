@@ -45,7 +45,7 @@ def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
     """Return every attempt at a job, oldest first."""
     seq = job(snapshot, organization, job_id).seq
-    rows = snapshot.connection.execute(SQL["list_attempts"], (seq,)).fetchall()
+    rows = snapshot.connection.execute(SQL["list_attempts"], {"job": seq}).fetchall()
     return [AttemptRecord._make(row) for row in rows]
 
 
@@ -53,11 +53,12 @@ def find_keys(
     snapshot: Snapshot, organization: str, queue_name: str, keys: Sequence[str]
 ) -> list[int]:
     """Return the places of keys that jobs of this queue have."""
-    find, owner = snapshot.connection.execute, (organization, queue_name)
+    find = snapshot.connection.execute
+    queue = {"organization": organization, "name": queue_name}
     return [
         place
         for place, key in enumerate(keys)
-        if find(SQL["find_key_of_queue"], (*owner, stored_key(key))).fetchone()
+        if find(SQL["find_key_of_queue"], {**queue, "key": stored_key(key)}).fetchone()
     ]
 
 
@@ -67,8 +68,14 @@ def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord
     if row is None:
         return QueueRecord(Counts(*[0] * len(Counts._fields)), None)
     number, *counts = row
-    oldest = snapshot.connection.execute(SQL["read_oldest_claimable"], (number,)).fetchone()[0]
-    return QueueRecord(Counts(*counts), oldest)
+    return QueueRecord(Counts(*counts), oldest_claimable(snapshot, number))
+
+
+def oldest_claimable(snapshot: Snapshot, queue: int) -> int | None:
+    """Return when the oldest claimable job of a queue was made."""
+    found = snapshot.connection.execute(SQL["read_oldest_claimable"], {"queue": queue})
+    oldest: int | None = found.fetchone()[0]
+    return oldest
 
 
 def depths(snapshot: Snapshot, limit: int) -> Depths:
@@ -140,14 +147,17 @@ def batch_number(snapshot: Snapshot, organization: str, batch_id: str) -> int:
 
 def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) -> JobPage:
     """Return a page of jobs of a batch, or of dead letters of a queue, oldest first."""
+    page = {"after": query.after, "limit": query.limit + 1}
     if isinstance(query, DeadLetters):
-        dead = (organization, query.queue_name, query.after, query.limit + 1)
-        rows = snapshot.connection.execute(SQL["list_dead_letters"], dead)
+        queue = {"organization": organization, "name": query.queue_name}
+        rows = snapshot.connection.execute(SQL["list_dead_letters"], {**queue, **page})
         return _page(snapshot.prefix, query.limit, ANSWER_BYTES, rows)
-    number = batch_number(snapshot, organization, query.batch_id)
-    wanted = (query.omit_payload, status_bits(query.statuses))
-    values = (number, query.after, query.limit + 1, *wanted)
-    rows = snapshot.connection.execute(SQL["list_jobs_of_batch"], values)
+    batch = {
+        "batch": batch_number(snapshot, organization, query.batch_id),
+        "omit_payload": query.omit_payload,
+        "statuses": status_bits(query.statuses),
+    }
+    rows = snapshot.connection.execute(SQL["list_jobs_of_batch"], {**batch, **page})
     return _page(snapshot.prefix, query.limit, PAGE_BYTES, rows)
 
 

@@ -18,17 +18,22 @@ def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:
             "ALREADY_EXISTS", f"worker_id {worker.worker_id!r} is taken; choose another"
         )
     queue = tx.names.queue(owner, worker.queue_name)
-    about = (worker.hostname, worker.worker_type, worker.max_concurrency, worker.version)
-    values = (worker.worker_id, owner, queue, *about, worker.metadata, tx.now, tx.now)
-    tx.connection.execute(SQL["put_worker"], values)
+    values = {**worker._asdict(), "organization": owner, "queue": queue}
+    tx.send("put_worker", **values, registered_at=tx.now, seen_at=tx.now)
 
 
 def heartbeat(tx: Transaction, organization: str, heartbeat: Heartbeat) -> None:
     """Note that a worker lives."""
     if _owner(tx, heartbeat.worker_id) != tx.names.organization(organization):
         raise not_found(f"there is no worker {heartbeat.worker_id!r}; register it first")
-    about = (heartbeat.current_jobs, heartbeat.status, heartbeat.metadata, heartbeat.worker_id)
-    tx.connection.execute(SQL["touch_worker"], (tx.now, *about))
+    tx.send(
+        "touch_worker",
+        worker_id=heartbeat.worker_id,
+        current_jobs=heartbeat.current_jobs,
+        status=heartbeat.status,
+        metadata=heartbeat.metadata,
+        seen_at=tx.now,
+    )
 
 
 def deregister(tx: Transaction, organization: str, worker_id: str) -> bool:
