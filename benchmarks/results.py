@@ -37,7 +37,9 @@ def results() -> bool:
             file.executescript(f"BEGIN; {_SETTLE} COMMIT;")
         with server_over(store) as address, connect(address, api_key=API_KEY) as client:
             found = client.batch(batch.id)
-            ids = batch.ledger["job_id"].slice(0, _SAMPLE).to_pylist()
+            ledger = batch.ledger
+            assert ledger is not None
+            ids = ledger["job_id"].slice(0, _SAMPLE).to_pylist()
 
             def read_all(_: int) -> None:
                 table = found.results()

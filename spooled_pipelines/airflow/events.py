@@ -14,6 +14,7 @@ from spooled_pipelines.errors import (
     PermissionDeniedError,
     SpooledError,
 )
+from spooled_pipelines.text import shorten
 
 if TYPE_CHECKING:
     from spooled_pipelines.types import BatchStats, QueueStats
@@ -77,7 +78,7 @@ class WaitEvent:
         """Return it as plain values: Airflow stores and logs them."""
         payload: dict[str, Any] = {"status": self.status.value, "stats": self.stats}
         if self.message:
-            payload["message"] = _shortened(self.message)
+            payload["message"] = shorten(self.message, _MESSAGE_MAX)
         if self.batch is not None:
             payload["batch"] = self.batch
         return payload
@@ -103,7 +104,3 @@ def queue_stats_dict(stats: QueueStats) -> dict[str, Any]:
     values = asdict(stats)
     values["open"] = stats.pending + stats.scheduled + stats.processing + stats.failed
     return values
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MESSAGE_MAX else text[: _MESSAGE_MAX - 1] + "…"

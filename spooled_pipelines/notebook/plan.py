@@ -8,6 +8,7 @@ from spooled_pipelines.batch.html_card import Card, duration, size
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.text import shorten
 
 # More jobs than somebody enqueues by mistake.
 MANY = 100_000
@@ -51,7 +52,8 @@ def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> 
     reasons = sorted(plan.reasons.items(), key=lambda reason: -reason[1])[:_REASONS_SHOWN]
     lines = [f"{count:,} rejected: {reason}" for reason, count in reasons]
     samples = [
-        _short(json.dumps(sample, ensure_ascii=False, sort_keys=True)) for sample in plan.samples
+        shorten(json.dumps(sample, ensure_ascii=False, sort_keys=True), _SAMPLE_SIGNS)
+        for sample in plan.samples
     ]
     return Card(
         "What this call does",
@@ -82,7 +84,3 @@ def check_confirmed(
         "confirm=True (%enqueue: --confirm).",
         plan,
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SAMPLE_SIGNS else text[: _SAMPLE_SIGNS - 1] + "…"

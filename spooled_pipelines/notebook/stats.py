@@ -5,6 +5,7 @@ from __future__ import annotations
 from spooled_pipelines import BatchStats
 from spooled_pipelines.batch.html_card import Card, duration
 from spooled_pipelines.batch.progress import ThroughputEstimator
+from spooled_pipelines.text import one_line
 
 _ERROR_SIGNS = 200
 # Readable on white and on black, and distinguishable without telling red from green.
@@ -48,7 +49,7 @@ def stats_card(
             lines.append("Not sealed yet: more jobs may come.")
         lines += [f"Held back: {stall.message}" for stall in stats.stalls]
     facts.append(("watched for", duration(elapsed)))
-    lines += [f"{count:,} × {_short(error)}" for error, count in stats.top_errors]
+    lines += [f"{count:,} × {one_line(error, _ERROR_SIGNS)}" for error, count in stats.top_errors]
     total = max(stats.total, 1)
     bar = [
         (stats.completed / total, _COLOURS["completed"]),
@@ -69,8 +70,3 @@ def stats_line(stats: BatchStats) -> str:
 def _percent(part: int, whole: int) -> str:
     # 99.96 % must not be shown as 100 %.
     return f"{part / whole:.0%}" if part == whole else f"{min(part / whole, 0.999):.1%}"
-
-
-def _short(error: str) -> str:
-    line = " ".join(error.split())
-    return line if len(line) <= _ERROR_SIGNS else line[: _ERROR_SIGNS - 1] + "…"

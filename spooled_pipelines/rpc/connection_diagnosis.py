@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.text import one_line
 
 # Each follows an address.
 PROBLEMS = {
@@ -95,7 +96,7 @@ def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
     hint = how_to_start(settings) if reason == "unreachable" else _HINTS.get(reason, "")
     return Diagnosis(
         reason,
-        f"{settings.name} {PROBLEMS[reason]} ({_short(text)}).",
+        f"{settings.name} {PROBLEMS[reason]} ({one_line(text, _TEXT_CHARACTERS)}).",
         hint,
         sent=sent,
         permanent=reason in _PERMANENT,
@@ -125,8 +126,3 @@ def how_to_start(settings: ConnectionSettings) -> str:
         "Check host and port (SPOOLED_GRPC_ADDRESS), that nothing blocks the way, and that the "
         "server runs (`spooled-pipelines serve`)."
     )
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _TEXT_CHARACTERS else line[: _TEXT_CHARACTERS - 1] + "…"

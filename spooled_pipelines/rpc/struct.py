@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Any, NoReturn
 
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
+from spooled_pipelines.text import shorten
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.well_known import ListValue, Struct, Value
 
@@ -169,7 +170,7 @@ def _check_text(value: str, path: str) -> None:
 
 def _refuse_deep(path: str, depth: int) -> None:
     if depth > limits.MESSAGE_DEPTH_MAX:
-        shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "…"
+        shown = shorten(path, _SHOWN)
         raise InvalidArgumentError(
             f"{shown} is nested too deeply (about 30 objects or 45 lists inside each other are "
             "the most that servers read, or it contains itself): send the inner part as JSON text"
@@ -203,7 +204,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**_SHOWN:
         return f"an integer of {value.bit_length()} bits"
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return shorten(text, _SHOWN)
 
 
 def _article(noun: str) -> str:

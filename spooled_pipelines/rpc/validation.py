@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.text import shorten, shown
 from spooled_pipelines.wire import limits
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def queue_name(value: str) -> str:
     _text(value, "queue_name")
     if len(value) > limits.QUEUE_NAME_MAX or not limits.NAME_PATTERN.fullmatch(value):
         raise InvalidArgumentError(
-            f"queue_name is {_shown(value)}, and must be 1 to {limits.QUEUE_NAME_MAX} letters, "
+            f"queue_name is {shown(value, 120)}, and must be 1 to {limits.QUEUE_NAME_MAX} letters, "
             "digits, '.', '_' or '-', not starting with '.' or '-'"
         )
     return value
@@ -31,7 +32,7 @@ def worker_id(value: str) -> str:
     _text(value, "worker_id")
     if len(value) > limits.WORKER_ID_MAX or not limits.WORKER_ID_PATTERN.fullmatch(value):
         raise InvalidArgumentError(
-            f"worker_id is {_shown(value)}, and must be 1 to {limits.WORKER_ID_MAX} letters, "
+            f"worker_id is {shown(value, 120)}, and must be 1 to {limits.WORKER_ID_MAX} letters, "
             "digits, '.', '_' or '-'"
         )
     return value
@@ -61,16 +62,14 @@ def error_text(value: str) -> str:
     _text(value, "error")
     if not value:
         raise InvalidArgumentError("error is empty: say what went wrong")
-    if len(value) > limits.ERROR_MAX:
-        return value[: limits.ERROR_MAX - 1] + "…"
-    return value
+    return shorten(value, limits.ERROR_MAX)
 
 
 def whole(value: int, name: str, least: int, most: int) -> int:
     """A whole number between `least` and `most`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidArgumentError(
-            f"{name} is {_shown(value)}, and must be a whole number from {least} to {most}"
+            f"{name} is {shown(value, 120)}, and must be a whole number from {least} to {most}"
         )
     if not least <= value <= most:
         raise InvalidArgumentError(f"{name} is {value}, and must be from {least} to {most}")
@@ -109,7 +108,7 @@ def limit(value: int, most: int | None = None) -> int:
     if most is not None:
         return whole(value, "limit", 1, most)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgumentError(f"limit is {_shown(value)}, and must be 1 or more")
+        raise InvalidArgumentError(f"limit is {shown(value, 120)}, and must be 1 or more")
     return value
 
 
@@ -127,7 +126,7 @@ def queue_limits(
             or not least <= jobs_per_second <= most
         ):
             raise InvalidArgumentError(
-                f"jobs_per_second is {_shown(jobs_per_second)}, and must be {least:.5f} to "
+                f"jobs_per_second is {shown(jobs_per_second, 120)}, and must be {least:.5f} to "
                 f"{most:.0f}; to let nothing out, pause the queue"
             )
     if burst is not None:
@@ -161,7 +160,7 @@ def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
 def timestamp(value: datetime, name: str) -> Timestamp:
     """The Timestamp of an aware time."""
     if not isinstance(value, datetime):
-        raise InvalidArgumentError(f"{name} is {_shown(value)}, and must be a datetime")
+        raise InvalidArgumentError(f"{name} is {shown(value, 120)}, and must be a datetime")
     if value.utcoffset() is None:
         raise InvalidArgumentError(
             f"{name} is {value.isoformat()}, which names no time zone, so no moment: give one, "
@@ -177,13 +176,8 @@ def timestamp(value: datetime, name: str) -> Timestamp:
 
 def _text(value: object, name: str) -> None:
     if not isinstance(value, str):
-        raise InvalidArgumentError(f"{name} is {_shown(value)}, and must be text")
+        raise InvalidArgumentError(f"{name} is {shown(value, 120)}, and must be text")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidArgumentError(f"{name} holds half a surrogate pair: no valid text") from None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:119] + "…"

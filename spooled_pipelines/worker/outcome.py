@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from spooled_pipelines.text import shorten
 from spooled_pipelines.wire.limits import ERROR_MAX, RETRY_DELAY_SECONDS_MAX
 
 # So much of an error's text may be the message; the end of the traceback gets the rest.
@@ -209,7 +210,7 @@ def error_text(error: BaseException) -> str:
 def truncated(text: str, limit: int = ERROR_MAX) -> str:
     """Return the text with at most `limit` characters, and with at least one, as the wire asks."""
     text = _clean(text) or "failed without a message"
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shorten(text, limit)
 
 
 def _clean(text: str) -> str:

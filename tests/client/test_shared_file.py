@@ -18,6 +18,7 @@ import pytest
 from spooled_pipelines import connect, errors
 from spooled_pipelines.server.embedded import endpoint
 from tests.support import programs
+from tests.support.sampling import one_of
 
 ROWS = 20_000
 
@@ -131,7 +132,7 @@ def test_another_takes_over_when_the_one_that_serves_goes(join: Join, ends: str)
 
 
 # Where it falls in the enqueue is left to the seed.
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", one_of(4))
 def test_what_others_are_doing_goes_on_when_the_owner_is_killed(join: Join, seed: int) -> None:
     owner, producer, worker, watcher = (join() for _ in range(4))
     first = producer.do("enqueue", 200, "first")
@@ -151,7 +152,7 @@ def test_what_others_are_doing_goes_on_when_the_owner_is_killed(join: Join, seed
     assert (again["created"], again["duplicates"]) == (0, ROWS)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", one_of(2))
 def test_an_enqueue_that_died_with_its_own_server_is_finished_by_the_next(
     join: Join, seed: int
 ) -> None:

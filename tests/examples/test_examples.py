@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sampling import sampled
 from tests.support.server_process import ServerProcess
 
 FOLDER = Path(__file__).parent.parent.parent / "examples"
@@ -120,10 +121,7 @@ def test_every_example_is_in_the_list_for_readers() -> None:
     assert [name for name in EXPECTED if f"`{name}`" not in listed] == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in ALONE else pytest.param(name, marks=pytest.mark.long) for name in EXPECTED],
-)
+@pytest.mark.parametrize("name", sampled(EXPECTED, ALONE))
 def test_it_runs_with_nothing_else(name: str, tmp_path: Path) -> None:
     assert run(name, {}, tmp_path) == EXPECTED[name]
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 from spooled_pipelines import connect
 from tests.support.kernel import shown
+from tests.support.sampling import sampled
 from tests.support.server_process import ServerProcess
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -75,13 +76,6 @@ def executed(
     return Executed(own_server, tmp_path_factory)
 
 
-def sampled(*names: str) -> list[Any]:
-    """Those that are not in the sample are for the long run."""
-    return [
-        name if name in SAMPLE else pytest.param(name, marks=pytest.mark.long) for name in names
-    ]
-
-
 def outputs(notebook: Any) -> list[list[dict[str, Any]]]:
     """What each code cell showed, in order, as messages of a kernel."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -96,7 +90,7 @@ def text_of(notebook: Any) -> list[str]:
     return [shown(cell, "text/plain") for cell in outputs(notebook)]
 
 
-@pytest.mark.parametrize("name", sampled(*NAMES, "alone"))
+@pytest.mark.parametrize("name", sampled([*NAMES, "alone"], SAMPLE))
 def test_it_runs_from_top_to_bottom_and_no_key_is_in_the_saved_file(
     executed: dict[str, tuple[Any, Path]], own_server: ServerProcess, name: str
 ) -> None:
@@ -115,7 +109,7 @@ def test_it_runs_from_top_to_bottom_and_no_key_is_in_the_saved_file(
     assert (folder / "spooled.db").exists() == (name == "alone")
 
 
-@pytest.mark.parametrize("name", sampled("quickstart", "alone"))
+@pytest.mark.parametrize("name", sampled(["quickstart", "alone"], SAMPLE))
 def test_the_quick_start_goes_from_rows_to_results(
     executed: dict[str, tuple[Any, Path]], name: str
 ) -> None:
@@ -131,7 +125,7 @@ def test_the_quick_start_goes_from_rows_to_results(
     assert "495 completed, 5 failed" in text[5]
 
 
-@pytest.mark.parametrize("name", sampled("quickstart", "failures"))
+@pytest.mark.parametrize("name", sampled(["quickstart", "failures"], SAMPLE))
 def test_the_picture_is_in_the_saved_notebook(
     executed: dict[str, tuple[Any, Path]], name: str
 ) -> None:

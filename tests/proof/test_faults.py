@@ -15,7 +15,7 @@ from spooled_pipelines.rpc.channel import channel_options
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.rpc.sync import runtime as sync_runtime
 from tests.support.postgres import Cluster
-from tests.support.proof.fault_harness import FAULTS, Ground, Struck, ground_over, summary
+from tests.support.proof.fault_harness import FAULTS, FaultHarness, Struck, harness_over, summary
 
 Size = Callable[[str, int], int]
 # So that a connection on which nothing comes any more is given up within seconds.
@@ -40,49 +40,49 @@ def _quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "plain"])
-def new_ground(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
-    """Opens a new ground of each kind."""
+def new_harness(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
+    """Opens a new harness of each kind."""
     numbers = itertools.count(1)
 
     @contextmanager
-    def open_ground() -> Iterator[Ground]:
-        folder = tmp_path / f"ground-{next(numbers)}"
+    def open_ground() -> Iterator[FaultHarness]:
+        folder = tmp_path / f"harness-{next(numbers)}"
         folder.mkdir()
 
         def database() -> str:
             cluster: Cluster = request.getfixturevalue("cluster")
             return cluster.database()
 
-        with ground_over(request.param, folder, database) as ground:
-            yield ground
+        with harness_over(request.param, folder, database) as harness:
+            yield harness
 
     return open_ground
 
 
 def test_after_each_fault_the_same_call_makes_each_row_one_job(
-    new_ground: Callable[[], Any],
+    new_harness: Callable[[], Any],
 ) -> None:
-    with new_ground() as ground:
-        rows = 300 if ground.plain else 12_000
-        struck = [ground.strike(seed, rows) for seed in range(len(FAULTS))]
-        assert ground.mismatches() == []
+    with new_harness() as harness:
+        rows = 300 if harness.plain else 12_000
+        struck = [harness.strike(seed, rows) for seed in range(len(FAULTS))]
+        assert harness.mismatches() == []
     assert_as_promised(struck)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(5 * 3600)
 def test_after_a_hundred_faults_the_same_call_makes_each_row_one_job(
-    new_ground: Callable[[], Any], size: Size
+    new_harness: Callable[[], Any], size: Size
 ) -> None:
     """100 000 rows each; on a plain server, where each row is a call, a hundredth of that."""
     begin, faults, struck = size("first", 0), size("faults", 100), []
     for first in range(begin, faults, AT_ONE_STORE):
-        with new_ground() as ground:
-            rows = size("rows", 100_000) // (100 if ground.plain else 1)
+        with new_harness() as harness:
+            rows = size("rows", 100_000) // (100 if harness.plain else 1)
             for seed in range(first, min(first + AT_ONE_STORE, faults)):
-                struck.append(ground.strike(seed, rows))
+                struck.append(harness.strike(seed, rows))
                 print(struck[-1], flush=True)
-            assert ground.mismatches() == []
+            assert harness.mismatches() == []
     print(f"\n{rows} rows each, {summary(struck)}")
     assert_as_promised(struck)
 

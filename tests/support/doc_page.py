@@ -29,7 +29,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.support.doc_blocks import DOCS, ROOT, Block, blocks_of
-from tests.support.doc_ground import CannotRunError
+from tests.support.doc_setup import CannotRunError
 
 AROUND = ROOT / "tests" / "docs" / "around"
 _BESIDE = re.compile(r"^(?:\S*/)?spooled-pipelines (?:serve|work)\b")

@@ -22,6 +22,8 @@ from spooled_pipelines.rpc.aio.runtime import in_thread, monotonic
 from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
     from spooled_pipelines.types import StrPath
@@ -115,7 +117,7 @@ class AsyncBatch:
         )
 
     @property
-    def ledger(self) -> Any:
+    def ledger(self) -> pa.Table | None:
         """A pyarrow Table, one line per row of the input, in its order.
 
         Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason.
@@ -125,7 +127,7 @@ class AsyncBatch:
         ledger = self._record.open_ledger()
         return None if ledger is None else ledger.table()
 
-    def ledger_reader(self) -> Any:
+    def ledger_reader(self) -> pa.RecordBatchReader | None:
         """Return the same as a pyarrow RecordBatchReader, in flat memory."""
         ledger = self._record.open_ledger()
         return None if ledger is None else ledger.reader()
@@ -197,15 +199,15 @@ class AsyncBatch:
 
     async def results(
         self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
-    ) -> Any:
-        """What became of every job, as a pyarrow Table: all of `results_reader` in memory."""
+    ) -> pa.Table:
+        """Return what became of every job: all of `results_reader` in memory."""
         reader = await self.results_reader(order=order, join=join, schema=schema)
         return await in_thread(reader.read_all)
 
     async def results_reader(
         self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
-    ) -> Any:
-        """What became of every job, as a pyarrow RecordBatchReader, in flat memory.
+    ) -> pa.RecordBatchReader:
+        """Return what became of every job, in flat memory.
 
         Columns: row (int64), job_id, status, error, then one per field of the results, by name,
         typed by what is in all of them, as JSON text where that has no common type. A field that
@@ -231,9 +233,9 @@ class AsyncBatch:
 
         ledger = self._record.open_ledger()
         types = check_results(order, join, schema, ledger)
-        found = ResultStore()
-        await (await self._backend()).each_job(self._record, found)
-        return await in_thread(results_reader, found, ledger, order, join, types)
+        store = ResultStore()
+        await (await self._backend()).each_job(self._record, store)
+        return await in_thread(results_reader, store, ledger, order, join, types)
 
     async def write_results(
         self,
@@ -256,17 +258,21 @@ class AsyncBatch:
         reader = await self.results_reader(order=order, join=join, schema=schema)
         return await in_thread(write_stream, reader, path)
 
-    async def timeline(self) -> Any:
-        """When every job came, began and ended, as a pyarrow Table.
+    async def timeline(self) -> pa.Table:
+        """Return when every job came, began and ended: all of `timeline_reader` in memory."""
+        return await in_thread((await self.timeline_reader()).read_all)
 
-        Columns: job_id, status, created_at, started_at (of the last try) and completed_at (UTC),
-        seconds (from the start of the last try to its end; float). Null where it did not happen.
+    async def timeline_reader(self) -> pa.RecordBatchReader:
+        """Return when every job came, began and ended, in flat memory.
+
+        Columns: job_id, status, created_at, started_at (of the last attempt) and completed_at
+        (UTC), seconds (of the last attempt; float). Null for what did not happen.
         """
         from spooled_pipelines.batch.outcome.timeline import Timeline
 
-        found = Timeline()
-        await (await self._backend()).each_job(self._record, found)
-        return found.table()
+        timeline = Timeline()
+        await (await self._backend()).each_job(self._record, timeline)
+        return timeline.reader()
 
     async def plot(self) -> Any:
         """Jobs by status over time, and how long they took: a matplotlib Figure.
@@ -315,7 +321,7 @@ class AsyncBatch:
         backend = await self._able("supports_retry", "finding jobs of a batch")
         return await backend.find_jobs(self.id, text, statuses, limit)
 
-    async def failed(self) -> Any:
+    async def failed(self) -> pa.Table:
         """The dead letters as an Arrow table, a line for each error, the most frequent first.
 
         Columns: error (its first line), count, last (when the last of them died), retries (the
@@ -358,10 +364,10 @@ class AsyncBatch:
         if patch is not None:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
-            # All are patched before the first is sent: a patch may fail.
-            patched = PayloadPatch(error_contains or "", patch)
-            await backend.dead_letters(self.id, patched, omit_payload=False)
-            return await backend.revise(patched.revisions)
+            # All are patched before the first is sent, since a patch may fail.
+            with PayloadPatch(error_contains or "", patch) as patched:
+                await backend.dead_letters(self.id, patched, omit_payload=False)
+                return await backend.revise(patched.revisions())
         return await backend.retry(self.id, error_contains or "", cancelled)
 
     async def _stats(self, timeout: float | None) -> BatchStats:

@@ -23,7 +23,7 @@ from spooled_pipelines.batch.parts import (
     parts_missing_error,
 )
 from spooled_pipelines.batch.record import BatchRecord
-from spooled_pipelines.batch.spill import distinct_on_disk
+from spooled_pipelines.batch.spill_database import distinct_on_disk
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import BatchStats
 

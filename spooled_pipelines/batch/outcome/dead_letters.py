@@ -1,9 +1,10 @@
-"""Dead letters of a batch: grouped by error, patched, told apart in lots. No I/O."""
+"""Dead letters of a batch: grouped by error, patched, and revised in groups. No network."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import InvalidArgumentError, ServerError
 from spooled_pipelines.rpc.decode import job_from
@@ -11,17 +12,23 @@ from spooled_pipelines.rpc.struct import from_struct, to_struct
 from spooled_pipelines.types import Job
 from spooled_pipelines.wire import batch_v1, limits, spooled_v1
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from typing_extensions import Self
+
 DEAD = (spooled_v1.JobStatus.JOB_STATUS_DEADLETTER,)
 _EXAMPLES = 10
+_MEMORY_BYTES = 8 << 20
 
 
 class FailureSummary:
-    """Collects dead letters; `table()` has a line for each error."""
+    """Dead letters by error; `table()` has a line for each."""
 
     def __init__(self) -> None:
         self._lines: dict[str, dict[str, Any]] = {}
 
     def add(self, message: spooled_v1.Job) -> None:
+        """Count a dead letter."""
         job = job_from(message)
         error = (job.last_error or "").strip().partition("\n")[0]
         new = {"error": error, "count": 0, "last": None, "retries": 0, "job_ids": []}
@@ -33,8 +40,8 @@ class FailureSummary:
         if len(line["job_ids"]) < _EXAMPLES:
             line["job_ids"].append(job.id)
 
-    def table(self) -> Any:
-        """The most frequent error first."""
+    def table(self) -> pa.Table:
+        """Return the errors, the most frequent first."""
         # Slow to import, and not needed to retry.
         import pyarrow as pa
 
@@ -52,32 +59,53 @@ class FailureSummary:
 
 
 class PayloadPatch:
-    """Collects the revisions of dead letters whose error has a text in it."""
+    """Revises the payloads of dead letters whose error contains a text, in flat memory.
+
+    A context manager, which deletes what was put aside.
+    """
 
     def __init__(
         self, error_contains: str, patch: Callable[[dict[str, Any]], Mapping[str, Any] | None]
     ) -> None:
         self._error_contains = error_contains
         self._patch = patch
-        self.revisions: list[batch_v1.DeadLetterRevision] = []
+        # Payloads belong to their owner alone, and the file has no name.
+        self._file = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
 
     def add(self, message: spooled_v1.Job) -> None:
-        """LossyValueError or InvalidArgumentError where what the patch gives cannot be sent."""
+        """Patch a dead letter.
+
+        Raises:
+            LossyValueError, InvalidArgumentError: the patched payload cannot be sent.
+        """
         if self._error_contains not in message.last_error:
             return
         payload = self._patch(from_struct(message.payload))
         if payload is not None:
-            self.revisions.append(requeue(message.id, payload))
+            revision = requeue(message.id, payload).SerializeToString()
+            self._file.write(len(revision).to_bytes(4, "little") + revision)
+
+    def revisions(self) -> Iterator[batch_v1.DeadLetterRevision]:
+        """Yield the revisions, in the order of their dead letters."""
+        self._file.seek(0)
+        while length := int.from_bytes(self._file.read(4), "little"):
+            yield batch_v1.DeadLetterRevision.FromString(self._file.read(length))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def requeue(job_id: str, payload: Mapping[str, Any] | None = None) -> batch_v1.DeadLetterRevision:
-    """Back into the queue, with this payload where there is one."""
+    """Return the revision that retries a dead letter, with this payload if there is one."""
     data = None if payload is None else to_struct(payload).SerializeToString()
     return batch_v1.DeadLetterRevision(job_id=job_id, requeue=batch_v1.Requeue(payload=data))
 
 
 def discard(job: Job | str) -> batch_v1.DeadLetterRevision:
-    """Cancelled."""
+    """Return the revision that cancels a dead letter."""
     job_id = job.id if isinstance(job, Job) else job
     return batch_v1.DeadLetterRevision(job_id=job_id, discard=batch_v1.Discard())
 
@@ -85,21 +113,21 @@ def discard(job: Job | str) -> batch_v1.DeadLetterRevision:
 def batched(
     revisions: Iterable[batch_v1.DeadLetterRevision],
 ) -> Iterator[list[batch_v1.DeadLetterRevision]]:
-    """As many as go into one call."""
-    lot: list[batch_v1.DeadLetterRevision] = []
+    """Yield the revisions in groups that fit into one call."""
+    group: list[batch_v1.DeadLetterRevision] = []
     size = 0
     for revision in revisions:
-        lot.append(revision)
+        group.append(revision)
         size += revision.ByteSize()
-        if len(lot) == limits.SETTLED_PER_MESSAGE_MAX or size >= limits.CHUNK_TARGET_BYTES:
-            yield lot
-            lot, size = [], 0
-    if lot:
-        yield lot
+        if len(group) == limits.SETTLED_PER_MESSAGE_MAX or size >= limits.CHUNK_TARGET_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def check_refused(refused: Sequence[batch_v1.RejectedRow]) -> None:
-    """Whoever is dead no more was taken care of by another; anything else is an error."""
+    """Ignore jobs that someone else has already handled; raise for any other refusal."""
     for row in refused:
         if row.code == "INVALID_ARGUMENT":
             raise InvalidArgumentError(row.message)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spooled_pipelines.batch.spill import SpillBuffer
+from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1
@@ -157,15 +158,11 @@ class ResultLookup:
 
 
 def _index(outcomes: ResultStore) -> sqlite3.Connection:
-    # A database without a name is a temporary file, gone with the connection.
-    index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    index.execute(
+    index = spill_database(
         "CREATE TABLE outcomes (job_id TEXT PRIMARY KEY, status, error, settled_at, result) "
         "WITHOUT ROWID"
     )
-    for batch in outcomes.batches():
-        index.execute("BEGIN")
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        index.executemany("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", rows)
-        index.execute("COMMIT")
+    for record_batch in outcomes.batches():
+        rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
+        insert(index, "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", rows)
     return index

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -15,6 +14,7 @@ from spooled_pipelines.batch.ledger import REJECTED, AnyLedger, PartLedgers
 from spooled_pipelines.batch.outcome.job_results import MIXED, ResultLookup, ResultStore
 from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
 from spooled_pipelines.batch.source.open import Source, open_source
+from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.errors import InvalidArgumentError
 
 ResultOrder: TypeAlias = Literal["input", "settled"]
@@ -123,14 +123,10 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[Any]:
 
 def _as_settled(lines: Iterator[Any]) -> Iterator[Any]:
     """The same in the order in which they settled, those that have not last; sorted on the disk."""
-    # A database without a name is a temporary file, gone with the connection.
-    store = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    store.execute("CREATE TABLE lines (line, job_id, status, error, settled_at, result)")
-    store.execute("BEGIN")
-    for batch in lines:
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        store.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", rows)
-    store.execute("COMMIT")
+    store = spill_database("CREATE TABLE lines (line, job_id, status, error, settled_at, result)")
+    for record_batch in lines:
+        rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
+        insert(store, "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", rows)
     found = store.execute("SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid")
     while some := found.fetchmany(_SETTLED_ROWS):
         yield pa.record_batch([list(column) for column in zip(*some, strict=True)], schema=_LINES)

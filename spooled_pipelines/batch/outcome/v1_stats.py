@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.types import BatchStats, JobStatus, QueueStats, Stall
 from spooled_pipelines.wire import spooled_v1
 
 _TOP_ERRORS = 5
-_LOT = 1_000
+_PAGE_ROWS = 1_000
 _SETTLED = [status.value for status in JobStatus if status.settled]
 _OPEN_BEHIND = f"""
 SELECT id FROM jobs WHERE id > ? AND status NOT IN ({", ".join("?" * len(_SETTLED))})
-ORDER BY id LIMIT {_LOT}
+ORDER BY id LIMIT {_PAGE_ROWS}
 """  # noqa: S608 - the words are our own
 
 
@@ -23,17 +23,11 @@ class JobStatusTable:
     """The status of each of many jobs, pending at first; on the disk, in flat memory."""
 
     def __init__(self, job_ids: Iterable[str]) -> None:
-        # A database without a name is a temporary file, gone with the connection.
-        self._jobs = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        # Nothing is to survive a crash of this file.
-        self._jobs.execute("PRAGMA journal_mode = OFF")
-        self._jobs.execute(
+        self._jobs = spill_database(
             "CREATE TABLE jobs (id TEXT PRIMARY KEY, status TEXT NOT NULL) WITHOUT ROWID"
         )
-        self._jobs.execute("BEGIN")
         rows = ((job_id, JobStatus.PENDING.value) for job_id in job_ids)
-        self._jobs.executemany("INSERT OR IGNORE INTO jobs VALUES (?, ?)", rows)
-        self._jobs.execute("COMMIT")
+        insert(self._jobs, "INSERT OR IGNORE INTO jobs VALUES (?, ?)", rows)
         (self.total,) = self._jobs.execute("SELECT count(*) FROM jobs").fetchone()
         self._counts = Counter({JobStatus.PENDING: self.total})
 

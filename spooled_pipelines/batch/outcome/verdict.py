@@ -11,6 +11,7 @@ from spooled_pipelines.errors import (
     SpooledError,
 )
 from spooled_pipelines.rpc import validation
+from spooled_pipelines.text import one_line
 from spooled_pipelines.types import BatchStats, CancelResult
 
 OnBreach: TypeAlias = Literal["raise", "stop"]
@@ -58,7 +59,7 @@ def failed_error(
         f"max_failed={allowed} allows{still}."
     )
     if stats.top_errors:
-        errors = "; ".join(f"{count} × {_line(error)}" for error, count in stats.top_errors)
+        errors = "; ".join(f"{count} × {one_line(error)}" for error, count in stats.top_errors)
         message += f" Most frequent: {errors}."
     if stopped is not None:
         message += (
@@ -91,8 +92,3 @@ def timeout_error(
 
 def _title(stats: BatchStats) -> str:
     return f"{stats.batch_id} ({stats.name!r})" if stats.name else stats.batch_id
-
-
-def _line(error: str) -> str:
-    line = " ".join(error.split())
-    return line if len(line) <= 200 else line[:199] + "…"

@@ -23,6 +23,8 @@ from spooled_pipelines.rpc.sync.runtime import in_thread, monotonic
 from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
     from spooled_pipelines.types import StrPath
@@ -116,7 +118,7 @@ class Batch:
         )
 
     @property
-    def ledger(self) -> Any:
+    def ledger(self) -> pa.Table | None:
         """A pyarrow Table, one line per row of the input, in its order.
 
         Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason.
@@ -126,7 +128,7 @@ class Batch:
         ledger = self._record.open_ledger()
         return None if ledger is None else ledger.table()
 
-    def ledger_reader(self) -> Any:
+    def ledger_reader(self) -> pa.RecordBatchReader | None:
         """Return the same as a pyarrow RecordBatchReader, in flat memory."""
         ledger = self._record.open_ledger()
         return None if ledger is None else ledger.reader()
@@ -198,15 +200,15 @@ class Batch:
 
     def results(
         self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
-    ) -> Any:
-        """What became of every job, as a pyarrow Table: all of `results_reader` in memory."""
+    ) -> pa.Table:
+        """Return what became of every job: all of `results_reader` in memory."""
         reader = self.results_reader(order=order, join=join, schema=schema)
         return in_thread(reader.read_all)
 
     def results_reader(
         self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
-    ) -> Any:
-        """What became of every job, as a pyarrow RecordBatchReader, in flat memory.
+    ) -> pa.RecordBatchReader:
+        """Return what became of every job, in flat memory.
 
         Columns: row (int64), job_id, status, error, then one per field of the results, by name,
         typed by what is in all of them, as JSON text where that has no common type. A field that
@@ -232,9 +234,9 @@ class Batch:
 
         ledger = self._record.open_ledger()
         types = check_results(order, join, schema, ledger)
-        found = ResultStore()
-        (self._backend()).each_job(self._record, found)
-        return in_thread(results_reader, found, ledger, order, join, types)
+        store = ResultStore()
+        (self._backend()).each_job(self._record, store)
+        return in_thread(results_reader, store, ledger, order, join, types)
 
     def write_results(
         self,
@@ -257,17 +259,21 @@ class Batch:
         reader = self.results_reader(order=order, join=join, schema=schema)
         return in_thread(write_stream, reader, path)
 
-    def timeline(self) -> Any:
-        """When every job came, began and ended, as a pyarrow Table.
+    def timeline(self) -> pa.Table:
+        """Return when every job came, began and ended: all of `timeline_reader` in memory."""
+        return in_thread((self.timeline_reader()).read_all)
 
-        Columns: job_id, status, created_at, started_at (of the last try) and completed_at (UTC),
-        seconds (from the start of the last try to its end; float). Null where it did not happen.
+    def timeline_reader(self) -> pa.RecordBatchReader:
+        """Return when every job came, began and ended, in flat memory.
+
+        Columns: job_id, status, created_at, started_at (of the last attempt) and completed_at
+        (UTC), seconds (of the last attempt; float). Null for what did not happen.
         """
         from spooled_pipelines.batch.outcome.timeline import Timeline
 
-        found = Timeline()
-        (self._backend()).each_job(self._record, found)
-        return found.table()
+        timeline = Timeline()
+        (self._backend()).each_job(self._record, timeline)
+        return timeline.reader()
 
     def plot(self) -> Any:
         """Jobs by status over time, and how long they took: a matplotlib Figure.
@@ -316,7 +322,7 @@ class Batch:
         backend = self._able("supports_retry", "finding jobs of a batch")
         return backend.find_jobs(self.id, text, statuses, limit)
 
-    def failed(self) -> Any:
+    def failed(self) -> pa.Table:
         """The dead letters as an Arrow table, a line for each error, the most frequent first.
 
         Columns: error (its first line), count, last (when the last of them died), retries (the
@@ -359,10 +365,10 @@ class Batch:
         if patch is not None:
             if cancelled:
                 raise InvalidArgumentError("patch is for dead letters: leave cancelled out")
-            # All are patched before the first is sent: a patch may fail.
-            patched = PayloadPatch(error_contains or "", patch)
-            backend.dead_letters(self.id, patched, omit_payload=False)
-            return backend.revise(patched.revisions)
+            # All are patched before the first is sent, since a patch may fail.
+            with PayloadPatch(error_contains or "", patch) as patched:
+                backend.dead_letters(self.id, patched, omit_payload=False)
+                return backend.revise(patched.revisions())
         return backend.retry(self.id, error_contains or "", cancelled)
 
     def _stats(self, timeout: float | None) -> BatchStats:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_ground import ORDERS, connect_airflow, write_files
+from tests.support.doc_setup import ORDERS, connect_airflow, write_files
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_ground import connect_airflow
+from tests.support.doc_setup import connect_airflow
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.support.doc_ground import ORDERS, a_dag, enqueues, write_files
+from tests.support.doc_setup import ORDERS, a_dag, enqueues, write_files
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_ground import ORDERS, a_dag, client_in, enqueues, working, write_files
+from tests.support.doc_setup import ORDERS, a_dag, client_in, enqueues, working, write_files
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_ground import client_in
+from tests.support.doc_setup import client_in
 
 
 @contextmanager

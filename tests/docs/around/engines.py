@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_ground import ORDERS, client_in, working
+from tests.support.doc_setup import ORDERS, client_in, working
 
 ROWS = ORDERS.to_pylist()
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.doc_ground import client_in, working
+from tests.support.doc_setup import client_in, working
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.doc_ground import write_files
+from tests.support.doc_setup import write_files
 
 ENQUEUE = """
 import spooled_pipelines

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.doc_blocks import DOCS, blocks_of
-from tests.support.doc_ground import WAIT_SECONDS, client_in, write_files
+from tests.support.doc_setup import WAIT_SECONDS, client_in, write_files
 
 # What the duckdb command does, which comes without its Python package.
 DUCKDB = f"""#!{sys.executable}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.doc_ground import CannotRunError, write_files
+from tests.support.doc_setup import CannotRunError, write_files
 from tests.support.server_process import ServerProcess
 
 # A disk of its own, which nobody but the server sees, and which goes with it.

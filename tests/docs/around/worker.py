@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from spooled_pipelines.worker import Discard, Worker
-from tests.support.doc_ground import (
+from tests.support.doc_setup import (
     ORDERS,
     WAIT_SECONDS,
     a_dag,

@@ -168,7 +168,7 @@ class Struck:
     wrong: str = ""
 
 
-class Ground:
+class FaultHarness:
     """Strikes a table that is being enqueued, makes the same call again, and counts the jobs."""
 
     def __init__(self, store: SqliteFile | PostgresDatabase, folder: Path, *arguments: str) -> None:
@@ -296,50 +296,50 @@ async def _recount(url: str) -> list[CounterMismatch]:
         await store.close()
 
 
-def _client_killed(ground: Ground, _: random.Random) -> None:
-    assert ground.client is not None
-    ground.client.kill()
-    ground.client.wait()
+def _client_killed(harness: FaultHarness, _: random.Random) -> None:
+    assert harness.client is not None
+    harness.client.kill()
+    harness.client.wait()
 
 
-def _server_killed(ground: Ground, _: random.Random) -> None:
-    ground.server.kill()
-    ground.server.restart()
+def _server_killed(harness: FaultHarness, _: random.Random) -> None:
+    harness.server.kill()
+    harness.server.restart()
 
 
-def _reset(ground: Ground, _: random.Random) -> None:
-    ground.proxy.cut()
+def _reset(harness: FaultHarness, _: random.Random) -> None:
+    harness.proxy.cut()
 
 
-def _stalled(ground: Ground, chance: random.Random) -> None:
-    ground.proxy.hold()
-    _later(chance.uniform(0.1, 1.5), ground.proxy.release)
+def _stalled(harness: FaultHarness, chance: random.Random) -> None:
+    harness.proxy.hold()
+    _later(chance.uniform(0.1, 1.5), harness.proxy.release)
 
 
-def _half_open(ground: Ground, _: random.Random) -> None:
-    ground.proxy.silence()
+def _half_open(harness: FaultHarness, _: random.Random) -> None:
+    harness.proxy.silence()
 
 
-def _answer_lost(ground: Ground, chance: random.Random) -> None:
-    ground.proxy.lose_answers()
+def _answer_lost(harness: FaultHarness, chance: random.Random) -> None:
+    harness.proxy.lose_answers()
     # Meanwhile what was sent is committed.
-    _later(chance.uniform(0.1, 0.5), ground.proxy.cut)
+    _later(chance.uniform(0.1, 0.5), harness.proxy.cut)
 
 
-def _busy(ground: Ground, chance: random.Random) -> None:
-    threading.Thread(target=ground.store.busy, args=(chance.uniform(0.1, 1.5),)).start()
+def _busy(harness: FaultHarness, chance: random.Random) -> None:
+    threading.Thread(target=harness.store.busy, args=(chance.uniform(0.1, 1.5),)).start()
 
 
-def _full(ground: Ground, chance: random.Random) -> None:
+def _full(harness: FaultHarness, chance: random.Random) -> None:
     seconds = chance.uniform(0.05, 0.5)
-    threading.Thread(target=ground.store.full, args=(ground.server, seconds)).start()
+    threading.Thread(target=harness.store.full, args=(harness.server, seconds)).start()
 
 
 def _later(seconds: float, action: Callable[[], None]) -> None:
     threading.Timer(seconds, action).start()
 
 
-FAULTS: dict[str, Callable[[Ground, random.Random], None]] = {
+FAULTS: dict[str, Callable[[FaultHarness, random.Random], None]] = {
     "client killed": _client_killed,
     "server killed": _server_killed,
     "connection reset": _reset,
@@ -360,11 +360,11 @@ def summary(struck: list[Struck]) -> str:
 
 
 @contextmanager
-def ground_over(kind: str, folder: Path, database: Callable[[], str]) -> Iterator[Ground]:
+def harness_over(kind: str, folder: Path, database: Callable[[], str]) -> Iterator[FaultHarness]:
     """`kind` is "sqlite", "postgresql" or "plain"."""
     store: SqliteFile | PostgresDatabase = (
         PostgresDatabase(database()) if kind == "postgresql" else SqliteFile(folder / "jobs.db")
     )
     arguments = ("--no-batch-extension",) if kind == "plain" else ()
-    with Ground(store, folder, *arguments) as ground:
-        yield ground
+    with FaultHarness(store, folder, *arguments) as harness:
+        yield harness
