@@ -60,16 +60,16 @@ class AddedPart:
         return None if self._ledger is None else self._ledger.table()
 
     def ledger_reader(self) -> Any:
-        """The same as a pyarrow RecordBatchReader, in flat memory."""
+        """Return the same as a pyarrow RecordBatchReader, in flat memory."""
         return None if self._ledger is None else self._ledger.reader()
 
     def to_dict(self) -> dict[str, Any]:
-        """A small plain dict for `seal(added=...)` in another process."""
+        """Return a small dict for `seal(added=...)` in another process."""
         return {name: value for name, value in vars(self).items() if name != "_ledger"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AddedPart:
-        """What `to_dict` described.
+        """Return what `to_dict` described.
 
         Raises:
             InvalidArgumentError: it is no such dict.
@@ -102,7 +102,7 @@ class MissingParts:
 
 
 def check_part_id(part_id: str | int) -> str:
-    """A part's id as text; numbers are taken for their digits."""
+    """Return a part's id as text; a number becomes its digits."""
     if isinstance(part_id, int) and not isinstance(part_id, bool):
         return str(part_id)
     if not isinstance(part_id, str) or not 1 <= len(part_id) <= PART_ID_MAX:
@@ -139,7 +139,7 @@ def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]
 def find_missing_parts(
     parts: Sequence[BatchPart], count: int | None, part_ids: Sequence[str]
 ) -> MissingParts | None:
-    """What keeps a batch of these parts from being sealed; None where nothing does."""
+    """Return what keeps a batch of these parts from being sealed, or None."""
     finished = {part.part_id for part in parts if part.finished}
     if part_ids:
         absent = tuple(one for one in part_ids if one not in finished)
@@ -153,7 +153,7 @@ def find_missing_parts(
 
 
 def parts_missing_error(batch_id: str, missing: MissingParts, known: str = "") -> PartsMissingError:
-    """The error that names them; `known` says where they are known from."""
+    """Return the error that names them; `known` says where they are known from."""
     finished, expected = missing.finished, missing.expected
     of = "" if expected is None else f" of {expected}"
     message = f"batch {batch_id} is not sealed: {finished}{of} parts are in."
@@ -185,7 +185,7 @@ def options_to_dict(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_from_dict(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `options_to_dict` was given."""
+    """Return the options that `options_to_dict` was given."""
     return {name: _from_plain(value) for name, value in options.items()}
 
 

@@ -81,7 +81,7 @@ class PlanBuilder:
         self._samples: list[dict[str, Any]] = []
 
     def chunks(self, generation: int) -> Iterator[Chunk]:
-        """What would be sent as this generation."""
+        """Return the chunks that would be sent as this generation."""
         return self._prepared.chunks(generation)
 
     def add(self, chunk: Chunk, existing: list[int] | None) -> None:
@@ -103,7 +103,7 @@ class PlanBuilder:
         self._samples.extend(_payload(piece) for piece in chunk.slice(0, room).requests(b""))
 
     def plan(self, seconds: float | None) -> BatchPlan:
-        """The result, once every chunk was added."""
+        """Return the plan, once every chunk was added."""
         prepared, rejected = self._prepared, self._prepared.rejected
         reasons = dict(rejected.reasons)
         return BatchPlan(

@@ -115,7 +115,7 @@ class _Line:
             sys.stderr.write(f"{self._title}: {self.n} of {self.total} {self._unit}s\n")
 
     def set_postfix_str(self, text: str) -> None:
-        """The next line says enough."""
+        """Discard the message: the next line says enough."""
 
     def close(self) -> None:
         sys.stderr.flush()

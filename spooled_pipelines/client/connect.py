@@ -17,7 +17,7 @@ def connect(
     batch_extension: BatchExtension = "auto",
     rate_limit: float | None = None,
 ) -> SpooledClient:
-    """A client of the server at `address`; use it in a `with`, or close it.
+    """Return a client of the server at `address`; use it in a `with`, or close it.
 
         with connect("localhost:50051", api_key="sp_live_...") as client:
             client.enqueue("emails", {"to": "ada@example.org"})

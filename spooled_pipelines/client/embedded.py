@@ -67,8 +67,10 @@ class EmbeddedServerHandle:
         return self._server is not None
 
     def release(self) -> None:
-        """One client less. After the last one the file is let go of: once this returns, whoever
-        wants it next has it."""
+        """Count one client less, and release the file after the last one.
+
+        Once this returns, another process can serve the file.
+        """
         with _registry:
             self.clients -= 1
             if self.clients > 0:
@@ -91,7 +93,7 @@ class EmbeddedServerHandle:
         self._changing = threading.Lock()
 
     def take_over_in_background(self) -> None:
-        """A call found nobody: see to it that somebody serves, on a thread. Returns at once."""
+        """Start a thread that makes sure that the file is served; return at once."""
         if self._server is not None:
             return
         with _registry:
@@ -120,7 +122,7 @@ class EmbeddedServerHandle:
             log.warning("nobody serves embedded:%s: %s", self.path, error)
 
     def ensure_served(self, before: str | None = None) -> None:
-        """Returns when somebody serves the file, other than the owner `before`.
+        """Return when the file is served, by another owner than `before`.
 
         Where that one still has it after a second, it may be well and only the connection was
         not: the next call that finds nobody comes here again.
@@ -196,7 +198,7 @@ _registry = threading.Lock()
 
 
 def acquire(path: str | Path) -> EmbeddedServerHandle:
-    """This process's part in the file, with one client more; `leave` is for that client's end.
+    """Return this process's handle of the file, with one more client; `leave` ends that client.
 
     Returns when somebody serves the file: this process, if nobody else does.
 

@@ -83,7 +83,7 @@ class PendingRequests:
         return sum(asked.kind != "dequeue" for asked in self._asked)
 
     def ask(self, kind: Kind, job_id: str | None) -> None:
-        """Notes a request, before it is written: its answer may be faster than the writer."""
+        """Record a request before it is written: the response may be faster than the writer."""
         # Only one dequeue in a row is worth remembering, or a quiet worker's list would grow.
         if kind == "dequeue" and self._asked and self._asked[-1].kind == "dequeue":
             return
@@ -94,7 +94,7 @@ class PendingRequests:
         message: spooled_v1.ProcessResponse,
         explain: Callable[[str, str], SpooledError],
     ) -> Job | Answer | None:
-        """The plain value of a response; None where this version does not know its kind."""
+        """Return the value of a response; None if this version does not know its kind."""
         kind = message.WhichOneof("response")
         if kind == "job":
             return job_from(message.job)
@@ -147,5 +147,5 @@ class PendingRequests:
 
 
 def unsuccessful(kind: str, what: str) -> SpooledError:
-    """The error for an answer that is OK in form and says `success = false`."""
+    """Return the error for a response that says `success = false`."""
     return ConflictError(f"the server says that it did not {kind.replace('_', ' ')} {what}")

@@ -41,7 +41,7 @@ def resolve_settings(
     batch_extension: BatchExtension,
     rate_limit: float | None = None,
 ) -> tuple[ConnectionSettings, EmbeddedServerHandle | None]:
-    """The settings, and this process's part in the file where the address is `embedded:`.
+    """Return the settings, and this process's handle of the file if the address is `embedded:`.
 
     Raises:
         AuthenticationError: there is no API key.

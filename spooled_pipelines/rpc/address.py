@@ -41,7 +41,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Reads ``host``, ``host:port``, ``[::1]:50051``, ``dns:///host:port`` or ``unix:/path``.
+    """Parse ``host``, ``host:port``, ``[::1]:50051``, ``dns:///host:port`` or ``unix:/path``.
 
     Without a port it is 50051, and 443 for hosts of Spooled Cloud. Several servers are a name in
     DNS that has all of their addresses (``dns:///host:port``), or their IP addresses with commas
@@ -83,7 +83,7 @@ def parse_address(text: str) -> Address:
 
 
 def _several(given: str) -> Address:
-    """What gRPC takes as one list: IP addresses of one kind."""
+    """Return the target of several IP addresses of one kind, which gRPC takes as one list."""
     listed = given.partition(":")[2] if given.startswith(("ipv4:", "ipv6:")) else given
     found = [_tcp(*_split(one.strip(), given), prefix="") for one in listed.split(",")]
     kinds = {_ip_version(one.target.rpartition(":")[0].strip("[]"), given) for one in found}

@@ -38,7 +38,7 @@ def serialized(request: Any) -> bytes:
 
 
 def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]:
-    """gRPC channel arguments: keepalive, message sizes, and how soon to connect again."""
+    """Return gRPC channel arguments: keepalive, message sizes, and how soon to reconnect."""
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
@@ -94,7 +94,7 @@ def compression_pays(*, is_local: bool, round_trip: float | None) -> bool:
 
 
 def credentials_of(tls: TLS) -> grpc.ChannelCredentials:
-    """The credentials that this TLS material makes."""
+    """Return the credentials for this TLS material."""
     return grpc.ssl_channel_credentials(
         root_certificates=tls.read_pem("ca"),
         private_key=tls.read_pem("client_key"),
@@ -103,7 +103,7 @@ def credentials_of(tls: TLS) -> grpc.ChannelCredentials:
 
 
 def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str], ...]:
-    """The metadata of each call."""
+    """Return the metadata of each call."""
     metadata = ((API_KEY_HEADER, settings.api_key),)
     if settings.organization is None:
         return metadata

@@ -40,7 +40,7 @@ _CAUSE_BY_NUMBER = {
 
 
 def time_from(timestamp: Timestamp) -> datetime:
-    """The aware UTC time of a Timestamp; digits below a microsecond are dropped."""
+    """Return a Timestamp as an aware UTC time, without digits below a microsecond."""
     return _time(timestamp.seconds, timestamp.nanos)
 
 
@@ -56,12 +56,12 @@ def _time(seconds: int, nanos: int) -> datetime:
 
 
 def job_status_from(number: int) -> JobStatus:
-    """The status of its number; one that this version does not know is UNSPECIFIED."""
+    """Return the status of a number; UNSPECIFIED if this version does not know it."""
     return _STATUS_BY_NUMBER.get(number, JobStatus.UNSPECIFIED)
 
 
 def job_from(message: spooled_v1.Job) -> Job:
-    """A job, its times aware and its payload a dict."""
+    """Return a job with aware times and a dict as payload."""
     return Job(
         id=message.id,
         queue_name=message.queue_name,
@@ -158,7 +158,7 @@ def heartbeat_result_from(message: spooled_v1.HeartbeatResponse) -> HeartbeatRes
 
 
 def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
-    """A batch's statistics, with the causes of a stall by their lower-case names."""
+    """Return a batch's statistics, with the causes of stalls by their lower-case names."""
     return BatchStats(
         batch_id=message.batch_id,
         queue_name=message.queue_name,

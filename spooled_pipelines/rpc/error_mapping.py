@@ -37,7 +37,7 @@ class Call:
 
 
 def error_from_grpc(raw: grpc.RpcError, call: Call) -> errors.SpooledError:
-    """The error of our tree for one that gRPC raised (blocking or asyncio)."""
+    """Return our error for one that gRPC raised (blocking or asyncio)."""
     failed: Any = raw
     code, text = failed.code().name, failed.details() or ""
     if (code, text) == WRITE_FAILED:
@@ -53,7 +53,7 @@ def error_from_status(
     *,
     trailing: Iterable[tuple[str, str | bytes]] = (),
 ) -> errors.SpooledError:
-    """The error for a status name, such as ``"NOT_FOUND"``, and the text that came with it."""
+    """Return the error for a status name, such as ``"NOT_FOUND"``, and the text with it."""
     make = _BY_CODE.get(code, _server_failed)
     said = dict(trailing)
     error = make(_Status(code, text.strip(), call, said))
@@ -69,7 +69,7 @@ def error_from_status(
 
 
 def refusal_in_stream(code: str, text: str, call: Call) -> errors.SpooledError:
-    """The error for one that came inside ProcessJobs; its code may be Spooled's own."""
+    """Return the error for a refusal inside ProcessJobs; its code may be Spooled's own."""
     if code == "LEASE_EXPIRED":
         error = _lease_lost(_Status(code, text, call, {}))
         error.code = code

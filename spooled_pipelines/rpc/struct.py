@@ -23,7 +23,7 @@ _JSON_GROWTH_MAX = 6
 
 
 def to_struct(value: Mapping[str, Any] | str, *, what: str = "payload") -> Struct:
-    """The Struct for a mapping, or for the text of a JSON object.
+    """Return the Struct for a mapping, or for the text of a JSON object.
 
     Raises:
         LossyValueError: a value in it would not survive; `column` holds its path.
@@ -43,7 +43,7 @@ def to_struct(value: Mapping[str, Any] | str, *, what: str = "payload") -> Struc
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """The dict that a Struct holds. Whole numbers up to 2**53 come as int, others as float."""
+    """Return a Struct as a dict; whole numbers up to 2**53 become int, others float."""
     return {name: _plain(value) for name, value in struct.fields.items()}
 
 

@@ -35,7 +35,7 @@ def in_use() -> bool:
 def sending(
     queue_name: str, *, rows: int | None = None, batch_id: str | None = None
 ) -> AbstractContextManager[object]:
-    """The span of an enqueue: of one job, or of the rows of a batch."""
+    """Start the span of an enqueue: of one job, or of the rows of a batch."""
     if not in_use():
         return _NOTHING
     about: dict[str, str | int] = {"messaging.operation.type": "send"}
@@ -47,7 +47,7 @@ def sending(
 
 
 def with_context(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags, and the current span's context with them where there is one.
+    """Return the tags, with the current span's context if there is one.
 
     What the caller set stays as it is, and tags that would get too large stay without it.
     """
@@ -64,7 +64,7 @@ def with_context(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def headers() -> tuple[tuple[str, str], ...]:
-    """The current span's context as metadata of a call; nothing where there is none."""
+    """Return the current span's context as metadata of a call, if there is one."""
     return tuple(_current().items()) if in_use() else ()
 
 
@@ -82,7 +82,7 @@ def handling(job: Job) -> AbstractContextManager[object]:
 
 
 def handling_rows(jobs: Sequence[Job]) -> AbstractContextManager[object]:
-    """The span of one call with many jobs: it begins a trace, linked to where each was enqueued."""
+    """Start the span of a call with many jobs: a new trace, linked to where each was enqueued."""
     if not in_use():
         return _NOTHING
     from opentelemetry.context import Context

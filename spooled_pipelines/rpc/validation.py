@@ -66,7 +66,7 @@ def error_text(value: str) -> str:
 
 
 def whole(value: int, name: str, least: int, most: int) -> int:
-    """A whole number between `least` and `most`."""
+    """Return the value if it is a whole number between `least` and `most`, else raise."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidArgumentError(
             f"{name} is {shown(value, 120)}, and must be a whole number from {least} to {most}"
@@ -115,7 +115,7 @@ def limit(value: int, most: int | None = None) -> int:
 def queue_limits(
     jobs_per_second: float | None, burst: int | None, max_in_flight: int | None
 ) -> None:
-    """A rate above zero, whole numbers, and no burst without a rate."""
+    """Check for a rate above zero, whole numbers, and no burst without a rate."""
     least, most = limits.QUEUE_RATE_MIN, limits.QUEUE_RATE_MAX
     if jobs_per_second is not None:
         is_number = isinstance(jobs_per_second, int | float)
@@ -158,7 +158,7 @@ def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
 
 
 def timestamp(value: datetime, name: str) -> Timestamp:
-    """The Timestamp of an aware time."""
+    """Return the Timestamp of an aware time."""
     if not isinstance(value, datetime):
         raise InvalidArgumentError(f"{name} is {shown(value, 120)}, and must be a datetime")
     if value.utcoffset() is None:

@@ -149,14 +149,14 @@ class AsyncOpenBatch:
         return self._sealed(known, count, part_ids)
 
     async def parts(self) -> list[BatchPart]:
-        """The parts that have begun, in the order of their ids.
+        """Return the parts that were started, in the order of their ids.
 
         Of a server without the batch extension: those that were added here.
         """
         return await self._backend.parts(self.id, self._added)
 
     def to_dict(self) -> dict[str, Any]:
-        """A small plain dict that `client.open_batch` makes it of again, in another process.
+        """Return a small dict from which `client.open_batch` makes it again in another process.
 
         Raises:
             InvalidArgumentError: an option is nothing that JSON knows.
@@ -206,7 +206,7 @@ class AsyncOpenBatch:
     def _sealed(
         self, known: Mapping[str, AddedPart], count: int | None, part_ids: Sequence[str]
     ) -> AsyncBatch:
-        """The batch, with its counts where every part of it is known here."""
+        """Return the batch, with its counts if every part of it is known here."""
         every = set(part_ids) <= known.keys() if part_ids else len(known) == count
         parts = known.values() if every else ()
         ledgers = dict(self._ledgers) if known.keys() == self._ledgers.keys() else {}

@@ -60,7 +60,7 @@ class ResultStore:
         return self._spool.batches()
 
     def finish(self) -> None:
-        """The last one was added; now the types are known."""
+        """Finish adding: the types are known from now on."""
         self._flush()
 
     def _flush(self) -> None:
@@ -76,7 +76,7 @@ class ResultStore:
 
 
 def type_of(values: list[Any]) -> Any:
-    """The values' Arrow type by inference, or `MIXED`."""
+    """Return the values' Arrow type by inference, or `MIXED`."""
     try:
         kind = pa.array(values).type
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
@@ -101,7 +101,7 @@ def _bools_as_floats(kind: Any, values: list[Any]) -> bool:
 
 
 def common_type(one: Any, other: Any) -> Any:
-    """The type that holds the values of both, or `MIXED`."""
+    """Return the type that holds the values of both, or `MIXED`."""
     if one is MIXED or other is MIXED:
         return MIXED
     if one == other:
@@ -127,7 +127,7 @@ class ResultLookup:
         self._index: sqlite3.Connection | None = None
 
     def of(self, job_ids: Any) -> Any:
-        """A line for each id; `status` is null where the server has no such job."""
+        """Return a line for each id; `status` is null if the server has no such job."""
         if self._index is None:
             found = self._in_window(job_ids)
             if found is not None:

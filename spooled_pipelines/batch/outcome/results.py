@@ -37,7 +37,7 @@ _UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
 def check_results(
     order: str, join: Any, schema: ResultSchema, ledger: AnyLedger | None
 ) -> dict[str, Any] | None:
-    """The schema's types by name, if one is given.
+    """Return the schema's types by name, if one is given.
 
     Raises:
         InvalidArgumentError: an argument is wrong, or does not go with the others.
@@ -69,7 +69,7 @@ def results_reader(
     join: Any = None,
     schema: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A RecordBatchReader: row, job_id, status, error, then one column per field of the results.
+    """Return a RecordBatchReader: row, job_id, status, error, then a column per result field.
 
     In the order of the ledger's rows (without one, of the outcomes), or of when the jobs settled.
     `join`: the table, whose own columns come first.
@@ -122,7 +122,7 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[Any]:
 
 
 def _as_settled(lines: Iterator[Any]) -> Iterator[Any]:
-    """The same in the order in which they settled, those that have not last; sorted on the disk."""
+    """Yield the same in the order of settling, open jobs last; sorted on disk."""
     store = spill_database("CREATE TABLE lines (line, job_id, status, error, settled_at, result)")
     for record_batch in lines:
         rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
@@ -195,7 +195,7 @@ def _joined(source: Source, columns: Iterator[list[Any]]) -> Iterator[list[Any]]
 
 
 def _named(theirs: Iterable[str], types: Mapping[str, Any]) -> dict[str, str]:
-    """What our columns and the results' ("result." + field) are called, each name once."""
+    """Return the names of our columns and of the results' ("result." + field), each once."""
     taken = set(theirs)
     names = {}
     for ours in _OURS:

@@ -75,7 +75,7 @@ def _with_seconds(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def draw(timeline: Any, title: str) -> Any:
-    """A matplotlib Figure: jobs by status over time, and a histogram of how long they took.
+    """Return a matplotlib Figure: jobs by status over time, and a histogram of durations.
 
     Args:
         timeline: the table that `Batch.timeline` returns.
@@ -159,7 +159,7 @@ def _draw_durations(axes: Any, timeline: Any) -> None:
 
 
 def statuses_over_time(timeline: Any) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    """Times in ms, evenly apart, and how many jobs were in which band at each.
+    """Return evenly spaced times in ms, and the number of jobs in each band at each time.
 
     A job that was tried several times counts as waiting until its last try: that is what the
     server keeps.

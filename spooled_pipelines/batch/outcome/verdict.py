@@ -18,7 +18,7 @@ OnBreach: TypeAlias = Literal["raise", "stop"]
 
 
 def check_max_failed(max_failed: float) -> None:
-    """A count of jobs (int), or a share of them (float from 0 to 1)."""
+    """Raise if it is neither a count of jobs (int) nor a share of them (float from 0 to 1)."""
     if isinstance(max_failed, bool) or not isinstance(max_failed, (int, float)):
         raise InvalidArgumentError(
             f"max_failed is {max_failed!r}, and must be a number of jobs such as 10, or a share of "

@@ -156,7 +156,7 @@ class Batch:
         on_progress: WaitProgress = None,
         on_breach: verdict.OnBreach = "raise",
     ) -> BatchStats:
-        """Returns once every job is settled and not too many failed.
+        """Return once every job is settled and not too many failed.
 
         Args:
             timeout: seconds; None: as long as it takes.
@@ -306,7 +306,7 @@ class Batch:
     def find_jobs(
         self, text: str = "", *, statuses: Iterable[str] = (), limit: int = 100
     ) -> list[Job]:
-        """The first `limit` jobs of the batch with this text in error, id, key or worker.
+        """Return the first `limit` jobs of the batch with this text in error, id, key or worker.
 
         The server looks at a bounded number of jobs in a call; this goes on until there are enough
         or all were looked at. It needs the batch extension.
@@ -323,7 +323,7 @@ class Batch:
         return backend.find_jobs(self.id, text, statuses, limit)
 
     def failed(self) -> pa.Table:
-        """The dead letters as an Arrow table, a line for each error, the most frequent first.
+        """Return the dead letters as an Arrow table, a line for each error, most frequent first.
 
         Columns: error (its first line), count, last (when the last of them died), retries (the
         most that one of them used up), job_ids (the first ten). `client.attempts` tells what one

@@ -247,7 +247,7 @@ class ExtensionBackend(BatchBackend):
 
 
 def _name_of(status: str) -> str:
-    """The wire's name of a status, which messages take as well as its number."""
+    """Return the wire's name of a status, which messages accept as well as its number."""
     known = [one.value for one in JobStatus if one is not JobStatus.UNSPECIFIED]
     if status not in known:
         raise InvalidArgumentError(f"status must be one of {', '.join(known)}, got {str(status)!r}")

@@ -216,7 +216,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         lease_seconds: int = 30,
         lease_id: str | None = None,
     ) -> datetime:
-        """Keeps the job for `lease_seconds` from now; returns when that ends.
+        """Renew the job's lease for `lease_seconds` from now; return when it ends.
 
         Raises:
             LeaseLostError: too late, the job is no longer this worker's.
@@ -234,7 +234,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         return decode.time_from(response.new_expires_at)
 
     async def get_job(self, job_id: str) -> Job:
-        """The job as it is now.
+        """Return the job as it is now.
 
         Raises:
             NotFoundError: there is no such job, or it is another organization's.
@@ -273,7 +273,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         return AsyncProcessStream(conversation, self._settings)
 
     async def wait_for_ready(self, timeout: float = 10.0) -> None:
-        """Returns once there is a connection; what the key may do shows at the first call.
+        """Return once there is a connection; the key is checked by the first call.
 
         Raises:
             UnavailableError: there was none within `timeout` seconds; the message says why.
@@ -281,7 +281,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         await self._connection.wait_for_ready(timeout)
 
     async def close(self) -> None:
-        """Ends every stream and lets the connection go. Repeatable.
+        """End every stream and close the connection. May be repeated.
 
         The last client of an `embedded:` file in a process that serves it ends that server, and
         another process that uses the file takes over.

@@ -20,7 +20,7 @@ class AsyncQueueCalls:
     _connection: AsyncConnection
 
     async def queues(self, *, limit: int = 1_000) -> list[Queue]:
-        """The first `limit` queues that this key may see, by name, with counters and limits.
+        """Return the first `limit` queues that this key may see, with counters and limits.
 
         Raises:
             InvalidArgumentError: `limit` is below 1.
@@ -33,7 +33,7 @@ class AsyncQueueCalls:
     async def workers(
         self, queue_name: str | None = None, *, limit: int = 1_000
     ) -> list[WorkerState]:
-        """The workers that were heard of last, the last one first.
+        """Return the workers with the latest heartbeats, the latest first.
 
         Args:
             queue_name: only those of this queue.
@@ -93,7 +93,7 @@ class AsyncQueueCalls:
         return decode.queue_limits_from(answer.limits)
 
     async def queue_limits(self, queue_name: str) -> QueueLimits:
-        """What caps a queue, as `set_queue_limits` set it; each None where there is no limit."""
+        """Return the limits of a queue, as `set_queue_limits` set them; None means no limit."""
         request = queue_admin_v1.GetQueueLimitsRequest(queue_name=validation.queue_name(queue_name))
         answer = await self._connection.unary(
             QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True
@@ -101,7 +101,7 @@ class AsyncQueueCalls:
         return decode.queue_limits_from(answer.limits)
 
     async def purge_queue(self, queue_name: str) -> int:
-        """Cancels what is pending now, jobs that wait for a retry included; returns how many.
+        """Cancel pending jobs, including those that wait for a retry; return how many.
 
         Scheduled jobs stay.
         """
@@ -114,7 +114,7 @@ class AsyncQueueCalls:
         return cancelled
 
     async def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
-        """The first `limit` dead letters of a queue, with payload and error, oldest first."""
+        """Return the first `limit` dead letters of a queue, oldest first, with their payloads."""
         validation.queue_name(queue_name)
         validation.limit(limit)
         request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
@@ -122,7 +122,7 @@ class AsyncQueueCalls:
         return [decode.job_from(job) async for job in jobs]
 
     async def discard_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
-        """Cancels a queue's dead letters, so that nobody has to look at them; returns how many.
+        """Cancel a queue's dead letters, so that they no longer count as dead; return how many.
 
         Args:
             queue_name: the queue.

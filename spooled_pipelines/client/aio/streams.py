@@ -30,7 +30,7 @@ class AsyncJobStream:
         return job_from(await self._responses.__anext__())
 
     async def aclose(self) -> None:
-        """Takes no more jobs; an iteration that waits ends. May be repeated."""
+        """Take no more jobs; a waiting iteration ends. May be repeated."""
         self._responses.cancel()
 
     async def __aenter__(self) -> Self:

@@ -29,7 +29,7 @@ class AsyncWorkerCalls:
         version: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> WorkerRegistration:
-        """Makes a worker known; with a `worker_id` that is known already, updates it.
+        """Register a worker, or update the one with this `worker_id`.
 
         `hostname` is this machine's and `version` this package's where they are not given.
 

@@ -165,7 +165,7 @@ class BatchCalls:
         on_rerun: OnRerun = "resume",
         **options: Unpack[BatchOptions],
     ) -> BatchPlan:
-        """What `enqueue_batch` would do with the same arguments; nothing is written.
+        """Return what `enqueue_batch` would do with the same arguments; nothing is written.
 
         Rows that cannot be jobs are counted, with the reasons, and not raised. `data` is read to
         its end: an iterator or a cursor has to be made again for the call itself.
@@ -188,7 +188,7 @@ class BatchCalls:
         on_rerun: OnRerun = "resume",
         **options: Unpack[JobOptions],
     ) -> OpenBatch:
-        """A batch that comes in parts, from this process and others: `add` each, then `seal` it.
+        """Open a batch that comes in parts, from any process: `add` each, then `seal` it.
 
         Args:
             name: of the batch; the same name finds the same batch again. Or what `to_dict()` of an
@@ -215,7 +215,7 @@ class BatchCalls:
         return open_batch(service, name, queue_name, options, on_rerun, self)
 
     def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
-        """The newest batches that this key may see, the newest first, as they stand.
+        """Return the statistics of the batches that this key may see, newest first.
 
         `batch(stats.batch_id)` is the batch itself.
 

@@ -31,7 +31,7 @@ class JobStream:
         return job_from(self._responses.__next__())
 
     def close(self) -> None:
-        """Takes no more jobs; an iteration that waits ends. May be repeated."""
+        """Take no more jobs; a waiting iteration ends. May be repeated."""
         self._responses.cancel()
 
     def __enter__(self) -> Self:
