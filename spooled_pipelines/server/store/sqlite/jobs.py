@@ -148,7 +148,7 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
     if throttle is None:
         rows = _claimable(tx, queue, request.limit)
     else:
-        rows = _let_out(tx, queue, throttle.filled(tx.now), in_flight, request.limit)
+        rows = _claim_within_limits(tx, queue, throttle.filled(tx.now), in_flight, request.limit)
     if not rows:
         return []
     expiry = tx.now + request.lease_ms
@@ -235,7 +235,7 @@ def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
     return rows
 
 
-def _let_out(
+def _claim_within_limits(
     tx: Transaction, queue: int, throttle: queue_limits.Throttle, in_flight: int, limit: int
 ) -> list[_Row]:
     """Return `_claimable` of a limited queue, counted as claimed."""
