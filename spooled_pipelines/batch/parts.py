@@ -11,6 +11,8 @@ from spooled_pipelines.errors import InvalidArgumentError, PartsMissingError
 from spooled_pipelines.wire.limits import PART_ID_MAX, PARTS_MAX
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from spooled_pipelines.batch.ledger import Ledger
 
 # How many there are; or which.
@@ -55,11 +57,11 @@ class AddedPart:
     _ledger: Ledger | None = field(default=None, repr=False, compare=False)
 
     @property
-    def ledger(self) -> Any:
+    def ledger(self) -> pa.Table | None:
         """A pyarrow Table, one line per row, as `Batch.ledger`; None in another process."""
         return None if self._ledger is None else self._ledger.table()
 
-    def ledger_reader(self) -> Any:
+    def ledger_reader(self) -> pa.RecordBatchReader | None:
         """Return the same as a pyarrow RecordBatchReader, in flat memory."""
         return None if self._ledger is None else self._ledger.reader()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -45,7 +45,7 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
             encoded.append(None)
             continue
         value = parse_or_invalid(text)
-        if value is INVALID:
+        if isinstance(value, _Invalid):
             raise InvalidArgumentError(
                 f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or an "
                 "object in it has one name twice. Nothing was sent."
@@ -54,13 +54,17 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
     return pa.array(encoded, pa.binary())
 
 
-def encode_json_object(value: dict[str, Any], index: int, context: ValueContext) -> bytes:
+def encode_json_object(value: dict[str, Json], index: int, context: ValueContext) -> bytes:
     """Return the content of the Struct of an object, which stands at `index` of its column."""
     return _encode_object(value, _replace_at(index, context), context.depth)
 
 
 def _replace_at(index: int, context: ValueContext) -> Replace:
     return lambda text, why: context.replacement(index, text, why)
+
+
+# What a JSON text says.
+Json: TypeAlias = "str | bool | int | float | dict[str, Json] | list[Json] | None"
 
 
 class _Invalid:
@@ -71,15 +75,16 @@ class _Invalid:
 INVALID = _Invalid()
 
 
-def parse_or_invalid(text: str | bytes) -> Any:
+def parse_or_invalid(text: str | bytes) -> Json | _Invalid:
     """Return the value of a JSON text, or INVALID."""
     try:
-        return json.loads(text, object_pairs_hook=unique_names)
+        value: Json = json.loads(text, object_pairs_hook=unique_names)
     except (ValueError, RecursionError):
         return INVALID
+    return value
 
 
-def _encode_value(value: Any, replace: Replace, depth: int) -> bytes:
+def _encode_value(value: Json, replace: Replace, depth: int) -> bytes:
     """Return a google.protobuf.Value: the same bytes as a column of an Arrow type would give."""
     if isinstance(value, str):
         return VALUE_STRING + _encode_text(value)
@@ -104,7 +109,7 @@ def _encode_value(value: Any, replace: Replace, depth: int) -> bytes:
     return bytes_field(VALUE_LIST, _encode_list(value, replace, depth + 2))
 
 
-def _encode_object(value: dict[str, Any], replace: Replace, depth: int) -> bytes:
+def _encode_object(value: dict[str, Json], replace: Replace, depth: int) -> bytes:
     """Return the fields of a Struct, in the order of their names."""
     _refuse_deep(depth)
     entries = []
@@ -115,7 +120,7 @@ def _encode_object(value: dict[str, Any], replace: Replace, depth: int) -> bytes
     return b"".join(entries)
 
 
-def _encode_list(values: list[Any], replace: Replace, depth: int) -> bytes:
+def _encode_list(values: list[Json], replace: Replace, depth: int) -> bytes:
     _refuse_deep(depth)
     return b"".join(bytes_field(FIELD_1, _encode_value(value, replace, depth)) for value in values)
 

@@ -48,7 +48,7 @@ def _read_lines(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
         yield _check_object(value, what)
 
 
-def _check_object(value: Any, what: str) -> dict[str, Any]:
+def _check_object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"{what} is not a JSON object. Nothing was sent.")
     return value
@@ -83,7 +83,7 @@ def _read_array(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
         )
 
 
-def _read_item(text: _Text, what: str) -> Any:
+def _read_item(text: _Text, what: str) -> object:
     text.next()
     wanted = _READ_BYTES
     while True:

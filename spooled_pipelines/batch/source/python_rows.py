@@ -83,7 +83,7 @@ def _check_batches(items: Iterable[Any], schema: pa.Schema) -> Iterator[pa.Recor
         yield record_batch
 
 
-def _difference(item: Any, schema: pa.Schema) -> str:
+def _difference(item: object, schema: pa.Schema) -> str:
     if not isinstance(item, pa.RecordBatch):
         return f"it is of type {type(item).__name__}"
     before = {field.name: str(field.type) for field in schema}
@@ -310,11 +310,11 @@ def _check_names(names: Iterable[Any]) -> None:
             raise TypeError(f"an object has the key {name!r}, and names are texts")
 
 
-def _json_text(value: Any) -> str:
+def _json_text(value: object) -> str:
     return json.dumps(_to_jsonable(value), ensure_ascii=False, separators=(",", ":"))
 
 
-def _to_jsonable(value: Any) -> Any:
+def _to_jsonable(value: object) -> object:
     if type(value) in (str, int, float, bool) or value is None:
         return value
     if isinstance(value, Mapping):
@@ -327,7 +327,7 @@ def _to_jsonable(value: Any) -> Any:
     return _scalar_to_jsonable(value)
 
 
-def _scalar_to_jsonable(value: Any) -> Any:
+def _scalar_to_jsonable(value: object) -> object:
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return _to_jsonable(value.tolist())
     family = _family(type(value))

@@ -24,6 +24,7 @@ from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
     from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
@@ -199,14 +200,14 @@ class Batch:
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
 
     def results(
-        self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
+        self, *, order: ResultOrder = "input", join: object = None, schema: ResultSchema = None
     ) -> pa.Table:
         """Return what became of every job: all of `results_reader` in memory."""
         reader = self.results_reader(order=order, join=join, schema=schema)
         return in_thread(reader.read_all)
 
     def results_reader(
-        self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
+        self, *, order: ResultOrder = "input", join: object = None, schema: ResultSchema = None
     ) -> pa.RecordBatchReader:
         """Return what became of every job, in flat memory.
 
@@ -243,7 +244,7 @@ class Batch:
         path: StrPath,
         *,
         order: ResultOrder = "input",
-        join: Any = None,
+        join: object = None,
         schema: ResultSchema = None,
     ) -> int:
         """Write `results_reader` to a path or URI; returns how many rows.
@@ -275,7 +276,7 @@ class Batch:
         (self._backend()).each_job(self._record, timeline)
         return timeline.reader()
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """Jobs by status over time, and how long they took: a matplotlib Figure.
 
         A notebook shows it; `.savefig("batch.png")` keeps it. `timeline()` has the figures.
