@@ -19,7 +19,7 @@ from spooled_pipelines.rpc import fork_guard
 from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailableError
 from spooled_pipelines.server.embedded import endpoint
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on, real_path
-from spooled_pipelines.server.embedded.endpoint import Rendezvous
+from spooled_pipelines.server.embedded.endpoint import Endpoint
 from spooled_pipelines.server.store.sqlite.filelock import EMBEDDED
 
 log = logging.getLogger("spooled_pipelines.client")
@@ -43,7 +43,7 @@ class EmbeddedServerHandle:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clients = 0
-        self._where: Rendezvous | None = None
+        self._where: Endpoint | None = None
         self._server: EmbeddedServer | None = None
         self._changing = threading.Lock()
         self._takeover_thread: threading.Thread | None = None
@@ -109,7 +109,7 @@ class EmbeddedServerHandle:
                 self._takeover_thread.start()
 
     @property
-    def _found(self) -> Rendezvous:
+    def _found(self) -> Endpoint:
         if self._where is None:
             raise RuntimeError(f"nobody has found out who serves {self.path}")
         return self._where
@@ -166,7 +166,7 @@ class EmbeddedServerHandle:
         except BaseException:
             lock.release()
             raise
-        self._where = self._server.rendezvous
+        self._where = self._server.endpoint
         if before is not None:
             log.info("process %d serves %s now", os.getpid(), self.path)
         return None
@@ -176,7 +176,7 @@ class EmbeddedServerHandle:
             return str(in_use)
         return (
             f"process {in_use.owner.process or 'unknown'} has it, and did not say within "
-            f"{_SETTLE_SECONDS:g} s in {endpoint.note_of(self.path)} where it serves it: "
+            f"{_SETTLE_SECONDS:g} s in {endpoint.endpoint_file(self.path)} where it serves it: "
             "end that process"
         )
 

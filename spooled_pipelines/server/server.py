@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
-from spooled_pipelines.server.auth.rate_limit import RateLimiter
+from spooled_pipelines.server.auth import ApiKeys, FailedAuthLimiter, RateLimiter
 from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings
 from spooled_pipelines.server.core.clock import Clock, SystemClock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Notifier
-from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
-from spooled_pipelines.server.maintenance.sweeper import Sweeper
-from spooled_pipelines.server.rpc.grpc_options import server_options
-from spooled_pipelines.server.rpc.health import add_standard_services
-from spooled_pipelines.server.rpc.in_process import InProcessClient
-from spooled_pipelines.server.rpc.interceptor import Interceptor, build_handlers
-from spooled_pipelines.server.rpc.tls import CertificateFiles, Certificates
-from spooled_pipelines.server.services.batch import BatchService
-from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.keys import KeyService
-from spooled_pipelines.server.services.queue import QueueService
-from spooled_pipelines.server.services.queue_admin import QueueAdminService
-from spooled_pipelines.server.services.worker import WorkerService
+from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
+from spooled_pipelines.server.rpc import (
+    CertificateFiles,
+    Certificates,
+    InProcessClient,
+    Interceptor,
+    add_standard_services,
+    build_handlers,
+    server_options,
+)
+from spooled_pipelines.server.services import (
+    BatchService,
+    KeyService,
+    QueueAdminService,
+    QueueService,
+    ServiceContext,
+    WorkerService,
+)
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.telemetry import rpc_call, tracing
@@ -150,8 +153,7 @@ class Server(Service):
             return
         try:
             # An extra of its own, and slow to import.
-            from spooled_pipelines.server.dashboard.app import AppContext
-            from spooled_pipelines.server.dashboard.http_server import DashboardServer
+            from spooled_pipelines.server.dashboard import AppContext, DashboardServer
         except ImportError as error:
             raise ValueError(
                 "the page needs starlette, jinja2 and uvicorn; "

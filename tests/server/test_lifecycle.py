@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.caller import Caller, Role
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
+from spooled_pipelines.server.auth import ApiKeys, Caller, FailedAuthLimiter, Role
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError
@@ -24,11 +22,10 @@ from spooled_pipelines.server.core.notifier import CommitEvent, Notifier
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
-from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
-from spooled_pipelines.server.maintenance.sweeper import Sweeper
+from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
 from spooled_pipelines.server.server import Server
+from spooled_pipelines.server.services import ServiceContext
 from spooled_pipelines.server.services.claiming import Consumer, claim
-from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore

@@ -80,7 +80,7 @@ SEES_PAYLOADS = _PRODUCE | {Role.WORK}
 
 
 class QueueSource(Enum):
-    """By what a request tells which queue it touches."""
+    """How a request names the queue that it touches."""
 
     # Where it may be empty, the answer holds what is of the key's queues (`Caller.among`).
     QUEUE = "queue_name"
@@ -167,10 +167,10 @@ def _without_source(message: Any) -> list[str]:
 
 
 async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> None:
-    """RefusedError PERMISSION_DENIED where a request is about a queue that the key may not touch.
+    """Raise RefusedError PERMISSION_DENIED where the key may not touch the request's queue.
 
-    NOT_FOUND where it is about a job or batch that is not there. An envelope passes: whoever opens
-    it has what is inside checked.
+    NOT_FOUND where the request is about a job or batch that does not exist. An envelope passes:
+    the service that opens it has its content checked.
     """
     if caller.queues is None:
         return

@@ -1,4 +1,4 @@
-"""Serves the page on the server's own event loop."""
+"""The dashboard's HTTP server, on the event loop of the server."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spooled_pipelines.server.dashboard.http_protocol import (
     IDLE_SECONDS,
     BoundedConnection,
 )
-from spooled_pipelines.server.rpc.tls import CertificateFiles, PageCertificates
+from spooled_pipelines.server.rpc import CertificateFiles, PageCertificates
 
 _BACKLOG = 128
 _HEADERS_MAX_BYTES = 32 << 10
 
 
 class DashboardServer(Service):
-    """The page's HTTP server, on the event loop that starts it.
+    """The dashboard's HTTP server, on the event loop that starts it.
 
     `start` raises OSError where it cannot listen.
 

@@ -18,11 +18,16 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from spooled_pipelines.server.auth.authentication import ApiKeys, Metadata
-from spooled_pipelines.server.auth.authorization import ROLES, authorize_queues, check_tables
-from spooled_pipelines.server.auth.caller import Caller
-from spooled_pipelines.server.auth.failed_auth_limiter import peer_host
-from spooled_pipelines.server.auth.rate_limit import RateLimiter
+from spooled_pipelines.server.auth import (
+    ROLES,
+    ApiKeys,
+    Caller,
+    Metadata,
+    RateLimiter,
+    authorize_queues,
+    check_tables,
+    peer_host,
+)
 from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
@@ -65,7 +65,7 @@ _PAGE_PARTS = 1_000
 
 
 class BatchService:
-    """Tables in, statistics and results out."""
+    """The service of batches: tables in, statistics and results out."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -243,7 +243,7 @@ class BatchService:
 
 
 def milestone(record: BatchRecord) -> tuple[object, ...]:
-    """What of a batch a wait acts or reports on; progress in tenths."""
+    """Return what of a batch a wait acts or reports on; progress in tenths."""
     counts = record.counts
     tenth = (counts.total - record.open_jobs) * 10 // max(counts.total, 1)
     failed = counts.deadletter + counts.cancelled

@@ -148,19 +148,19 @@ async def test_an_action_says_once_what_it_did(paged: PagedWire) -> None:
             ("/queues/q/pause", {}, "/queues/q", "Queue q is paused"),
             ("/queues/q/resume", {}, "/queues/q", "hands out jobs again"),
             (
-                "/queues/q/dead-letters/redrive",
+                "/queues/q/dead-letters/retry",
                 {"error_contains": "other"},
                 "/queues/q/dead-letters",
-                "No dead letter was put back",
+                "No dead letter was retried",
             ),
             (
-                "/queues/q/dead-letters/redrive",
+                "/queues/q/dead-letters/retry",
                 {"error_contains": "oo"},
                 "/queues/q/dead-letters",
                 "1 dead letters are back",
             ),
             ("/batches/b-1/cancel", {"generation": "0"}, "/batches/b-1", "2 jobs of this batch"),
-            ("/batches/b-1/retry", {}, "/batches/b-1", "No dead letter was put back"),
+            ("/batches/b-1/retry", {}, "/batches/b-1", "No dead letter was retried"),
         ):
             token = (await visitor.act(path, **form)).headers["location"]
             assert token == where
