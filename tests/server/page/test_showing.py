@@ -181,10 +181,10 @@ async def test_probes_tell_machines_how_the_server_is(tmp_path: Path) -> None:
         assert (answer.status_code, "stopping" in answer.text) == (503, True)
         wire.server._readiness.stopping = False
 
-        async def hangs(limit: int) -> None:
+        async def hangs(*_: str) -> None:
             await asyncio.Event().wait()
 
-        wire.store.queue_names = hangs
+        wire.store.queue = hangs  # type: ignore[method-assign,assignment]
         answer = await visitor.get("/readyz")
         assert (answer.status_code, "does not answer" in answer.text) == (503, True)
     await wire.server.stop()
