@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import TypeAlias
@@ -24,8 +23,8 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     varint,
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
+from spooled_pipelines.batch.exact_json import DECODER, InexactNumber
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.struct import unique_names
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
 
 # Makes the Value in place of one that a payload cannot hold, from its text and the reason.
@@ -64,7 +63,7 @@ def _replace_at(index: int, context: ValueContext) -> Replace:
 
 
 # What a JSON text says.
-Json: TypeAlias = "str | bool | int | float | dict[str, Json] | list[Json] | None"
+Json: TypeAlias = "str | bool | int | float | InexactNumber | dict[str, Json] | list[Json] | None"
 
 
 class _Invalid:
@@ -78,7 +77,7 @@ INVALID = _Invalid()
 def parse_or_invalid(text: str | bytes) -> Json | _Invalid:
     """Return the value of a JSON text, or INVALID."""
     try:
-        value: Json = json.loads(text, object_pairs_hook=unique_names)
+        value: Json = DECODER.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):
         return INVALID
     return value
@@ -104,6 +103,9 @@ def _encode_value(value: Json, replace: Replace, depth: int) -> bytes:
             text = "Infinity" if value > 0 else "-Infinity"
             return replace(text, "is not a number that a payload can hold")
         return VALUE_NUMBER + double(value)
+    if isinstance(value, InexactNumber):
+        why = "has more digits than a payload's number (a double) holds"
+        return replace(str(value), why)
     if isinstance(value, dict):
         return bytes_field(VALUE_STRUCT, _encode_object(value, replace, depth + 3))
     return bytes_field(VALUE_LIST, _encode_list(value, replace, depth + 2))
