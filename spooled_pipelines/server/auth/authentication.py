@@ -116,7 +116,7 @@ class ApiKeys:
 
 
 def _given_caller(key: HashedKey) -> Caller:
-    # Whoever starts the server with a key of the default organization runs the server.
+    # Keys of the default organization that the server starts with are its operators'.
     is_operator = key.organization == DEFAULT_ORGANIZATION
     return Caller(key.organization, Role.ADMIN, None, key.digest, is_operator)
 

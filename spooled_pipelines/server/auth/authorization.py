@@ -20,7 +20,7 @@ from spooled_pipelines.wire.methods import Method
 _ADMIN = frozenset({Role.ADMIN})
 _PRODUCE = _ADMIN | {Role.PRODUCE}
 _WORK = _ADMIN | {Role.WORK}
-# Whoever enqueued a batch waits for it and reads its results.
+# The producer of a batch waits for it and reads its results.
 _READ = _PRODUCE | {Role.READ}
 _ANY = _READ | {Role.WORK}
 
@@ -179,7 +179,7 @@ async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> Non
         message = "this API key is limited to some queues, and the call is about all of them"
         raise RefusedError("PERMISSION_DENIED", message, reason="queue")
     for queue_name in await _queues(store, caller.organization, source, request):
-        # What is no name of a queue at all is told so by the service.
+        # A name that no queue can have is refused by the service.
         if queue_name and queue_name not in caller.queues:
             message = "this API key is limited to other queues"
             raise RefusedError("PERMISSION_DENIED", message, reason="queue")

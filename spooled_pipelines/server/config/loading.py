@@ -212,7 +212,7 @@ def _of_file(path: str) -> _Source:
         reason = error.strerror or error
         raise ConfigError(f"{path}: the config file cannot be read: {reason}") from error
     except ValueError as error:
-        # Also what is no UTF-8. The message has a line and a column, and no values.
+        # Not UTF-8 either. The message has a line and a column, and no values.
         raise ConfigError(f"{path}: the config file is not TOML: {error}") from error
     # A file has types of its own: "8" is not 8.
     return _checked(values, dict.fromkeys(values, path), strict=True)
@@ -250,7 +250,7 @@ def _secret(path: str, where: str) -> str:
     try:
         secret = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(f"{where} is {path!r}, which cannot be read: {reason}") from error
     if not secret:
         raise ConfigError(f"{where} is {path!r}, which is empty")

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Of refusals; a stream has a code of its own for it.
+LEASE_LOST = "lease_lost"
 LEASE_EXPIRED = "Lease expired"
 LEASE_MISMATCH = "does not match the job's current lease"
 _SHOWN_CHARACTERS = 120
@@ -122,6 +124,11 @@ def not_found(message: str) -> RefusedError:
 def conflict(message: str) -> RefusedError:
     """The job is not in a state that allows this."""
     return RefusedError("FAILED_PRECONDITION", message)
+
+
+def lease_lost(message: str) -> RefusedError:
+    """Return the refusal of a holder whose lease is not the job's current one."""
+    return RefusedError("FAILED_PRECONDITION", message, reason=LEASE_LOST)
 
 
 def stopping() -> RefusedError:

@@ -14,6 +14,7 @@ from spooled_pipelines.server.core.errors import (
     LEASE_MISMATCH,
     RefusedError,
     conflict,
+    lease_lost,
 )
 from spooled_pipelines.server.core.records import (
     Completion,
@@ -224,15 +225,15 @@ def why_not_held(job: JobState, holder: Holder, now: int) -> RefusedError | None
     if job.status in _SETTLED:
         return conflict(f"Job is already {Status.NAMES[job.status]}")
     if holder.lease_id and holder.lease_id != job.lease_id:
-        return conflict(f"lease_id {LEASE_MISMATCH}")
+        return lease_lost(f"lease_id {LEASE_MISMATCH}")
     if job.status != Status.PROCESSING:
         if holder.lease_id:
-            return conflict(LEASE_EXPIRED)
+            return lease_lost(LEASE_EXPIRED)
         return conflict(f"Job is {Status.NAMES[job.status]}: claim it before you settle it")
     if holder.worker_id and holder.worker_id != job.worker_id:
-        return conflict(f"worker_id {LEASE_MISMATCH}")
+        return lease_lost(f"worker_id {LEASE_MISMATCH}")
     if job.lease_expires_at is None or job.lease_expires_at <= now:
-        return conflict(LEASE_EXPIRED)
+        return lease_lost(LEASE_EXPIRED)
     return None
 
 

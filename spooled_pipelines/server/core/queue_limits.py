@@ -36,7 +36,7 @@ class QueueControl(NamedTuple):
     paused: bool
 
 
-class Braked(NamedTuple):
+class LimitedBy(NamedTuple):
     """Which of a queue's limits hold jobs back right now."""
 
     limits: QueueLimits
@@ -92,7 +92,7 @@ class Throttle(NamedTuple):
         """Whether no job may be claimed before another ends."""
         return self.max_in_flight is not None and in_flight >= self.max_in_flight
 
-    def braked(self, in_flight: int, now: int) -> Braked:
+    def limited_by(self, in_flight: int, now: int) -> LimitedBy:
         """What holds jobs back, if there are any.
 
         The rate does where the last claim emptied the bucket, until it is full again: whether
@@ -101,7 +101,7 @@ class Throttle(NamedTuple):
         rate = False
         if self.rate is not None and self.burst is not None:
             rate = self.level < _JOB and self.filled(now).level < self.burst * _JOB
-        return Braked(self.limits, self.is_full(in_flight), rate)
+        return LimitedBy(self.limits, self.is_full(in_flight), rate)
 
 
 def stored(row: Sequence[Any]) -> Throttle | None:

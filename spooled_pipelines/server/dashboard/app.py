@@ -110,7 +110,7 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, _: Exception) -> Response:
-    # uvicorn logs the error itself; whoever looks at the page is not told what it was.
+    # uvicorn logs the error itself; visitors are not told what it was.
     return refused(request, RefusedError("INTERNAL", "the server failed; its log says more"))
 
 

@@ -146,7 +146,7 @@ class EmbeddedServer:
             self.endpoint = serving
             self._started.set()
             await self._ended.wait()
-            # Whoever comes now waits for the next one.
+            # Clients that come now wait for the next server.
             with contextlib.suppress(OSError):
                 endpoint.withdraw(self.path, serving)
         finally:

@@ -1,7 +1,7 @@
 """Where programs that share a file meet: the name of a socket and a key, in a file beside it.
 
-The name stays the same whoever serves, and so does the key: it is a link in a folder of this user
-alone, which each owner in turn lets lead to a socket of its own.
+The name and the key stay the same when another process serves: the name is a link in a private
+folder of this user, which each owner in turn points to a socket of its own.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def prepare(store: Path, known: Endpoint | None) -> Endpoint:
     try:
         found = read(store) or known
     except StoreUnavailableError:
-        # What others may have read is worth nothing any more.
+        # A key that others may have read is worth nothing.
         found = None
     if found is not None and _is_private(found.link.parent):
         return replace(found, owner="")

@@ -145,7 +145,7 @@ def _context(files: CertificateFiles) -> ssl.SSLContext:
             context.load_verify_locations(files.client_authority)
         except ssl.SSLError as error:
             raise ValueError(
-                f"tls_client_ca {files.client_authority} is no PEM file of certificates "
+                f"tls_client_ca {files.client_authority} is not a PEM file of certificates "
                 f"({_reason(error)})"
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED

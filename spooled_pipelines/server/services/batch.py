@@ -167,7 +167,7 @@ class BatchService:
         generation: int | None = None
         if request.HasField("generation"):
             generation = validation.generation(request.generation)
-        # Who asks may be about to be killed, and has no time to see it through.
+        # The caller may be about to be killed, and have no time to see it through.
         selector = BatchSelector(batch_id, generation)
         cancelling = self._context.store.cancel(caller.organization, selector)
         _, counts = await self._context.background.shield(cancelling, "cancel of a batch")

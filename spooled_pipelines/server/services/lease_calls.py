@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
+from spooled_pipelines.server.core.errors import LEASE_LOST, RefusedError
 from spooled_pipelines.server.core.records import (
     Completion,
     FailOutcome,
@@ -67,8 +67,7 @@ async def renew_lease(
 
 def code_in_band(refusal: RefusedError) -> str:
     """Return a refusal's code within a stream, where a lost lease has a code of its own."""
-    lost = refusal.message == LEASE_EXPIRED or LEASE_MISMATCH in refusal.message
-    return "LEASE_EXPIRED" if lost else refusal.code
+    return "LEASE_EXPIRED" if refusal.reason == LEASE_LOST else refusal.code
 
 
 async def _settle(

@@ -31,7 +31,7 @@ from spooled_pipelines.server.telemetry.rpc_call import RpcCall
 
 _log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# Queues beyond these have no series of their own: whoever makes queues must not fill Prometheus.
+# Queues beyond these have no series of their own, so that clients cannot fill Prometheus.
 QUEUES_MAX = 500
 _COLLECT_SECONDS = 10.0
 _RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
