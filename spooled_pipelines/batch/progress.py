@@ -44,7 +44,7 @@ def check_progress(option: object) -> None:
     """Refuse, before anything is done, what is no way to show progress."""
     if option is not None and not isinstance(option, bool) and not callable(option):
         raise InvalidArgumentError(
-            f"progress is {option!r}, and must be True, or callable with (sent rows, all rows)"
+            f"progress must be True, or callable with (sent rows, all rows), got {option!r}"
         )
 
 
@@ -85,7 +85,7 @@ def wait_progress_bar(option: object) -> WaitProgressBar:
     if option is None or isinstance(option, bool) or callable(option):
         return WaitProgressBar(option)
     raise InvalidArgumentError(
-        f"on_progress is {option!r}, and must be True, or callable with a BatchStats"
+        f"on_progress must be True, or callable with a BatchStats, got {option!r}"
     )
 
 

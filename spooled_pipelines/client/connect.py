@@ -1,4 +1,4 @@
-"""`connect`: the usual way to a client."""
+"""`connect`, which makes a client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def connect(
         with connect("localhost:50051", api_key="sp_live_...") as client:
             client.enqueue("emails", {"to": "ada@example.org"})
 
-    No connection is made before the first call (`wait_for_ready` makes one).
+    No connection is opened before the first call (`wait_for_ready` opens one).
 
     Args:
         address: ``host:port``, several servers as ``dns:///name:port`` or with commas between

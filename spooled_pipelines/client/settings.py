@@ -41,7 +41,7 @@ def resolve_settings(
     batch_extension: BatchExtension,
     rate_limit: float | None = None,
 ) -> tuple[ConnectionSettings, EmbeddedServerHandle | None]:
-    """Return the settings, and this process's handle of the file if the address is `embedded:`.
+    """Return the settings, and a handle on the file if the address is `embedded:`.
 
     Raises:
         AuthenticationError: there is no API key.
@@ -98,7 +98,7 @@ def _key(given: str | None, address: str) -> tuple[str, str]:
 def _tls_of_environment() -> TLS | bool | None:
     switch = os.environ.get(TLS_VARIABLE, "").strip().lower()
     if switch and switch not in _SWITCH:
-        raise InvalidArgumentError(f"{TLS_VARIABLE} is {switch!r}, and must be on or off")
+        raise InvalidArgumentError(f"{TLS_VARIABLE} must be on or off, got {switch!r}")
     named = {name: os.environ.get(variable) for name, variable in _TLS_VARIABLES.items()}
     if not any(named.values()):
         return _SWITCH.get(switch)

@@ -1,4 +1,4 @@
-"""Mapping of gRPC statuses to our errors, with a message for people."""
+"""Map gRPC's errors to those of our tree, with messages for people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WRITE_FAILED = ("INTERNAL", "Internal error from Core")
 
 @dataclass(frozen=True)
 class Call:
-    """The call that failed: its method's name, where it went, and how long it was given."""
+    """A call that failed: the name of its method, its server, and its deadline."""
 
     method: str
     settings: ConnectionSettings
@@ -37,7 +37,7 @@ class Call:
 
 
 def error_from_grpc(raw: grpc.RpcError, call: Call) -> errors.SpooledError:
-    """Return our error for one that gRPC raised (blocking or asyncio)."""
+    """Return the error of our tree for one that gRPC raised (blocking or asyncio)."""
     failed: Any = raw
     code, text = failed.code().name, failed.details() or ""
     if (code, text) == WRITE_FAILED:
@@ -53,7 +53,7 @@ def error_from_status(
     *,
     trailing: Iterable[tuple[str, str | bytes]] = (),
 ) -> errors.SpooledError:
-    """Return the error for a status name, such as ``"NOT_FOUND"``, and the text with it."""
+    """Return the error for a status name, such as ``"NOT_FOUND"``, and its text."""
     make = _BY_CODE.get(code, _server_failed)
     said = dict(trailing)
     error = make(_Status(code, text.strip(), call, said))
@@ -69,7 +69,7 @@ def error_from_status(
 
 
 def refusal_in_stream(code: str, text: str, call: Call) -> errors.SpooledError:
-    """Return the error for a refusal inside ProcessJobs; its code may be Spooled's own."""
+    """Return the error for one inside a ProcessJobs stream; its code may be Spooled's own."""
     if code == "LEASE_EXPIRED":
         error = _lease_lost(_Status(code, text, call, {}))
         error.code = code

@@ -1,4 +1,4 @@
-"""What a connection is made from: immutable, checked, and safe to print."""
+"""The settings of a connection: immutable, validated, and safe to print."""
 
 from __future__ import annotations
 
@@ -120,26 +120,26 @@ class ConnectionSettings:
         object.__setattr__(self, "api_key", _checked_key(self.api_key, self.api_key_source))
         if not self.timeout_seconds > 0:
             raise InvalidArgumentError(
-                f"timeout_seconds is {self.timeout_seconds!r}, and must be more than 0"
+                f"timeout_seconds must be more than 0, got {self.timeout_seconds!r}"
             )
         if self.organization is not None and not self.organization.isascii():
             raise InvalidArgumentError(
-                f"organization is {self.organization!r}, and must be its name in ASCII"
+                f"organization must be a name in ASCII, got {self.organization!r}"
             )
         limit = self.rate_limit
         if limit is not None and (isinstance(limit, bool) or not 0 < limit < float("inf")):
             raise InvalidArgumentError(
-                f"rate_limit is {limit!r}, and must be a number of calls a second above 0"
+                f"rate_limit must be a number of calls a second above 0, got {limit!r}"
             )
         if self.batch_extension not in _BATCH_EXTENSION:
             raise InvalidArgumentError(
-                f"batch_extension is {self.batch_extension!r}, and must be one of "
-                + ", ".join(_BATCH_EXTENSION)
+                f"batch_extension must be one of {', '.join(_BATCH_EXTENSION)}, got "
+                f"{self.batch_extension!r}"
             )
 
     @property
     def name(self) -> str:
-        """The address as people know it."""
+        """The address as the user wrote it."""
         return self.address if self.file is None else f"embedded:{self.file}"
 
     @property
@@ -149,7 +149,7 @@ class ConnectionSettings:
 
     @property
     def tls_material(self) -> TLS | None:
-        """What to make the TLS credentials from; None means a plain connection."""
+        """The TLS material for the credentials; None for a connection without TLS."""
         if isinstance(self.tls, TLS):
             return self.tls
         wanted = not self.endpoint.is_local if self.tls is None else self.tls

@@ -21,12 +21,12 @@ def check_max_failed(max_failed: float) -> None:
     """Raise if it is neither a count of jobs (int) nor a share of them (float from 0 to 1)."""
     if isinstance(max_failed, bool) or not isinstance(max_failed, (int, float)):
         raise InvalidArgumentError(
-            f"max_failed is {max_failed!r}, and must be a number of jobs such as 10, or a share of "
-            "them such as 0.05"
+            "max_failed must be a number of jobs such as 10, or a share of them such as 0.05, got "
+            f"{max_failed!r}"
         )
     if max_failed < 0 or (isinstance(max_failed, float) and not max_failed <= 1):
         raise InvalidArgumentError(
-            f"max_failed is {max_failed!r}, and must be 0 or more; a share (a float) at most 1.0"
+            f"max_failed must be 0 or more, and a share (a float) at most 1.0, got {max_failed!r}"
         )
 
 

@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/client/aio/batches.py by `make generate`: do not edit.
-"""The client's methods about batches. The batch package is loaded by the first of them."""
+"""The client's methods for batches, the first of which loads the batch package."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class BatchCalls:
-    """What a client does with whole tables."""
+    """The methods of a client for whole tables."""
 
     _connection: Connection
     _batches: BatchService | None = None
@@ -72,7 +72,7 @@ class BatchCalls:
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
     ) -> Batch:
-        """Each row of a table becomes a job; the same call again makes none of them twice.
+        """Make each row of a table a job; the same call again enqueues no row twice.
 
         Args:
             data: a pandas or polars DataFrame, a LazyFrame, anything else with
@@ -188,7 +188,7 @@ class BatchCalls:
         on_rerun: OnRerun = "resume",
         **options: Unpack[JobOptions],
     ) -> OpenBatch:
-        """Open a batch that comes in parts, from any process: `add` each, then `seal` it.
+        """Open a batch that comes in parts, from any process: `add` each part, then `seal` it.
 
         Args:
             name: of the batch; the same name finds the same batch again. Or what `to_dict()` of an
@@ -215,13 +215,13 @@ class BatchCalls:
         return open_batch(service, name, queue_name, options, on_rerun, self)
 
     def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
-        """Return the statistics of the batches that this key may see, newest first.
+        """Return the statistics of the newest batches that this key may see, the newest first.
 
         `batch(stats.batch_id)` is the batch itself.
 
         Args:
             queue_name: only those of this queue.
-            limit: so many at most.
+            limit: the largest number of batches.
 
         Raises:
             InvalidArgumentError: `limit` is below 1.
