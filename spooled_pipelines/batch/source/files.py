@@ -9,6 +9,7 @@ from pathlib import PurePath
 import pyarrow as pa
 
 from spooled_pipelines.batch.source import csv_files, json_rows, python_rows
+from spooled_pipelines.batch.source.int96 import int96_unit
 from spooled_pipelines.batch.source.location import Location
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import InvalidArgumentError
@@ -101,8 +102,13 @@ def _append_constants(
 def _open_parquet(location: Location, scan: Scan, rows: int) -> Opened:
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(location.open_file(), buffer_size=_READ_BYTES, pre_buffer=False)
     columns = None if scan.columns is None else list(scan.columns)
+    file = parquet.ParquetFile(
+        location.open_file(),
+        buffer_size=_READ_BYTES,
+        pre_buffer=False,
+        coerce_int96_timestamp_unit=int96_unit(location.open_file, location.name, columns),
+    )
 
     def batches() -> Iterator[pa.RecordBatch]:
         with file:
@@ -122,7 +128,9 @@ def _filter_parquet(
         field = dataset.field(name)
         one = field.is_null() if value.as_py() is None else field == value
         known = one if known is None else known & one
-    fragment = dataset.ParquetFileFormat().make_fragment(
+    unit = int96_unit(location.open_file, location.name, None)
+    file_format = dataset.ParquetFileFormat(coerce_int96_timestamp_unit=unit)
+    fragment = file_format.make_fragment(
         location.path, location.filesystem, partition_expression=known
     )
     schema = fragment.physical_schema

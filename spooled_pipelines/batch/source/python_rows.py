@@ -234,11 +234,12 @@ def _to_array(values: list[Any]) -> pa.Array:
         return _nested_array(values)
     _refuse_mixed_zones(values, families)
     try:
-        return pa.array(_arrow_values(values, classes), from_pandas=False)
+        arrow_type = _nanosecond_type(values, families)
+        return pa.array(_arrow_values(values, classes), arrow_type, from_pandas=False)
     except (OverflowError, pa.ArrowInvalid):
-        if families != {"number"}:
+        if not families <= {"number", "time", "duration"}:
             raise
-        # Integers beyond 64 bits, or beside fractions: each keeps its digits.
+        # Integers beyond 64 bits, or times that nanoseconds cannot count: each is said by itself.
         return _json_array(values)
 
 
@@ -269,6 +270,16 @@ def _refuse_mixed_zones(values: list[Any], families: set[str]) -> None:
             raise ValueError("times with a zone and times without")
         if aware == {True} and "time of day" in families:
             raise ValueError("a time of day with a zone, which Arrow would drop")
+
+
+def _nanosecond_type(values: list[Any], families: set[str]) -> pa.DataType | None:
+    """Return a type that keeps the nanoseconds of pandas' times, which Arrow's guess does not."""
+    if families == {"time"} and any(getattr(value, "nanosecond", 0) for value in values):
+        aware = any(getattr(value, "tzinfo", None) is not None for value in values)
+        return pa.timestamp("ns", "UTC" if aware else None)
+    if families == {"duration"} and any(getattr(value, "nanoseconds", 0) for value in values):
+        return pa.duration("ns")
+    return None
 
 
 def _arrow_values(values: list[Any], classes: set[type]) -> list[Any]:
@@ -312,7 +323,7 @@ def _are_alike(values: list[Any]) -> bool:
         return _are_alike(list(chain.from_iterable(values)))
     if families != {"object"}:
         _refuse_mixed_zones(values, families)
-        if InexactNumber in classes:
+        if InexactNumber in classes or _nanosecond_type(values, families) is not None:
             return False
         # Arrow knows UUIDs, enums and NaT only at the top of a column.
         return families != {"uuid"} and _arrow_values(values, classes) is values
@@ -361,7 +372,8 @@ def _scalar_to_jsonable(value: object) -> object:
     family = _family(type(value))
     if family in ("time", "date", "time of day", "duration", "decimal", "uuid"):
         _refuse_mixed_zones([value], {family})
-        return to_text(storage_array(pa.array([value])), "").to_pylist()[0]
+        arrow_type = _nanosecond_type([value], {family})
+        return to_text(storage_array(pa.array([value], arrow_type)), "").to_pylist()[0]
     if family == "text":
         return str(value)
     if family == "number" and isinstance(value, Integral):
