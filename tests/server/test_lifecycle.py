@@ -33,7 +33,7 @@ from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from spooled_pipelines.server.telemetry.metrics import Metrics, MetricsServer
 from tests.support.store_kit import ORGANIZATION, new_job
 from tests.support.waiting import aeventually
-from tests.support.wire import KEY
+from tests.support.wire import KEY, Wire
 
 CLOCK = SystemClock()
 
@@ -347,6 +347,18 @@ async def test_what_is_committed_is_answered_though_an_observer_fails(
     assert (await store.job(ORGANIZATION, enqueued.job_id)).job_id == enqueued.job_id
     await store.close()
     assert "an observer of commits failed" in caplog.text
+
+
+async def test_a_call_is_answered_though_an_observer_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_: object) -> None:
+        raise KeyError("a bug")
+
+    async with Wire(tmp_path) as wire:
+        wire.server._observers.append(fails)
+        assert await wire.enqueue()
+    assert "an observer of calls failed" in caplog.text
 
 
 async def test_a_memory_store_is_empty_when_it_is_opened_again() -> None:

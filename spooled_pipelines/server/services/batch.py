@@ -9,7 +9,7 @@ from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
-from spooled_pipelines.server.core.protobuf import field
+from spooled_pipelines.server.core.protobuf import field, takes_bytes
 from spooled_pipelines.server.core.records import (
     BatchRecord,
     ExpectedParts,
@@ -70,6 +70,7 @@ class BatchService:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
+    @takes_bytes  # the validation of a chunk parses it with messages of its own
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return upload(self._context, caller, requests)
 
