@@ -103,7 +103,7 @@ class CorruptStoreError(StoreFaultError):
 
 
 def why_not(check: Callable[[T], object], value: T) -> str | None:
-    """What the check has against the value; None where it is fine."""
+    """Return why the check refuses the value; None if it does not."""
     try:
         check(value)
     except RefusedError as refusal:
@@ -112,7 +112,7 @@ def why_not(check: Callable[[T], object], value: T) -> str | None:
 
 
 def invalid(message: str) -> RefusedError:
-    """A value is outside the contract."""
+    """Return the refusal of a value that is outside the contract."""
     return RefusedError("INVALID_ARGUMENT", message)
 
 
@@ -122,7 +122,7 @@ def not_found(message: str) -> RefusedError:
 
 
 def conflict(message: str) -> RefusedError:
-    """The job is not in a state that allows this."""
+    """Return the refusal of a call for a job whose state does not allow it."""
     return RefusedError("FAILED_PRECONDITION", message)
 
 
@@ -132,7 +132,7 @@ def lease_lost(message: str) -> RefusedError:
 
 
 def stopping() -> RefusedError:
-    """The server goes down; the call may be repeated against the next one."""
+    """Return the refusal of a server that is stopping; another one may do the call."""
     return RefusedError("UNAVAILABLE", "the server is stopping; connect again")
 
 

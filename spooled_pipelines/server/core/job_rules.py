@@ -201,7 +201,7 @@ def _retried_or_dead(job: JobState, error: str, now: int, due_at: int | None) ->
 
 
 def _restarted(job: JobState, due_at: int | None) -> JobState:
-    """A job that gets all of its retries again forgets worker, lease, start and end."""
+    """Return the job with all its retries, without worker, lease, start and end."""
     return job._replace(
         status=Status.PENDING if due_at is None else Status.SCHEDULED,
         due_at=due_at,

@@ -374,7 +374,7 @@ class CounterMismatch(NamedTuple):
     kept: Counts
 
     def sentences(self) -> list[str]:
-        """A sentence for each number that is wrong."""
+        """Return a sentence for each number that is wrong."""
         return [
             f"{self.what}: {name} is kept as {kept}, and counted as {counted}"
             for name, kept, counted in zip(Counts._fields, self.kept, self.counted, strict=True)

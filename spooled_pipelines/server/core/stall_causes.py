@@ -13,7 +13,7 @@ _EXPIRING_MS = 5 * 60 * 1000
 
 
 def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
-    """The causes; `taken` says that someone takes jobs of the batch's queue right now."""
+    """Return the causes; `taken` says that a worker takes jobs of the batch's queue right now."""
     found: list[Stall] = []
     if record.settled:
         return found
