@@ -13,7 +13,7 @@ from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.aio.upload import upload, with_trace_context
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions
+from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions, shows_options
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -76,6 +76,7 @@ class AsyncOpenBatch:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name!r} on {self.queue_name!r}>"
 
+    @shows_options(PartOptions)
     async def add(
         self,
         part_id: str | int,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions
+from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions, shows_options
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -77,6 +77,7 @@ class OpenBatch:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name!r} on {self.queue_name!r}>"
 
+    @shows_options(PartOptions)
     def add(
         self,
         part_id: str | int,

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.options import (
+    BatchOptions,
+    JobOptions,
+    OnRerun,
+    RowOptions,
+    shows_options,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
@@ -21,19 +27,9 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.batch import AsyncBatch
     from spooled_pipelines.batch.aio.open_batch import AsyncOpenBatch
     from spooled_pipelines.batch.aio.service import AsyncBatchService
-    from spooled_pipelines.batch.options import (
-        BatchOptions,
-        JobOptions,
-        OnLossy,
-        OnRejected,
-        OnRerun,
-        PayloadOption,
-        TagsOption,
-    )
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
-    from spooled_pipelines.types import StrPath
 
 
 class AsyncBatchCalls:
@@ -42,34 +38,17 @@ class AsyncBatchCalls:
     _connection: AsyncConnection
     _batches: AsyncBatchService | None = None
 
+    @shows_options(BatchOptions)
     async def enqueue_batch(
         self,
         data: Any,
         queue_name: str,
         *,
-        columns: Sequence[str] | None = None,
-        where: Any = None,
-        index: bool = False,
-        sql: str | None = None,
-        connection: Any = None,
-        key: str | Sequence[str] | None = None,
-        payload: PayloadOption = None,
-        payload_schema: Any = None,
-        priority: int | str | None = None,
-        scheduled_at: datetime | str | None = None,
-        max_retries: int | str | None = None,
-        timeout_seconds: int | str | None = None,
-        tags: TagsOption = None,
-        spread: timedelta | None = None,
-        rate: float | None = None,
-        name: str | None = None,
-        on_rejected: OnRejected = "raise",
-        on_lossy: OnLossy = "raise",
-        ledger: StrPath | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> AsyncBatch:
         """Make each row of a table a job; the same call again enqueues no row twice.
 
@@ -118,34 +97,12 @@ class AsyncBatchCalls:
         """
         from spooled_pipelines.batch.aio.batch import AsyncBatch
         from spooled_pipelines.batch.aio.enqueue import enqueue_batch
-        from spooled_pipelines.batch.options import RowOptions
 
-        options = RowOptions(
-            columns=columns,
-            where=where,
-            index=index,
-            sql=sql,
-            connection=connection,
-            key=key,
-            payload=payload,
-            payload_schema=payload_schema,
-            priority=priority,
-            scheduled_at=scheduled_at,
-            max_retries=max_retries,
-            timeout_seconds=timeout_seconds,
-            tags=tags,
-            spread=spread,
-            rate=rate,
-            name=name,
-            on_rejected=on_rejected,
-            on_lossy=on_lossy,
-            ledger=ledger,
-        )
         record = await enqueue_batch(
             self._batch_service(),
             data,
             queue_name,
-            options,
+            RowOptions(**options),
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
@@ -153,6 +110,7 @@ class AsyncBatchCalls:
         )
         return AsyncBatch(self._batch_service(), record, self)
 
+    @shows_options(BatchOptions)
     async def plan_batch(
         self,
         data: Any,
@@ -174,11 +132,11 @@ class AsyncBatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.aio.enqueue import plan_batch
-        from spooled_pipelines.batch.options import RowOptions
 
         service = self._batch_service()
         return await plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
 
+    @shows_options(JobOptions)
     async def open_batch(
         self,
         name: str | Mapping[str, Any],

@@ -4,9 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.options import (
+    BatchOptions,
+    JobOptions,
+    OnRerun,
+    RowOptions,
+    shows_options,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.sync.connection import Connection
@@ -18,15 +24,6 @@ from spooled_pipelines.wire.methods import BATCH
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import (
-        BatchOptions,
-        JobOptions,
-        OnLossy,
-        OnRejected,
-        OnRerun,
-        PayloadOption,
-        TagsOption,
-    )
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.batch.sync.open_batch import OpenBatch
     from spooled_pipelines.batch.sync.service import BatchService
-    from spooled_pipelines.types import StrPath
 
 
 class BatchCalls:
@@ -43,34 +39,17 @@ class BatchCalls:
     _connection: Connection
     _batches: BatchService | None = None
 
+    @shows_options(BatchOptions)
     def enqueue_batch(
         self,
         data: Any,
         queue_name: str,
         *,
-        columns: Sequence[str] | None = None,
-        where: Any = None,
-        index: bool = False,
-        sql: str | None = None,
-        connection: Any = None,
-        key: str | Sequence[str] | None = None,
-        payload: PayloadOption = None,
-        payload_schema: Any = None,
-        priority: int | str | None = None,
-        scheduled_at: datetime | str | None = None,
-        max_retries: int | str | None = None,
-        timeout_seconds: int | str | None = None,
-        tags: TagsOption = None,
-        spread: timedelta | None = None,
-        rate: float | None = None,
-        name: str | None = None,
-        on_rejected: OnRejected = "raise",
-        on_lossy: OnLossy = "raise",
-        ledger: StrPath | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> Batch:
         """Make each row of a table a job; the same call again enqueues no row twice.
 
@@ -117,36 +96,14 @@ class BatchCalls:
             RowsRejectedError: rows cannot be jobs; nothing was sent.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.options import RowOptions
         from spooled_pipelines.batch.sync.batch import Batch
         from spooled_pipelines.batch.sync.enqueue import enqueue_batch
 
-        options = RowOptions(
-            columns=columns,
-            where=where,
-            index=index,
-            sql=sql,
-            connection=connection,
-            key=key,
-            payload=payload,
-            payload_schema=payload_schema,
-            priority=priority,
-            scheduled_at=scheduled_at,
-            max_retries=max_retries,
-            timeout_seconds=timeout_seconds,
-            tags=tags,
-            spread=spread,
-            rate=rate,
-            name=name,
-            on_rejected=on_rejected,
-            on_lossy=on_lossy,
-            ledger=ledger,
-        )
         record = enqueue_batch(
             self._batch_service(),
             data,
             queue_name,
-            options,
+            RowOptions(**options),
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
@@ -154,6 +111,7 @@ class BatchCalls:
         )
         return Batch(self._batch_service(), record, self)
 
+    @shows_options(BatchOptions)
     def plan_batch(
         self,
         data: Any,
@@ -174,12 +132,12 @@ class BatchCalls:
             LossyValueError: a value would not survive.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.options import RowOptions
         from spooled_pipelines.batch.sync.enqueue import plan_batch
 
         service = self._batch_service()
         return plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
 
+    @shows_options(JobOptions)
     def open_batch(
         self,
         name: str | Mapping[str, Any],
