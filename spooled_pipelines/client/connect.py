@@ -38,7 +38,7 @@ def connect(
             for ever.
         retry: how often and how fast what is safe to repeat is repeated; None: `RetryPolicy()`.
         batch_extension: ``"auto"`` finds out whether the server speaks the batch extension.
-        rate_limit: no more calls a second than these, as a plan allows them; None: no limit.
+        rate_limit: the largest number of calls a second, as a plan allows; None: no limit.
 
     Raises:
         AuthenticationError: there is no API key.

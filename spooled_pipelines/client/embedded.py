@@ -101,14 +101,14 @@ class EmbeddedServerHandle:
             self._takeover_thread = threading.Thread(
                 target=self._take_over, name="spooled-take-over", daemon=True
             )
-            # None can be started any more where the interpreter ends.
+            # No thread can be started any more when the interpreter ends.
             with contextlib.suppress(RuntimeError):
                 self._takeover_thread.start()
 
     @property
     def _found(self) -> Endpoint:
         if self._where is None:
-            raise RuntimeError(f"nobody has found out who serves {self.path}")
+            raise RuntimeError(f"ensure_served() was not called for {self.path}")
         return self._where
 
     def _take_over(self) -> None:
@@ -186,7 +186,7 @@ class EmbeddedServerHandle:
 
 
 def _is_embedded(in_use: StoreInUseError) -> bool:
-    # Whoever has just taken it has not said yet what for.
+    # A process that has just taken it has not published its purpose yet.
     return in_use.owner.kind in (EMBEDDED, "")
 
 
@@ -226,7 +226,7 @@ def _leave_all() -> None:
 
 
 def _in_child() -> None:
-    global _registry  # noqa: PLW0603  (whoever held it is not in this process)
+    global _registry  # noqa: PLW0603  (its holder is not in this process)
     _registry = threading.Lock()
     for file in _files.values():
         file.forget()

@@ -61,7 +61,7 @@ def resolve_settings(
                 reason="store",
                 details={"address": address.name},
             )
-        # Whoever has them in hand may not be the one who keeps the server alive.
+        # The process that was given them may not be the one that keeps the server alive.
         file = _acquired(address.file)
         return replace(address, address=file.address), file
     where = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS

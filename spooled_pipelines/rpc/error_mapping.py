@@ -41,7 +41,7 @@ def error_from_grpc(raw: grpc.RpcError, call: Call) -> errors.SpooledError:
     failed: Any = raw
     code, text = failed.code().name, failed.details() or ""
     if (code, text) == WRITE_FAILED:
-        # What the call really ended with did not arrive in time; the next try will be told.
+        # The real end of the call did not arrive in time; the next attempt will see it.
         code, text = "UNAVAILABLE", "the call ended under a write"
     return error_from_status(code, text, call, trailing=failed.trailing_metadata() or ())
 

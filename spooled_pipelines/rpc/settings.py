@@ -23,9 +23,9 @@ class TLS:
 
     Attributes:
         ca: certificates to trust; None means those that gRPC brings.
-        client_certificate: this client's certificate chain, where the server asks for one (mTLS).
+        client_certificate: this client's certificate chain, if the server asks for one (mTLS).
         client_key: the private key of that certificate.
-        server_name: the name to look for in the server's certificate, where it differs from the
+        server_name: the name to look for in the server's certificate, if it differs from the
             host in the address.
     """
 
@@ -95,7 +95,7 @@ class ConnectionSettings:
         retry: how often and how fast what is safe to repeat is repeated.
         batch_extension: ``"auto"`` asks the server once whether it speaks it; ``"on"`` takes it
             for granted; ``"off"`` does without.
-        rate_limit: no more calls a second than these, over all threads of a client; below 1 for
+        rate_limit: the largest number of calls a second, over all threads of a client; below 1 for
             longer pauses. A stream counts when it begins.
         api_key_source: where the key came from, for messages: people must be able to find it.
         organization: the one that the key has to be for; a server with the batch extension

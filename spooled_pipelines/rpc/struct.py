@@ -27,7 +27,7 @@ def to_struct(value: Mapping[str, Any] | str, *, what: str = "payload") -> Struc
 
     Raises:
         LossyValueError: a value in it would not survive; `column` holds its path.
-        InvalidArgumentError: it is no object, is nested too deeply, or is above 1 MiB as JSON.
+        InvalidArgumentError: it is not an object, too deeply nested, or above 1 MiB as JSON.
     """
     if isinstance(value, str):
         value = _parsed(value, what)

@@ -155,7 +155,7 @@ def _typed(
         place = next(place for place, value in enumerate(values) if not _fits(value, kind))
         raise InvalidArgumentError(
             f"the result of job {job_ids[place].as_py()} has {str(values[place])[:80]!r} as "
-            f"{name!r}, which is no {kind}: give the field another type in schema="
+            f"{name!r}, which is not a {kind}: give the field another type in schema="
         ) from None
 
 

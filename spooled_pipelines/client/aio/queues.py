@@ -76,7 +76,7 @@ class AsyncQueueCalls:
             jobs_per_second: in any T seconds at most ``jobs_per_second * T + burst`` jobs go out.
             burst: how many may go out at once after a quiet time; by default a tenth of a second's
                 worth, and at least 1.
-            max_in_flight: at most so many jobs of the queue are being done at any time.
+            max_in_flight: the largest number of jobs of the queue that run at any time.
 
         Raises:
             InvalidArgumentError: a number out of range, or a burst without a rate.

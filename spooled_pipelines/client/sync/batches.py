@@ -73,18 +73,18 @@ class BatchCalls:
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.
-            spread, rate: rows fall due within this time, or so many a second, from `scheduled_at`
-                or now on.
+            spread, rate: rows fall due within this time, or this many a second, starting at
+                `scheduled_at` or now.
             name: of the batch; the same name finds the same batch again.
             on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
             on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
                 ``"null"`` to leave it out; or a dict of these by column.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
-                for other processes too; of rows that cannot be jobs also where the call fails.
+                for other processes too; for rows that cannot be jobs also if the call fails.
             progress: True for a bar; or called with the rows acknowledged and the rows to send.
-            on_rerun: where the batch is there already: ``"resume"`` sends what is missing;
-                ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
-                makes every row a new job and cancels what had not started of the old ones. The
+            on_rerun: if the batch exists already: ``"resume"`` sends what is missing;
+                ``"retry_failed"`` also retries its dead letters; ``"fresh"`` makes every row a
+                new job and cancels the old jobs that had not started. The
                 last two need a server with the batch extension.
             max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
                 waits until workers have done some.
