@@ -57,7 +57,7 @@ class Server(Service):
     Attributes:
         address: where it listens, with its real port; set by `start`.
         metrics_address: where Prometheus is answered, if anywhere.
-        page_url: the dashboard's, if there is one.
+        dashboard_url: the dashboard's, if there is one.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Server(Service):
         super().__init__()
         self.address = ""
         self.metrics_address: str | None = None
-        self.page_url: str | None = None
+        self.dashboard_url: str | None = None
         self._settings = settings
         self._clock = clock or SystemClock()
         # Not opened yet; given here, it takes the place of the one that the settings name.
@@ -108,7 +108,7 @@ class Server(Service):
         if self._metrics is not None:
             cleanup.callback(self._metrics.watch(self._store, self._clock, monitor))
             await self._start_metrics(cleanup, self._metrics)
-            await self._start_page(cleanup, self._metrics, implementations)
+            await self._start_dashboard(cleanup, self._metrics, implementations)
         cleanup.push_async_callback(self._background.drain)
         for loop in (
             ApiKeyRefresher(self._keys, notifier, self._clock, monitor),
@@ -146,7 +146,7 @@ class Server(Service):
         await _begin(cleanup, server)
         self.metrics_address = server.address
 
-    async def _start_page(
+    async def _start_dashboard(
         self, cleanup: AsyncExitStack, metrics: Metrics, implementations: Mapping[str, object]
     ) -> None:
         if self._settings.http is None:
@@ -156,7 +156,7 @@ class Server(Service):
             from spooled_pipelines.server.dashboard import AppContext, DashboardServer
         except ImportError as error:
             raise ValueError(
-                "the page needs starlette, jinja2 and uvicorn; "
+                "the dashboard needs starlette, jinja2 and uvicorn; "
                 "pip install 'spooled-pipelines[page]'"
             ) from error
         context = AppContext(
@@ -168,9 +168,9 @@ class Server(Service):
             frame_ancestors=self._settings.http_frame_ancestors,
         )
         files = _certificate_files(self._settings)
-        self._page = DashboardServer(self._settings.http, files, context)
-        await _begin(cleanup, self._page)
-        self.page_url = self._page.url
+        self._dashboard = DashboardServer(self._settings.http, files, context)
+        await _begin(cleanup, self._dashboard)
+        self.dashboard_url = self._dashboard.url
 
     async def _listen(
         self, cleanup: AsyncExitStack, implementations: Mapping[str, object], notifier: Notifier

@@ -89,7 +89,7 @@ async def test_a_server_may_be_started_and_stopped_in_any_order(store_url: str) 
     async def works() -> None:
         assert server.address
         assert server.metrics_address
-        assert server.page_url
+        assert server.dashboard_url
         await server.store.enqueue(ORGANIZATION, new_job())
 
     await stress(Subject(server.start, server.stop, works))

@@ -98,7 +98,7 @@ def _serve(
         run(
             loaded.settings,
             ready=lambda address: _say("listening on", "listening", address, as_json),
-            page_ready=lambda url: _say("page at", "page", url, as_json),
+            dashboard_ready=lambda url: _say("page at", "page", url, as_json),
         )
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error

@@ -4,14 +4,14 @@ from spooled_pipelines.server.rpc.grpc_options import server_options
 from spooled_pipelines.server.rpc.health import add_standard_services
 from spooled_pipelines.server.rpc.in_process import InProcessClient
 from spooled_pipelines.server.rpc.interceptor import Interceptor, build_handlers
-from spooled_pipelines.server.rpc.tls import CertificateFiles, Certificates, PageCertificates
+from spooled_pipelines.server.rpc.tls import CertificateFiles, Certificates, HttpCertificates
 
 __all__ = [
     "CertificateFiles",
     "Certificates",
+    "HttpCertificates",
     "InProcessClient",
     "Interceptor",
-    "PageCertificates",
     "add_standard_services",
     "build_handlers",
     "server_options",

@@ -95,7 +95,7 @@ class Certificates:
         )
 
 
-class PageCertificates:
+class HttpCertificates:
     """Certificates for Python's own TLS."""
 
     def __init__(self, files: CertificateFiles) -> None:
