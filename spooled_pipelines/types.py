@@ -29,13 +29,13 @@ class JobStatus(str, Enum):
 
     @property
     def settled(self) -> bool:
-        """Nothing will happen to the job any more by itself."""
+        """Whether the job is completed, dead or cancelled, and stays so by itself."""
         return self in (JobStatus.COMPLETED, JobStatus.DEADLETTER, JobStatus.CANCELLED)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the server sees it. Times are aware, in UTC; None where they do not apply.
+    """A job as the server sees it. Times are aware, in UTC; None if they do not apply.
 
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
     are doubles. ``traceparent`` and ``tracestate`` say, in a claimed job, where its enqueue was
@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class EnqueueResult:
-    """The job's id, and whether this call made it (False: the key's job was there already)."""
+    """The job's id, and whether this call created it (False for a duplicate)."""
 
     job_id: str
     created: bool
@@ -75,7 +75,7 @@ class EnqueueResult:
 
 @dataclass(frozen=True)
 class FailResult:
-    """What became of a failed job: tried again after ``next_retry_delay`` seconds, or dead."""
+    """The result of failing a job: it is retried after ``next_retry_delay`` seconds, or dead."""
 
     will_retry: bool
     next_retry_delay: int
@@ -83,7 +83,7 @@ class FailResult:
 
 @dataclass(frozen=True)
 class QueueStats:
-    """How many jobs of a queue are in which status; ``max_age_ms`` is of the oldest pending."""
+    """The number of a queue's jobs by status; ``max_age_ms`` is the age of the oldest pending."""
 
     queue_name: str
     pending: int = 0
@@ -98,7 +98,7 @@ class QueueStats:
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """What caps how jobs of a queue are handed out; each None where there is no limit."""
+    """The limits on how jobs of a queue are handed out; None for no limit."""
 
     jobs_per_second: float | None = None
     burst: int | None = None
@@ -123,7 +123,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class WorkerState:
-    """A worker that has registered, as its last heartbeat told of it.
+    """A registered worker, as of its last heartbeat.
 
     ``offline`` says that it has missed five heartbeats since ``seen_at``. ``version`` is that of
     what it runs, as far as it says so.
@@ -153,7 +153,7 @@ class WorkerRegistration:
 
 @dataclass(frozen=True)
 class HeartbeatResult:
-    """Whether the server knew the worker, and whether it asks it to take no more jobs."""
+    """Whether the server knows the worker, and whether the worker should take no more jobs."""
 
     acknowledged: bool
     should_drain: bool
@@ -170,7 +170,7 @@ class CancelResult:
 
 @dataclass(frozen=True)
 class JobAttempt:
-    """One try of a job. ``ended_at`` is None while it runs, ``error`` where it did not fail."""
+    """One attempt at a job. ``ended_at`` is None while it runs, ``error`` if it did not fail."""
 
     number: int
     worker_id: str | None
@@ -181,7 +181,7 @@ class JobAttempt:
 
 @dataclass(frozen=True)
 class Stall:
-    """Why a batch does not move: a cause such as ``"no_worker"``, and a sentence for people."""
+    """Why a batch makes no progress: a cause such as ``"no_worker"``, and a sentence for people."""
 
     cause: str
     message: str
@@ -189,7 +189,7 @@ class Stall:
 
 @dataclass(frozen=True)
 class BatchStats:
-    """Where a batch stands. Each job counts in exactly one of pending to cancelled.
+    """The statistics of a batch. Each job counts in exactly one of pending to cancelled.
 
     ``settled`` means: sealed (the last row is in), and every job completed, dead or cancelled.
     Whether that is a success is for the waiter to say (``max_failed``). ``generation`` is the

@@ -47,6 +47,10 @@ def storage_array(array: pa.Array | pa.ChunkedArray) -> pa.Array:
                 return array
             array = read(array)
         elif types.is_dictionary(arrow_type):
+            if types.is_string_view(arrow_type.value_type):
+                # Arrow takes no views by their indices; polars' categoricals are such.
+                values = array.dictionary.cast(pa.string())
+                array = pa.DictionaryArray.from_arrays(array.indices, values)
             array = array.dictionary_decode()
         elif types.is_run_end_encoded(arrow_type):
             array = pc.run_end_decode(array)

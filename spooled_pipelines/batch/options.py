@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
@@ -29,6 +30,7 @@ Lossy: TypeAlias = Literal["raise", "string", "null"]
 # For all columns, or by the name of each; "raise" for those without.
 OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class JobOptions(TypedDict, total=False):
@@ -63,6 +65,13 @@ class BatchOptions(PartOptions, total=False):
     """All options of a whole table."""
 
     name: str | None
+
+
+class EnqueueOptions(BatchOptions, total=False):
+    """The same, and what one call of `enqueue_batch` does with the batch."""
+
+    on_rerun: OnRerun
+    max_outstanding: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +129,30 @@ def generation_for(on_rerun: OnRerun, existing: BatchStats | None) -> int:
     if on_rerun == "fresh" and existing.sealed:
         return existing.generation + 1
     return existing.generation
+
+
+def shows_options(options: type) -> Callable[[_Function], _Function]:
+    """Return a decorator that lists the options of a function in its signature.
+
+    Type checkers and editors read them from `**options: Unpack[...]`; a notebook's help, and
+    whatever else inspects the function, sees one argument without this.
+    """
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(RowOptions)}
+    defaults |= {"on_rerun": "resume", "max_outstanding": None}
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        listed = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults[name],
+                annotation=getattr(annotation, "__forward_arg__", annotation),
+            )
+            for name, annotation in options.__annotations__.items()
+        ]
+        vars(function)["__signature__"] = signature.replace(parameters=[*named, *listed])
+        return function
+
+    return decorate

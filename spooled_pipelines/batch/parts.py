@@ -1,4 +1,4 @@
-"""A batch that comes in parts, from whoever adds them: values and decisions, without a server."""
+"""Parts of a batch: values and decisions, without a server."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from spooled_pipelines.errors import InvalidArgumentError, PartsMissingError
+from spooled_pipelines.text import shown
 from spooled_pipelines.wire.limits import PART_ID_MAX, PARTS_MAX
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from spooled_pipelines.batch.ledger import Ledger
 
 # How many there are; or which.
@@ -23,9 +26,9 @@ class BatchPart:
     """A part as the server knows it.
 
     Attributes:
-        part_id: what it was added as.
-        finished: its last row is in; False: it was half sent, or is on its way.
-        rows: of the part, as whoever finished it said.
+        part_id: the id that it was added under.
+        finished: whether its last row is in; False if it was half sent, or is on its way.
+        rows: of the part, as reported when it was finished.
     """
 
     part_id: str
@@ -35,7 +38,7 @@ class BatchPart:
 
 @dataclass(frozen=True)
 class AddedPart:
-    """What became of a part's rows.
+    """The result of adding a part.
 
     Attributes:
         part_id: of the part.
@@ -43,7 +46,7 @@ class AddedPart:
         rows: of the part.
         created: rows that this call made jobs of.
         duplicates: rows that were jobs already.
-        rejected: rows that are no jobs.
+        rejected: rows that are not jobs.
     """
 
     part_id: str
@@ -55,11 +58,11 @@ class AddedPart:
     _ledger: Ledger | None = field(default=None, repr=False, compare=False)
 
     @property
-    def ledger(self) -> Any:
+    def ledger(self) -> pa.Table | None:
         """A pyarrow Table, one line per row, as `Batch.ledger`; None in another process."""
         return None if self._ledger is None else self._ledger.table()
 
-    def ledger_reader(self) -> Any:
+    def ledger_reader(self) -> pa.RecordBatchReader | None:
         """Return the same as a pyarrow RecordBatchReader, in flat memory."""
         return None if self._ledger is None else self._ledger.reader()
 
@@ -72,7 +75,7 @@ class AddedPart:
         """Return what `to_dict` described.
 
         Raises:
-            InvalidArgumentError: it is no such dict.
+            InvalidArgumentError: the dict is not one of a part.
         """
         names = ("part_id", "batch_id", "rows", "created", "duplicates", "rejected")
         if not isinstance(values, Mapping) or set(values) != set(names):
@@ -92,7 +95,7 @@ class MissingParts:
         part_ids: those that are not in, as far as they have a name.
         finished: how many of the expected ones are in.
         expected: how many there have to be; None: as many as have begun.
-        unnamed: how many more are missing; below 0: there are so many too many.
+        unnamed: how many more are missing; below 0, how many there are too many.
     """
 
     part_ids: tuple[str, ...]
@@ -107,23 +110,25 @@ def check_part_id(part_id: str | int) -> str:
         return str(part_id)
     if not isinstance(part_id, str) or not 1 <= len(part_id) <= PART_ID_MAX:
         raise InvalidArgumentError(
-            f"a part's id is a text of 1 to {PART_ID_MAX} characters, or a number, not a "
-            f"{type(part_id).__name__} such as {str(part_id)[:80]!r}"
+            f"part_id must be a text of 1 to {PART_ID_MAX} characters or a number, got "
+            f"{shown(part_id)}"
         )
     return part_id
 
 
 def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]]:
-    """How many parts are expected, and which."""
+    """Return how many parts are expected, and which."""
     if expected is None:
         return None, ()
     if isinstance(expected, int) and not isinstance(expected, bool):
         if not 0 <= expected < 2**31:
-            raise InvalidArgumentError(f"expected_parts is {expected}; there cannot be so many")
+            raise InvalidArgumentError(
+                f"expected_parts must be from 0 to {2**31 - 1}, got {expected}"
+            )
         return expected, ()
     if isinstance(expected, str | bytes) or not isinstance(expected, Iterable):
         raise InvalidArgumentError(
-            f"expected_parts is {expected!r}; pass how many parts there are, or their ids"
+            f"expected_parts must be the number of parts or their ids, got {shown(expected)}"
         )
     part_ids = tuple(dict.fromkeys(check_part_id(one) for one in expected))
     if not part_ids:
@@ -153,7 +158,7 @@ def find_missing_parts(
 
 
 def parts_missing_error(batch_id: str, missing: MissingParts, known: str = "") -> PartsMissingError:
-    """Return the error that names them; `known` says where they are known from."""
+    """Return the error that names them; `known` says how they are known."""
     finished, expected = missing.finished, missing.expected
     of = "" if expected is None else f" of {expected}"
     message = f"batch {batch_id} is not sealed: {finished}{of} parts are in."
@@ -164,7 +169,7 @@ def parts_missing_error(batch_id: str, missing: MissingParts, known: str = "") -
     if missing.unnamed > 0:
         message += f" {missing.unnamed} more have not begun."
     elif missing.unnamed < 0:
-        message += " Pass the ids of those that are meant as expected_parts."
+        message += " Pass the ids of the parts you expect as expected_parts."
     message += f"{known} Add what is missing, and seal it then."
     return PartsMissingError(
         message,
@@ -176,7 +181,7 @@ def parts_missing_error(batch_id: str, missing: MissingParts, known: str = "") -
 
 
 def options_to_dict(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON knows them.
+    """Return options as JSON can hold them.
 
     Raises:
         InvalidArgumentError: one is nothing that JSON knows.

@@ -1,4 +1,4 @@
-"""What a call of `enqueue_batch` would do, found out by the same code without a write."""
+"""Plans of what `enqueue_batch` would do, made by the same code without a write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAMPLES = 3
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What would become of a table.
+    """What `enqueue_batch` would do with a table.
 
     Attributes:
         batch_id: of the batch that the rows would be.
@@ -65,11 +65,11 @@ class BatchPlan:
 
 
 class PlanBuilder:
-    """Goes through what would be sent, chunk by chunk."""
+    """Counts what would be sent, chunk by chunk."""
 
     def __init__(self, prepared: StagedBatch) -> None:
         self._prepared = prepared
-        # Without `key=` equal rows have been told apart already.
+        # Without `key=` equal rows have different keys already.
         hashes = prepared.duplicates is None
         self._repeats = DuplicateIndex(prepared.row_hashes(), prepared.sendable) if hashes else None
         self._first = 0

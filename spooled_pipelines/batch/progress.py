@@ -1,4 +1,4 @@
-"""How far an upload is: a bar, a line, or a callback."""
+"""Progress of uploads and waits: a bar, a line, or a callback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WaitProgress: TypeAlias = "bool | Callable[[BatchStats], object] | None"
 
 
 class Progress:
-    """Told the number of acknowledged rows as it grows; close it."""
+    """Shows the number of acknowledged rows; close it."""
 
     def __init__(self, option: ProgressOption, total: int, queue_name: str) -> None:
         """`option`: True for a bar, or called with (acknowledged rows, all rows)."""
@@ -41,15 +41,15 @@ class Progress:
 
 
 def check_progress(option: object) -> None:
-    """Refuse, before anything is done, what is no way to show progress."""
+    """Raise InvalidArgumentError if it is not a way to show progress."""
     if option is not None and not isinstance(option, bool) and not callable(option):
         raise InvalidArgumentError(
-            f"progress is {option!r}, and must be True, or callable with (sent rows, all rows)"
+            f"progress must be True, or callable with (sent rows, all rows), got {option!r}"
         )
 
 
 class WaitProgressBar:
-    """Told where a batch stands as it changes; close it."""
+    """Shows the statistics of a batch as they change; close it."""
 
     def __init__(self, option: WaitProgress) -> None:
         self._callback = option if callable(option) else None
@@ -77,15 +77,15 @@ class WaitProgressBar:
 
 
 def wait_progress_bar(option: object) -> WaitProgressBar:
-    """How a wait shows where the batch stands.
+    """Return what shows the progress of a wait.
 
     Raises:
-        InvalidArgumentError: it is no way to show it.
+        InvalidArgumentError: it is not a way to show it.
     """
     if option is None or isinstance(option, bool) or callable(option):
         return WaitProgressBar(option)
     raise InvalidArgumentError(
-        f"on_progress is {option!r}, and must be True, or callable with a BatchStats"
+        f"on_progress must be True, or callable with a BatchStats, got {option!r}"
     )
 
 
@@ -98,7 +98,7 @@ def _bar(total: int, title: str, unit: str) -> Any:
 
 
 class _Line:
-    """What there is to see without tqdm: one line on stderr, every tenth of the way."""
+    """Progress without tqdm: one line on stderr for every tenth."""
 
     def __init__(self, total: int, title: str, unit: str) -> None:
         self.n = 0
@@ -128,7 +128,7 @@ class ThroughputEstimator:
         self._seen: deque[tuple[float, int]] = deque()
 
     def update(self, now: float, settled: int) -> None:
-        """`now`: seconds of any clock that does not go back."""
+        """Record the number of settled jobs; `now` is a reading of any monotonic clock."""
         if self._seen and settled < self._seen[-1][1]:
             # Dead letters were retried: what was settled before says nothing about now.
             self._seen.clear()
@@ -137,13 +137,13 @@ class ThroughputEstimator:
             self._seen.popleft()
 
     def rate(self) -> float | None:
-        """Jobs settled a second of late; None before there are two looks."""
+        """Return the jobs settled a second recently; None before the second update."""
         if len(self._seen) < 2:
             return None
         (began, before), (ended, after) = self._seen[0], self._seen[-1]
         return (after - before) / (ended - began) if ended > began else None
 
     def left(self, still_open: int) -> float | None:
-        """Seconds until the rest is done at that rate; None where nothing moves."""
+        """Return the seconds until the rest is done at that rate; None if nothing moves."""
         rate = self.rate()
         return still_open / rate if rate else None

@@ -48,7 +48,7 @@ class BatchRecord:
     queue_before: QueueStats | None = None
     ledger_path: str | None = None
     ledger: AnyLedger | None = field(default=None, repr=False)
-    # What a server without the extension has told of the batch's jobs so far.
+    # What is known of the batch's jobs, for a server without the extension.
     tracker: JobTracker | None = field(default=None, repr=False)
 
     def open_ledger(self) -> AnyLedger | None:

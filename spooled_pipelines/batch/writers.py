@@ -8,15 +8,23 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
 
-from spooled_pipelines.batch.source.files import Location, file_format_of, locate
+from spooled_pipelines.batch.source.files import file_format_of
+from spooled_pipelines.batch.source.location import Location, locate
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 from spooled_pipelines.text import one_line
 from spooled_pipelines.types import StrPath
+
+
+class BinaryWriter(Protocol):
+    """A file that is written from front to back."""
+
+    def write(self, data: Any, /) -> int: ...
+
 
 _FORMATS = ("parquet", "arrow", "csv", "json")
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
@@ -80,7 +88,7 @@ def write_to(location: Location, file_format: str, reader: pa.RecordBatchReader)
     return rows
 
 
-def write_as(file_format: str, reader: pa.RecordBatchReader, file: Any) -> int:
+def write_as(file_format: str, reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
     """Write all record batches from front to back as parquet, arrow, csv or json.
 
     `file` is opened for bytes, and stays open. Return the number of rows.
@@ -108,19 +116,19 @@ def _not_written(location: Location, error: OSError) -> SourceError:
     return SourceError(f"{location.name!r} cannot be written: {reason}")
 
 
-def _parquet(reader: pa.RecordBatchReader, file: Any) -> int:
+def _parquet(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
     from pyarrow import parquet
 
     with parquet.ParquetWriter(file, reader.schema, compression="zstd") as writer:
         return _write_each(reader, writer.write_batch)
 
 
-def _arrow(reader: pa.RecordBatchReader, file: Any) -> int:
+def _arrow(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
     with pa.ipc.new_file(file, reader.schema) as writer:
         return _write_each(reader, writer.write_batch)
 
 
-def _csv(reader: pa.RecordBatchReader, file: Any) -> int:
+def _csv(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
     from pyarrow import csv
 
     flat = pa.schema([pa.field(f.name, _flat_type(f.type)) for f in reader.schema])
@@ -128,7 +136,7 @@ def _csv(reader: pa.RecordBatchReader, file: Any) -> int:
         return _write_each(reader, lambda batch: writer.write_batch(_flatten(batch, flat)))
 
 
-def _json(reader: pa.RecordBatchReader, file: Any) -> int:
+def _json(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
     def write(record_batch: pa.RecordBatch) -> None:
         lines = (_json_text(row) + "\n" for row in record_batch.to_pylist())
         file.write("".join(lines).encode())
@@ -162,11 +170,11 @@ def _flatten(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema)
 
 
-def _json_text(value: Any) -> str:
+def _json_text(value: object) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-_WRITERS: dict[str, Callable[[pa.RecordBatchReader, Any], int]] = {
+_WRITERS: dict[str, Callable[[pa.RecordBatchReader, BinaryWriter], int]] = {
     "parquet": _parquet,
     "arrow": _arrow,
     "csv": _csv,

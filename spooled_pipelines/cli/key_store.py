@@ -78,7 +78,7 @@ class _StoreKeys:
         queues: Sequence[str],
         expires_at: datetime | None,
     ) -> tuple[KeyDict, str]:
-        from spooled_pipelines.server.auth.api_keys import new_key
+        from spooled_pipelines.server.auth import new_key
         from spooled_pipelines.server.core.clock import SystemClock
         from spooled_pipelines.server.core.errors import RefusedError
 
@@ -98,7 +98,7 @@ class _StoreKeys:
         ]
 
     def revoke(self, organization: str | None, key_id: str) -> KeyDict:
-        from spooled_pipelines.server.auth.api_keys import key_id as checked
+        from spooled_pipelines.server.auth import key_id as checked
 
         owner = _or_default(organization)
 

@@ -1,4 +1,4 @@
-"""`connect`: the usual way to a client."""
+"""`connect`, which makes a client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def connect(
         with connect("localhost:50051", api_key="sp_live_...") as client:
             client.enqueue("emails", {"to": "ada@example.org"})
 
-    No connection is made before the first call (`wait_for_ready` makes one).
+    No connection is opened before the first call (`wait_for_ready` opens one).
 
     Args:
         address: ``host:port``, several servers as ``dns:///name:port`` or with commas between
@@ -38,7 +38,7 @@ def connect(
             for ever.
         retry: how often and how fast what is safe to repeat is repeated; None: `RetryPolicy()`.
         batch_extension: ``"auto"`` finds out whether the server speaks the batch extension.
-        rate_limit: no more calls a second than these, as a plan allows them; None: no limit.
+        rate_limit: the largest number of calls a second, as a plan allows; None: no limit.
 
     Raises:
         AuthenticationError: there is no API key.

@@ -1,6 +1,6 @@
-"""A file that several programs use: one of them serves it, and where that one goes, another does.
+"""A database file that several programs share: one serves it, and when it ends, another does.
 
-Nobody polls. Whoever finds no server where one was tries to get the file's lock, which the kernel
+Nothing polls. A program whose call finds no server tries to get the file's lock, which the kernel
 gives to exactly one; the others find that one at the same address.
 """
 
@@ -19,31 +19,31 @@ from spooled_pipelines.rpc import fork_guard
 from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailableError
 from spooled_pipelines.server.embedded import endpoint
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on, real_path
-from spooled_pipelines.server.embedded.endpoint import Rendezvous
+from spooled_pipelines.server.embedded.endpoint import Endpoint
 from spooled_pipelines.server.store.sqlite.filelock import EMBEDDED
 
 log = logging.getLogger("spooled_pipelines.client")
 
-# How long one that has the file may take to say where it serves it, or to let go of it; as long
-# as a stopping server waits for its calls, and then some.
+# How long the current owner may take to publish its address or to release the file; longer than
+# a stopping server waits for its calls.
 _SETTLE_SECONDS = 10.0
-# The same for one that is no embedded server: `keys create --store` has the file for a moment.
+# The same for an owner that is not an embedded server, such as `keys create --store`.
 _OTHER_SECONDS = 1.0
 _LOOK_FIRST_SECONDS, _LOOK_SECONDS, _LOOK_GROWTH = 0.005, 0.1, 1.5
 
 
 class EmbeddedServerHandle:
-    """This process's part in one file, shared by all of its clients of that file; see `join`.
+    """This process's handle on one file, shared by all of its clients of that file; see `acquire`.
 
     Attributes:
         path: the file, by its real name.
-        clients: how many have joined and not left.
+        clients: how many have acquired it and not released it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clients = 0
-        self._where: Rendezvous | None = None
+        self._where: Endpoint | None = None
         self._server: EmbeddedServer | None = None
         self._changing = threading.Lock()
         self._takeover_thread: threading.Thread | None = None
@@ -53,24 +53,21 @@ class EmbeddedServerHandle:
 
     @property
     def address(self) -> str:
-        """What gRPC connects to; the same whoever serves."""
+        """The address for gRPC, which does not depend on the process that serves."""
         return self._found.address
 
     @property
     def api_key(self) -> str:
-        """The file's key; the same whoever serves."""
+        """The file's key, which does not depend on the process that serves."""
         return self._found.api_key
 
     @property
     def serves(self) -> bool:
-        """Whether it is this process that serves the file now."""
+        """Whether this process serves the file now."""
         return self._server is not None
 
     def release(self) -> None:
-        """Count one client less, and release the file after the last one.
-
-        Once this returns, another process can serve the file.
-        """
+        """Remove one client. After the last one, the file is free for another process."""
         with _registry:
             self.clients -= 1
             if self.clients > 0:
@@ -80,20 +77,20 @@ class EmbeddedServerHandle:
         self.stop()
 
     def stop(self) -> None:
-        """Serve no longer."""
+        """Stop serving the file."""
         with self._changing:
             server, self._server = self._server, None
             if server is not None:
                 server.stop()
 
     def forget(self) -> None:
-        """In a forked child, which has the clients and none of the threads."""
+        """Reset the handle in a forked child, which has the clients but not the threads."""
         self._server = None
         self._takeover_thread = None
         self._changing = threading.Lock()
 
     def take_over_in_background(self) -> None:
-        """Start a thread that makes sure that the file is served; return at once."""
+        """Ensure on a thread that the file is served, and return at once."""
         if self._server is not None:
             return
         with _registry:
@@ -104,14 +101,14 @@ class EmbeddedServerHandle:
             self._takeover_thread = threading.Thread(
                 target=self._take_over, name="spooled-take-over", daemon=True
             )
-            # None can be started any more where the interpreter ends.
+            # No thread can be started any more when the interpreter ends.
             with contextlib.suppress(RuntimeError):
                 self._takeover_thread.start()
 
     @property
-    def _found(self) -> Rendezvous:
+    def _found(self) -> Endpoint:
         if self._where is None:
-            raise RuntimeError(f"nobody has found out who serves {self.path}")
+            raise RuntimeError(f"ensure_served() was not called for {self.path}")
         return self._where
 
     def _take_over(self) -> None:
@@ -119,13 +116,13 @@ class EmbeddedServerHandle:
         try:
             self.ensure_served(before)
         except SpooledError as error:
-            log.warning("nobody serves embedded:%s: %s", self.path, error)
+            log.warning("no process serves embedded:%s: %s", self.path, error)
 
     def ensure_served(self, before: str | None = None) -> None:
-        """Return when the file is served, by another owner than `before`.
+        """Return once a process other than the owner `before` serves the file.
 
-        Where that one still has it after a second, it may be well and only the connection was
-        not: the next call that finds nobody comes here again.
+        If that one still has it after a second, perhaps only the connection was broken: the next
+        call that finds no server comes here again.
         """
         started = monotonic()
         pause = _LOOK_FIRST_SECONDS
@@ -149,7 +146,7 @@ class EmbeddedServerHandle:
             pause = min(_LOOK_SECONDS, pause * _LOOK_GROWTH)
 
     def _look(self, before: str | None) -> StoreInUseError | None:
-        """Serve the file, or find who does: None. Else why not yet."""
+        """Serve the file, or find the process that does; return why neither worked, or None."""
         lock = lock_on(self.path)
         try:
             lock.take()
@@ -166,7 +163,7 @@ class EmbeddedServerHandle:
         except BaseException:
             lock.release()
             raise
-        self._where = self._server.rendezvous
+        self._where = self._server.endpoint
         if before is not None:
             log.info("process %d serves %s now", os.getpid(), self.path)
         return None
@@ -176,7 +173,7 @@ class EmbeddedServerHandle:
             return str(in_use)
         return (
             f"process {in_use.owner.process or 'unknown'} has it, and did not say within "
-            f"{_SETTLE_SECONDS:g} s in {endpoint.note_of(self.path)} where it serves it: "
+            f"{_SETTLE_SECONDS:g} s in {endpoint.endpoint_file(self.path)} where it serves it: "
             "end that process"
         )
 
@@ -189,7 +186,7 @@ class EmbeddedServerHandle:
 
 
 def _is_embedded(in_use: StoreInUseError) -> bool:
-    # Whoever has just taken it has not said yet what for.
+    # A process that has just taken it has not published its purpose yet.
     return in_use.owner.kind in (EMBEDDED, "")
 
 
@@ -198,9 +195,9 @@ _registry = threading.Lock()
 
 
 def acquire(path: str | Path) -> EmbeddedServerHandle:
-    """Return this process's handle of the file, with one more client; `leave` ends that client.
+    """Return this process's handle on the file, with one more client, which has to release it.
 
-    Returns when somebody serves the file: this process, if nobody else does.
+    Returns once the file is served, by this process if no other does.
 
     Raises:
         UnavailableError: it cannot be served, or another server has it.
@@ -220,7 +217,7 @@ def acquire(path: str | Path) -> EmbeddedServerHandle:
 
 @atexit.register
 def _leave_all() -> None:
-    """Let go of every file in good order, so that others need not find out."""
+    """Release every file in good order, so that others need not find out."""
     with _registry:
         files = list(_files.values())
         _files.clear()
@@ -229,7 +226,7 @@ def _leave_all() -> None:
 
 
 def _in_child() -> None:
-    global _registry  # noqa: PLW0603  (whoever held it is not in this process)
+    global _registry  # noqa: PLW0603  (its holder is not in this process)
     _registry = threading.Lock()
     for file in _files.values():
         file.forget()

@@ -1,4 +1,4 @@
-"""A job, or its id with what proves that it is held: what settling calls take."""
+"""References to a claimed job, for the calls that settle it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spooled_pipelines.types import Job
 
 @dataclass(frozen=True)
 class JobRef:
-    """A job's id, who holds it, and by which lease (None: not known to the caller)."""
+    """A job's id, the worker that holds it, and the lease (None if the caller does not know)."""
 
     job_id: str
     worker_id: str | None
@@ -18,12 +18,12 @@ class JobRef:
 
     @property
     def has_lease(self) -> bool:
-        """The lease goes with the call, so that doing it twice does it once."""
+        """Whether the call carries the lease, which makes it idempotent."""
         return bool(self.lease_id)
 
 
 def job_ref(job: Job | str, worker_id: str | None, lease_id: str | None) -> JobRef:
-    """From a `Job` as it was claimed, or from an id; what is given by name wins."""
+    """Return a reference to a claimed `Job`, or to an id; explicit arguments take precedence."""
     if isinstance(job, Job):
         return JobRef(
             job.id,
@@ -32,11 +32,11 @@ def job_ref(job: Job | str, worker_id: str | None, lease_id: str | None) -> JobR
         )
     if isinstance(job, str):
         return JobRef(job, worker_id, lease_id)
-    raise InvalidArgumentError(f"a {type(job).__name__} is no job: pass a Job, or the id of one")
+    raise InvalidArgumentError(f"job must be a Job or the id of one, got {type(job).__name__}")
 
 
 def completed_by_us(job: Job, held: JobRef, result: dict[str, object] | None) -> bool:
-    """Whether a job that is completed already is so by our own call, whose answer was lost."""
+    """Return whether a completed job was completed by our own call, whose response was lost."""
     return (
         job.status == "completed"
         and job.assigned_worker_id in (held.worker_id, None)

@@ -1,4 +1,4 @@
-"""What a ProcessJobs conversation answers, and which request each answer belongs to."""
+"""Responses of the ProcessJobs stream, each matched to its request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JobCompleted:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """The job's failure is noted: it runs again after `next_retry_delay` seconds, or is dead."""
+    """The job failed: it runs again after `next_retry_delay` seconds, or is a dead letter."""
 
     job_id: str
     will_retry: bool
@@ -47,11 +47,11 @@ class LeaseRenewed:
 
 @dataclass(frozen=True)
 class RequestRejected:
-    """A request was refused; the conversation goes on.
+    """A request was refused; the stream goes on.
 
     Attributes:
-        request: what was asked for; None where it cannot be told.
-        job_id: of the job that it was about; None for a dequeue.
+        request: the kind of request; None if it cannot be told.
+        job_id: the job of the request; None for a dequeue.
         error: why.
     """
 
@@ -70,10 +70,10 @@ class _Asked:
 
 
 class PendingRequests:
-    """The requests that have no answer yet, in their order.
+    """The requests that have no response yet, in their order.
 
-    The wire's answers do not name their job. Settling requests are answered one by one, in
-    their order; a dequeue is answered by any number of jobs, none included.
+    Responses on the wire do not name their job. Settling requests are answered one by one, in
+    their order; a dequeue is answered by any number of jobs, including none.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class PendingRequests:
         return sum(asked.kind != "dequeue" for asked in self._asked)
 
     def ask(self, kind: Kind, job_id: str | None) -> None:
-        """Record a request before it is written: the response may be faster than the writer."""
+        """Record a request before writing it; the response may arrive before write() returns."""
         # Only one dequeue in a row is worth remembering, or a quiet worker's list would grow.
         if kind == "dequeue" and self._asked and self._asked[-1].kind == "dequeue":
             return
@@ -122,12 +122,12 @@ class PendingRequests:
         return None
 
     def _answered(self, kind: Kind) -> str:
-        # Answers come in order, so a dequeue before an answered request has had its jobs.
+        # Responses come in order, so a dequeue before an answered request has had its jobs.
         while self._asked and self._asked[0].kind == "dequeue":
             self._asked.popleft()
-        for place, asked in enumerate(self._asked):
+        for index, asked in enumerate(self._asked):
             if asked.kind == kind:
-                del self._asked[place]
+                del self._asked[index]
                 return asked.job_id or ""
         return ""
 

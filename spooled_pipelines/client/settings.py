@@ -41,7 +41,7 @@ def resolve_settings(
     batch_extension: BatchExtension,
     rate_limit: float | None = None,
 ) -> tuple[ConnectionSettings, EmbeddedServerHandle | None]:
-    """Return the settings, and this process's handle of the file if the address is `embedded:`.
+    """Return the settings, and a handle on the file if the address is `embedded:`.
 
     Raises:
         AuthenticationError: there is no API key.
@@ -61,7 +61,7 @@ def resolve_settings(
                 reason="store",
                 details={"address": address.name},
             )
-        # Whoever has them in hand may not be the one who keeps the server alive.
+        # The process that was given them may not be the one that keeps the server alive.
         file = _acquired(address.file)
         return replace(address, address=file.address), file
     where = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
@@ -98,7 +98,7 @@ def _key(given: str | None, address: str) -> tuple[str, str]:
 def _tls_of_environment() -> TLS | bool | None:
     switch = os.environ.get(TLS_VARIABLE, "").strip().lower()
     if switch and switch not in _SWITCH:
-        raise InvalidArgumentError(f"{TLS_VARIABLE} is {switch!r}, and must be on or off")
+        raise InvalidArgumentError(f"{TLS_VARIABLE} must be on or off, got {switch!r}")
     named = {name: os.environ.get(variable) for name, variable in _TLS_VARIABLES.items()}
     if not any(named.values()):
         return _SWITCH.get(switch)

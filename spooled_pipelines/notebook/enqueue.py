@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, SpooledClient
+from spooled_pipelines.batch.options import EnqueueOptions, shows_options
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.connection import client_for
 from spooled_pipelines.notebook.plan import check_confirmed, plan_card
 from spooled_pipelines.notebook.progress import move_to, progress_bar
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class EnqueueInterrupted(KeyboardInterrupt):
@@ -19,6 +23,7 @@ class EnqueueInterrupted(KeyboardInterrupt):
         return [f"Interrupted: {self}"]
 
 
+@shows_options(EnqueueOptions)
 def bulk_enqueue(
     df: Any,
     queue_name: str,
@@ -26,11 +31,9 @@ def bulk_enqueue(
     client: SpooledClient | None = None,
     address: str | None = None,
     api_key: str | None = None,
-    key: str | list[str] | None = None,
-    name: str | None = None,
     confirm: bool = False,
     quiet: bool = False,
-    **options: Any,
+    **options: Unpack[EnqueueOptions],
 ) -> Batch:
     """Make each row of a table a job; run again, the same rows make no second job.
 
@@ -43,12 +46,12 @@ def bulk_enqueue(
         address: the server, if there is no `client`; else SPOOLED_GRPC_ADDRESS, else the file
             ./spooled.db, with no server to start.
         api_key: the key for `address`; else SPOOLED_API_KEY.
-        key: the column or columns that identify a row; the whole row if not given.
-        name: a name for the batch; the same name is the same batch.
         confirm: True to enqueue more than 100 000 new jobs, or any on a server that is not on
             this machine.
         quiet: True to show neither plan nor bar, for calls in a loop.
-        options: as `SpooledClient.enqueue_batch` takes them: payload, priority, on_rejected, …
+        options: as `SpooledClient.enqueue_batch` takes them: key (the column or columns that
+            identify a row; the whole row if not given), name (the same name is the same batch),
+            payload, priority, on_rejected, …
 
     Returns:
         The batch, which shows itself in a notebook and knows its client.
@@ -72,8 +75,6 @@ def bulk_enqueue(
         return client.enqueue_batch(
             df,
             queue_name,
-            key=key,
-            name=name,
             on_plan=shown.show_plan,
             progress=shown.update,
             **options,

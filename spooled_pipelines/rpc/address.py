@@ -1,4 +1,4 @@
-"""Where a server is: what people write, turned into what gRPC takes."""
+"""Server addresses: what people write, as gRPC takes it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def parse_address(text: str) -> Address:
 
 
 def _several(given: str) -> Address:
-    """Return the target of several IP addresses of one kind, which gRPC takes as one list."""
+    """Return a list of IP addresses of one kind, as gRPC takes it."""
     listed = given.partition(":")[2] if given.startswith(("ipv4:", "ipv6:")) else given
     found = [_tcp(*_split(one.strip(), given), prefix="") for one in listed.split(",")]
     kinds = {_ip_version(one.target.rpartition(":")[0].strip("[]"), given) for one in found}
@@ -138,7 +138,7 @@ def _split(endpoint: str, given: str) -> tuple[str, int]:
         cloud = host.lower().endswith(CLOUD_SUFFIX)
         return host, CLOUD_PORT if cloud else DEFAULT_PORT
     if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= 65535):
-        raise _wrong(given, f"the port is {port_text!r}, and must be a number from 1 to 65535")
+        raise _wrong(given, f"the port must be a number from 1 to 65535, got {port_text!r}")
     return host, int(port_text)
 
 

@@ -38,7 +38,7 @@ def serialized(request: Any) -> bytes:
 
 
 def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]:
-    """Return gRPC channel arguments: keepalive, message sizes, and how soon to reconnect."""
+    """Return the channel arguments: keepalive, message sizes, and how soon to connect again."""
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
@@ -50,8 +50,8 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]
         # An idle stream carries no data for hours, and its pings must go on all the same.
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_send_message_length", limits.MESSAGE_MAX_BYTES),
-        # An answer that is refused for its size leaves the jobs in it to nobody until their leases
-        # end, and a hundred jobs of a mebibyte are a legal answer.
+        # A response that is refused for its size leaves its jobs idle until their leases end, and a
+        # hundred jobs of a mebibyte are a valid response.
         ("grpc.max_receive_message_length", -1),
         # gRPC's own pause before it connects again starts at a second and grows to two minutes:
         # our retries would all fail within it, though the server has long been back. Where
@@ -74,7 +74,7 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]
 
 
 def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials | None:
-    """TLS credentials, or None for a plain connection.
+    """Return TLS credentials, or None for a connection without TLS.
 
     Raises:
         InvalidArgumentError: a file is not there, or does not hold PEM.
@@ -94,7 +94,7 @@ def compression_pays(*, is_local: bool, round_trip: float | None) -> bool:
 
 
 def credentials_of(tls: TLS) -> grpc.ChannelCredentials:
-    """Return the credentials for this TLS material."""
+    """Return the credentials for TLS material."""
     return grpc.ssl_channel_credentials(
         root_certificates=tls.read_pem("ca"),
         private_key=tls.read_pem("client_key"),

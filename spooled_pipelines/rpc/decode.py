@@ -1,4 +1,4 @@
-"""Messages to plain values."""
+"""Decode messages as plain values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CAUSE_BY_NUMBER = {
 
 
 def time_from(timestamp: Timestamp) -> datetime:
-    """Return a Timestamp as an aware UTC time, without digits below a microsecond."""
+    """Return the aware UTC time of a Timestamp; digits below a microsecond are dropped."""
     return _time(timestamp.seconds, timestamp.nanos)
 
 
@@ -61,7 +61,7 @@ def job_status_from(number: int) -> JobStatus:
 
 
 def job_from(message: spooled_v1.Job) -> Job:
-    """Return a job with aware times and a dict as payload."""
+    """Return a job, with aware times and a dict as payload."""
     return Job(
         id=message.id,
         queue_name=message.queue_name,
@@ -158,7 +158,7 @@ def heartbeat_result_from(message: spooled_v1.HeartbeatResponse) -> HeartbeatRes
 
 
 def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
-    """Return a batch's statistics, with the causes of stalls by their lower-case names."""
+    """Return a batch's statistics, with the causes of a stall by their lower-case names."""
     return BatchStats(
         batch_id=message.batch_id,
         queue_name=message.queue_name,

@@ -1,4 +1,4 @@
-"""What went wrong, from what gRPC says: one error of our tree, with a message for people."""
+"""Map gRPC's errors to those of our tree, with messages for people."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from spooled_pipelines import errors
 from spooled_pipelines.rpc import connection_diagnosis
 from spooled_pipelines.rpc.settings import ConnectionSettings
 
-# The texts of the contract, which are all that tells these apart.
+# Texts of the spooled.v1 contract, the only thing that distinguishes these errors there.
 LEASE_LOST_TEXTS = ("does not match the job's current lease", "lease expired")
 ALREADY_SETTLED = re.compile(r"job is already (\w+)", re.IGNORECASE)
 QUOTA_REACHED = re.compile(r"limit reached \(\d+/\d+\)", re.IGNORECASE)
 TOO_LARGE = re.compile(r"(sent|received) message larger than max", re.IGNORECASE)
 RETRY_AFTER_HEADER = "retry-after"
-# What the server's log calls the call that it refused.
+# The id of the refused call in the server's log.
 REQUEST_ID_HEADER = "x-request-id"
 # Why it refused, as a word: `role`, `queue` or `organization` of a key that may not do this.
 REASON_HEADER = "x-error-reason"
@@ -29,7 +29,7 @@ WRITE_FAILED = ("INTERNAL", "Internal error from Core")
 
 @dataclass(frozen=True)
 class Call:
-    """The call that failed: its method's name, where it went, and how long it was given."""
+    """A call that failed: the name of its method, its server, and its deadline."""
 
     method: str
     settings: ConnectionSettings
@@ -37,11 +37,11 @@ class Call:
 
 
 def error_from_grpc(raw: grpc.RpcError, call: Call) -> errors.SpooledError:
-    """Return our error for one that gRPC raised (blocking or asyncio)."""
+    """Return the error of our tree for one that gRPC raised (blocking or asyncio)."""
     failed: Any = raw
     code, text = failed.code().name, failed.details() or ""
     if (code, text) == WRITE_FAILED:
-        # What the call really ended with did not arrive in time; the next try will be told.
+        # The real end of the call did not arrive in time; the next attempt will see it.
         code, text = "UNAVAILABLE", "the call ended under a write"
     return error_from_status(code, text, call, trailing=failed.trailing_metadata() or ())
 
@@ -53,7 +53,7 @@ def error_from_status(
     *,
     trailing: Iterable[tuple[str, str | bytes]] = (),
 ) -> errors.SpooledError:
-    """Return the error for a status name, such as ``"NOT_FOUND"``, and the text with it."""
+    """Return the error for a status name, such as ``"NOT_FOUND"``, and its text."""
     make = _BY_CODE.get(code, _server_failed)
     said = dict(trailing)
     error = make(_Status(code, text.strip(), call, said))
@@ -69,7 +69,7 @@ def error_from_status(
 
 
 def refusal_in_stream(code: str, text: str, call: Call) -> errors.SpooledError:
-    """Return the error for a refusal inside ProcessJobs; its code may be Spooled's own."""
+    """Return the error for one inside a ProcessJobs stream; its code may be Spooled's own."""
     if code == "LEASE_EXPIRED":
         error = _lease_lost(_Status(code, text, call, {}))
         error.code = code
@@ -91,7 +91,7 @@ class _Status:
 
     @property
     def said(self) -> str:
-        """The server's own words, as the end of a sentence."""
+        """The server's own words, as part of a sentence."""
         return self.text.rstrip(".") or self.code
 
 
@@ -103,7 +103,7 @@ def _unauthenticated(status: _Status) -> errors.SpooledError:
     source = status.call.settings.api_key_source
     return errors.AuthenticationError(
         f"{status.where}: the server does not accept the API key from {source} ({status.said}). "
-        "Check that it is whole, not revoked, and a key of this server.",
+        "Check that the key is complete, has not been revoked, and belongs to this server.",
         details={"api_key_source": source},
     )
 
@@ -113,15 +113,15 @@ def _denied(status: _Status) -> errors.SpooledError:
     return errors.PermissionDeniedError(
         f"{status.where}: the API key from {source} may not do this ({status.said}). "
         "Use a key whose role allows it and that is not limited to other queues "
-        "(`spooled-pipelines doctor` says what this one is).",
+        "(`spooled-pipelines doctor` shows what this one may do).",
         details={"api_key_source": source},
     )
 
 
 def _not_found(status: _Status) -> errors.SpooledError:
     return errors.NotFoundError(
-        f"{status.where}: {status.said}. Look whether the id is whole, and of this server and "
-        "this key's organization; what was settled long ago may be forgotten."
+        f"{status.where}: {status.said}. Check that the id is complete and belongs to this server "
+        "and to the key's organization; old jobs may have been removed."
     )
 
 
@@ -138,15 +138,15 @@ def _conflict(status: _Status) -> errors.SpooledError:
 
 def _lease_lost(status: _Status) -> errors.LeaseLostError:
     return errors.LeaseLostError(
-        f"{status.where}: {status.said}. The job is no longer this worker's: drop the result, "
-        "the job runs again (renew leases sooner, or ask for longer ones)."
+        f"{status.where}: {status.said}. This worker no longer has the job: drop the result, the "
+        "job runs again (renew leases sooner, or ask for longer ones)."
     )
 
 
 def _exhausted(status: _Status) -> errors.SpooledError:
     if TOO_LARGE.search(status.text):
         return errors.InvalidArgumentError(
-            f"{status.where}: a message is too large ({status.said}): send or ask for less at once"
+            f"{status.where}: a message is too large ({status.said}): send or request less at once"
         )
     wait = _retry_after(status.trailing)
     if wait is not None:
@@ -159,11 +159,11 @@ def _exhausted(status: _Status) -> errors.SpooledError:
     if QUOTA_REACHED.search(status.text):
         return errors.QuotaExceededError(
             f"{status.where}: a limit of the plan is reached ({status.said}). Waiting some seconds "
-            "does not clear it: raise the plan, or go on when the period ends."
+            "does not help: use a larger plan, or continue when the period ends."
         )
     return errors.QuotaExceededError(
-        f"{status.where}: the server has no room for this ({status.said}) and does not say when "
-        "to come back."
+        f"{status.where}: the server has no capacity for this ({status.said}), and does not say "
+        "when to try again."
     )
 
 
@@ -175,14 +175,14 @@ def _retry_after(trailing: dict[str, str | bytes]) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        # It is a rate limit all the same; a second is what the smallest plans refill in.
+        # It is a rate limit all the same; the smallest plans refill within a second.
         return 1.0
     return seconds if 0 <= seconds < float("inf") else 1.0
 
 
 def _unavailable(status: _Status) -> errors.SpooledError:
     if REQUEST_ID_HEADER in status.trailing:
-        # The server is there, and these are its own words: a full disk, a database that is away.
+        # The server answered, and these are its own words: a full disk, a database that is away.
         return errors.UnavailableError(
             f"{status.where}: the server cannot do it now: {status.said}.",
             reason="refused",
@@ -201,8 +201,8 @@ def _unavailable(status: _Status) -> errors.SpooledError:
 
 def _cancelled(status: _Status) -> errors.SpooledError:
     return errors.UnavailableError(
-        f"{status.where}: the call was cut off ({status.said}); the channel was closed, or "
-        "something between here and the server ended it.",
+        f"{status.where}: the call was cancelled ({status.said}): the channel was closed, or "
+        "something between here and the server ended the call.",
         reason="cancelled",
     )
 
@@ -211,21 +211,21 @@ def _deadline(status: _Status) -> errors.SpooledError:
     given = status.call.timeout
     within = f" within {given:.3g} s" if given is not None else " in time"
     return errors.DeadlineExceededError(
-        f"{status.where}: no answer{within}. Whether the server did the work is not known; give "
-        "it longer (timeout_seconds), or look whether the address is a Spooled server's."
+        f"{status.where}: no response{within}. Whether the server did the work is unknown. Allow "
+        "more time (timeout_seconds), or check that the address is that of a Spooled server."
     )
 
 
 def _unimplemented(status: _Status) -> errors.SpooledError:
     return errors.ServerError(
         f"{status.where}: the server does not know this call ({status.said}). It may be older, "
-        "without the batch extension, or no Spooled server at all."
+        "have no batch extension, or not be a Spooled server."
     )
 
 
 def _server_failed(status: _Status) -> errors.SpooledError:
     return errors.ServerError(
-        f"{status.where}: the server failed ({status.code}: {status.said}). Its log says more."
+        f"{status.where}: the server failed ({status.code}: {status.said}). See its log."
     )
 
 

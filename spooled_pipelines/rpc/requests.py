@@ -1,4 +1,4 @@
-"""Plain arguments to request messages; what the contract does not allow is refused here."""
+"""Encode plain arguments as request messages; the limits of the contract are checked here."""
 
 from __future__ import annotations
 

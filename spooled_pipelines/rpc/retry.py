@@ -1,4 +1,4 @@
-"""Whether and when to try again: decided here, without waiting or sending anything."""
+"""Whether and when to retry: decided here, without waiting or sending anything."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from spooled_pipelines.errors import (
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how fast to try again.
+    """How often and how fast to retry.
 
     Attributes:
-        max_attempts: tries in all, the first included; 1 means never again.
-        initial_seconds: the wait before the second try.
-        max_seconds: the longest wait between two tries.
-        multiplier: how much longer each wait is than the one before.
+        max_attempts: attempts in all, including the first; 1 means no retry.
+        initial_seconds: the pause before the second attempt.
+        max_seconds: the longest pause between two attempts.
+        multiplier: the factor by which each pause is longer than the one before.
         jitter: the share by which a wait is made shorter or longer by chance (0 to 1), so that
             many clients do not come back at the same moment.
     """
@@ -44,7 +44,7 @@ class RetryPolicy:
 def backoff(
     policy: RetryPolicy, attempt: int, *, random: Callable[[], float] = _random.random
 ) -> float:
-    """Seconds to wait after try number `attempt` (from 1) has failed."""
+    """Return the seconds to wait after attempt number `attempt` (from 1) has failed."""
     # The exponent is bounded: a float overflows long before anyone waits that often.
     grown = policy.initial_seconds * policy.multiplier ** min(attempt - 1, 64)
     delay = min(grown, policy.max_seconds)
@@ -60,11 +60,11 @@ def delay_before_retry(
     time_left: float = float("inf"),
     random: Callable[[], float] = _random.random,
 ) -> float | None:
-    """Seconds to wait before the next try, or None: give up and raise `error`.
+    """Return the seconds to wait before the next attempt; None to give up and raise `error`.
 
-    A call that was refused for its rate, or that never reached the server, was not done, so it
-    may be tried again whatever it is. Where the connection broke under a call, only what is
-    `repeatable` is: the server may have done it.
+    A call that was refused for its rate, or that never reached the server, had no effect, so that
+    any call may be repeated. If the connection broke during the call, the server may have executed
+    it, so that only a `repeatable` call is.
     """
     if attempt >= policy.max_attempts:
         return None
@@ -81,10 +81,10 @@ def delay_before_retry(
 
 
 def never_sent(error: SpooledError) -> bool:
-    """Whether it is certain that the call did not reach a server."""
+    """Return whether the call certainly did not reach a server."""
     return error.details.get("sent") is False
 
 
 def _must(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        raise InvalidArgumentError(f"RetryPolicy: {name} is {value!r}, and must be {rule}")
+        raise InvalidArgumentError(f"RetryPolicy: {name} must be {rule}, got {value!r}")

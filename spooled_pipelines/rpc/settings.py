@@ -1,4 +1,4 @@
-"""What a connection is made from: immutable, checked, and safe to print."""
+"""The settings of a connection: immutable, validated, and safe to print."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TLS:
 
     Attributes:
         ca: certificates to trust; None means those that gRPC brings.
-        client_certificate: this client's certificate chain, where the server asks for one (mTLS).
+        client_certificate: this client's certificate chain, if the server asks for one (mTLS).
         client_key: the private key of that certificate.
-        server_name: the name to look for in the server's certificate, where it differs from the
+        server_name: the name to look for in the server's certificate, if it differs from the
             host in the address.
     """
 
@@ -95,7 +95,7 @@ class ConnectionSettings:
         retry: how often and how fast what is safe to repeat is repeated.
         batch_extension: ``"auto"`` asks the server once whether it speaks it; ``"on"`` takes it
             for granted; ``"off"`` does without.
-        rate_limit: no more calls a second than these, over all threads of a client; below 1 for
+        rate_limit: the largest number of calls a second, over all threads of a client; below 1 for
             longer pauses. A stream counts when it begins.
         api_key_source: where the key came from, for messages: people must be able to find it.
         organization: the one that the key has to be for; a server with the batch extension
@@ -120,26 +120,26 @@ class ConnectionSettings:
         object.__setattr__(self, "api_key", _checked_key(self.api_key, self.api_key_source))
         if not self.timeout_seconds > 0:
             raise InvalidArgumentError(
-                f"timeout_seconds is {self.timeout_seconds!r}, and must be more than 0"
+                f"timeout_seconds must be more than 0, got {self.timeout_seconds!r}"
             )
         if self.organization is not None and not self.organization.isascii():
             raise InvalidArgumentError(
-                f"organization is {self.organization!r}, and must be its name in ASCII"
+                f"organization must be a name in ASCII, got {self.organization!r}"
             )
         limit = self.rate_limit
         if limit is not None and (isinstance(limit, bool) or not 0 < limit < float("inf")):
             raise InvalidArgumentError(
-                f"rate_limit is {limit!r}, and must be a number of calls a second above 0"
+                f"rate_limit must be a number of calls a second above 0, got {limit!r}"
             )
         if self.batch_extension not in _BATCH_EXTENSION:
             raise InvalidArgumentError(
-                f"batch_extension is {self.batch_extension!r}, and must be one of "
-                + ", ".join(_BATCH_EXTENSION)
+                f"batch_extension must be one of {', '.join(_BATCH_EXTENSION)}, got "
+                f"{self.batch_extension!r}"
             )
 
     @property
     def name(self) -> str:
-        """The address as people know it."""
+        """The address as the user wrote it."""
         return self.address if self.file is None else f"embedded:{self.file}"
 
     @property
@@ -149,7 +149,7 @@ class ConnectionSettings:
 
     @property
     def tls_material(self) -> TLS | None:
-        """What to make the TLS credentials from; None means a plain connection."""
+        """The TLS material for the credentials; None for a connection without TLS."""
         if isinstance(self.tls, TLS):
             return self.tls
         wanted = not self.endpoint.is_local if self.tls is None else self.tls

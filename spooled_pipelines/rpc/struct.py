@@ -1,7 +1,7 @@
 """Plain dicts to `google.protobuf.Struct` and back, exactly or not at all.
 
-A Struct knows null, booleans, doubles, strings, lists and objects. What would come out
-otherwise than it went in is refused with its path.
+A Struct holds null, booleans, doubles, strings, lists and objects. A value that would not come
+out as it went in is refused, with its path.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ def to_struct(value: Mapping[str, Any] | str, *, what: str = "payload") -> Struc
 
     Raises:
         LossyValueError: a value in it would not survive; `column` holds its path.
-        InvalidArgumentError: it is no object, is nested too deeply, or is above 1 MiB as JSON.
+        InvalidArgumentError: it is not an object, too deeply nested, or above 1 MiB as JSON.
     """
     if isinstance(value, str):
         value = _parsed(value, what)
     if not isinstance(value, Mapping):
         raise InvalidArgumentError(
-            f"{what} is {_article(type(value).__name__)}, and must be a mapping (or the text of a "
-            "JSON object)"
+            f"{what} must be a mapping, or the text of a JSON object, got {type(value).__name__}"
         )
     struct = Struct()
     _fill_struct(struct, value, what, 1)
@@ -43,12 +42,12 @@ def to_struct(value: Mapping[str, Any] | str, *, what: str = "payload") -> Struc
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """Return a Struct as a dict; whole numbers up to 2**53 become int, others float."""
+    """Return the dict in a Struct. Whole numbers up to 2**53 become int, others float."""
     return {name: _plain(value) for name, value in struct.fields.items()}
 
 
 def json_size(struct: Struct) -> int:
-    """How many bytes the Struct is as compact JSON in UTF-8."""
+    """Return the size of a Struct as compact JSON in UTF-8, in bytes."""
     text = json.dumps(from_struct(struct), ensure_ascii=False, separators=(",", ":"))
     return len(text.encode())
 
@@ -59,8 +58,8 @@ def _refuse_large(struct: Struct, what: str) -> None:
     size = json_size(struct)
     if size > limits.PAYLOAD_MAX_BYTES:
         raise InvalidArgumentError(
-            f"{what} is {size} bytes as JSON, and must be at most {limits.PAYLOAD_MAX_BYTES} "
-            "(1 MiB): store the large part elsewhere and send its address"
+            f"{what} must be at most {limits.PAYLOAD_MAX_BYTES} bytes (1 MiB) as JSON, got {size}: "
+            "store the large part elsewhere and send its address"
         )
 
 
@@ -73,7 +72,7 @@ def _parsed(text: str, what: str) -> Mapping[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise InvalidArgumentError(
-            f"{what} is JSON of {_article(type(value).__name__)}, and must be an object"
+            f"{what} must be the JSON of an object, got that of {_article(type(value).__name__)}"
         )
     return value
 

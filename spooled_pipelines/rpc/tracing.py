@@ -1,6 +1,6 @@
-"""Spans for OpenTelemetry, where a program uses it: nothing is imported and nothing done elsewhere.
+"""Spans for OpenTelemetry, in programs that use it; elsewhere nothing is imported or done.
 
-The context of a job's enqueue travels in its tags, as W3C says it (`traceparent`, `tracestate`),
+The context of a job's enqueue travels in its tags (the W3C's `traceparent` and `tracestate`),
 and the worker's span is a child of it.
 """
 
@@ -27,7 +27,7 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def in_use() -> bool:
-    """Whether anything in this program has asked for OpenTelemetry's API."""
+    """Return whether this program has imported OpenTelemetry's API."""
     # Looked up, not imported: who does not use it must not pay for it.
     return "opentelemetry.trace" in sys.modules
 
@@ -35,7 +35,7 @@ def in_use() -> bool:
 def sending(
     queue_name: str, *, rows: int | None = None, batch_id: str | None = None
 ) -> AbstractContextManager[object]:
-    """Start the span of an enqueue: of one job, or of the rows of a batch."""
+    """Return the span of an enqueue: of one job, or of the rows of a batch."""
     if not in_use():
         return _NOTHING
     about: dict[str, str | int] = {"messaging.operation.type": "send"}
@@ -47,9 +47,9 @@ def sending(
 
 
 def with_context(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags, with the current span's context if there is one.
+    """Return the tags with the context of the current span, if there is one.
 
-    What the caller set stays as it is, and tags that would get too large stay without it.
+    A context that the caller set stays as it is, and tags that would become too large stay without.
     """
     given = dict(tags)
     if not in_use() or _PARENT in given:
@@ -64,7 +64,7 @@ def with_context(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def headers() -> tuple[tuple[str, str], ...]:
-    """Return the current span's context as metadata of a call, if there is one."""
+    """Return the current span's context as metadata of a call; empty if there is none."""
     return tuple(_current().items()) if in_use() else ()
 
 
@@ -82,7 +82,7 @@ def handling(job: Job) -> AbstractContextManager[object]:
 
 
 def handling_rows(jobs: Sequence[Job]) -> AbstractContextManager[object]:
-    """Start the span of a call with many jobs: a new trace, linked to where each was enqueued."""
+    """Return the span of a call with many jobs: a new trace, linked to where each was enqueued."""
     if not in_use():
         return _NOTHING
     from opentelemetry.context import Context

@@ -1,4 +1,4 @@
-"""The limits of the contract, checked before anything is sent."""
+"""Validate arguments against the limits of the contract, before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def queue_name(value: str) -> str:
-    """1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.` or `-`."""
+    """Return a queue name of 1 to 100 letters, digits, `.`, `_` and `-`."""
     _text(value, "queue_name")
     if len(value) > limits.QUEUE_NAME_MAX or not limits.NAME_PATTERN.fullmatch(value):
         raise InvalidArgumentError(
-            f"queue_name is {shown(value, 120)}, and must be 1 to {limits.QUEUE_NAME_MAX} letters, "
-            "digits, '.', '_' or '-', not starting with '.' or '-'"
+            f"queue_name must be 1 to {limits.QUEUE_NAME_MAX} letters, digits, '.', '_' or '-', "
+            f"not starting with '.' or '-', got {shown(value, 120)}"
         )
     return value
 
 
 def worker_id(value: str) -> str:
-    """1 to 128 of letters, digits, `.`, `_`, `-`."""
+    """Return a worker id of 1 to 128 letters, digits, `.`, `_`, `-`."""
     _text(value, "worker_id")
     if len(value) > limits.WORKER_ID_MAX or not limits.WORKER_ID_PATTERN.fullmatch(value):
         raise InvalidArgumentError(
-            f"worker_id is {shown(value, 120)}, and must be 1 to {limits.WORKER_ID_MAX} letters, "
-            "digits, '.', '_' or '-'"
+            f"worker_id must be 1 to {limits.WORKER_ID_MAX} letters, digits, '.', '_' or '-', got "
+            f"{shown(value, 120)}"
         )
     return value
 
 
 def job_id(value: str) -> str:
-    """Any text but the empty one."""
+    """Return a job id, which must not be empty."""
     _text(value, "job_id")
     if not value:
         raise InvalidArgumentError("job_id is empty")
@@ -47,18 +47,18 @@ def job_id(value: str) -> str:
 
 
 def idempotency_key(value: str) -> str:
-    """1 to 255 characters."""
+    """Return an idempotency key of 1 to 255 characters."""
     _text(value, "idempotency_key")
     if not 1 <= len(value) <= limits.IDEMPOTENCY_KEY_MAX:
         raise InvalidArgumentError(
-            f"idempotency_key has {len(value)} characters, and must have 1 to "
-            f"{limits.IDEMPOTENCY_KEY_MAX}"
+            f"idempotency_key must have 1 to {limits.IDEMPOTENCY_KEY_MAX} characters, got "
+            f"{len(value)}"
         )
     return value
 
 
 def error_text(value: str) -> str:
-    """At least one character; what is beyond 2048 is cut off, and the cut shown."""
+    """Return an error text, which must not be empty; what exceeds 2048 characters is cut."""
     _text(value, "error")
     if not value:
         raise InvalidArgumentError("error is empty: say what went wrong")
@@ -66,56 +66,61 @@ def error_text(value: str) -> str:
 
 
 def whole(value: int, name: str, least: int, most: int) -> int:
-    """Return the value if it is a whole number between `least` and `most`, else raise."""
+    """Return a whole number between `least` and `most`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidArgumentError(
-            f"{name} is {shown(value, 120)}, and must be a whole number from {least} to {most}"
+            f"{name} must be a whole number from {least} to {most}, got {shown(value, 120)}"
         )
     if not least <= value <= most:
-        raise InvalidArgumentError(f"{name} is {value}, and must be from {least} to {most}")
+        raise InvalidArgumentError(f"{name} must be from {least} to {most}, got {value}")
     return value
 
 
 def one_of(value: object, name: str, choices: Sequence[str]) -> None:
-    """Raise InvalidArgumentError where `value` is not one of the choices."""
+    """Raise InvalidArgumentError if `value` is not one of the choices."""
     if value not in choices:
         *others, last = map(repr, choices)
         raise InvalidArgumentError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
 
 
 def priority(value: int) -> int:
+    """Return a priority."""
     return whole(value, "priority", limits.PRIORITY_MIN, limits.PRIORITY_MAX)
 
 
 def max_retries(value: int | None) -> int:
+    """Return a number of retries, 0 for the server's default."""
     return 0 if value is None else whole(value, "max_retries", 0, limits.MAX_RETRIES_MAX)
 
 
 def timeout_seconds(value: int | None) -> int:
+    """Return a job's time-out, 0 for the server's default."""
     return 0 if value is None else whole(value, "timeout_seconds", 0, limits.TIMEOUT_SECONDS_MAX)
 
 
 def lease_seconds(value: int) -> int:
+    """Return the duration of a lease."""
     return whole(value, "lease_seconds", limits.LEASE_SECONDS_MIN, limits.LEASE_SECONDS_MAX)
 
 
 def batch_size(value: int) -> int:
+    """Return a number of jobs to claim."""
     return whole(value, "batch_size", 1, limits.DEQUEUE_MAX)
 
 
 def limit(value: int, most: int | None = None) -> int:
-    """How many to list: 1 or more, and `most` at most."""
+    """Raise InvalidArgumentError if a number of items to list is not from 1 to `most`."""
     if most is not None:
         return whole(value, "limit", 1, most)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgumentError(f"limit is {shown(value, 120)}, and must be 1 or more")
+        raise InvalidArgumentError(f"limit must be 1 or more, got {shown(value, 120)}")
     return value
 
 
 def queue_limits(
     jobs_per_second: float | None, burst: int | None, max_in_flight: int | None
 ) -> None:
-    """Check for a rate above zero, whole numbers, and no burst without a rate."""
+    """Raise InvalidArgumentError unless the limits are a rate above zero and whole numbers."""
     least, most = limits.QUEUE_RATE_MIN, limits.QUEUE_RATE_MAX
     if jobs_per_second is not None:
         is_number = isinstance(jobs_per_second, int | float)
@@ -126,25 +131,25 @@ def queue_limits(
             or not least <= jobs_per_second <= most
         ):
             raise InvalidArgumentError(
-                f"jobs_per_second is {shown(jobs_per_second, 120)}, and must be {least:.5f} to "
-                f"{most:.0f}; to let nothing out, pause the queue"
+                f"jobs_per_second must be {least:.5f} to {most:.0f}, got "
+                f"{shown(jobs_per_second, 120)}; to let nothing out, pause the queue"
             )
     if burst is not None:
         whole(burst, "burst", 1, limits.QUEUE_JOBS_MAX)
         if jobs_per_second is None:
             raise InvalidArgumentError(
-                f"burst is {burst}: how many may go out at once of a rate; give jobs_per_second too"
+                f"burst must come with jobs_per_second, got burst={burst} alone"
             )
     if max_in_flight is not None:
         whole(max_in_flight, "max_in_flight", 1, limits.QUEUE_JOBS_MAX)
 
 
 def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
-    """Text by text, together at most 64 KiB."""
+    """Return a mapping from text to text, of at most 64 KiB together."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InvalidArgumentError(f"{name} is a {type(value).__name__}, and must be a mapping")
+        raise InvalidArgumentError(f"{name} must be a mapping, got {type(value).__name__}")
     size = 0
     for key, text in value.items():
         _text(key, f"a key of {name}")
@@ -152,7 +157,7 @@ def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
         size += len(key.encode()) + len(text.encode())
     if size > limits.TAGS_MAX_BYTES:
         raise InvalidArgumentError(
-            f"{name} has {size} bytes, and must have at most {limits.TAGS_MAX_BYTES} (64 KiB)"
+            f"{name} must have at most {limits.TAGS_MAX_BYTES} bytes (64 KiB), got {size}"
         )
     return dict(value)
 
@@ -160,11 +165,11 @@ def text_map(value: Mapping[str, str] | None, name: str) -> dict[str, str]:
 def timestamp(value: datetime, name: str) -> Timestamp:
     """Return the Timestamp of an aware time."""
     if not isinstance(value, datetime):
-        raise InvalidArgumentError(f"{name} is {shown(value, 120)}, and must be a datetime")
+        raise InvalidArgumentError(f"{name} must be a datetime, got {shown(value, 120)}")
     if value.utcoffset() is None:
         raise InvalidArgumentError(
-            f"{name} is {value.isoformat()}, which names no time zone, so no moment: give one, "
-            "such as datetime.now(timezone.utc) or value.astimezone()"
+            f"{name} must have a time zone, got {value.isoformat()}: pass a time such as "
+            "datetime.now(timezone.utc) or value.astimezone()"
         )
     # A DAG that is read needs none of protobuf.
     from spooled_pipelines.wire.well_known import Timestamp
@@ -176,8 +181,10 @@ def timestamp(value: datetime, name: str) -> Timestamp:
 
 def _text(value: object, name: str) -> None:
     if not isinstance(value, str):
-        raise InvalidArgumentError(f"{name} is {shown(value, 120)}, and must be text")
+        raise InvalidArgumentError(f"{name} must be text, got {shown(value, 120)}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidArgumentError(f"{name} holds half a surrogate pair: no valid text") from None
+        raise InvalidArgumentError(
+            f"{name} must be valid Unicode, but it contains half a surrogate pair"
+        ) from None

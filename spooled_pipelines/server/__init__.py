@@ -1,10 +1,14 @@
-"""The embedded server: every RPC of the wire over a store of jobs.
+"""The server: every RPC of the wire over a store of jobs.
 
-Layers, each knowing only the ones below it:
+Its rooms, each of which knows only those below it:
 
-    run, embedded          start and stop it
-    handlers               one wrapper around every RPC: key, rate, errors
-    services/              what each RPC does
-    wakeups, timer         who waits for what, and when something is due
-    store                  the interface of a store; sqlite/ is one
+    embedded/, serve         servers inside another process, and a process of its own
+    server                   what a server consists of, and how it starts and stops
+    dashboard/               the page for people
+    services/ rpc/           what each RPC does; the interceptor around all of them
+    maintenance/             the loops beside the calls
+    auth/ telemetry/         who calls and what the caller may do; metrics, traces, logs
+    store/                   JobStore, the interface; sqlite/ and postgres/ implement it
+    config/                  the settings, and where they come from
+    core/                    rules without I/O
 """

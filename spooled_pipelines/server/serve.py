@@ -18,13 +18,13 @@ async def serve(
     settings: ServerSettings,
     *,
     ready: Callable[[str], None],
-    page_ready: Callable[[str], None] | None = None,
+    dashboard_ready: Callable[[str], None] | None = None,
     clock: Clock | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until `stop` is set.
 
-    `ready` gets the address, and before that `page_ready` the page's URL, if there is one.
+    `ready` gets the address, and before it `dashboard_ready` the dashboard's URL, if there is any.
     """
     ended = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -34,8 +34,8 @@ async def serve(
     server = Server(settings, clock=clock)
     await server.start()
     try:
-        if server.page_url is not None:
-            (page_ready or _announce_page)(server.page_url)
+        if server.dashboard_url is not None:
+            (dashboard_ready or _announce_dashboard)(server.dashboard_url)
         ready(server.address)
         await ended.wait()
     finally:
@@ -46,15 +46,15 @@ def run(
     settings: ServerSettings,
     *,
     ready: Callable[[str], None] | None = None,
-    page_ready: Callable[[str], None] | None = None,
+    dashboard_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve in this thread until SIGTERM or SIGINT."""
-    asyncio.run(serve(settings, ready=ready or _announce, page_ready=page_ready))
+    asyncio.run(serve(settings, ready=ready or _announce, dashboard_ready=dashboard_ready))
 
 
 def _announce(address: str) -> None:
     _log.info("listening on %s", address)
 
 
-def _announce_page(url: str) -> None:
-    _log.info("page at %s", url)
+def _announce_dashboard(url: str) -> None:
+    _log.info("dashboard at %s", url)

@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
-from spooled_pipelines.server.auth.rate_limit import RateLimiter
+from spooled_pipelines.server.auth import ApiKeys, FailedAuthLimiter, RateLimiter
 from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings
 from spooled_pipelines.server.core.clock import Clock, SystemClock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Notifier
-from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
-from spooled_pipelines.server.maintenance.sweeper import Sweeper
-from spooled_pipelines.server.rpc.grpc_options import server_options
-from spooled_pipelines.server.rpc.health import add_standard_services
-from spooled_pipelines.server.rpc.in_process import InProcessClient
-from spooled_pipelines.server.rpc.interceptor import Interceptor, build_handlers
-from spooled_pipelines.server.rpc.tls import CertificateFiles, Certificates
-from spooled_pipelines.server.services.batch import BatchService
-from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.keys import KeyService
-from spooled_pipelines.server.services.queue import QueueService
-from spooled_pipelines.server.services.queue_admin import QueueAdminService
-from spooled_pipelines.server.services.worker import WorkerService
+from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
+from spooled_pipelines.server.rpc import (
+    CertificateFiles,
+    Certificates,
+    InProcessClient,
+    Interceptor,
+    add_standard_services,
+    build_handlers,
+    server_options,
+)
+from spooled_pipelines.server.services import (
+    BatchService,
+    KeyService,
+    QueueAdminService,
+    QueueService,
+    ServiceContext,
+    WorkerService,
+)
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.telemetry import rpc_call, tracing
@@ -54,7 +57,7 @@ class Server(Service):
     Attributes:
         address: where it listens, with its real port; set by `start`.
         metrics_address: where Prometheus is answered, if anywhere.
-        page_url: the dashboard's, if there is one.
+        dashboard_url: the dashboard's, if there is one.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Server(Service):
         super().__init__()
         self.address = ""
         self.metrics_address: str | None = None
-        self.page_url: str | None = None
+        self.dashboard_url: str | None = None
         self._settings = settings
         self._clock = clock or SystemClock()
         # Not opened yet; given here, it takes the place of the one that the settings name.
@@ -105,7 +108,7 @@ class Server(Service):
         if self._metrics is not None:
             cleanup.callback(self._metrics.watch(self._store, self._clock, monitor))
             await self._start_metrics(cleanup, self._metrics)
-            await self._start_page(cleanup, self._metrics, implementations)
+            await self._start_dashboard(cleanup, self._metrics, implementations)
         cleanup.push_async_callback(self._background.drain)
         for loop in (
             ApiKeyRefresher(self._keys, notifier, self._clock, monitor),
@@ -143,18 +146,17 @@ class Server(Service):
         await _begin(cleanup, server)
         self.metrics_address = server.address
 
-    async def _start_page(
+    async def _start_dashboard(
         self, cleanup: AsyncExitStack, metrics: Metrics, implementations: Mapping[str, object]
     ) -> None:
         if self._settings.http is None:
             return
         try:
             # An extra of its own, and slow to import.
-            from spooled_pipelines.server.dashboard.app import AppContext
-            from spooled_pipelines.server.dashboard.http_server import DashboardServer
+            from spooled_pipelines.server.dashboard import AppContext, DashboardServer
         except ImportError as error:
             raise ValueError(
-                "the page needs starlette, jinja2 and uvicorn; "
+                "the dashboard needs starlette, jinja2 and uvicorn; "
                 "pip install 'spooled-pipelines[page]'"
             ) from error
         context = AppContext(
@@ -166,9 +168,9 @@ class Server(Service):
             frame_ancestors=self._settings.http_frame_ancestors,
         )
         files = _certificate_files(self._settings)
-        self._page = DashboardServer(self._settings.http, files, context)
-        await _begin(cleanup, self._page)
-        self.page_url = self._page.url
+        self._dashboard = DashboardServer(self._settings.http, files, context)
+        await _begin(cleanup, self._dashboard)
+        self.dashboard_url = self._dashboard.url
 
     async def _listen(
         self, cleanup: AsyncExitStack, implementations: Mapping[str, object], notifier: Notifier

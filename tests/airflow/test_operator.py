@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import inspect
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.operators.enqueue_request import batch_name
+from spooled_pipelines.batch.options import BatchOptions, JobOptions
 from spooled_pipelines.errors import SourceError, UnavailableError
 from tests.support.server_process import ServerProcess
 
@@ -484,3 +486,12 @@ def test_a_copy_of_the_dag_does_not_copy_the_table() -> None:
     copied = copy.deepcopy(dag).get_task("enqueue")
     assert isinstance(copied, EnqueueBatchOperator)
     assert copied.data.value is table
+
+
+def test_it_takes_every_option_of_enqueue_batch() -> None:
+    taken = inspect.signature(EnqueueBatchOperator.__init__).parameters
+    # A query's connection is one of Airflow's here.
+    assert BatchOptions.__annotations__.keys() - {"connection"} <= taken.keys()
+    op = operator("q", data="x.parquet")
+    fields = {*op.row_options, *op.template_fields}
+    assert JobOptions.__annotations__.keys() <= fields

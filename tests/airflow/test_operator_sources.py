@@ -291,7 +291,7 @@ def test_a_table_without_rows_skips_or_fails_the_task_where_that_is_said(
         ({"data": "x", "on_breach": "stop"}, "need wait_for_completion=True"),
         ({"data": "x", "results": "r.parquet"}, "need wait_for_completion=True"),
         ({"data": "x", "ledger": 7}, "got 7"),
-        ({"data": "x", "wait_for_completion": True, "max_failed": -1}, "max_failed is -1"),
+        ({"data": "x", "wait_for_completion": True, "max_failed": -1}, "max_failed must be"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_with_the_dag(

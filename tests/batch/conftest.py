@@ -16,6 +16,20 @@ from tests.support.server_process import ServerProcess
 _DRIVEN = ("AsyncBatch", "AsyncOpenBatch")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test meets both clients and both servers, and every pair of them in the long run.
+
+    The blocking client is generated from asyncio's, so that a pair has little of its own.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            params = item.callspec.params
+            pair = params.get("open_door"), params.get("any_server")
+            if pair in (("asyncio", "extension"), ("sync", "plain")):
+                item.add_marker(pytest.mark.long)
+
+
 class AsyncDoor:
     """An asyncio client, or a batch of one, driven from blocking tests."""
 

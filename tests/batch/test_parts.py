@@ -338,7 +338,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(door: Any, queue: s
             door.open_batch(*arguments, **options)
     opened = door.open_batch("nightly", queue, payload=lambda batch: batch)
     for part_id in ("", None, "x" * 256, True, b"x"):
-        with pytest.raises(InvalidArgumentError, match="a part's id is"):
+        with pytest.raises(InvalidArgumentError, match="part_id must be"):
             opened.add(part_id, rows(0, 1))
     with pytest.raises(InvalidArgumentError, match="no option 'name'"):
         opened.add("x", rows(0, 1), name="other")

@@ -12,20 +12,51 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines import SpooledClient
-from spooled_pipelines.batch.options import BatchOptions, RowOptions
+from spooled_pipelines import AsyncSpooledClient, SpooledClient
+from spooled_pipelines.batch.options import (
+    BatchOptions,
+    EnqueueOptions,
+    JobOptions,
+    PartOptions,
+    RowOptions,
+)
 from spooled_pipelines.batch.plan import BatchPlan
+from spooled_pipelines.batch.sync.open_batch import OpenBatch
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError
+from spooled_pipelines.notebook import bulk_enqueue
 from tests.support.server_process import ServerProcess
 
 
 def test_a_plan_takes_what_the_call_takes() -> None:
-    taken = set(inspect.signature(SpooledClient.enqueue_batch).parameters)
-    planned = set(inspect.signature(SpooledClient.plan_batch).parameters)
+    taken = inspect.signature(SpooledClient.enqueue_batch).parameters
+    planned = inspect.signature(SpooledClient.plan_batch).parameters
+    assert taken.keys() == planned.keys()
+
+
+def test_an_option_is_the_same_for_who_passes_it_and_for_who_reads_it() -> None:
     # A part's id is an argument of its own, of another call.
-    options = {field.name for field in fields(RowOptions)} - {"part_id"}
-    assert set(BatchOptions.__annotations__) == options
-    assert taken == (planned - {"options"}) | options
+    read = {field.name: field.type for field in fields(RowOptions) if field.name != "part_id"}
+    passed = {
+        name: annotation.__forward_arg__
+        for name, annotation in BatchOptions.__annotations__.items()
+    }
+    assert passed == read
+
+
+@pytest.mark.parametrize(
+    ("door", "options"),
+    [
+        (SpooledClient.enqueue_batch, EnqueueOptions),
+        (AsyncSpooledClient.plan_batch, BatchOptions),
+        (SpooledClient.open_batch, JobOptions),
+        (OpenBatch.add, PartOptions),
+        (bulk_enqueue, EnqueueOptions),
+    ],
+)
+def test_a_door_shows_every_option_that_it_takes(door: Any, options: type) -> None:
+    shown = inspect.signature(door).parameters
+    assert options.__annotations__.keys() <= shown.keys()
+    assert "options" not in shown
 
 
 def test_nothing_is_written(door: Any, queue: str, flights: pa.Table) -> None:

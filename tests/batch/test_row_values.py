@@ -87,20 +87,16 @@ def test_neighbours_change_neither_payload_nor_key(make: Any) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        [dt.date(2013, 1, 1), dt.datetime(2013, 1, 1, 5)],  # noqa: DTZ001
         [dt.datetime(2013, 1, 1), dt.datetime(2013, 1, 1, tzinfo=UTC)],  # noqa: DTZ001
         [dt.time(5, tzinfo=UTC)],
-        [1.5, True],
-        [Decimal("1.5"), 1],
         ["text", b"bytes"],
         [{"a"}],
         [{1: 2}],
-        [{"a": 1}, "text"],
         [{"a": object()}, {"b": 1}],
     ],
 )
 def test_values_that_only_seem_to_go_together_are_refused(values: list[Any]) -> None:
-    with pytest.raises(InvalidArgumentError, match="column 'x', rows 0 to"):
+    with pytest.raises(InvalidArgumentError, match=r"column 'x', rows? [01]"):
         payloads_of([{"x": value} for value in values])
 
 

@@ -182,16 +182,12 @@ def test_what_holds_no_table_is_told_what_would(data: Any) -> None:
 
 def test_things_that_only_nearly_hold_a_table_are_refused() -> None:
     assert "Series" in refused(pd.Series([1, 2]))
-    assert "no common type" in refused([{"a": 1}, {"a": "x"}])
-    assert "no common type" in refused([{"a": 2**70}])
     assert "keys must be texts" in refused([{1: 2}])
-    assert "no common type" in refused(pd.DataFrame({"a": [1, "x"]}))
 
 
-def test_a_column_does_not_change_its_type_on_the_way() -> None:
+def test_a_column_may_change_its_type_on_the_way() -> None:
     ones = [{"a": 1}] * BATCH_ROWS
-    assert f"int64 up to row {BATCH_ROWS - 1}, and string" in refused([*ones, {"a": "x"}])
-    # What makes no difference to a payload is let through: nulls, and floats among whole numbers.
+    assert rows_of([*ones, {"a": "x"}])[-1] == {"a": "x"}
     assert rows_of([*ones, {"a": None}, {"a": 1.5}])[-2:] == [{"a": None}, {"a": 1.5}]
     nulls = [{"a": None}] * BATCH_ROWS
     assert rows_of([*nulls, {"a": "x"}])[-1] == {"a": "x"}

@@ -77,7 +77,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
 ) -> None:
     planned = spooled("enqueue", "order*.csv", queue, "--key", "order_id", "--plan")
     assert planned.returncode == 0, planned.stderr
-    assert "to create      3" in planned.stdout
+    assert "to create   3" in planned.stdout
     assert "nothing was written" in planned.stdout
     assert client.queue_stats(queue).total == 0
     spooled("enqueue", "orders.csv", queue, "--key", "order_id", "--column", "order_id")
@@ -91,7 +91,7 @@ def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
     arguments = ("enqueue", "orders.csv", queue, "--key", "order_id", "--name", "monday")
     first = spooled(*arguments)
     assert first.returncode == 0, first.stderr
-    assert "created        3" in first.stdout
+    assert "created     3" in first.stdout
     assert "next: spooled-pipelines watch b_" in first.stdout
     assert "duplicates  3" in spooled(*arguments).stdout
     assert client.queue_stats(queue).total == 3
@@ -329,7 +329,7 @@ def test_serve_says_where_it_listens_and_ends_well(
             client.enqueue("q", {})
             assert client.queue_stats("q").total == 1
         plain = spooled("enqueue", "orders.csv", "q", "--address", address, SPOOLED_API_KEY=key)
-        assert "created        3" in plain.stdout
+        assert "created     3" in plain.stdout
         # No batches there, so that following the queue is all that can be offered.
         assert "next: spooled-pipelines stats q" in plain.stdout
         taken = spooled("serve", "--listen", address, "--store", "sqlite:///b.db", "--api-key", key)
@@ -406,7 +406,7 @@ def test_cancel_says_what_became_of_the_jobs(
 def test_enqueue_says_what_a_rerun_put_back(worked: str, spooled: Spooled, queue: str) -> None:
     arguments = ("enqueue", "orders.csv", queue, "--key", "order_id", "--on-rerun")
     again = spooled(*arguments, "retry_failed")
-    assert "retried        1" in again.stdout, again.stderr
+    assert "retried     1" in again.stdout, again.stderr
     fresh = spooled(*arguments, "fresh", "--json")
     assert json.loads(fresh.stdout)["generation"] == 1
 

@@ -213,6 +213,6 @@ def test_a_plan_shows_payloads_and_takes_what_enqueue_takes(
 ) -> None:
     done = piped(jsonl(), "plan", "-", queue, "--key", "order_id", "--priority", "5")
     assert done.code == 0, done.stderr
-    assert "to create      3" in done.stdout
+    assert "to create   3" in done.stdout
     assert 'payload: {"city": "Rome", "order_id": 1}' in done.stdout
     assert client.queue_stats(queue).total == 0

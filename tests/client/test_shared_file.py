@@ -195,13 +195,13 @@ def test_what_a_dead_owner_left_does_not_mislead_anybody(join: Join, tmp_path: P
 def test_this_user_alone_can_find_the_key(join: Join, tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     member = join()
-    note = endpoint.note_of(path)
+    note = endpoint.endpoint_file(path)
     assert note.stat().st_mode & 0o777 == 0o600
     note.chmod(0o644)
     with pytest.raises(errors.UnavailableError, match="not this user alone") as caught:
         connect(f"embedded:{path}")
     assert str(note) in caught.value.message
-    known = endpoint.Rendezvous(Path("/nowhere"), json.loads(note.read_text())["api_key"])
+    known = endpoint.Endpoint(Path("/nowhere"), json.loads(note.read_text())["api_key"])
     assert member.end() == 0
     # What others may have read lets nobody in any more.
     with connect(f"embedded:{path}") as client:

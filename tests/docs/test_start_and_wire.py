@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from spooled_pipelines.server.auth.authorization import ROLES
-from spooled_pipelines.server.auth.caller import Role
+from spooled_pipelines.server.auth import ROLES, Role
 from spooled_pipelines.wire import limits, methods
 from tests.support.server_process import ServerProcess
 

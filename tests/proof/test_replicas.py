@@ -29,6 +29,7 @@ from tests.support.proof.replicas import (
     working,
 )
 from tests.support.proxy import Proxy
+from tests.support.sampling import sampled
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.waiting import eventually
 
@@ -49,7 +50,10 @@ def replicas(cluster: OwnCluster, serve: Serve) -> list[ServerProcess]:
     return [serve(url) for _ in range(3)]
 
 
-@pytest.fixture(params=["a list of addresses", "a balancer of connections"])
+LISTED, BALANCED = WAYS = ("a list of addresses", "a balancer of connections")
+
+
+@pytest.fixture(params=WAYS)
 def address(request: pytest.FixtureRequest, replicas: list[ServerProcess]) -> Iterator[str]:
     """Where all of them are, balanced by the client itself or by something before them."""
     listed = ",".join(one.address for one in replicas)
@@ -70,6 +74,7 @@ async def recounted(url: str) -> list[object]:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("address", sampled(WAYS, [LISTED]), indirect=True)
 def test_servers_that_are_killed_are_not_seen_by_those_who_use_them(
     replicas: list[ServerProcess], address: str, tmp_path: Path
 ) -> None:
@@ -142,6 +147,7 @@ def kill_servers(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("address", sampled(WAYS, [BALANCED]), indirect=True)
 def test_a_rolling_restart_is_seen_by_nobody(
     replicas: list[ServerProcess], address: str, tmp_path: Path
 ) -> None:

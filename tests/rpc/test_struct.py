@@ -152,7 +152,7 @@ def test_text_that_is_no_json_object_is_refused_without_showing_it(payload: str)
 def test_a_payload_is_a_mapping(payload: Any) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         to_struct(payload, what="result")
-    assert caught.value.message.startswith("result is ")
+    assert caught.value.message.startswith("result must be ")
 
 
 def test_a_number_in_json_text_is_checked_like_any_other() -> None:

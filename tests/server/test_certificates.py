@@ -175,5 +175,5 @@ async def test_a_server_does_not_begin_with_what_is_broken(
 async def test_an_authority_that_is_none_is_named(tmp_path: Path) -> None:
     server = TlsServer(tmp_path, mutual=True)
     server.authority.write_bytes(b"noise")
-    with pytest.raises(ValueError, match=r"tls_client_ca .*clients\.pem is no PEM file"):
+    with pytest.raises(ValueError, match=r"tls_client_ca .*clients\.pem is not a PEM file"):
         await server.__aenter__()

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.caller import Caller, Role
-from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
+from spooled_pipelines.server.auth import ApiKeys, Caller, FailedAuthLimiter, Role
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError
@@ -24,11 +22,10 @@ from spooled_pipelines.server.core.notifier import CommitEvent, Notifier
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
-from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
-from spooled_pipelines.server.maintenance.sweeper import Sweeper
+from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
 from spooled_pipelines.server.server import Server
+from spooled_pipelines.server.services import ServiceContext
 from spooled_pipelines.server.services.claiming import Consumer, claim
-from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore
@@ -36,7 +33,7 @@ from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from spooled_pipelines.server.telemetry.metrics import Metrics, MetricsServer
 from tests.support.store_kit import ORGANIZATION, new_job
 from tests.support.waiting import aeventually
-from tests.support.wire import KEY
+from tests.support.wire import KEY, Wire
 
 CLOCK = SystemClock()
 
@@ -92,7 +89,7 @@ async def test_a_server_may_be_started_and_stopped_in_any_order(store_url: str) 
     async def works() -> None:
         assert server.address
         assert server.metrics_address
-        assert server.page_url
+        assert server.dashboard_url
         await server.store.enqueue(ORGANIZATION, new_job())
 
     await stress(Subject(server.start, server.stop, works))
@@ -350,6 +347,18 @@ async def test_what_is_committed_is_answered_though_an_observer_fails(
     assert (await store.job(ORGANIZATION, enqueued.job_id)).job_id == enqueued.job_id
     await store.close()
     assert "an observer of commits failed" in caplog.text
+
+
+async def test_a_call_is_answered_though_an_observer_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_: object) -> None:
+        raise KeyError("a bug")
+
+    async with Wire(tmp_path) as wire:
+        wire.server._observers.append(fails)
+        assert await wire.enqueue()
+    assert "an observer of calls failed" in caplog.text
 
 
 async def test_a_memory_store_is_empty_when_it_is_opened_again() -> None:

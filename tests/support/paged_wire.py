@@ -30,7 +30,7 @@ class PagedWire(Wire):
 
     @property
     def url(self) -> str:
-        url = self.server.page_url
+        url = self.server.dashboard_url
         assert url is not None
         return url
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,11 +74,13 @@ def main() -> None:
         with (folder / "data" / "postgresql.conf").open("a") as settings:
             settings.write(SETTINGS)
         patiently(server.start)
+    abandoned = False
     try:
         if owner:
             (folder / "ready").write_text(str(os.getpid()))
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(owner[0]).wait()
+            abandoned = True
         else:
             print("ready", flush=True)
             for _ in sys.stdin:
@@ -85,6 +88,9 @@ def main() -> None:
                 print("ready", flush=True)
     finally:
         server.cleanup()
+        # The run was killed, so that nobody else removes its folder.
+        if abandoned:
+            shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

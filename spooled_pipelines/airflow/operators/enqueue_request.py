@@ -131,7 +131,8 @@ def check_part(name: str | None, on_rerun: str, wait_for_completion: bool) -> No
     """Raise InvalidArgumentError where an argument does not go together with a part."""
     if name is None:
         raise InvalidArgumentError(
-            "part= needs name=: the name that all parts of the batch give, such as '{{ run_id }}'"
+            "part= needs name=: the name that all parts of the batch give, such as "
+            "'orders/{{ run_id }}'"
         )
     if on_rerun == "fresh":
         raise InvalidArgumentError(

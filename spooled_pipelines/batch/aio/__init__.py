@@ -1,1 +1,1 @@
-"""Batches over asyncio: what is written here is made into `batch.sync` as well."""
+"""Batches over asyncio, from which the blocking `batch.sync` is generated."""

@@ -40,7 +40,7 @@ class BatchStart:
         generation: the generation that the rows belong to; None if the server has none.
         existed: whether the batch was there already.
         retried: dead letters that were retried.
-        queue_before: the queue's statistics, where the server keeps none of batches.
+        queue_before: the queue's statistics, if the server keeps none of batches.
     """
 
     generation: int | None = None
@@ -143,7 +143,7 @@ class AsyncBatchBackend(ABC):
         count: int | None = None,
         part_ids: Sequence[str] = (),
     ) -> None:
-        """Seal a batch: of so many parts, or of these, or of those that have begun.
+        """Seal a batch of `count` parts, of these parts, or of those that have begun.
 
         Raises:
             PartsMissingError: some parts are missing.

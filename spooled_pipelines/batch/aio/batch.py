@@ -23,6 +23,7 @@ from spooled_pipelines.types import BatchStats, CancelResult, Job
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
     from spooled_pipelines.batch.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
@@ -137,14 +138,14 @@ class AsyncBatch:
         return self._record.to_dict()
 
     async def stats(self) -> BatchStats:
-        """Where the batch stands now."""
+        """Return the statistics of the batch."""
         return await self._stats(None)
 
     def watch(self) -> AsyncGenerator[BatchStats, None]:
-        """Where it stands now, and again whenever that changes, until it is settled.
+        """Yield the statistics now and whenever they change, until the batch is settled.
 
-        Connects again where the connection breaks; after five minutes without a server it is
-        UnavailableError.
+        Reconnects if the connection breaks; raises UnavailableError after five minutes without a
+        server.
         """
         return self._watch(None)
 
@@ -166,7 +167,7 @@ class AsyncBatch:
                 has not started, for which the server needs the batch extension.
 
         Raises:
-            BatchFailedError: more failed than that; at once where it is certain.
+            BatchFailedError: more failed than that; at once if it is certain.
             BatchTimeoutError: not settled in time; the message names what holds it back.
         """
         verdict.check_max_failed(max_failed)
@@ -198,23 +199,23 @@ class AsyncBatch:
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
 
     async def results(
-        self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
+        self, *, order: ResultOrder = "input", join: object = None, schema: ResultSchema = None
     ) -> pa.Table:
         """Return what became of every job: all of `results_reader` in memory."""
         reader = await self.results_reader(order=order, join=join, schema=schema)
         return await in_thread(reader.read_all)
 
     async def results_reader(
-        self, *, order: ResultOrder = "input", join: Any = None, schema: ResultSchema = None
+        self, *, order: ResultOrder = "input", join: object = None, schema: ResultSchema = None
     ) -> pa.RecordBatchReader:
         """Return what became of every job, in flat memory.
 
         Columns: row (int64), job_id, status, error, then one per field of the results, by name,
-        typed by what is in all of them, as JSON text where that has no common type. A field that
-        has the name of one of ours is "result.x".
+        typed by what is in all of them, as JSON text if that has no common type. A field with the
+        name of one of our columns is "result.x".
 
         One line per row of the input, where this object enqueued it or its ledger was kept; a
-        row that is no job has the status "rejected" and its reason as the error, one whose job
+        row that is not a job has the status "rejected" and its reason as the error, one whose job
         has not settled its job's status, and one whose job the server has forgotten "unknown".
         Otherwise one line per job, in the order of their first enqueue, and row is null.
 
@@ -242,10 +243,10 @@ class AsyncBatch:
         path: StrPath,
         *,
         order: ResultOrder = "input",
-        join: Any = None,
+        join: object = None,
         schema: ResultSchema = None,
     ) -> int:
-        """Write `results_reader` to a path or URI; returns how many rows.
+        """Write `results_reader` to a path or URI; return the number of rows.
 
         Args:
             path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
@@ -274,8 +275,8 @@ class AsyncBatch:
         await (await self._backend()).each_job(self._record, timeline)
         return timeline.reader()
 
-    async def plot(self) -> Any:
-        """Jobs by status over time, and how long they took: a matplotlib Figure.
+    async def plot(self) -> Figure:
+        """Return a matplotlib Figure: jobs by status over time, and how long they took.
 
         A notebook shows it; `.savefig("batch.png")` keeps it. `timeline()` has the figures.
 
@@ -292,7 +293,7 @@ class AsyncBatch:
         """Cancel what has not started: pending, scheduled, or waiting for a retry.
 
         What runs goes on, and may fail and be retried. A job that is in another batch as well is
-        cancelled there too. Where the batch has begun anew since (`on_rerun="fresh"`), the new
+        cancelled there too. If the batch has a new generation since (`on_rerun="fresh"`), its
         jobs are left alone; a batch known by its id alone is cancelled whole.
 
         Raises:
@@ -313,7 +314,7 @@ class AsyncBatch:
         Args:
             text: what to look for; empty: any.
             statuses: only these, such as ``["deadletter"]``; none: any.
-            limit: so many at most.
+            limit: the largest number of jobs.
 
         Raises:
             InvalidArgumentError: a status that there is not, or `limit` is below 1.
@@ -325,8 +326,8 @@ class AsyncBatch:
         """Return the dead letters as an Arrow table, a line for each error, most frequent first.
 
         Columns: error (its first line), count, last (when the last of them died), retries (the
-        most that one of them used up), job_ids (the first ten). `client.attempts` tells what one
-        of them went through.
+        most that one of them used up), job_ids (the first ten). `client.attempts` lists the
+        attempts at one of them.
 
         Raises:
             InvalidArgumentError: the server keeps no batches.
@@ -346,8 +347,8 @@ class AsyncBatch:
     ) -> int:
         """Retry dead letters, with all their retries; return how many.
 
-        The batch is then not settled any more, and can be waited for again. What was tried so far
-        is kept (`client.attempts`).
+        The batch is then no longer settled, and can be waited for again. Earlier attempts are kept
+        (`client.attempts`).
 
         Args:
             error_contains: only jobs whose error contains this text.

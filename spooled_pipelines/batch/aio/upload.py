@@ -1,4 +1,4 @@
-"""Sends a staged batch: acknowledged means stored, and nothing is lost if the connection breaks."""
+"""Send a staged batch: acknowledged means stored, and nothing is lost if the connection breaks."""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -24,8 +23,8 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     varint,
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
+from spooled_pipelines.batch.exact_json import DECODER, InexactNumber
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.struct import unique_names
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
 
 # Makes the Value in place of one that a payload cannot hold, from its text and the reason.
@@ -45,7 +44,7 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
             encoded.append(None)
             continue
         value = parse_or_invalid(text)
-        if value is INVALID:
+        if isinstance(value, _Invalid):
             raise InvalidArgumentError(
                 f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or an "
                 "object in it has one name twice. Nothing was sent."
@@ -54,13 +53,17 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
     return pa.array(encoded, pa.binary())
 
 
-def encode_json_object(value: dict[str, Any], index: int, context: ValueContext) -> bytes:
+def encode_json_object(value: dict[str, Json], index: int, context: ValueContext) -> bytes:
     """Return the content of the Struct of an object, which stands at `index` of its column."""
     return _encode_object(value, _replace_at(index, context), context.depth)
 
 
 def _replace_at(index: int, context: ValueContext) -> Replace:
     return lambda text, why: context.replacement(index, text, why)
+
+
+# What a JSON text says.
+Json: TypeAlias = "str | bool | int | float | InexactNumber | dict[str, Json] | list[Json] | None"
 
 
 class _Invalid:
@@ -71,15 +74,16 @@ class _Invalid:
 INVALID = _Invalid()
 
 
-def parse_or_invalid(text: str | bytes) -> Any:
+def parse_or_invalid(text: str | bytes) -> Json | _Invalid:
     """Return the value of a JSON text, or INVALID."""
     try:
-        return json.loads(text, object_pairs_hook=unique_names)
+        value: Json = DECODER.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):
         return INVALID
+    return value
 
 
-def _encode_value(value: Any, replace: Replace, depth: int) -> bytes:
+def _encode_value(value: Json, replace: Replace, depth: int) -> bytes:
     """Return a google.protobuf.Value: the same bytes as a column of an Arrow type would give."""
     if isinstance(value, str):
         return VALUE_STRING + _encode_text(value)
@@ -99,12 +103,15 @@ def _encode_value(value: Any, replace: Replace, depth: int) -> bytes:
             text = "Infinity" if value > 0 else "-Infinity"
             return replace(text, "is not a number that a payload can hold")
         return VALUE_NUMBER + double(value)
+    if isinstance(value, InexactNumber):
+        why = "has more digits than a payload's number (a double) holds"
+        return replace(str(value), why)
     if isinstance(value, dict):
         return bytes_field(VALUE_STRUCT, _encode_object(value, replace, depth + 3))
     return bytes_field(VALUE_LIST, _encode_list(value, replace, depth + 2))
 
 
-def _encode_object(value: dict[str, Any], replace: Replace, depth: int) -> bytes:
+def _encode_object(value: dict[str, Json], replace: Replace, depth: int) -> bytes:
     """Return the fields of a Struct, in the order of their names."""
     _refuse_deep(depth)
     entries = []
@@ -115,7 +122,7 @@ def _encode_object(value: dict[str, Any], replace: Replace, depth: int) -> bytes
     return b"".join(entries)
 
 
-def _encode_list(values: list[Any], replace: Replace, depth: int) -> bytes:
+def _encode_list(values: list[Json], replace: Replace, depth: int) -> bytes:
     _refuse_deep(depth)
     return b"".join(bytes_field(FIELD_1, _encode_value(value, replace, depth)) for value in values)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from pyarrow import types
 
 from spooled_pipelines.batch.arrow_types import storage_array
 from spooled_pipelines.batch.encoding.columns import EncodedColumn, from_array
-from spooled_pipelines.batch.encoding.json_values import encode_json_object, parse_or_invalid
+from spooled_pipelines.batch.encoding.json_values import Json, encode_json_object, parse_or_invalid
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_objects, encode_values
 from spooled_pipelines.batch.options import PayloadFunction
@@ -30,10 +30,10 @@ def encode_payload_column(column: pa.Array, context: ValueContext) -> EncodedCol
     """Return the content of the payload's Struct for each value, all of which are objects."""
     if types.is_nested(column.type):
         return from_array(encode_objects(column, context))
-    encoded = [
-        encode_json_object(parse_or_invalid(text), index, context)
-        for index, text in enumerate(_json_texts(column))
-    ]
+    encoded = []
+    for index, text in enumerate(_json_texts(column)):
+        value = cast("dict[str, Json]", parse_or_invalid(text))
+        encoded.append(encode_json_object(value, index, context))
     return from_array(pa.array(encoded, pa.binary()))
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import storage_array
+from spooled_pipelines.batch.arrow_types import is_json, storage_array
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping, IntegerColumn
 from spooled_pipelines.batch.encoding.columns import (
@@ -132,10 +132,13 @@ def encode_rows(
 
     def key_values_of(column: str) -> EncodedColumn:
         context = context_of(column)
-        if context.on_lossy != "null":
+        unsigned = _unsigned_zeros(columns[column])
+        if context.on_lossy != "null" and unsigned is columns[column]:
             return values_of(column)
-        # A value that the payload leaves out still tells rows apart.
-        return encode_values(columns[column], replace(context, on_lossy="string"))
+        if context.on_lossy == "null":
+            # A value that the payload leaves out still tells rows apart.
+            context = replace(context, on_lossy="string")
+        return encode_values(unsigned, context)
 
     if mapping.payload_column is not None:
         column = mapping.payload_column
@@ -228,6 +231,20 @@ def _is_missing(column: pa.Array) -> pa.BooleanArray:
     if types.is_floating(column.type):
         return pc.is_null(column, nan_is_null=True)
     return column.is_null()
+
+
+def _unsigned_zeros(column: pa.Array) -> pa.Array:
+    """Return the column with 0.0 for -0.0, which equals it, so that both are one key."""
+    if types.is_floating(column.type):
+        zero = pc.equal(column, 0.0)
+        return pc.add(column, pa.scalar(0.0, column.type)) if pc.any(zero).as_py() else column
+    if is_json(column.type):
+        texts = column.storage
+        negative = pc.is_in(texts, pa.array(["-0.0", "-0"], texts.type))
+        if pc.any(negative).as_py():
+            texts = pc.if_else(negative, pa.scalar("0.0", texts.type), texts)
+            return pa.ExtensionArray.from_storage(column.type, texts)
+    return column
 
 
 def _out_of_range(column: pa.Array, integer: IntegerColumn) -> pa.BooleanArray:

@@ -38,7 +38,7 @@ class ResultStore:
     """Jobs in the order in which the server told of them; `fields` has the results' types."""
 
     def __init__(self) -> None:
-        self.fields: dict[str, Any] = {}
+        self.fields: dict[str, pa.DataType | None] = {}
         self._spool = SpillBuffer(SCHEMA)
         self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
         self._results: list[dict[str, Any]] = []
@@ -55,7 +55,7 @@ class ResultStore:
         if len(self._rows) >= _BATCH_ROWS:
             self._flush()
 
-    def batches(self) -> Iterator[Any]:
+    def batches(self) -> Iterator[pa.RecordBatch]:
         """All of them, once they are finished."""
         return self._spool.batches()
 
@@ -75,7 +75,7 @@ class ResultStore:
         self._rows, self._results = [], []
 
 
-def type_of(values: list[Any]) -> Any:
+def type_of(values: list[Any]) -> pa.DataType | None:
     """Return the values' Arrow type by inference, or `MIXED`."""
     try:
         kind = pa.array(values).type
@@ -84,7 +84,7 @@ def type_of(values: list[Any]) -> Any:
     return MIXED if _bools_as_floats(kind, values) else kind
 
 
-def _bools_as_floats(kind: Any, values: list[Any]) -> bool:
+def _bools_as_floats(kind: pa.DataType, values: list[Any]) -> bool:
     """Whether Arrow would make numbers of bools: it takes `[0.0, False]` for floats."""
     if pa.types.is_floating(kind):
         return bool in map(type, values)
@@ -100,7 +100,7 @@ def _bools_as_floats(kind: Any, values: list[Any]) -> bool:
     return False
 
 
-def common_type(one: Any, other: Any) -> Any:
+def common_type(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType | None:
     """Return the type that holds the values of both, or `MIXED`."""
     if one is MIXED or other is MIXED:
         return MIXED
@@ -123,10 +123,10 @@ class ResultLookup:
     def __init__(self, outcomes: ResultStore) -> None:
         self._outcomes = outcomes
         self._coming = outcomes.batches()
-        self._window: Any = SCHEMA.empty_table()
+        self._window: pa.Table = SCHEMA.empty_table()
         self._index: sqlite3.Connection | None = None
 
-    def of(self, job_ids: Any) -> Any:
+    def of(self, job_ids: pa.StringArray) -> pa.Table:
         """Return a line for each id; `status` is null if the server has no such job."""
         if self._index is None:
             found = self._in_window(job_ids)
@@ -140,7 +140,7 @@ class ResultLookup:
         columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
         return pa.table(columns, schema=SCHEMA)
 
-    def _in_window(self, job_ids: Any) -> Any:
+    def _in_window(self, job_ids: pa.StringArray) -> pa.Table | None:
         wanted = job_ids.drop_null()
         while True:
             held = self._window.column("job_id")

@@ -19,7 +19,7 @@ from spooled_pipelines.errors import InvalidArgumentError
 
 ResultOrder: TypeAlias = Literal["input", "settled"]
 # What each field of the results is to be: a pyarrow Schema, or types by name.
-ResultSchema: TypeAlias = Any
+ResultSchema: TypeAlias = "pa.Schema | Mapping[str, pa.DataType] | None"
 
 # A row whose job the server has forgotten.
 UNKNOWN = "unknown"
@@ -35,8 +35,8 @@ _UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
 
 
 def check_results(
-    order: str, join: Any, schema: ResultSchema, ledger: AnyLedger | None
-) -> dict[str, Any] | None:
+    order: str, join: object, schema: ResultSchema, ledger: AnyLedger | None
+) -> dict[str, pa.DataType] | None:
     """Return the schema's types by name, if one is given.
 
     Raises:
@@ -66,9 +66,9 @@ def results_reader(
     outcomes: ResultStore,
     ledger: AnyLedger | None,
     order: ResultOrder = "input",
-    join: Any = None,
-    schema: Mapping[str, Any] | None = None,
-) -> Any:
+    join: object = None,
+    schema: Mapping[str, pa.DataType] | None = None,
+) -> pa.RecordBatchReader:
     """Return a RecordBatchReader: row, job_id, status, error, then a column per result field.
 
     In the order of the ledger's rows (without one, of the outcomes), or of when the jobs settled.
@@ -89,19 +89,19 @@ def results_reader(
         for name, kind in types.items()
     ]
     whole = pa.schema([*theirs, *ours, *fields])
-    columns: Iterator[list[Any]] = (_columns(line, types) for line in lines)
+    columns: Iterator[list[pa.Array]] = (_columns(line, types) for line in lines)
     if source is not None:
         columns = _joined(source, columns)
     batches = (pa.record_batch(each, schema=whole) for each in columns)
     return pa.RecordBatchReader.from_batches(whole, batches)
 
 
-def _without_rows(outcomes: ResultStore) -> Iterator[Any]:
+def _without_rows(outcomes: ResultStore) -> Iterator[pa.RecordBatch]:
     for batch in outcomes.batches():
         yield pa.record_batch([pa.nulls(batch.num_rows, pa.int64()), *batch.columns], schema=_LINES)
 
 
-def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[Any]:
+def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatch]:
     """Every row is there: with its job's outcome, as rejected, or as unknown."""
     lookup = ResultLookup(outcomes)
     for batch in ledger.reader():
@@ -121,7 +121,7 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[Any]:
         )
 
 
-def _as_settled(lines: Iterator[Any]) -> Iterator[Any]:
+def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the same in the order of settling, open jobs last; sorted on disk."""
     store = spill_database("CREATE TABLE lines (line, job_id, status, error, settled_at, result)")
     for record_batch in lines:
@@ -132,7 +132,7 @@ def _as_settled(lines: Iterator[Any]) -> Iterator[Any]:
         yield pa.record_batch([list(column) for column in zip(*some, strict=True)], schema=_LINES)
 
 
-def _columns(line: Any, types: Mapping[str, Any]) -> list[Any]:
+def _columns(line: pa.RecordBatch, types: Mapping[str, pa.DataType | None]) -> list[pa.Array]:
     """Our columns and the results' of some lines."""
     texts = line.column("result").to_pylist()
     results = [{} if text is None else json.loads(text) for text in texts]
@@ -143,7 +143,9 @@ def _columns(line: Any, types: Mapping[str, Any]) -> list[Any]:
     return columns
 
 
-def _typed(name: str, values: list[Any], kind: Any, job_ids: Any) -> Any:
+def _typed(
+    name: str, values: list[Any], kind: pa.DataType | None, job_ids: pa.StringArray
+) -> pa.Array:
     if kind is MIXED:
         texts = [None if value is None else json.dumps(value) for value in values]
         return pa.array(texts, pa.string())
@@ -153,11 +155,11 @@ def _typed(name: str, values: list[Any], kind: Any, job_ids: Any) -> Any:
         place = next(place for place, value in enumerate(values) if not _fits(value, kind))
         raise InvalidArgumentError(
             f"the result of job {job_ids[place].as_py()} has {str(values[place])[:80]!r} as "
-            f"{name!r}, which is no {kind}: give the field another type in schema="
+            f"{name!r}, which is not a {kind}: give the field another type in schema="
         ) from None
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: object, kind: pa.DataType) -> bool:
     try:
         _cast([value], kind)
     except _UNFIT:
@@ -165,7 +167,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def _cast(values: list[Any], kind: Any) -> Any:
+def _cast(values: list[Any], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
     except _UNFIT:
@@ -173,9 +175,9 @@ def _cast(values: list[Any], kind: Any) -> Any:
         return pa.array(values).cast(kind)
 
 
-def _joined(source: Source, columns: Iterator[list[Any]]) -> Iterator[list[Any]]:
+def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
     """Each line behind the table's own row; both are cut where either ends."""
-    ours: list[Any] = []
+    ours: list[pa.Array] = []
     ended = f"{source.what} is not the table that was enqueued: it has "
     for batch in source.batches:
         start = 0
@@ -194,7 +196,7 @@ def _joined(source: Source, columns: Iterator[list[Any]]) -> Iterator[list[Any]]
         raise InvalidArgumentError(ended + "fewer rows than the ledger.")
 
 
-def _named(theirs: Iterable[str], types: Mapping[str, Any]) -> dict[str, str]:
+def _named(theirs: Iterable[str], types: Mapping[str, pa.DataType | None]) -> dict[str, str]:
     """Return the names of our columns and of the results' ("result." + field), each once."""
     taken = set(theirs)
     names = {}
@@ -218,5 +220,5 @@ def _free(name: str, prefix: str, taken: Iterable[str]) -> str:
     return name
 
 
-def _whole(column: Any) -> Any:
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -13,6 +13,9 @@ from spooled_pipelines.wire import spooled_v1
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 _TIMES = ("created_at", "started_at", "completed_at")
 _TIME = pa.timestamp("ms", "UTC")
@@ -74,7 +77,7 @@ def _with_seconds(rows: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch([*rows.columns[:2], *times, seconds], schema=_SCHEMA)
 
 
-def draw(timeline: Any, title: str) -> Any:
+def draw(timeline: pa.Table, title: str) -> Figure:
     """Return a matplotlib Figure: jobs by status over time, and a histogram of durations.
 
     Args:
@@ -116,7 +119,7 @@ def draw(timeline: Any, title: str) -> Any:
     return figure
 
 
-def _draw_statuses(axes: Any, timeline: Any) -> None:
+def _draw_statuses(axes: Axes, timeline: pa.Table) -> None:
     import numpy as np
 
     grid, bands = statuses_over_time(timeline)
@@ -134,7 +137,7 @@ def _draw_statuses(axes: Any, timeline: Any) -> None:
     axes.legend(patches, names, fontsize=8, loc="best", framealpha=0.8)
 
 
-def _draw_durations(axes: Any, timeline: Any) -> None:
+def _draw_durations(axes: Axes, timeline: pa.Table) -> None:
     import numpy as np
 
     took = timeline.column("seconds").drop_null().to_numpy()
@@ -152,13 +155,13 @@ def _draw_durations(axes: Any, timeline: Any) -> None:
         # No bar is narrower than the millisecond that times are told in.
         width = max(np.ceil((most - least) / _BINS * 1000), 1) / 1000
         bins = least - width / 2 + width * np.arange(np.ceil((most - least) / width) + 2)
-    axes.hist(np.clip(took, bins[0], None), bins=bins, color="#3d7dca")
+    axes.hist(np.clip(took, bins[0], None), bins=bins.tolist(), color="#3d7dca")
     middle = float(np.median(took))
     axes.axvline(max(middle, bins[0]), color="#d1495b", linewidth=1)
     axes.set_title(f"median {middle:.3g} s, slowest {float(took.max()):.3g} s", fontsize=9)
 
 
-def statuses_over_time(timeline: Any) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+def statuses_over_time(timeline: pa.Table) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     """Return evenly spaced times in ms, and the number of jobs in each band at each time.
 
     A job that was tried several times counts as waiting until its last try: that is what the
@@ -175,7 +178,7 @@ def statuses_over_time(timeline: Any) -> tuple[np.ndarray[Any, Any], dict[str, A
     known = np.concatenate([times[~np.isnan(times)] for times in (created, started, ended)])
     grid = np.linspace(known.min(), max(known.max(), known.min() + 1), _POINTS)
 
-    def count(times: Any) -> Any:
+    def count(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.searchsorted(np.sort(times[~np.isnan(times)]), grid, "right")
 
     completed = count(ended[statuses == "completed"])
@@ -191,7 +194,7 @@ def statuses_over_time(timeline: Any) -> tuple[np.ndarray[Any, Any], dict[str, A
     return grid, bands
 
 
-def _milliseconds(timeline: Any, name: str) -> Any:
+def _milliseconds(timeline: pa.Table, name: str) -> np.ndarray[Any, Any]:
     import numpy as np
 
     column = timeline.column(name).cast(pa.int64())
@@ -204,7 +207,7 @@ def _unit(seconds: float) -> tuple[float, str]:
     return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")
 
 
-def _patch(colour: str) -> Any:
+def _patch(colour: str) -> Patch:
     from matplotlib.patches import Patch
 
     return Patch(color=colour)

@@ -1,4 +1,4 @@
-"""Is this batch good enough? Settled is a fact; the verdict is the waiter's."""
+"""The verdict on a batch, which belongs to the one who waits; that it is settled is a fact."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ OnBreach: TypeAlias = Literal["raise", "stop"]
 
 
 def check_max_failed(max_failed: float) -> None:
-    """Raise if it is neither a count of jobs (int) nor a share of them (float from 0 to 1)."""
+    """Raise unless it is a count of jobs (int) or a share of them (float from 0 to 1)."""
     if isinstance(max_failed, bool) or not isinstance(max_failed, (int, float)):
         raise InvalidArgumentError(
-            f"max_failed is {max_failed!r}, and must be a number of jobs such as 10, or a share of "
-            "them such as 0.05"
+            "max_failed must be a number of jobs such as 10, or a share of them such as 0.05, got "
+            f"{max_failed!r}"
         )
     if max_failed < 0 or (isinstance(max_failed, float) and not max_failed <= 1):
         raise InvalidArgumentError(
-            f"max_failed is {max_failed!r}, and must be 0 or more; a share (a float) at most 1.0"
+            f"max_failed must be 0 or more, and a share (a float) at most 1.0, got {max_failed!r}"
         )
 
 
 def check_on_breach(on_breach: str) -> None:
-    """Raise InvalidArgumentError, which names the choices, where it is not one of them."""
+    """Raise InvalidArgumentError, which names the choices, if it is not one of them."""
     validation.one_of(on_breach, "on_breach", get_args(OnBreach))
 
 
 def breached(stats: BatchStats, max_failed: float) -> bool:
-    """Whether more jobs failed than are allowed, whatever the open ones will do.
+    """Return whether more jobs failed than allowed, whatever becomes of the open ones.
 
     A share is certain only once the batch is sealed: until then there may be more jobs.
     """
@@ -48,7 +48,7 @@ def breached(stats: BatchStats, max_failed: float) -> bool:
 def failed_error(
     stats: BatchStats, max_failed: float, stopped: CancelResult | None = None
 ) -> BatchFailedError:
-    """Names how many failed, and of what; and what became of the rest, if it was stopped."""
+    """Return the error with how many failed and why, and what was stopped, if anything."""
     allowed = f"{max_failed}" if isinstance(max_failed, int) else f"{max_failed:.2%}"
     parts = [f"{stats.deadletter} failed"]
     if stats.cancelled:
@@ -72,7 +72,7 @@ def failed_error(
 def timeout_error(
     stats: BatchStats | None, timeout: float, away: SpooledError | None, batch_id: str
 ) -> BatchTimeoutError:
-    """Names what holds the batch back, as far as it is known."""
+    """Return the error with what holds the batch back, as far as it is known."""
     if stats is None:
         why = away.message if away else "The server said nothing about it."
         return BatchTimeoutError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import csv
@@ -28,7 +28,7 @@ from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.source.files import Location
+    from spooled_pipelines.batch.source.location import Location
     from spooled_pipelines.batch.source.text_options import TextOptions
 
 _HTML = re.compile(rb"\s*<(!doctype html|html|head|table)\b", re.IGNORECASE)
@@ -93,7 +93,7 @@ def open_csv(
     return schema, batches()
 
 
-def _opened(stream: Any, location: Location, options: TextOptions) -> _Text:
+def _opened(stream: IO[bytes], location: Location, options: TextOptions) -> _Text:
     separator = options.separator or _separator_of(location)
     cutter = RecordCutter(separator, options.quote)
     blocks = utf8_blocks(stream, options.encoding, location.name)
@@ -196,7 +196,7 @@ def _parsed(text: _Text, line: int, piece: bytes) -> pa.Table:
     """Parse a piece of whole records to columns of texts; an empty field is null."""
     refused: list[Any] = []
 
-    def note(row: Any) -> str:
+    def note(row: csv.InvalidRow) -> str:
         refused.append(row)
         return "error"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import IO
 
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -20,7 +20,7 @@ _RECORD_BYTES_MAX = 64 << 20
 _BREAKS = re.compile(rb"(?:\r\n|\n|\r)+")
 
 
-def utf8_blocks(stream: Any, encoding: str, name: str) -> Iterator[bytes]:
+def utf8_blocks(stream: IO[bytes], encoding: str, name: str) -> Iterator[bytes]:
     """Yield a file's bytes as UTF-8, without a byte order mark.
 
     Raises:

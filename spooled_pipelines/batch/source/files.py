@@ -5,83 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from spooled_pipelines.batch.source import csv_files, json_rows, python_rows
+from spooled_pipelines.batch.source.int96 import int96_unit
+from spooled_pipelines.batch.source.location import Location
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
 
 _COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
 KNOWN = ".parquet, .csv, .tsv, .jsonl, .ndjson, .json, .arrow, .feather"
 # Parquet column chunks are read piecewise, however large the row group.
 _READ_BYTES = 1 << 20
-
-
-class Location(NamedTuple):
-    """A file or folder: its pyarrow file system, its path there, and its name for the user."""
-
-    filesystem: FileSystem
-    path: str
-    name: str
-
-    def open_stream(self) -> Any:
-        """Open its bytes from front to back, decompressed as its name says."""
-        return self.filesystem.open_input_stream(self.path)
-
-    def open_file(self) -> Any:
-        """Open its bytes, to be read at any position."""
-        return self.filesystem.open_input_file(self.path)
-
-    def inside(self, path: str) -> Location:
-        """Return a file below this folder."""
-        name = path if self.name == self.path else self.name.rstrip("/") + path[len(self.path) :]
-        return Location(self.filesystem, path, name)
-
-
-def locate(name: str) -> Location:
-    """Resolve a path or URI by pyarrow's own file systems, or else by fsspec's.
-
-    Raises:
-        InvalidArgumentError: neither knows the URI's scheme.
-    """
-    from pyarrow import fs
-
-    if "://" not in name:
-        return Location(fs.LocalFileSystem(), name, name)
-    try:
-        filesystem, path = fs.FileSystem.from_uri(name)
-    except pa.ArrowInvalid as unknown:
-        filesystem, path = _locate_by_fsspec(name, unknown)
-    return Location(filesystem, path, name)
-
-
-def location_of(path: Any) -> Location:
-    """Return the location of a path that brings its own fsspec file system and its credentials."""
-    from pyarrow import fs
-
-    return Location(fs.PyFileSystem(fs.FSSpecHandler(path.fs)), path.path, str(path))
-
-
-def _locate_by_fsspec(name: str, unknown: Exception) -> tuple[FileSystem, str]:
-    from pyarrow import fs
-
-    scheme = name.split("://", 1)[0]
-    try:
-        from fsspec.core import url_to_fs
-
-        filesystem, path = url_to_fs(name)
-    except (ImportError, ValueError):
-        raise InvalidArgumentError(
-            f"there is no way here to read {scheme}:// URIs ({name!r}). pyarrow knows file, s3, "
-            "gs, abfs and hdfs; for others install fsspec and its package for this scheme, or "
-            "open the table yourself and pass that."
-        ) from unknown
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
 
 
 def file_format_of(location: Location) -> str:
@@ -166,8 +102,13 @@ def _append_constants(
 def _open_parquet(location: Location, scan: Scan, rows: int) -> Opened:
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(location.open_file(), buffer_size=_READ_BYTES, pre_buffer=False)
     columns = None if scan.columns is None else list(scan.columns)
+    file = parquet.ParquetFile(
+        location.open_file(),
+        buffer_size=_READ_BYTES,
+        pre_buffer=False,
+        coerce_int96_timestamp_unit=int96_unit(location.open_file, location.name, columns),
+    )
 
     def batches() -> Iterator[pa.RecordBatch]:
         with file:
@@ -187,7 +128,9 @@ def _filter_parquet(
         field = dataset.field(name)
         one = field.is_null() if value.as_py() is None else field == value
         known = one if known is None else known & one
-    fragment = dataset.ParquetFileFormat().make_fragment(
+    unit = int96_unit(location.open_file, location.name, None)
+    file_format = dataset.ParquetFileFormat(coerce_int96_timestamp_unit=unit)
+    fragment = file_format.make_fragment(
         location.path, location.filesystem, partition_expression=known
     )
     schema = fragment.physical_schema

@@ -15,13 +15,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from spooled_pipelines.batch.source import csv_files
-from spooled_pipelines.batch.source.files import (
-    KNOWN,
-    Location,
-    file_format_of,
-    locate,
-    open_file,
-)
+from spooled_pipelines.batch.source.files import KNOWN, file_format_of, open_file
+from spooled_pipelines.batch.source.location import Location, locate
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.batch.source.type_compat import compatible_types

@@ -85,7 +85,14 @@ def _column(series: pd.Series[Any]) -> python_rows.Column:
 
 def from_polars(frame: pl.DataFrame | pl.LazyFrame, scan: Scan, rows: int) -> Opened:
     """Open a polars DataFrame or LazyFrame; of a lazy one only the columns read are computed."""
-    columns = scan.columns_to_read(frame.collect_schema().names())
+    schema = frame.collect_schema()
+    columns = scan.columns_to_read(schema.names())
+    for name in columns or schema.names():
+        if str(schema[name]) == "Object":
+            raise InvalidArgumentError(
+                f"column {name!r} is of polars' dtype Object, whose values are addresses in this "
+                "process. Convert it, or pass frame.to_dicts(). Nothing was sent."
+            )
     if columns is not None:
         frame = frame.select(columns)
     if hasattr(frame, "to_arrow"):
@@ -117,6 +124,12 @@ def from_duckdb(relation: duckdb.DuckDBPyRelation, scan: Scan, rows: int) -> Ope
     if columns is not None:
         quoted = (name.replace('"', '""') for name in columns)
         relation = relation.project(", ".join(f'"{name}"' for name in quoted))
+    for name, duckdb_type in zip(relation.columns, relation.types, strict=True):
+        if "TIME WITH TIME ZONE" in str(duckdb_type):
+            raise InvalidArgumentError(
+                f"column {name!r} is a time of day with a zone, and Arrow would drop its offset. "
+                f'Select it as text, CAST("{name}" AS VARCHAR). Nothing was sent.'
+            )
     read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
     reader = read(rows)
     return scan.apply(reader.schema, iter(reader))

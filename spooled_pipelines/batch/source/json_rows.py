@@ -11,14 +11,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from spooled_pipelines.batch.exact_json import DECODER
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.rpc.struct import unique_names
 
 _READ_BYTES = 1 << 20
 # A longer object cannot be a job by far; more is not read to find an end that is missing.
 _OBJECT_CHARACTERS_MAX = 32 << 20
 _SPACE = " \t\r\n"
-_DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
 def read_objects(open_stream: Callable[[], IO[bytes]], name: str) -> Iterator[dict[str, Any]]:
@@ -41,14 +40,14 @@ def _read_lines(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
             continue
         what = f"line {number} of {name!r}"
         try:
-            value = _DECODER.decode(line.decode())
+            value = DECODER.decode(line.decode())
         except (ValueError, RecursionError) as error:
             # A JSONDecodeError would show its position in the line only.
             raise _not_json(what, error) from None
         yield _check_object(value, what)
 
 
-def _check_object(value: Any, what: str) -> dict[str, Any]:
+def _check_object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"{what} is not a JSON object. Nothing was sent.")
     return value
@@ -83,12 +82,12 @@ def _read_array(stream: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
         )
 
 
-def _read_item(text: _Text, what: str) -> Any:
+def _read_item(text: _Text, what: str) -> object:
     text.next()
     wanted = _READ_BYTES
     while True:
         try:
-            value, text.position = _DECODER.raw_decode(text.buffer, text.position)
+            value, text.position = DECODER.raw_decode(text.buffer, text.position)
         except (ValueError, RecursionError) as error:
             # The end of the item may not have been read yet.
             unfinished = isinstance(error, json.JSONDecodeError)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.source import files, folders, frames, python_rows, sql_rows
+from spooled_pipelines.batch.source import folders, frames, python_rows, sql_rows
+from spooled_pipelines.batch.source.location import location_of
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
@@ -53,7 +54,7 @@ class Source:
 
 
 def open_source(
-    data: Any, scan: Scan | None = None, *, sql: str | None = None, connection: Any = None
+    data: object, scan: Scan | None = None, *, sql: str | None = None, connection: object = None
 ) -> Source:
     """Detect what `data` is and begin to read what `scan` asks of it; or run a query.
 
@@ -83,9 +84,9 @@ def open_source(
     return Source(schema, coalesce(validate(batches, what)), what)
 
 
-def _open_data(data: Any, scan: Scan) -> Opened:
+def _open_data(data: object, scan: Scan) -> Opened:
     if _brings_filesystem(data):
-        location = files.location_of(data)
+        location = location_of(data)
         return folders.open_location(location, location.name, scan, BATCH_ROWS)
     if isinstance(data, (str, os.PathLike)):
         return folders.open_path(os.fspath(data), scan, BATCH_ROWS)
@@ -142,7 +143,7 @@ def _open_dataset(data: dataset.Dataset, scan: Scan) -> Opened:
     return scanner.projected_schema, scanner.to_batches()
 
 
-def _brings_filesystem(data: Any) -> bool:
+def _brings_filesystem(data: object) -> bool:
     """Return whether this is a path of the kind that Airflow's ObjectStoragePath is."""
     return hasattr(data, "fs") and hasattr(data, "path") and hasattr(data, "protocol")
 
@@ -221,7 +222,7 @@ def _size(record_batch: pa.RecordBatch) -> int:
     return size
 
 
-def _describe(data: Any) -> str:
+def _describe(data: object) -> str:
     if isinstance(data, (str, os.PathLike)) or _brings_filesystem(data):
         return f"the file {str(data)!r}"
     cls = type(data)
@@ -230,7 +231,7 @@ def _describe(data: Any) -> str:
     return f"the {name}"
 
 
-def _is_a(data: Any, module: str, name: str) -> bool:
+def _is_a(data: object, module: str, name: str) -> bool:
     """Return whether data is an instance of a class whose module may not even be imported."""
     cls = getattr(sys.modules.get(module), name, None)
     return isinstance(cls, type) and isinstance(data, cls)

@@ -3,15 +3,15 @@
 Arrow finds one type for all values of a column, and makes them alike for that: a date of a
 datetime that stands beside dates, fields with nulls where objects have different ones. What a row
 says would then depend on the rows beside it, and so would its key. So each value is read alone
-here: values that do not go together are refused, and objects that are not alike travel as JSON,
-each as it is.
+here: values of different types, and objects that are not alike, travel as JSON, each as it is.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
-import json
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -21,16 +21,16 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_json, storage_array, to_text
+from spooled_pipelines.batch.arrow_types import storage_array, to_text
+from spooled_pipelines.batch.exact_json import InexactNumber, encode_with_exact_numbers
 from spooled_pipelines.batch.source.row_filter import Opened
-from spooled_pipelines.batch.source.type_compat import compatible_types
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.text import one_line
 
 # A column of a chunk of rows: Python values, or an Arrow array.
 Column: TypeAlias = "list[Any] | pa.Array"
+_END = object()
 
 
 def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> Opened:
@@ -40,8 +40,8 @@ def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> Opened:
         InvalidArgumentError: it holds no rows of a known kind; `accepted` says what data may be.
     """
     iterator = iter(data)
-    first = next(iterator, None)
-    if first is None:
+    first = next(iterator, _END)
+    if first is _END:
         raise EmptyTableError("the data has no rows, so there is nothing to enqueue.")
     items = chain([first], iterator)
     if isinstance(first, pa.RecordBatch):
@@ -55,7 +55,20 @@ def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> Opened:
     if isinstance(first, Mapping) and isinstance(data, Sequence):
         # A sequence can be gone through twice, so its columns are those of all its rows.
         names = _all_names(data)
-    return _from_dicts(map(as_dict, items), names, rows)
+    read = map(as_dict, items)
+    if not isinstance(data, Sequence):
+        # A generator may fill the same dict again and again.
+        read = map(_copy_row, read)
+    return _from_dicts(read, names, rows)
+
+
+def _copy_row(row: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    return {
+        name: copy.deepcopy(value) if isinstance(value, (dict, list, bytearray)) else value
+        for name, value in row.items()
+    }
 
 
 def _to_dict_of(first: Any) -> Callable[[Any], Any] | None:
@@ -83,7 +96,7 @@ def _check_batches(items: Iterable[Any], schema: pa.Schema) -> Iterator[pa.Recor
         yield record_batch
 
 
-def _difference(item: Any, schema: pa.Schema) -> str:
+def _difference(item: object, schema: pa.Schema) -> str:
     if not isinstance(item, pa.RecordBatch):
         return f"it is of type {type(item).__name__}"
     before = {field.name: str(field.type) for field in schema}
@@ -126,16 +139,13 @@ def from_chunks(names: list[str], chunks: Iterator[list[Column]]) -> Opened:
     if first is None:
         return pa.schema([(name, pa.null()) for name in names]), iter(())
     head = _to_record_batch(first, names, 0)
-    known = [field.type for field in head.schema]
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield head
         row = head.num_rows
         for chunk in chunks:
+            # A column may have another type than before: each row is sent as it is.
             record_batch = _to_record_batch(chunk, names, row)
-            for index, name in enumerate(names):
-                now = record_batch.schema.field(index).type
-                known[index] = _merge_types(name, known[index], now, row)
             yield record_batch
             row += record_batch.num_rows
 
@@ -178,30 +188,13 @@ def _named_array(name: str, values: list[Any], row: int) -> pa.Array:
         return _to_array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
         raise InvalidArgumentError(
-            f"column {name!r}, rows {row} to {row + len(values) - 1}: the values have no common "
-            f"type ({one_line(error)}). Make them alike. Nothing was sent."
+            f"column {name!r}, rows {row} to {row + len(values) - 1}: the values cannot be read "
+            f"({one_line(error)}). Convert them. Nothing was sent."
         ) from None
-
-
-def _merge_types(name: str, before: pa.DataType, now: pa.DataType, row: int) -> pa.DataType:
-    """Return the column's type from here on; a change that a payload would show is refused."""
-    if now == before or types.is_null(now):
-        return before
-    if types.is_null(before):
-        return now
-    if _is_sent_as_is(before) and _is_sent_as_is(now):
-        return now
-    if compatible_types(before, now):
-        return before
-    raise InvalidArgumentError(
-        f"column {name!r} is {before} up to row {row - 1}, and {now} after it. Make the values "
-        "alike, or pass a pyarrow Table with the types you want. Nothing was sent."
-    )
-
-
-def _is_sent_as_is(arrow_type: pa.DataType) -> bool:
-    """Return whether this type is of objects and lists, of which each row is sent as it is."""
-    return bool(types.is_nested(arrow_type) or is_json(arrow_type))
+    except _NotJsonError as error:
+        raise InvalidArgumentError(
+            f"column {name!r}, row {row + error.index}: {error.reason}. Nothing was sent."
+        ) from None
 
 
 # The first that a type belongs to; a datetime is a date for Python, and a bool is a number.
@@ -225,17 +218,29 @@ def _to_array(values: list[Any]) -> pa.Array:
     """Return one array of the values; None is null.
 
     Raises:
-        ValueError, TypeError, OverflowError, pyarrow.ArrowException: they have no common type, or
-            none that Arrow knows.
+        ValueError, TypeError, pyarrow.ArrowException: Arrow does not know their type.
+        _NotJsonError: they have no common type, and one of them cannot be JSON either.
     """
     classes = _classes(values)
+    if any(cls.__name__ in ("NaTType", "NAType") for cls in classes):
+        values = [
+            None if type(value).__name__ in ("NaTType", "NAType") else value for value in values
+        ]
+        classes = _classes(values)
     families = {_family(cls) for cls in classes}
-    if len(families) > 1:
-        raise TypeError(" and ".join(sorted(cls.__name__ for cls in classes)))
+    if len(families) > 1 or InexactNumber in classes:
+        return _json_array(values)
     if families & {"object", "list"}:
         return _nested_array(values)
     _refuse_mixed_zones(values, families)
-    return pa.array(_arrow_values(values, classes), from_pandas=False)
+    try:
+        arrow_type = _nanosecond_type(values, families)
+        return pa.array(_arrow_values(values, classes), arrow_type, from_pandas=False)
+    except (OverflowError, pa.ArrowInvalid):
+        if not families <= {"number", "time", "duration"}:
+            raise
+        # Integers beyond 64 bits, or times that nanoseconds cannot count: each is said by itself.
+        return _json_array(values)
 
 
 def _classes(values: Iterable[Any]) -> set[type]:
@@ -267,6 +272,16 @@ def _refuse_mixed_zones(values: list[Any], families: set[str]) -> None:
             raise ValueError("a time of day with a zone, which Arrow would drop")
 
 
+def _nanosecond_type(values: list[Any], families: set[str]) -> pa.DataType | None:
+    """Return a type that keeps the nanoseconds of pandas' times, which Arrow's guess does not."""
+    if families == {"time"} and any(getattr(value, "nanosecond", 0) for value in values):
+        aware = any(getattr(value, "tzinfo", None) is not None for value in values)
+        return pa.timestamp("ns", "UTC" if aware else None)
+    if families == {"duration"} and any(getattr(value, "nanoseconds", 0) for value in values):
+        return pa.duration("ns")
+    return None
+
+
 def _arrow_values(values: list[Any], classes: set[type]) -> list[Any]:
     if any(cls.__name__ == "NaTType" for cls in classes):
         return [value if value == value else None for value in values]
@@ -278,7 +293,20 @@ def _arrow_values(values: list[Any], classes: set[type]) -> list[Any]:
 def _nested_array(values: list[Any]) -> pa.Array:
     if _are_alike(values):
         return pa.array(values, from_pandas=False)
-    texts = [None if value is None else _json_text(value) for value in values]
+    return _json_array(values)
+
+
+class _NotJsonError(Exception):
+    """A value that cannot be JSON, at `index` of its column."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason
+
+
+def _json_array(values: list[Any]) -> pa.Array:
+    texts = [_json_text_or_null(value, index) for index, value in enumerate(values)]
     return pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(texts, pa.string()))
 
 
@@ -295,6 +323,8 @@ def _are_alike(values: list[Any]) -> bool:
         return _are_alike(list(chain.from_iterable(values)))
     if families != {"object"}:
         _refuse_mixed_zones(values, families)
+        if InexactNumber in classes or _nanosecond_type(values, families) is not None:
+            return False
         # Arrow knows UUIDs, enums and NaT only at the top of a column.
         return families != {"uuid"} and _arrow_values(values, classes) is values
     names = values[0].keys()
@@ -310,12 +340,21 @@ def _check_names(names: Iterable[Any]) -> None:
             raise TypeError(f"an object has the key {name!r}, and names are texts")
 
 
-def _json_text(value: Any) -> str:
-    return json.dumps(_to_jsonable(value), ensure_ascii=False, separators=(",", ":"))
+def _json_text_or_null(value: object, index: int) -> str | None:
+    if value is None:
+        return None
+    try:
+        return None if isinstance(value, float) and math.isnan(value) else _json_text(value)
+    except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise _NotJsonError(index, one_line(error)) from None
 
 
-def _to_jsonable(value: Any) -> Any:
-    if type(value) in (str, int, float, bool) or value is None:
+def _json_text(value: object) -> str:
+    return encode_with_exact_numbers(_to_jsonable(value))
+
+
+def _to_jsonable(value: object) -> object:
+    if type(value) in (str, int, float, bool, InexactNumber) or value is None:
         return value
     if isinstance(value, Mapping):
         _check_names(value)
@@ -327,15 +366,20 @@ def _to_jsonable(value: Any) -> Any:
     return _scalar_to_jsonable(value)
 
 
-def _scalar_to_jsonable(value: Any) -> Any:
+def _scalar_to_jsonable(value: object) -> object:
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return _to_jsonable(value.tolist())
     family = _family(type(value))
     if family in ("time", "date", "time of day", "duration", "decimal", "uuid"):
         _refuse_mixed_zones([value], {family})
-        return to_text(storage_array(pa.array([value])), "").to_pylist()[0]
+        arrow_type = _nanosecond_type([value], {family})
+        return to_text(storage_array(pa.array([value], arrow_type)), "").to_pylist()[0]
     if family == "text":
         return str(value)
     if family == "number" and isinstance(value, Integral):
         return int(value)
-    raise TypeError(f"{type(value).__name__} beside objects of other fields")
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(
+        f"a value of type {type(value).__name__} cannot stand beside values of other types"
+    )

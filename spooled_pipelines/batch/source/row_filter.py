@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options import RowFilter, RowOptions
 from spooled_pipelines.batch.source.text_options import DEFAULT_TEXT_OPTIONS, TextOptions
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
@@ -135,7 +135,7 @@ def _parse_columns(columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _parse_tuples(where: Any) -> pc.Expression:
+def _parse_tuples(where: RowFilter) -> pc.Expression:
     from pyarrow.parquet import filters_to_expression
 
     try:

@@ -7,8 +7,8 @@ would fetch the whole result at once by itself it is asked for a cursor on the s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +22,15 @@ _WHAT = "the query"
 # Drivers of PostgreSQL read all rows into the client, unless the cursor has a name.
 _NAMED = ("psycopg", "psycopg2")
 _T = TypeVar("_T")
+
+
+class Cursor(Protocol):
+    """What is read of a cursor of the Python Database API."""
+
+    @property
+    def description(self) -> Sequence[Sequence[Any]] | None: ...
+
+    def fetchmany(self, size: int, /) -> Sequence[Any]: ...
 
 
 def open_query(sql: str, connection: Any, scan: Scan, rows: int) -> Opened:
@@ -59,12 +68,12 @@ def open_query(sql: str, connection: Any, scan: Scan, rows: int) -> Opened:
         raise
 
 
-def is_cursor(data: Any) -> bool:
+def is_cursor(data: object) -> TypeGuard[Cursor]:
     """Return whether this is a cursor that rows can be fetched from."""
     return callable(getattr(data, "fetchmany", None)) and hasattr(data, "description")
 
 
-def open_cursor(cursor: Any, scan: Scan, rows: int) -> Opened:
+def open_cursor(cursor: Cursor, scan: Scan, rows: int) -> Opened:
     """Open the result of a cursor that has run its query. It stays open: the caller closes it."""
     return _open_result(cursor, scan, rows, owned=False)
 
@@ -86,7 +95,7 @@ def _make_cursor(connection: Any) -> Any:
     return _call_driver(connection.cursor)
 
 
-def _open_result(cursor: Any, scan: Scan, rows: int, *, owned: bool) -> Opened:
+def _open_result(cursor: Cursor, scan: Scan, rows: int, *, owned: bool) -> Opened:
     reader = _arrow_reader(cursor)
     if reader is not None:
         return scan.apply(reader.schema, _arrow_batches(reader, cursor, owned))
@@ -102,7 +111,7 @@ def _open_result(cursor: Any, scan: Scan, rows: int, *, owned: bool) -> Opened:
     return scan.apply(schema, batches)
 
 
-def _arrow_reader(cursor: Any) -> pa.RecordBatchReader | None:
+def _arrow_reader(cursor: Cursor) -> pa.RecordBatchReader | None:
     """Return a reader, from drivers that speak Arrow."""
     if _is_duckdb(cursor):
         # It would first make a copy of the result of a query that ran on a connection.
@@ -111,12 +120,12 @@ def _arrow_reader(cursor: Any) -> pa.RecordBatchReader | None:
     return _call_driver(fetch) if callable(fetch) else None
 
 
-def _is_duckdb(connection: Any) -> bool:
+def _is_duckdb(connection: object) -> bool:
     return type(connection).__module__.split(".")[0] in ("duckdb", "_duckdb")
 
 
 def _arrow_batches(
-    reader: pa.RecordBatchReader, cursor: Any, owned: bool
+    reader: pa.RecordBatchReader, cursor: Cursor, owned: bool
 ) -> Iterator[pa.RecordBatch]:
     row = 0
     try:
@@ -131,7 +140,9 @@ def _arrow_batches(
             _close(cursor)
 
 
-def _chunks(cursor: Any, first: Any, rows: int, owned: bool) -> Iterator[list[python_rows.Column]]:
+def _chunks(
+    cursor: Cursor, first: Sequence[Any], rows: int, owned: bool
+) -> Iterator[list[python_rows.Column]]:
     row = 0
     chunk = first
     try:
@@ -145,7 +156,7 @@ def _chunks(cursor: Any, first: Any, rows: int, owned: bool) -> Iterator[list[py
             _close(cursor)
 
 
-def _values(row: Any) -> Any:
+def _values(row: Sequence[Any] | dict[str, Any]) -> Iterable[Any]:
     # Some cursors give dicts.
     return row.values() if isinstance(row, dict) else row
 
@@ -160,7 +171,7 @@ def _call_driver(call: Callable[[], _T], row: int = 0) -> _T:
         raise read_error(_WHAT, row, error) from error
 
 
-def _close(cursor: Any) -> None:
+def _close(cursor: object) -> None:
     close = getattr(cursor, "close", None)
     if callable(close):
         close()

@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/batch/aio/open_batch.py by `make generate`: do not edit.
-"""A batch that comes in parts: opened once, added to by anybody, sealed when all of it is in."""
+"""A batch that comes in parts: opened once, added to by any process, sealed when complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions
+from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions, shows_options
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -71,12 +71,13 @@ class OpenBatch:
         self._start = start
         self._client = client
         self._added: dict[str, AddedPart] = {}
-        # For a server that keeps no batches: nobody else knows the jobs.
+        # For a server that keeps no batches: only this object knows the jobs.
         self._ledgers: dict[str, Ledger] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name!r} on {self.queue_name!r}>"
 
+    @shows_options(PartOptions)
     def add(
         self,
         part_id: str | int,
@@ -86,7 +87,7 @@ class OpenBatch:
         max_outstanding: int | None = None,
         **options: Unpack[PartOptions],
     ) -> AddedPart:
-        """Each row of a part becomes a job; the same part again makes none of them twice.
+        """Make each row of a part a job; the same part again enqueues no row twice.
 
         It may be added by anybody, again and by several at once, with its rows in any order. With
         `key=` it does not matter either how the table was cut into parts; without it a row is one
@@ -101,13 +102,13 @@ class OpenBatch:
                 unsettled, of whichever part. Parts that are added at the same time do not see what
                 the others are about to send: N of them leave at most N times as many. On a server
                 without the batch extension it is the part's own jobs that count.
-            **options: as of `enqueue_batch`; where they are not given, those of `open_batch`.
+            **options: as of `enqueue_batch`; by default those of `open_batch`.
                 `rate` is of this part alone.
 
         Raises:
             RowsRejectedError, LossyValueError, InvalidArgumentError: as `enqueue_batch`; the part
                 is not finished.
-            ConflictError: the batch has begun anew (`on_rerun="fresh"`) since it was opened.
+            ConflictError: the batch has a new generation (`on_rerun="fresh"`) since it was opened.
         """
         part_id = check_part_id(part_id)
         check_progress(progress)
@@ -128,7 +129,7 @@ class OpenBatch:
         *,
         added: Iterable[AddedPart | Mapping[str, Any]] = (),
     ) -> Batch:
-        """Say that the last part is in; until then nobody takes the batch for complete.
+        """Seal the batch, after its last part; until then it does not count as complete.
 
         Args:
             expected_parts: how many parts there are, or their ids; None: those that have begun.
@@ -138,7 +139,7 @@ class OpenBatch:
         Raises:
             PartsMissingError: some parts are not in, and it names them; or there are more than
                 expected.
-            ConflictError: the batch has begun anew since it was opened.
+            ConflictError: the batch has a new generation since it was opened.
         """
         count, part_ids = check_expected(expected_parts)
         known = {**self._added, **self._elsewhere(added)}
@@ -156,7 +157,7 @@ class OpenBatch:
         """Return a small dict from which `client.open_batch` makes it again in another process.
 
         Raises:
-            InvalidArgumentError: an option is nothing that JSON knows.
+            InvalidArgumentError: JSON cannot hold an option.
         """
         made: dict[str, Any] = {
             "name": self.name,
@@ -274,7 +275,7 @@ def open_batch_from_dict(
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise InvalidArgumentError where one of them is not an option of a part."""
+    """Raise InvalidArgumentError if one of them is not an option of a part."""
     known = PartOptions.__annotations__.keys()
     unknown = sorted(options.keys() - known)
     if unknown:

@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/batch/aio/upload.py by `make generate`: do not edit.
-"""Sends a staged batch: acknowledged means stored, and nothing is lost if the connection breaks."""
+"""Send a staged batch: acknowledged means stored, and nothing is lost if the connection breaks."""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ def enqueue(
 
 def _is_kept(ledger: str) -> bool:
     """Return whether a batch can read its ledger back from a file: text loses column types."""
-    from spooled_pipelines.batch.source.files import file_format_of, locate
+    from spooled_pipelines.batch.source.files import file_format_of
+    from spooled_pipelines.batch.source.location import locate
     from spooled_pipelines.batch.writers import parse_output_path
 
     return file_format_of(locate(parse_output_path(ledger))) in ("parquet", "arrow")

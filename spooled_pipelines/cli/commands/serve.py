@@ -33,18 +33,18 @@ def serve(
         str | None,
         typer.Option(
             help="TOML file with these settings, under their names with underscores; or "
-            "SPOOLED_SERVER_CONFIG. Flags go before variables, variables before the file."
+            "SPOOLED_SERVER_CONFIG. Flags take precedence over variables, variables over the file."
         ),
     ] = None,
     print_config: Annotated[
         bool,
         typer.Option(
-            "--print-config", help="Show what holds and where it is from, and do not serve."
+            "--print-config", help="Show the effective settings and their origin, and do not serve."
         ),
     ] = False,
     **flags: Any,
 ) -> None:
-    """Run a server until SIGTERM or Ctrl-C. Its keys: see `keys`; --api-key."""
+    """Run a server until SIGTERM or Ctrl-C. It needs a key: see `keys create` and --api-key."""
     given = {name: value for name, value in flags.items() if value not in (None, [])}
     _serve(given, config, print_config=print_config, as_json=as_json)
 
@@ -98,7 +98,7 @@ def _serve(
         run(
             loaded.settings,
             ready=lambda address: _say("listening on", "listening", address, as_json),
-            page_ready=lambda url: _say("page at", "page", url, as_json),
+            dashboard_ready=lambda url: _say("page at", "page", url, as_json),
         )
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error

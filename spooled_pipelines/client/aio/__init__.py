@@ -1,1 +1,1 @@
-"""The asyncio client, where what both clients share is written."""
+"""The asyncio client, from which the blocking one is generated."""

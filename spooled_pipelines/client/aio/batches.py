@@ -1,11 +1,17 @@
-"""The client's methods about batches. The batch package is loaded by the first of them."""
+"""The client's methods for batches, the first of which loads the batch package."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.options import (
+    BatchOptions,
+    JobOptions,
+    OnRerun,
+    RowOptions,
+    shows_options,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
@@ -21,57 +27,30 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.batch import AsyncBatch
     from spooled_pipelines.batch.aio.open_batch import AsyncOpenBatch
     from spooled_pipelines.batch.aio.service import AsyncBatchService
-    from spooled_pipelines.batch.options import (
-        BatchOptions,
-        JobOptions,
-        OnLossy,
-        OnRejected,
-        OnRerun,
-        PayloadOption,
-        TagsOption,
-    )
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
-    from spooled_pipelines.types import StrPath
 
 
 class AsyncBatchCalls:
-    """What a client does with whole tables."""
+    """The methods of a client for whole tables."""
 
     _connection: AsyncConnection
     _batches: AsyncBatchService | None = None
 
+    @shows_options(BatchOptions)
     async def enqueue_batch(
         self,
         data: Any,
         queue_name: str,
         *,
-        columns: Sequence[str] | None = None,
-        where: Any = None,
-        index: bool = False,
-        sql: str | None = None,
-        connection: Any = None,
-        key: str | Sequence[str] | None = None,
-        payload: PayloadOption = None,
-        payload_schema: Any = None,
-        priority: int | str | None = None,
-        scheduled_at: datetime | str | None = None,
-        max_retries: int | str | None = None,
-        timeout_seconds: int | str | None = None,
-        tags: TagsOption = None,
-        spread: timedelta | None = None,
-        rate: float | None = None,
-        name: str | None = None,
-        on_rejected: OnRejected = "raise",
-        on_lossy: OnLossy = "raise",
-        ledger: StrPath | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> AsyncBatch:
-        """Each row of a table becomes a job; the same call again makes none of them twice.
+        """Make each row of a table a job; the same call again enqueues no row twice.
 
         Args:
             data: a pandas or polars DataFrame, a LazyFrame, anything else with
@@ -93,18 +72,18 @@ class AsyncBatchCalls:
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.
-            spread, rate: rows fall due within this time, or so many a second, from `scheduled_at`
-                or now on.
+            spread, rate: rows fall due within this time, or this many a second, starting at
+                `scheduled_at` or now.
             name: of the batch; the same name finds the same batch again.
             on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
             on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
                 ``"null"`` to leave it out; or a dict of these by column.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
-                for other processes too; of rows that cannot be jobs also where the call fails.
+                for other processes too; for rows that cannot be jobs also if the call fails.
             progress: True for a bar; or called with the rows acknowledged and the rows to send.
-            on_rerun: where the batch is there already: ``"resume"`` sends what is missing;
-                ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
-                makes every row a new job and cancels what had not started of the old ones. The
+            on_rerun: if the batch exists already: ``"resume"`` sends what is missing;
+                ``"retry_failed"`` also retries its dead letters; ``"fresh"`` makes every row a
+                new job and cancels the old jobs that had not started. The
                 last two need a server with the batch extension.
             max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
                 waits until workers have done some.
@@ -118,34 +97,12 @@ class AsyncBatchCalls:
         """
         from spooled_pipelines.batch.aio.batch import AsyncBatch
         from spooled_pipelines.batch.aio.enqueue import enqueue_batch
-        from spooled_pipelines.batch.options import RowOptions
 
-        options = RowOptions(
-            columns=columns,
-            where=where,
-            index=index,
-            sql=sql,
-            connection=connection,
-            key=key,
-            payload=payload,
-            payload_schema=payload_schema,
-            priority=priority,
-            scheduled_at=scheduled_at,
-            max_retries=max_retries,
-            timeout_seconds=timeout_seconds,
-            tags=tags,
-            spread=spread,
-            rate=rate,
-            name=name,
-            on_rejected=on_rejected,
-            on_lossy=on_lossy,
-            ledger=ledger,
-        )
         record = await enqueue_batch(
             self._batch_service(),
             data,
             queue_name,
-            options,
+            RowOptions(**options),
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
@@ -153,6 +110,7 @@ class AsyncBatchCalls:
         )
         return AsyncBatch(self._batch_service(), record, self)
 
+    @shows_options(BatchOptions)
     async def plan_batch(
         self,
         data: Any,
@@ -174,11 +132,11 @@ class AsyncBatchCalls:
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.aio.enqueue import plan_batch
-        from spooled_pipelines.batch.options import RowOptions
 
         service = self._batch_service()
         return await plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
 
+    @shows_options(JobOptions)
     async def open_batch(
         self,
         name: str | Mapping[str, Any],
@@ -187,7 +145,7 @@ class AsyncBatchCalls:
         on_rerun: OnRerun = "resume",
         **options: Unpack[JobOptions],
     ) -> AsyncOpenBatch:
-        """Open a batch that comes in parts, from any process: `add` each, then `seal` it.
+        """Open a batch that comes in parts, from any process: `add` each part, then `seal` it.
 
         Args:
             name: of the batch; the same name finds the same batch again. Or what `to_dict()` of an
@@ -214,13 +172,13 @@ class AsyncBatchCalls:
         return await open_batch(service, name, queue_name, options, on_rerun, self)
 
     async def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
-        """Return the statistics of the batches that this key may see, newest first.
+        """Return the statistics of the newest batches that this key may see, the newest first.
 
         `batch(stats.batch_id)` is the batch itself.
 
         Args:
             queue_name: only those of this queue.
-            limit: so many at most.
+            limit: the largest number of batches.
 
         Raises:
             InvalidArgumentError: `limit` is below 1.

@@ -1,4 +1,4 @@
-"""The client: one method for each thing that a Spooled server does."""
+"""The asyncio client, with a method for each call of a Spooled server."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 
 class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
-    """Everything that a Spooled server does, in plain values and errors of one tree.
+    """A client of a Spooled server, in plain values and errors of one tree.
 
-    Takes what `connect` takes, or finished `ConnectionSettings`. The connection is made by the
-    first call; where an `embedded:` file has no server yet, one is started at once, which takes
-    some tenths of a second. Every
-    method raises `SpooledError`s only; those that talk to the server raise
-    `UnavailableError`, `DeadlineExceededError`, `AuthenticationError`, `PermissionDeniedError`,
-    `RateLimitError`, `QuotaExceededError` and `ServerError` besides what they name themselves.
+    Takes what `connect` takes, or finished `ConnectionSettings`. The connection is opened by the
+    first call; if an `embedded:` file has no server yet, one is started at once, which takes some
+    tenths of a second. Every method raises `SpooledError`s only; those that talk to the server
+    raise `UnavailableError`, `DeadlineExceededError`, `AuthenticationError`,
+    `PermissionDeniedError`, `RateLimitError`, `QuotaExceededError` and `ServerError` besides what
+    they name themselves.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
 
     @property
     def settings(self) -> ConnectionSettings:
-        """What the connection is made from."""
+        """The settings of the connection."""
         return self._settings
 
     @property
     def connection(self) -> AsyncConnection:
-        """The calls below this client, for what is built on them."""
+        """The connection below this client, for what is built on it."""
         return self._connection
 
     async def enqueue(
@@ -96,7 +96,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> EnqueueResult:
-        """One job more, safe against a lost answer.
+        """Enqueue one job; safe to retry if the response is lost.
 
         Args:
             queue_name: 1 to 100 letters, digits, `.`, `_`, `-`.
@@ -126,21 +126,21 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
             )
             response = await self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
         if idempotency_key is None:
-            # Nobody else has this key: a job that was there already is an earlier try's.
+            # Nobody else has this key: a duplicate is the job of an earlier attempt.
             return EnqueueResult(job_id=response.job_id, created=True)
         return decode.enqueue_result_from(response)
 
     async def dequeue(
         self, queue_name: str, worker_id: str, *, batch_size: int = 1, lease_seconds: int = 30
     ) -> list[Job]:
-        """Claims up to `batch_size` (1 to 100) jobs; an empty list where none is due.
+        """Claim up to `batch_size` (1 to 100) jobs; return an empty list if none is due.
 
         Each is this worker's for `lease_seconds` (5 to 3600); see `renew_lease`.
         """
         request = requests.dequeue(
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
-        # Not repeatable: jobs of a lost answer would stay with nobody until their leases end.
+        # Not repeatable: the jobs of a lost response would be nobody's until their leases end.
         response = await self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
         return [decode.job_from(job) for job in response.jobs]
 
@@ -152,7 +152,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         *,
         lease_id: str | None = None,
     ) -> None:
-        """Says that the job is done. From a `Job`, worker and lease are taken from it.
+        """Complete a job. Worker and lease are taken from a `Job`.
 
         Raises:
             LeaseLostError: the job is no longer this worker's: drop the result.
@@ -182,9 +182,9 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         retry: bool = True,
         lease_id: str | None = None,
     ) -> FailResult:
-        """Says that the job failed, and learns what becomes of it.
+        """Fail a job; return whether it will be retried, and when.
 
-        Where the answer was lost and the repeated call finds the failure noted, it is a
+        If the response was lost and the repeated call finds the failure recorded, it raises
         `LeaseLostError`: either way the job is no longer this worker's.
 
         Args:
@@ -216,7 +216,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         lease_seconds: int = 30,
         lease_id: str | None = None,
     ) -> datetime:
-        """Renew the job's lease for `lease_seconds` from now; return when it ends.
+        """Keep a job for `lease_seconds` from now; return when the lease ends.
 
         Raises:
             LeaseLostError: too late, the job is no longer this worker's.
@@ -234,7 +234,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         return decode.time_from(response.new_expires_at)
 
     async def get_job(self, job_id: str) -> Job:
-        """Return the job as it is now.
+        """Return a job as it is now.
 
         Raises:
             NotFoundError: there is no such job, or it is another organization's.
@@ -244,18 +244,18 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         return decode.job_from(response.job)
 
     async def attempts(self, job_id: str) -> list[JobAttempt]:
-        """Every try of a job, oldest first, those before its batch was retried included.
+        """Return every attempt at a job, oldest first, also those before its batch was retried.
 
         Raises:
             NotFoundError: there is no such job.
-            ServerError: the server speaks no batch extension, and keeps no attempts.
+            ServerError: the server does not have the batch extension, and keeps no attempts.
         """
         request = batch_v1.ListAttemptsRequest(job_id=job_id)
         response = await self._connection.unary(BATCH["ListAttempts"], request, repeatable=True)
         return [decode.attempt_from(attempt) for attempt in response.attempts]
 
     async def queue_stats(self, queue_name: str) -> QueueStats:
-        """How many of the queue's jobs are in which status; all 0 for an unknown queue."""
+        """Return the number of a queue's jobs by status; all are 0 for an unknown queue."""
         request = requests.queue_stats(queue_name)
         response = await self._connection.unary(QUEUE["GetQueueStats"], request, repeatable=True)
         return decode.queue_stats_from(response)
@@ -263,17 +263,17 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
     def stream_jobs(
         self, queue_name: str, worker_id: str, *, lease_seconds: int = 30
     ) -> AsyncJobStream:
-        """Jobs as they come due, claimed for this worker; iterate over it, then close it."""
+        """Return a stream of due jobs, claimed for this worker; iterate over it, then close it."""
         request = requests.stream_jobs(queue_name, worker_id, lease_seconds=lease_seconds)
         return AsyncJobStream(self._connection.stream(QUEUE["StreamJobs"], request))
 
     def process_jobs(self) -> AsyncProcessStream:
-        """One conversation in which jobs are taken, renewed and settled."""
+        """Open a bidirectional stream on which jobs are claimed, renewed and settled."""
         conversation = self._connection.bidi_stream(QUEUE["ProcessJobs"])
         return AsyncProcessStream(conversation, self._settings)
 
     async def wait_for_ready(self, timeout: float = 10.0) -> None:
-        """Return once there is a connection; the key is checked by the first call.
+        """Return once there is a connection; the key's permissions show at the first call.
 
         Raises:
             UnavailableError: there was none within `timeout` seconds; the message says why.

@@ -1,4 +1,4 @@
-"""Taking and settling jobs over one conversation."""
+"""Jobs claimed and settled over one bidirectional stream."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class AsyncProcessStream:
         self._conversation = conversation
         self._call = Call("ProcessJobs", settings)
         self._unanswered = PendingRequests()
-        # What is noted and what is written must have the same order.
+        # Requests must be recorded and written in the same order.
         self._writing = Lock()
 
     @property
     def unanswered(self) -> int:
-        """How many settling requests have no answer yet."""
+        """The number of settling requests that have no response yet."""
         return len(self._unanswered)
 
     async def dequeue(
         self, queue_name: str, worker_id: str, *, batch_size: int = 1, lease_seconds: int = 30
     ) -> None:
-        """Asks for up to `batch_size` jobs, each of which comes as a `Job`.
+        """Ask for up to `batch_size` jobs, each of which comes as a `Job`.
 
-        A server may go on sending as jobs fall due until it is that many; asking again for the
-        same queue and worker then takes the place of what is still open.
+        A server may go on sending as jobs fall due until it has sent that many; asking again for
+        the same queue and worker then replaces what is still open.
         """
         message = requests.dequeue(
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
@@ -65,7 +65,7 @@ class AsyncProcessStream:
         *,
         lease_id: str | None = None,
     ) -> None:
-        """Says that the job is done; answered by a `JobCompleted` or a `RequestRejected`."""
+        """Complete a job; the response is a `JobCompleted` or a `RequestRejected`."""
         held = job_ref(job, worker_id, lease_id)
         message = requests.complete(held.job_id, held.worker_id, result, held.lease_id)
         await self._ask("complete", held.job_id, spooled_v1.ProcessRequest(complete=message))
@@ -79,7 +79,7 @@ class AsyncProcessStream:
         retry: bool = True,
         lease_id: str | None = None,
     ) -> None:
-        """Says that the job failed; answered by a `JobFailed` or a `RequestRejected`."""
+        """Fail a job; the response is a `JobFailed` or a `RequestRejected`."""
         held = job_ref(job, worker_id, lease_id)
         message = requests.fail(
             held.job_id, held.worker_id, error, retry=retry, lease_id=held.lease_id
@@ -94,7 +94,7 @@ class AsyncProcessStream:
         lease_seconds: int = 30,
         lease_id: str | None = None,
     ) -> None:
-        """Asks for a longer lease; answered by a `LeaseRenewed` or a `RequestRejected`."""
+        """Ask for a longer lease; the response is a `LeaseRenewed` or a `RequestRejected`."""
         held = job_ref(job, worker_id, lease_id)
         message = requests.renew_lease(
             held.job_id, held.worker_id, lease_seconds=lease_seconds, lease_id=held.lease_id
@@ -102,7 +102,7 @@ class AsyncProcessStream:
         await self._ask("renew_lease", held.job_id, spooled_v1.ProcessRequest(renew_lease=message))
 
     async def done_writing(self) -> None:
-        """Says that nothing more is asked; the iteration ends after the last answer."""
+        """End the requests; the iteration ends after the last response."""
         await self._conversation.done_writing()
 
     def __aiter__(self) -> AsyncProcessStream:
@@ -117,7 +117,7 @@ class AsyncProcessStream:
             log.warning("ProcessJobs: skipped a response of a kind that this version does not know")
 
     async def aclose(self) -> None:
-        """Cuts the conversation off; an iteration that waits ends. May be repeated."""
+        """Cut the stream off, which ends an iteration that waits. May be repeated."""
         self._conversation.cancel()
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Jobs as the server pushes them."""
+"""A stream of jobs that the server pushes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class AsyncJobStream:
     """The jobs of a queue, claimed for one worker, for as long as it is iterated.
 
-    It ends when it is closed, or with an error where the connection breaks (open a new one then).
+    It ends when it is closed, or with an error if the connection breaks (open a new one then).
     Jobs that were claimed but not settled go back to the queue when their leases run out.
     """
 
@@ -30,7 +30,7 @@ class AsyncJobStream:
         return job_from(await self._responses.__anext__())
 
     async def aclose(self) -> None:
-        """Take no more jobs; a waiting iteration ends. May be repeated."""
+        """Claim no more jobs, which ends an iteration that waits. May be repeated."""
         self._responses.cancel()
 
     async def __aenter__(self) -> Self:

@@ -1,12 +1,18 @@
 # Generated from spooled_pipelines/client/aio/batches.py by `make generate`: do not edit.
-"""The client's methods about batches. The batch package is loaded by the first of them."""
+"""The client's methods for batches, the first of which loads the batch package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.options import (
+    BatchOptions,
+    JobOptions,
+    OnRerun,
+    RowOptions,
+    shows_options,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.sync.connection import Connection
@@ -18,15 +24,6 @@ from spooled_pipelines.wire.methods import BATCH
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import (
-        BatchOptions,
-        JobOptions,
-        OnLossy,
-        OnRejected,
-        OnRerun,
-        PayloadOption,
-        TagsOption,
-    )
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
@@ -34,45 +31,27 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.batch.sync.open_batch import OpenBatch
     from spooled_pipelines.batch.sync.service import BatchService
-    from spooled_pipelines.types import StrPath
 
 
 class BatchCalls:
-    """What a client does with whole tables."""
+    """The methods of a client for whole tables."""
 
     _connection: Connection
     _batches: BatchService | None = None
 
+    @shows_options(BatchOptions)
     def enqueue_batch(
         self,
         data: Any,
         queue_name: str,
         *,
-        columns: Sequence[str] | None = None,
-        where: Any = None,
-        index: bool = False,
-        sql: str | None = None,
-        connection: Any = None,
-        key: str | Sequence[str] | None = None,
-        payload: PayloadOption = None,
-        payload_schema: Any = None,
-        priority: int | str | None = None,
-        scheduled_at: datetime | str | None = None,
-        max_retries: int | str | None = None,
-        timeout_seconds: int | str | None = None,
-        tags: TagsOption = None,
-        spread: timedelta | None = None,
-        rate: float | None = None,
-        name: str | None = None,
-        on_rejected: OnRejected = "raise",
-        on_lossy: OnLossy = "raise",
-        ledger: StrPath | None = None,
         progress: ProgressOption = None,
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> Batch:
-        """Each row of a table becomes a job; the same call again makes none of them twice.
+        """Make each row of a table a job; the same call again enqueues no row twice.
 
         Args:
             data: a pandas or polars DataFrame, a LazyFrame, anything else with
@@ -94,18 +73,18 @@ class BatchCalls:
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.
-            spread, rate: rows fall due within this time, or so many a second, from `scheduled_at`
-                or now on.
+            spread, rate: rows fall due within this time, or this many a second, starting at
+                `scheduled_at` or now.
             name: of the batch; the same name finds the same batch again.
             on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
             on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
                 ``"null"`` to leave it out; or a dict of these by column.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
-                for other processes too; of rows that cannot be jobs also where the call fails.
+                for other processes too; for rows that cannot be jobs also if the call fails.
             progress: True for a bar; or called with the rows acknowledged and the rows to send.
-            on_rerun: where the batch is there already: ``"resume"`` sends what is missing;
-                ``"retry_failed"`` also puts its dead letters back into the queue; ``"fresh"``
-                makes every row a new job and cancels what had not started of the old ones. The
+            on_rerun: if the batch exists already: ``"resume"`` sends what is missing;
+                ``"retry_failed"`` also retries its dead letters; ``"fresh"`` makes every row a
+                new job and cancels the old jobs that had not started. The
                 last two need a server with the batch extension.
             max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
                 waits until workers have done some.
@@ -117,36 +96,14 @@ class BatchCalls:
             RowsRejectedError: rows cannot be jobs; nothing was sent.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.options import RowOptions
         from spooled_pipelines.batch.sync.batch import Batch
         from spooled_pipelines.batch.sync.enqueue import enqueue_batch
 
-        options = RowOptions(
-            columns=columns,
-            where=where,
-            index=index,
-            sql=sql,
-            connection=connection,
-            key=key,
-            payload=payload,
-            payload_schema=payload_schema,
-            priority=priority,
-            scheduled_at=scheduled_at,
-            max_retries=max_retries,
-            timeout_seconds=timeout_seconds,
-            tags=tags,
-            spread=spread,
-            rate=rate,
-            name=name,
-            on_rejected=on_rejected,
-            on_lossy=on_lossy,
-            ledger=ledger,
-        )
         record = enqueue_batch(
             self._batch_service(),
             data,
             queue_name,
-            options,
+            RowOptions(**options),
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
@@ -154,6 +111,7 @@ class BatchCalls:
         )
         return Batch(self._batch_service(), record, self)
 
+    @shows_options(BatchOptions)
     def plan_batch(
         self,
         data: Any,
@@ -174,12 +132,12 @@ class BatchCalls:
             LossyValueError: a value would not survive.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
-        from spooled_pipelines.batch.options import RowOptions
         from spooled_pipelines.batch.sync.enqueue import plan_batch
 
         service = self._batch_service()
         return plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
 
+    @shows_options(JobOptions)
     def open_batch(
         self,
         name: str | Mapping[str, Any],
@@ -188,7 +146,7 @@ class BatchCalls:
         on_rerun: OnRerun = "resume",
         **options: Unpack[JobOptions],
     ) -> OpenBatch:
-        """Open a batch that comes in parts, from any process: `add` each, then `seal` it.
+        """Open a batch that comes in parts, from any process: `add` each part, then `seal` it.
 
         Args:
             name: of the batch; the same name finds the same batch again. Or what `to_dict()` of an
@@ -215,13 +173,13 @@ class BatchCalls:
         return open_batch(service, name, queue_name, options, on_rerun, self)
 
     def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
-        """Return the statistics of the batches that this key may see, newest first.
+        """Return the statistics of the newest batches that this key may see, the newest first.
 
         `batch(stats.batch_id)` is the batch itself.
 
         Args:
             queue_name: only those of this queue.
-            limit: so many at most.
+            limit: the largest number of batches.
 
         Raises:
             InvalidArgumentError: `limit` is below 1.

@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/client/aio/queues.py by `make generate`: do not edit.
-"""The client's methods about whole queues: the batch extension's QueueAdminService."""
+"""The client's methods for whole queues: the batch extension's QueueAdminService."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CONTROL_SECONDS = 300.0
 
 
 class QueueCalls:
-    """What a client does with whole queues. A plain server answers `ServerError`: it cannot."""
+    """The methods of a client for whole queues; `ServerError` without the batch extension."""
 
     _connection: Connection
 
     def queues(self, *, limit: int = 1_000) -> list[Queue]:
-        """Return the first `limit` queues that this key may see, with counters and limits.
+        """Return the first `limit` queues that this key may see, by name, with counters and limits.
 
         Raises:
             InvalidArgumentError: `limit` is below 1.
@@ -32,11 +32,11 @@ class QueueCalls:
         return [decode.queue_from(queue) for queue in queues]
 
     def workers(self, queue_name: str | None = None, *, limit: int = 1_000) -> list[WorkerState]:
-        """Return the workers with the latest heartbeats, the latest first.
+        """Return the workers that were seen last, the latest first.
 
         Args:
             queue_name: only those of this queue.
-            limit: so many at most, up to 1 000.
+            limit: the largest number of workers, up to 1 000.
 
         Raises:
             InvalidArgumentError: `limit` is not from 1 to 1 000.
@@ -49,12 +49,12 @@ class QueueCalls:
         return [decode.worker_from(worker) for worker in answer.workers]
 
     def pause_queue(self, queue_name: str) -> None:
-        """Nobody gets a job of this queue any more; what runs may settle. Repeatable."""
+        """Hand out no more jobs of a queue; running jobs may settle. May be repeated."""
         request = queue_admin_v1.PauseQueueRequest(queue_name=validation.queue_name(queue_name))
         self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
 
     def resume_queue(self, queue_name: str) -> None:
-        """Jobs of this queue are handed out again. Repeatable."""
+        """Hand out jobs of a queue again. May be repeated."""
         request = queue_admin_v1.ResumeQueueRequest(queue_name=validation.queue_name(queue_name))
         self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
 
@@ -66,16 +66,16 @@ class QueueCalls:
         burst: int | None = None,
         max_in_flight: int | None = None,
     ) -> QueueLimits:
-        """Caps what is handed out of a queue, whoever takes it; returns the limits as kept.
+        """Limit what is handed out of a queue, to all workers together; return the limits.
 
-        It replaces what was set before: what is not given is no limit. Repeatable.
+        They replace the limits before: what is not given is not limited. May be repeated.
 
         Args:
             queue_name: the queue; it may have no job yet.
             jobs_per_second: in any T seconds at most ``jobs_per_second * T + burst`` jobs go out.
             burst: how many may go out at once after a quiet time; by default a tenth of a second's
                 worth, and at least 1.
-            max_in_flight: at most so many jobs of the queue are being done at any time.
+            max_in_flight: the largest number of jobs of the queue that run at any time.
 
         Raises:
             InvalidArgumentError: a number out of range, or a burst without a rate.
@@ -92,13 +92,13 @@ class QueueCalls:
         return decode.queue_limits_from(answer.limits)
 
     def queue_limits(self, queue_name: str) -> QueueLimits:
-        """Return the limits of a queue, as `set_queue_limits` set them; None means no limit."""
+        """Return the limits of a queue, as `set_queue_limits` set them; None for no limit."""
         request = queue_admin_v1.GetQueueLimitsRequest(queue_name=validation.queue_name(queue_name))
         answer = self._connection.unary(QUEUE_ADMIN["GetQueueLimits"], request, repeatable=True)
         return decode.queue_limits_from(answer.limits)
 
     def purge_queue(self, queue_name: str) -> int:
-        """Cancel pending jobs, including those that wait for a retry; return how many.
+        """Cancel what is pending now, including jobs that wait for a retry; return how many.
 
         Scheduled jobs stay.
         """
@@ -109,7 +109,7 @@ class QueueCalls:
         return cancelled
 
     def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
-        """Return the first `limit` dead letters of a queue, oldest first, with their payloads."""
+        """Return the first `limit` dead letters of a queue, with payloads, oldest first."""
         validation.queue_name(queue_name)
         validation.limit(limit)
         request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
@@ -117,7 +117,7 @@ class QueueCalls:
         return [decode.job_from(job) for job in jobs]
 
     def discard_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
-        """Cancel a queue's dead letters, so that they no longer count as dead; return how many.
+        """Cancel a queue's dead letters, which are then out of the way; return how many.
 
         Args:
             queue_name: the queue.

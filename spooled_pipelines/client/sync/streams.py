@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/client/aio/streams.py by `make generate`: do not edit.
-"""Jobs as the server pushes them."""
+"""A stream of jobs that the server pushes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class JobStream:
     """The jobs of a queue, claimed for one worker, for as long as it is iterated.
 
-    It ends when it is closed, or with an error where the connection breaks (open a new one then).
+    It ends when it is closed, or with an error if the connection breaks (open a new one then).
     Jobs that were claimed but not settled go back to the queue when their leases run out.
     """
 
@@ -31,7 +31,7 @@ class JobStream:
         return job_from(self._responses.__next__())
 
     def close(self) -> None:
-        """Take no more jobs; a waiting iteration ends. May be repeated."""
+        """Claim no more jobs, which ends an iteration that waits. May be repeated."""
         self._responses.cancel()
 
     def __enter__(self) -> Self:

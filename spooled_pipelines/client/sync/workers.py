@@ -1,5 +1,5 @@
 # Generated from spooled_pipelines/client/aio/workers.py by `make generate`: do not edit.
-"""The client's methods about workers: who takes jobs, and that it lives."""
+"""The client's methods for workers: registration and heartbeats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spooled_pipelines.wire.methods import WORKER
 
 
 class WorkerCalls:
-    """What a client says about the process that it works for."""
+    """The methods of a client for the worker process that uses it."""
 
     _connection: Connection
 
@@ -32,7 +32,7 @@ class WorkerCalls:
     ) -> WorkerRegistration:
         """Register a worker, or update the one with this `worker_id`.
 
-        `hostname` is this machine's and `version` this package's where they are not given.
+        `hostname` defaults to this machine's, `version` to this package's.
 
         Raises:
             ConflictError: the id belongs to another organization's worker.
@@ -60,10 +60,10 @@ class WorkerCalls:
         status: str = "healthy",
         metadata: Mapping[str, str] | None = None,
     ) -> HeartbeatResult:
-        """Says that the worker lives, and learns whether it shall take no more jobs.
+        """Report that the worker is alive; return whether it should take no more jobs.
 
         Raises:
-            NotFoundError: the server does not know it (any more): register again.
+            NotFoundError: the server does not know the worker: register again.
         """
         request = requests.heartbeat(
             worker_id, current_jobs=current_jobs, status=status, metadata=metadata
@@ -72,7 +72,7 @@ class WorkerCalls:
         return decode.heartbeat_result_from(response)
 
     def deregister_worker(self, worker_id: str) -> None:
-        """Says that the worker is gone; one that is gone already is fine."""
+        """Deregister a worker; one that is not registered is ignored."""
         request = requests.deregister_worker(worker_id)
         with suppress(NotFoundError):
             self._connection.unary(WORKER["Deregister"], request, repeatable=True)

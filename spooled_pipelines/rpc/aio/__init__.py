@@ -1,1 +1,1 @@
-"""The asyncio side, where what both sides share is written."""
+"""The asyncio side, from which the blocking one is generated."""

@@ -25,9 +25,9 @@ def new_key(
     expires_at: int | None,
     now: int,
 ) -> tuple[KeyRecord, str]:
-    """What is stored, and the key itself, which is kept nowhere.
+    """Return what is stored of a new key, and the key itself, which is kept nowhere.
 
-    RefusedError INVALID_ARGUMENT names what is wrong with an argument.
+    RefusedError INVALID_ARGUMENT names the argument that is wrong.
     """
     roles = [known.value for known in Role]
     if role not in roles:
@@ -53,14 +53,14 @@ def new_key(
 
 
 def organization_name(value: str) -> str:
-    """The organization's name, if it can be one."""
+    """Return the organization's name; RefusedError INVALID_ARGUMENT where it cannot be one."""
     if not value.isprintable():
         raise invalid(f"organization {shortened(value)} has characters that cannot be printed")
     return validation.text("organization", value, _ORGANIZATION_MAX, shortest=1)
 
 
 def key_id(value: str) -> str:
-    """The id of a key, if it can be one; RefusedError NOT_FOUND else."""
+    """Return the id of a key; RefusedError NOT_FOUND where it cannot be one."""
     if not re.fullmatch("key_[0-9a-f]{16}", value):
         raise no_key(value)
     return value

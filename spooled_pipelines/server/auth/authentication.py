@@ -1,4 +1,4 @@
-"""Whose call it is, by its API key."""
+"""Authentication: whose call it is, by its API key."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 class ApiKeys:
-    """The keys that are let in, by their hash: those the server was started with, which are admin
-    keys, and those of the store, as of the last `refresh`.
+    """The API keys that are accepted, by their hash.
+
+    They are those that the server was started with, which are admin keys, and those of the store
+    as of the last `refresh`.
     """
 
     def __init__(
@@ -38,11 +40,11 @@ class ApiKeys:
         self._after_refresh: list[Callable[[], None]] = []
 
     def after_refresh(self, callback: Callable[[], None]) -> None:
-        """Call this after each refresh, as for those whose key is no longer there."""
+        """Call `callback` after each refresh, for instance to end streams whose key is gone."""
         self._after_refresh.append(callback)
 
     async def refresh(self) -> None:
-        """Read the store's keys again; from here on they are what counts."""
+        """Read the store's keys again; from now on they count."""
         async with self._refreshing:
             self._stored = {key.digest: key for key in await self._store.keys()}
         self._checked_at = self._clock.now()
@@ -50,18 +52,18 @@ class ApiKeys:
             callback()
 
     def admits_anyone(self) -> bool:
-        """Whether there is a key at all that is still good."""
+        """Return whether there is any valid key."""
         return bool(self._given) or any(not self._why_not(key) for key in self._stored.values())
 
     def next_expiry(self) -> int | None:
-        """When the next key ends, in milliseconds since the epoch."""
+        """Return when the next key expires, in milliseconds since the epoch."""
         # As of the last look at those who are in: what ended since has to be looked at again.
         since = self._checked_at
         ends = (key.expires_at for key in self._stored.values() if key.revoked_at is None)
         return min((end for end in ends if end is not None and end > since), default=None)
 
     def authenticate(self, metadata: Metadata, peer: str) -> Caller:
-        """Whose call this is.
+        """Return whose call this is.
 
         RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys of a peer.
         """
@@ -87,7 +89,7 @@ class ApiKeys:
         return caller
 
     def why_invalid(self, caller: Caller) -> RefusedError | None:
-        """Why a call that runs must end; None where its key is still good."""
+        """Return why a running call must end; None where its key is still valid."""
         try:
             self._known(caller.digest)
         except RefusedError as refusal:
@@ -114,7 +116,7 @@ class ApiKeys:
 
 
 def _given_caller(key: HashedKey) -> Caller:
-    # Whoever starts the server with a key of the default organization runs the server.
+    # Keys of the default organization that the server starts with are its operators'.
     is_operator = key.organization == DEFAULT_ORGANIZATION
     return Caller(key.organization, Role.ADMIN, None, key.digest, is_operator)
 

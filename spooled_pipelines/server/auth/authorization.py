@@ -20,7 +20,7 @@ from spooled_pipelines.wire.methods import Method
 _ADMIN = frozenset({Role.ADMIN})
 _PRODUCE = _ADMIN | {Role.PRODUCE}
 _WORK = _ADMIN | {Role.WORK}
-# Whoever enqueued a batch waits for it and reads its results.
+# The producer of a batch waits for it and reads its results.
 _READ = _PRODUCE | {Role.READ}
 _ANY = _READ | {Role.WORK}
 
@@ -80,7 +80,7 @@ SEES_PAYLOADS = _PRODUCE | {Role.WORK}
 
 
 class QueueSource(Enum):
-    """By what a request tells which queue it touches."""
+    """How a request names the queue that it touches."""
 
     # Where it may be empty, the answer holds what is of the key's queues (`Caller.among`).
     QUEUE = "queue_name"
@@ -167,10 +167,10 @@ def _without_source(message: Any) -> list[str]:
 
 
 async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> None:
-    """RefusedError PERMISSION_DENIED where a request is about a queue that the key may not touch.
+    """Raise RefusedError PERMISSION_DENIED where the key may not touch the request's queue.
 
-    NOT_FOUND where it is about a job or batch that is not there. An envelope passes: whoever opens
-    it has what is inside checked.
+    NOT_FOUND where the request is about a job or batch that does not exist. An envelope passes:
+    the service that opens it has its content checked.
     """
     if caller.queues is None:
         return
@@ -179,7 +179,7 @@ async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> Non
         message = "this API key is limited to some queues, and the call is about all of them"
         raise RefusedError("PERMISSION_DENIED", message, reason="queue")
     for queue_name in await _queues(store, caller.organization, source, request):
-        # What is no name of a queue at all is told so by the service.
+        # A name that no queue can have is refused by the service.
         if queue_name and queue_name not in caller.queues:
             message = "this API key is limited to other queues"
             raise RefusedError("PERMISSION_DENIED", message, reason="queue")

@@ -18,7 +18,7 @@ class Role(str, Enum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose call it is, and what its key is for.
+    """The caller of an RPC, and what the API key is for.
 
     `queues` None means all of them. An operator may manage the keys of every organization.
     """
@@ -30,7 +30,7 @@ class Caller:
     is_operator: bool = False
 
     def among(self, queue_name: str) -> Sequence[str] | None:
-        """The queues that a listing is about, if it names one and if not; None: all there are."""
+        """Return the queues that a listing is about, whether it names one or not; None: all."""
         if queue_name:
             return [queue_name]
         return None if self.queues is None else sorted(self.queues)

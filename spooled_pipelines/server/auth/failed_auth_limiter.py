@@ -1,4 +1,4 @@
-"""Wrong keys are counted per peer, so that nobody tries many of them."""
+"""The limit of wrong API keys for each peer, so that nobody can guess one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _MINUTE_MS = 60_000
 class FailedAuthLimiter:
     """A bucket of `per_minute` wrong keys for each peer, which fills up again within a minute.
 
-    A key that was right before from the same peer goes on being looked at, however many wrong
-    ones others behind the same address try.
+    A key that was right before is still accepted from the same peer, however many wrong keys others
+    behind the same address try.
     """
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
@@ -29,7 +29,7 @@ class FailedAuthLimiter:
         self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     def admit(self, peer: str, digest: bytes) -> None:
-        """RefusedError RESOURCE_EXHAUSTED with `retry_after` if the peer has failed too often."""
+        """Raise RefusedError RESOURCE_EXHAUSTED if the peer failed too often."""
         bucket = self._buckets.get(peer)
         if bucket is None or bucket.available(self._clock.now()) or (peer, digest) in self._known:
             return
@@ -41,14 +41,14 @@ class FailedAuthLimiter:
         )
 
     def succeeded(self, peer: str, digest: bytes) -> None:
-        """The key was right."""
+        """Note that the key was right."""
         self._known[peer, digest] = None
         self._known.move_to_end((peer, digest))
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
     def failed(self, peer: str, digest: bytes) -> None:
-        """The key was wrong."""
+        """Note that the key was wrong."""
         self._known.pop((peer, digest), None)
         now = self._clock.now()
         bucket = self._buckets.get(peer)
@@ -63,10 +63,10 @@ class FailedAuthLimiter:
 
 
 def peer_host(peer: str) -> str:
-    """`ipv4:192.0.2.1:50312` and `ipv6:%5B::1%5D:50312` without the port."""
+    """Return `ipv4:192.0.2.1:50312` or `ipv6:%5B::1%5D:50312` without the port."""
     return peer.rpartition(":")[0] if peer.startswith("ip") else peer
 
 
 def peer_of(host: str) -> str:
-    """The same of an address as HTTP has it: 192.0.2.1, or ::1."""
+    """Return the peer of an address as HTTP has it: 192.0.2.1, or ::1."""
     return f"ipv6:%5B{host}%5D" if ":" in host else f"ipv4:{host}"

@@ -11,7 +11,7 @@ from spooled_pipelines.token_bucket import TokenBucket
 
 
 class RateLimiter:
-    """Lets so many calls a second through, and bursts of twice that; None: as many as come.
+    """A limit of calls a second, with bursts of twice that; None: unlimited.
 
     `rate` is for every organization that `rates` does not name.
     """
@@ -25,7 +25,7 @@ class RateLimiter:
         self._buckets: dict[str, TokenBucket] = {}
 
     def admit(self, organization: str) -> None:
-        """Count one call; RefusedError RESOURCE_EXHAUSTED with `retry_after` if it is too many."""
+        """Count one call; RefusedError RESOURCE_EXHAUSTED if it is one too many."""
         rate = self._rates.get(organization, self._rate)
         if rate is None:
             return

@@ -1,6 +1,6 @@
-"""What a server was told: flags before the environment before a config file before the defaults.
+"""Load the settings: flags before the environment before a config file before the defaults.
 
-Each source is checked by itself, so that what is wrong is said with the place where it stands.
+Each source is checked by itself, so that an error names the place where the wrong value stands.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _TYPES: Mapping[Kind, Any] = {
 
 
 class OrganizationOptions(BaseModel):
-    """The limits of one organization; what is not said is as for all."""
+    """The limits of one organization; those that are not given are as for all."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -110,7 +110,7 @@ Options = create_model(
 
 
 class ConfigError(ValueError):
-    """What the server was told makes no sense: a sentence for each thing that is wrong."""
+    """Settings that cannot hold, with a sentence for each thing that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Config:
         return str(getattr(self.options, "log_level"))  # noqa: B009
 
     def lines(self) -> Iterator[str]:
-        """Every option with its value and origin, as a config file would say it; no secrets."""
+        """Yield every option with its value and source as a config file has it; no secrets."""
         for name, option in OPTIONS.items():
             if name in FILES:
                 continue
@@ -154,7 +154,7 @@ class Config:
 
 @dataclass(frozen=True)
 class _Source:
-    """What one place says, checked; `origins` has an entry for each option that it names."""
+    """The checked values of one source; `origins` has an entry for each option that it names."""
 
     options: BaseModel
     origins: Mapping[str, str]
@@ -163,10 +163,10 @@ class _Source:
 def load(
     flags: Mapping[str, object], environment: Mapping[str, str], path: str | None = None
 ) -> Config:
-    """What holds, of flags by their names, environment variables and the file.
+    """Return the settings, from flags by their names, environment variables and the config file.
 
-    `path` None: the file that SPOOLED_SERVER_CONFIG names, if it does. ConfigError says what is
-    wrong, and where.
+    `path` None: the file that SPOOLED_SERVER_CONFIG names, if any. ConfigError says what is wrong,
+    and where.
     """
     path = path or environment.get(CONFIG_VARIABLE) or None
     # From the weakest to the strongest.
@@ -212,7 +212,7 @@ def _of_file(path: str) -> _Source:
         reason = error.strerror or error
         raise ConfigError(f"{path}: the config file cannot be read: {reason}") from error
     except ValueError as error:
-        # Also what is no UTF-8. The message has a line and a column, and no values.
+        # Not UTF-8 either. The message has a line and a column, and no values.
         raise ConfigError(f"{path}: the config file is not TOML: {error}") from error
     # A file has types of its own: "8" is not 8.
     return _checked(values, dict.fromkeys(values, path), strict=True)
@@ -250,7 +250,7 @@ def _secret(path: str, where: str) -> str:
     try:
         secret = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(f"{where} is {path!r}, which cannot be read: {reason}") from error
     if not secret:
         raise ConfigError(f"{where} is {path!r}, which is empty")
@@ -258,7 +258,7 @@ def _secret(path: str, where: str) -> str:
 
 
 def _problem(detail: Any, origins: Mapping[str, str], known: Mapping[str, str] | None) -> str:
-    """A sentence about one thing that is wrong, with its value unless that may be a secret."""
+    """Return a sentence about one wrong value, shown unless it may be a secret."""
     place = [str(part) for part in detail["loc"]]
     name, where = place[0], origins[place[0]]
     if detail["type"] == "extra_forbidden":
@@ -277,7 +277,7 @@ def _problem(detail: Any, origins: Mapping[str, str], known: Mapping[str, str] |
 
 
 def _with_origins(message: str, origins: Mapping[str, str]) -> str:
-    """A message about several options, with where each that it names is from."""
+    """Return a message with the source of each option that it names."""
     named = [name for name in origins if re.search(rf"\b{name}\b", message)]
     found = ", ".join(f"{name} is from {origins[name]}" for name in named)
     return f"{message} ({found})" if found else message

@@ -1,4 +1,4 @@
-"""What a server can be told, as one immutable value."""
+"""The settings of a server, as one immutable value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HashedKey:
 
 
 class NoKeysError(ValueError):
-    """A server with no key at all would let nobody in."""
+    """A server that would have no API key, and so accept nobody."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OrganizationKey:
 
 
 def shown_store(url: str) -> str:
-    """A store's URL without what may be a password."""
+    """Return a store's URL without what may be a password."""
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite":
         return url
@@ -46,16 +46,16 @@ def shown_store(url: str) -> str:
 
 
 def host_and_port(address: str, setting: str) -> tuple[str, int]:
-    """The parts of "HOST:PORT" or "[IPV6]:PORT"; ValueError where it is neither."""
+    """Return the parts of "HOST:PORT" or "[IPV6]:PORT"; ValueError where it is neither."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{setting} address {address!r} is not of the form HOST:PORT")
+        raise ValueError(f"{setting} address must be HOST:PORT, got {address!r}")
     return host, int(port)
 
 
 def hash_key(key: str) -> bytes:
-    """What is kept of a key."""
+    """Return what is kept of a key."""
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -167,7 +167,7 @@ class ServerSettings:
 
     @property
     def quotas(self) -> Quotas:
-        """What each organization may make in a day."""
+        """How many jobs each organization may make in a day."""
         named = {name: limits.daily_quota for name, limits in self.organizations.items()}
         return Quotas(self.daily_quota, named)
 

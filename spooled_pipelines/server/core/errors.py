@@ -8,6 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Of refusals; a stream has a code of its own for it.
+LEASE_LOST = "lease_lost"
 LEASE_EXPIRED = "Lease expired"
 LEASE_MISMATCH = "does not match the job's current lease"
 _SHOWN_CHARACTERS = 120
@@ -101,7 +103,7 @@ class CorruptStoreError(StoreFaultError):
 
 
 def why_not(check: Callable[[T], object], value: T) -> str | None:
-    """What the check has against the value; None where it is fine."""
+    """Return why the check refuses the value; None if it does not."""
     try:
         check(value)
     except RefusedError as refusal:
@@ -110,7 +112,7 @@ def why_not(check: Callable[[T], object], value: T) -> str | None:
 
 
 def invalid(message: str) -> RefusedError:
-    """A value is outside the contract."""
+    """Return the refusal of a value that is outside the contract."""
     return RefusedError("INVALID_ARGUMENT", message)
 
 
@@ -120,12 +122,17 @@ def not_found(message: str) -> RefusedError:
 
 
 def conflict(message: str) -> RefusedError:
-    """The job is not in a state that allows this."""
+    """Return the refusal of a call for a job whose state does not allow it."""
     return RefusedError("FAILED_PRECONDITION", message)
 
 
+def lease_lost(message: str) -> RefusedError:
+    """Return the refusal of a holder whose lease is not the job's current one."""
+    return RefusedError("FAILED_PRECONDITION", message, reason=LEASE_LOST)
+
+
 def stopping() -> RefusedError:
-    """The server goes down; the call may be repeated against the next one."""
+    """Return the refusal of a server that is stopping; another one may do the call."""
     return RefusedError("UNAVAILABLE", "the server is stopping; connect again")
 
 

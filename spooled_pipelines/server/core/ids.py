@@ -16,19 +16,19 @@ _LEASE_BYTES = 16
 
 
 def new_prefix() -> str:
-    """The 24 characters that the ids of a new store begin with."""
+    """Return the 24 characters that the ids of a new store begin with."""
     digits = uuid.uuid4().hex
     variant = "89ab"[int(digits[16], 16) % 4]
     return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-"
 
 
 def job_id(prefix: str, seq: int) -> str:
-    """The id of the job with this number."""
+    """Return the id of the job with this number."""
     return f"{prefix}{seq:012x}"
 
 
 def job_number(prefix: str, text: str) -> int | None:
-    """The number in an id of this store; None where it is no such id."""
+    """Return the number in an id of this store; None if it is not one."""
     number = text[len(prefix) :]
     if not text.startswith(prefix) or not _NUMBER.fullmatch(number):
         return None
@@ -36,10 +36,10 @@ def job_number(prefix: str, text: str) -> int | None:
 
 
 def new_lease_id() -> str:
-    """A fencing token that nobody can guess."""
+    """Return a fencing token that cannot be guessed."""
     return os.urandom(_LEASE_BYTES).hex()
 
 
 def new_worker_id() -> str:
-    """An id for a worker that brought none."""
+    """Return an id for a worker that has none."""
     return f"worker-{uuid.uuid4().hex}"

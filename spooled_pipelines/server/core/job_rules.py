@@ -14,6 +14,7 @@ from spooled_pipelines.server.core.errors import (
     LEASE_MISMATCH,
     RefusedError,
     conflict,
+    lease_lost,
 )
 from spooled_pipelines.server.core.records import (
     Completion,
@@ -200,7 +201,7 @@ def _retried_or_dead(job: JobState, error: str, now: int, due_at: int | None) ->
 
 
 def _restarted(job: JobState, due_at: int | None) -> JobState:
-    """A job that gets all of its retries again forgets worker, lease, start and end."""
+    """Return the job with all its retries, without worker, lease, start and end."""
     return job._replace(
         status=Status.PENDING if due_at is None else Status.SCHEDULED,
         due_at=due_at,
@@ -224,15 +225,15 @@ def why_not_held(job: JobState, holder: Holder, now: int) -> RefusedError | None
     if job.status in _SETTLED:
         return conflict(f"Job is already {Status.NAMES[job.status]}")
     if holder.lease_id and holder.lease_id != job.lease_id:
-        return conflict(f"lease_id {LEASE_MISMATCH}")
+        return lease_lost(f"lease_id {LEASE_MISMATCH}")
     if job.status != Status.PROCESSING:
         if holder.lease_id:
-            return conflict(LEASE_EXPIRED)
+            return lease_lost(LEASE_EXPIRED)
         return conflict(f"Job is {Status.NAMES[job.status]}: claim it before you settle it")
     if holder.worker_id and holder.worker_id != job.worker_id:
-        return conflict(f"worker_id {LEASE_MISMATCH}")
+        return lease_lost(f"worker_id {LEASE_MISMATCH}")
     if job.lease_expires_at is None or job.lease_expires_at <= now:
-        return conflict(LEASE_EXPIRED)
+        return lease_lost(LEASE_EXPIRED)
     return None
 
 

@@ -1,9 +1,12 @@
-"""Fields of protobuf messages as bytes, for what is not parsed on its way through."""
+"""Protobuf messages as bytes, where these are not parsed on their way through."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar
 
+F = TypeVar("F", bound=Callable[..., Any])
 _LENGTH_DELIMITED = 2
 _ONE_BYTE = 0x80
 
@@ -28,3 +31,14 @@ def field(number: int, data: bytes) -> bytes:
 @lru_cache(maxsize=32)
 def _tag(number: int) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED)
+
+
+def takes_bytes(method: F) -> F:
+    """Mark an RPC's method that gets its messages as bytes, and parses them itself."""
+    method.__dict__["takes_bytes"] = True
+    return method
+
+
+def parses_itself(method: Callable[..., Any]) -> bool:
+    """Return whether an RPC's method is marked so."""
+    return bool(getattr(method, "takes_bytes", False))

@@ -36,7 +36,7 @@ class QueueControl(NamedTuple):
     paused: bool
 
 
-class Braked(NamedTuple):
+class LimitedBy(NamedTuple):
     """Which of a queue's limits hold jobs back right now."""
 
     limits: QueueLimits
@@ -61,7 +61,7 @@ class Throttle(NamedTuple):
         return QueueLimits(rate, self.burst, self.max_in_flight)
 
     def filled(self, now: int) -> Throttle:
-        """The bucket as it is now."""
+        """Return the bucket as it is now."""
         if self.rate is None or self.burst is None:
             return self._replace(filled_at=now)
         if now < self.filled_at:
@@ -92,8 +92,8 @@ class Throttle(NamedTuple):
         """Whether no job may be claimed before another ends."""
         return self.max_in_flight is not None and in_flight >= self.max_in_flight
 
-    def braked(self, in_flight: int, now: int) -> Braked:
-        """What holds jobs back, if there are any.
+    def limited_by(self, in_flight: int, now: int) -> LimitedBy:
+        """Return what holds jobs back, if there are any.
 
         The rate does where the last claim emptied the bucket, until it is full again: whether
         there is a job in it at this very moment would change with every look.
@@ -101,16 +101,16 @@ class Throttle(NamedTuple):
         rate = False
         if self.rate is not None and self.burst is not None:
             rate = self.level < _JOB and self.filled(now).level < self.burst * _JOB
-        return Braked(self.limits, self.is_full(in_flight), rate)
+        return LimitedBy(self.limits, self.is_full(in_flight), rate)
 
 
 def stored(row: Sequence[Any]) -> Throttle | None:
-    """The columns of `queue_limits` but for the queue; None where there is no row."""
+    """Return the limits of a row of `queue_limits`, without the queue; None if there is no row."""
     return None if row[-1] is None else Throttle._make(row)
 
 
 def throttle(asked: QueueLimits, before: Throttle | None, now: int) -> Throttle | None:
-    """What to store where these limits are set; None where there are none.
+    """Return what to store for these limits; None if there are none.
 
     A rate that was set before leaves its bucket as it is, so that setting limits lets no more out.
     """

@@ -23,7 +23,7 @@ class Quotas:
     organizations: Mapping[str, int | None] = field(default_factory=dict)
 
     def of(self, organization: str) -> int | None:
-        """What this organization may make in a day."""
+        """Return how many jobs this organization may create in a day."""
         return self.organizations.get(organization, self.daily)
 
 

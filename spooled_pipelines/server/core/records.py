@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.queue_limits import Braked, QueueControl
+from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueControl
 
 
 class Status:
@@ -226,7 +226,7 @@ class BatchRecord(NamedTuple):
     generation: int = 0
     queue_paused: bool = False
     # The queue's limits, where it has any, and which of them hold it back.
-    braked: Braked | None = None
+    limited_by: LimitedBy | None = None
 
     @property
     def open_jobs(self) -> int:
@@ -374,7 +374,7 @@ class CounterMismatch(NamedTuple):
     kept: Counts
 
     def sentences(self) -> list[str]:
-        """A sentence for each number that is wrong."""
+        """Return a sentence for each number that is wrong."""
         return [
             f"{self.what}: {name} is kept as {kept}, and counted as {counted}"
             for name, kept, counted in zip(Counts._fields, self.kept, self.counted, strict=True)

@@ -53,7 +53,7 @@ KEEP_ALL = Retention()
 
 
 def seconds_of(duration: str) -> float:
-    """The seconds of "90s", "30m", "12h" or "7d"; ValueError else."""
+    """Return the seconds of "90s", "30m", "12h" or "7d"; ValueError for anything else."""
     match = _DURATION.fullmatch(duration.strip())
     if match is None:
         raise ValueError(f"{duration!r} is no duration; write 90s, 30m, 12h or 7d")
@@ -66,7 +66,7 @@ def retention_of(
     keep_batches: str | None = None,
     keep_dead_letters: str | None = None,
 ) -> Retention:
-    """What the options of `serve` say; ValueError where they make no sense."""
+    """Return the retention that the options of `serve` say; ValueError if they contradict."""
     given = (keep_settled, keep_keys, keep_batches, keep_dead_letters)
     return Retention(*(None if text is None else seconds_of(text) for text in given))
 
@@ -131,5 +131,5 @@ class Pruner:
 
 
 def earliest(*moments: int | None) -> int | None:
-    """The first of these moments, where there is any."""
+    """Return the first of these moments, if there is any."""
     return min((moment for moment in moments if moment is not None), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spooled_pipelines.server.core.presence import OFFLINE_MS
-from spooled_pipelines.server.core.queue_limits import Braked
+from spooled_pipelines.server.core.queue_limits import LimitedBy
 from spooled_pipelines.server.core.records import BatchRecord
 from spooled_pipelines.wire.batch_v1 import Stall
 
@@ -13,7 +13,7 @@ _EXPIRING_MS = 5 * 60 * 1000
 
 
 def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
-    """The causes; `taken` says that someone takes jobs of the batch's queue right now."""
+    """Return the causes; `taken` says that a worker takes jobs of the batch's queue right now."""
     found: list[Stall] = []
     if record.settled:
         return found
@@ -43,8 +43,8 @@ def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
                 f"`spooled-pipelines work {queue} module:handler`.",
             )
         )
-    elif ready and record.braked is not None:
-        found += _braked(record.braked, queue, ready)
+    elif ready and record.limited_by is not None:
+        found += _limit_stalls(record.limited_by, queue, ready)
     if record.open_jobs and not ready and not counts.processing:
         found.append(
             Stall(
@@ -69,12 +69,12 @@ def _idle(jobs: int) -> str:
     return "1 job is" if jobs == 1 else f"{jobs} jobs are"
 
 
-def _braked(braked: Braked, queue: str, ready: int) -> Iterator[Stall]:
-    limits = braked.limits
+def _limit_stalls(limited_by: LimitedBy, queue: str, ready: int) -> Iterator[Stall]:
+    limits = limited_by.limits
     causes = []
-    if braked.in_flight:
+    if limited_by.in_flight:
         causes.append(f"{limits.max_in_flight} jobs in flight, which it has")
-    if braked.rate:
+    if limited_by.rate:
         causes.append(f"{limits.jobs_per_second:g} jobs a second")
     if causes:
         yield Stall(

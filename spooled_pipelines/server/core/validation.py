@@ -17,48 +17,48 @@ _LAST_SECOND = 253_402_300_799
 
 
 def queue_name(value: str) -> str:
-    """A queue's name."""
+    """Check a queue's name and return it."""
     return _name("queue_name", value, limits.NAME_PATTERN, limits.QUEUE_NAME_MAX)
 
 
 def worker_id(value: str, *, required: bool = True) -> str:
-    """A worker's id; may be empty where it is not required."""
+    """Check a worker's id and return it; it may be empty if it is not required."""
     if not value and not required:
         return value
     return _name("worker_id", value, limits.WORKER_ID_PATTERN, limits.WORKER_ID_MAX)
 
 
 def batch_id(value: str) -> str:
-    """A batch's id."""
+    """Check a batch's id and return it."""
     return _name("batch_id", value, limits.WORKER_ID_PATTERN, limits.BATCH_ID_MAX)
 
 
 def text(name: str, value: str, longest: int, *, shortest: int = 0) -> str:
-    """A text by its length in characters."""
+    """Check a text's length in characters and return the text."""
     if not shortest <= len(value) <= longest:
         raise invalid(f"{name} has {len(value)} characters, and must have {shortest} to {longest}")
     return value
 
 
 def integer(name: str, value: int, lowest: int, highest: int) -> int:
-    """A number within its range."""
+    """Check a number's range and return the number."""
     if not lowest <= value <= highest:
         raise invalid(f"{name} is {value}, and must be {lowest} to {highest}")
     return value
 
 
 def priority(value: int) -> int:
-    """A job's priority."""
+    """Check a job's priority and return it."""
     return integer("priority", value, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
 
 
 def max_retries(value: int) -> int:
-    """A job's retries, the default put in."""
+    """Check a job's retries and return them, or the default."""
     return integer("max_retries", value, 0, limits.MAX_RETRIES_MAX) or limits.MAX_RETRIES_DEFAULT
 
 
 def timeout_seconds(value: int) -> int:
-    """A job's time limit, the default put in."""
+    """Check a job's time limit and return it, or the default."""
     return (
         integer("timeout_seconds", value, 0, limits.TIMEOUT_SECONDS_MAX)
         or limits.TIMEOUT_SECONDS_DEFAULT
@@ -66,7 +66,7 @@ def timeout_seconds(value: int) -> int:
 
 
 def lease_ms(name: str, *values: int) -> int:
-    """A lease in milliseconds: the first of the field's names that is set, or the default."""
+    """Return a lease in milliseconds: the first of these fields that is set, or the default."""
     seconds = next((value for value in values if value), limits.LEASE_SECONDS_DEFAULT)
     return 1000 * integer(name, seconds, limits.LEASE_SECONDS_MIN, limits.LEASE_SECONDS_MAX)
 
@@ -83,7 +83,7 @@ def page_size(value: int) -> int:
 
 
 def optional_queue_name(value: str) -> str:
-    """A queue's name, or nothing."""
+    """Check a queue's name, which may be empty, and return it."""
     return value and queue_name(value)
 
 
@@ -97,12 +97,12 @@ def page_token(token: str) -> int:
 
 
 def generation(value: int) -> int:
-    """A batch's generation."""
+    """Check a batch's generation and return it."""
     return integer("generation", value, 0, limits.GENERATION_MAX)
 
 
 def timestamp(name: str, value: Timestamp) -> int | None:
-    """A Timestamp in milliseconds; None at or before the epoch, which means at once."""
+    """Return a Timestamp in milliseconds; None at or before the epoch, which means at once."""
     if value.seconds > _LAST_SECOND or not 0 <= value.nanos < 1_000_000_000:
         raise invalid(f"{name} is not a valid time: seconds {value.seconds}, nanos {value.nanos}")
     milliseconds = value.seconds * 1000 + value.nanos // 1_000_000
@@ -120,17 +120,17 @@ def tags(values: Mapping[str, str], *, name: str = "tags") -> bytes | None:
 
 
 def idempotency_key(value: str) -> str | None:
-    """A job's key; None where there is none."""
+    """Check a job's key and return it; None if there is none."""
     return text("idempotency_key", value, limits.IDEMPOTENCY_KEY_MAX) or None
 
 
 def error(value: str) -> str:
-    """What a worker says about a failure."""
+    """Check what a worker says about a failure and return it."""
     return text("error", value, limits.ERROR_MAX, shortest=1)
 
 
 def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
-    """What a queue is to be limited to."""
+    """Check the limits of a queue and return them."""
     rate, burst, in_flight = (
         getattr(value, name) if value.HasField(name) else None
         for name in ("jobs_per_second", "burst", "max_in_flight")

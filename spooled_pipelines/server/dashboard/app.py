@@ -1,4 +1,4 @@
-"""The addresses of the page."""
+"""The dashboard as an ASGI app: its addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth import ApiKeys
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard import probes
@@ -28,14 +28,14 @@ from spooled_pipelines.server.dashboard.rendering import STATIC, Pages
 from spooled_pipelines.server.dashboard.security import Cookies, SecureHeaders
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.views import batches, jobs, queues, sign_in, workers
-from spooled_pipelines.server.rpc.in_process import InProcessClient
+from spooled_pipelines.server.rpc import InProcessClient
 from spooled_pipelines.server.telemetry.metrics import Metrics
 from spooled_pipelines.server.telemetry.readiness import Readiness
 
 
 @dataclass(frozen=True)
 class AppContext:
-    """The parts of the server that the page is about."""
+    """The parts of the server that the dashboard is about."""
 
     calls: InProcessClient
     keys: ApiKeys
@@ -47,7 +47,7 @@ class AppContext:
 
 
 class _KeptFiles(StaticFiles):
-    """Files whose address changes with what is in them."""
+    """Files whose address changes with their content."""
 
     async def get_response(self, path: str, scope: object) -> Response:
         response = await super().get_response(path, scope)  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ class _KeptFiles(StaticFiles):
 
 
 def make_app(context: AppContext, *, secure: bool) -> Starlette:
-    """The page as an ASGI app; `secure` says that it is served over TLS."""
+    """Return the dashboard as an ASGI app; `secure` says that it is served over TLS."""
     sessions = Sessions(context.keys, context.clock)
     web = WebContext(context.calls, sessions, Cookies(secure=secure), Pages(), context.clock)
     app = Starlette(
@@ -74,7 +74,7 @@ def make_app(context: AppContext, *, secure: bool) -> Starlette:
             _post("/queues/{name}/pause", action(queues.pause)),
             _post("/queues/{name}/resume", action(queues.resume)),
             Route("/queues/{name}/dead-letters", signed_in(queues.dead_letters)),
-            _post("/queues/{name}/dead-letters/redrive", action(queues.redrive)),
+            _post("/queues/{name}/dead-letters/retry", action(queues.retry_dead_letters)),
             Route("/batches", signed_in(batches.batches)),
             Route("/batches/{batch_id}", signed_in(batches.batch)),
             _post("/batches/{batch_id}/cancel", action(batches.cancel)),
@@ -110,7 +110,7 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, _: Exception) -> Response:
-    # uvicorn logs the error itself; whoever looks at the page is not told what it was.
+    # uvicorn logs the error itself; visitors are not told what it was.
     return refused(request, RefusedError("INTERNAL", "the server failed; its log says more"))
 
 

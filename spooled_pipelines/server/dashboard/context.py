@@ -10,14 +10,14 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from spooled_pipelines.server.auth.authorization import SEES_PAYLOADS
+from spooled_pipelines.server.auth import SEES_PAYLOADS
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard.rendering import Pages
 from spooled_pipelines.server.dashboard.security import Cookies, check_origin, check_token, form_of
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.throughput import Rates
-from spooled_pipelines.server.rpc.in_process import InProcessClient
+from spooled_pipelines.server.rpc import InProcessClient
 
 HTTP_STATUS: Mapping[str, int] = {
     "INVALID_ARGUMENT": 400,
@@ -52,11 +52,11 @@ class SignedInRequest:
     session: Session
 
     async def call(self, request: Any) -> Any:
-        """The answer to an RPC, made as this caller; RefusedError where it is refused."""
+        """Return the answer to an RPC made as this caller; RefusedError where it is refused."""
         return await self.web.calls.call(self.session.caller, request)
 
     def may(self, request_class: Any) -> bool:
-        """Whether the caller's role may make a call, so that what it may not is not offered."""
+        """Return whether the caller's role may make a call, so that no other is offered."""
         return self.web.calls.may(self.session.caller, request_class)
 
     @property
@@ -70,11 +70,11 @@ class SignedInRequest:
         return self.request.headers.get("hx-target", "live") if is_part else ""
 
     def query(self, name: str) -> str:
-        """A field of the address, the blanks around it removed."""
+        """Return a field of the address without the blanks around it."""
         return self.request.query_params.get(name, "").strip()
 
     def show(self, template: str, **values: Any) -> Response:
-        """A page of this template, or its live part."""
+        """Return a page of this template, or its live part."""
         notice = "" if self.part else self.session.take_notice()
         text = self.web.pages.render(
             template,
@@ -90,7 +90,7 @@ class SignedInRequest:
         return HTMLResponse(text)
 
     def done(self, notice: str, path: str) -> Response:
-        """What follows an action: the page that shows what it did."""
+        """Return the redirect to the page that shows what an action did."""
         self.session.notice = notice
         return RedirectResponse(path, 303)
 
@@ -100,13 +100,13 @@ View = Callable[[Request], Awaitable[Response]]
 
 
 def web_of(request: Request) -> WebContext:
-    """The desk of the app that answers this."""
+    """Return the context of the app that answers this request."""
     web: WebContext = request.app.state.web
     return web
 
 
 def signed_in(view: Callable[[SignedInRequest], Awaitable[Response]]) -> View:
-    """Lets only those in who have a session; the others sign in first."""
+    """Return a view for visitors who are signed in; others are sent to sign in first."""
 
     async def answer(request: Request) -> Response:
         web = web_of(request)
@@ -122,7 +122,7 @@ def signed_in(view: Callable[[SignedInRequest], Awaitable[Response]]) -> View:
 
 
 def action(view: Callable[[SignedInRequest, Form], Awaitable[Response]]) -> View:
-    """The same for what changes something: only forms that we gave this very session."""
+    """Return such a view for what changes something: it takes only forms of this very session."""
 
     async def act(visit: SignedInRequest) -> Response:
         check_origin(visit.request.headers)
@@ -134,7 +134,7 @@ def action(view: Callable[[SignedInRequest, Form], Awaitable[Response]]) -> View
 
 
 def refused(request: Request, refusal: RefusedError, session: Session | None = None) -> Response:
-    """The page that says why not."""
+    """Return the page that says why a request was refused."""
     status = HTTP_STATUS.get(refusal.code, 500)
     web = web_of(request)
     text = web.pages.render(

@@ -20,7 +20,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def plain(text: str) -> str:
-    """Text of somebody else with what cannot be seen made visible."""
+    """Return text from outside with its invisible characters made visible."""
     return _HIDDEN.sub(_visible, text)
 
 
@@ -30,12 +30,12 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def number(value: float) -> str:
-    """27 004, with spaces that do not break."""
+    """Return a number as 27 004, with spaces that do not break."""
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def rate(value: float | None) -> str:
-    """Jobs a second, to two digits."""
+    """Return jobs a second, to two digits."""
     if value is None:
         return "…"
     if value == 0:
@@ -44,7 +44,7 @@ def rate(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """5 s, 3 min, 2 h, 4 d: the largest unit that fits."""
+    """Return 5 s, 3 min, 2 h or 4 d: in the largest unit that fits."""
     if not math.isfinite(seconds):
         return "…"
     for size, unit in _UNITS:
@@ -54,22 +54,22 @@ def duration(seconds: float) -> str:
 
 
 def moment(value: Timestamp) -> str:
-    """2026-11-25 22:30:05, in UTC."""
+    """Return a moment as 2026-11-25 22:30:05, in UTC."""
     return when(value).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def when(value: Timestamp) -> datetime:
-    """A Timestamp, which has passed the checks of the server."""
+    """Return the moment of a Timestamp, which has passed the checks of the server."""
     return datetime.fromtimestamp(value.seconds, tz=timezone.utc)
 
 
 def milliseconds(value: Timestamp) -> int:
-    """Since the epoch."""
+    """Return a Timestamp in milliseconds since the epoch."""
     return value.seconds * 1000 + value.nanos // 1_000_000
 
 
 def payload(value: Struct) -> str:
-    """A payload as JSON, with what cannot be seen made visible, and an end."""
+    """Return a payload as JSON, shortened, with its invisible characters made visible."""
     text = plain(json.dumps(_python(value), indent=2, ensure_ascii=False))
     if len(text) <= PAYLOAD_SHOWN_MAX:
         return text

@@ -1,4 +1,4 @@
-"""A connection of the page: one that says nothing does not stay, and there are only so many."""
+"""A connection of the dashboard, bounded in time and number."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ IDLE_SECONDS = 30.0
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's own time-out begins with an answer, and its limit is one of requests: who only
-    connects, or sends a request a byte at a time, would keep a place for ever.
+    """An HTTP connection that is closed when it idles, and of which there are only so many.
+
+    uvicorn's own time-out begins with an answer, and its limit is one of requests: a client that
+    only connects, or sends a request a byte at a time, would keep its place for ever.
     """
 
     connections_max = CONNECTIONS_MAX

@@ -1,4 +1,4 @@
-"""Serves the page on the server's own event loop."""
+"""The dashboard's HTTP server, on the event loop of the server."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from spooled_pipelines.server.dashboard.http_protocol import (
     IDLE_SECONDS,
     BoundedConnection,
 )
-from spooled_pipelines.server.rpc.tls import CertificateFiles, PageCertificates
+from spooled_pipelines.server.rpc import CertificateFiles, HttpCertificates
 
 _BACKLOG = 128
 _HEADERS_MAX_BYTES = 32 << 10
 
 
 class DashboardServer(Service):
-    """The page's HTTP server, on the event loop that starts it.
+    """The dashboard's HTTP server, on the event loop that starts it.
 
     `start` raises OSError where it cannot listen.
 
     Attributes:
         app: what answers, for any ASGI server.
-        url: the page's, with its real port; set by `start`.
+        url: the dashboard's, with its real port; set by `start`.
     """
 
     def __init__(self, address: str, files: CertificateFiles | None, context: AppContext) -> None:
@@ -73,7 +73,7 @@ class DashboardServer(Service):
         )
         config.load()
         if self._files is not None:
-            config.ssl = PageCertificates(self._files).context()
+            config.ssl = HttpCertificates(self._files).context()
         return config
 
     def _bound(self, host: str, port: int) -> socket.socket:
@@ -82,4 +82,4 @@ class DashboardServer(Service):
             family, _, _, _, where = found[0]
             return socket.create_server(where, family=family, backlog=_BACKLOG)
         except OSError as error:
-            raise OSError(f"cannot listen on {self._address} for the page: {error}") from error
+            raise OSError(f"cannot listen on {self._address} for the dashboard: {error}") from error

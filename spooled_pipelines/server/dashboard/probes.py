@@ -1,4 +1,4 @@
-"""What machines ask: whether the server lives, whether it takes calls, what its numbers are."""
+"""What machines ask: whether the server lives, whether it takes calls, and its metrics."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
+from spooled_pipelines.server.auth import ApiKeys, peer_of
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard.context import HTTP_STATUS
 from spooled_pipelines.server.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -18,7 +17,7 @@ Probe = Callable[[Request], Awaitable[Response]]
 
 
 async def healthz(_: Request) -> Response:
-    """The process lives, and its event loop turns."""
+    """Answer 200: the process lives, and its event loop turns."""
     return PlainTextResponse("ok\n")
 
 
@@ -33,7 +32,7 @@ def readyz(readiness: Readiness) -> Probe:
 
 
 def metrics_for_operators(metrics: Metrics, keys: ApiKeys) -> Probe:
-    """Prometheus, for a key that the server was started with: they are of all organizations."""
+    """Return the probe with all organizations' metrics, for keys that the server started with."""
 
     async def told(request: Request) -> Response:
         host = request.client.host if request.client else ""

@@ -46,7 +46,7 @@ class Pages:
         self._environment = environment
 
     def render(self, template: str, **values: Any) -> str:
-        """A whole page as text."""
+        """Return a whole page as text."""
         return self._environment.get_template(template).render(**values)
 
 

@@ -1,4 +1,4 @@
-"""What keeps a browser from doing for others what only its user may do."""
+"""Protection against other sites that would act in the name of a signed-in user."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _headers(frame_ancestors: Sequence[str]) -> dict[str, str]:
 
 
 class SecureHeaders:
-    """Puts the headers on every answer; what has no rule of its own is not cached."""
+    """Middleware that puts the security headers on every answer, and lets nothing be cached."""
 
     def __init__(self, app: ASGIApp, frame_ancestors: Sequence[str]) -> None:
         self._app = app
@@ -92,7 +92,7 @@ class Cookies:
 
 
 def check_origin(headers: Headers) -> None:
-    """RefusedError PERMISSION_DENIED where another site's page sent this."""
+    """Raise RefusedError PERMISSION_DENIED where another site's page sent the request."""
     origin, host = headers.get("origin"), headers.get("host", "")
     foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
     if foreign or (origin is not None and urlsplit(origin).netloc != host):
@@ -100,14 +100,14 @@ def check_origin(headers: Headers) -> None:
 
 
 def check_token(form: Mapping[str, str], token: str | None) -> None:
-    """RefusedError PERMISSION_DENIED where a form is not one that we gave this browser."""
+    """Raise RefusedError PERMISSION_DENIED where the form is not one that this browser got."""
     given = form.get("token", "").encode()
     if not token or not secrets.compare_digest(given, token.encode()):
         raise RefusedError("PERMISSION_DENIED", "this form is too old; go back and load it again")
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form, the last of each name."""
+    """Return the fields of a form, the last of each name."""
     body = b""
     async for part in request.stream():
         body += part
@@ -116,12 +116,12 @@ async def form_of(request: Request) -> dict[str, str]:
     try:
         fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=100)
     except ValueError as error:
-        raise invalid(f"this is no form: {error}") from error
+        raise invalid(f"the body is not a form: {error}") from error
     return {name: values[-1] for name, values in fields.items()}
 
 
 def local_path(value: str) -> str:
-    """A path of ours to go to after signing in; the start page where it may be another site's."""
+    """Return the path to go to after signing in; the start page where it may be another site's."""
     parts = urlsplit(value)
     is_ours = value.startswith("/") and not value.startswith("//") and not parts.netloc
     return value if is_ours and value.isprintable() and "\\" not in value else "/"

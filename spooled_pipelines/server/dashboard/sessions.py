@@ -1,4 +1,4 @@
-"""Who is signed in. A session lives in this server's memory, and no longer than its key."""
+"""The sessions of signed-in users: in this server's memory, and no longer than their key."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.caller import Caller
-from spooled_pipelines.server.auth.failed_auth_limiter import peer_of
+from spooled_pipelines.server.auth import ApiKeys, Caller, peer_of
 from spooled_pipelines.server.config.settings import hash_key
 from spooled_pipelines.server.core.clock import Clock
 
@@ -19,7 +17,7 @@ SESSION_SECONDS = 12 * 3_600
 
 @dataclass
 class Session:
-    """One browser that signed in. `token` is what every form of it has to bring along."""
+    """A browser that is signed in; each of its forms has to bring `token` along."""
 
     caller: Caller
     ends_at: int
@@ -28,7 +26,7 @@ class Session:
     notice: str = ""
 
     def take_notice(self) -> str:
-        """The notice, once."""
+        """Return the notice, once."""
         notice, self.notice = self.notice, ""
         return notice
 
@@ -42,7 +40,7 @@ class Sessions:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
 
     def begin(self, key: str, host: str) -> str:
-        """Sign in with an API key; returns the cookie.
+        """Sign in with an API key; return the cookie.
 
         RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys: those of
         the page and those of calls count together.
@@ -56,7 +54,7 @@ class Sessions:
         return cookie
 
     def find(self, cookie: str | None) -> Session | None:
-        """The session of a cookie, unless it is over or its key has ended."""
+        """Return the session of a cookie, unless it or its key has expired."""
         if not cookie:
             return None
         digest = hash_key(cookie)

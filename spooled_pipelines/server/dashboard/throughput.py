@@ -1,10 +1,10 @@
-"""How fast counters move, from what was seen of them while somebody looked."""
+"""The throughput of queues and batches, from their counters while somebody looks."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 # Seen samples, as (when, jobs that came, jobs that went).
 _Sample = tuple[int, int, int]
@@ -14,7 +14,8 @@ _SHORTEST_MS = 1_500
 _REMEMBERED = 10_000
 
 
-class Rate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rate:
     """Jobs a second."""
 
     came: float
@@ -22,13 +23,13 @@ class Rate(NamedTuple):
 
 
 class Rates:
-    """The rates of the last minute. Counters are the store's, so any server sees the same."""
+    """Rates of the last minute. The counters are the store's, so every server sees the same."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[Hashable, deque[_Sample]] = OrderedDict()
 
     def see(self, what: Hashable, now: int, came: int, went: int) -> Rate | None:
-        """Note the counters as they are now; None where they were not seen for long enough."""
+        """Note the counters as they are now; return None until they were seen for long enough."""
         samples = self._seen.setdefault(what, deque())
         self._seen.move_to_end(what)
         if len(self._seen) > _REMEMBERED:

@@ -1,9 +1,10 @@
-"""What a queue, a batch and a worker are doing, in a word and a bar."""
+"""The state of a queue, a batch and a job, as a word and a bar."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.wire.batch_v1 import BatchStats
@@ -24,7 +25,8 @@ LABELS = {
 _THINNEST = 0.6
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Segment:
     """A part of a progress bar; `start` and `width` are percent."""
 
     status: str
@@ -34,8 +36,9 @@ class Segment(NamedTuple):
     width: float
 
 
-class State(NamedTuple):
-    """`kind` colours it: good, bad, busy, held or idle."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state in a word; `kind` colours it: good, bad, busy, held or idle."""
 
     kind: str
     word: str
@@ -43,7 +46,7 @@ class State(NamedTuple):
 
 
 def segments(counts: Sequence[tuple[str, int]]) -> list[Segment]:
-    """The parts of a bar that are not empty."""
+    """Return the parts of a bar that are not empty."""
     known = dict(counts)
     total = sum(known.values())
     if not total:
@@ -61,13 +64,13 @@ def segments(counts: Sequence[tuple[str, int]]) -> list[Segment]:
 
 
 def counts_of(stats: Any, cancelled: int | None = None) -> list[tuple[str, int]]:
-    """The counters of a message that has a field for each status."""
+    """Return the counters of a message that has a field for each status."""
     found = [(name, getattr(stats, name, 0)) for name in _ORDER if name != "cancelled"]
     return [*found, ("cancelled", stats.cancelled if cancelled is None else cancelled)]
 
 
 def queue_state(queue: Queue) -> State:
-    """What a queue is doing."""
+    """Return what a queue is doing."""
     stats = queue.stats
     if queue.paused:
         return State("held", "paused", "Nobody gets a job of it until it is resumed.")
@@ -79,7 +82,7 @@ def queue_state(queue: Queue) -> State:
 
 
 def batch_state(stats: BatchStats) -> State:
-    """What a batch is doing, or what became of it."""
+    """Return what a batch is doing, or how it ended."""
     if stats.settled:
         return _verdict(stats)
     if not stats.sealed:
@@ -101,7 +104,7 @@ def _verdict(stats: BatchStats) -> State:
 
 
 def job_state(status: int) -> State:
-    """What a job is doing."""
+    """Return what a job is doing."""
     name = Status.NAMES.get(status, "failed")
     kinds = {"completed": "good", "deadletter": "bad", "processing": "busy", "cancelled": "held"}
     word = "dead letter" if name == "deadletter" else LABELS[name]

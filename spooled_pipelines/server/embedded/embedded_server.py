@@ -15,30 +15,30 @@ from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.embedded import endpoint
-from spooled_pipelines.server.embedded.endpoint import Rendezvous
+from spooled_pipelines.server.embedded.endpoint import Endpoint
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.store.sqlite.filelock import EMBEDDED, FileLock
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 
 
 class EmbeddedServer:
-    """Serves a file to the processes of this user: at a socket and with a key that only they find.
+    """A server of a file for the processes of this user, at a socket that only they find.
 
     Attributes:
         path: the file, by its real name.
-        rendezvous: where others find this server.
+        endpoint: where others find this server.
     """
 
     def __init__(
         self,
         path: Path,
-        where: Rendezvous,
+        where: Endpoint,
         lock: FileLock,
         *,
         batch_extension: bool = True,
     ) -> None:
         self.path = path
-        self.rendezvous = where
+        self.endpoint = where
         self._lock = lock
         self._socket = where.socket_of(lock.token)
         settings = ServerSettings(
@@ -62,16 +62,16 @@ class EmbeddedServer:
         path: str | Path,
         *,
         lock: FileLock | None = None,
-        known: Rendezvous | None = None,
+        known: Endpoint | None = None,
         batch_extension: bool = True,
     ) -> EmbeddedServer:
-        """Open or make the file and serve it; returns when it answers.
+        """Open or make the file and serve it; return once it answers.
 
         Args:
             path: the file.
-            lock: on that file; let go of where this fails. None: taken here.
-            known: where it was served before, as far as this process remembers.
-            batch_extension: False answers as a plain server.
+            lock: on that file, released where this fails. None: it is taken here.
+            known: where this process knows the file to have been served before.
+            batch_extension: False makes it answer as a plain server.
 
         StoreUnavailableError says why it cannot, StoreInUseError that another process has it.
         """
@@ -97,15 +97,15 @@ class EmbeddedServer:
     @property
     def address(self) -> str:
         """What clients connect to."""
-        return self.rendezvous.address
+        return self.endpoint.address
 
     @property
     def api_key(self) -> str:
         """The one key that it lets in."""
-        return self.rendezvous.api_key
+        return self.endpoint.api_key
 
     def stop(self) -> None:
-        """Commit what was taken in and let go of the file; may be repeated."""
+        """Commit what was taken in and release the file; it may be repeated."""
         if self._loop is not None and self._ended is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
@@ -113,7 +113,7 @@ class EmbeddedServer:
         self._socket.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """In a forked child: what it inherited must not look like a server that lives."""
+        """Close what a forked child inherited, which must not look like a running server."""
         with Path(os.devnull).open() as nothing:
             for number in _open_descriptors():
                 if _is_socket_at(number, str(self._socket)):
@@ -140,28 +140,28 @@ class EmbeddedServer:
         self._ended = asyncio.Event()
         await self._server.start()
         try:
-            endpoint.lead(self.rendezvous, self._socket)
-            serving = replace(self.rendezvous, owner=self._lock.token)
+            endpoint.point_link_to(self.endpoint, self._socket)
+            serving = replace(self.endpoint, owner=self._lock.token)
             endpoint.write(self.path, serving)
-            self.rendezvous = serving
+            self.endpoint = serving
             self._started.set()
             await self._ended.wait()
-            # Whoever comes now waits for the next one.
+            # Clients that come now wait for the next server.
             with contextlib.suppress(OSError):
-                endpoint.leave(self.path, serving)
+                endpoint.withdraw(self.path, serving)
         finally:
             await self._server.stop()
 
 
 def real_path(path: str | Path) -> Path:
-    """The one name of a file that has several: absolute, without links."""
+    """Return the one absolute name of a file, without links."""
     return Path(path).expanduser().resolve()
 
 
 def lock_on(path: Path) -> FileLock:
-    """The lock of an embedded server, not taken yet; the file's folder is made.
+    """Return the lock of an embedded server, not taken yet; make the file's folder.
 
-    StoreUnavailableError where it cannot be.
+    StoreUnavailableError where the folder cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Where programs that share a file meet: the name of a socket and a key, in a file beside it.
 
-The name stays the same whoever serves, and so does the key: it is a link in a folder of this user
-alone, which each owner in turn lets lead to a socket of its own.
+The name and the key stay the same when another process serves: the name is a link in a private
+folder of this user, which each owner in turn points to a socket of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Rendezvous:
+class Endpoint:
     """What is known of a shared file.
 
     Attributes:
@@ -47,21 +47,21 @@ class Rendezvous:
         return f"unix:{self.link}"
 
     def socket_of(self, token: str) -> Path:
-        """The socket of one owner, beside the link."""
+        """Return the socket of one owner, beside the link."""
         return self.link.with_name(f"{self.link.name}.{token}")
 
 
-def note_of(store: Path) -> Path:
-    """The file beside `store` that says it."""
+def endpoint_file(store: Path) -> Path:
+    """Return the file beside `store` that says it."""
     return store.with_name(store.name + ".embedded")
 
 
-def read(store: Path) -> Rendezvous | None:
-    """What is noted beside the file; None where nothing is, or where it is another file's.
+def read(store: Path) -> Endpoint | None:
+    """Return the note beside the file; None where there is none, or where it is another file's.
 
     StoreUnavailableError where others may read or write it: the key would be theirs too.
     """
-    path = note_of(store)
+    path = endpoint_file(store)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -82,18 +82,18 @@ def read(store: Path) -> Rendezvous | None:
     return _parsed(text, store)
 
 
-def write(store: Path, rendezvous: Rendezvous) -> None:
-    """Note it for others of this user; whole or not at all, and readable by nobody else."""
-    path = note_of(store)
+def write(store: Path, endpoint: Endpoint) -> None:
+    """Write the note for other processes of this user: whole or not at all, and private."""
+    path = endpoint_file(store)
     # mkstemp makes it 0600, whatever the umask.
     descriptor, part = tempfile.mkstemp(".part", f".{path.name}.", store.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(
                 {
-                    "link": str(rendezvous.link),
-                    "api_key": rendezvous.api_key,
-                    "owner": rendezvous.owner,
+                    "link": str(endpoint.link),
+                    "api_key": endpoint.api_key,
+                    "owner": endpoint.owner,
                 },
                 file,
             )
@@ -103,38 +103,38 @@ def write(store: Path, rendezvous: Rendezvous) -> None:
         raise
 
 
-def leave(store: Path, rendezvous: Rendezvous) -> None:
-    """Note that nobody serves the file. A key that others may have read is not kept."""
+def withdraw(store: Path, endpoint: Endpoint) -> None:
+    """Note that nobody serves the file any longer."""
     try:
         read(store)
     except StoreUnavailableError:
-        note_of(store).unlink(missing_ok=True)
+        endpoint_file(store).unlink(missing_ok=True)
     else:
-        write(store, replace(rendezvous, owner=""))
-    rendezvous.link.unlink(missing_ok=True)
+        write(store, replace(endpoint, owner=""))
+    endpoint.link.unlink(missing_ok=True)
 
 
-def prepare(store: Path, known: Rendezvous | None) -> Rendezvous:
-    """Where the one who has the lock is to serve: where the last one did, if that is still safe.
+def prepare(store: Path, known: Endpoint | None) -> Endpoint:
+    """Return where the owner of the lock has to serve: where the last one did, if that is safe.
 
     Args:
         store: the file; its folder exists.
-        known: what this process remembers from before, where the note itself is gone.
+        known: what this process knows from before, for when the note itself is gone.
     """
     try:
         found = read(store) or known
     except StoreUnavailableError:
-        # What others may have read is worth nothing any more.
+        # A key that others may have read is worth nothing.
         found = None
     if found is not None and _is_private(found.link.parent):
         return replace(found, owner="")
     key = found.api_key if found is not None else f"sp_test_{secrets.token_urlsafe(32)}"
-    return Rendezvous(_folder() / _identity(store), key)
+    return Endpoint(_folder() / _identity(store), key)
 
 
-def lead(rendezvous: Rendezvous, socket: Path) -> None:
-    """Let the link lead to this socket, and remove what dead owners left."""
-    link = rendezvous.link
+def point_link_to(endpoint: Endpoint, socket: Path) -> None:
+    """Point the link to this socket, and remove the sockets of dead owners."""
+    link = endpoint.link
     fresh = link.with_name(f"{link.name}.link")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(socket.name)
@@ -144,10 +144,10 @@ def lead(rendezvous: Rendezvous, socket: Path) -> None:
             old.unlink(missing_ok=True)
 
 
-def _parsed(text: bytes, store: Path) -> Rendezvous | None:
+def _parsed(text: bytes, store: Path) -> Endpoint | None:
     try:
         values = json.loads(text)
-        found = Rendezvous(Path(values["link"]), str(values["api_key"]), str(values["owner"]))
+        found = Endpoint(Path(values["link"]), str(values["api_key"]), str(values["owner"]))
     except (ValueError, TypeError, KeyError):
         return None
     # A copy of the file, or of its folder, must not meet with those of the original.
@@ -161,7 +161,7 @@ def _identity(store: Path) -> str:
 
 
 def _folder() -> Path:
-    """A folder for sockets that only this user can look into; made where it is not there."""
+    """Return a folder for sockets that only this user can read; make it where it is missing."""
     for base in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  (checked below)
         folder = Path(base) / f"spooled-{os.geteuid()}"
         if not _fits(folder):

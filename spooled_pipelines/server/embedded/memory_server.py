@@ -1,4 +1,4 @@
-"""A server on a thread and an event loop of its own, within somebody's process."""
+"""A server in memory for tests, on a thread and an event loop of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class MemoryServer:
-    """Serves a store in memory at a free port of this machine; its clock can be moved.
+    """A server of a store in memory, at a free port of this machine, with a clock to be moved.
 
     Attributes:
         address: what clients connect to, once it has started.
@@ -60,7 +60,7 @@ class MemoryServer:
             self.address = self._server.address
 
     def skip(self, seconds: float) -> None:
-        """Move the clock forward; returns when what fell due by that has happened."""
+        """Move the clock forward; return once what fell due by then has happened."""
         self._in_loop(self._skip(seconds))
 
     def stop(self) -> None:

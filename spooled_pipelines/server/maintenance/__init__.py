@@ -1,1 +1,6 @@
-"""What runs beside the calls."""
+"""The loops beside the calls."""
+
+from spooled_pipelines.server.maintenance.api_key_refresher import ApiKeyRefresher
+from spooled_pipelines.server.maintenance.sweeper import Sweeper
+
+__all__ = ["ApiKeyRefresher", "Sweeper"]

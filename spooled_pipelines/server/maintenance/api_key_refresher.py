@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.authentication import ApiKeys
+from spooled_pipelines.server.auth import ApiKeys
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
 from spooled_pipelines.server.core.notifier import Notifier
 
 
 class ApiKeyRefresher(Loop):
-    """Refreshes the keys that are let in, and sleeps until one changes or expires."""
+    """A loop that reads the accepted keys again, and sleeps until one changes or expires."""
 
     def __init__(
         self, keys: ApiKeys, notifier: Notifier, clock: Clock, monitor: LoopMonitor

@@ -1,4 +1,4 @@
-"""The sweeper: it moves the jobs that are due, takes back what leases left, and prunes."""
+"""The sweeper: it makes due jobs ready, requeues those whose lease expired, and prunes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spooled_pipelines.server.store import JobStore
 
 
 class Sweeper(Loop):
-    """Sweeps when a job is due, a lease ends, or somebody asks; it sleeps in between.
+    """A loop that sweeps when a job is due, a lease expires, or a commit asks for it.
 
     While it sleeps it also wakes those who wait for a queue once its rate lets a job out.
     """

@@ -1,4 +1,4 @@
-"""What gRPC holds each connection to."""
+"""The limits that gRPC puts on each connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIXED = (
 
 
 def server_options(bounds: ConnectionLimits) -> tuple[tuple[str, int], ...]:
-    """The channel arguments of the server."""
+    """Return the channel arguments of the server."""
     keepalive = int(bounds.keepalive_seconds * 1000)
     age: tuple[tuple[str, int], ...] = ()
     if bounds.max_age_seconds is not None:

@@ -1,4 +1,4 @@
-"""What every gRPC server is expected to speak: health and reflection. Neither needs a key."""
+"""Health and reflection, which every gRPC server is expected to have. Neither needs a key."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from spooled_pipelines.wire.pool import POOL
 
 
 class Health:
-    """grpc.health.v1: SERVING for the server as a whole and each service, until it drains."""
+    """grpc.health.v1, SERVING for the server as a whole and for each service until it drains."""
 
     def __init__(self, servicer: Any) -> None:
         self._servicer = servicer
 
     async def drain(self) -> None:
-        """NOT_SERVING from now on; whoever watches is told."""
+        """Answer NOT_SERVING from now on, and tell those who watch."""
         await self._servicer.enter_graceful_shutdown()
 
 
 async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]) -> Health | None:
-    """Answer for these services; None where the packages of the extra `server` are missing."""
+    """Add both for these services; return None where the extra `server` is not installed."""
     try:
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -49,7 +49,7 @@ async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]
 
 
 def _pool_of(files: Sequence[Any]) -> DescriptorPool:
-    """Our messages live in a pool of their own, and gRPC's in protobuf's: here they meet."""
+    """Return a pool of all these files: ours live in a pool of their own, gRPC's in protobuf's."""
     pool = DescriptorPool()
 
     def add(file: Any) -> None:

@@ -1,4 +1,4 @@
-"""RPCs that the server's own page makes: let in, checked and noted as those that come over gRPC."""
+"""Calls of the dashboard, authorized, checked and observed as those that come over gRPC."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from spooled_pipelines.server.auth.authorization import ROLES
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import ROLES, Caller
 from spooled_pipelines.server.rpc.interceptor import Interceptor, function_of, observed
 from spooled_pipelines.wire.methods import Method, methods_of
 
 
 class InProcessClient:
-    """Unary calls on the services, without a connection in between."""
+    """A client of the services in this process, for unary calls."""
 
     def __init__(self, implementations: Mapping[str, object], interceptor: Interceptor) -> None:
         self._interceptor = interceptor
@@ -27,12 +26,12 @@ class InProcessClient:
                     self._methods[name] = method, function
 
     def may(self, caller: Caller, request_class: Any) -> bool:
-        """Whether the caller's role may make this call at all."""
+        """Return whether the caller's role may make this call at all."""
         method, _ = self._methods[request_class.DESCRIPTOR.full_name]
         return caller.role in ROLES[method.path]
 
     async def call(self, caller: Caller, request: Any) -> Any:
-        """The answer; RefusedError where a client would get a status."""
+        """Return the answer; RefusedError where a client would get a status."""
         method, function = self._methods[request.DESCRIPTOR.full_name]
         with observed(self._interceptor, method) as call:
             call.organization = caller.organization

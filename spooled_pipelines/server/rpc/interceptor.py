@@ -12,18 +12,24 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from spooled_pipelines.server.auth.authentication import ApiKeys, Metadata
-from spooled_pipelines.server.auth.authorization import ROLES, authorize_queues, check_tables
-from spooled_pipelines.server.auth.caller import Caller
-from spooled_pipelines.server.auth.failed_auth_limiter import peer_host
-from spooled_pipelines.server.auth.rate_limit import RateLimiter
+from spooled_pipelines.server.auth import (
+    ROLES,
+    ApiKeys,
+    Caller,
+    Metadata,
+    RateLimiter,
+    authorize_queues,
+    check_tables,
+    peer_host,
+)
 from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
+from spooled_pipelines.server.core.protobuf import parses_itself
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call
 from spooled_pipelines.wire.methods import Method, methods_of
@@ -31,6 +37,8 @@ from spooled_pipelines.wire.methods import Method, methods_of
 _log = logging.getLogger(__name__)
 _QUIET_SECONDS = 0.05
 Context = grpc.aio.ServicerContext[Any, Any]
+# What a service returns: a message, or the bytes of one.
+Answer: TypeAlias = Message | bytes
 
 
 @dataclass(eq=False)
@@ -60,7 +68,7 @@ class Interceptor:
         store: JobStore,
         observers: Sequence[rpc_call.Observer] = (rpc_call.log_call,),
     ) -> None:
-        self.observers = observers
+        self._observers = observers
         self._keys = keys
         self._rate = rate
         self._store = store
@@ -95,6 +103,15 @@ class Interceptor:
         """Raise RefusedError where the request is about a queue that the key may not touch."""
         await authorize_queues(self._store, caller, request)
 
+    def tell_observers(self, call: rpc_call.RpcCall) -> None:
+        """Tell the observers of a call that is over; what they fail with is logged."""
+        for observe in self._observers:
+            try:
+                observe(call)
+            # Whatever it is: the call was made, and its caller must be answered.
+            except Exception:  # noqa: BLE001, PERF203
+                _log.exception("an observer of calls failed")
+
     @contextlib.contextmanager
     def track(self) -> Iterator[None]:
         """Let `stop` wait for the call that runs within."""
@@ -109,7 +126,7 @@ class Interceptor:
                 self._idle.set()
 
     async def respond(
-        self, caller: Caller, context: Context, answers: AsyncGenerator[Any, None]
+        self, caller: Caller, context: Context, answers: AsyncGenerator[Answer, None]
     ) -> None:
         """Write a stream's answers until it ends, its key does, or the server stops."""
         task = asyncio.current_task()
@@ -189,13 +206,14 @@ def function_of(implementation: object, method: Method) -> Callable[..., Any]:
 def _handler(method: Method, function: Callable[..., Any], interceptor: Interceptor) -> Any:
     if not method.server_streaming:
 
-        async def unary(data: bytes, context: Context) -> Any:
+        async def unary(data: bytes, context: Context) -> Answer:
             async with _answering(interceptor, method, context) as call:
                 caller = interceptor.authenticate(method, context)
                 call.organization = caller.organization
                 request = _parse(method, data)
                 await interceptor.authorize_queues(caller, request)
-                return await function(caller, request)
+                answer: Answer = await function(caller, request)
+                return answer
 
         return grpc.unary_unary_rpc_method_handler(unary, None, _serialize)
 
@@ -205,9 +223,8 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
             call.organization = caller.organization
             if method.client_streaming:
                 # The service opens the envelopes, and has them checked.
-                await interceptor.respond(
-                    caller, context, function(caller, _requests(method, data))
-                )
+                requests = data if parses_itself(function) else _requests(method, data)
+                await interceptor.respond(caller, context, function(caller, requests))
                 return
             request = _parse(method, data)
             await interceptor.respond(
@@ -222,9 +239,9 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
 async def _checked(
     interceptor: Interceptor,
     caller: Caller,
-    request: Any,
-    function: Callable[..., AsyncGenerator[Any, None]],
-) -> AsyncGenerator[Any, None]:
+    request: Message,
+    function: Callable[..., AsyncGenerator[Answer, None]],
+) -> AsyncGenerator[Answer, None]:
     await interceptor.authorize_queues(caller, request)
     async with contextlib.aclosing(function(caller, request)) as answers:
         async for answer in answers:
@@ -254,8 +271,7 @@ def observed(
         raise RefusedError("INTERNAL", message) from None
     finally:
         call.end()
-        for observe in interceptor.observers:
-            observe(call)
+        interceptor.tell_observers(call)
 
 
 @contextlib.asynccontextmanager
@@ -270,7 +286,7 @@ async def _answering(
         await _refuse(context, call, refusal)
 
 
-async def _write(context: Context, answer: Any) -> None:
+async def _write(context: Context, answer: Answer) -> None:
     try:
         await context.write(answer)
     except grpc.aio.InternalError:
@@ -292,21 +308,19 @@ async def _refuse(context: Context, call: rpc_call.RpcCall, refusal: RefusedErro
         raise asyncio.CancelledError from None
 
 
-async def _requests(method: Method, data: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+async def _requests(method: Method, data: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     async for item in data:
         yield _parse(method, item)
 
 
-def _parse(method: Method, data: bytes) -> Any:
-    # A chunk's bytes are looked at by the service itself, twice.
-    if method.name == "EnqueueBatch":
-        return data
+def _parse(method: Method, data: bytes) -> Message:
     try:
-        return method.request_class.FromString(data)
+        request: Message = method.request_class.FromString(data)
+        return request
     except DecodeError:
         name = method.request_class.DESCRIPTOR.name
         raise invalid(f"the message is not a valid {name}") from None
 
 
-def _serialize(answer: Any) -> bytes:
+def _serialize(answer: Answer) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()

@@ -1,4 +1,4 @@
-"""The server's certificates: read again when their files change, so that nobody need restart it."""
+"""The server's certificates, read again when their files change: no restart is needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """Paths of PEM files: the server's chain, its private key, and who signs clients, if they must
-    bring a certificate.
+    """Paths of PEM files.
+
+    They hold the server's chain, its private key, and the authority of clients where these must
+    present a certificate.
     """
 
     chain: Path
@@ -35,7 +37,7 @@ class CertificateFiles:
 
 
 class _Latest(Generic[T]):
-    """What was made of the files when they were last good; OSError or ValueError at first."""
+    """What was made of the files when they were last valid."""
 
     def __init__(self, files: CertificateFiles, make: Callable[[CertificateFiles], T]) -> None:
         self._files = files
@@ -45,7 +47,7 @@ class _Latest(Generic[T]):
         self.made = make(files)
 
     def newer(self) -> T | None:
-        """What is made of files that changed since the last time; None: as before."""
+        """Return what is made of the files where they changed; None: they are as before."""
         try:
             stamps = _stamps(self._files)
             if stamps in (self._stamps, self._refused):
@@ -62,7 +64,7 @@ class _Latest(Generic[T]):
         return made
 
     def _refuse(self, error: OSError | ValueError) -> None:
-        """Say once what is wrong with what is there now."""
+        """Log once what is wrong with the files as they are now."""
         try:
             seen: tuple[_Stamp, ...] | str = _stamps(self._files)
         except OSError as missing:
@@ -73,9 +75,9 @@ class _Latest(Generic[T]):
 
 
 class Certificates:
-    """Looks at the files whenever a connection is made, and keeps the last ones that were good.
+    """Certificates for gRPC: each connection gets the files as they were last valid.
 
-    OSError or ValueError where the first ones are not.
+    OSError or ValueError where the first ones are not valid.
     """
 
     def __init__(self, files: CertificateFiles) -> None:
@@ -83,7 +85,7 @@ class Certificates:
         self._latest = _Latest(files, _for_grpc)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What a port is opened with. Connections that are open stay as they are."""
+        """Return what a port is opened with. Open connections stay as they are."""
         return grpc.dynamic_ssl_server_credentials(
             self._latest.made,
             # Called in a thread of gRPC's own, for each new connection. It asks for None where
@@ -93,14 +95,14 @@ class Certificates:
         )
 
 
-class PageCertificates:
-    """The same for Python's own TLS."""
+class HttpCertificates:
+    """Certificates for Python's own TLS."""
 
     def __init__(self, files: CertificateFiles) -> None:
         self._latest = _Latest(files, _context)
 
     def context(self) -> ssl.SSLContext:
-        """What a port is opened with. Connections that are open stay as they are."""
+        """Return what a port is opened with. Open connections stay as they are."""
         first = self._latest.made
 
         def renew(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
@@ -121,7 +123,7 @@ def _stamp(found: os.stat_result) -> _Stamp:
 
 
 def _for_grpc(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
-    """What is in the files; ValueError where gRPC could not use it, which it would not say."""
+    """Return the content of the files; ValueError where gRPC could not use it without a word."""
     chain, key = files.chain.read_bytes(), files.key.read_bytes()
     authority = files.client_authority.read_bytes() if files.client_authority else None
     _context(files)
@@ -143,7 +145,7 @@ def _context(files: CertificateFiles) -> ssl.SSLContext:
             context.load_verify_locations(files.client_authority)
         except ssl.SSLError as error:
             raise ValueError(
-                f"tls_client_ca {files.client_authority} is no PEM file of certificates "
+                f"tls_client_ca {files.client_authority} is not a PEM file of certificates "
                 f"({_reason(error)})"
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
-from spooled_pipelines.server.core.protobuf import field
+from spooled_pipelines.server.core.protobuf import field, takes_bytes
 from spooled_pipelines.server.core.records import (
     BatchRecord,
     ExpectedParts,
@@ -65,11 +65,12 @@ _PAGE_PARTS = 1_000
 
 
 class BatchService:
-    """Tables in, statistics and results out."""
+    """The service of batches: tables in, statistics and results out."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
+    @takes_bytes  # the validation of a chunk parses it with messages of its own
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return upload(self._context, caller, requests)
 
@@ -167,7 +168,7 @@ class BatchService:
         generation: int | None = None
         if request.HasField("generation"):
             generation = validation.generation(request.generation)
-        # Who asks may be about to be killed, and has no time to see it through.
+        # The caller may be about to be killed, and have no time to see it through.
         selector = BatchSelector(batch_id, generation)
         cancelling = self._context.store.cancel(caller.organization, selector)
         _, counts = await self._context.background.shield(cancelling, "cancel of a batch")
@@ -243,7 +244,7 @@ class BatchService:
 
 
 def milestone(record: BatchRecord) -> tuple[object, ...]:
-    """What of a batch a wait acts or reports on; progress in tenths."""
+    """Return what of a batch a wait acts or reports on; progress in tenths."""
     counts = record.counts
     tenth = (counts.total - record.open_jobs) * 10 // max(counts.total, 1)
     failed = counts.deadletter + counts.cancelled

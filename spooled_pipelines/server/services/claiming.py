@@ -1,4 +1,4 @@
-"""Claims that nobody waits for any more are given back, not left to run out."""
+"""Claims of jobs, given back at once where their caller is gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.records import GiveBack, Holder, JobRecord, Settlement
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store.requests import ClaimRequest
@@ -14,7 +14,7 @@ from spooled_pipelines.server.store.requests import ClaimRequest
 
 @dataclass(frozen=True)
 class Consumer:
-    """Who takes jobs of which queue."""
+    """The worker that takes jobs, and their queue."""
 
     queue_name: str
     worker_id: str
@@ -23,7 +23,7 @@ class Consumer:
 async def claim(
     context: ServiceContext, caller: Caller, consumer: Consumer, lease_ms: int, limit: int
 ) -> list[JobRecord]:
-    """Lease at most `limit` jobs; if the caller goes away meanwhile, they go back at once."""
+    """Lease at most `limit` jobs; they go back at once where the caller is gone by then."""
     organization, queue_name = caller.organization, consumer.queue_name
     context.last_polled.note(organization, queue_name, context.clock.now())
     claiming = asyncio.ensure_future(

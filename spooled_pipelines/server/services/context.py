@@ -16,25 +16,25 @@ _QUEUES_REMEMBERED = 10_000
 
 @dataclass
 class LastPolled:
-    """When each queue was last asked for jobs, for those who wonder whether anyone works on it."""
+    """When each queue was last asked for jobs, which tells whether anyone works on it."""
 
     _asked: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
 
     def note(self, organization: str, queue_name: str, now: int) -> None:
-        """Someone asked for jobs of this queue."""
+        """Note that this queue was asked for jobs."""
         self._asked[organization, queue_name] = now
         self._asked.move_to_end((organization, queue_name))
         if len(self._asked) > _QUEUES_REMEMBERED:
             self._asked.popitem(last=False)
 
     def last(self, organization: str, queue_name: str) -> int | None:
-        """When that was, in milliseconds since the epoch."""
+        """Return when that was, in milliseconds since the epoch."""
         return self._asked.get((organization, queue_name))
 
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """The store, those who wait, the time, how strict to be, and what outlives its call."""
+    """The store, the notifier, the clock, the strictness, and the tasks that outlive their call."""
 
     store: JobStore
     notifier: Notifier
@@ -44,7 +44,7 @@ class ServiceContext:
     last_polled: LastPolled = field(default_factory=LastPolled)
 
     def has_consumer(self, organization: str, queue_name: str) -> bool:
-        """Whether someone takes jobs of this queue: a stream, or a Dequeue a moment ago."""
+        """Return whether a stream takes jobs of this queue, or a Dequeue did a moment ago."""
         if self.notifier.has_subscribers(queue_topic(organization, queue_name)):
             return True
         asked = self.last_polled.last(organization, queue_name)

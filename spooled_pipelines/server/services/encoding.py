@@ -43,7 +43,7 @@ _JOB_ID_LENGTH = 36
 
 
 def timestamp(milliseconds: int) -> Timestamp:
-    """A moment as protobuf says it."""
+    """Return a moment as protobuf has it."""
     seconds, rest = divmod(milliseconds, 1000)
     return Timestamp(seconds=seconds, nanos=rest * 1_000_000)
 
@@ -53,7 +53,7 @@ def _optional(milliseconds: int | None) -> Timestamp | None:
 
 
 def job_bytes(record: JobRecord, organization: str) -> bytes:
-    """A `spooled.v1.Job`, serialized."""
+    """Return a `spooled.v1.Job`, serialized."""
     leased = record.status == Status.PROCESSING
     parts = [
         _common(
@@ -107,7 +107,7 @@ def _common(
     lease_expires_at: int | None,
     worker_id: str | None,
 ) -> bytes:
-    """What of a `spooled.v1.Job` other jobs may share."""
+    """Return what of a `spooled.v1.Job` other jobs may share."""
     return Job(
         organization_id=organization,
         queue_name=queue_name,
@@ -126,7 +126,7 @@ def _common(
 
 
 def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStatsResponse:
-    """A queue's counters."""
+    """Return a queue's counters."""
     counts = record.counts
     return GetQueueStatsResponse(
         queue_name=queue_name,
@@ -142,7 +142,7 @@ def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStats
 
 
 def queue_limits(limits: QueueLimits) -> queue_admin_v1.QueueLimits:
-    """What caps a queue; nothing is set where there are no limits."""
+    """Return the limits of a queue; those that there are not are not set."""
     return queue_admin_v1.QueueLimits(
         jobs_per_second=limits.jobs_per_second,
         burst=limits.burst,
@@ -151,7 +151,7 @@ def queue_limits(limits: QueueLimits) -> queue_admin_v1.QueueLimits:
 
 
 def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
-    """A queue's counters and what holds it back."""
+    """Return a queue's counters and what holds it back."""
     counts = queue.record.counts
     return queue_admin_v1.Queue(
         stats=queue_stats(queue.queue_name, queue.record, now),
@@ -163,7 +163,7 @@ def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
 
 
 def listed_worker(listed: ListedWorker, now: int) -> queue_admin_v1.Worker:
-    """A worker, and whether it is still there."""
+    """Return a worker, and whether it is offline."""
     worker = listed.worker
     return queue_admin_v1.Worker(
         worker_id=worker.worker_id,
@@ -181,7 +181,7 @@ def listed_worker(listed: ListedWorker, now: int) -> queue_admin_v1.Worker:
 
 
 def batch_stats(record: BatchRecord, now: int, taken: bool) -> BatchStats:
-    """A batch's counters; `taken` says that someone takes jobs of its queue right now."""
+    """Return a batch's counters; `taken` says that a consumer takes jobs of its queue now."""
     counts = record.counts
     return BatchStats(
         batch_id=record.batch_id,
@@ -205,7 +205,7 @@ def batch_stats(record: BatchRecord, now: int, taken: bool) -> BatchStats:
 
 
 def attempt(record: AttemptRecord) -> Attempt:
-    """One try of a job."""
+    """Return an attempt of a job."""
     return Attempt(
         number=record.number,
         worker_id=record.worker_id,

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
 
-from spooled_pipelines.server.auth.authorization import authorize_queues
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core.errors import conflict, invalid
 from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
 from spooled_pipelines.server.services.context import ServiceContext
@@ -35,7 +34,7 @@ _Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
 async def upload(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
-    """The answers of one EnqueueBatch; a RefusedError comes after the outcomes of all before it."""
+    """Yield the answers of one EnqueueBatch; a RefusedError follows the outcomes before it."""
     opening = await _open(context, caller, requests)
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
     asked = BatchOpening(*batch, opening.part_id)

@@ -1,11 +1,11 @@
-"""A worker's sign of life, unary or within a conversation."""
+"""A worker's heartbeat, as a call or within ProcessJobs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store.requests import Heartbeat
@@ -16,7 +16,7 @@ _JOBS_MAX = 1_000_000
 
 
 def packed(metadata: Mapping[str, str]) -> str:
-    """What a worker says about itself, as it is kept."""
+    """Return a worker's metadata as it is kept."""
     validation.tags(metadata, name="metadata")
     return json.dumps(dict(metadata), sort_keys=True)
 

@@ -1,10 +1,10 @@
-"""Pushing jobs to a worker as they come, never more than it asked for."""
+"""Jobs that are pushed to a worker as they come, never more than it asked for."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.notifier import job_topic, queue_topic
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.services.claiming import Consumer, claim, give_back
@@ -16,10 +16,10 @@ _LOT = 10
 
 
 class JobStream:
-    """Jobs for one taker over one stream.
+    """A stream of jobs for one consumer.
 
-    Either it pushes as long as fewer than `max_concurrent` of its jobs hold their lease, or (where
-    that is None) as many as were asked for.
+    It pushes while fewer than `max_concurrent` of its jobs hold their lease, or, where that is
+    None, as many as were asked for.
     """
 
     def __init__(
@@ -41,19 +41,19 @@ class JobStream:
         self._subscription = context.notifier.subscribe()
 
     def ask(self, count: int, lease_ms: int) -> None:
-        """Push so many jobs, now or as they come; replaces what is left of an earlier request."""
+        """Push `count` jobs, now or as they come, in place of the rest of an earlier request."""
         self._asked = count
         self._lease_ms = lease_ms
         self._subscription.wake()
 
     def resize(self, max_concurrent: int, lease_ms: int) -> None:
-        """Push as long as fewer than this hold their lease."""
+        """Push while fewer jobs than this hold their lease."""
         self._max_concurrent = max_concurrent
         self._lease_ms = lease_ms
         self._subscription.wake()
 
     async def jobs(self) -> AsyncGenerator[JobRecord, None]:
-        """Claimed jobs; ends only by being closed, or with the server's end (a RefusedError)."""
+        """Yield claimed jobs until it is closed; RefusedError when the server stops."""
         context, caller, consumer, subscription = (
             self._context,
             self._caller,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.api_keys import key_id, new_key, organization_name
-from spooled_pipelines.server.auth.authentication import ApiKeys
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import ApiKeys, Caller, key_id, new_key, organization_name
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
@@ -22,7 +20,7 @@ from spooled_pipelines.wire.keys_v1 import (
 
 
 class KeyService:
-    """Keys of an organization. What is answered counts already, on this server at least."""
+    """The service of API keys. A change counts on this server before it is answered."""
 
     def __init__(self, context: ServiceContext, ring: ApiKeys) -> None:
         self._store = context.store

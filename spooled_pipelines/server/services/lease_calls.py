@@ -1,10 +1,10 @@
-"""Complete, Fail and RenewLease, for the unary calls and the conversation alike."""
+"""Complete, Fail and RenewLease, for the unary calls and for ProcessJobs."""
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH, RefusedError
+from spooled_pipelines.server.core.errors import LEASE_LOST, RefusedError
 from spooled_pipelines.server.core.records import (
     Completion,
     FailOutcome,
@@ -39,7 +39,7 @@ async def complete(
 
 
 async def fail(context: ServiceContext, caller: Caller, request: FailRequest) -> FailResponse:
-    """Give a job back, or to the dead letters."""
+    """Settle a job that failed: retry it, or make it a dead letter."""
     holder = _holder(context, request)
     retry = request.retry if request.HasField("retry") else True
     error = validation.error(request.error)
@@ -56,7 +56,7 @@ async def fail(context: ServiceContext, caller: Caller, request: FailRequest) ->
 async def renew_lease(
     context: ServiceContext, caller: Caller, request: RenewLeaseRequest
 ) -> RenewLeaseResponse:
-    """Let a lease last longer."""
+    """Extend a lease."""
     holder = _holder(context, request)
     lease = validation.lease_ms(
         "extension_secs", request.extension_secs, request.lease_duration_secs
@@ -66,9 +66,8 @@ async def renew_lease(
 
 
 def code_in_band(refusal: RefusedError) -> str:
-    """How a refusal is called within a stream: a lost lease has a code of its own."""
-    lost = refusal.message == LEASE_EXPIRED or LEASE_MISMATCH in refusal.message
-    return "LEASE_EXPIRED" if lost else refusal.code
+    """Return a refusal's code within a stream, where a lost lease has a code of its own."""
+    return "LEASE_EXPIRED" if refusal.reason == LEASE_LOST else refusal.code
 
 
 async def _settle(

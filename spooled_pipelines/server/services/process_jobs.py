@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server.auth.authorization import authorize_queues
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.protobuf import field
@@ -42,7 +41,7 @@ _End = RefusedError | None
 async def converse(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[ProcessRequest]
 ) -> AsyncIterator[bytes]:
-    """Answers, in the order of the requests, and jobs; ends when the requests end."""
+    """Yield answers, in the order of the requests, and jobs, until the requests end."""
     conversation = _Conversation(context, caller)
     reading = asyncio.ensure_future(conversation.read(requests))
     try:
@@ -64,7 +63,7 @@ class _Conversation:
         self._caller = caller
 
     async def read(self, requests: AsyncIterator[ProcessRequest]) -> None:
-        """Answer each request in turn; at the end, say so."""
+        """Answer each request in turn, and note the end."""
         try:
             async for request in requests:
                 await self._handle(request)
@@ -117,14 +116,14 @@ class _Conversation:
         raise invalid("the request is empty: set one of dequeue, complete, fail, renew_lease")
 
     def _dequeue(self, request: DequeueRequest) -> None:
-        """Up to batch_size jobs, now or as they come; asking again replaces what is still open."""
+        """Push up to batch_size jobs, now or as they come, in place of what is still open."""
         consumer = _consumer(request)
         lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
         count = validation.batch_size(request.batch_size, request.limit)
         self._pusher("dequeue", consumer, lease, None).ask(count, lease)
 
     def _subscribe(self, request: SubscribeRequest) -> None:
-        """Jobs as long as fewer than max_concurrent of them are unsettled."""
+        """Push jobs while fewer than max_concurrent of them are unsettled."""
         consumer = _consumer(request)
         lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
         concurrent = request.max_concurrent or _CONCURRENT_DEFAULT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services import lease_calls
@@ -35,7 +35,7 @@ from spooled_pipelines.wire.spooled_v1 import (
 
 
 class QueueService:
-    """Jobs in, jobs out, one by one."""
+    """The service of queues: jobs in and out, one by one."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context

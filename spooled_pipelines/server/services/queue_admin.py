@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services.context import ServiceContext
@@ -36,7 +36,7 @@ from spooled_pipelines.wire.queue_admin_v1 import (
 
 
 class QueueAdminService:
-    """A queue held, slowed down, emptied, its dead letters looked after."""
+    """The service of operators: pause, limit and purge queues, and retry dead letters."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._store = context.store

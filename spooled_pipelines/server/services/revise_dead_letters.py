@@ -1,9 +1,8 @@
-"""ReviseDeadLetters: dead letters one by one, requeued or discarded."""
+"""ReviseDeadLetters: requeue or discard dead letters one by one."""
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth.authorization import authorize_queues
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.records import Revision
 from spooled_pipelines.server.services.context import ServiceContext
@@ -20,7 +19,7 @@ from spooled_pipelines.wire.batch_v1 import (
 async def revise(
     context: ServiceContext, caller: Caller, request: ReviseDeadLettersRequest
 ) -> ReviseDeadLettersResponse:
-    """Do each revision; what is refused is told by its place."""
+    """Make each revision; a refusal names the place of its revision."""
     if len(request.revisions) > limits.SETTLED_PER_MESSAGE_MAX:
         raise invalid(
             f"revisions has {len(request.revisions)} entries, and at most "

@@ -1,4 +1,4 @@
-"""Settle: what became of many jobs in one message, answered after its commit."""
+"""Settle: the outcomes of many jobs in one message, answered after its commit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
-from spooled_pipelines.server.auth.authorization import authorize_queues
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.protobuf import field
@@ -42,7 +41,7 @@ _Asked = Settlement | RefusedError
 async def settle(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[SettleRequest]
 ) -> AsyncIterator[bytes]:
-    """The answers of one stream, each a serialized SettleResponse, in the order of its messages."""
+    """Yield the answers of one stream, serialized, in the order of its messages."""
     answers: asyncio.Queue[asyncio.Future[bytes] | None] = asyncio.Queue(_IN_FLIGHT)
     reading = asyncio.ensure_future(_read(context, caller, requests, answers))
     try:
@@ -130,7 +129,7 @@ def _settlement(outcome: JobOutcome) -> Settlement:
 def _settled(
     act: Completion | Failure | GiveBack, outcome: FailOutcome | RefusedError | None
 ) -> bytes:
-    """A serialized JobSettled."""
+    """Return a JobSettled, serialized."""
     if isinstance(outcome, RefusedError):
         return _refused(outcome)
     if outcome is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from spooled_pipelines.server.auth.caller import Caller
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import ids, validation
 from spooled_pipelines.server.core.presence import HEARTBEAT_SECONDS
 from spooled_pipelines.server.core.records import WorkerRecord
@@ -26,7 +26,7 @@ _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 5, 100_000
 
 
 class WorkerService:
-    """Workers say who they are and that they live."""
+    """The service of workers: registration and heartbeats."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context

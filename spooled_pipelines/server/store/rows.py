@@ -101,7 +101,7 @@ def batch_record(
         lease_expired_at=row.lease_expired_at,
         generation=row.generation,
         queue_paused=bool(row.queue_paused),
-        braked=None if throttle is None else throttle.braked(row.in_flight, now),
+        limited_by=None if throttle is None else throttle.limited_by(row.in_flight, now),
     )
 
 

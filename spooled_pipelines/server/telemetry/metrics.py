@@ -1,4 +1,4 @@
-"""What Prometheus is told. docs/metrics.md describes each of these; labels are bounded."""
+"""The metrics for Prometheus, which docs/metrics.md describes. Labels are bounded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from spooled_pipelines.server.telemetry.rpc_call import RpcCall
 
 _log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# Queues beyond these have no series of their own: whoever makes queues must not fill Prometheus.
+# Queues beyond these have no series of their own, so that clients cannot fill Prometheus.
 QUEUES_MAX = 500
 _COLLECT_SECONDS = 10.0
 _RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
@@ -89,7 +89,7 @@ class Metrics:
         )
 
     def call_ended(self, call: RpcCall) -> None:
-        """A call is over."""
+        """Count a call that is over."""
         self._rpcs.labels(call.method.path, call.code).observe(call.seconds)
 
     def store_operation(self, name: str, seconds: float) -> None:
@@ -97,26 +97,26 @@ class Metrics:
         self._operations.labels(name).observe(seconds)
 
     def committed(self, changes: CommitEvent) -> None:
-        """The store told of a commit; what other servers committed has no time."""
+        """Count a commit; those of other servers have no time."""
         if changes.commit_seconds is not None:
             self._commit_seconds.observe(changes.commit_seconds)
             self._commit_jobs.observe(changes.jobs)
 
     def enqueued(self, organization: str, created: int, duplicates: int) -> None:
-        """Rows, or a single job, were acknowledged."""
+        """Count rows, or a single job, that were acknowledged."""
         self._enqueued.labels(organization, "created").inc(created)
         self._enqueued.labels(organization, "duplicate").inc(duplicates)
 
     def claimed(self, organization: str, jobs: int) -> None:
-        """Jobs went to a worker."""
+        """Count jobs that went to a worker."""
         self._claimed.labels(organization).inc(jobs)
 
     def settled(self, organization: str, outcome: str) -> None:
-        """A worker is done with a job."""
+        """Count a job that a worker is done with."""
         self._settled.labels(organization, outcome).inc()
 
     def watch(self, store: JobStore, clock: Clock, monitor: LoopMonitor) -> Callable[[], None]:
-        """Tell of this store and these loops until the result is called."""
+        """Show this store and these loops until the returned function is called."""
         depths = _Depths(store, clock, asyncio.get_running_loop())
         failures = _LoopFailures(monitor)
         self.registry.register(depths)
@@ -129,13 +129,13 @@ class Metrics:
         return end
 
     async def text(self) -> bytes:
-        """What Prometheus reads."""
+        """Return what Prometheus reads."""
         # In a thread: the collector of the queues waits for this loop.
         return await asyncio.to_thread(generate_latest, self.registry)
 
 
 class MetricsServer(Service):
-    """Answers GET /metrics in plain HTTP, on threads of its own.
+    """An HTTP server that answers GET /metrics, without TLS and on threads of its own.
 
     `start` raises OSError where it cannot listen.
 
@@ -167,13 +167,13 @@ class MetricsServer(Service):
 
 
 class _LoopFailures(Collector):
-    """How often each loop beside the calls failed. Runs in a thread of the HTTP server."""
+    """How often each loop beside the calls failed."""
 
     def __init__(self, monitor: LoopMonitor) -> None:
         self._monitor = monitor
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Return the one counter."""
+        """Yield the one counter."""
         failures = CounterMetricFamily(
             "spooled_loop_failures",
             "Failures of what runs beside the calls; each is in the log, and followed by a retry.",
@@ -185,7 +185,7 @@ class _LoopFailures(Collector):
 
 
 class _Depths(Collector):
-    """Queues as they are when Prometheus asks. Runs in a thread of the HTTP server."""
+    """The depths of queues when Prometheus asks, in a thread of the HTTP server."""
 
     def __init__(self, store: JobStore, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
@@ -193,12 +193,12 @@ class _Depths(Collector):
         self._loop = loop
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Told without asking the store."""
+        """Yield the metrics without values, without asking the store."""
         yield from self._of_queues([])
         yield from self._of_batches([])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing about queues while the store is away; the rest is still told."""
+        """Yield nothing about queues while the store is away; all else is still there."""
         asked = asyncio.run_coroutine_threadsafe(self._store.depths(QUEUES_MAX), self._loop)
         try:
             depths = asked.result(_COLLECT_SECONDS)

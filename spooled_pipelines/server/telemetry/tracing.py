@@ -1,4 +1,4 @@
-"""A span for each call, where the process uses OpenTelemetry. Never what was said in it."""
+"""A span for each call, without its content, where the process uses OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SERVER_FAULTS = frozenset(
 
 
 def observer() -> Observer | None:
-    """What makes the spans; None where nothing in this process asked for OpenTelemetry's API."""
+    """Return what makes the spans; None where nothing in this process imported OpenTelemetry."""
     # Looked up, not imported: who does not use it must not pay for it.
     return _trace if "opentelemetry.trace" in sys.modules else None
 

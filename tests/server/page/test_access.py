@@ -12,7 +12,7 @@ from tests.support.wire import KEY, OTHER_KEY, struct
 FORMS = {
     "/queues/q/pause": {"admin"},
     "/queues/q/resume": {"admin"},
-    "/queues/q/dead-letters/redrive": {"admin"},
+    "/queues/q/dead-letters/retry": {"admin"},
     "/batches/b-1/cancel": {"admin", "produce"},
     "/batches/b-1/retry": {"admin", "produce"},
 }

@@ -24,7 +24,7 @@ HEADERS = {
 
 
 async def routes(wire: PagedWire) -> list[Route]:
-    page = wire.server._page
+    page = wire.server._dashboard
     assert page is not None
     return [route for route in page.app.routes if isinstance(route, Route)]
 

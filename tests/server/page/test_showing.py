@@ -148,19 +148,19 @@ async def test_an_action_says_once_what_it_did(paged: PagedWire) -> None:
             ("/queues/q/pause", {}, "/queues/q", "Queue q is paused"),
             ("/queues/q/resume", {}, "/queues/q", "hands out jobs again"),
             (
-                "/queues/q/dead-letters/redrive",
+                "/queues/q/dead-letters/retry",
                 {"error_contains": "other"},
                 "/queues/q/dead-letters",
-                "No dead letter was put back",
+                "No dead letter was retried",
             ),
             (
-                "/queues/q/dead-letters/redrive",
+                "/queues/q/dead-letters/retry",
                 {"error_contains": "oo"},
                 "/queues/q/dead-letters",
                 "1 dead letters are back",
             ),
             ("/batches/b-1/cancel", {"generation": "0"}, "/batches/b-1", "2 jobs of this batch"),
-            ("/batches/b-1/retry", {}, "/batches/b-1", "No dead letter was put back"),
+            ("/batches/b-1/retry", {}, "/batches/b-1", "No dead letter was retried"),
         ):
             token = (await visitor.act(path, **form)).headers["location"]
             assert token == where
@@ -181,10 +181,10 @@ async def test_probes_tell_machines_how_the_server_is(tmp_path: Path) -> None:
         assert (answer.status_code, "stopping" in answer.text) == (503, True)
         wire.server._readiness.stopping = False
 
-        async def hangs(limit: int) -> None:
+        async def hangs(*_: str) -> None:
             await asyncio.Event().wait()
 
-        wire.store.queue_names = hangs
+        wire.store.queue = hangs  # type: ignore[method-assign,assignment]
         answer = await visitor.get("/readyz")
         assert (answer.status_code, "does not answer" in answer.text) == (503, True)
     await wire.server.stop()

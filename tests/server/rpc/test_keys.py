@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.auth.api_keys import new_key
+from spooled_pipelines.server.auth import new_key
 from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.services.encoding import timestamp

@@ -10,13 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.auth.authorization import (
-    QUEUE_OF_REQUEST,
-    ROLES,
-    QueueSource,
-    check_tables,
-)
-from spooled_pipelines.server.auth.caller import Role
+from spooled_pipelines.server.auth import QUEUE_OF_REQUEST, ROLES, QueueSource, Role, check_tables
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys

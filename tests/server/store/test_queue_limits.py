@@ -174,12 +174,12 @@ async def test_who_asks_what_holds_a_batch_back_is_told_of_the_limits(kit: Store
     await limit(kit, jobs_per_second=1.0, burst=2, max_in_flight=2)
     jobs = await kit.claim(10)
     (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
-    assert batch.braked is not None
-    assert (batch.braked.in_flight, batch.braked.rate) == (True, True)
+    assert batch.limited_by is not None
+    assert (batch.limited_by.in_flight, batch.limited_by.rate) == (True, True)
     await kit.complete(jobs[0])
     (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
-    assert batch.braked is not None
-    assert (batch.braked.in_flight, batch.braked.rate) == (False, True)
+    assert batch.limited_by is not None
+    assert (batch.limited_by.in_flight, batch.limited_by.rate) == (False, True)
     await limit(kit)
     (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
-    assert batch.braked is None
+    assert batch.limited_by is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.queue_limits import Braked, QueueLimits
+from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimits
 from spooled_pipelines.server.core.records import (
     BatchRecord,
     Chunk,
@@ -247,7 +247,7 @@ class SideBySide(RuleBasedStateMachine):
             self.model.expired_at.get(place),
             batch.generation,
             place in self.model.paused,
-            self.braked(place),
+            self.limited_by(place),
         )
         # Which of several that are equally frequent come is open.
         errors = +batch.errors
@@ -255,12 +255,12 @@ class SideBySide(RuleBasedStateMachine):
         assert [count for _, count in record.top_errors] == frequent
         assert set(record.top_errors) <= set(errors.items())
 
-    def braked(self, topic: tuple[str, str]) -> Braked | None:
+    def limited_by(self, topic: tuple[str, str]) -> LimitedBy | None:
         cap = self.model.caps.get(topic)
         if cap is None:
             return None
         is_full = self.model.in_flight(*topic) >= cap
-        return Braked(QueueLimits(max_in_flight=cap), in_flight=is_full, rate=False)
+        return LimitedBy(QueueLimits(max_in_flight=cap), in_flight=is_full, rate=False)
 
     def compare_job(self, record: JobRecord, job: Job) -> None:
         asked = job.asked

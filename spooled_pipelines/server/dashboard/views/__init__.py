@@ -1,1 +1,1 @@
-"""What is answered at each address."""
+"""The views: what is answered at each address."""

@@ -24,7 +24,7 @@ _STATUSES = {name: number for number, name in Status.NAMES.items() if name != "f
 
 
 async def batches(visit: SignedInRequest) -> Response:
-    """GET /batches"""
+    """Answer GET /batches."""
     queue_name, token = visit.query("queue"), visit.query("before")
     request = ListBatchesRequest(queue_name=queue_name, page_size=_PAGE, page_token=token)
     answer = await visit.call(request)
@@ -38,7 +38,7 @@ async def batches(visit: SignedInRequest) -> Response:
 
 
 async def batch(visit: SignedInRequest) -> Response:
-    """GET /batches/<id>"""
+    """Answer GET /batches/<id>."""
     stats = await _stats(visit)
     status, text, token = visit.query("status"), visit.query("text"), visit.query("after")
     wanted = [_STATUSES[status]] if status in _STATUSES else []
@@ -69,7 +69,7 @@ async def batch(visit: SignedInRequest) -> Response:
 
 
 async def cancel(visit: SignedInRequest, form: Form) -> Response:
-    """POST /batches/<id>/cancel"""
+    """Answer POST /batches/<id>/cancel."""
     batch_id = visit.request.path_params["batch_id"]
     request = CancelBatchRequest(batch_id=batch_id)
     # What was enqueued since the page was loaded is not what its reader means.
@@ -83,14 +83,14 @@ async def cancel(visit: SignedInRequest, form: Form) -> Response:
 
 
 async def retry(visit: SignedInRequest, form: Form) -> Response:
-    """POST /batches/<id>/retry"""
+    """Answer POST /batches/<id>/retry."""
     batch_id = visit.request.path_params["batch_id"]
     contains = form.get("error_contains", "")
     request = RetryBatchRequest(batch_id=batch_id, error_contains=contains)
     count = (await visit.call(request)).retried
     notice = f"{number(count)} dead letters are back in the queue, with all their retries."
     if not count:
-        notice = "No dead letter was put back: none has this text in its error."
+        notice = "No dead letter was retried: none has this text in its error."
     return visit.done(notice, f"/batches/{batch_id}")
 
 
@@ -102,7 +102,7 @@ async def _stats(visit: SignedInRequest) -> BatchStats:
 
 
 def _pace(visit: SignedInRequest, stats: BatchStats) -> tuple[float | None, float | None]:
-    """Jobs a second that end, and the seconds that the others take at this pace."""
+    """Return how many jobs a second end, and how many seconds the others take at this pace."""
     what = ("batch", visit.session.caller.organization, stats.batch_id, stats.generation)
     ended = stats.completed + stats.deadletter + stats.cancelled
     rate = visit.web.rates.see(what, visit.web.clock.now(), stats.total, ended)

@@ -12,7 +12,7 @@ from spooled_pipelines.wire.spooled_v1 import GetJobRequest, Job
 
 
 async def find_job(visit: SignedInRequest) -> Response:
-    """GET /jobs?id="""
+    """Answer GET /jobs?id=."""
     job_id = visit.query("id")
     if not job_id:
         return visit.show("find_job.html")
@@ -21,7 +21,7 @@ async def find_job(visit: SignedInRequest) -> Response:
 
 
 async def job(visit: SignedInRequest) -> Response:
-    """GET /jobs/<id>"""
+    """Answer GET /jobs/<id>."""
     found = await _job(visit, visit.request.path_params["job_id"])
     attempts = None
     if visit.may(ListAttemptsRequest):
@@ -30,7 +30,7 @@ async def job(visit: SignedInRequest) -> Response:
 
 
 async def contents(visit: SignedInRequest) -> Response:
-    """GET /jobs/<id>/contents"""
+    """Answer GET /jobs/<id>/contents."""
     if not visit.sees_payloads:
         role = visit.session.caller.role.value
         message = f"this API key is for {role!r}, and payloads are shown for produce, work or admin"

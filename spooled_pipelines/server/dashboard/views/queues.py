@@ -1,4 +1,4 @@
-"""Queues: how deep, how old, how fast; held, let go, and their dead letters put back."""
+"""Queues: how deep, how old and how fast they are; pause, resume, and retry dead letters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RECENT = 8
 
 
 async def queues(visit: SignedInRequest) -> Response:
-    """GET /queues"""
+    """Answer GET /queues."""
     token = visit.query("after")
     answer = await visit.call(ListQueuesRequest(page_size=_PAGE, page_token=token))
     rows = [(queue, _rate(visit, queue)) for queue in answer.queues]
@@ -34,7 +34,7 @@ async def queues(visit: SignedInRequest) -> Response:
 
 
 async def queue(visit: SignedInRequest) -> Response:
-    """GET /queues/<name>"""
+    """Answer GET /queues/<name>."""
     found = await _queue(visit)
     name = found.stats.queue_name
     batches: list[Any] = []
@@ -54,7 +54,7 @@ async def queue(visit: SignedInRequest) -> Response:
 
 
 async def dead_letters(visit: SignedInRequest) -> Response:
-    """GET /queues/<name>/dead-letters"""
+    """Answer GET /queues/<name>/dead-letters."""
     found = await _queue(visit)
     token = visit.query("after")
     request = ListDeadLettersRequest(
@@ -67,33 +67,33 @@ async def dead_letters(visit: SignedInRequest) -> Response:
         jobs=answer.jobs,
         after=token,
         more=answer.next_page_token,
-        may_redrive=visit.may(RedriveDeadLettersRequest),
+        may_retry=visit.may(RedriveDeadLettersRequest),
     )
 
 
 async def pause(visit: SignedInRequest, _: Form) -> Response:
-    """POST /queues/<name>/pause"""
+    """Answer POST /queues/<name>/pause."""
     name = visit.request.path_params["name"]
     await visit.call(PauseQueueRequest(queue_name=name))
     return visit.done(f"Queue {name} is paused: nobody gets a job of it.", f"/queues/{name}")
 
 
 async def resume(visit: SignedInRequest, _: Form) -> Response:
-    """POST /queues/<name>/resume"""
+    """Answer POST /queues/<name>/resume."""
     name = visit.request.path_params["name"]
     await visit.call(ResumeQueueRequest(queue_name=name))
     return visit.done(f"Queue {name} hands out jobs again.", f"/queues/{name}")
 
 
-async def redrive(visit: SignedInRequest, form: Form) -> Response:
-    """POST /queues/<name>/dead-letters/redrive"""
+async def retry_dead_letters(visit: SignedInRequest, form: Form) -> Response:
+    """Answer POST /queues/<name>/dead-letters/retry."""
     name = visit.request.path_params["name"]
     contains = form.get("error_contains", "")
     request = RedriveDeadLettersRequest(queue_name=name, error_contains=contains)
     count = (await visit.call(request)).redriven
     notice = f"{number(count)} dead letters are back in the queue, with all their retries."
     if not count:
-        notice = "No dead letter was put back: none has this text in its error."
+        notice = "No dead letter was retried: none has this text in its error."
     return visit.done(notice, f"/queues/{name}/dead-letters")
 
 

@@ -27,7 +27,7 @@ _VISIT_SECONDS = 3_600
 
 
 async def sign_in_form(request: Request) -> Response:
-    """GET /sign-in"""
+    """Answer GET /sign-in."""
     web = web_of(request)
     if web.sessions.find(request.cookies.get(web.cookies.session)) is not None:
         return RedirectResponse(local_path(request.query_params.get("next", "/")), 303)
@@ -35,7 +35,7 @@ async def sign_in_form(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """POST /sign-in"""
+    """Answer POST /sign-in."""
     web = web_of(request)
     form: Form = {}
     try:
@@ -60,7 +60,7 @@ async def sign_in(request: Request) -> Response:
 
 
 async def sign_out(visit: SignedInRequest, _: Form) -> Response:
-    """POST /sign-out"""
+    """Answer POST /sign-out."""
     cookies = visit.web.cookies
     visit.web.sessions.end(visit.request.cookies.get(cookies.session))
     response = RedirectResponse("/sign-in", 303)

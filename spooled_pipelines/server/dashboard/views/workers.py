@@ -1,4 +1,4 @@
-"""Workers: where they are, and when they were last heard of."""
+"""Workers: where they run, and when they last sent a heartbeat."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ _PAGE = 500
 
 
 async def workers(visit: SignedInRequest) -> Response:
-    """GET /workers"""
+    """Answer GET /workers."""
     answer = await visit.call(ListWorkersRequest(page_size=_PAGE))
     return visit.show("workers.html", workers=answer.workers, most=_PAGE)

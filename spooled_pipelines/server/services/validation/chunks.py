@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid, why_not
@@ -37,8 +37,9 @@ class Upload:
     part_id: str
 
 
-class CheckedChunk(NamedTuple):
-    """The rows that can be stored, and for the others their place and why not."""
+@dataclass(frozen=True, slots=True)
+class CheckedChunk:
+    """The rows that can be stored, and for each of the others why it was rejected."""
 
     chunk: Chunk
     rows: int
@@ -46,7 +47,7 @@ class CheckedChunk(NamedTuple):
 
 
 def checked_upload(request: OpenBatch) -> Upload:
-    """RefusedError INVALID_ARGUMENT names what is wrong."""
+    """Return what an OpenBatch says; RefusedError INVALID_ARGUMENT names what is wrong."""
     return Upload(
         batch_id=validation.batch_id(request.batch_id),
         queue_name=validation.queue_name(request.queue_name),
@@ -63,7 +64,7 @@ def checked_upload(request: OpenBatch) -> Upload:
 
 
 def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChunk:
-    """The chunk's rows as columns; `request` is the whole message that it came in."""
+    """Return the chunk's rows as columns; `request` is the whole message that it came in."""
     payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
     # One that is stored already may come without its payloads.
     rows = len(payloads) or len(keys)
@@ -116,7 +117,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
 
 
 def _row_tags(context: Mapping[str, str], tags: Tags) -> bytes | None:
-    """A row's own, with the upload's context where there is room and the row says none."""
+    """Return a row's tags, with the upload's context where there is room and it has none."""
     own = validation.tags(tags.tags)
     if not context or any(name in tags.tags for name in _CONTEXT):
         return own
@@ -183,7 +184,7 @@ def _numbers(
 
 
 def _defaulted(values: Sequence[int] | int, default: int) -> Sequence[int] | int:
-    """0 means the upload's default."""
+    """Return the values with the upload's default in place of 0."""
     if isinstance(values, int):
         return values
     return [value or default for value in values]

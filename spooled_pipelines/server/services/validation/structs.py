@@ -1,4 +1,4 @@
-"""Payloads and results as bytes: checked once, then kept and handed out as they came."""
+"""Payloads and results as bytes: validated once, then stored and returned as they came."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGE = "spooled_pipelines.server"
 
 
 def _checking_messages() -> tuple[Any, Any]:
-    """EnqueueBatchRequest with its payloads as Structs, and a Struct two levels down.
+    """Return EnqueueBatchRequest with its payloads as Structs, and a Struct two levels down.
 
     The first lets one call of the parser check all payloads of a chunk. In both, a payload is as
     deep as it is in the messages that hand it out (a job within an answer), so that what passes
@@ -60,7 +60,7 @@ _CHUNK_REQUEST, _NESTED = _checking_messages()
 
 
 def check_object(name: str, data: bytes) -> None:
-    """RefusedError INVALID_ARGUMENT where this is no Struct, too deep, or too large as JSON."""
+    """Raise RefusedError INVALID_ARGUMENT for what is not a Struct, too deep, or too large."""
     inner = b"\x12" + varint(len(data)) + data
     try:
         _NESTED.FromString(b"\x0a" + varint(len(inner)) + inner)
@@ -76,7 +76,7 @@ def check_object(name: str, data: bytes) -> None:
 
 
 def check_chunk_request(request: bytes, payloads: Sequence[bytes]) -> list[tuple[int, str]]:
-    """The payloads of an EnqueueBatchRequest that are no good: (place, message)."""
+    """Return the invalid payloads of an EnqueueBatchRequest: (place, message)."""
     try:
         _CHUNK_REQUEST.FromString(request)
         suspects = [place for place, data in enumerate(payloads) if len(data) > _SURELY_SMALL_BYTES]

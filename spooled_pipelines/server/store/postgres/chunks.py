@@ -32,8 +32,7 @@ _BATCHES_REMEMBERED = 1_000
 
 
 class _IsWholeError(Exception):
-    """The batch was sealed meanwhile, or the part finished, so that it must be locked for oneself
-    alone."""
+    """The batch was sealed meanwhile, or the part finished, so it must be locked exclusively."""
 
 
 class _Place(NamedTuple):

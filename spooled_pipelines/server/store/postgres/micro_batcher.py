@@ -55,7 +55,11 @@ class MicroBatcher(Generic[T, R]):
 
     async def _results(self, items: Sequence[T]) -> Sequence[R | Exception]:
         try:
-            return await self._perform(items)
+            results = await self._perform(items)
+            if len(results) != len(items):
+                # Else somebody would wait for ever.
+                raise RuntimeError(f"{len(results)} results for {len(items)} items")
+            return results
         except RefusedError as refusal:
             if refusal.code == "UNAVAILABLE" or len(items) == 1:
                 return [refusal] * len(items)

@@ -22,8 +22,9 @@ async def count_made(tx: Transaction, organization: int, quota: int | None, jobs
 async def count_singly(
     tx: Transaction, organization: int, quota: int, jobs: int
 ) -> tuple[int, RefusedError | None]:
-    """Return for how many of the jobs made just now the day has room, and what to say to the
-    others, which are not counted and must be unmade.
+    """Return how many of the new jobs the day's quota allows, and the refusal of the others.
+
+    The others are not counted, and must be removed.
     """
     made = await _count(tx, organization, jobs)
     excess = min(max(made - quota, 0), jobs)

@@ -33,8 +33,10 @@ class FileLock:
         self.token = ""
 
     def take(self) -> None:
-        """Take the lock; StoreInUseError names the process that has it, other errors say why
-        there can be no lock. May be repeated."""
+        """Take the lock. May be repeated.
+
+        StoreInUseError names the process that has it, other errors say why there can be no lock.
+        """
         if self._descriptor is not None:
             return
         try:
