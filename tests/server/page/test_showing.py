@@ -202,7 +202,7 @@ async def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> N
 async def test_a_port_that_is_taken_is_said_and_leaves_nothing_open(tmp_path: Path) -> None:
     async with PagedWire(tmp_path / "a") as wire:
         other = PagedWire(tmp_path / "b", http=wire.url.split("/")[2])
-        with pytest.raises(OSError, match="for the page"):
+        with pytest.raises(OSError, match="for the dashboard"):
             await other.server.start()
     for address in ("8080", "localhost:", "localhost:99999"):
         with pytest.raises(ValueError, match=r"http address .* HOST:PORT"):
