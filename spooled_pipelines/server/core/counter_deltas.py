@@ -51,6 +51,19 @@ class CounterDeltas:
     Code that changes a job's status says so with `apply`, `move` or `add`.
     """
 
+    __slots__ = (
+        "batches",
+        "controlled",
+        "due",
+        "errors",
+        "expired",
+        "keys",
+        "queues",
+        "ready_queues",
+        "released",
+        "touched",
+    )
+
     def __init__(self) -> None:
         self.queues: dict[int, list[int]] = {}
         self.batches: dict[int, list[int]] = {}
@@ -84,14 +97,15 @@ class CounterDeltas:
         return True
 
     def _count(self, job: LockedJob, before: JobState, after: JobState) -> None:
-        if before.status != after.status or before.is_waiting != after.is_waiting:
+        was_waiting, waiting = before.is_waiting, after.is_waiting
+        if before.status != after.status or was_waiting != waiting:
             self.move(
                 job.queue,
                 job.batches,
                 before.status,
                 after.status,
-                was_waiting=before.is_waiting,
-                waiting=after.is_waiting,
+                was_waiting=was_waiting,
+                waiting=waiting,
             )
         if before.status == Status.DEADLETTER:
             self.count_error(job.batches, before.last_error or "", -1)
@@ -172,12 +186,12 @@ class CounterDeltas:
     @property
     def status_changes(self) -> int:
         """How many jobs came into another status."""
-        return sum(
-            delta
-            for row in self.queues.values()
-            for place, delta in enumerate(row)
-            if delta > 0 and place != _WAITING
-        )
+        changed = 0
+        for row in self.queues.values():
+            for place, delta in enumerate(row):
+                if delta > 0 and place != _WAITING:
+                    changed += delta
+        return changed
 
 
 def _next_moment(job: JobState) -> int | None:

@@ -166,12 +166,13 @@ class PostgresStore(Service):
 
     async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
         owner = await self.context.owner(organization)
+        if len(settlements) == 1:
+            # One alone shares a transaction with others that come meanwhile.
+            ((holder, act),) = settlements
+            return [await self._settle_one(settling.SettleRequest(owner, holder, act))]
         asked = [settling.SettleRequest(owner, holder, act) for holder, act in settlements]
-        if len(asked) > 1:
-            settled = await self.shield(settling.settle(self.context, asked))
-            return cast("list[Settled]", settled)
-        # One alone shares a transaction with others that come meanwhile.
-        return [await self._settle_one(one) for one in asked]
+        settled = await self.shield(settling.settle(self.context, asked))
+        return cast("list[Settled]", settled)
 
     async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
         owner = await self.context.owner(organization)

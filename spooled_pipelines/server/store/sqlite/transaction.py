@@ -116,23 +116,32 @@ class Transaction:
         self.connection.execute(SQL["write_job"], values)
 
     def flush(self) -> None:
-        """Write the counters, before they are read or the operation ends."""
-        deltas, changes, send = self.deltas, self.changes, self.connection.execute
+        """Write the counters before they are read; what changes from here on is counted from 0."""
+        self.end_operation()
+        self.deltas = CounterDeltas()
+
+    def end_operation(self) -> None:
+        """Write the counters, and name in `changes` what the numbers stand for."""
+        deltas, changes, names = self.deltas, self.changes, self.names
+        send = self.connection.execute
         changes.jobs += deltas.status_changes
         for queue, counts in deltas.queues.items():
             send(SQL["count_queues"], (*counts, queue))
-        for queue, moment in deltas.expired.items():
-            send(SQL["note_lease_expiry"], (moment, queue))
         for batch, counts in deltas.batches.items():
             send(SQL["count_batches"], (*counts, self.now, batch))
+            changes.batches.add(names.batch_topic(batch))
         for (batch, error), count in deltas.errors.items():
             send(SQL["count_errors"], (batch, error, count))
-        names = self.names
-        changes.ready_queues.update(map(names.queue_topic, deltas.ready_queues))
-        changes.batches.update(map(names.batch_topic, deltas.batches.keys() | deltas.touched))
-        changes.controlled.update(names.queue_topic(queue)[0] for queue in deltas.controlled)
-        changes.released_jobs += [ids.job_id(self.prefix, seq) for seq, _ in deltas.released]
+        for queue, moment in deltas.expired.items():
+            send(SQL["note_lease_expiry"], (moment, queue))
+        for seq, _ in deltas.released:
+            changes.released_jobs.append(ids.job_id(self.prefix, seq))
+        for queue in deltas.ready_queues:
+            changes.ready_queues.add(names.queue_topic(queue))
+        for queue in deltas.controlled:
+            changes.controlled.add(names.queue_topic(queue)[0])
+        for batch in deltas.touched:
+            changes.batches.add(names.batch_topic(batch))
         changes.keys = changes.keys or deltas.keys
         if deltas.due is not None:
             changes.due_at(deltas.due)
-        self.deltas = CounterDeltas()

@@ -181,7 +181,7 @@ class Writer:
         try:
             transaction.begin_operation(self._clock.now())
             result = request.operation(transaction)
-            transaction.flush()
+            transaction.end_operation()
         # Whatever fails is that caller's alone; the others of the group are committed.
         except Exception as error:
             if fault_of(error) is not None:
