@@ -239,8 +239,8 @@ class BatchService:
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
         context = self._context
-        taken = context.has_consumer(caller.organization, record.queue_name)
-        return batch_stats(record, context.clock.now(), taken)
+        has_consumer = context.has_consumer(caller.organization, record.queue_name)
+        return batch_stats(record, context.clock.now(), has_consumer)
 
 
 def milestone(record: BatchRecord) -> tuple[object, ...]:

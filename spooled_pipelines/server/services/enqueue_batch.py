@@ -39,8 +39,8 @@ async def upload(
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
     asked = BatchOpening(*batch, opening.part_id)
     record = await context.store.open_batch(caller.organization, asked)
-    taken = context.has_consumer(caller.organization, record.queue_name)
-    stats = batch_stats(record, context.clock.now(), taken)
+    has_consumer = context.has_consumer(caller.organization, record.queue_name)
+    stats = batch_stats(record, context.clock.now(), has_consumer)
     there = await context.store.stored_chunks(
         caller.organization, opening.batch_id, opening.upload_id
     )
