@@ -1,4 +1,4 @@
-"""What is read of a table: which columns, and which rows.
+"""Scans: which columns and which rows of a table are read.
 
 A source that can read less does so (Parquet, datasets, lazy frames); for the others columns and
 rows are taken out of each record batch.
