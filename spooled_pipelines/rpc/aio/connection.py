@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -18,6 +17,7 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc import tracing
+from spooled_pipelines.rpc.aio.closing import AsyncClosing
 from spooled_pipelines.rpc.aio.runtime import (
     AsyncBidiStream,
     AsyncChannel,
@@ -34,9 +34,6 @@ from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.wire.methods import Method
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 log = logging.getLogger("spooled_pipelines.rpc")
 
 _PROBE_AGAIN_SECONDS = 0.1
@@ -44,7 +41,7 @@ _PROBE_AGAIN_SECONDS = 0.1
 _REASON_SECONDS = 1.0
 
 
-class AsyncConnection:
+class AsyncConnection(AsyncClosing):
     """A channel to one server and the calls on it, which raise `SpooledError` only.
 
     The channel is opened by the first call, so that a connection may be created before a fork.
@@ -66,17 +63,6 @@ class AsyncConnection:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.name!r})"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def unary(
         self,
@@ -237,6 +223,8 @@ class AsyncConnection:
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
+
+    _close = close
 
     def _open(self) -> AsyncChannel:
         with self._opening:

@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -24,6 +23,7 @@ from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.runtime import (
     BidiStream,
     Channel,
@@ -35,9 +35,6 @@ from spooled_pipelines.rpc.sync.runtime import (
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.wire.methods import Method
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 log = logging.getLogger("spooled_pipelines.rpc")
 
 _PROBE_AGAIN_SECONDS = 0.1
@@ -45,7 +42,7 @@ _PROBE_AGAIN_SECONDS = 0.1
 _REASON_SECONDS = 1.0
 
 
-class Connection:
+class Connection(Closing):
     """A channel to one server and the calls on it, which raise `SpooledError` only.
 
     The channel is opened by the first call, so that a connection may be created before a fork.
@@ -67,17 +64,6 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.name!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def unary(
         self,
@@ -238,6 +224,8 @@ class Connection:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+    _close = close
 
     def _open(self) -> Channel:
         with self._opening:
