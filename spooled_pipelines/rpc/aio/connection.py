@@ -26,7 +26,7 @@ from spooled_pipelines.rpc.aio.runtime import (
     monotonic,
     sleep,
 )
-from spooled_pipelines.rpc.channel import call_metadata, compression_pays
+from spooled_pipelines.rpc.channel import Request, call_metadata, compression_pays
 from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
@@ -67,7 +67,7 @@ class AsyncConnection(AsyncClosing):
     async def unary(
         self,
         method: Method,
-        request: Any,
+        request: Request,
         *,
         timeout: float | None = None,
         repeatable: bool,
@@ -149,7 +149,7 @@ class AsyncConnection(AsyncClosing):
         known = self.round_trip
         self.round_trip = seconds if known is None else min(seconds, known)
 
-    def stream(self, method: Method, request: Any) -> AsyncServerStream:
+    def stream(self, method: Method, request: Request) -> AsyncServerStream:
         """Send one request (a message, or bytes) and return its stream of responses."""
         self._rate_limiter.acquire()
         return self._open().stream(
@@ -259,7 +259,7 @@ class AsyncCallPool:
         self._timeout = calls.settings.timeout_seconds
         self._began: dict[int, float] = {}
 
-    async def start(self, number: int, request: Any) -> None:
+    async def start(self, number: int, request: Request) -> None:
         """Send a request (a message, or bytes) as soon as `rate_limit` allows it.
 
         `number` identifies the call in the results of `completed`.

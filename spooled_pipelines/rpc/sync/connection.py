@@ -18,7 +18,7 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.channel import call_metadata, compression_pays
+from spooled_pipelines.rpc.channel import Request, call_metadata, compression_pays
 from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
@@ -68,7 +68,7 @@ class Connection(Closing):
     def unary(
         self,
         method: Method,
-        request: Any,
+        request: Request,
         *,
         timeout: float | None = None,
         repeatable: bool,
@@ -150,7 +150,7 @@ class Connection(Closing):
         known = self.round_trip
         self.round_trip = seconds if known is None else min(seconds, known)
 
-    def stream(self, method: Method, request: Any) -> ServerStream:
+    def stream(self, method: Method, request: Request) -> ServerStream:
         """Send one request (a message, or bytes) and return its stream of responses."""
         self._rate_limiter.acquire()
         return self._open().stream(
@@ -260,7 +260,7 @@ class CallPool:
         self._timeout = calls.settings.timeout_seconds
         self._began: dict[int, float] = {}
 
-    def start(self, number: int, request: Any) -> None:
+    def start(self, number: int, request: Request) -> None:
         """Send a request (a message, or bytes) as soon as `rate_limit` allows it.
 
         `number` identifies the call in the results of `completed`.
