@@ -31,7 +31,7 @@ _IN_FLIGHT = 8
 _Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
 
 
-async def upload(
+async def enqueue_batch(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
     """Yield the answers of one EnqueueBatch; a RefusedError follows the outcomes before it."""
