@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.backend import BatchBackend
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.batch.sync.open_batch import OpenBatch
+    from spooled_pipelines.batch.text_options import TextOptions
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
     from spooled_pipelines.client.aio.process import AsyncProcessStream
     from spooled_pipelines.client.aio.streams import AsyncJobStream
@@ -94,6 +95,7 @@ __all__ = [
     "RetryPolicy",
     "SpooledClient",
     "Stall",
+    "TextOptions",
     "WorkerRegistration",
     "WorkerState",
     "__version__",
@@ -138,6 +140,7 @@ __getattr__, __dir__ = attach(
         "SpooledClient": "client.sync.client",
         "Stall": "types",
         "TLS": "rpc.settings",
+        "TextOptions": "batch.text_options",
         "WorkerRegistration": "types",
         "WorkerState": "types",
         "__version__": "version",

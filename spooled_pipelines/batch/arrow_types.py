@@ -1,4 +1,4 @@
-"""What reading and encoding both ask of Arrow's types and arrays."""
+"""Functions on Arrow's types and arrays that reading and encoding share."""
 
 from __future__ import annotations
 

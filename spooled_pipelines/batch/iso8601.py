@@ -16,9 +16,9 @@ PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def timestamp_text(array: pa.TimestampArray) -> pa.StringArray:
-    """Return ``2013-01-01T05:00:00``, and with a ``Z`` behind it where the type has a time zone."""
+    """Return ``2013-01-01T05:00:00``, with a ``Z`` after it if the type has a time zone."""
     zone = array.type.tz
-    # The number behind an aware timestamp is in UTC: without its zone it prints as UTC.
+    # The number in an aware timestamp is in UTC: without its zone it prints as UTC.
     counts = array.cast(pa.int64())
     text = _by_fraction(counts, array.type.unit, pa.timestamp)
     text = pc.replace_substring(text, " ", "T", max_replacements=1)

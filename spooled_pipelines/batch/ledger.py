@@ -65,7 +65,7 @@ class RejectedRows:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return self.reasons.total()
 
     def add(self, rows: Sequence[tuple[int, str]]) -> None:

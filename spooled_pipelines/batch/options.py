@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
+from spooled_pipelines.batch.text_options import TextOptions, parse_text_options
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
 
@@ -57,6 +58,7 @@ class PartOptions(JobOptions, total=False):
     index: bool
     sql: str | None
     connection: Any
+    text_options: TextOptions | Mapping[str, Any] | None
     rate: float | None
     ledger: StrPath | None
 
@@ -87,6 +89,7 @@ class RowOptions:
     index: bool = False
     sql: str | None = None
     connection: Any = None
+    text_options: TextOptions | Mapping[str, Any] | None = None
     key: str | Sequence[str] | None = None
     payload: PayloadOption = None
     payload_schema: PayloadSchema | None = None
@@ -105,6 +108,7 @@ class RowOptions:
     part_id: str | None = None
 
     def __post_init__(self) -> None:
+        parse_text_options(self.text_options)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
         if not isinstance(self.on_lossy, Mapping):
             validation.one_of(self.on_lossy, "on_lossy", get_args(Lossy))

@@ -89,7 +89,7 @@ class AddedPart:
 
 @dataclass(frozen=True)
 class MissingParts:
-    """What keeps a batch from being sealed.
+    """The parts that keep a batch from being sealed.
 
     Attributes:
         part_ids: those that are not in, as far as they have a name.

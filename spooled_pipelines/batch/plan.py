@@ -38,6 +38,7 @@ class BatchPlan:
         samples: the first payloads, as a worker would see them.
         seconds: how long it would take: what reading and encoding took, and the sending at the
             rate of this client's last upload; None before it has had one.
+        notes: what was guessed of a text file, such as "read as text: zip, phone".
     """
 
     batch_id: str
@@ -54,13 +55,14 @@ class BatchPlan:
     chunks: int
     samples: tuple[dict[str, Any], ...] = field(repr=False)
     seconds: float | None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
         plain = dict(self.__dict__)
         plain["reasons"], plain["limits"] = dict(self.reasons), dict(self.limits)
         plain["examples"] = [{"row": made.row, "reason": made.reason} for made in self.examples]
-        plain["samples"] = list(self.samples)
+        plain["samples"], plain["notes"] = list(self.samples), list(self.notes)
         return plain
 
 
@@ -121,6 +123,7 @@ class PlanBuilder:
             chunks=self._chunks,
             samples=tuple(self._samples),
             seconds=seconds,
+            notes=prepared.notes,
         )
 
     def close(self) -> None:

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
-from spooled_pipelines.cli.commands import (
-    backup,
-    cancel,
-    check,
-    dead_letters,
-    doctor,
-    enqueue,
-    keys,
-    plan,
-    profiles,
-    queues,
-    results,
-    retry,
-    serve,
-    stats,
-    watch,
-    work,
-)
 from spooled_pipelines.cli.error_output import describe, describe_os_error, print_error
 from spooled_pipelines.cli.exit_codes import (
     BAD_INPUT,
@@ -41,43 +23,48 @@ _EPILOG = (
     "Exit codes: 0 done, 1 more jobs failed than allowed or `check` found faults, 2 bad input, "
     "3 server unreachable, 4 denied, 5 other, 6 the data could not be read, 130 interrupted."
 )
-# A function is one command, an app a group of commands.
-_COMMANDS: dict[str, Callable[..., object] | typer.Typer] = {
-    "serve": serve.serve,
-    "enqueue": enqueue.enqueue,
-    "plan": plan.plan,
-    "stats": stats.stats,
-    "watch": watch.watch,
-    "results": results.results,
-    "cancel": cancel.cancel,
-    "retry": retry.retry,
-    "queues": queues.app,
-    "dead-letters": dead_letters.app,
-    "work": work.work,
-    "backup": backup.backup,
-    "check": check.check,
-    "keys": keys.app,
-    "profiles": profiles.profiles,
-    "doctor": doctor.doctor,
+# The commands with the first sentence of their help. Each is built from its module in `commands/`
+# when it is looked up: their three hundred parameters take longer than most commands do.
+_COMMANDS = {
+    "serve": "Run a server until SIGTERM or Ctrl-C.",
+    "enqueue": "Make each row of FILE a job of QUEUE.",
+    "plan": "Show what `enqueue` would do with the same arguments, and write nothing.",
+    "stats": "Show how many jobs of QUEUE are pending, running, done and dead.",
+    "watch": "Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed.",
+    "results": "Print the jobs of BATCH with their results: a table on a terminal, else JSON "
+    "lines.",
+    "cancel": "Cancel the jobs of BATCH that have not started; running jobs go on.",
+    "retry": "Put the dead letters of BATCH back into the queue, with all their retries.",
+    "queues": "Hold a queue, let it go on, slow it down, or empty it.",
+    "dead-letters": "List, retry and discard the dead letters of a queue.",
+    "work": "Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish "
+    "what runs.",
+    "backup": "Copy a SQLite store as it is at one moment, also while the server runs.",
+    "check": "Recount every counter of a store and verify its file; exit code 1 if anything "
+    "differs.",
+    "keys": "Create, list and revoke API keys.",
+    "profiles": "List the servers that the configuration file names, and where their keys are "
+    "kept.",
+    "doctor": "Check a set-up step by step, from the settings to the server's clock, and write "
+    "nothing.",
 }
 
 
 class _LazyCommands(Mapping[str, Any]):
-    """The commands by name, each built when it is looked up.
-
-    They have three hundred parameters together, and building all of them takes longer than most
-    commands do.
-    """
+    """The commands by name, each imported and built when it is looked up."""
 
     def __getitem__(self, name: str) -> Any:
-        command = _COMMANDS[name]
-        if not isinstance(command, typer.Typer):
-            single = typer.Typer(add_completion=False, rich_markup_mode=None)
-            single.command(name)(command)
-            return typer.main.get_command(single)
-        group = typer.main.get_group(command)
-        group.name = name
-        return group
+        if name not in _COMMANDS:
+            raise KeyError(name)
+        attribute = name.replace("-", "_")
+        module = import_module(f"spooled_pipelines.cli.commands.{attribute}")
+        if hasattr(module, "app"):
+            group = typer.main.get_group(module.app)
+            group.name = name
+            return group
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name)(getattr(module, attribute))
+        return typer.main.get_command(single)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_COMMANDS)
@@ -87,7 +74,7 @@ class _LazyCommands(Mapping[str, Any]):
 
 
 class _Program(TyperGroup):
-    """The group of all commands; its help needs the docstrings of the commands alone."""
+    """The group of all commands, which lists them without importing them."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _LazyCommands()})
@@ -96,19 +83,8 @@ class _Program(TyperGroup):
         return list(self.commands)
 
     def format_commands(self, _context: object, formatter: Any) -> None:
-        width = formatter.width - 6 - max(map(len, _COMMANDS))
-        rows = [
-            (name, TyperCommand(name, help=_help_of(command)).get_short_help_str(width))
-            for name, command in _COMMANDS.items()
-        ]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
-def _help_of(command: Callable[..., object] | typer.Typer) -> str:
-    if isinstance(command, typer.Typer):
-        return str(command.info.help)
-    return inspect.getdoc(command) or ""
+            formatter.write_dl(list(_COMMANDS.items()))
 
 
 app = typer.Typer(

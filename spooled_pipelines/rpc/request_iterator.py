@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from threading import Condition
-from typing import Any
+
+from spooled_pipelines.rpc.channel import Request
 
 # gRPC takes the next request once the one before is on its way: this many may wait.
 _ROOM = 4
@@ -14,12 +15,12 @@ class RequestIterator:
     """An iterator for gRPC, filled by `put` from any thread, with a small buffer on purpose."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[Request] = deque()
         self._changed = Condition()
         self._closed = False
         self.ended = False
 
-    def put(self, request: Any) -> bool:
+    def put(self, request: Request) -> bool:
         """Add a request, waiting for room; return False if the call has ended."""
         with self._changed:
             while len(self._waiting) >= _ROOM and not self._closed:
@@ -45,7 +46,7 @@ class RequestIterator:
     def __iter__(self) -> RequestIterator:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Request:
         with self._changed:
             while not (self._waiting or self.ended or self._closed):
                 self._changed.wait()

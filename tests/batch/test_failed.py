@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import Batch, Job
+from spooled_pipelines.batch.outcome.dead_letters import PayloadPatch
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.testing import MemoryClient, server
+from spooled_pipelines.wire import spooled_v1
+from spooled_pipelines.wire.well_known import Struct
 from spooled_pipelines.worker import Discard
 
 
@@ -81,3 +84,18 @@ def test_a_plain_server_has_none_of_it() -> None:
             batch.failed()
         with pytest.raises(InvalidArgumentError, match="keeps no batches"):
             batch.retry_failed(patch=lambda payload: payload)
+
+
+def test_patched_payloads_are_put_aside_in_the_order_of_their_jobs() -> None:
+    """Many large payloads do not have to fit into memory."""
+    with PayloadPatch(
+        "late", lambda payload: {"n": payload["n"] + 1} if payload["n"] else None
+    ) as patch:
+        for n in range(4):
+            message = spooled_v1.Job(id=f"j{n}", last_error="late" if n < 3 else "wrong")
+            message.payload.update({"n": n})
+            patch.add(message)
+        revisions = list(patch.revisions())
+        assert [revision.job_id for revision in revisions] == ["j1", "j2"]
+        assert Struct.FromString(revisions[1].requeue.payload)["n"] == 3
+        assert [revision.job_id for revision in patch.revisions()] == ["j1", "j2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from spooled_pipelines.batch.source import csv_records
 from spooled_pipelines.batch.source.csv_records import RecordCutter, pieces
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import Scan
-from spooled_pipelines.batch.source.text_options import TextOptions
+from spooled_pipelines.batch.text_options import TextOptions
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+from spooled_pipelines.testing import server
 
 
 def read(
@@ -227,3 +229,26 @@ def test_line_breaks_in_quotes_are_kept_across_every_place_a_block_may_end(
     for size in range(40, 110):
         monkeypatch.setattr(csv_records, "READ_BYTES", size)
         assert read(tmp_path, data) == [{"a": cell, "b": n} for n in range(20)]
+
+
+def test_every_door_takes_the_options_as_a_value_or_as_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a;b\n1;00501\n")
+    with server() as client:
+        for options in (TextOptions(separator=";"), {"separator": ";"}):
+            plan = client.plan_batch(path, "q", text_options=options)
+            assert plan.samples == ({"a": 1, "b": "00501"},)
+            assert plan.notes == ("read as text: b",)
+        with pytest.raises(InvalidArgumentError, match=r"text_options must be .*separator"):
+            client.enqueue_batch(path, "q", text_options={"delimiter": ";"})
+
+
+def test_what_was_guessed_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("zip,n\n00501,NA\n00502,1\n")
+    with server() as client, caplog.at_level(logging.INFO, "spooled_pipelines.batch"):
+        client.enqueue_batch(path, "q")
+    assert [record.getMessage().rpartition("': ")[2] for record in caplog.records] == [
+        "read as text: zip",
+        "NA and the like are read as null in: n",
+    ]

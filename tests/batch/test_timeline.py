@@ -101,3 +101,17 @@ def test_a_plain_server_is_asked_job_by_job(plain_server: Any, queue: str) -> No
         assert batch.timeline().num_rows == 2
         with pytest.raises(SpooledError):
             client.batch(batch.to_dict()).timeline()
+
+
+def test_a_long_timeline_is_read_some_jobs_at_a_time_and_in_order() -> None:
+    collected = timeline.Timeline()
+    for number in range(12_000):
+        job = spooled_v1.Job(id=f"j{number}", status=spooled_v1.JOB_STATUS_COMPLETED)
+        for milliseconds, name in enumerate(("created_at", "started_at", "completed_at")):
+            getattr(job, name).FromMilliseconds(number + milliseconds)
+        collected.add(job)
+    read = [record_batch.to_pydict() for record_batch in collected.reader()]
+    assert len(read) > 2
+    ids = [job_id for part in read for job_id in part["job_id"]]
+    assert ids == [f"j{number}" for number in range(12_000)]
+    assert {seconds for part in read for seconds in part["seconds"]} == {0.001}

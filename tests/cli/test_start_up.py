@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from spooled_pipelines.cli import app as app_module
 from spooled_pipelines.cli.app import app, run
 
 HEAVY = {
@@ -76,19 +78,26 @@ def test_a_shell_completes_commands_options_and_profiles(tmp_path: Path) -> None
     assert completed("spooled-pipelines stats --profile pro") == ["production"]
 
 
-def test_what_is_left_out_for_speed_is_not_missing_in_the_help(
+def test_the_list_says_the_first_sentence_of_each_command_and_no_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    commands = [one.name for one in app.registered_commands]
-    groups = [one.name for one in app.registered_groups]
+    def help_of(*arguments: str) -> str:
+        assert run([*arguments, "--help"]) == 0
+        return " ".join(capsys.readouterr().out.split())
 
-    def said(*arguments: str, whole: bool) -> str:
-        assert (app(list(arguments), standalone_mode=False) if whole else run(arguments)) in (
-            0,
-            None,
-        )
-        return capsys.readouterr().out
+    listed = help_of()
+    assert run([]) == 0
+    assert " ".join(capsys.readouterr().out.split()) == listed
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert len(commands) > 10
+    for name, command in commands.items():
+        sentence = command.help.partition(". ")[0].partition(".\n")[0].rstrip(".") + "."
+        sentence = " ".join(sentence.split())
+        assert f"{name} {sentence}" in listed
+        assert sentence in help_of(name)
 
-    assert said("--help", whole=True) == said("--help", whole=False) == said(whole=False)
-    for name in (*commands, *groups):
-        assert said(str(name), "--help", whole=True) == said(str(name), "--help", whole=False)
+
+def test_every_module_of_commands_is_a_command() -> None:
+    folder = Path(app_module.__file__).parent / "commands"
+    modules = {path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")}
+    assert modules == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]

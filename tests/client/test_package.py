@@ -52,6 +52,7 @@ PUBLIC = [
     "SpooledClient",
     "Stall",
     "TLS",
+    "TextOptions",
     "WorkerRegistration",
     "WorkerState",
     "__version__",

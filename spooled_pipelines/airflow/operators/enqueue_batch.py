@@ -30,6 +30,7 @@ from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.batch.options import PartOptions, RowOptions, check_on_rerun
 from spooled_pipelines.batch.outcome.verdict import check_max_failed, check_on_breach
+from spooled_pipelines.batch.text_options import TextOptions
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
@@ -88,6 +89,8 @@ class EnqueueBatchOperator(BaseOperator):
         columns: read only these columns.
         where: read only rows for which it is true, such as ``[("amount", ">", 5)]``.
         index: read a DataFrame's index as columns.
+        text_options: how CSV and TSV files are read: separator, encoding, types by column, …, as a
+            ``TextOptions`` or a dict of its fields.
         key: the column, or columns, that identify a row: the same key is the same job. Without
             it, the row's whole content does.
         payload: what of a row goes to the worker: None (every column that has no other use), a
@@ -168,6 +171,7 @@ class EnqueueBatchOperator(BaseOperator):
         columns: Sequence[str] | None = None,
         where: RowFilter | None = None,
         index: bool = False,
+        text_options: TextOptions | Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
         payload: PayloadOption = None,
         payload_schema: PayloadSchema | None = None,
@@ -212,6 +216,7 @@ class EnqueueBatchOperator(BaseOperator):
             "columns": columns,
             "where": where,
             "index": index,
+            "text_options": text_options,
             "payload_schema": payload_schema,
             "priority": priority,
             "scheduled_at": scheduled_at,

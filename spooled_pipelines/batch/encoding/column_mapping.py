@@ -1,4 +1,4 @@
-"""Which column, or which constant, becomes which part of a job."""
+"""The mapping from columns and constants to the fields of a job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class IntegerColumn:
 
 @dataclass(frozen=True)
 class Constants:
-    """What all jobs of the upload share; 0 and None mean the server's default."""
+    """The fields that all jobs of an upload share; 0 and None mean the server's default."""
 
     priority: int = 0
     max_retries: int = 0

@@ -1,8 +1,8 @@
 """Columns of wire bytes, joined as late as possible.
 
-A column of a table becomes an `EncodedColumn`: constant bytes and Arrow arrays that stand one
-behind the other in every row. To wrap it in a field with a length only puts one more fragment in
-front, so a row of many columns is put together by a single join in Arrow.
+A column of a table becomes an `EncodedColumn`: constant bytes and Arrow arrays that follow each
+other in every row. Wrapping it in a field with a length only puts one more fragment in front, so a
+row of many columns is put together by a single join in Arrow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from spooled_pipelines.batch.encoding.protobuf_wire import varint
 
-# Makes what stands in front of content of a size.
+# Returns the bytes in front of content of a size.
 Prefix: TypeAlias = Callable[[int], bytes]
 
 # Prefixes of all sizes up to this one are kept in a table; beyond it up to the other one where
@@ -30,7 +30,7 @@ class EncodedColumn:
     """Bytes for each row of a column.
 
     Attributes:
-        fragments: what stands one behind the other; an array has one entry per row.
+        fragments: bytes that follow each other in a row; an array has one entry per row.
         size: bytes of all fragments together; one int where every row has the same.
         null: what a row is where one of its fragments is null. None: no fragment has nulls.
     """
@@ -70,7 +70,7 @@ class EncodedColumn:
 
 
 def concat(columns: Iterable[EncodedColumn], rows: int) -> EncodedColumn:
-    """Return columns of the same rows as one, one behind the other."""
+    """Return columns of the same rows as one, each after the one before."""
     fragments: list[bytes | pa.BinaryArray] = []
     constant = 0
     varying = None

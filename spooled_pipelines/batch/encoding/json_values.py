@@ -62,7 +62,7 @@ def _replace_at(index: int, context: ValueContext) -> Replace:
     return lambda text, why: context.replacement(index, text, why)
 
 
-# What a JSON text says.
+# The value of a JSON text.
 Json: TypeAlias = "str | bool | int | float | InexactNumber | dict[str, Json] | list[Json] | None"
 
 
@@ -70,7 +70,7 @@ class _Invalid:
     """The type of `INVALID`."""
 
 
-# What a text says that is not JSON.
+# The result of parsing a text that is not JSON.
 INVALID = _Invalid()
 
 

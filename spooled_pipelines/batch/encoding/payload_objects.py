@@ -74,7 +74,7 @@ def call_payload_function(
 
 
 def _as_record_batch(table: pa.Table) -> pa.RecordBatch:
-    # What pandas notes about its index would be a column here.
+    # Without the schema's metadata: what pandas notes there would make its index a column.
     columns = [storage_array(column) for column in table.columns]
     return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
 

@@ -1,7 +1,7 @@
 """A record batch of the table as wire bytes, one entry per job.
 
 An encoded row is fields 2 to 6 of an EnqueueRequest. JobChunk has the same fields under the same
-numbers, repeated, so a chunk is its encoded rows one behind the other (each with its key, field 7),
+numbers, repeated, so a chunk is its encoded rows one after the other (each with its key, field 7),
 and an EnqueueRequest is the queue's name and one encoded row.
 """
 

@@ -1,4 +1,4 @@
-"""Where values come from, and what becomes of one that a payload cannot hold."""
+"""The context of a value: its column and row, and what to do if a payload cannot hold it."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ def _refuse_duplicate_keys(keys: pa.Array, sizes: pa.Int32Array, context: ValueC
 
 
 def _join_by_list(items: pa.BinaryArray, sizes: pa.Int32Array) -> pa.BinaryArray:
-    """Join the items of each list one behind the other; null where the list is."""
+    """Join the items of each list; null where the list is null."""
     ends = pc.cumulative_sum(sizes.fill_null(0).cast(pa.int32()))
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     mask = pc.is_null(sizes) if sizes.null_count else None

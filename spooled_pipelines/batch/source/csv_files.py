@@ -29,7 +29,7 @@ from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.source.location import Location
-    from spooled_pipelines.batch.source.text_options import TextOptions
+    from spooled_pipelines.batch.text_options import TextOptions
 
 _HTML = re.compile(rb"\s*<(!doctype html|html|head|table)\b", re.IGNORECASE)
 _OTHER_SEPARATORS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}
@@ -37,7 +37,7 @@ _OTHER_SEPARATORS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}
 
 @dataclass(frozen=True)
 class _Text:
-    """A text file that is being read: its columns' names, and its pieces behind the header."""
+    """A text file that is being read: its columns' names, and its pieces after the header."""
 
     location: Location
     options: TextOptions
@@ -97,9 +97,9 @@ def _opened(stream: IO[bytes], location: Location, options: TextOptions) -> _Tex
     separator = options.separator or _separator_of(location)
     cutter = RecordCutter(separator, options.quote)
     blocks = utf8_blocks(stream, options.encoding, location.name)
-    line, head, blocks = _behind_lines(blocks, options.skip_lines)
-    found = pieces(_chained(head, blocks), cutter, location.name, line)
-    line, piece = next(found, (line, b""))
+    line, head, blocks = _after_lines(blocks, options.skip_lines)
+    remaining = pieces(_chained(head, blocks), cutter, location.name, line)
+    line, piece = next(remaining, (line, b""))
     if not piece.strip():
         raise EmptyTableError(f"the file {location.name!r} is empty, so it has not even a header.")
     if _HTML.match(piece):
@@ -129,7 +129,7 @@ def _opened(stream: IO[bytes], location: Location, options: TextOptions) -> _Tex
     def rest() -> Iterator[tuple[int, bytes]]:
         if piece:
             yield line, piece
-        yield from found
+        yield from remaining
 
     return _Text(location, options, separator, cutter, names, rest())
 
@@ -139,7 +139,7 @@ def _separator_of(location: Location) -> str:
     return "\t" if ".tsv" in suffixes else ","
 
 
-def _behind_lines(blocks: Iterator[bytes], lines: int) -> tuple[int, bytes, Iterator[bytes]]:
+def _after_lines(blocks: Iterator[bytes], lines: int) -> tuple[int, bytes, Iterator[bytes]]:
     """Return the line that comes next, what was read of it, and the blocks that follow."""
     head = b""
     for block in blocks:
@@ -242,6 +242,6 @@ def _cast(text: _Text, line: int, field: pa.Field, values: pa.Array) -> pa.Array
     except pa.ArrowInvalid as error:
         said = " ".join(str(error).split())[:200]
         raise InvalidArgumentError(
-            f"column {field.name!r} of {text.location.name!r}, in or behind line {line}: {said}. "
+            f"column {field.name!r} of {text.location.name!r}, in or after line {line}: {said}. "
             "Say another type, types={" + repr(field.name) + ": 'text'}. Nothing was sent."
         ) from None

@@ -85,30 +85,31 @@ class RecordCutter:
         return quoted[-1][0] if quoted and quoted[-1][1] > len(data) else None
 
     def record_ends(self, data: bytes) -> Iterator[int]:
-        """Yield where each record ends, line break and blank lines behind it included."""
+        """Yield where each record ends, line break and blank lines after it included."""
         quoted = iter(self._quoted(data))
         start, stop = next(quoted, (len(data), len(data)))
-        for found in _BREAKS.finditer(data):
-            while stop <= found.start() < len(data):
+        for match in _BREAKS.finditer(data):
+            while stop <= match.start() < len(data):
                 start, stop = next(quoted, (len(data), len(data)))
-            if found.start() < start:
-                yield found.end()
+            if match.start() < start:
+                yield match.end()
         if not data.endswith((b"\r", b"\n")):
             yield len(data)
 
     def _quoted(self, data: bytes) -> list[tuple[int, int]]:
-        """Return where fields in quotes begin and end; one that is open ends behind the data."""
+        """Return where fields in quotes begin and end; one that is open ends after the data."""
         if self._field is None or self._quote is None or self._quote not in data:
             return []
         # The first field has no byte before it that would say so.
-        behind = b"\n" + data
-        spans = [(found.start() - 1, found.end() - 1) for found in self._field.finditer(behind)]
+        after_break = b"\n" + data
+        matches = self._field.finditer(after_break)
+        spans = [(match.start() - 1, match.end() - 1) for match in matches]
         if spans and spans[-1][1] == len(data) and self._is_open(data[spans[-1][0] + 1 :]):
             spans[-1] = (spans[-1][0], len(data) + 1)
         return spans
 
     def _is_open(self, field: bytes) -> bool:
-        """Whether what follows an opening quote, up to the end of the data, has no closing one."""
+        """Return whether the quote before `field`, the rest of the data, is never closed."""
         return field.count(self._quote or b"") % 2 == 0
 
 

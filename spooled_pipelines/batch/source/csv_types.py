@@ -1,4 +1,4 @@
-"""What the columns of a text file are, decided by every value of the whole file.
+"""The types of the columns of a text file, decided by every value of the whole file.
 
 A column is a number only if each of its values is written as a plain number that a double holds
 exactly as written: `00501`, `+47`, `1E5` and account numbers of twenty digits stay text.
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.source.text_options import TextOptions
+    from spooled_pipelines.batch.text_options import TextOptions
 
 # What programs write for "no value" among numbers.
 _NULLS_AMONG_NUMBERS = pa.array(["NA", "N/A", "NaN", "NULL", "null"])

@@ -1,4 +1,4 @@
-"""Where a path or URI leads: a file system, and a file or folder in it."""
+"""The location of a path or URI: a file system, and a file or folder in it."""
 
 from __future__ import annotations
 

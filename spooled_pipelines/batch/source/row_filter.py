@@ -1,4 +1,4 @@
-"""What is read of a table: which columns, and which rows.
+"""Scans: which columns and which rows of a table are read.
 
 A source that can read less does so (Parquet, datasets, lazy frames); for the others columns and
 rows are taken out of each record batch.
@@ -14,7 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spooled_pipelines.batch.options import RowFilter, RowOptions
-from spooled_pipelines.batch.source.text_options import DEFAULT_TEXT_OPTIONS, TextOptions
+from spooled_pipelines.batch.text_options import (
+    DEFAULT_TEXT_OPTIONS,
+    TextOptions,
+    parse_text_options,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
 
@@ -108,7 +112,7 @@ def _cast_views(table: _Table) -> _Table:
 
 
 def parse_scan(options: RowOptions) -> Scan:
-    """Check `columns=`, `where=` and `index=`.
+    """Check `columns=`, `where=`, `index=` and `text_options=`.
 
     Raises:
         InvalidArgumentError: one of them is not of the right form.
@@ -119,7 +123,8 @@ def parse_scan(options: RowOptions) -> Scan:
     where = options.where
     if where is not None and not isinstance(where, pc.Expression):
         where = _parse_tuples(where)
-    return Scan(columns, where, options.index)
+    text_options = parse_text_options(options.text_options)
+    return Scan(columns, where, options.index, text_options)
 
 
 def _parse_columns(columns: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The second pass: the staged rows as the messages that carry them.
+"""Chunks: runs of staged rows, as the messages that carry them.
 
 Both ways to the server are made from the same bytes: `Chunk.message()` for the batch extension,
 `Chunk.requests()` for a server that only knows Enqueue.
@@ -82,8 +82,8 @@ def cut_into_chunks(
 ) -> Iterator[Chunk]:
     """Yield chunks of about 1 MiB; the first has `number`."""
     for start, stop in _cuts(_offsets(encoded_rows)):
-        whole = Chunk(number, rows, keys, encoded_rows, has_row_tags)
-        yield whole.slice(start, stop - start)
+        chunk = Chunk(number, rows, keys, encoded_rows, has_row_tags)
+        yield chunk.slice(start, stop - start)
         number += 1
 
 

@@ -48,14 +48,14 @@ class KeyScope:
 
     @property
     def seed(self) -> bytes:
-        """What goes into the hash of every row that has a key."""
+        """The bytes that go into the hash of every row that has a key."""
         if self.name is None:
             return _hash("queue", self.queue_name)
         return _hash("name", self.queue_name, self.name)
 
     @property
     def content_seed(self) -> bytes:
-        """What goes into the hash of a row that is told by its content."""
+        """The bytes that go into the hash of a row without a key."""
         if self.part_id is None:
             return self.seed
         return _hash("part", self.seed.hex(), self.part_id)
@@ -75,7 +75,7 @@ def batch_id(scope: KeyScope, row_hash_sum: int, rows: int) -> str:
 
 
 def generation_seed(batch: str, generation: int) -> bytes:
-    """Return what goes into every row's hash once more in a later generation (1 or more)."""
+    """Return the seed of the second hash of every row in a later generation (1 or more)."""
     return _hash("generation", batch, str(generation))
 
 

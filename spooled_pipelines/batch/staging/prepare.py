@@ -6,6 +6,7 @@ read once.
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,6 +32,8 @@ from spooled_pipelines.batch.staging.staged_batch import (
 from spooled_pipelines.batch.writers import parse_output_path
 from spooled_pipelines.errors import EmptyTableError
 from spooled_pipelines.rpc import validation
+
+log = logging.getLogger("spooled_pipelines.batch")
 
 
 def prepare(
@@ -61,6 +64,8 @@ def prepare(
         if not is_part:
             raise
         return _empty_part(scope, options, ledger)
+    for note in scan.notes:
+        log.info("%s: %s", source.what, note)
     with ExitStack() as undo:
         encoded, hashes = SpillBuffer(ENCODED_SCHEMA), SpillBuffer(HASHES_SCHEMA)
         rejected = RejectedRows(ledger)
@@ -109,6 +114,7 @@ def prepare(
             spread=spread,
             has_row_tags=mapping.tags is not None,
             ledger=ledger,
+            notes=tuple(scan.notes),
         )
 
 

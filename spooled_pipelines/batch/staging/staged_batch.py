@@ -46,6 +46,7 @@ class StagedBatch:
         spread: when each row is due, where it does not say so itself.
         has_row_tags: whether rows bring their tags.
         ledger: where the ledger is to be kept, if anywhere.
+        notes: what people should know of how the table was read.
     """
 
     scope: KeyScope
@@ -61,6 +62,7 @@ class StagedBatch:
     spread: ScheduleSpread | None = None
     has_row_tags: bool = False
     ledger: str | None = None
+    notes: tuple[str, ...] = ()
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """Yield what is to be sent, in the table's order, with the keys of this generation."""

@@ -128,6 +128,37 @@ def enqueue(
             help="The most jobs of the batch that are open at once: wait for workers.",
         ),
     ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(help="CSV: the character between fields. A comma; a tab for .tsv files."),
+    ] = None,
+    quote: Annotated[
+        str | None, typer.Option(help="CSV: the character around fields; '' for none.")
+    ] = '"',
+    encoding: Annotated[str, typer.Option(help="CSV: such as latin-1 or utf-16.")] = "utf-8",
+    decimal_comma: Annotated[
+        bool, typer.Option("--decimal-comma", help="CSV: numbers are written 12,50.")
+    ] = False,
+    null_text: Annotated[
+        list[str] | None, typer.Option(help="CSV: a text that means no value; repeat it.")
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="CSV: the first line is a row already.")
+    ] = False,
+    column_name: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: the name of a column, instead of the header's; repeat it."),
+    ] = None,
+    skip_lines: Annotated[
+        int, typer.Option(min=0, help="CSV: lines before the header that are not read.")
+    ] = 0,
+    column_type: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="CSV: COLUMN=text, number or boolean; repeat it."),
+    ] = None,
+    all_text: Annotated[
+        bool, typer.Option("--all-text", help="CSV: every column is text, as it is written.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show what would be done, and write nothing.")
     ] = False,
@@ -156,6 +187,17 @@ def enqueue(
         "on_rejected": on_rejected.value,
         "on_lossy": on_lossy.value,
         "ledger": ledger if kept else None,
+        "text_options": {
+            "separator": _escaped(separator),
+            "quote": quote or None,
+            "encoding": encoding,
+            "decimal_comma": decimal_comma,
+            "null_texts": null_text or None,
+            "header": not no_header,
+            "column_names": column_name or None,
+            "skip_lines": skip_lines,
+            "types": "text" if all_text else types_of(column_type or []),
+        },
     }
     with (
         connected(address, api_key, profile, rate_limit=rate_limit) as client,
@@ -241,6 +283,22 @@ def time_or_column(text: str | None) -> datetime | str | None:
     if time.tzinfo is None:
         raise UsageError(f"--scheduled-at must have a time zone, such as Z or +02:00; got {text!r}")
     return time
+
+
+def _escaped(character: str | None) -> str | None:
+    # A shell has no easy way to write a tab.
+    return "\t" if character in ("\\t", "tab") else character
+
+
+def types_of(pairs: list[str]) -> dict[str, str] | None:
+    """Return the types by column of COLUMN=TYPE pairs; a column's name may hold an equals sign."""
+    types = {}
+    for pair in pairs:
+        column, equals, column_type = pair.rpartition("=")
+        if not equals or not column:
+            raise UsageError(f"--type must be COLUMN=TYPE, got {pair!r}")
+        types[column] = column_type
+    return types or None
 
 
 def tags_of(pairs: list[str]) -> dict[str, str] | None:

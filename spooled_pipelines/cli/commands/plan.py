@@ -52,6 +52,8 @@ def print_plan(plan: BatchPlan, as_json: bool) -> None:
             "chunks": plan.chunks,
         }
     )
+    for note in plan.notes:
+        print(note)
     for reason, count in plan.reasons.items():
         print(f"rejected: {count} × {reason}")
     for sample in plan.samples:

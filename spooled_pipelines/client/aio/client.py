@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spooled_pipelines.client.aio.batches import AsyncBatchCalls
 from spooled_pipelines.client.aio.process import AsyncProcessStream
@@ -18,6 +17,7 @@ from spooled_pipelines.client.process_responses import unsuccessful
 from spooled_pipelines.client.settings import resolve_settings
 from spooled_pipelines.errors import ConflictError
 from spooled_pipelines.rpc import decode, requests, tracing, validation
+from spooled_pipelines.rpc.aio.closing import AsyncClosing
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.runtime import in_thread
 from spooled_pipelines.rpc.retry import RetryPolicy
@@ -33,11 +33,8 @@ from spooled_pipelines.types import (
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.methods import BATCH, QUEUE
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
+class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls, AsyncClosing):
     """A client of a Spooled server, in plain values and errors of one tree.
 
     Takes what `connect` takes, or finished `ConnectionSettings`. The connection is opened by the
@@ -291,16 +288,7 @@ class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls):
         if file is not None:
             await in_thread(file.release)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
+    _close = close
 
     async def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:
         job = await self.get_job(held.job_id)

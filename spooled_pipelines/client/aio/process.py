@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spooled_pipelines.client.job_ref import job_ref
 from spooled_pipelines.client.process_responses import Answer, Kind, PendingRequests
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc import requests
+from spooled_pipelines.rpc.aio.closing import AsyncClosing
 from spooled_pipelines.rpc.aio.runtime import AsyncBidiStream, Lock
 from spooled_pipelines.rpc.error_mapping import Call, refusal_in_stream
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.types import Job
 from spooled_pipelines.wire import spooled_v1
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 log = logging.getLogger("spooled_pipelines.client")
 
 
-class AsyncProcessStream:
+class AsyncProcessStream(AsyncClosing):
     """A bidirectional stream: ask for jobs, settle them, and iterate over what comes back.
 
     Iterating gives a `Job`; or a `JobCompleted`, `JobFailed`, `LeaseRenewed` or `RequestRejected`
@@ -120,16 +117,7 @@ class AsyncProcessStream:
         """Cut the stream off, which ends an iteration that waits. May be repeated."""
         self._conversation.cancel()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
+    _close = aclose
 
     async def _ask(
         self, kind: Kind, job_id: str | None, message: spooled_v1.ProcessRequest

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING
-
+from spooled_pipelines.rpc.aio.closing import AsyncClosing
 from spooled_pipelines.rpc.aio.runtime import AsyncServerStream
 from spooled_pipelines.rpc.decode import job_from
 from spooled_pipelines.types import Job
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class AsyncJobStream:
+class AsyncJobStream(AsyncClosing):
     """The jobs of a queue, claimed for one worker, for as long as it is iterated.
 
     It ends when it is closed, or with an error if the connection breaks (open a new one then).
@@ -33,13 +28,4 @@ class AsyncJobStream:
         """Claim no more jobs, which ends an iteration that waits. May be repeated."""
         self._responses.cancel()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
+    _close = aclose

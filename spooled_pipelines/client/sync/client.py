@@ -6,8 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spooled_pipelines.client.job_ref import JobRef, completed_by_us, job_ref
 from spooled_pipelines.client.process_responses import unsuccessful
@@ -22,6 +21,7 @@ from spooled_pipelines.rpc import decode, requests, tracing, validation
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import in_thread
 from spooled_pipelines.types import (
@@ -34,11 +34,8 @@ from spooled_pipelines.types import (
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.methods import BATCH, QUEUE
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
+class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
     """A client of a Spooled server, in plain values and errors of one tree.
 
     Takes what `connect` takes, or finished `ConnectionSettings`. The connection is opened by the
@@ -286,16 +283,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls):
         if file is not None:
             in_thread(file.release)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    _close = close
 
     def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:
         job = self.get_job(held.job_id)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spooled_pipelines.client.job_ref import job_ref
 from spooled_pipelines.client.process_responses import Answer, Kind, PendingRequests
@@ -14,17 +13,15 @@ from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc import requests
 from spooled_pipelines.rpc.error_mapping import Call, refusal_in_stream
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.runtime import BidiStream, Lock
 from spooled_pipelines.types import Job
 from spooled_pipelines.wire import spooled_v1
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 log = logging.getLogger("spooled_pipelines.client")
 
 
-class ProcessStream:
+class ProcessStream(Closing):
     """A bidirectional stream: ask for jobs, settle them, and iterate over what comes back.
 
     Iterating gives a `Job`; or a `JobCompleted`, `JobFailed`, `LeaseRenewed` or `RequestRejected`
@@ -121,16 +118,7 @@ class ProcessStream:
         """Cut the stream off, which ends an iteration that waits. May be repeated."""
         self._conversation.cancel()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    _close = close
 
     def _ask(self, kind: Kind, job_id: str | None, message: spooled_v1.ProcessRequest) -> None:
         with self._writing:

@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING
-
 from spooled_pipelines.rpc.decode import job_from
+from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.runtime import ServerStream
 from spooled_pipelines.types import Job
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class JobStream:
+class JobStream(Closing):
     """The jobs of a queue, claimed for one worker, for as long as it is iterated.
 
     It ends when it is closed, or with an error if the connection breaks (open a new one then).
@@ -34,13 +29,4 @@ class JobStream:
         """Claim no more jobs, which ends an iteration that waits. May be repeated."""
         self._responses.cancel()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    _close = close

@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -18,6 +17,7 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc import tracing
+from spooled_pipelines.rpc.aio.closing import AsyncClosing
 from spooled_pipelines.rpc.aio.runtime import (
     AsyncBidiStream,
     AsyncChannel,
@@ -26,16 +26,13 @@ from spooled_pipelines.rpc.aio.runtime import (
     monotonic,
     sleep,
 )
-from spooled_pipelines.rpc.channel import call_metadata, compression_pays
+from spooled_pipelines.rpc.channel import Request, call_metadata, compression_pays
 from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.wire.methods import Method
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 log = logging.getLogger("spooled_pipelines.rpc")
 
@@ -44,7 +41,7 @@ _PROBE_AGAIN_SECONDS = 0.1
 _REASON_SECONDS = 1.0
 
 
-class AsyncConnection:
+class AsyncConnection(AsyncClosing):
     """A channel to one server and the calls on it, which raise `SpooledError` only.
 
     The channel is opened by the first call, so that a connection may be created before a fork.
@@ -67,21 +64,10 @@ class AsyncConnection:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.name!r})"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     async def unary(
         self,
         method: Method,
-        request: Any,
+        request: Request,
         *,
         timeout: float | None = None,
         repeatable: bool,
@@ -163,7 +149,7 @@ class AsyncConnection:
         known = self.round_trip
         self.round_trip = seconds if known is None else min(seconds, known)
 
-    def stream(self, method: Method, request: Any) -> AsyncServerStream:
+    def stream(self, method: Method, request: Request) -> AsyncServerStream:
         """Send one request (a message, or bytes) and return its stream of responses."""
         self._rate_limiter.acquire()
         return self._open().stream(
@@ -238,6 +224,8 @@ class AsyncConnection:
         if channel is not None:
             await channel.close()
 
+    _close = close
+
     def _open(self) -> AsyncChannel:
         with self._opening:
             if self._closed:
@@ -271,7 +259,7 @@ class AsyncCallPool:
         self._timeout = calls.settings.timeout_seconds
         self._began: dict[int, float] = {}
 
-    async def start(self, number: int, request: Any) -> None:
+    async def start(self, number: int, request: Request) -> None:
         """Send a request (a message, or bytes) as soon as `rate_limit` allows it.
 
         `number` identifies the call in the results of `completed`.

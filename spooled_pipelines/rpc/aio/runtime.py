@@ -15,6 +15,7 @@ from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableErr
 from spooled_pipelines.rpc import fork_guard
 from spooled_pipelines.rpc.channel import (
     CallResult,
+    Request,
     channel_credentials,
     channel_options,
     serialized,
@@ -99,7 +100,7 @@ class AsyncChannel:
     async def unary(
         self,
         method: Method,
-        request: Any,
+        request: Request,
         *,
         timeout: float | None,
         metadata: Metadata,
@@ -129,7 +130,7 @@ class AsyncChannel:
         return call
 
     def stream(
-        self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
+        self, method: Method, request: Request, *, metadata: Metadata, explain: Explain
     ) -> AsyncServerStream:
         """Open a call with one request and many responses."""
         make: Any = self._channel.unary_stream(
@@ -166,7 +167,7 @@ class AsyncInFlightCalls:
         self._ended: list[tuple[int, Any, float]] = []
         self._waiter: asyncio.Future[None] | None = None
 
-    def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
+    def start(self, number: int, request: Request, *, timeout: float, metadata: Metadata) -> None:
         """Start a call identified by `number`."""
         call = self._running[number] = self._call(request, timeout=timeout, metadata=metadata)
         call.add_done_callback(lambda ended: self._end(number, ended))
@@ -268,7 +269,7 @@ class AsyncBidiStream(AsyncServerStream):
         self._writing = asyncio.Lock()
         self._done_writing = False
 
-    async def write(self, request: Any) -> None:
+    async def write(self, request: Request) -> None:
         """Hand one request to the transport, waiting while it has no room.
 
         Raises:

@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -19,11 +18,12 @@ from spooled_pipelines.errors import (
     UnavailableError,
 )
 from spooled_pipelines.rpc import tracing
-from spooled_pipelines.rpc.channel import call_metadata, compression_pays
+from spooled_pipelines.rpc.channel import Request, call_metadata, compression_pays
 from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.runtime import (
     BidiStream,
     Channel,
@@ -35,9 +35,6 @@ from spooled_pipelines.rpc.sync.runtime import (
 from spooled_pipelines.wire import methods, spooled_v1
 from spooled_pipelines.wire.methods import Method
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 log = logging.getLogger("spooled_pipelines.rpc")
 
 _PROBE_AGAIN_SECONDS = 0.1
@@ -45,7 +42,7 @@ _PROBE_AGAIN_SECONDS = 0.1
 _REASON_SECONDS = 1.0
 
 
-class Connection:
+class Connection(Closing):
     """A channel to one server and the calls on it, which raise `SpooledError` only.
 
     The channel is opened by the first call, so that a connection may be created before a fork.
@@ -68,21 +65,10 @@ class Connection:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.name!r})"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def unary(
         self,
         method: Method,
-        request: Any,
+        request: Request,
         *,
         timeout: float | None = None,
         repeatable: bool,
@@ -164,7 +150,7 @@ class Connection:
         known = self.round_trip
         self.round_trip = seconds if known is None else min(seconds, known)
 
-    def stream(self, method: Method, request: Any) -> ServerStream:
+    def stream(self, method: Method, request: Request) -> ServerStream:
         """Send one request (a message, or bytes) and return its stream of responses."""
         self._rate_limiter.acquire()
         return self._open().stream(
@@ -239,6 +225,8 @@ class Connection:
         if channel is not None:
             channel.close()
 
+    _close = close
+
     def _open(self) -> Channel:
         with self._opening:
             if self._closed:
@@ -272,7 +260,7 @@ class CallPool:
         self._timeout = calls.settings.timeout_seconds
         self._began: dict[int, float] = {}
 
-    def start(self, number: int, request: Any) -> None:
+    def start(self, number: int, request: Request) -> None:
         """Send a request (a message, or bytes) as soon as `rate_limit` allows it.
 
         `number` identifies the call in the results of `completed`.

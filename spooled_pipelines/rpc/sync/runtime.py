@@ -15,6 +15,7 @@ from spooled_pipelines.errors import ConflictError, SpooledError, UnavailableErr
 from spooled_pipelines.rpc import fork_guard
 from spooled_pipelines.rpc.channel import (
     CallResult,
+    Request,
     channel_credentials,
     channel_options,
     serialized,
@@ -92,7 +93,7 @@ class Channel:
     def unary(
         self,
         method: Method,
-        request: Any,
+        request: Request,
         *,
         timeout: float | None,
         metadata: Metadata,
@@ -115,7 +116,7 @@ class Channel:
         return call
 
     def stream(
-        self, method: Method, request: Any, *, metadata: Metadata, explain: Explain
+        self, method: Method, request: Request, *, metadata: Metadata, explain: Explain
     ) -> ServerStream:
         """Open a call with one request and many responses."""
         make: Any = self._channel.unary_stream(
@@ -155,7 +156,7 @@ class InFlightCalls:
         self._running: dict[int, Any] = {}
         self._ended: queue.SimpleQueue[tuple[int, Any, float]] = queue.SimpleQueue()
 
-    def start(self, number: int, request: Any, *, timeout: float, metadata: Metadata) -> None:
+    def start(self, number: int, request: Request, *, timeout: float, metadata: Metadata) -> None:
         """Start a call identified by `number`."""
         ended = self._ended
         with defer_sigint():
@@ -239,7 +240,7 @@ class BidiStream(ServerStream):
         if not call.add_callback(requests.close):
             requests.close()
 
-    def write(self, request: Any) -> None:
+    def write(self, request: Request) -> None:
         """Hand one request to the transport, waiting while it has no room.
 
         Raises:

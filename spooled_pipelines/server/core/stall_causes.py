@@ -12,8 +12,8 @@ from spooled_pipelines.wire.batch_v1 import Stall
 _EXPIRING_MS = 5 * 60 * 1000
 
 
-def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
-    """Return the causes; `taken` says that a worker takes jobs of the batch's queue right now."""
+def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
+    """Return the causes; `has_consumer` says that a worker takes jobs of its queue right now."""
     found: list[Stall] = []
     if record.settled:
         return found
@@ -34,7 +34,7 @@ def stalls(record: BatchRecord, now: int, taken: bool) -> list[Stall]:
                 message=f"Queue {queue!r} is paused, so that nobody gets a job of it; resume it.",
             )
         )
-    elif ready and not counts.processing and not taken and not _recent(record, now):
+    elif ready and not counts.processing and not has_consumer and not _recent(record, now):
         found.append(
             Stall(
                 cause=Stall.CAUSE_NO_WORKER,

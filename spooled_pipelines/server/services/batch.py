@@ -24,7 +24,7 @@ from spooled_pipelines.server.services.encoding import (
     job_bytes,
     timestamp,
 )
-from spooled_pipelines.server.services.enqueue_batch import upload
+from spooled_pipelines.server.services.enqueue_batch import enqueue_batch
 from spooled_pipelines.server.services.revise_dead_letters import revise
 from spooled_pipelines.server.services.settle_stream import settle
 from spooled_pipelines.server.store.requests import NEWEST, BatchJobs, BatchSelector, JobSearch
@@ -72,7 +72,7 @@ class BatchService:
 
     @takes_bytes  # the validation of a chunk parses it with messages of its own
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        return upload(self._context, caller, requests)
+        return enqueue_batch(self._context, caller, requests)
 
     async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
         batch_id = validation.batch_id(request.batch_id)
@@ -239,8 +239,8 @@ class BatchService:
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
         context = self._context
-        taken = context.has_consumer(caller.organization, record.queue_name)
-        return batch_stats(record, context.clock.now(), taken)
+        has_consumer = context.has_consumer(caller.organization, record.queue_name)
+        return batch_stats(record, context.clock.now(), has_consumer)
 
 
 def milestone(record: BatchRecord) -> tuple[object, ...]:

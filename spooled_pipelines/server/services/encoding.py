@@ -180,8 +180,8 @@ def listed_worker(listed: ListedWorker, now: int) -> queue_admin_v1.Worker:
     )
 
 
-def batch_stats(record: BatchRecord, now: int, taken: bool) -> BatchStats:
-    """Return a batch's counters; `taken` says that a consumer takes jobs of its queue now."""
+def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats:
+    """Return a batch's counters; `has_consumer` says that somebody takes jobs of its queue."""
     counts = record.counts
     return BatchStats(
         batch_id=record.batch_id,
@@ -198,7 +198,7 @@ def batch_stats(record: BatchRecord, now: int, taken: bool) -> BatchStats:
         cancelled=counts.cancelled,
         created_at=timestamp(record.created_at),
         changed_at=timestamp(record.changed_at),
-        stalls=stalls(record, now, taken),
+        stalls=stalls(record, now, has_consumer),
         top_errors=[ErrorCount(error=error, count=count) for error, count in record.top_errors],
         generation=record.generation,
     )

@@ -31,7 +31,7 @@ _IN_FLIGHT = 8
 _Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
 
 
-async def upload(
+async def enqueue_batch(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
     """Yield the answers of one EnqueueBatch; a RefusedError follows the outcomes before it."""
@@ -39,8 +39,8 @@ async def upload(
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
     asked = BatchOpening(*batch, opening.part_id)
     record = await context.store.open_batch(caller.organization, asked)
-    taken = context.has_consumer(caller.organization, record.queue_name)
-    stats = batch_stats(record, context.clock.now(), taken)
+    has_consumer = context.has_consumer(caller.organization, record.queue_name)
+    stats = batch_stats(record, context.clock.now(), has_consumer)
     there = await context.store.stored_chunks(
         caller.organization, opening.batch_id, opening.upload_id
     )

@@ -38,7 +38,7 @@ _JOB_FIELD = 1
 _End = RefusedError | None
 
 
-async def converse(
+async def process_jobs(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[ProcessRequest]
 ) -> AsyncIterator[bytes]:
     """Yield answers, in the order of the requests, and jobs, until the requests end."""

@@ -13,7 +13,7 @@ from spooled_pipelines.server.services.claiming import Consumer, claim
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
 from spooled_pipelines.server.services.job_stream import JobStream
-from spooled_pipelines.server.services.process_jobs import converse
+from spooled_pipelines.server.services.process_jobs import process_jobs
 from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
@@ -89,4 +89,4 @@ class QueueService:
     def process_jobs(
         self, caller: Caller, requests: AsyncIterator[ProcessRequest]
     ) -> AsyncIterator[bytes]:
-        return converse(self._context, caller, requests)
+        return process_jobs(self._context, caller, requests)

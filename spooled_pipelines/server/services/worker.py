@@ -10,7 +10,7 @@ from spooled_pipelines.server.core.presence import HEARTBEAT_SECONDS
 from spooled_pipelines.server.core.records import WorkerRecord
 from spooled_pipelines.server.services import heartbeats
 from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.process_jobs import converse
+from spooled_pipelines.server.services.process_jobs import process_jobs
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     DeregisterRequest,
@@ -63,4 +63,4 @@ class WorkerService:
     def process_jobs(
         self, caller: Caller, requests: AsyncIterator[ProcessRequest]
     ) -> AsyncIterator[bytes]:
-        return converse(self._context, caller, requests)
+        return process_jobs(self._context, caller, requests)

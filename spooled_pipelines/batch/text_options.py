@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from spooled_pipelines.errors import InvalidArgumentError
@@ -115,3 +115,21 @@ class TextOptions:
 
 
 DEFAULT_TEXT_OPTIONS = TextOptions()
+
+
+def parse_text_options(value: object) -> TextOptions:
+    """Return the options that a value says: a TextOptions, a mapping of its attributes, or None.
+
+    Raises:
+        InvalidArgumentError: it says something else.
+    """
+    if value is None:
+        return DEFAULT_TEXT_OPTIONS
+    if isinstance(value, TextOptions):
+        return value
+    names = [field.name for field in fields(TextOptions)]
+    if not isinstance(value, Mapping) or not value.keys() <= set(names):
+        raise InvalidArgumentError(
+            f"text_options must be a TextOptions or a mapping of {', '.join(names)}, got {value!r}."
+        )
+    return TextOptions(**value)
