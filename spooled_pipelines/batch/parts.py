@@ -186,23 +186,23 @@ def options_to_dict(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: one is nothing that JSON knows.
     """
-    return {name: _plain(name, value) for name, value in options.items()}
+    return {name: _to_jsonable(name, value) for name, value in options.items()}
 
 
 def options_from_dict(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that `options_to_dict` was given."""
-    return {name: _from_plain(value) for name, value in options.items()}
+    return {name: _from_jsonable(value) for name, value in options.items()}
 
 
-def _plain(name: str, value: Any) -> Any:
+def _to_jsonable(name: str, value: Any) -> Any:
     if isinstance(value, datetime):
         return {"datetime": value.isoformat()}
     if isinstance(value, timedelta):
         return {"microseconds": value // timedelta(microseconds=1)}
     if isinstance(value, Mapping):
-        return {"mapping": {str(key): _plain(name, one) for key, one in value.items()}}
+        return {"mapping": {str(key): _to_jsonable(name, one) for key, one in value.items()}}
     if isinstance(value, list | tuple):
-        return [_plain(name, one) for one in value]
+        return [_to_jsonable(name, one) for one in value]
     if value is None or isinstance(value, str | int | float):
         return value
     raise InvalidArgumentError(
@@ -211,14 +211,14 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def _from_plain(value: Any) -> Any:
+def _from_jsonable(value: Any) -> Any:
     if isinstance(value, list):
-        return [_from_plain(one) for one in value]
+        return [_from_jsonable(one) for one in value]
     if not isinstance(value, Mapping):
         return value
-    ((kind, held),) = value.items()
-    if kind == "datetime":
-        return datetime.fromisoformat(held)
-    if kind == "microseconds":
-        return timedelta(microseconds=held)
-    return {key: _from_plain(one) for key, one in cast("Mapping[str, Any]", held).items()}
+    ((tag, content),) = value.items()
+    if tag == "datetime":
+        return datetime.fromisoformat(content)
+    if tag == "microseconds":
+        return timedelta(microseconds=content)
+    return {key: _from_jsonable(one) for key, one in cast("Mapping[str, Any]", content).items()}

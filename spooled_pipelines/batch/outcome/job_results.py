@@ -46,9 +46,9 @@ class ResultStore:
     def add(self, job: spooled_v1.Job) -> None:
         result = None
         if job.HasField("result"):
-            made = from_struct(job.result)
-            self._results.append(made)
-            result = json.dumps(made)
+            value = from_struct(job.result)
+            self._results.append(value)
+            result = json.dumps(value)
         at = job.completed_at.ToMilliseconds() if job.HasField("completed_at") else None
         status = str(job_status_from(job.status))
         self._rows.append((job.id, status, job.last_error or None, at, result))
@@ -69,34 +69,34 @@ class ResultStore:
         columns = [list(column) for column in zip(*self._rows, strict=True)]
         self._spool.write(pa.record_batch(columns, schema=SCHEMA))
         for name in dict.fromkeys(name for result in self._results for name in result):
-            found = type_of([result.get(name) for result in self._results])
+            field_type = type_of([result.get(name) for result in self._results])
             known = self.fields.get(name, pa.null())
-            self.fields[name] = common_type(known, found)
+            self.fields[name] = common_type(known, field_type)
         self._rows, self._results = [], []
 
 
 def type_of(values: list[Any]) -> pa.DataType | None:
     """Return the values' Arrow type by inference, or `MIXED`."""
     try:
-        kind = pa.array(values).type
+        arrow_type = pa.array(values).type
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return MIXED
-    return MIXED if _bools_as_floats(kind, values) else kind
+    return MIXED if _bools_as_floats(arrow_type, values) else arrow_type
 
 
-def _bools_as_floats(kind: pa.DataType, values: list[Any]) -> bool:
+def _bools_as_floats(arrow_type: pa.DataType, values: list[Any]) -> bool:
     """Whether Arrow would make numbers of bools: it takes `[0.0, False]` for floats."""
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(arrow_type):
         return bool in map(type, values)
     present = [value for value in values if value is not None]
-    if pa.types.is_struct(kind):
-        fields = (kind.field(index) for index in range(kind.num_fields))
+    if pa.types.is_struct(arrow_type):
+        fields = (arrow_type.field(index) for index in range(arrow_type.num_fields))
         return any(
             _bools_as_floats(field.type, [value.get(field.name) for value in present])
             for field in fields
         )
-    if pa.types.is_list(kind):
-        return _bools_as_floats(kind.value_type, list(chain.from_iterable(present)))
+    if pa.types.is_list(arrow_type):
+        return _bools_as_floats(arrow_type.value_type, list(chain.from_iterable(present)))
     return False
 
 
@@ -106,7 +106,7 @@ def common_type(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataTy
         return MIXED
     if one == other:
         return one
-    schemas = [pa.schema([("x", kind)]) for kind in (one, other)]
+    schemas = [pa.schema([("x", arrow_type)]) for arrow_type in (one, other)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -123,15 +123,15 @@ class ResultLookup:
     def __init__(self, outcomes: ResultStore) -> None:
         self._outcomes = outcomes
         self._coming = outcomes.batches()
-        self._window: pa.Table = SCHEMA.empty_table()
+        self._buffer: pa.Table = SCHEMA.empty_table()
         self._index: sqlite3.Connection | None = None
 
     def of(self, job_ids: pa.StringArray) -> pa.Table:
         """Return a line for each id; `status` is null if the server has no such job."""
         if self._index is None:
-            found = self._in_window(job_ids)
-            if found is not None:
-                return found
+            rows = self._in_buffer(job_ids)
+            if rows is not None:
+                return rows
             self._index = _index(self._outcomes)
         find = self._index.execute
         query = "SELECT job_id, status, error, settled_at, result FROM outcomes WHERE job_id = ?"
@@ -140,21 +140,21 @@ class ResultLookup:
         columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
         return pa.table(columns, schema=SCHEMA)
 
-    def _in_window(self, job_ids: pa.StringArray) -> pa.Table | None:
+    def _in_buffer(self, job_ids: pa.StringArray) -> pa.Table | None:
         wanted = job_ids.drop_null()
         while True:
-            held = self._window.column("job_id")
-            places = pc.index_in(job_ids, value_set=held.combine_chunks())
-            if len(places) - places.null_count == len(wanted):
+            buffered = self._buffer.column("job_id")
+            indices = pc.index_in(job_ids, value_set=buffered.combine_chunks())
+            if len(indices) - indices.null_count == len(wanted):
                 break
-            more = next(self._coming, None) if len(held) < _WINDOW_ROWS else None
+            more = next(self._coming, None) if len(buffered) < _WINDOW_ROWS else None
             if more is None:
                 return None
-            self._window = pa.concat_tables([self._window, pa.Table.from_batches([more])])
-        found = self._window.take(places)
+            self._buffer = pa.concat_tables([self._buffer, pa.Table.from_batches([more])])
+        rows = self._buffer.take(indices)
         if len(wanted):
-            self._window = self._window.slice(pc.max(places).as_py() + 1).combine_chunks()
-        return found
+            self._buffer = self._buffer.slice(pc.max(indices).as_py() + 1).combine_chunks()
+        return rows
 
 
 def _index(outcomes: ResultStore) -> sqlite3.Connection:

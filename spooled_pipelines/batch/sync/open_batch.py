@@ -114,8 +114,8 @@ class OpenBatch:
         check_progress(progress)
         check_max_outstanding(max_outstanding)
         _check_options(options)
-        given: dict[str, Any] = {**self._options, **options}
-        chosen = RowOptions(**given, name=self.name, part_id=part_id)
+        merged: dict[str, Any] = {**self._options, **options}
+        chosen = RowOptions(**merged, name=self.name, part_id=part_id)
         staged = in_thread(prepare, data, self.queue_name, chosen)
         try:
             with tracing.sending(self.queue_name, rows=staged.sendable, batch_id=self.id):
