@@ -1,4 +1,4 @@
-"""What became of jobs, put aside as it comes, so that it can be brought into any order."""
+"""Results of jobs, put aside as they come, so that they can be read in any order."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 5_000
-# How far the server's order and the table's may be apart without an index.
-_WINDOW_ROWS = 100_000
+# How far the server's order and the table's may differ without an index.
+_BUFFER_ROWS = 100_000
 # A field whose values have no type in common.
 MIXED = None
 
 
 class ResultStore:
-    """Jobs in the order in which the server told of them; `fields` has the results' types."""
+    """Jobs in the order in which the server listed them; `fields` has the results' types."""
 
     def __init__(self) -> None:
         self.fields: dict[str, pa.DataType | None] = {}
-        self._spool = SpillBuffer(SCHEMA)
+        self._spill = SpillBuffer(SCHEMA)
         self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
         self._results: list[dict[str, Any]] = []
 
     def add(self, job: spooled_v1.Job) -> None:
+        """Record a job as the server returned it."""
         result = None
         if job.HasField("result"):
-            value = from_struct(job.result)
-            self._results.append(value)
-            result = json.dumps(value)
+            fields = from_struct(job.result)
+            self._results.append(fields)
+            result = json.dumps(fields)
         at = job.completed_at.ToMilliseconds() if job.HasField("completed_at") else None
         status = str(job_status_from(job.status))
         self._rows.append((job.id, status, job.last_error or None, at, result))
@@ -56,8 +57,8 @@ class ResultStore:
             self._flush()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All of them, once they are finished."""
-        return self._spool.batches()
+        """Return all of them, once adding is finished."""
+        return self._spill.batches()
 
     def finish(self) -> None:
         """Finish adding: the types are known from now on."""
@@ -67,11 +68,10 @@ class ResultStore:
         if not self._rows:
             return
         columns = [list(column) for column in zip(*self._rows, strict=True)]
-        self._spool.write(pa.record_batch(columns, schema=SCHEMA))
+        self._spill.write(pa.record_batch(columns, schema=SCHEMA))
         for name in dict.fromkeys(name for result in self._results for name in result):
-            field_type = type_of([result.get(name) for result in self._results])
-            known = self.fields.get(name, pa.null())
-            self.fields[name] = common_type(known, field_type)
+            new = type_of([result.get(name) for result in self._results])
+            self.fields[name] = common_type(self.fields.get(name, pa.null()), new)
         self._rows, self._results = [], []
 
 
@@ -85,7 +85,7 @@ def type_of(values: list[Any]) -> pa.DataType | None:
 
 
 def _bools_as_floats(arrow_type: pa.DataType, values: list[Any]) -> bool:
-    """Whether Arrow would make numbers of bools: it takes `[0.0, False]` for floats."""
+    """Return whether Arrow would turn bools into numbers: it takes `[0.0, False]` for floats."""
     if pa.types.is_floating(arrow_type):
         return bool in map(type, values)
     present = [value for value in values if value is not None]
@@ -114,10 +114,10 @@ def common_type(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataTy
 
 
 class ResultLookup:
-    """ResultStore by the ids of their jobs, in flat memory.
+    """Results by the ids of their jobs, in flat memory.
 
-    Most often the server tells of a table's jobs in the table's order: then a window on what it
-    told is enough. Otherwise all of it goes into an index on the disk.
+    Usually the server lists a table's jobs in the table's order: then a buffer of what comes next
+    is enough. Otherwise all of it goes into an index on the disk.
     """
 
     def __init__(self, outcomes: ResultStore) -> None:
@@ -129,9 +129,9 @@ class ResultLookup:
     def of(self, job_ids: pa.StringArray) -> pa.Table:
         """Return a line for each id; `status` is null if the server has no such job."""
         if self._index is None:
-            rows = self._in_buffer(job_ids)
-            if rows is not None:
-                return rows
+            results = self._in_buffer(job_ids)
+            if results is not None:
+                return results
             self._index = _index(self._outcomes)
         find = self._index.execute
         query = "SELECT job_id, status, error, settled_at, result FROM outcomes WHERE job_id = ?"
@@ -144,17 +144,17 @@ class ResultLookup:
         wanted = job_ids.drop_null()
         while True:
             buffered = self._buffer.column("job_id")
-            indices = pc.index_in(job_ids, value_set=buffered.combine_chunks())
-            if len(indices) - indices.null_count == len(wanted):
+            indexes = pc.index_in(job_ids, value_set=buffered.combine_chunks())
+            if len(indexes) - indexes.null_count == len(wanted):
                 break
-            more = next(self._coming, None) if len(buffered) < _WINDOW_ROWS else None
+            more = next(self._coming, None) if len(buffered) < _BUFFER_ROWS else None
             if more is None:
                 return None
             self._buffer = pa.concat_tables([self._buffer, pa.Table.from_batches([more])])
-        rows = self._buffer.take(indices)
+        results = self._buffer.take(indexes)
         if len(wanted):
-            self._buffer = self._buffer.slice(pc.max(indices).as_py() + 1).combine_chunks()
-        return rows
+            self._buffer = self._buffer.slice(pc.max(indexes).as_py() + 1).combine_chunks()
+        return results
 
 
 def _index(outcomes: ResultStore) -> sqlite3.Connection:

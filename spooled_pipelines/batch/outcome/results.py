@@ -16,6 +16,7 @@ from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
 from spooled_pipelines.batch.source.open import Source, open_source
 from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.text import shown
 
 ResultOrder: TypeAlias = Literal["input", "settled"]
 # What each field of the results is to be: a pyarrow Schema, or types by name.
@@ -43,7 +44,7 @@ def check_results(
         InvalidArgumentError: an argument is wrong, or does not go with the others.
     """
     if order not in ("input", "settled"):
-        raise InvalidArgumentError(f"order is 'input' or 'settled', not {order!r}.")
+        raise InvalidArgumentError(f"order must be 'input' or 'settled', got {order!r}")
     if join is not None:
         if ledger is None or isinstance(ledger, PartLedgers):
             raise InvalidArgumentError(
@@ -58,7 +59,7 @@ def check_results(
     if not isinstance(fields, Mapping) or not all(
         isinstance(arrow_type, pa.DataType) for arrow_type in fields.values()
     ):
-        raise InvalidArgumentError("schema= is a pyarrow Schema, or Arrow types by field.")
+        raise InvalidArgumentError("schema must be a pyarrow Schema, or Arrow types by field name")
     return dict(fields)
 
 
@@ -88,27 +89,26 @@ def results_reader(
         pa.field(names["result." + name], pa.string() if arrow_type is MIXED else arrow_type)
         for name, arrow_type in types.items()
     ]
-    whole = pa.schema([*theirs, *ours, *fields])
+    schema_of_all = pa.schema([*theirs, *ours, *fields])
     columns: Iterator[list[pa.Array]] = (_columns(line, types) for line in lines)
     if source is not None:
         columns = _joined(source, columns)
-    batches = (pa.record_batch(each, schema=whole) for each in columns)
-    return pa.RecordBatchReader.from_batches(whole, batches)
+    batches = (pa.record_batch(each, schema=schema_of_all) for each in columns)
+    return pa.RecordBatchReader.from_batches(schema_of_all, batches)
 
 
 def _without_rows(outcomes: ResultStore) -> Iterator[pa.RecordBatch]:
     for record_batch in outcomes.batches():
-        yield pa.record_batch(
-            [pa.nulls(record_batch.num_rows, pa.int64()), *record_batch.columns], schema=_LINES
-        )
+        no_rows = pa.nulls(record_batch.num_rows, pa.int64())
+        yield pa.record_batch([no_rows, *record_batch.columns], schema=_LINES)
 
 
 def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatch]:
-    """Every row is there: with its job's outcome, as rejected, or as unknown."""
+    """Yield every row: with its job's result, as rejected, or as unknown."""
     lookup = ResultLookup(outcomes)
     for record_batch in ledger.reader():
         results = lookup.of(record_batch.column("job_id")).combine_chunks()
-        status, error = (_whole(results.column(name)) for name in ("status", "error"))
+        status, error = (_combined(results.column(name)) for name in ("status", "error"))
         rejected = pc.equal(record_batch.column("outcome"), REJECTED)
         yield pa.record_batch(
             [
@@ -116,8 +116,8 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatc
                 record_batch.column("job_id"),
                 pc.if_else(rejected, REJECTED, pc.fill_null(status, UNKNOWN)),
                 pc.if_else(rejected, record_batch.column("reason"), error),
-                _whole(results.column("settled_at")),
-                _whole(results.column("result")),
+                _combined(results.column("settled_at")),
+                _combined(results.column("result")),
             ],
             schema=_LINES,
         )
@@ -129,14 +129,15 @@ def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for record_batch in lines:
         rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
         insert(store, "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", rows)
-    cursor = store.execute("SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid")
-    while settled := cursor.fetchmany(_SETTLED_ROWS):
-        columns = [list(column) for column in zip(*settled, strict=True)]
-        yield pa.record_batch(columns, schema=_LINES)
+    rows_in_order = store.execute(
+        "SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid"
+    )
+    while group := rows_in_order.fetchmany(_SETTLED_ROWS):
+        yield pa.record_batch([list(column) for column in zip(*group, strict=True)], schema=_LINES)
 
 
 def _columns(line: pa.RecordBatch, types: Mapping[str, pa.DataType | None]) -> list[pa.Array]:
-    """Our columns and the results' of some lines."""
+    """Return our columns and the results' of some lines."""
     texts = line.column("result").to_pylist()
     results = [{} if text is None else json.loads(text) for text in texts]
     columns = [line.column(name) for name in _OURS]
@@ -155,9 +156,9 @@ def _typed(
     try:
         return _cast(values, arrow_type)
     except _UNFIT:
-        index = next(index for index, value in enumerate(values) if not _fits(value, arrow_type))
+        index = next(i for i, value in enumerate(values) if not _fits(value, arrow_type))
         raise InvalidArgumentError(
-            f"the result of job {job_ids[index].as_py()} has {str(values[index])[:80]!r} as "
+            f"the result of job {job_ids[index].as_py()} has {shown(values[index])} as "
             f"{name!r}, which is not a {arrow_type}: give the field another type in schema="
         ) from None
 
@@ -179,7 +180,7 @@ def _cast(values: list[Any], arrow_type: pa.DataType) -> pa.Array:
 
 
 def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
-    """Each line behind the table's own row; both are cut where either ends."""
+    """Yield each line behind the table's own row; both are cut wherever one of them ends."""
     ours: list[pa.Array] = []
     ended = f"{source.what} is not the table that was enqueued: it has "
     for record_batch in source.batches:
@@ -223,5 +224,5 @@ def _free(name: str, prefix: str, taken: Iterable[str]) -> str:
     return name
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
