@@ -104,7 +104,7 @@ class MissingParts:
     unnamed: int = 0
 
 
-def check_part_id(part_id: str | int) -> str:
+def parse_part_id(part_id: str | int) -> str:
     """Return a part's id as text; a number becomes its digits."""
     if isinstance(part_id, int) and not isinstance(part_id, bool):
         return str(part_id)
@@ -116,7 +116,7 @@ def check_part_id(part_id: str | int) -> str:
     return part_id
 
 
-def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]]:
+def parse_expected_parts(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]]:
     """Return how many parts are expected, and which."""
     if expected is None:
         return None, ()
@@ -130,7 +130,7 @@ def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]
         raise InvalidArgumentError(
             f"expected_parts must be the number of parts or their ids, got {shown(expected)}"
         )
-    part_ids = tuple(dict.fromkeys(check_part_id(one) for one in expected))
+    part_ids = tuple(dict.fromkeys(parse_part_id(one) for one in expected))
     if not part_ids:
         return 0, ()
     if len(part_ids) > PARTS_MAX:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
 from spooled_pipelines.batch.source.open import Source, open_source
 from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import validation
 from spooled_pipelines.text import shown
 
 ResultOrder: TypeAlias = Literal["input", "settled"]
@@ -35,7 +36,7 @@ _SETTLED_ROWS = 5_000
 _UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
 
 
-def check_results(
+def parse_result_options(
     order: str, join: object, schema: ResultSchema, ledger: AnyLedger | None
 ) -> dict[str, pa.DataType] | None:
     """Return the schema's types by name, if one is given.
@@ -43,8 +44,7 @@ def check_results(
     Raises:
         InvalidArgumentError: an argument is wrong, or does not go with the others.
     """
-    if order not in ("input", "settled"):
-        raise InvalidArgumentError(f"order must be 'input' or 'settled', got {order!r}")
+    validation.one_of(order, "order", get_args(ResultOrder))
     if join is not None:
         if ledger is None or isinstance(ledger, PartLedgers):
             raise InvalidArgumentError(
