@@ -55,7 +55,7 @@ def stages_of(frame: Any) -> tuple[dict[str, float], int]:
     made = Stages()
     _before_sending(frame, made)
     prepared = prepare(frame, "q", RowOptions())
-    with made.stage("client: pack into chunks, from the spool"):
+    with made.stage("client: pack into chunks, from the spill buffer"):
         chunks = list(prepared.chunks())
         messages = [chunk.message() for chunk in chunks]
     with made.stage("server: parse and check"):

@@ -22,7 +22,10 @@ with DAG(
 ):
     enqueue = EnqueueBatchOperator(
         task_id="enqueue",
-        sql="SELECT id, name, spent FROM customers WHERE since >= '{{ params.since }}'",
+        # People who trigger a run write the parameter: bound by the driver, it stays a value.
+        # PostgreSQL's drivers write the placeholder %(since)s.
+        sql="SELECT id, name, spent FROM customers WHERE since >= :since",
+        parameters={"since": "{{ params.since }}"},
         sql_conn_id="shop",
         queue_name="scores",
         key="id",

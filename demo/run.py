@@ -110,8 +110,8 @@ class _Demo:
             raise DemoError(f"The second run should have created nothing, but did: {again}")
         took = time.monotonic() - self.began
         if self.as_json:
-            told = {"first": first, "again": again, "found": found}
-            print_json({**told, "work_seconds": round(seconds, 1), "seconds": round(took, 1)})
+            outcome = {"first": first, "again": again, "found": found}
+            print_json({**outcome, "work_seconds": round(seconds, 1), "seconds": round(took, 1)})
         else:
             print(summary(first, again, found, seconds, took, _DAGS))
 
@@ -178,12 +178,12 @@ class _Demo:
     def task_failed(self, airflow: Airflow) -> DemoError:
         states = airflow.task_states(DAG_ID, RUN_ID)
         failed = [task for task, state in states.items() if state == "failed"]
-        told = [
+        failures = [
             f"Task {task} of DAG {DAG_ID} failed. The last lines of its log:\n"
             + task_log(self.folder / "airflow" / "logs", task)
             for task in failed
         ]
-        return DemoError("\n".join(told) or f"The run failed: {states}")
+        return DemoError("\n".join(failures) or f"The run failed: {states}")
 
     def work(self, address: str, batch: Mapping[str, Any]) -> float:
         """Let a worker do the jobs, say how far it is; the seconds that it took."""

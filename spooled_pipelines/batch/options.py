@@ -26,6 +26,8 @@ PayloadSchema: TypeAlias = "Mapping[str, Any] | type[BaseModel]"
 TagsOption: TypeAlias = Mapping[str, str] | Sequence[str] | str | None
 # (column, operator, value) tuples that all have to be true, or a list of such lists.
 RowFilter: TypeAlias = "pc.Expression | Sequence[tuple[str, str, Any]] | Sequence[Any]"
+# Bound to the placeholders of a query, in order or by name, as its driver writes them.
+SqlParameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 OnRejected: TypeAlias = Literal["raise", "skip"]
 Lossy: TypeAlias = Literal["raise", "string", "null"]
 # For all columns, or by the name of each; "raise" for those without.
@@ -58,6 +60,7 @@ class PartOptions(JobOptions, total=False):
     index: bool
     sql: str | None
     connection: Any
+    parameters: SqlParameters | None
     text_options: TextOptions | Mapping[str, Any] | None
     rate: float | None
     ledger: StrPath | None
@@ -89,6 +92,7 @@ class RowOptions:
     index: bool = False
     sql: str | None = None
     connection: Any = None
+    parameters: SqlParameters | None = None
     text_options: TextOptions | Mapping[str, Any] | None = None
     key: str | Sequence[str] | None = None
     payload: PayloadOption = None

@@ -104,7 +104,7 @@ class MissingParts:
     unnamed: int = 0
 
 
-def check_part_id(part_id: str | int) -> str:
+def parse_part_id(part_id: str | int) -> str:
     """Return a part's id as text; a number becomes its digits."""
     if isinstance(part_id, int) and not isinstance(part_id, bool):
         return str(part_id)
@@ -116,7 +116,7 @@ def check_part_id(part_id: str | int) -> str:
     return part_id
 
 
-def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]]:
+def parse_expected_parts(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]]:
     """Return how many parts are expected, and which."""
     if expected is None:
         return None, ()
@@ -130,7 +130,7 @@ def check_expected(expected: ExpectedParts) -> tuple[int | None, tuple[str, ...]
         raise InvalidArgumentError(
             f"expected_parts must be the number of parts or their ids, got {shown(expected)}"
         )
-    part_ids = tuple(dict.fromkeys(check_part_id(one) for one in expected))
+    part_ids = tuple(dict.fromkeys(parse_part_id(one) for one in expected))
     if not part_ids:
         return 0, ()
     if len(part_ids) > PARTS_MAX:
@@ -186,23 +186,23 @@ def options_to_dict(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: one is nothing that JSON knows.
     """
-    return {name: _plain(name, value) for name, value in options.items()}
+    return {name: _to_jsonable(name, value) for name, value in options.items()}
 
 
 def options_from_dict(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that `options_to_dict` was given."""
-    return {name: _from_plain(value) for name, value in options.items()}
+    return {name: _from_jsonable(value) for name, value in options.items()}
 
 
-def _plain(name: str, value: Any) -> Any:
+def _to_jsonable(name: str, value: Any) -> Any:
     if isinstance(value, datetime):
         return {"datetime": value.isoformat()}
     if isinstance(value, timedelta):
         return {"microseconds": value // timedelta(microseconds=1)}
     if isinstance(value, Mapping):
-        return {"mapping": {str(key): _plain(name, one) for key, one in value.items()}}
+        return {"mapping": {str(key): _to_jsonable(name, one) for key, one in value.items()}}
     if isinstance(value, list | tuple):
-        return [_plain(name, one) for one in value]
+        return [_to_jsonable(name, one) for one in value]
     if value is None or isinstance(value, str | int | float):
         return value
     raise InvalidArgumentError(
@@ -211,14 +211,14 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def _from_plain(value: Any) -> Any:
+def _from_jsonable(value: Any) -> Any:
     if isinstance(value, list):
-        return [_from_plain(one) for one in value]
+        return [_from_jsonable(one) for one in value]
     if not isinstance(value, Mapping):
         return value
-    ((kind, held),) = value.items()
-    if kind == "datetime":
-        return datetime.fromisoformat(held)
-    if kind == "microseconds":
-        return timedelta(microseconds=held)
-    return {key: _from_plain(one) for key, one in cast("Mapping[str, Any]", held).items()}
+    ((tag, content),) = value.items()
+    if tag == "datetime":
+        return datetime.fromisoformat(content)
+    if tag == "microseconds":
+        return timedelta(microseconds=content)
+    return {key: _from_jsonable(one) for key, one in cast("Mapping[str, Any]", content).items()}

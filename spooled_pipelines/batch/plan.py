@@ -59,11 +59,11 @@ class BatchPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
-        plain = dict(self.__dict__)
-        plain["reasons"], plain["limits"] = dict(self.reasons), dict(self.limits)
-        plain["examples"] = [{"row": made.row, "reason": made.reason} for made in self.examples]
-        plain["samples"], plain["notes"] = list(self.samples), list(self.notes)
-        return plain
+        jsonable = dict(self.__dict__)
+        jsonable["reasons"], jsonable["limits"] = dict(self.reasons), dict(self.limits)
+        jsonable["examples"] = [{"row": row.row, "reason": row.reason} for row in self.examples]
+        jsonable["samples"], jsonable["notes"] = list(self.samples), list(self.notes)
+        return jsonable
 
 
 class PlanBuilder:
@@ -102,7 +102,7 @@ class PlanBuilder:
         self._bytes += len(chunk.message())
         self._chunks += 1
         room = _SAMPLES - len(self._samples)
-        self._samples.extend(_payload(piece) for piece in chunk.slice(0, room).requests(b""))
+        self._samples.extend(_payload(row) for row in chunk.slice(0, room).requests(b""))
 
     def plan(self, seconds: float | None) -> BatchPlan:
         """Return the plan, once every chunk was added."""

@@ -42,11 +42,11 @@ def endpoints(settings: ConnectionSettings) -> list[Endpoint]:
     address = settings.endpoint
     if address.target.startswith("unix"):
         return [Endpoint(address.text, None, 0)]
-    found = []
+    servers = []
     for name in address.text.split(","):
         host, _, port = name.strip().rpartition(":")
-        found.append(Endpoint(name, host.strip("[]"), int(port)))
-    return found
+        servers.append(Endpoint(name, host.strip("[]"), int(port)))
+    return servers
 
 
 def resolve(endpoint: Endpoint) -> Finding:
@@ -55,11 +55,11 @@ def resolve(endpoint: Endpoint) -> Finding:
     if host is None:
         return Finding("skipped", f"{name} is a socket of this machine")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return _failed("no_such_host", host, reason)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in infos))
     return Finding("ok", f"{host} is {', '.join(addresses)}")
 
 
@@ -151,11 +151,11 @@ def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
     if endpoint.host is not None:
         return socket.create_connection((endpoint.host, endpoint.port), timeout)
     scheme, _, path = endpoint.name.partition(":")
-    made = socket.socket(socket.AF_UNIX)
-    made.settimeout(timeout)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(timeout)
     try:
-        made.connect("\0" + path if scheme == "unix-abstract" else path.removeprefix("//"))
+        connection.connect("\0" + path if scheme == "unix-abstract" else path.removeprefix("//"))
     except BaseException:
-        made.close()
+        connection.close()
         raise
-    return made
+    return connection

@@ -7,8 +7,7 @@ import sys
 
 from spooled_pipelines.errors import RowsRejectedError, SpooledError
 
-# What to do about an error, by its reason, where the options of commands are the answer and not the
-# arguments of functions.
+# What to do, by an error's reason, in options of commands instead of arguments of functions.
 HINTS = {
     "no_api_key": "Set SPOOLED_API_KEY, or give --api-key (--address embedded:PATH needs neither "
     "server nor key).",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from typing_extensions import Self
 
-# What the process that draws no line prints before its own output on the same terminal.
+# Printed before its own output by a process whose terminal another process draws a line on.
 CLEAR_LINE = "\r\x1b[K"
 # Elsewhere than on a terminal, a line is printed at most this often.
 _PAUSE_SECONDS = 2.0
@@ -57,7 +57,7 @@ class LiveLine:
             self._printed, self._printed_at = self._latest, time.monotonic()
 
     def _start(self) -> Live:
-        # Not needed where nobody watches, and slow to import.
+        # Slow to import, and needed on a terminal only.
         from rich.console import Console
         from rich.live import Live
 

@@ -1,4 +1,4 @@
-"""The command `spooled-pipelines`. Imports nothing before it knows what is asked for."""
+"""The entry point of the command `spooled-pipelines`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with one of the codes of `spooled_pipelines.cli.exit_codes`."""
-    # gRPC writes what it stumbles over to stderr by itself; our errors say it in a sentence.
+    # gRPC logs problems to stderr itself; our errors report them.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from spooled_pipelines.cli.app import run

@@ -1,4 +1,4 @@
-"""Named servers in a file of the user's: where they are, and where their keys are; never a key.
+"""The user's file of named servers: their addresses, and where their keys are kept.
 
 default_profile = "here"
 

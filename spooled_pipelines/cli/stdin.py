@@ -29,14 +29,14 @@ class InputFormat(str, Enum):
 
 
 @contextlib.contextmanager
-def stdin_as_file(file: str, given: InputFormat | None) -> Iterator[str]:
+def stdin_as_file(file: str, file_format: InputFormat | None) -> Iterator[str]:
     """Copy standard input to a file and yield its path, if the file is ``-``.
 
     No row is sent before the last one has been checked, so the data is read twice. The file is
     temporary, and only this user can read it.
     """
     if file != STDIN:
-        if given is not None:
+        if file_format is not None:
             raise UsageError(f"--format is the format of standard input (-), got {file}")
         yield file
         return
@@ -48,7 +48,7 @@ def stdin_as_file(file: str, given: InputFormat | None) -> Iterator[str]:
     if not head:
         raise UsageError("standard input is empty, so nothing was sent")
     with tempfile.TemporaryDirectory(prefix="spooled-") as folder:
-        path = Path(folder) / f"stdin{_suffix(head, given)}"
+        path = Path(folder) / f"stdin{_suffix(head, file_format)}"
         with path.open("wb") as copy:
             copy.write(head)
             shutil.copyfileobj(stream, copy, 1 << 20)
@@ -61,12 +61,11 @@ def stdin_as_file(file: str, given: InputFormat | None) -> Iterator[str]:
             raise
 
 
-def _suffix(head: bytes, given: InputFormat | None) -> str:
+def _suffix(head: bytes, file_format: InputFormat | None) -> str:
     packed = ""
     if head.startswith(_GZIP):
         packed, head = ".gz", _unpacked(head)
-    file_format = given or _detected(head)
-    return f".{file_format.value}{packed}"
+    return f".{(file_format or _detected(head)).value}{packed}"
 
 
 def _detected(head: bytes) -> InputFormat:

@@ -204,7 +204,7 @@ def reload_on_change(supervisor: Supervisor, folder: Path) -> threading.Thread:
 
 @dataclass(frozen=True)
 class SupervisorLink:
-    """What a supervised worker knows: its number, from 0, and where it reports."""
+    """A supervised worker's number, from 0, and the file descriptor for its reports."""
 
     number: int
     descriptor: int
@@ -243,5 +243,5 @@ class SupervisorLink:
 def supervisor_link() -> SupervisorLink | None:
     """Return the link to the supervisor of this process; only the first call finds it."""
     # Taken out, so that no program which a handler starts believes that it is supervised.
-    given = os.environ.pop(_LINK_VARIABLE, None)
-    return None if given is None else SupervisorLink(*map(int, given.split()))
+    link = os.environ.pop(_LINK_VARIABLE, None)
+    return None if link is None else SupervisorLink(*map(int, link.split()))

@@ -63,7 +63,7 @@ def bulk_enqueue(
     note = ""
     if client is None:
         client, note = client_for(address, api_key)
-    shown = _Progress(
+    progress = _Progress(
         client,
         queue_name,
         note,
@@ -75,14 +75,14 @@ def bulk_enqueue(
         return client.enqueue_batch(
             df,
             queue_name,
-            on_plan=shown.show_plan,
-            progress=shown.update,
+            on_plan=progress.show_plan,
+            progress=progress.update,
             **options,
         )
     except KeyboardInterrupt:
-        raise EnqueueInterrupted(shown.interrupted()) from None
+        raise EnqueueInterrupted(progress.interrupted()) from None
     finally:
-        shown.close()
+        progress.close()
 
 
 class _Progress:

@@ -50,18 +50,18 @@ class EnqueueMagics(Magics):
             words = shlex.split(line)
         except ValueError as error:
             raise UsageError(f"%enqueue: {error}") from None
-        given = _arguments().parse_args(words)
+        chosen = _arguments().parse_args(words)
         if self.shell is None:
             raise UsageError("%enqueue works in an IPython session only")
-        table = self.shell.ev(given.table)  # type: ignore[no-untyped-call] # IPython's, untyped
+        table = self.shell.ev(chosen.table)  # type: ignore[no-untyped-call] # IPython's, untyped
         return bulk_enqueue(
             table,
-            given.queue,
-            address=given.address,
-            key=given.key,
-            name=given.name,
-            priority=given.priority,
-            confirm=given.confirm,
-            on_rejected=given.on_rejected,
-            on_lossy=given.on_lossy,
+            chosen.queue,
+            address=chosen.address,
+            key=chosen.key,
+            name=chosen.name,
+            priority=chosen.priority,
+            confirm=chosen.confirm,
+            on_rejected=chosen.on_rejected,
+            on_lossy=chosen.on_lossy,
         )

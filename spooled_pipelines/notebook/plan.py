@@ -18,7 +18,7 @@ _SAMPLE_SIGNS = 400
 
 
 class ConfirmationNeededError(InvalidArgumentError):
-    """Nothing was sent: it is a lot, or for another machine. ``plan`` has what it would be."""
+    """Nothing was sent: it is a lot, or for another machine; ``plan`` says what it would be."""
 
     def __init__(self, message: str, plan: BatchPlan) -> None:
         super().__init__(message)

@@ -142,8 +142,8 @@ def _fill_foreign(target: Value, value: Any, path: str, depth: int) -> None:
         if type(plain).__module__ != "numpy":
             _fill_value(target, plain, path, depth)
             return
-    if isinstance(value, Real) and float(value) == value:
-        target.number_value = _finite(float(value), path)
+    if isinstance(value, Real) and (number := _exact_number(value)) is not None:
+        target.number_value = _finite(number, path)
         return
     _lossy(path, value, f"{_article(type(value).__name__)} has no form in JSON", _advice(value))
 
@@ -152,6 +152,15 @@ def _exact_integer(value: int, path: str) -> float:
     if abs(value) > limits.EXACT_INTEGER_MAX:
         _lossy(path, value, f"the integer {_shown(value)} is beyond 2**53", "text")
     return float(value)
+
+
+def _exact_number(value: Real) -> float | None:
+    """Return the float that equals the value, if there is one."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if number == value else None
 
 
 def _finite(value: float, path: str) -> float:

@@ -43,7 +43,7 @@ from spooled_pipelines.wire import methods
 if TYPE_CHECKING:
     from spooled_pipelines.server.telemetry.metrics import Metrics
 
-# How long a client that does not read its answers is waited for.
+# How long the server waits for clients that do not read their answers.
 _FLUSH_SECONDS = 0.25
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spooled_pipelines.client import SpooledClient
-from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
+from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing.memory import innermost
 from spooled_pipelines.types import Job
 from spooled_pipelines.wire.limits import DEQUEUE_MAX
@@ -77,7 +77,7 @@ def _settle(client: SpooledClient, job: Job, outcome: Outcome) -> None:
         try:
             client.complete(job, result=outcome.result)
             return
-        except (InvalidArgumentError, LossyValueError) as error:
+        except InvalidArgumentError as error:
             outcome = rejected_result(f"the result cannot be kept: {error}")
     if isinstance(outcome, Failed):
         client.fail(job, outcome.error, retry=outcome.retry)

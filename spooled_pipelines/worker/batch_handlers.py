@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, overload
 
 from spooled_pipelines.errors import InvalidArgumentError
@@ -16,6 +19,7 @@ from spooled_pipelines.worker.outcome import (
     RetryRules,
     outcome_of_exception,
     outcome_of_return,
+    outcome_of_row,
     rejected_result,
 )
 
@@ -129,7 +133,9 @@ class BatchHandlerCall:
         try:
             with tracing.handling_rows([context.job for context in group]):
                 value = await cast("Awaitable[object]", self._call(rows, group))
-        except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
             return [outcome_of_exception(error, self._rules)] * len(group)
         return self._outcomes(value, len(group))
 
@@ -159,6 +165,15 @@ class BatchHandlerCall:
     def _outcomes(self, value: object, rows: int) -> list[Outcome]:
         if value is None:
             return [outcome_of_return(None)] * rows
+        try:
+            return self._outcome_of_each(value, rows)
+        except BaseException as error:  # noqa: BLE001 - a value's methods are somebody's code
+            return [outcome_of_exception(error, self._rules)] * rows
+
+    def _outcome_of_each(self, value: object, rows: int) -> list[Outcome]:
+        if isinstance(value, CoroutineType):
+            # Or Python would warn that nothing awaited it.
+            value.close()
         if hasattr(value, "to_pylist"):
             value = value.to_pylist()
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -166,15 +181,12 @@ class BatchHandlerCall:
             wrong = f"TypeError: the handler returned a {kind} for {rows} rows"
             error = f"{wrong}; it must return a record batch, a list or None"
             return [rejected_result(error)] * rows
-        if len(value) != rows:
+        # By what comes out of it: a sequence's own `__len__` may say something else.
+        outcomes = [outcome_of_row(each, self._rules) for each in islice(value, rows + 1)]
+        if len(outcomes) != rows or len(value) != rows:
             wrong = f"ValueError: the handler returned {len(value)} outcomes for {rows} rows"
             return [rejected_result(wrong)] * rows
-        return [
-            outcome_of_exception(each, self._rules)
-            if isinstance(each, BaseException)
-            else outcome_of_return(each)
-            for each in value
-        ]
+        return outcomes
 
 
 def _record_batch(payloads: list[dict[str, Any]], schema: pa.Schema | None) -> pa.RecordBatch:

@@ -7,19 +7,13 @@ from collections import deque
 from collections.abc import Callable
 
 from spooled_pipelines.client import AsyncSpooledClient
-from spooled_pipelines.errors import (
-    InvalidArgumentError,
-    LossyValueError,
-    SpooledError,
-    UnavailableError,
-)
+from spooled_pipelines.errors import SpooledError, UnavailableError
 from spooled_pipelines.rpc.aio.runtime import AsyncBidiStream
-from spooled_pipelines.rpc.struct import to_struct
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.methods import BATCH
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.lease_table import LeasedJob
-from spooled_pipelines.worker.outcome import Completed, Failed, rejected_result, truncated
+from spooled_pipelines.worker.outcome import Completed, Failed, truncated
 
 # Messages that are not answered yet.
 _IN_FLIGHT = 3
@@ -117,15 +111,10 @@ def _add(request: batch_v1.SettleRequest, leased: LeasedJob) -> int:
     )
     if isinstance(outcome, Completed):
         message.completed.SetInParent()
-        if outcome.result is None:
+        if outcome.encoded is None:
             return 0
-        try:
-            result = to_struct(outcome.result, what="result").SerializeToString()
-        except (InvalidArgumentError, LossyValueError) as error:
-            outcome = leased.outcome = rejected_result(f"the result cannot be kept: {error}")
-        else:
-            message.completed.result = result
-            return len(result)
+        message.completed.result = outcome.encoded
+        return len(outcome.encoded)
     if isinstance(outcome, Failed):
         message.failed.error = truncated(outcome.error)
         message.failed.final = not outcome.retry

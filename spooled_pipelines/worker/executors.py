@@ -18,6 +18,7 @@ from typing import Protocol
 from spooled_pipelines.worker.batch_handlers import BatchHandlerCall, BatchOptions
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.event_loop import run_to_end
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.outcome import Outcome, outcome_of_exception
@@ -72,9 +73,12 @@ def blocking_call(handler: BoundHandler) -> SyncCall:
     run = async_call(handler)
 
     async def awaited(contexts: list[JobContext]) -> list[Outcome]:
-        return await run(contexts)
+        try:
+            return await run(contexts)
+        except asyncio.CancelledError as error:
+            return [outcome_of_exception(error, handler.rules)] * len(contexts)
 
-    return lambda contexts: asyncio.run(awaited(contexts))
+    return lambda contexts: run_to_end(awaited(contexts))
 
 
 class ThreadExecutor:
@@ -134,7 +138,10 @@ class ThreadExecutor:
                 for leased in alive:
                     leased.started_at = now
                 self._running[thread] = alive
-                outcomes = self._run(alive)
+                try:
+                    outcomes = self._run(alive)
+                except BaseException as error:  # noqa: BLE001 - whatever happens, the slot lives and its jobs are settled
+                    outcomes = [outcome_of_exception(error)] * len(alive)
                 del self._running[thread]
                 self._done.extend(zip(alive, outcomes, strict=True))
             # One wake-up for all that finished since the loop last looked.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -52,9 +53,7 @@ class BoundHandler:
                 value = adapted(context)
         except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
             return outcome_of_exception(error, self.rules)
-        if inspect.iscoroutine(value):
-            value.close()
-        return outcome_of_return(value)
+        return outcome_of_return(value, self.rules)
 
     async def call_async(
         self, adapted: Callable[[JobContext], object], context: JobContext
@@ -62,9 +61,12 @@ class BoundHandler:
         """Await an async handler. Its cancellation is let through."""
         try:
             with tracing.handling(context.job):
-                return outcome_of_return(await cast("Awaitable[object]", adapted(context)))
-        except Exception as error:  # noqa: BLE001 - the boundary: a handler may raise anything
+                value = await cast("Awaitable[object]", adapted(context))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
             return outcome_of_exception(error, self.rules)
+        return outcome_of_return(value, self.rules)
 
 
 def bind_handler(

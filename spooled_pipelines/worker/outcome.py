@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import CoroutineType, TracebackType
+from typing import Any, cast
 
+from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
+from spooled_pipelines.rpc.struct import from_struct, to_struct
 from spooled_pipelines.text import shorten
 from spooled_pipelines.wire.limits import ERROR_MAX, RETRY_DELAY_SECONDS_MAX
+from spooled_pipelines.wire.well_known import Struct
 
 # So much of an error's text may be the message; the end of the traceback gets the rest.
 _MESSAGE_MAX = 1_024
@@ -98,9 +101,18 @@ def _classes(
 
 @dataclass(frozen=True)
 class Completed:
-    """The handler returned; `result` is its mapping, or None."""
+    """The handler returned.
 
-    result: dict[str, Any] | None = field(repr=False)
+    Attributes:
+        encoded: the result as the bytes of a Struct, as it was at that moment; None: no result.
+    """
+
+    encoded: bytes | None = field(repr=False)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result as a mapping, or None."""
+        return None if self.encoded is None else from_struct(Struct.FromString(self.encoded))
 
 
 @dataclass(frozen=True)
@@ -133,33 +145,61 @@ class Returned:
 Outcome = Completed | Failed | Returned
 
 
-def outcome_of_return(value: object) -> Outcome:
-    """Return the outcome that a handler's return value stands for.
+def outcome_of_return(value: object, rules: RetryRules = RETRY_ALL) -> Outcome:
+    """Return the outcome that a handler's return value stands for; raise nothing.
 
     A mapping is the result, and so are a dataclass, a pydantic model and an Arrow row; None is no
-    result. Anything else fails the job for good, since a retry would not cure it.
+    result. Anything else fails the job for good, since a retry would not cure it. What the value's
+    own code raises while it is read counts as raised by the handler.
+
+    To be called where the handler returned, and before anything else runs there: a handler may use
+    a dict again for its next job.
     """
     if value is None:
         return Completed(None)
+    try:
+        fields = _fields(value)
+        if fields is not None:
+            return Completed(to_struct(fields, what="result").SerializeToString())
+        return rejected_result(
+            "TypeError: the handler must return a mapping, a dataclass, a pydantic model or an "
+            f"Arrow row (the result), or None; it returned a {type(value).__name__}"
+        )
+    except (InvalidArgumentError, LossyValueError) as error:
+        return rejected_result(f"the result cannot be kept: {error}")
+    except BaseException as error:  # noqa: BLE001 - a value's methods are somebody's code, and a SystemExit there is this job's failure too
+        return outcome_of_exception(error, rules)
+
+
+def outcome_of_row(value: object, rules: RetryRules = RETRY_ALL) -> Outcome:
+    """Return the outcome that a batch handler gave for one row: a result, or an exception."""
+    if issubclass(type(value), BaseException):
+        return outcome_of_exception(cast("BaseException", value), rules)
+    return outcome_of_return(value, rules)
+
+
+def _fields(value: object) -> Mapping[str, Any] | None:
+    """Return the fields of a value that can be a result; None for any other."""
     if isinstance(value, dict):
-        return Completed(value)
+        return value
+    if isinstance(value, CoroutineType):
+        # Or Python would warn that nothing awaited it.
+        value.close()
+        return None
     if hasattr(value, "as_py"):
         value = value.as_py()
     if isinstance(value, Mapping):
-        return Completed(dict(value))
+        return value
     if is_dataclass(value) and not isinstance(value, type):
-        return Completed(asdict(value))
+        return asdict(value)
     if hasattr(value, "model_dump"):
-        return Completed(value.model_dump())
+        dumped = value.model_dump()
+        return dumped if isinstance(dumped, Mapping) else None
     if hasattr(value, "to_pylist"):
         rows = value.to_pylist()
         if len(rows) == 1 and isinstance(rows[0], Mapping):
-            return Completed(dict(rows[0]))
-    kind = type(value).__name__
-    return rejected_result(
-        f"TypeError: the handler must return a mapping, a dataclass, a pydantic model or an Arrow "
-        f"row (the result), or None; it returned a {kind}"
-    )
+            return rows[0]
+    return None
 
 
 def rejected_result(reason: str) -> Failed:
@@ -168,19 +208,38 @@ def rejected_result(reason: str) -> Failed:
 
 
 def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) -> Failed:
-    """Return the failure that an exception raised by a handler stands for."""
-    kind = type(error).__name__
+    """Return the failure that an exception of a handler stands for; raise nothing."""
+    kind = "an exception"
+    try:
+        kind = _clean(type(error).__name__)
+        return _failure(error, kind, rules)
+    except BaseException:  # noqa: BLE001 - an exception's own methods may raise anything, and the job must still fail
+        discarded = issubclass(type(error), Discard)
+        text = f"{kind}: (its text cannot be read)"
+        return Failed(text, not discarded, error_type=kind, discarded=discarded, exception=error)
+
+
+def _failure(error: BaseException, kind: str, rules: RetryRules) -> Failed:
     location = _location(error)
     if isinstance(error, PayloadMismatchError):
         text = truncated(str(error))
         return Failed(text, False, error_type="payload rejected", exception=error)
     if isinstance(error, Discard):
-        reason = _clean(str(error)) or "discarded by the handler"
+        reason = _message(error) or "discarded by the handler"
         return Failed(truncated(reason), False, kind, location, discarded=True, exception=error)
     if isinstance(error, Retry):
-        reason = truncated(_clean(str(error)) or "to be tried again")
-        return Failed(reason, True, kind, location, exception=error, delay_seconds=error.after)
+        reason = truncated(_message(error) or "to be tried again")
+        delay = _delay(error)
+        return Failed(reason, True, kind, location, exception=error, delay_seconds=delay)
     return Failed(error_text(error), rules.retries(error), kind, location, exception=error)
+
+
+def _delay(error: Retry) -> int | None:
+    # A subclass may set anything, or nothing.
+    after: object = getattr(error, "after", None)
+    if isinstance(after, int | float) and 0 <= after <= RETRY_DELAY_SECONDS_MAX:
+        return math.ceil(after)
+    return None
 
 
 def timed_out(seconds: int) -> Failed:
@@ -192,10 +251,7 @@ def timed_out(seconds: int) -> Failed:
 def error_text(error: BaseException) -> str:
     """Return `Type: message` and as much of the traceback's end as the limit of 2048 leaves."""
     kind = type(error).__name__
-    try:
-        message = _clean(str(error))
-    except Exception:  # noqa: BLE001 - somebody's __str__ may raise anything, the job must still fail
-        message = "(its text cannot be read)"
+    message = _message(error)
     head = f"{kind}: {message}" if message else kind
     frames = _clean("".join(traceback.format_tb(_handler_frames(error)))).rstrip()
     if not frames:
@@ -207,6 +263,13 @@ def error_text(error: BaseException) -> str:
     return f"{head}\n{frames}"
 
 
+def _message(error: BaseException) -> str:
+    try:
+        return _clean(str(error))
+    except BaseException:  # noqa: BLE001 - somebody's __str__ may raise anything, the job must still fail
+        return "(its text cannot be read)"
+
+
 def truncated(text: str, limit: int = ERROR_MAX) -> str:
     """Return the text with at most `limit` characters, and with at least one, as the wire asks."""
     text = _clean(text) or "failed without a message"
@@ -215,7 +278,8 @@ def truncated(text: str, limit: int = ERROR_MAX) -> str:
 
 def _clean(text: str) -> str:
     # A lone surrogate cannot be a protobuf string.
-    return text.encode("utf-8", "replace").decode("utf-8").strip()
+    # str's own method, for `__str__` may return a text of a class that overrides it.
+    return str.encode(text, "utf-8", "replace").decode("utf-8").strip()
 
 
 def _handler_frames(error: BaseException) -> TracebackType | None:

@@ -24,7 +24,7 @@ from spooled_pipelines.worker.executors import (
 )
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, rejected_result
+from spooled_pipelines.worker.outcome import Failed, Outcome, outcome_of_exception
 
 # gRPC and threads do not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -68,9 +68,10 @@ class ProcessExecutor(ThreadExecutor):
             leased.interrupt = interrupt
         try:
             return child.run(group)
-        except (EOFError, OSError):
+        except Exception:  # noqa: BLE001 - the process died, or a handler wrote into its pipe
             self._local.child = None
             self._children.discard(child)
+            child.end()
             reason = child.reason()
             if not self._closing and not all(leased.cancelled for leased in group):
                 logger.warning("the process of a handler %s", reason)
@@ -180,21 +181,24 @@ def _serve(pipe: Connection, handler: BoundHandler) -> None:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="spooled-parent", daemon=True).start()
     run = blocking_call(handler)
+    process = os.getpid()
     pipe.send(_READY)
     while True:
         try:
             jobs: list[Job] = pipe.recv()
         except (EOFError, OSError):
             return
-        outcomes = [_sendable(outcome) for outcome in run([JobContext(job) for job in jobs])]
         try:
-            pipe.send(outcomes)
+            outcomes = run([JobContext(job) for job in jobs])
+        except BaseException as error:  # noqa: BLE001 - whatever happens, these jobs are settled
+            outcomes = [outcome_of_exception(error, handler.rules)] * len(jobs)
+        if os.getpid() != process:
+            # The handler forked, and this is the copy: the pipe and the jobs are its parent's.
+            os._exit(1)
+        try:
+            pipe.send([_sendable(outcome) for outcome in outcomes])
         except (EOFError, OSError):
             return
-        except Exception as error:  # noqa: BLE001 - a result may hold anything, and pickle may refuse it in any way
-            kind = type(error).__name__
-            reason = f"the result cannot be kept: {kind}: it cannot leave the handler's process"
-            pipe.send([_kept(outcome, reason) for outcome in outcomes])
 
 
 def _end_with_parent() -> None:
@@ -207,10 +211,6 @@ def _end_with_parent() -> None:
 
 def _sendable(outcome: Outcome) -> Outcome:
     return replace(outcome, exception=None) if isinstance(outcome, Failed) else outcome
-
-
-def _kept(outcome: Outcome, reason: str) -> Outcome:
-    return rejected_result(reason) if isinstance(outcome, Completed) else outcome
 
 
 def _died(reason: str) -> Failed:

@@ -18,6 +18,7 @@ from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.worker.batch_handlers import batch_handler
 from spooled_pipelines.worker.clock import SYSTEM_CLOCK, Clock
 from spooled_pipelines.worker.engine import Engine, WorkerReport
+from spooled_pipelines.worker.event_loop import run_to_end
 from spooled_pipelines.worker.handler import BoundHandler, Handler, bind_handler
 from spooled_pipelines.worker.health_file import HealthFile
 from spooled_pipelines.worker.health_server import HealthServer
@@ -250,7 +251,7 @@ class Worker:
 
     def _main(self) -> None:
         try:
-            self._report = asyncio.run(self._work())
+            self._report = run_to_end(self._work())
         except SpooledError as error:
             self._error = error
         except BaseException as error:  # noqa: BLE001 - the thread's boundary: join() raises it

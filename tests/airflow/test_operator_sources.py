@@ -68,6 +68,17 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "orders_db"
 
 
+def test_the_parameters_of_a_query_are_rendered_and_bound(
+    database: str, connected: ServerProcess, queue: str, context: Any
+) -> None:
+    sql = "SELECT id, text FROM orders WHERE :run = 'run-1' AND id <> :id"
+    parameters = {"run": "{{ run_id }}", "id": "0 OR 1 = 1"}
+    returned = run(
+        operator(queue, sql=sql, sql_conn_id=database, key="id", parameters=parameters), context
+    )
+    assert returned["rows"] > 0
+
+
 def test_the_rows_of_a_query_become_jobs(
     database: str,
     connected: ServerProcess,

@@ -106,6 +106,19 @@ def test_rows_and_columns_of_a_query_are_selected(connection: Any) -> None:
     assert rows == [{"n": 3}, {"n": 4}]
 
 
+def test_parameters_are_bound_and_never_become_a_part_of_the_query(
+    connection: Any, request: pytest.FixtureRequest
+) -> None:
+    driver = request.node.callspec.params["connection"]
+    placeholder = "$1" if driver == "adbc postgresql" else "%s" if "psycopg" in driver else "?"
+    sql = f"SELECT n, text FROM rows WHERE text = {placeholder} ORDER BY n"
+    assert rows_of(sql=sql, connection=connection, parameters=["row 8"]) == [
+        {"n": 8, "text": "row 8"}
+    ]
+    injected = "x' OR '1' = '1"
+    assert rows_of(sql=sql, connection=connection, parameters=[injected]) == []
+
+
 def test_a_cursor_that_has_run_its_query_is_read(connection: Any) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute(QUERY)

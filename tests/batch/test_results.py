@@ -147,7 +147,7 @@ def test_results_go_to_a_file(
 def test_what_does_not_go_together_is_refused(door: Any, queue: str, tmp_path: Path) -> None:
     batch = door.enqueue_batch([{"n": 1}], queue)
     for arguments, text in (
-        ({"order": "row"}, "order is"),
+        ({"order": "row"}, "order must be"),
         ({"join": [{"n": 1}], "order": "settled"}, "order"),
         ({"schema": {"n": "int64"}}, "schema"),
         ({"schema": 5}, "schema"),
@@ -213,7 +213,7 @@ def test_a_lookup_finds_every_job_in_whatever_order(
     monkeypatch: pytest.MonkeyPatch, mixed_up: bool, others: int
 ) -> None:
     monkeypatch.setattr(job_results, "_BATCH_ROWS", 10)
-    monkeypatch.setattr(job_results, "_WINDOW_ROWS", 40)
+    monkeypatch.setattr(job_results, "_BUFFER_ROWS", 40)
     told = ResultStore()
     numbers = list(range(200))
     for number in sorted(numbers + [1000 + n for n in range(others)], key=lambda n: n % 1000):

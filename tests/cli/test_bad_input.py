@@ -42,7 +42,10 @@ def assert_one_line(
         (["enqueue", "orders.csv", "q", "--on-lossy", "maybe"], "maybe"),
         (["enqueue", "orders.csv", "q", "--scheduled-at", "2030-01-01T00:00"], "time zone"),
         (["enqueue", "orders.csv", "q", "--priority", "101"], "101"),
-        (["enqueue", "orders.csv", "q", "--rate-limit", "0"], "rate_limit is 0.0"),
+        (
+            ["enqueue", "orders.csv", "q", "--rate-limit", "0"],
+            "rate_limit must be a number of calls a second above 0, got 0.0",
+        ),
         (["enqueue", "orders.csv", "q", "--max-outstanding", "0"], "max-outstanding"),
         (["watch", "b_1", "--on-breach", "maybe"], "maybe"),
         (["watch", "b_1", "--max-failed", "-1"], "-1"),

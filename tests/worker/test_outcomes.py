@@ -25,7 +25,9 @@ def raised_by(handler: object) -> Failed:
 
 
 def test_a_mapping_is_the_result_and_none_is_no_result() -> None:
-    assert outcome_of_return({"a": 1}) == Completed({"a": 1})
+    outcome = outcome_of_return({"a": 1})
+    assert isinstance(outcome, Completed)
+    assert outcome.result == {"a": 1}
     assert outcome_of_return(None) == Completed(None)
 
 

@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from airflow.sdk import Context
 
+    from spooled_pipelines.batch.options import SqlParameters
+
+_END = object()
+
 
 @contextmanager
-def open_query(sql: str, sql_conn_id: str) -> Iterator[dict[str, Any]]:
+def open_query(
+    sql: str, sql_conn_id: str, parameters: SqlParameters | None
+) -> Iterator[dict[str, Any]]:
     """Connect to a database; yield the arguments of `SpooledClient.enqueue_batch` for a query.
 
     Raises:
@@ -36,7 +42,7 @@ def open_query(sql: str, sql_conn_id: str) -> Iterator[dict[str, Any]]:
             f"{type(hook).__name__}, runs no SQL"
         )
     with closing(hook.get_conn()) as connection:
-        yield {"data": None, "sql": sql, "connection": connection}
+        yield {"data": None, "sql": sql, "connection": connection, "parameters": parameters}
 
 
 def open_data(data: Any, arguments: Callable[[], Mapping[str, Any]], context: Context) -> Any:
@@ -74,10 +80,10 @@ def _rows_of_tables(value: Any) -> Any:
     if not isinstance(value, (Iterator, list, tuple, LazyXComSequence)):
         return value
     items = iter(value)
-    first = next(items, None)
+    first = next(items, _END)
     if not _is_table(first):
         # A list can be read again, and tells more about its columns.
-        return chain([first], items) if isinstance(value, Iterator) and first is not None else value
+        return chain([first], items) if isinstance(value, Iterator) and first is not _END else value
     return _record_batches(chain([first], items))
 
 

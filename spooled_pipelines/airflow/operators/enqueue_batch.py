@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         PayloadOption,
         PayloadSchema,
         RowFilter,
+        SqlParameters,
         TagsOption,
     )
     from spooled_pipelines.batch.outcome.verdict import OnBreach
@@ -86,6 +87,8 @@ class EnqueueBatchOperator(BaseOperator):
         sql, sql_conn_id: instead of ``data``, a query (templated; the path of a .sql file will do)
             and the connection, of any database that Airflow has a hook for, to run it on. Its
             rows are streamed.
+        parameters: values for the query's placeholders (templated), bound by the database's driver:
+            what a person may write, such as ``params``, belongs here and not into the query.
         columns: read only these columns.
         where: read only rows for which it is true, such as ``[("amount", ">", 5)]``.
         index: read a DataFrame's index as columns.
@@ -151,7 +154,17 @@ class EnqueueBatchOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("data", "sql", "sql_conn_id", "op_kwargs", "queue_name", "key", "payload", "tags"),
+        *(
+            "data",
+            "sql",
+            "sql_conn_id",
+            "parameters",
+            "op_kwargs",
+            "queue_name",
+            "key",
+            "payload",
+            "tags",
+        ),
         *("name", "part", "ledger", "results", "spooled_conn_id"),
     )
     template_ext: Sequence[str] = (".sql",)
@@ -168,6 +181,7 @@ class EnqueueBatchOperator(BaseOperator):
         data: Any = None,
         sql: str | None = None,
         sql_conn_id: str | None = None,
+        parameters: SqlParameters | None = None,
         columns: Sequence[str] | None = None,
         where: RowFilter | None = None,
         index: bool = False,
@@ -206,6 +220,7 @@ class EnqueueBatchOperator(BaseOperator):
         self.data = wrap(data)
         self.sql = sql
         self.sql_conn_id = sql_conn_id
+        self.parameters = parameters
         self.op_kwargs = OpaqueArguments(op_kwargs)
         self.queue_name = queue_name
         self.key = key
@@ -355,7 +370,7 @@ class EnqueueBatchOperator(BaseOperator):
     def _source(self, context: Context) -> Iterator[dict[str, Any]]:
         """Open what is to be enqueued, as arguments of `SpooledClient.enqueue_batch`."""
         if self.sql is not None:
-            with open_query(self.sql, str(self.sql_conn_id)) as source:
+            with open_query(self.sql, str(self.sql_conn_id), self.parameters) as source:
                 yield source
             return
 

@@ -230,10 +230,10 @@ class AsyncBatch:
                 it is read) a result's field is not what `schema` says.
         """
         from spooled_pipelines.batch.outcome.job_results import ResultStore
-        from spooled_pipelines.batch.outcome.results import check_results, results_reader
+        from spooled_pipelines.batch.outcome.results import parse_result_options, results_reader
 
         ledger = self._record.open_ledger()
-        types = check_results(order, join, schema, ledger)
+        types = parse_result_options(order, join, schema, ledger)
         store = ResultStore()
         await (await self._backend()).each_job(self._record, store)
         return await in_thread(results_reader, store, ledger, order, join, types)

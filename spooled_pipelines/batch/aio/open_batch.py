@@ -18,10 +18,10 @@ from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
     ExpectedParts,
-    check_expected,
-    check_part_id,
     options_from_dict,
     options_to_dict,
+    parse_expected_parts,
+    parse_part_id,
 )
 from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
@@ -109,12 +109,12 @@ class AsyncOpenBatch:
                 is not finished.
             ConflictError: the batch has a new generation (`on_rerun="fresh"`) since it was opened.
         """
-        part_id = check_part_id(part_id)
+        part_id = parse_part_id(part_id)
         check_progress(progress)
         check_max_outstanding(max_outstanding)
         _check_options(options)
-        given: dict[str, Any] = {**self._options, **options}
-        chosen = RowOptions(**given, name=self.name, part_id=part_id)
+        merged: dict[str, Any] = {**self._options, **options}
+        chosen = RowOptions(**merged, name=self.name, part_id=part_id)
         staged = await in_thread(prepare, data, self.queue_name, chosen)
         try:
             with tracing.sending(self.queue_name, rows=staged.sendable, batch_id=self.id):
@@ -142,7 +142,7 @@ class AsyncOpenBatch:
                 expected.
             ConflictError: the batch has a new generation since it was opened.
         """
-        count, part_ids = check_expected(expected_parts)
+        count, part_ids = parse_expected_parts(expected_parts)
         known = {**self._added, **self._elsewhere(added)}
         await self._backend.seal(
             self.id, self.generation, added=known, count=count, part_ids=part_ids

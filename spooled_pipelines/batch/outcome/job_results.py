@@ -1,4 +1,4 @@
-"""What became of jobs, put aside as it comes, so that it can be brought into any order."""
+"""Results of jobs, put aside as they come, so that they can be read in any order."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 5_000
-# How far the server's order and the table's may be apart without an index.
-_WINDOW_ROWS = 100_000
+# How far the server's order and the table's may differ without an index.
+_BUFFER_ROWS = 100_000
 # A field whose values have no type in common.
 MIXED = None
 
 
 class ResultStore:
-    """Jobs in the order in which the server told of them; `fields` has the results' types."""
+    """Jobs in the order in which the server listed them; `fields` has the results' types."""
 
     def __init__(self) -> None:
         self.fields: dict[str, pa.DataType | None] = {}
-        self._spool = SpillBuffer(SCHEMA)
+        self._spill = SpillBuffer(SCHEMA)
         self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
         self._results: list[dict[str, Any]] = []
 
     def add(self, job: spooled_v1.Job) -> None:
+        """Record a job as the server returned it."""
         result = None
         if job.HasField("result"):
-            made = from_struct(job.result)
-            self._results.append(made)
-            result = json.dumps(made)
+            fields = from_struct(job.result)
+            self._results.append(fields)
+            result = json.dumps(fields)
         at = job.completed_at.ToMilliseconds() if job.HasField("completed_at") else None
         status = str(job_status_from(job.status))
         self._rows.append((job.id, status, job.last_error or None, at, result))
@@ -56,8 +57,8 @@ class ResultStore:
             self._flush()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All of them, once they are finished."""
-        return self._spool.batches()
+        """Return all of them, once adding is finished."""
+        return self._spill.batches()
 
     def finish(self) -> None:
         """Finish adding: the types are known from now on."""
@@ -67,36 +68,35 @@ class ResultStore:
         if not self._rows:
             return
         columns = [list(column) for column in zip(*self._rows, strict=True)]
-        self._spool.write(pa.record_batch(columns, schema=SCHEMA))
+        self._spill.write(pa.record_batch(columns, schema=SCHEMA))
         for name in dict.fromkeys(name for result in self._results for name in result):
-            found = type_of([result.get(name) for result in self._results])
-            known = self.fields.get(name, pa.null())
-            self.fields[name] = common_type(known, found)
+            new = type_of([result.get(name) for result in self._results])
+            self.fields[name] = common_type(self.fields.get(name, pa.null()), new)
         self._rows, self._results = [], []
 
 
 def type_of(values: list[Any]) -> pa.DataType | None:
     """Return the values' Arrow type by inference, or `MIXED`."""
     try:
-        kind = pa.array(values).type
+        arrow_type = pa.array(values).type
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return MIXED
-    return MIXED if _bools_as_floats(kind, values) else kind
+    return MIXED if _bools_as_floats(arrow_type, values) else arrow_type
 
 
-def _bools_as_floats(kind: pa.DataType, values: list[Any]) -> bool:
-    """Whether Arrow would make numbers of bools: it takes `[0.0, False]` for floats."""
-    if pa.types.is_floating(kind):
+def _bools_as_floats(arrow_type: pa.DataType, values: list[Any]) -> bool:
+    """Return whether Arrow would turn bools into numbers: it takes `[0.0, False]` for floats."""
+    if pa.types.is_floating(arrow_type):
         return bool in map(type, values)
     present = [value for value in values if value is not None]
-    if pa.types.is_struct(kind):
-        fields = (kind.field(index) for index in range(kind.num_fields))
+    if pa.types.is_struct(arrow_type):
+        fields = (arrow_type.field(index) for index in range(arrow_type.num_fields))
         return any(
             _bools_as_floats(field.type, [value.get(field.name) for value in present])
             for field in fields
         )
-    if pa.types.is_list(kind):
-        return _bools_as_floats(kind.value_type, list(chain.from_iterable(present)))
+    if pa.types.is_list(arrow_type):
+        return _bools_as_floats(arrow_type.value_type, list(chain.from_iterable(present)))
     return False
 
 
@@ -106,7 +106,7 @@ def common_type(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataTy
         return MIXED
     if one == other:
         return one
-    schemas = [pa.schema([("x", kind)]) for kind in (one, other)]
+    schemas = [pa.schema([("x", arrow_type)]) for arrow_type in (one, other)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -114,24 +114,24 @@ def common_type(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataTy
 
 
 class ResultLookup:
-    """ResultStore by the ids of their jobs, in flat memory.
+    """Results by the ids of their jobs, in flat memory.
 
-    Most often the server tells of a table's jobs in the table's order: then a window on what it
-    told is enough. Otherwise all of it goes into an index on the disk.
+    Usually the server lists a table's jobs in the table's order: then a buffer of what comes next
+    is enough. Otherwise all of it goes into an index on the disk.
     """
 
     def __init__(self, outcomes: ResultStore) -> None:
         self._outcomes = outcomes
         self._coming = outcomes.batches()
-        self._window: pa.Table = SCHEMA.empty_table()
+        self._buffer: pa.Table = SCHEMA.empty_table()
         self._index: sqlite3.Connection | None = None
 
     def of(self, job_ids: pa.StringArray) -> pa.Table:
         """Return a line for each id; `status` is null if the server has no such job."""
         if self._index is None:
-            found = self._in_window(job_ids)
-            if found is not None:
-                return found
+            results = self._in_buffer(job_ids)
+            if results is not None:
+                return results
             self._index = _index(self._outcomes)
         find = self._index.execute
         query = "SELECT job_id, status, error, settled_at, result FROM outcomes WHERE job_id = ?"
@@ -140,21 +140,21 @@ class ResultLookup:
         columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
         return pa.table(columns, schema=SCHEMA)
 
-    def _in_window(self, job_ids: pa.StringArray) -> pa.Table | None:
+    def _in_buffer(self, job_ids: pa.StringArray) -> pa.Table | None:
         wanted = job_ids.drop_null()
         while True:
-            held = self._window.column("job_id")
-            places = pc.index_in(job_ids, value_set=held.combine_chunks())
-            if len(places) - places.null_count == len(wanted):
+            buffered = self._buffer.column("job_id")
+            indexes = pc.index_in(job_ids, value_set=buffered.combine_chunks())
+            if len(indexes) - indexes.null_count == len(wanted):
                 break
-            more = next(self._coming, None) if len(held) < _WINDOW_ROWS else None
+            more = next(self._coming, None) if len(buffered) < _BUFFER_ROWS else None
             if more is None:
                 return None
-            self._window = pa.concat_tables([self._window, pa.Table.from_batches([more])])
-        found = self._window.take(places)
+            self._buffer = pa.concat_tables([self._buffer, pa.Table.from_batches([more])])
+        results = self._buffer.take(indexes)
         if len(wanted):
-            self._window = self._window.slice(pc.max(places).as_py() + 1).combine_chunks()
-        return found
+            self._buffer = self._buffer.slice(pc.max(indexes).as_py() + 1).combine_chunks()
+        return results
 
 
 def _index(outcomes: ResultStore) -> sqlite3.Connection:

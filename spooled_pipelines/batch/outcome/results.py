@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,8 @@ from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
 from spooled_pipelines.batch.source.open import Source, open_source
 from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import validation
+from spooled_pipelines.text import shown
 
 ResultOrder: TypeAlias = Literal["input", "settled"]
 # What each field of the results is to be: a pyarrow Schema, or types by name.
@@ -34,7 +36,7 @@ _SETTLED_ROWS = 5_000
 _UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
 
 
-def check_results(
+def parse_result_options(
     order: str, join: object, schema: ResultSchema, ledger: AnyLedger | None
 ) -> dict[str, pa.DataType] | None:
     """Return the schema's types by name, if one is given.
@@ -42,8 +44,7 @@ def check_results(
     Raises:
         InvalidArgumentError: an argument is wrong, or does not go with the others.
     """
-    if order not in ("input", "settled"):
-        raise InvalidArgumentError(f"order is 'input' or 'settled', not {order!r}.")
+    validation.one_of(order, "order", get_args(ResultOrder))
     if join is not None:
         if ledger is None or isinstance(ledger, PartLedgers):
             raise InvalidArgumentError(
@@ -56,9 +57,9 @@ def check_results(
         return None
     fields = {f.name: f.type for f in schema} if isinstance(schema, pa.Schema) else schema
     if not isinstance(fields, Mapping) or not all(
-        isinstance(kind, pa.DataType) for kind in fields.values()
+        isinstance(arrow_type, pa.DataType) for arrow_type in fields.values()
     ):
-        raise InvalidArgumentError("schema= is a pyarrow Schema, or Arrow types by field.")
+        raise InvalidArgumentError("schema must be a pyarrow Schema, or Arrow types by field name")
     return dict(fields)
 
 
@@ -83,39 +84,40 @@ def results_reader(
     source = None if join is None else open_source(join)
     theirs = [] if source is None else list(source.schema)
     names = _named([field.name for field in theirs], types)
-    ours = [pa.field(names[name], kind) for name, kind in _OURS.items()]
+    ours = [pa.field(names[name], arrow_type) for name, arrow_type in _OURS.items()]
     fields = [
-        pa.field(names["result." + name], pa.string() if kind is MIXED else kind)
-        for name, kind in types.items()
+        pa.field(names["result." + name], pa.string() if arrow_type is MIXED else arrow_type)
+        for name, arrow_type in types.items()
     ]
-    whole = pa.schema([*theirs, *ours, *fields])
+    schema_of_all = pa.schema([*theirs, *ours, *fields])
     columns: Iterator[list[pa.Array]] = (_columns(line, types) for line in lines)
     if source is not None:
         columns = _joined(source, columns)
-    batches = (pa.record_batch(each, schema=whole) for each in columns)
-    return pa.RecordBatchReader.from_batches(whole, batches)
+    batches = (pa.record_batch(each, schema=schema_of_all) for each in columns)
+    return pa.RecordBatchReader.from_batches(schema_of_all, batches)
 
 
 def _without_rows(outcomes: ResultStore) -> Iterator[pa.RecordBatch]:
-    for batch in outcomes.batches():
-        yield pa.record_batch([pa.nulls(batch.num_rows, pa.int64()), *batch.columns], schema=_LINES)
+    for record_batch in outcomes.batches():
+        no_rows = pa.nulls(record_batch.num_rows, pa.int64())
+        yield pa.record_batch([no_rows, *record_batch.columns], schema=_LINES)
 
 
 def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatch]:
-    """Every row is there: with its job's outcome, as rejected, or as unknown."""
+    """Yield every row: with its job's result, as rejected, or as unknown."""
     lookup = ResultLookup(outcomes)
-    for batch in ledger.reader():
-        found = lookup.of(batch.column("job_id")).combine_chunks()
-        status, error = (_whole(found.column(name)) for name in ("status", "error"))
-        rejected = pc.equal(batch.column("outcome"), REJECTED)
+    for record_batch in ledger.reader():
+        results = lookup.of(record_batch.column("job_id")).combine_chunks()
+        status, error = (_combined(results.column(name)) for name in ("status", "error"))
+        rejected = pc.equal(record_batch.column("outcome"), REJECTED)
         yield pa.record_batch(
             [
-                batch.column("row"),
-                batch.column("job_id"),
+                record_batch.column("row"),
+                record_batch.column("job_id"),
                 pc.if_else(rejected, REJECTED, pc.fill_null(status, UNKNOWN)),
-                pc.if_else(rejected, batch.column("reason"), error),
-                _whole(found.column("settled_at")),
-                _whole(found.column("result")),
+                pc.if_else(rejected, record_batch.column("reason"), error),
+                _combined(results.column("settled_at")),
+                _combined(results.column("result")),
             ],
             schema=_LINES,
         )
@@ -127,68 +129,70 @@ def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for record_batch in lines:
         rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
         insert(store, "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", rows)
-    found = store.execute("SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid")
-    while some := found.fetchmany(_SETTLED_ROWS):
-        yield pa.record_batch([list(column) for column in zip(*some, strict=True)], schema=_LINES)
+    rows_in_order = store.execute(
+        "SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid"
+    )
+    while group := rows_in_order.fetchmany(_SETTLED_ROWS):
+        yield pa.record_batch([list(column) for column in zip(*group, strict=True)], schema=_LINES)
 
 
 def _columns(line: pa.RecordBatch, types: Mapping[str, pa.DataType | None]) -> list[pa.Array]:
-    """Our columns and the results' of some lines."""
+    """Return our columns and the results' of some lines."""
     texts = line.column("result").to_pylist()
     results = [{} if text is None else json.loads(text) for text in texts]
     columns = [line.column(name) for name in _OURS]
-    for name, kind in types.items():
+    for name, arrow_type in types.items():
         values = [result.get(name) for result in results]
-        columns.append(_typed(name, values, kind, line.column("job_id")))
+        columns.append(_typed(name, values, arrow_type, line.column("job_id")))
     return columns
 
 
 def _typed(
-    name: str, values: list[Any], kind: pa.DataType | None, job_ids: pa.StringArray
+    name: str, values: list[Any], arrow_type: pa.DataType | None, job_ids: pa.StringArray
 ) -> pa.Array:
-    if kind is MIXED:
+    if arrow_type is MIXED:
         texts = [None if value is None else json.dumps(value) for value in values]
         return pa.array(texts, pa.string())
     try:
-        return _cast(values, kind)
+        return _cast(values, arrow_type)
     except _UNFIT:
-        place = next(place for place, value in enumerate(values) if not _fits(value, kind))
+        index = next(i for i, value in enumerate(values) if not _fits(value, arrow_type))
         raise InvalidArgumentError(
-            f"the result of job {job_ids[place].as_py()} has {str(values[place])[:80]!r} as "
-            f"{name!r}, which is not a {kind}: give the field another type in schema="
+            f"the result of job {job_ids[index].as_py()} has {shown(values[index])} as "
+            f"{name!r}, which is not a {arrow_type}: give the field another type in schema="
         ) from None
 
 
-def _fits(value: object, kind: pa.DataType) -> bool:
+def _fits(value: object, arrow_type: pa.DataType) -> bool:
     try:
-        _cast([value], kind)
+        _cast([value], arrow_type)
     except _UNFIT:
         return False
     return True
 
 
-def _cast(values: list[Any], kind: pa.DataType) -> pa.Array:
+def _cast(values: list[Any], arrow_type: pa.DataType) -> pa.Array:
     try:
-        return pa.array(values, kind)
+        return pa.array(values, arrow_type)
     except _UNFIT:
         # Times are texts in a result, for example.
-        return pa.array(values).cast(kind)
+        return pa.array(values).cast(arrow_type)
 
 
 def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
-    """Each line behind the table's own row; both are cut where either ends."""
+    """Yield each line behind the table's own row; both are cut wherever one of them ends."""
     ours: list[pa.Array] = []
     ended = f"{source.what} is not the table that was enqueued: it has "
-    for batch in source.batches:
+    for record_batch in source.batches:
         start = 0
-        while start < batch.num_rows:
+        while start < record_batch.num_rows:
             if not ours or not len(ours[0]):
                 ours = next(columns, [])
                 if not ours:
                     raise InvalidArgumentError(ended + "more rows than the ledger.")
                 continue
-            count = min(batch.num_rows - start, len(ours[0]))
-            theirs = batch.slice(start, count).columns
+            count = min(record_batch.num_rows - start, len(ours[0]))
+            theirs = record_batch.slice(start, count).columns
             yield [*theirs, *(column.slice(0, count) for column in ours)]
             ours = [column.slice(count) for column in ours]
             start += count
@@ -220,5 +224,5 @@ def _free(name: str, prefix: str, taken: Iterable[str]) -> str:
     return name
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from spooled_pipelines.batch.options import SqlParameters
 from spooled_pipelines.batch.source import folders, frames, python_rows, sql_rows
 from spooled_pipelines.batch.source.location import location_of
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
@@ -54,7 +55,12 @@ class Source:
 
 
 def open_source(
-    data: object, scan: Scan | None = None, *, sql: str | None = None, connection: object = None
+    data: object,
+    scan: Scan | None = None,
+    *,
+    sql: str | None = None,
+    connection: object = None,
+    parameters: SqlParameters | None = None,
 ) -> Source:
     """Detect what `data` is and begin to read what `scan` asks of it; or run a query.
 
@@ -70,7 +76,7 @@ def open_source(
             )
         what = "the query"
         with wrap_read_errors(what):
-            schema, batches = sql_rows.open_query(sql, connection, scan, BATCH_ROWS)
+            schema, batches = sql_rows.open_query(sql, connection, parameters, scan, BATCH_ROWS)
     else:
         what = _describe(data)
         if scan.index and not _is_a(data, "pandas", "DataFrame"):

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 import pyarrow as pa
 
+from spooled_pipelines.batch.options import SqlParameters
 from spooled_pipelines.batch.source import python_rows
 from spooled_pipelines.batch.source.frames import from_duckdb
 from spooled_pipelines.batch.source.read_errors import read_error
@@ -33,8 +34,10 @@ class Cursor(Protocol):
     def fetchmany(self, size: int, /) -> Sequence[Any]: ...
 
 
-def open_query(sql: str, connection: Any, scan: Scan, rows: int) -> Opened:
-    """Run a query and open its result.
+def open_query(
+    sql: str, connection: Any, parameters: SqlParameters | None, scan: Scan, rows: int
+) -> Opened:
+    """Run a query, with its parameters bound by the driver, and open its result.
 
     Raises:
         InvalidArgumentError: there is no connection, or one of an unknown kind.
@@ -45,7 +48,7 @@ def open_query(sql: str, connection: Any, scan: Scan, rows: int) -> Opened:
     if connection is None:
         raise InvalidArgumentError("sql needs connection=: an ADBC, DB-API or DuckDB connection.")
     if _is_duckdb(connection):
-        relation = _call_driver(lambda: connection.cursor().sql(sql))
+        relation = _call_driver(lambda: connection.cursor().sql(sql, params=parameters))
         if relation is None:
             raise InvalidArgumentError(f"{_WHAT} gives no rows: it is not a SELECT.")
         return from_duckdb(relation, scan, rows)
@@ -60,8 +63,10 @@ def open_query(sql: str, connection: Any, scan: Scan, rows: int) -> Opened:
             f"{type(connection).__name__}."
         )
     cursor = _make_cursor(connection)
+    # Some drivers look for placeholders wherever there are parameters, even if there are none.
+    bound = () if parameters is None else (parameters,)
     try:
-        cursor = _call_driver(lambda: cursor.execute(sql)) or cursor
+        cursor = _call_driver(lambda: cursor.execute(sql, *bound)) or cursor
         return _open_result(cursor, scan, rows, owned=True)
     except BaseException:
         _close(cursor)

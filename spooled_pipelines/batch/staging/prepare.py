@@ -59,7 +59,13 @@ def prepare(
     spread = parse_spread(options)
     scan = parse_scan(options)
     try:
-        source = open_source(data, scan, sql=options.sql, connection=options.connection)
+        source = open_source(
+            data,
+            scan,
+            sql=options.sql,
+            connection=options.connection,
+            parameters=options.parameters,
+        )
     except EmptyTableError:
         if not is_part:
             raise

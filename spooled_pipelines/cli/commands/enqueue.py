@@ -172,7 +172,7 @@ def enqueue(
     named = "://" in file or set("*?[") & set(file) or file == STDIN
     if not named and not Path(file).exists():
         raise UsageError(f"{file}: no such file or folder")
-    kept = ledger is not None and _is_kept(ledger)
+    readable = ledger is not None and _is_readable_ledger(ledger)
     options: BatchOptions = {
         "columns": column or None,
         "key": key or None,
@@ -186,7 +186,7 @@ def enqueue(
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,
         "on_lossy": on_lossy.value,
-        "ledger": ledger if kept else None,
+        "ledger": ledger if readable else None,
         "text_options": {
             "separator": _escaped(separator),
             "quote": quote or None,
@@ -224,7 +224,7 @@ def enqueue(
             **options,
         )
         line.end()
-        if ledger is not None and not kept:
+        if ledger is not None and not readable:
             from spooled_pipelines.batch.writers import write_stream
 
             write_stream(batch.ledger_reader(), ledger)
@@ -234,7 +234,7 @@ def enqueue(
             print_batch(batch)
 
 
-def _is_kept(ledger: str) -> bool:
+def _is_readable_ledger(ledger: str) -> bool:
     """Return whether a batch can read its ledger back from a file: text loses column types."""
     from spooled_pipelines.batch.source.files import file_format_of
     from spooled_pipelines.batch.source.location import locate

@@ -69,17 +69,17 @@ def limit(
     as_json: AsJson = False,
 ) -> None:
     """Limit how jobs of QUEUE are handed out, replacing the limits set before."""
-    given = (jobs_per_second, burst, max_in_flight) != (None, None, None)
-    if given == clear:
+    is_limited = (jobs_per_second, burst, max_in_flight) != (None, None, None)
+    if is_limited == clear:
         raise typer.BadParameter(
             "give --jobs-per-second, --max-in-flight or both, or --clear",
             param_hint="'queues limit'",
         )
     with connected(address, api_key, profile) as client:
-        kept = client.set_queue_limits(
+        queue_limits = client.set_queue_limits(
             queue, jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
-    _print_limits(queue, kept, as_json)
+    _print_limits(queue, queue_limits, as_json)
 
 
 @app.command()
@@ -92,17 +92,17 @@ def limits(
 ) -> None:
     """Show the limits of QUEUE."""
     with connected(address, api_key, profile) as client:
-        kept = client.queue_limits(queue)
-    _print_limits(queue, kept, as_json)
+        queue_limits = client.queue_limits(queue)
+    _print_limits(queue, queue_limits, as_json)
 
 
-def _print_limits(queue: str, kept: QueueLimits, as_json: bool) -> None:
-    record = {"queue": queue, **asdict(kept)}
+def _print_limits(queue: str, queue_limits: QueueLimits, as_json: bool) -> None:
+    record = {"queue": queue, **asdict(queue_limits)}
     if as_json:
         print_json(record)
         return
-    shown = {name.replace("_", " "): "no limit" if v is None else v for name, v in record.items()}
-    print_pairs(shown)
+    texts = {name.replace("_", " "): "no limit" if v is None else v for name, v in record.items()}
+    print_pairs(texts)
 
 
 @app.command()

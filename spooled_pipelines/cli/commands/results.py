@@ -51,15 +51,15 @@ def results(
             write_rows(jobs.results_reader(), sys.stdout.buffer, file_format)
 
 
-def _output_format(given: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:
-    if given is not None and (to_file or as_json):
+def _output_format(chosen: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:
+    if chosen is not None and (to_file or as_json):
         raise UsageError("--format is for standard output: give it without -o and --json")
     terminal = sys.stdout.isatty()
-    if given in (TableFormat.PARQUET, TableFormat.ARROW) and terminal:
+    if chosen in (TableFormat.PARQUET, TableFormat.ARROW) and terminal:
         raise UsageError(
-            f"--format {given.value} is not for a terminal: send it to a file or a program, or use "
-            f"-o FILE.{given.value}"
+            f"--format {chosen.value} is not for a terminal: send it to a file or program, or use "
+            f"-o FILE.{chosen.value}"
         )
     if as_json:
         return TableFormat.JSONL
-    return given or (TableFormat.TABLE if terminal else TableFormat.JSONL)
+    return chosen or (TableFormat.TABLE if terminal else TableFormat.JSONL)

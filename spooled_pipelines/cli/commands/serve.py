@@ -45,8 +45,8 @@ def serve(
     **flags: Any,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. It needs a key: see `keys create` and --api-key."""
-    given = {name: value for name, value in flags.items() if value not in (None, [])}
-    _serve(given, config, print_config=print_config, as_json=as_json)
+    settings = {name: value for name, value in flags.items() if value not in (None, [])}
+    _serve(settings, config, print_config=print_config, as_json=as_json)
 
 
 def _flag(option: Option) -> inspect.Parameter:

@@ -123,14 +123,14 @@ def parse_queues(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, equals, weight = part.strip().partition("=")
         try:
-            given = float(weight) if equals else 1.0
+            number = float(weight) if equals else 1.0
         except ValueError:
             raise UsageError(
                 f"the weight of {name} must be a number, such as {name}=2; got {weight!r}"
             ) from None
         if name in queues:
             raise UsageError(f"queue {name!r} is named twice")
-        queues[name] = given
+        queues[name] = number
     return queues
 
 

@@ -64,6 +64,7 @@ class BatchCalls:
                 expression.
             index: read a DataFrame's index as columns.
             sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
+            parameters: values for the placeholders of `sql`, bound by the driver.
             text_options: how CSV and TSV files are read, a `TextOptions` or a dict of its fields.
             key: the column or columns that say which job a row is; None: the whole row.
             payload: the columns to send; or a mapping from field to column; or the one column that

@@ -13,7 +13,7 @@ from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.store import JobStore
 
-# Says which organization the caller takes its key to be for.
+# By this header the caller says which organization it takes its key to be for.
 _ORGANIZATION_HEADER = "x-spooled-organization"
 _HINT = "send metadata x-api-key: KEY, or authorization: Bearer KEY"
 
@@ -57,7 +57,7 @@ class ApiKeys:
 
     def next_expiry(self) -> int | None:
         """Return when the next key expires, in milliseconds since the epoch."""
-        # As of the last look at those who are in: what ended since has to be looked at again.
+        # As of the last refresh: keys that expired since then have to be looked at again.
         since = self._checked_at
         ends = (key.expires_at for key in self._stored.values() if key.revoked_at is None)
         return min((end for end in ends if end is not None and end > since), default=None)
@@ -70,7 +70,7 @@ class ApiKeys:
         key = _presented(metadata)
         if not key:
             raise RefusedError("UNAUTHENTICATED", f"no API key: {_HINT}")
-        # Looked up by hash: how long that takes tells nothing about any key.
+        # Looked up by hash, so that the time it takes tells nothing about any key.
         digest = hash_key(key)
         self._limiter.admit(peer, digest)
         try:

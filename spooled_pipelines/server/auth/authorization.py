@@ -73,25 +73,25 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _KEY + "RevokeKey": _ADMIN,
 }
 
-# Whose page shows what is in jobs: a screen has more readers than the one who signed in, and who
-# looks after the numbers alone need not have the data before their eyes. Over RPC a `read` key
-# gets them, as the one who waits for results must.
+# The roles that see the content of jobs on the dashboard: a screen has more readers than the one
+# who signed in, and somebody who only watches the numbers need not see the data. Over RPC a `read`
+# key gets the content, since a wait for results needs it.
 SEES_PAYLOADS = _PRODUCE | {Role.WORK}
 
 
 class QueueSource(Enum):
     """How a request names the queue that it touches."""
 
-    # Where it may be empty, the answer holds what is of the key's queues (`Caller.among`).
+    # Where it may be empty, the answer is about all queues of the key (`Caller.among`).
     QUEUE = "queue_name"
     JOB = "job_id"
     BATCH = "batch_id or batch_ids"
     WORKER = "worker_id, and queue_name where it has one"
-    # An envelope: the message inside it tells.
+    # An envelope: the message inside it names the queue.
     ENVELOPE = "its one message"
-    # A part of what the stream's first message opened.
+    # A part of what the first message of the stream opened.
     STREAM_OPENED = "the first message"
-    # Of no queue: keys that are limited to some queues are refused.
+    # None: keys that are limited to some queues are refused.
     ORGANIZATION = "nothing"
 
 
@@ -206,5 +206,5 @@ async def _queues(
         # Registering again moves a worker from one queue to another.
         has_queue = "queue_name" in request.DESCRIPTOR.fields_by_name
         return [current or "", request.queue_name if has_queue else ""]
-    # Envelopes, and what belongs to a stream that was let in.
+    # Envelopes, and parts of a stream that was authorized.
     return []

@@ -42,10 +42,10 @@ else:
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 # What Kubernetes sets in every container where a service is called spooled-server.
 _OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_|PORT(_|$))")
-# What clients read as well.
+# The variable that clients read as well.
 KEY_VARIABLE = "SPOOLED_API_KEY"
 _DEFAULT = "default"
-# The one table of a file: it is more than one value.
+# The one table in a file.
 _ORGANIZATIONS = "organizations"
 _SECRETS = (Kind.SECRET_URL, Kind.SECRET_WORDS)
 

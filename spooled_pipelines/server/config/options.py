@@ -76,7 +76,7 @@ class Kind(Enum):
     SWITCH = auto()
     # Several values: a flag that is repeated, words of a variable, a list in a file.
     WORDS = auto()
-    # Shown without what is secret in them.
+    # Values that are never shown as they are.
     SECRET_URL = auto()
     SECRET_WORDS = auto()
     # Numbers, or "unlimited".

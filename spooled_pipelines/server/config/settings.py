@@ -102,7 +102,7 @@ class ConnectionLimits:
                 raise ValueError(f"{name} is {value}, and must be {least} to {most}")
 
 
-# gRPC takes numbers of 32 bits, and of seconds their milliseconds.
+# gRPC takes numbers of 32 bits, and times in milliseconds.
 _CONNECTION_RANGES: Mapping[str, tuple[int, int]] = {
     # The largest call that the contract allows must fit, and so must our own client's chunks.
     "max_message_bytes": (4 << 20, 2**31 - 1),
@@ -162,7 +162,7 @@ class ServerSettings:
             raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")
         for origin in self.http_frame_ancestors:
             _check_origin(origin)
-        # Refuses what makes no sense.
+        # Its own checks.
         OrganizationLimits(self.rate_limit, self.daily_quota)
 
     @property
@@ -178,7 +178,7 @@ class ServerSettings:
 
 
 def _check_origin(text: str) -> None:
-    # It goes into a header, where a blank or a semicolon would say something else.
+    # It goes into a header, where a blank or a semicolon would have a meaning.
     if not _ORIGIN.fullmatch(text):
         raise ValueError(
             f"http_frame_ancestors has {text!r}, and wants scheme, host and port alone, such as "

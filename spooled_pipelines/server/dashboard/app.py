@@ -42,7 +42,7 @@ class AppContext:
     clock: Clock
     readiness: Readiness
     metrics: Metrics
-    # Whose pages may show it in a frame.
+    # The sites that may show it in a frame.
     frame_ancestors: tuple[str, ...]
 
 

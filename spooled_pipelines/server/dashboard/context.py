@@ -162,6 +162,6 @@ def _to_sign_in(request: Request) -> Response:
         wanted = "/"
     address = f"/sign-in?next={quote(wanted, safe='')}"
     if request.headers.get("hx-request") == "true":
-        # A redirect would be followed for the fragment; this takes the whole page there.
+        # htmx would follow a redirect for the fragment alone; this takes the whole page there.
         return Response(headers={"hx-redirect": address})
     return RedirectResponse(address, 303)

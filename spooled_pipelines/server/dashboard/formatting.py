@@ -11,7 +11,7 @@ from typing import Any
 from spooled_pipelines.wire.well_known import Struct, Timestamp, Value
 
 PAYLOAD_SHOWN_MAX = 100_000
-# Controls, and what changes the order or the width of text around it: shown, not obeyed.
+# Control characters, and those that change the order or width of text: shown, not obeyed.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"

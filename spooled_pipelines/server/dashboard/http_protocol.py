@@ -9,7 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Browsers use a handful each.
 CONNECTIONS_MAX = 512
-# From the last answer, or from the beginning, until a whole request is there.
+# From the last answer, or the beginning, until a whole request has arrived.
 IDLE_SECONDS = 30.0
 
 
@@ -26,7 +26,7 @@ class BoundedConnection(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._look: asyncio.TimerHandle | None = None
-        # The request that was answered, or asked its body of, at the look before.
+        # The request that was being read or answered at the previous look.
         self._known: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

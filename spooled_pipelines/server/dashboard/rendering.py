@@ -50,7 +50,7 @@ class Pages:
         return self._environment.get_template(template).render(**values)
 
 
-# With what is in them in their address, browsers may keep them.
+# Browsers may cache them, since their address changes with their content.
 _MARKS = {
     path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in STATIC.iterdir()
 }

@@ -38,7 +38,7 @@ def _headers(frame_ancestors: Sequence[str]) -> dict[str, str]:
     policy = "; ".join((*_POLICY, f"frame-ancestors {who}"))
     headers = {**_HEADERS, "content-security-policy": policy}
     if not frame_ancestors:
-        # What browsers knew before frame-ancestors: it can name nobody who may.
+        # For browsers without frame-ancestors; it cannot name sites that may.
         headers["x-frame-options"] = "DENY"
     return headers
 

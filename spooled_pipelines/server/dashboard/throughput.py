@@ -42,5 +42,5 @@ class Rates:
         if first is None or now - first[0] < _SHORTEST_MS:
             return None
         seconds = (now - first[0]) / 1000
-        # Old jobs go, and dead letters go back: counters may fall.
+        # Old jobs are pruned and dead letters retried, so counters may fall.
         return Rate(max(came - first[1], 0) / seconds, max(went - first[2], 0) / seconds)

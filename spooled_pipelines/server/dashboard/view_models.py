@@ -21,7 +21,7 @@ LABELS = {
     "scheduled": "scheduled",
     "failed": "failed",
 }
-# What there is at all can be seen.
+# In percent, so that even a single job can be seen.
 _THINNEST = 0.6
 
 

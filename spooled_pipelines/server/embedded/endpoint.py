@@ -22,7 +22,7 @@ from spooled_pipelines.server.core.errors import StoreUnavailableError
 # Systems differ, and the shortest limit is macOS' 104 bytes with the zero at the end.
 _SOCKET_PATH_MAX = 103
 _LONGEST_SUFFIX = len(".") + 16
-# What gRPC would read as something else in an address stays out of it.
+# Characters that have a meaning in gRPC's addresses stay out of it.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]*")
 _MAX_BYTES = 4096
 
@@ -170,7 +170,7 @@ def _folder() -> Path:
             folder.mkdir(mode=0o700)
         if _is_private(folder):
             return folder
-        # Somebody else has the name.
+        # Somebody else made the folder.
         with contextlib.suppress(OSError):
             made = Path(tempfile.mkdtemp(prefix="spooled-", dir=base))
             if _fits(made):

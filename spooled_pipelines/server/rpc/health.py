@@ -28,7 +28,7 @@ async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection, reflection_pb2
     except ImportError:
-        # A server inside of a program, which has none but its own client.
+        # A server inside a program, which has only its own client.
         return None
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     reflection_name = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name

@@ -16,7 +16,7 @@ class InProcessClient:
 
     def __init__(self, implementations: Mapping[str, object], interceptor: Interceptor) -> None:
         self._interceptor = interceptor
-        # By their request: no two unary calls share one.
+        # By the name of their request: no two unary calls share one.
         self._methods: dict[str, tuple[Method, Callable[..., Awaitable[Any]]]] = {}
         for service, implementation in implementations.items():
             for method in methods_of(service).values():

@@ -290,7 +290,7 @@ async def _write(context: Context, answer: Answer) -> None:
     try:
         await context.write(answer)
     except grpc.aio.InternalError:
-        # The client went away under the message: the task will be cancelled, a moment later.
+        # The client went away during the write: the task will be cancelled a moment later.
         raise asyncio.CancelledError from None
 
 
@@ -304,7 +304,7 @@ async def _refuse(context: Context, call: rpc_call.RpcCall, refusal: RefusedErro
     try:
         await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
     except grpc.aio.InternalError:
-        # The client went away before it was told: there is nobody to refuse anything.
+        # The client went away before it was told.
         raise asyncio.CancelledError from None
 
 

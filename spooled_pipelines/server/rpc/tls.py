@@ -14,7 +14,7 @@ import grpc
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-# Of a file: when it was changed, its size and which one it is.
+# When a file was changed, its size, and which file it is.
 _Stamp = tuple[int, int, int]
 
 

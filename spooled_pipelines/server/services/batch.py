@@ -142,7 +142,7 @@ class BatchService:
                 changed = await subscription.wait()
                 await asyncio.sleep(_COALESCE_SECONDS)
                 changed |= subscription.drain()
-                # Of a thousand batches that are watched a few have changed.
+                # A few of a thousand watched batches have changed.
                 stale = batch_ids
                 if control_topic(organization) not in changed:
                     stale = [one for one in batch_ids if batch_topic(organization, one) in changed]
@@ -157,7 +157,7 @@ class BatchService:
             query = BatchJobs(batch_id, statuses, after, _PAGE_JOBS, request.omit_payload)
             page = await self._context.store.jobs(caller.organization, query)
             after, message = page.after, _page_message(caller, page)
-            # While a slow reader is waited for, nothing is kept but what it is to read.
+            # Nothing else is kept while the stream waits for a slow reader.
             del page
             yield message
 
@@ -252,7 +252,7 @@ def milestone(record: BatchRecord) -> tuple[object, ...]:
 
 
 def _page_message(caller: Caller, page: JobPage) -> bytes:
-    # Jobs of other queues may be in it too, whose keys were those of its rows.
+    # The batch may have jobs of other queues too, whose keys its rows had.
     parts = [
         field(1, job_bytes(job, caller.organization))
         for job in page.jobs

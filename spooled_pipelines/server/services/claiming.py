@@ -52,6 +52,6 @@ async def _give_back_claimed(
 
 async def _give_back(context: ServiceContext, caller: Caller, jobs: Sequence[JobRecord]) -> None:
     holders = [Holder(job.job_id, job.worker_id or "", job.lease_id or "") for job in jobs]
-    # What is no longer the holder's is refused, and there is nothing to undo.
+    # A claim that is no longer the holder's is refused, and there is nothing to undo.
     given = [Settlement(holder, GiveBack()) for holder in holders]
     await context.store.settle(caller.organization, given)

@@ -83,7 +83,7 @@ async def _read(
             storing = asyncio.ensure_future(
                 context.store.add_chunk(caller.organization, checked.chunk)
             )
-            # An upload that is cut asks for no outcome, not even for a failure.
+            # Nobody asks for the outcome of an upload that was cut, not even for a failure.
             storing.add_done_callback(_seen)
             await stored.put((checked, storing))
     except Exception as error:  # noqa: BLE001  # handed to the one who answers, who raises it

@@ -11,7 +11,7 @@ from spooled_pipelines.server.services.claiming import Consumer, claim, give_bac
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.wire import limits
 
-# A subscription claims so many at once at most, so that several streams share what comes.
+# The most jobs that a subscription claims at once, so that several streams share what comes.
 _LOT = 10
 
 

@@ -30,7 +30,7 @@ class KeyService:
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         organization = _organization(caller, request.organization)
         has_end = request.HasField("expires_at")
-        # A time before the epoch is as past as the epoch itself.
+        # A time before the epoch has passed just as the epoch has.
         expires_at = (
             (validation.timestamp("expires_at", request.expires_at) or 1) if has_end else None
         )

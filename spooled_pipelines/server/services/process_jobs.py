@@ -49,7 +49,7 @@ async def process_jobs(
             if isinstance(answer, RefusedError):
                 raise answer
             yield answer
-        # Whatever reading failed with, such as a malformed message, is the caller's to see.
+        # The caller sees what reading failed with, such as a malformed message.
         await reading
     finally:
         await conversation.close(reading)
@@ -134,7 +134,7 @@ class _Conversation:
         try:
             return await heartbeat(self._context, self._caller, request)
         except RefusedError as refusal:
-            # A worker that subscribed here lives, whether or not it was registered.
+            # A worker that subscribed here is alive, whether it was registered or not.
             here = any(consumer.worker_id == request.worker_id for _, consumer in self._pushers)
             if refusal.code != "NOT_FOUND" or not here:
                 raise

@@ -47,7 +47,7 @@ async def settle(
     try:
         while (answer := await answers.get()) is not None:
             yield await answer
-        # Whatever reading failed with, such as a malformed message, is the caller's to see.
+        # The caller sees what reading failed with, such as a malformed message.
         await reading
     finally:
         reading.cancel()
@@ -62,7 +62,7 @@ async def _read(
 ) -> None:
     try:
         async for request in requests:
-            # Begun in the order of the messages; a stream that is cut asks for no answer.
+            # Begun in the order of the messages; a stream that was cut needs no answer.
             answer = asyncio.ensure_future(_answer(context, caller, request))
             answer.add_done_callback(_seen)
             await answers.put(answer)
@@ -148,7 +148,7 @@ def _told(status: JobStatus, delay_seconds: int) -> bytes:
 
 def _refused(refusal: RefusedError) -> bytes:
     if refusal.code in ("UNAVAILABLE", "INTERNAL"):
-        # Not for this job alone.
+        # It concerns more than this job.
         raise refusal
     told = JobSettled(code=code_in_band(refusal), message=refusal.message)
     return told.SerializeToString()

@@ -24,7 +24,7 @@ class Readiness:
         """Return why the server should get no calls; None where it is ready."""
         if self.stopping:
             return "the server is stopping"
-        # The cheapest read that there is: of a queue that nobody has.
+        # The cheapest read: of a queue that does not exist.
         try:
             await asyncio.wait_for(self.store.queue("", ""), _STORE_SECONDS)
         except (RefusedError, asyncio.TimeoutError):

@@ -15,7 +15,7 @@ from spooled_pipelines.version import __version__
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-# As OpenTelemetry tells a server's own failures from a client's.
+# The codes that OpenTelemetry counts as the server's failures and not the client's.
 _SERVER_FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
@@ -23,7 +23,7 @@ _SERVER_FAULTS = frozenset(
 
 def observer() -> Observer | None:
     """Return what makes the spans; None where nothing in this process imported OpenTelemetry."""
-    # Looked up, not imported: who does not use it must not pay for it.
+    # Looked up, not imported: a process that does not use it must not pay for it.
     return _trace if "opentelemetry.trace" in sys.modules else None
 
 
@@ -42,7 +42,7 @@ def _trace(call: RpcCall) -> None:
     }
     if call.organization is not None:
         about["spooled.organization"] = call.organization
-    # Made when the call is over, with the times that it had: nothing waits for it.
+    # The span is made when the call is over, with the call's times, so that nothing waits for it.
     span = _tracer().start_span(
         call.method.path.removeprefix("/"),
         context=TraceContextTextMapPropagator().extract(carrier),

@@ -72,7 +72,7 @@ async def cancel(visit: SignedInRequest, form: Form) -> Response:
     """Answer POST /batches/<id>/cancel."""
     batch_id = visit.request.path_params["batch_id"]
     request = CancelBatchRequest(batch_id=batch_id)
-    # What was enqueued since the page was loaded is not what its reader means.
+    # The reader does not mean what was enqueued after the page was loaded.
     if form.get("generation", "").isdigit():
         request.generation = min(int(form["generation"]), 2**31 - 1)
     answer = await visit.call(request)

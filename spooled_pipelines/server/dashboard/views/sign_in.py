@@ -51,7 +51,7 @@ async def sign_in(request: Request) -> Response:
         if refusal.code == "UNAUTHENTICATED" and not form.get("key", "").strip():
             message = "give an API key"
         return _form(request, form.get("next", "/"), message, HTTP_STATUS[refusal.code])
-    # A fresh cookie for a fresh session: what somebody put into the browser before is void.
+    # A new cookie for a new session: one that somebody planted in the browser is void.
     web.sessions.end(request.cookies.get(web.cookies.session))
     response = RedirectResponse(local_path(form.get("next", "/")), 303)
     web.cookies.give(response, web.cookies.session, cookie, SESSION_SECONDS)

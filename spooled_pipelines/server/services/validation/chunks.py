@@ -31,7 +31,7 @@ class Upload:
     max_retries: int
     timeout_seconds: int
     tags: bytes | None
-    # Of these the ones that say where the upload is traced: rows with tags have them as well.
+    # The tags that say where the upload is traced, which rows with tags of their own have as well.
     context: Mapping[str, str]
     generation: int
     part_id: str
@@ -66,7 +66,7 @@ def checked_upload(request: OpenBatch) -> Upload:
 def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChunk:
     """Return the chunk's rows as columns; `request` is the whole message that it came in."""
     payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
-    # One that is stored already may come without its payloads.
+    # A chunk that is stored already may come without its payloads.
     rows = len(payloads) or len(keys)
     _check_lengths(chunk, rows)
     rejected: dict[int, str] = {}

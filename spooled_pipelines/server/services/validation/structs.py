@@ -17,7 +17,7 @@ from spooled_pipelines.wire.pool import POOL
 from spooled_pipelines.wire.well_known import Struct
 
 # One byte of a Struct is at most six characters of JSON (a control character in a string), and a
-# number's nine bytes are at most twenty-five: below this no payload needs to be looked at.
+# number's nine bytes are at most twenty-five: a payload below this size is small enough.
 _SURELY_SMALL_BYTES = limits.PAYLOAD_MAX_BYTES // 6
 _PACKAGE = "spooled_pipelines.server"
 

@@ -1,0 +1,70 @@
+"""An event loop that handlers cannot end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from spooled_pipelines.worker.log import logger
+
+T = TypeVar("T")
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run the coroutine in an event loop of its own and return its result, as asyncio.run does.
+
+    A task that a handler started ends the loop of asyncio.run when it raises SystemExit or
+    KeyboardInterrupt, and so does `loop.stop()`. This loop goes on: who awaits the task gets what
+    it raised, and the other tasks notice nothing.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        task = loop.create_task(work)
+        task.add_done_callback(lambda _: loop.stop())
+        _run_until_done(loop, task)
+        return task.result()
+    finally:
+        try:
+            _cancel_all(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        ended = asyncio.gather(*tasks, return_exceptions=True)
+        ended.add_done_callback(lambda _: loop.stop())
+        _run_until_done(loop, ended)
+
+
+def _run_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+    while not future.done():
+        _run(loop)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    except (SystemExit, KeyboardInterrupt) as error:
+        if _is_a_signal(error):
+            raise
+        logger.error("a task of a handler raised %s", type(error).__name__)
+
+
+def _is_a_signal(error: BaseException) -> bool:
+    """Return whether it is somebody's Ctrl-C, and not a handler's own KeyboardInterrupt."""
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    )
