@@ -54,7 +54,7 @@ def _raising() -> Iterator[dict[str, Any]]:
         (GOOD, {"name": "x" * 256}, InvalidArgumentError, "name"),
         (_late({"id": 2**60, "n": 1}), {}, LossyValueError, "row 30000"),
         (_late({"id": None, "n": 1}), {"key": "id"}, RowsRejectedError, "1 of 30001 rows"),
-        (_late({"id": 1, "n": "x"}), {}, InvalidArgumentError, "column 'n'"),
+        (_late({"id": 1, "n": {"x"}}), {}, InvalidArgumentError, "column 'n'"),
         ([{"id": None}], {"key": "id", "on_rejected": "skip"}, RowsRejectedError, "all 1 rows"),
         ("no-such-file.csv", {}, InvalidArgumentError, "there is no file"),
         (42, {}, InvalidArgumentError, "DataFrame"),

@@ -31,6 +31,7 @@ from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from spooled_pipelines.server.telemetry.metrics import Metrics, MetricsServer
+from spooled_pipelines.wire.spooled_v1 import StreamJobsRequest
 from tests.support.store_kit import ORGANIZATION, new_job
 from tests.support.waiting import aeventually
 from tests.support.wire import KEY, Wire
@@ -93,6 +94,17 @@ async def test_a_server_may_be_started_and_stopped_in_any_order(store_url: str) 
         await server.store.enqueue(ORGANIZATION, new_job())
 
     await stress(Subject(server.start, server.stop, works))
+
+
+async def test_a_server_that_was_started_again_wakes_its_streams(tmp_path: Path) -> None:
+    wire = Wire(tmp_path)
+    await wire.server.start()
+    await wire.server.stop()
+    request = StreamJobsRequest(queue_name="q", worker_id="w")
+    async with wire, wire.stream(request, "StreamJobs") as stream:
+        await aeventually(lambda: wire.server._interceptor._streams)
+        job_id = await wire.enqueue()
+        assert (await stream.read()).id == job_id
 
 
 async def test_a_memory_server_may_be_started_and_stopped_in_any_order() -> None:
