@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 _END = object()
 
 
+def check_source(data: object, sql: str | None, sql_conn_id: str | None) -> None:
+    """Raise InvalidArgumentError unless the arguments of an operator name one source."""
+    if (data is None) == (sql is None):
+        raise InvalidArgumentError(
+            "EnqueueBatchOperator takes data=, or sql= and sql_conn_id=: give one of them"
+        )
+    if (sql is None) != (sql_conn_id is None):
+        raise InvalidArgumentError(
+            "sql= and sql_conn_id= go together: the query, and the connection to run it on"
+        )
+
+
 @contextmanager
 def open_query(
     sql: str, sql_conn_id: str, parameters: SqlParameters | None

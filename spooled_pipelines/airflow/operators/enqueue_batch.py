@@ -18,7 +18,7 @@ from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
 from spooled_pipelines.airflow.opaque import OpaqueArguments, unwrap, wrap, wrap_function
-from spooled_pipelines.airflow.operators.data_source import open_data, open_query
+from spooled_pipelines.airflow.operators.data_source import check_source, open_data, open_query
 from spooled_pipelines.airflow.operators.enqueue_request import (
     EnqueueRequest,
     OnEmpty,
@@ -154,18 +154,8 @@ class EnqueueBatchOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        *(
-            "data",
-            "sql",
-            "sql_conn_id",
-            "parameters",
-            "op_kwargs",
-            "queue_name",
-            "key",
-            "payload",
-            "tags",
-        ),
-        *("name", "part", "ledger", "results", "spooled_conn_id"),
+        *("data", "sql", "sql_conn_id", "parameters", "op_kwargs", "queue_name", "key"),
+        *("payload", "tags", "name", "part", "ledger", "results", "spooled_conn_id"),
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 - as Airflow's own
@@ -437,14 +427,7 @@ class EnqueueBatchOperator(BaseOperator):
 
     def _check_arguments(self) -> None:
         """Refuse what can be known to be wrong when the DAG is read."""
-        if (self.data is None) == (self.sql is None):
-            raise InvalidArgumentError(
-                "EnqueueBatchOperator takes data=, or sql= and sql_conn_id=: give one of them"
-            )
-        if (self.sql is None) != (self.sql_conn_id is None):
-            raise InvalidArgumentError(
-                "sql= and sql_conn_id= go together: the query, and the connection to run it on"
-            )
+        check_source(self.data, self.sql, self.sql_conn_id)
         # This checks their choices.
         RowOptions(**self.row_options)
         validation.one_of(self.on_empty, "on_empty", get_args(OnEmpty))
