@@ -169,9 +169,9 @@ def test_variables_that_are_wrong_are_refused_by_name() -> None:
         ({"tls_cert": "a.pem"}, "", "tls_cert and tls_key go together"),
         ({"tls_client_ca": "a.pem"}, "", "tls_client_ca needs tls_cert and tls_key"),
         ({"keep_keys": "1d"}, "keep_settled = '2d'", "at least as long"),
-        ({}, "max_streams = 0", "max_streams is 0, and must be 1 to"),
-        ({}, "grace_seconds = -1", "grace_seconds is -1"),
-        ({}, "wrong_keys_per_minute = 0", "wrong_keys_per_minute is 0"),
+        ({}, "max_streams = 0", "max_streams must be 1 to"),
+        ({}, "grace_seconds = -1", "grace_seconds must be 0 to 86400, got -1"),
+        ({}, "wrong_keys_per_minute = 0", "wrong_keys_per_minute must be 1 or more, got 0"),
     ],
 )
 def test_what_contradicts_is_refused_with_where_it_is_from(

@@ -73,9 +73,9 @@ class OrganizationLimits:
 
     def __post_init__(self) -> None:
         if self.rate_limit is not None and not self.rate_limit > 0:
-            raise ValueError(f"rate_limit is {self.rate_limit}, and must be above 0")
+            raise ValueError(f"rate_limit must be above 0, got {self.rate_limit}")
         if self.daily_quota is not None and self.daily_quota < 0:
-            raise ValueError(f"daily_quota is {self.daily_quota}, and must be 0 or more")
+            raise ValueError(f"daily_quota must be 0 or more, got {self.daily_quota}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ConnectionLimits:
         for name, (least, most) in _CONNECTION_RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                raise ValueError(f"{name} is {value}, and must be {least} to {most}")
+                raise ValueError(f"{name} must be {least} to {most}, got {value}")
 
 
 # gRPC takes numbers of 32 bits, and times in milliseconds.
@@ -154,12 +154,10 @@ class ServerSettings:
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("tls_client_ca needs tls_cert and tls_key as well")
         if not 0 <= self.grace_seconds <= _GRACE_MAX:
-            raise ValueError(
-                f"grace_seconds is {self.grace_seconds}, and must be 0 to {_GRACE_MAX:g}"
-            )
+            raise ValueError(f"grace_seconds must be 0 to {_GRACE_MAX:g}, got {self.grace_seconds}")
         if self.wrong_keys_per_minute < 1:
             number = self.wrong_keys_per_minute
-            raise ValueError(f"wrong_keys_per_minute is {number}, and must be 1 or more")
+            raise ValueError(f"wrong_keys_per_minute must be 1 or more, got {number}")
         for origin in self.http_frame_ancestors:
             _check_origin(origin)
         # Its own checks.

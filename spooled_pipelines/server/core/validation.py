@@ -43,7 +43,7 @@ def text(name: str, value: str, longest: int, *, shortest: int = 0) -> str:
 def integer(name: str, value: int, lowest: int, highest: int) -> int:
     """Check a number's range and return the number."""
     if not lowest <= value <= highest:
-        raise invalid(f"{name} is {value}, and must be {lowest} to {highest}")
+        raise invalid(f"{name} must be {lowest} to {highest}, got {value}")
     return value
 
 
@@ -138,14 +138,14 @@ def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
     # Written so that what is not a number is refused too.
     if rate is not None and not limits.QUEUE_RATE_MIN <= rate <= limits.QUEUE_RATE_MAX:
         raise invalid(
-            f"jobs_per_second is {rate:g}, and must be {limits.QUEUE_RATE_MIN:.5f} to "
-            f"{limits.QUEUE_RATE_MAX:.0f}; to let nothing out, pause the queue"
+            f"jobs_per_second must be {limits.QUEUE_RATE_MIN:.5f} to {limits.QUEUE_RATE_MAX:.0f}, "
+            f"got {rate:g}; to hand out nothing, pause the queue"
         )
     for name, jobs in (("burst", burst), ("max_in_flight", in_flight)):
         if jobs is not None:
             integer(name, jobs, 1, limits.QUEUE_JOBS_MAX)
     if burst is not None and rate is None:
-        raise invalid("burst is how many may go out at once of a rate; give jobs_per_second too")
+        raise invalid("burst needs a rate: give jobs_per_second too")
     return QueueLimits(rate, burst, in_flight)
 
 

@@ -189,9 +189,9 @@ async def test_bad_rows_are_refused_by_place_and_the_others_are_stored(wire: Wir
     for place, text in {
         1: "idempotency_key has 0 characters",
         2: "idempotency_key has 256 characters",
-        3: "priority is 101",
-        4: "max_retries is -1",
-        5: "timeout_seconds is 86401",
+        3: "priority must be -100 to 100, got 101",
+        4: "max_retries must be 0 to 100, got -1",
+        5: "timeout_seconds must be 0 to 86400, got 86401",
         6: "scheduled_at",
         7: "payload is not a google.protobuf.Struct",
         8: "payload is 1048584 bytes as JSON",
@@ -235,7 +235,11 @@ BAD_UPLOADS: dict[str, tuple[list[Any], str, str]] = {
         "INVALID_ARGUMENT",
         "priorities has 2 values for 1 payloads",
     ),
-    "number": ([opening(), rows("x", number=-1)], "INVALID_ARGUMENT", "number is -1"),
+    "number": (
+        [opening(), rows("x", number=-1)],
+        "INVALID_ARGUMENT",
+        "number must be 0 or more, got -1",
+    ),
     "rows": (
         [opening(), rows(*map(str, range(10_001)))],
         "INVALID_ARGUMENT",
@@ -430,8 +434,8 @@ async def test_jobs_are_listed_by_status_with_their_results(wire: Wire) -> None:
     [
         ({"page_token": "x"}, "page_token 'x'"),
         ({"page_token": "9" * 19}, "page_token"),
-        ({"statuses": [8]}, "statuses is 8"),
-        ({"statuses": [0]}, "statuses is 0"),
+        ({"statuses": [8]}, "statuses must be 1 to 7, got 8"),
+        ({"statuses": [0]}, "statuses must be 1 to 7, got 0"),
         ({"batch_id": "a b"}, "batch_id"),
     ],
 )

@@ -34,10 +34,10 @@ async def test_limits_are_read_as_they_were_set(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        ({"jobs_per_second": 0.0}, "jobs_per_second is 0"),
-        ({"jobs_per_second": -1.0}, "jobs_per_second is -1"),
-        ({"jobs_per_second": float("nan")}, "jobs_per_second is nan"),
-        ({"jobs_per_second": float("inf")}, "jobs_per_second is inf"),
+        ({"jobs_per_second": 0.0}, ", got 0; "),
+        ({"jobs_per_second": -1.0}, ", got -1; "),
+        ({"jobs_per_second": float("nan")}, ", got nan; "),
+        ({"jobs_per_second": float("inf")}, ", got inf; "),
         ({"max_in_flight": 0}, "max_in_flight"),
         ({"jobs_per_second": 1.0, "burst": -3}, "burst"),
         ({"burst": 3}, "give jobs_per_second too"),

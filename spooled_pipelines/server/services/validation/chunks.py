@@ -141,7 +141,7 @@ def _check_lengths(chunk: JobChunk, rows: int) -> None:
                 f"{name} has {len(column)} values for {rows} payloads; give none or one for each"
             )
     if chunk.number < 0:
-        raise invalid(f"number is {chunk.number}, and must be 0 or more")
+        raise invalid(f"number must be 0 or more, got {chunk.number}")
 
 
 def _check_column(
