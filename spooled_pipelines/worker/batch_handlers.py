@@ -75,9 +75,9 @@ def batch_handler(
         function: the handler, where the decorator is used without options.
         max_rows: jobs in one call, 1 to 10,000.
         max_wait: seconds that the first job of a call waits for others, 0 to 60.
-        schema: of the record batch; a payload that does not fit it goes to the dead letters. By
-            default the types are those of the payloads; payloads that do not go together come in
-            several calls.
+        schema: of the record batch: these fields of the payloads, of these types. A payload with a
+            value that would not arrive as it is goes to the dead letters. By default the types are
+            those of the payloads; payloads that do not go together come in several calls.
 
     Raises:
         InvalidArgumentError: an option is outside its limits.
@@ -152,13 +152,16 @@ class BatchHandlerCall:
         """Return the jobs with their rows; where those do not go together, half by half."""
         import pyarrow as pa
 
+        from spooled_pipelines.batch.exact_arrays import MisfitError
+
         try:
             payloads = [context.job.payload for context in group]
             return [(group, _record_batch(payloads, self._schema))]
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             if len(group) == 1:
-                kind = type(error).__name__
-                return [(group, PayloadMismatchError(f"the payload does not fit a row: {kind}"))]
+                # Arrow's own words may hold the value.
+                reason = error if isinstance(error, MisfitError) else type(error).__name__
+                return [(group, PayloadMismatchError(f"the payload does not fit a row: {reason}"))]
         half = len(group) // 2
         return self._with_rows(group[:half]) + self._with_rows(group[half:])
 
@@ -190,11 +193,33 @@ class BatchHandlerCall:
 
 
 def _record_batch(payloads: list[dict[str, Any]], schema: pa.Schema | None) -> pa.RecordBatch:
+    """Return the payloads as rows; with a schema, its columns of them.
+
+    Raises:
+        MisfitError: a value would not arrive as it is.
+        pyarrow.ArrowException, TypeError, ValueError, OverflowError: they do not go together.
+    """
     import pyarrow as pa
 
-    kind = None if schema is None else pa.struct(list(schema))
-    rows = pa.array(payloads, type=kind)
+    from spooled_pipelines.batch.exact_arrays import MisfitError, bool_as_number
+
+    if schema is not None and len(schema):
+        columns = [_column(payloads, field) for field in schema]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+    rows = pa.array(payloads, type=None if schema is None else pa.struct([]))
+    path = bool_as_number(payloads, rows.type)
+    if path is not None:
+        raise MisfitError(path.removeprefix("."), "holds true or false beside numbers")
     if pa.types.is_null(rows.type) or rows.type.num_fields == 0:
         # Payloads without any field: rows all the same.
         return pa.RecordBatch.from_struct_array(pa.array(payloads, pa.struct([("", pa.null())])))
     return pa.RecordBatch.from_struct_array(rows)
+
+
+def _column(payloads: list[dict[str, Any]], field: pa.Field) -> pa.Array:
+    from spooled_pipelines.batch.exact_arrays import MisfitError, exact_array
+
+    try:
+        return exact_array([payload.get(field.name) for payload in payloads], field.type)
+    except MisfitError as error:
+        raise MisfitError(f"{field.name}{error.path}", error.reason) from None

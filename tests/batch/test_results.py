@@ -119,9 +119,31 @@ def test_a_schema_says_which_fields_and_of_what_type(door: Any, queue: str, work
     assert found.column_names[4:] == schema.names
     assert batch.results(schema={"n": pa.float32()})["n"].to_pylist() == [0, 1, 2]
     with pytest.raises(
-        InvalidArgumentError, match=r"job \S+ has '2026-01-01' as 'at', which is no"
+        InvalidArgumentError,
+        match=r"job \S+ has '2026-01-01' as 'at', and 'at' is not of type int64",
     ):
         batch.results(schema={"at": pa.int64()})
+
+
+@pytest.mark.parametrize(
+    ("value", "arrow_type", "said"),
+    [
+        (1.5, pa.int64(), "and 'v' is not of type int64"),
+        (1e300, pa.float32(), "and 'v' is not of type float"),
+        (1.25, pa.decimal128(5, 1), "and 'v' is not of type decimal"),
+        (True, pa.int64(), "and 'v' is not of type int64"),
+        ([1, 1.5], pa.list_(pa.int64()), "and 'v[1]' is not of type int64"),
+        ({"b": 1, "c": 2}, pa.struct([("b", pa.int64())]), "and 'v.c' is not a field of struct"),
+    ],
+)
+def test_what_a_schema_would_change_is_refused_with_the_field(
+    door: Any, queue: str, work: Work, value: Any, arrow_type: pa.DataType, said: str
+) -> None:
+    batch = door.enqueue_batch([{"n": n} for n in range(2)], queue)
+    work(queue, lambda payload: {"v": value if payload["n"] else None})
+    with pytest.raises(InvalidArgumentError) as refused:
+        batch.results(schema={"v": arrow_type})
+    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv", "jsonl"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -250,6 +251,68 @@ def test_a_payload_that_does_not_fit_the_schema_is_dead_alone(run: Run, jobs: An
     report = run(handler, {"a": 1}, {"a": "x"}, {"a": 3}, {})
     assert report == WorkerReport(completed=3, deadletter=1)
     assert "does not fit a row" in jobs()[1].last_error
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.5, True],
+        [True, 0.5],
+        [1.5, False, 2.5, None],
+        [{"x": 0.5}, {"x": True}],
+        [[0.5], [True]],
+        [1, True],
+        [1, "x"],
+        [2.5, 0.5],
+    ],
+)
+def test_a_batch_handler_gets_every_value_as_it_is(run: Run, jobs: Any, values: list[Any]) -> None:
+    @batch_handler(max_wait=0.2)
+    def handler(rows: pa.RecordBatch) -> list[Any]:
+        return [{"v": value} for value in rows["v"].to_pylist()]
+
+    assert run(handler, *({"v": value} for value in values)).completed == len(values)
+    found = [job.result["v"] for job in jobs()]
+    # Else 1.0 would pass for true.
+    assert json.dumps(found) == json.dumps(values)
+
+
+def test_a_payload_that_no_row_can_hold_is_dead_with_the_place(run: Run, jobs: Any) -> None:
+    @batch_handler(max_wait=0.2)
+    def handler(rows: pa.RecordBatch) -> None:
+        assert rows.num_rows == 1
+
+    assert run(handler, {"v": [0.5, True]}, {"v": [1]}) == WorkerReport(completed=1, deadletter=1)
+    assert "v[] holds true or false beside numbers" in jobs()[0].last_error
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"a": 1e300}, "a is not of type float"),
+        ({"a": True}, "a is not of type float"),
+        ({"a": 2**24 + 1}, "a is not of type float"),
+        ({"b": 1.5}, "b is not of type int64"),
+        ({"c": {"d": 1, "e": 2}}, "c.e is not a field of struct<d: int64>"),
+        ({"c": {"d": 1.5}}, "c.d is not of type int64"),
+    ],
+)
+def test_what_a_schema_would_change_is_dead_alone_with_the_field(
+    run: Run, jobs: Any, payload: dict[str, Any], said: str
+) -> None:
+    c = pa.struct([("d", pa.int64())])
+    schema = pa.schema([("a", pa.float32()), ("b", pa.int64()), ("c", c)])
+
+    @batch_handler(max_wait=0.2, schema=schema)
+    def handler(rows: pa.RecordBatch) -> list[Any]:
+        assert rows.schema == schema
+        return [{"a": a} for a in rows["a"].to_pylist()]
+
+    fits = {"a": 0.25, "b": 1, "c": {}, "beside the schema": 1}
+    assert run(handler, payload, fits) == WorkerReport(completed=1, deadletter=1)
+    dead, done = jobs()
+    assert said in dead.last_error
+    assert done.result == {"a": 0.25}
 
 
 @pytest.mark.parametrize(

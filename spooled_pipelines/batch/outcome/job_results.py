@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spooled_pipelines.batch.exact_arrays import bool_as_number
 from spooled_pipelines.batch.spill import SpillBuffer
 from spooled_pipelines.batch.spill_database import insert, spill_database
 from spooled_pipelines.rpc.decode import job_status_from
@@ -81,23 +81,7 @@ def type_of(values: list[Any]) -> pa.DataType | None:
         arrow_type = pa.array(values).type
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return MIXED
-    return MIXED if _bools_as_floats(arrow_type, values) else arrow_type
-
-
-def _bools_as_floats(arrow_type: pa.DataType, values: list[Any]) -> bool:
-    """Return whether Arrow would turn bools into numbers: it takes `[0.0, False]` for floats."""
-    if pa.types.is_floating(arrow_type):
-        return bool in map(type, values)
-    present = [value for value in values if value is not None]
-    if pa.types.is_struct(arrow_type):
-        fields = (arrow_type.field(index) for index in range(arrow_type.num_fields))
-        return any(
-            _bools_as_floats(field.type, [value.get(field.name) for value in present])
-            for field in fields
-        )
-    if pa.types.is_list(arrow_type):
-        return _bools_as_floats(arrow_type.value_type, list(chain.from_iterable(present)))
-    return False
+    return arrow_type if bool_as_number(values, arrow_type) is None else MIXED
 
 
 def common_type(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal, TypeAlias, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spooled_pipelines.batch.exact_arrays import MisfitError, exact_array
 from spooled_pipelines.batch.ledger import REJECTED, AnyLedger, PartLedgers
 from spooled_pipelines.batch.outcome.job_results import MIXED, ResultLookup, ResultStore
 from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
@@ -23,6 +24,7 @@ ResultOrder: TypeAlias = Literal["input", "settled"]
 # What each field of the results is to be: a pyarrow Schema, or types by name.
 ResultSchema: TypeAlias = "pa.Schema | Mapping[str, pa.DataType] | None"
 
+_MakeArray: TypeAlias = Callable[[list[Any], pa.DataType], pa.Array]
 # A row whose job the server has forgotten.
 UNKNOWN = "unknown"
 _OURS = {
@@ -33,7 +35,6 @@ _OURS = {
 }
 _LINES = pa.schema([("row", pa.int64()), *OUTCOMES])
 _SETTLED_ROWS = 5_000
-_UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
 
 
 def parse_result_options(
@@ -90,7 +91,9 @@ def results_reader(
         for name, arrow_type in types.items()
     ]
     schema_of_all = pa.schema([*theirs, *ours, *fields])
-    columns: Iterator[list[pa.Array]] = (_columns(line, types) for line in lines)
+    # What was inferred from the values holds them as they are.
+    make = pa.array if schema is None else exact_array
+    columns: Iterator[list[pa.Array]] = (_columns(line, types, make) for line in lines)
     if source is not None:
         columns = _joined(source, columns)
     batches = (pa.record_batch(each, schema=schema_of_all) for each in columns)
@@ -136,47 +139,36 @@ def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([list(column) for column in zip(*group, strict=True)], schema=_LINES)
 
 
-def _columns(line: pa.RecordBatch, types: Mapping[str, pa.DataType | None]) -> list[pa.Array]:
+def _columns(
+    line: pa.RecordBatch, types: Mapping[str, pa.DataType | None], make: _MakeArray
+) -> list[pa.Array]:
     """Return our columns and the results' of some lines."""
     texts = line.column("result").to_pylist()
     results = [{} if text is None else json.loads(text) for text in texts]
     columns = [line.column(name) for name in _OURS]
     for name, arrow_type in types.items():
         values = [result.get(name) for result in results]
-        columns.append(_typed(name, values, arrow_type, line.column("job_id")))
+        columns.append(_typed(name, values, arrow_type, line.column("job_id"), make))
     return columns
 
 
 def _typed(
-    name: str, values: list[Any], arrow_type: pa.DataType | None, job_ids: pa.StringArray
+    name: str,
+    values: list[Any],
+    arrow_type: pa.DataType | None,
+    job_ids: pa.StringArray,
+    make: _MakeArray,
 ) -> pa.Array:
     if arrow_type is MIXED:
         texts = [None if value is None else json.dumps(value) for value in values]
         return pa.array(texts, pa.string())
     try:
-        return _cast(values, arrow_type)
-    except _UNFIT:
-        index = next(i for i, value in enumerate(values) if not _fits(value, arrow_type))
+        return make(values, arrow_type)
+    except MisfitError as error:
         raise InvalidArgumentError(
-            f"the result of job {job_ids[index].as_py()} has {shown(values[index])} as "
-            f"{name!r}, which is not a {arrow_type}: give the field another type in schema="
+            f"the result of job {job_ids[error.index].as_py()} has {shown(values[error.index])} as "
+            f"{name!r}, and {name + error.path!r} {error.reason}: give it another type in schema="
         ) from None
-
-
-def _fits(value: object, arrow_type: pa.DataType) -> bool:
-    try:
-        _cast([value], arrow_type)
-    except _UNFIT:
-        return False
-    return True
-
-
-def _cast(values: list[Any], arrow_type: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(values, arrow_type)
-    except _UNFIT:
-        # Times are texts in a result, for example.
-        return pa.array(values).cast(arrow_type)
 
 
 def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
