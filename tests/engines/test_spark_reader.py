@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from pyspark.sql.datasource import InputPartition
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -18,7 +17,6 @@ ROWS = 20_000
 TEXT = "result " * 60
 
 
-@pytest.mark.timeout(300)
 def test_the_results_are_never_in_memory_as_a_whole(
     server: ServerProcess, client: SpooledClient, queue: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,6 @@ CELL_MILLISECONDS = 90_000
 # A browser, a server of pages and a kernel take most of a minute; test_notebooks runs the
 # same cells in a kernel alone.
 @pytest.mark.long
-@pytest.mark.timeout(240)
 def test_the_quick_start_is_read_run_and_saved(
     open_page: Callable[..., Any],
     screenshot: Callable[..., Path],

@@ -73,7 +73,6 @@ async def recounted(url: str) -> list[object]:
         await store.close()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("address", sampled(WAYS, [LISTED]), indirect=True)
 def test_servers_that_are_killed_are_not_seen_by_those_who_use_them(
     replicas: list[ServerProcess], address: str, tmp_path: Path
@@ -146,7 +145,6 @@ def kill_servers(
     )
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("address", sampled(WAYS, [BALANCED]), indirect=True)
 def test_a_rolling_restart_is_seen_by_nobody(
     replicas: list[ServerProcess], address: str, tmp_path: Path
@@ -198,7 +196,6 @@ def restart_in_turn(
     )
 
 
-@pytest.mark.timeout(120)
 def test_a_watch_on_one_server_sees_what_is_settled_on_another(
     replicas: list[ServerProcess],
 ) -> None:
@@ -218,7 +215,6 @@ def test_a_watch_on_one_server_sees_what_is_settled_on_another(
         assert time.monotonic() - settled_at < 5
 
 
-@pytest.mark.timeout(120)
 def test_a_batch_may_be_enqueued_through_several_servers_at_once(
     replicas: list[ServerProcess],
 ) -> None:
@@ -242,7 +238,6 @@ def test_a_batch_may_be_enqueued_through_several_servers_at_once(
         client.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_server_that_is_cut_off_from_the_database_hands_out_nothing(
     cluster: OwnCluster, serve: Serve
 ) -> None:

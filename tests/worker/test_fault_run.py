@@ -38,7 +38,6 @@ def faulty_run(
     check(found, jobs)
 
 
-@pytest.mark.timeout(240)
 def test_a_small_run_with_faults_settles_each_job_once(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -89,7 +88,6 @@ def stop_again_and_again(
     return ends
 
 
-@pytest.mark.timeout(240)
 def test_sigterm_under_load_leaves_no_job_to_expire(
     server: ServerProcess, start_server: StartServer, folder: Path, start_worker: Any
 ) -> None:
@@ -125,7 +123,6 @@ def soak(server: ServerProcess, jobs: int, lot: int) -> tuple[float, float]:
     return early, most
 
 
-@pytest.mark.timeout(240)
 def test_a_worker_s_memory_is_flat(start_server: StartServer) -> None:
     early, most = soak(start_server(), 20_000, 1_000)
     assert most <= early * 1.2
