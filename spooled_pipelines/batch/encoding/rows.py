@@ -116,75 +116,110 @@ def encode_rows(
         columns = {name: column.filter(keep) for name, column in columns.items()}
         rows = rows.filter(keep)
         returned = None if returned is None else returned.filter(keep)
-    count = len(rows)
+    encoder = _RowEncoder(columns, rows, mapping, on_lossy)
+    payload, tags = encoder.payload(returned), encoder.tags()
+    encoded = encoder.jobs(payload, tags)
+    identity = encoder.identity() if mapping.key else encoded
+    reasons = _reject_encoded(payload, tags, len(rows), check)
+    if reasons:
+        rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
+        rest = pa.array([index for index in range(len(rows)) if index not in reasons], pa.int64())
+        rows, encoded, identity = rows.take(rest), encoded.take(rest), identity.take(rest)
+    return EncodedRows(rows, encoded, identity, tuple(rejected))
 
-    values: dict[str, EncodedColumn] = {}
 
-    def values_of(column: str) -> EncodedColumn:
-        if column not in values:
+class _RowEncoder:
+    """Encodes the rows of one record batch, all of which can be jobs by their own columns."""
+
+    def __init__(
+        self,
+        columns: dict[str, pa.Array],
+        rows: pa.Int64Array,
+        mapping: ColumnMapping,
+        on_lossy: OnLossy,
+    ) -> None:
+        self._columns = columns
+        self._rows = rows
+        self._mapping = mapping
+        self._on_lossy = on_lossy
+        self._values: dict[str, EncodedColumn] = {}
+
+    def payload(self, returned: pa.RecordBatch | None) -> EncodedColumn:
+        """Return the payloads; `returned` is what the function made that makes them, if any."""
+        column = self._mapping.payload_column
+        if column is not None:
+            return encode_payload_column(self._columns[column], self._context_of(column))
+        if returned is not None:
+            names = sorted(returned.schema.names)
+            fields = [
+                (name, encode_returned_column(returned, name, self._context_of)) for name in names
+            ]
+        else:
+            fields = [(name, self._values_of(column)) for name, column in self._mapping.fields]
+        return concat([struct_field(name, values) for name, values in fields], len(self._rows))
+
+    def tags(self) -> EncodedColumn | None:
+        """Return the tags that the rows bring, if they do."""
+        tags, rows = self._mapping.tags, len(self._rows)
+        if tags is None:
+            return None
+        if isinstance(tags, str):
+            return encode_tags(tag_columns(self._columns[tags]), rows)
+        return encode_tags({name: self._columns[name] for name in tags}, rows)
+
+    def jobs(self, payload: EncodedColumn, tags: EncodedColumn | None) -> pa.BinaryArray:
+        """Return the wire bytes of each row, without its key."""
+        fields = [payload.with_length_prefix(length_delimited(protobuf_wire.PAYLOAD))]
+        fields += [
+            _encode_integers(self._columns[one.column], one) for one in self._mapping.integers
+        ]
+        if self._mapping.scheduled_at is not None:
+            fields.append(_encode_due(self._columns[self._mapping.scheduled_at]))
+        if tags is not None:
+            prefix = length_delimited(protobuf_wire.CHUNK_TAGS)
+            fields.append(tags.with_length_prefix(prefix))
+        return concat(fields, len(self._rows)).to_array(len(self._rows))
+
+    def identity(self) -> pa.BinaryArray:
+        """Return the bytes of the columns that identify a row."""
+        fields = [struct_field(name, self._key_values_of(name)) for name in self._mapping.key]
+        return concat(fields, len(self._rows)).to_array(len(self._rows))
+
+    def _values_of(self, column: str) -> EncodedColumn:
+        if column not in self._values:
             # Nulls are filled once, though payload and key may both use the column.
-            values[column] = encode_values(columns[column], context_of(column))
-        return values[column]
+            values = encode_values(self._columns[column], self._context_of(column))
+            self._values[column] = values
+        return self._values[column]
 
-    def context_of(column: str) -> ValueContext:
-        lossy = on_lossy if isinstance(on_lossy, str) else on_lossy.get(column, "raise")
-        return ValueContext(column, lambda index: int(rows[index].as_py()), lossy)
-
-    def key_values_of(column: str) -> EncodedColumn:
-        context = context_of(column)
-        unsigned = _unsigned_zeros(columns[column])
-        if context.on_lossy != "null" and unsigned is columns[column]:
-            return values_of(column)
+    def _key_values_of(self, column: str) -> EncodedColumn:
+        context = self._context_of(column)
+        unsigned = _unsigned_zeros(self._columns[column])
+        if context.on_lossy != "null" and unsigned is self._columns[column]:
+            return self._values_of(column)
         if context.on_lossy == "null":
             # A value that the payload leaves out still tells rows apart.
             context = replace(context, on_lossy="string")
         return encode_values(unsigned, context)
 
-    if mapping.payload_column is not None:
-        column = mapping.payload_column
-        payload = encode_payload_column(columns[column], context_of(column))
-    else:
-        if returned is not None:
-            names = sorted(returned.schema.names)
-            fields = [(name, encode_returned_column(returned, name, context_of)) for name in names]
-        else:
-            fields = [(name, values_of(column)) for name, column in mapping.fields]
-        payload = concat([struct_field(name, column) for name, column in fields], count)
-    job_fields = [payload.with_length_prefix(length_delimited(protobuf_wire.PAYLOAD))]
-    job_fields += [_encode_integers(columns[one.column], one) for one in mapping.integers]
-    if mapping.scheduled_at is not None:
-        job_fields.append(_encode_due(columns[mapping.scheduled_at]))
-    tags = _encode_row_tags(columns, mapping, count)
-    if tags is not None:
-        prefix = length_delimited(protobuf_wire.CHUNK_TAGS)
-        job_fields.append(tags.with_length_prefix(prefix))
-    encoded = concat(job_fields, count).to_array(count)
-    identity = encoded
-    if mapping.key:
-        key = [struct_field(name, key_values_of(name)) for name in mapping.key]
-        identity = concat(key, count).to_array(count)
+    def _context_of(self, column: str) -> ValueContext:
+        by_column = self._on_lossy
+        lossy = by_column if isinstance(by_column, str) else by_column.get(column, "raise")
+        rows = self._rows
+        return ValueContext(column, lambda index: int(rows[index].as_py()), lossy)
 
+
+def _reject_encoded(
+    payload: EncodedColumn, tags: EncodedColumn | None, count: int, check: PayloadCheck | None
+) -> dict[int, str]:
+    """Return which rows cannot be jobs as they are encoded, and why; the last reason counts."""
     reasons: dict[int, str] = dict.fromkeys(_too_large(payload, count), LimitReason(_TOO_LARGE))
     if tags is not None:
         too_large = too_large_tags(tags, count)
         reasons.update(dict.fromkeys(too_large, LimitReason(TAGS_TOO_LARGE)))
     if check is not None:
         reasons.update(_failed_checks(payload, count, check))
-    if reasons:
-        rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
-        rest = pa.array([index for index in range(count) if index not in reasons], pa.int64())
-        rows, encoded, identity = rows.take(rest), encoded.take(rest), identity.take(rest)
-    return EncodedRows(rows, encoded, identity, tuple(rejected))
-
-
-def _encode_row_tags(
-    columns: dict[str, pa.Array], mapping: ColumnMapping, count: int
-) -> EncodedColumn | None:
-    if mapping.tags is None:
-        return None
-    if isinstance(mapping.tags, str):
-        return encode_tags(tag_columns(columns[mapping.tags]), count)
-    return encode_tags({name: columns[name] for name in mapping.tags}, count)
+    return reasons
 
 
 def _failed_checks(payload: EncodedColumn, count: int, check: PayloadCheck) -> dict[int, str]:
