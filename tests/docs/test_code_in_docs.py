@@ -59,6 +59,9 @@ MANY_PROCESSES = {
     "docs/when-it-breaks.md",
     "docs/worker.md",
 }
+# The pages of errors are of one form: every third is in each run, and all are in the long one.
+ERRORS = sorted({block.page for block in BLOCKS if block.page.startswith("docs/errors/")})
+OTHER_ERRORS = set(ERRORS) - set(ERRORS[::3])
 
 
 def runs() -> Iterator[Any]:
@@ -70,7 +73,7 @@ def runs() -> Iterator[Any]:
     ):
         name = " ".join(filter(None, (page.removesuffix(".md"), server)))
         marks = [pytest.mark.timeout(1_200)]
-        if is_long or page in MANY_PROCESSES:
+        if is_long or page in MANY_PROCESSES or page in OTHER_ERRORS:
             marks.append(pytest.mark.long)
         yield pytest.param(list(found), id=name, marks=marks)
 
