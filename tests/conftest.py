@@ -106,7 +106,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first: one of them alone at the end is waited for."""
     costs = durations.read()
     takes: dict[str, float] = defaultdict(float)
-    for file in {durations.file_of(item) for item in items}:
+    # Sorted, so that every process of a run sums up and sorts alike.
+    for file in sorted({durations.file_of(item) for item in items}):
         takes[_scope(file)] += costs.get(file, durations.NEW).wall
     items.sort(key=lambda item: -takes[_scope(durations.file_of(item))])
 

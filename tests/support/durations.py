@@ -96,7 +96,7 @@ def quick(left_out: frozenset[str]) -> frozenset[str]:
     missing = {folder for folder, package in NEEDED.items() if find_spec(package) is None}
     chosen: set[str] = set()
     total = 0.0
-    for file in sorted(files, key=lambda file: costs.get(file, NEW).cpu):
+    for file in sorted(files, key=lambda file: (costs.get(file, NEW).cpu, file)):
         total += costs.get(file, NEW).cpu
         if total > QUICK_CPU_SECONDS:
             break
