@@ -123,7 +123,7 @@ def test_unlimited_takes_back_what_a_weaker_source_says(write: Write) -> None:
         ("rate_limit = nan", "rate_limit is nan"),
         ("require_lease_id = 'yes'", "require_lease_id is 'yes': it should be a valid boolean"),
         ("listen = 50051", "listen is 50051: it should be a valid string"),
-        ("keep_settled = 'a week'", "keep_settled is 'a week': 'a week' is no duration; write"),
+        ("keep_settled = 'a week'", "keep_settled is 'a week': 'a week' is not a duration; write"),
         ("log_level = 'loud'", "log_level is 'loud': it should be 'debug', 'info', 'warning'"),
         ("organizations = 3", "organizations is 3"),
         ("[organizations]\nacme = 3", "organizations.acme is 3"),

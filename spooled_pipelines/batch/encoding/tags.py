@@ -27,7 +27,7 @@ def can_be_tags(arrow_type: pa.DataType) -> bool:
 
 
 def encode_tags(columns: dict[str, pa.Array], rows: int) -> EncodedColumn:
-    """Return a Tags message of each row, from columns of texts; a null is no tag."""
+    """Return a Tags message of each row, from columns of texts; a null makes no tag."""
     entries = [_encode_entry(name, columns[name]) for name in sorted(columns)]
     return from_array(concat(entries, rows).to_array(rows))
 

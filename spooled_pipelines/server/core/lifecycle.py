@@ -153,7 +153,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 class BackgroundTasks:
-    """Tasks that go on although whoever began them went away; `drain` waits for them."""
+    """Tasks that outlive the call that began them; `drain` waits for them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()

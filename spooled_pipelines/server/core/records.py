@@ -191,7 +191,7 @@ class BatchOpening(NamedTuple):
 
 
 class PartRecord(NamedTuple):
-    """A part of a batch; `rows` as whoever finished it said."""
+    """A part of a batch; `rows` as its sender counted them when it finished it."""
 
     part_id: str
     finished: bool
@@ -296,7 +296,7 @@ class AttemptRecord(NamedTuple):
     error: str | None
 
 
-# How many runs of chunks whoever opens an upload again is told.
+# The most runs of chunks in the answer to a client that opens an upload again.
 CHUNK_RANGES_MAX = 1_000
 # Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
 PAGE_BYTES = 256 << 10

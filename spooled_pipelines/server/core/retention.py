@@ -56,7 +56,7 @@ def seconds_of(duration: str) -> float:
     """Return the seconds of "90s", "30m", "12h" or "7d"; ValueError for anything else."""
     match = _DURATION.fullmatch(duration.strip())
     if match is None:
-        raise ValueError(f"{duration!r} is no duration; write 90s, 30m, 12h or 7d")
+        raise ValueError(f"{duration!r} is not a duration; write 90s, 30m, 12h or 7d")
     return float(match[1]) * _UNITS[match[2]]
 
 

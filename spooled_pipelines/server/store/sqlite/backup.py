@@ -48,7 +48,7 @@ def back_up(source: Path, destination: Path) -> int:
 def find_faults(path: Path) -> list[str]:
     """Return what is wrong with the file and its counters, a sentence each.
 
-    Reads the whole file. StoreUnavailableError where it is no store of this version.
+    Reads the whole file. StoreUnavailableError where it is not a store of this version.
     """
     faults = []
     with _existing(path) as connection:
