@@ -23,8 +23,8 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
         found.append(
             Stall(
                 cause=Stall.CAUSE_NOT_SEALED,
-                message="The batch is not sealed: its last row is not in yet, or its sender stopped "
-                "before the end. Repeat the same call to resume.",
+                message="The batch is not sealed: its last row is not in yet, or its sender "
+                "stopped before the end. Repeat the same call to resume.",
             )
         )
     if record.queue_paused and record.open_jobs:
