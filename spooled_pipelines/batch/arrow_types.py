@@ -35,6 +35,17 @@ def is_string(arrow_type: pa.DataType) -> bool:
     )
 
 
+def is_list(arrow_type: pa.DataType) -> bool:
+    """Return whether this is one of Arrow's types of lists."""
+    return bool(
+        types.is_list(arrow_type)
+        or types.is_large_list(arrow_type)
+        or types.is_fixed_size_list(arrow_type)
+        or types.is_list_view(arrow_type)
+        or types.is_large_list_view(arrow_type)
+    )
+
+
 def storage_array(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return the same values without what only says how they are stored."""
     while True:

@@ -8,11 +8,14 @@ import struct
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pyarrow as pa
 from pyarrow import types
 
+from spooled_pipelines.batch.arrow_types import is_list
+
+_T = TypeVar("_T")
 # Makes of a value at a path the one that Arrow takes for the type, or raises MisfitError.
 _Prepare = Callable[[Any, str], object]
 _UNFIT = (pa.ArrowException, OverflowError, ValueError, TypeError)
@@ -108,7 +111,7 @@ def _prepare(arrow_type: pa.DataType) -> _Prepare:
         return _prepare_struct(arrow_type, misfit)
     if types.is_map(arrow_type):
         return _prepare_map(arrow_type, misfit)
-    if _is_list(arrow_type):
+    if is_list(arrow_type):
         return _prepare_list(arrow_type, misfit)
     for applies, prepare in _SCALARS:
         if applies(arrow_type):
@@ -120,7 +123,7 @@ def _prepare_struct(arrow_type: pa.StructType, misfit: Callable[[str], NoReturn]
     fields = map(arrow_type.field, range(arrow_type.num_fields))
     inner = {field.name: _prepare(field.type) for field in fields}
 
-    def prepare(value: Any, path: str) -> object:
+    def prepare(value: object, path: str) -> object:
         if not isinstance(value, dict):
             misfit(path)
         for name in value:
@@ -137,7 +140,7 @@ def _prepare_struct(arrow_type: pa.StructType, misfit: Callable[[str], NoReturn]
 def _prepare_map(arrow_type: pa.MapType, misfit: Callable[[str], NoReturn]) -> _Prepare:
     key, item = _prepare(arrow_type.key_type), _prepare(arrow_type.item_type)
 
-    def prepare(value: Any, path: str) -> object:
+    def prepare(value: object, path: str) -> object:
         if not isinstance(value, dict):
             misfit(path)
         return [
@@ -151,7 +154,7 @@ def _prepare_map(arrow_type: pa.MapType, misfit: Callable[[str], NoReturn]) -> _
 def _prepare_list(arrow_type: pa.ListType, misfit: Callable[[str], NoReturn]) -> _Prepare:
     item = _prepare(arrow_type.value_type)
 
-    def prepare(value: Any, path: str) -> object:
+    def prepare(value: object, path: str) -> object:
         if not isinstance(value, list):
             misfit(path)
         return [
@@ -162,24 +165,11 @@ def _prepare_list(arrow_type: pa.ListType, misfit: Callable[[str], NoReturn]) ->
     return prepare
 
 
-def _is_list(arrow_type: pa.DataType) -> bool:
-    return any(
-        applies(arrow_type)
-        for applies in (
-            types.is_list,
-            types.is_large_list,
-            types.is_fixed_size_list,
-            types.is_list_view,
-            types.is_large_list_view,
-        )
-    )
-
-
-def _bool(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
+def _bool(value: object, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     return value if isinstance(value, bool | str) else misfit()
 
 
-def _integer(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
+def _integer(value: object, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     if isinstance(value, bool):
         misfit()
     if isinstance(value, str):
@@ -192,7 +182,7 @@ def _integer(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> obje
     return int(value) if isinstance(value, float) and value.is_integer() else misfit()
 
 
-def _floating(value: Any, arrow_type: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
+def _floating(value: object, arrow_type: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         misfit()
     number: float = _number(float, value, misfit)
@@ -207,7 +197,7 @@ def _floating(value: Any, arrow_type: pa.DataType, misfit: Callable[[], NoReturn
     return number if kept == number or is_rounded_fraction else misfit()
 
 
-def _decimal(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
+def _decimal(value: object, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         misfit()
     # As it is written: a double's own digits go on for longer.
@@ -215,13 +205,13 @@ def _decimal(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> obje
     return _number(Decimal, text, misfit)
 
 
-def _text(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
+def _text(value: object, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, bool | int | float) else misfit()
 
 
-def _time(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
+def _time(value: object, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     if isinstance(value, bool):
         misfit()
     if isinstance(value, float):
@@ -229,9 +219,9 @@ def _time(value: Any, _: pa.DataType, misfit: Callable[[], NoReturn]) -> object:
     return value if isinstance(value, str | int) else misfit()
 
 
-def _number(kind: Callable[[Any], Any], value: object, misfit: Callable[[], NoReturn]) -> Any:
+def _number(parse: Callable[[Any], _T], value: object, misfit: Callable[[], NoReturn]) -> _T:
     try:
-        return kind(value)
+        return parse(value)
     except (ValueError, InvalidOperation, OverflowError):
         misfit()
 

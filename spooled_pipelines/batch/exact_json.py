@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
 
 from spooled_pipelines.rpc.struct import unique_names
 
@@ -30,7 +29,7 @@ def parse_fraction(text: str) -> float | InexactNumber:
 DECODER = json.JSONDecoder(object_pairs_hook=unique_names, parse_float=parse_fraction)
 
 
-def encode_with_exact_numbers(value: Any) -> str:
+def encode_with_exact_numbers(value: object) -> str:
     """Return the JSON text of a value that may hold inexact numbers, each with all its digits."""
     try:
         return _encode(value)
@@ -39,7 +38,7 @@ def encode_with_exact_numbers(value: Any) -> str:
         return _encode_slowly(value)
 
 
-def _encode_slowly(value: Any) -> str:
+def _encode_slowly(value: object) -> str:
     if isinstance(value, InexactNumber):
         return str(value)
     if isinstance(value, dict):
@@ -50,5 +49,5 @@ def _encode_slowly(value: Any) -> str:
     return _encode(value)
 
 
-def _encode(value: Any) -> str:
+def _encode(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_string
+from spooled_pipelines.batch.arrow_types import is_list, is_string
 
 
 def compatible_types(one: pa.DataType, other: pa.DataType) -> bool:
@@ -23,7 +23,7 @@ def compatible_types(one: pa.DataType, other: pa.DataType) -> bool:
         )
     if types.is_map(one) and types.is_map(other):
         return compatible_types(one.item_type, other.item_type)
-    if _is_list(one) and _is_list(other):
+    if is_list(one) and is_list(other):
         return compatible_types(one.value_type, other.value_type)
     return _family(one) is not None and _family(one) == _family(other)
 
@@ -32,16 +32,6 @@ def _storage_type(arrow_type: pa.DataType) -> pa.DataType:
     if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
         return _storage_type(arrow_type.value_type)
     return arrow_type
-
-
-def _is_list(arrow_type: pa.DataType) -> bool:
-    return bool(
-        types.is_list(arrow_type)
-        or types.is_large_list(arrow_type)
-        or types.is_fixed_size_list(arrow_type)
-        or types.is_list_view(arrow_type)
-        or types.is_large_list_view(arrow_type)
-    )
 
 
 def _is_bytes(arrow_type: pa.DataType) -> bool:
