@@ -32,7 +32,7 @@ AROUND = "(around the tests)"
 POSTGRESQL = "(PostgreSQL)"
 # Twice a short time says nothing.
 NOTED_SECONDS = 5.0
-QUICK_CPU_SECONDS = 70.0
+QUICK_CPU_SECONDS = 60.0
 # What the tests of a folder need beyond the extra `dev-core`.
 NEEDED = {
     "airflow": "airflow",
