@@ -3,8 +3,9 @@
 The way of a job: `fetcher` (how many: `fetch_policy`; while a queue is empty: `idle_wait`) →
 `lease_table` → `executors` or `processes`, which call the `handler` by its `adapter`, or by
 `batch_handlers` → `outcome` → `settler` (`batch_settler`, or `settle_channels` for a plain server).
-`lease_renewer`, `registration` and `watchdog` run beside it, `engine` runs them all in an
-`event_loop` that no handler ends, and `worker` is what users see.
+`lease_renewer` (on a thread of its own), `registration` and `watchdog` run beside it, `engine`
+runs them all in an `event_loop` that no handler ends, `loop_monitor` names what blocks that, and
+`worker` is what users see.
 
 Names are loaded when they are first used: a process that only runs handlers needs no gRPC.
 """

@@ -23,7 +23,7 @@ from spooled_pipelines.worker.fetch_policy import Load, RateEstimate
 from spooled_pipelines.worker.fetcher import Fetcher
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.lease_renewer import LeaseRenewer
-from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
+from spooled_pipelines.worker.lease_table import HANGING_SECONDS, LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned
 from spooled_pipelines.worker.processes import ProcessExecutor
@@ -36,8 +36,6 @@ from spooled_pipelines.worker.watchdog import Watchdog
 _LAST_ANSWER_SECONDS = 3.0
 # How long it waits, at the end, for the server to acknowledge what it gives back.
 _GIVE_BACK_SECONDS = 2.0
-# An event loop in which the watchdog has not run for so long hangs.
-_STALE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,14 @@ class WorkerReport:
 class Engine:
     """Everything here belongs to the event loop's thread, except `counts`, which others may read.
 
-    `on_ended` is called with each job whose handler has ended, and the seconds that it took.
+    `connect` makes another client, for another event loop. `on_ended` is called with each job whose
+    handler has ended, and the seconds that it took.
     """
 
     def __init__(
         self,
         client: AsyncSpooledClient,
+        connect: Callable[[], AsyncSpooledClient],
         clock: Clock,
         settings: WorkerSettings,
         handler: BoundHandler,
@@ -90,7 +90,7 @@ class Engine:
         self._batcher = None if handler.batch is None else Batcher(handler.batch, self._executor)
         self.settler = Settler(client, clock, self.leases, on_settled=self._on_job_settled)
         self._renewer = LeaseRenewer(
-            client, clock, self.leases, settings.lease_seconds, on_lost=self._on_lease_lost
+            connect, clock, self.leases, settings.lease_seconds, on_lost=self._on_lease_lost
         )
         self._watchdog = Watchdog(clock, self.leases, self._executor, self._cancel)
         # Jobs whose handlers were told to end and still have a slot.
@@ -114,7 +114,7 @@ class Engine:
 
     def why_not_live(self) -> str | None:
         """Return why only a restart helps; None where the worker is live. From any thread."""
-        if self.clock.monotonic() - self._watchdog.ticked_at > _STALE_SECONDS:
+        if self.clock.monotonic() - self.leases.watched_at > HANGING_SECONDS:
             return "the event loop hangs"
         concurrency = self._settings.concurrency
         if self.hanging() >= concurrency:

@@ -1,11 +1,11 @@
-"""An event loop that handlers cannot end."""
+"""Event loops: one that handlers cannot end, and one that they cannot block."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from spooled_pipelines.worker.log import logger
@@ -35,6 +35,36 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+async def run_in_thread(name: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await a coroutine that runs in a loop and a thread of its own, whatever blocks this loop.
+
+    When this is cancelled, so is the coroutine, and waited for.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=_serve, args=(loop,), name=name, daemon=True).start()
+    try:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), loop))
+    finally:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_end_others(), loop))
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _end_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

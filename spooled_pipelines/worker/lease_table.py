@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,11 @@ from dataclasses import dataclass
 from spooled_pipelines.types import Job
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.outcome import Outcome
+
+# An event loop in which the watchdog has not run for so long hangs.
+HANGING_SECONDS = 30.0
+# And one in which it has not run for so long is blocked: it runs four times a second.
+_BLOCKED_SECONDS = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +59,12 @@ class LeasedJob:
         self.context.cancel()
         self.cancelled_at = now
 
+    def is_within_time(self, now: float) -> bool:
+        """Return whether the handler runs, and no longer than the job's `timeout_seconds`."""
+        limit = self.job.timeout_seconds or math.inf
+        runs = self.started_at is not None and self.outcome is None
+        return runs and now < (self.started_at or 0.0) + limit
+
     def has_lost_lease(self, now: float) -> bool:
         """Return whether the lease is gone: by the server's word, or by the clock.
 
@@ -64,11 +76,14 @@ class LeasedJob:
 class LeaseTable:
     """The leased jobs, and when to renew: each time a third of the lease has passed.
 
-    Belongs to the event loop's thread; times are monotonic seconds.
+    Belongs to the event loop's thread, except `due` and `renewed`, which are for the thread that
+    renews; times are monotonic seconds.
     """
 
     def __init__(self, lease_seconds: int) -> None:
         self._lease = lease_seconds
+        # When the event loop last looked at its jobs; the watchdog notes it.
+        self.watched_at = math.inf
         self._jobs: dict[int, LeasedJob] = {}
         self.unfinished = 0
         self.unfinished_by_queue: Counter[str] = Counter()
@@ -100,11 +115,22 @@ class LeaseTable:
             self._count_finished(leased)
 
     def due(self, now: float) -> list[LeasedJob]:
-        """Return the jobs whose lease has to be renewed now: not finished, not lost."""
+        """Return the jobs whose lease has to be renewed now: not lost, and not finished.
+
+        While the event loop is blocked, no outcome is sent, so finished jobs keep their leases too.
+        Nor does anything end a handler whose time is over: then its lease runs out, and so do those
+        of the jobs that wait behind it.
+        """
+        jobs = list(self._jobs.values())
+        blocked = now - self.watched_at
+        if blocked > HANGING_SECONDS and not any(job.is_within_time(now) for job in jobs):
+            return []
         return [
             leased
-            for leased in self._jobs.values()
-            if leased.renew_at <= now and leased.outcome is None and not leased.lost
+            for leased in jobs
+            if leased.renew_at <= now
+            and not leased.lost
+            and (leased.outcome is None or blocked > _BLOCKED_SECONDS)
         ]
 
     def renewed(self, leased: LeasedJob, now: float) -> None:

@@ -32,13 +32,13 @@ class Watchdog:
         self._cancel = cancel
         # The groups that the log has named already, by their identity.
         self._logged: set[int] = set()
-        self.ticked_at = clock.monotonic()
+        leases.watched_at = clock.monotonic()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             await self._clock.sleep(_CHECK_SECONDS)
-            now = self.ticked_at = self._clock.monotonic()
+            now = self._leases.watched_at = self._clock.monotonic()
             for leased in self._leases:
                 if leased.started_at is None or leased.cancelled or leased.outcome is not None:
                     continue

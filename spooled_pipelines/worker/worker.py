@@ -23,6 +23,7 @@ from spooled_pipelines.worker.handler import BoundHandler, Handler, bind_handler
 from spooled_pipelines.worker.health_file import HealthFile
 from spooled_pipelines.worker.health_server import HealthServer
 from spooled_pipelines.worker.log import logger
+from spooled_pipelines.worker.loop_monitor import blocked_loop_logged
 from spooled_pipelines.worker.settings import (
     Executor,
     QueuesOption,
@@ -269,7 +270,15 @@ class Worker:
         health_server = self.health_server
         on_ended = None if health_server is None else health_server.on_ended
         async with self._connect() as client:
-            engine = Engine(client, self._clock, self.settings, handler, self._on_settled, on_ended)
+            engine = Engine(
+                client,
+                self._connect,
+                self._clock,
+                self.settings,
+                handler,
+                self._on_settled,
+                on_ended,
+            )
             self._engine = engine
             self._loop = asyncio.get_running_loop()
             if self._stop_requested:
@@ -278,6 +287,7 @@ class Worker:
                 for health in (health_server, self._health_file):
                     if health is not None:
                         stack.enter_context(health.serve(engine))
+                stack.enter_context(blocked_loop_logged())
                 return await engine.run(self._started.set)
 
     def _set_handler(self, function: Handler) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.worker.lease_table import LeaseTable
 from spooled_pipelines.worker.outcome import Completed
@@ -34,6 +36,27 @@ def test_no_lease_is_renewed_of_a_job_that_is_lost_or_done() -> None:
     lost.lost = True
     leases.finish(done, Completed(None))
     assert leases.due(1_000.0) == []
+
+
+def test_a_finished_job_keeps_its_lease_while_its_outcome_cannot_be_sent() -> None:
+    leases = LeaseTable(lease_seconds=30)
+    done = leases.add(JOB, claimed_at=0.0)
+    leases.finish(done, Completed(None))
+    leases.watched_at = 10.0
+    assert leases.due(10.5) == []
+    assert leases.due(12.0) == [done]
+
+
+def test_leases_of_a_loop_that_hangs_are_renewed_while_a_handler_has_time() -> None:
+    leases = LeaseTable(lease_seconds=30)
+    running = leases.add(replace(JOB, timeout_seconds=300), claimed_at=0.0)
+    waiting = leases.add(JOB, claimed_at=0.0)
+    running.started_at = leases.watched_at = 0.0
+    assert leases.due(299.0) == [running, waiting]
+    assert leases.due(301.0) == []
+    # The loop lives: the watchdog ends the handler.
+    leases.watched_at = 300.0
+    assert leases.due(301.0) == [running, waiting]
 
 
 def test_a_job_that_came_back_is_held_beside_its_old_run() -> None:
