@@ -134,7 +134,7 @@ async def _send(
         cancels_older=on_rerun == "fresh",
         max_outstanding=max_outstanding,
     )
-    await upload(service, uploader, staged, ledger, bar)
+    service.rows_per_second = await upload(uploader, staged, ledger, bar)
     retried = 0
     if on_rerun == "retry_failed" and (start.existed or ledger.duplicates):
         retried = await backend.retry(staged.batch_id)

@@ -187,7 +187,7 @@ class AsyncOpenBatch:
         )
         if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
-        await upload(self._service, uploader, staged, ledger, bar)
+        self._service.rows_per_second = await upload(uploader, staged, ledger, bar)
         counts = (staged.rows, ledger.created, ledger.duplicates, ledger.rejected)
         self._added[part_id] = AddedPart(part_id, self.id, *counts)
         return AddedPart(part_id, self.id, *counts, ledger)

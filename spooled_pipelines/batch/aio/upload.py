@@ -43,7 +43,6 @@ from spooled_pipelines.rpc.decode import batch_stats_from
 from spooled_pipelines.wire import batch_v1, methods
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.aio.service import AsyncBatchService
     from spooled_pipelines.batch.staging.idempotency import KeyScope
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
@@ -52,13 +51,9 @@ _CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
 
 
 async def upload(
-    service: AsyncBatchService,
-    uploader: AsyncUploader,
-    staged: StagedBatch,
-    ledger: Ledger,
-    progress: Progress,
-) -> None:
-    """Send every row; the ledger then has the rows that cannot be jobs, too.
+    uploader: AsyncUploader, staged: StagedBatch, ledger: Ledger, progress: Progress
+) -> float:
+    """Send every row, and return the rows per second; the ledger then has rejected rows, too.
 
     Raises:
         RowsRejectedError: the server refused rows, and `on_rejected` is "raise".
@@ -66,7 +61,7 @@ async def upload(
     began = time.perf_counter()
     try:
         await uploader.run()
-        service.rows_per_second = staged.sendable / (time.perf_counter() - began)
+        rows_per_second = staged.sendable / (time.perf_counter() - began)
     except BaseException as error:
         # Also if a user interrupts it: what is there so far, and how to go on, is worth a line.
         _add_resume_note(error, staged, ledger)
@@ -79,6 +74,7 @@ async def upload(
     ledger.add_rejected(staged.rejected)
     if staged.ledger is not None:
         await in_thread(write_ledger, ledger.reader(), staged.ledger)
+    return rows_per_second
 
 
 def with_trace_context(staged: StagedBatch) -> StagedBatch:

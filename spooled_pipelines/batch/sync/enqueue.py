@@ -135,7 +135,7 @@ def _send(
         cancels_older=on_rerun == "fresh",
         max_outstanding=max_outstanding,
     )
-    upload(service, uploader, staged, ledger, bar)
+    service.rows_per_second = upload(uploader, staged, ledger, bar)
     retried = 0
     if on_rerun == "retry_failed" and (start.existed or ledger.duplicates):
         retried = backend.retry(staged.batch_id)

@@ -184,7 +184,7 @@ class OpenBatch:
         )
         if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
-        upload(self._service, uploader, staged, ledger, bar)
+        self._service.rows_per_second = upload(uploader, staged, ledger, bar)
         counts = (staged.rows, ledger.created, ledger.duplicates, ledger.rejected)
         self._added[part_id] = AddedPart(part_id, self.id, *counts)
         return AddedPart(part_id, self.id, *counts, ledger)

@@ -45,21 +45,14 @@ from spooled_pipelines.wire import batch_v1, methods
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.staging.idempotency import KeyScope
-    from spooled_pipelines.batch.sync.service import BatchService
 
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
 # if they are answered in time, fewer if the server is busy; at most what it stores at once.
 _CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
 
 
-def upload(
-    service: BatchService,
-    uploader: Uploader,
-    staged: StagedBatch,
-    ledger: Ledger,
-    progress: Progress,
-) -> None:
-    """Send every row; the ledger then has the rows that cannot be jobs, too.
+def upload(uploader: Uploader, staged: StagedBatch, ledger: Ledger, progress: Progress) -> float:
+    """Send every row, and return the rows per second; the ledger then has rejected rows, too.
 
     Raises:
         RowsRejectedError: the server refused rows, and `on_rejected` is "raise".
@@ -67,7 +60,7 @@ def upload(
     began = time.perf_counter()
     try:
         uploader.run()
-        service.rows_per_second = staged.sendable / (time.perf_counter() - began)
+        rows_per_second = staged.sendable / (time.perf_counter() - began)
     except BaseException as error:
         # Also if a user interrupts it: what is there so far, and how to go on, is worth a line.
         _add_resume_note(error, staged, ledger)
@@ -80,6 +73,7 @@ def upload(
     ledger.add_rejected(staged.rejected)
     if staged.ledger is not None:
         in_thread(write_ledger, ledger.reader(), staged.ledger)
+    return rows_per_second
 
 
 def with_trace_context(staged: StagedBatch) -> StagedBatch:
