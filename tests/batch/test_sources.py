@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spooled_pipelines.batch.source.open import BATCH_BYTES, BATCH_ROWS, open_source
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 
 def rows_of(data: Any) -> list[dict[str, Any]]:
@@ -175,7 +176,10 @@ def test_a_file_that_turns_bad_half_way_is_refused(tmp_path: Path) -> None:
     assert "line 200002" in refused(path)
 
 
-@pytest.mark.parametrize("data", [None, 5, b"bytes", {"a": [1]}, object(), [1, 2], ["a"]])
+@pytest.mark.parametrize(
+    "data",
+    [None, 5, b"bytes", {"a": 1}, {"a": [1], "b": [1, 2]}, object(), [1, 2], ["a"]],
+)
 def test_what_holds_no_table_is_told_what_would(data: Any) -> None:
     assert "DataFrame" in refused(data)
 
@@ -293,3 +297,35 @@ def test_a_uri_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert "no way here to read nosuch:// URIs" in refused("nosuch://bucket/t.parquet")
     missing = (tmp_path / "no.parquet").as_uri()
     assert f"there is no file '{missing}'" in refused(missing)
+
+
+def test_pieces_of_a_table_are_one_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n3.5,z\n")
+    chunks = pd.read_csv(tmp_path / "t.csv", chunksize=2)
+    assert rows_of(chunks) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3.5, "b": "z"}]
+    tables = [pa.table({"a": [1], "b": ["x"]}), pa.table({"b": ["y"], "a": [2]})]
+    assert rows_of(tables) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    assert rows_of(iter([pl.DataFrame({"a": [1]}), pl.DataFrame({"a": [2]})])) == [
+        {"a": 1},
+        {"a": 2},
+    ]
+    assert "table 1 has the columns b" in refused([pa.table({"a": [1]}), pa.table({"b": [1]})])
+
+
+def test_a_dict_of_equal_lists_and_a_structured_array_are_columns() -> None:
+    assert rows_of({"a": [1, 2], "b": ["x", None]}) == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+    array = np.array([(1, 2.5), (2, 3.5)], dtype=[("a", "i4"), ("b", "f8")])
+    assert rows_of(array) == [{"a": 1, "b": 2.5}, {"a": 2, "b": 3.5}]
+    with pytest.raises(EmptyTableError):
+        rows_of({"a": []})
+
+
+def test_pandas_sparse_columns_intervals_and_periods_are_read() -> None:
+    frame = pd.DataFrame(
+        {
+            "sparse": pd.arrays.SparseArray([0, 0, 3]),
+            "interval": pd.interval_range(0, 3),
+            "period": pd.period_range("2013-01", periods=3, freq="M"),
+        }
+    )
+    assert rows_of(frame)[2] == {"sparse": 3, "interval": "(2, 3]", "period": "2013-03"}

@@ -6,7 +6,7 @@ Each library is asked in its own way for pieces, so that none is copied whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -72,6 +72,14 @@ def _column(series: pd.Series[Any]) -> python_rows.Column:
     if series.dtype == object:
         values: list[Any] = series.where(series.notna(), None).tolist()
         return values
+    if str(series.dtype).startswith(("period", "interval")):
+        # Their texts say them exactly; Arrow's extensions of them are no payload.
+        return [
+            None if missing else str(value)
+            for value, missing in zip(series, series.isna(), strict=True)
+        ]
+    if str(series.dtype).startswith("Sparse"):
+        series = series.astype(cast("Any", series.dtype).subtype)
     try:
         array = pa.array(series, from_pandas=True)
     except pa.ArrowException as error:

@@ -32,9 +32,10 @@ BATCH_BYTES = 8 << 20
 _ACCEPTED = (
     "a pandas or polars DataFrame, a polars LazyFrame, a DuckDB relation, a pyarrow Table, "
     "RecordBatchReader, Dataset or Scanner, anything else that speaks the Arrow stream protocol "
-    "(__arrow_c_stream__) or has __dataframe__, an iterable of dicts, dataclasses, pydantic models "
-    "or record batches, a database cursor, or the path, glob or URI of .parquet, .csv, .jsonl, "
-    ".json or .arrow files or of a folder of them"
+    "(__arrow_c_stream__) or has __dataframe__, an iterable of dicts, dataclasses, pydantic "
+    "models, record batches or tables, a dict of equally long lists, a numpy structured array, a "
+    "database cursor, or the path, glob or URI of .parquet, .csv, .jsonl, .json or .arrow files or "
+    "of a folder of them"
 )
 
 
@@ -131,9 +132,18 @@ def _open_arrow(data: Any) -> Opened:
         return reader.schema, iter(reader)
     if hasattr(data, "__dataframe__"):
         return frames.from_interchange(data)
+    if python_rows.holds_columns(data):
+        return python_rows.from_columns(data, BATCH_ROWS)
+    if getattr(getattr(data, "dtype", None), "names", None):
+        # numpy's structured array: each field is a column.
+        return _open_arrow(pa.table({name: data[name] for name in data.dtype.names}))
     if isinstance(data, Mapping) or not isinstance(data, Iterable) or isinstance(data, bytes):
         raise InvalidArgumentError(f"data must be {_ACCEPTED}, got {_describe(data)}.")
-    return python_rows.from_iterable(data, BATCH_ROWS, _ACCEPTED)
+    return python_rows.from_iterable(data, BATCH_ROWS, _ACCEPTED, _open_table)
+
+
+def _open_table(table: object) -> Opened:
+    return _open_data(table, Scan())
 
 
 def _open_dataset(data: dataset.Dataset, scan: Scan) -> Opened:

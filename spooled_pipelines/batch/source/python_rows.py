@@ -18,7 +18,7 @@ from decimal import Decimal
 from enum import Enum
 from itertools import chain, islice
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import pyarrow as pa
 
@@ -33,8 +33,13 @@ Column: TypeAlias = "list[Any] | pa.Array"
 _END = object()
 
 
-def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> Opened:
-    """Open an iterable; its first item says what it holds.
+def from_iterable(
+    data: Iterable[Any],
+    rows: int,
+    accepted: str,
+    open_table: Callable[[object], Opened] | None = None,
+) -> Opened:
+    """Open an iterable; its first item says what it holds. `open_table` opens one that is a table.
 
     Raises:
         InvalidArgumentError: it holds no rows of a known kind; `accepted` says what data may be.
@@ -46,6 +51,9 @@ def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> Opened:
     items = chain([first], iterator)
     if isinstance(first, pa.RecordBatch):
         return first.schema, _check_batches(items, first.schema)
+    if open_table is not None and hasattr(first, "__arrow_c_stream__"):
+        # Pieces of one table, such as those of pandas' read_csv(chunksize=).
+        return _chain_tables(map(open_table, items))
     as_dict = _to_dict_of(first)
     if as_dict is None:
         raise InvalidArgumentError(
@@ -60,6 +68,57 @@ def from_iterable(data: Iterable[Any], rows: int, accepted: str) -> Opened:
         # A generator may fill the same dict again and again.
         read = map(_copy_row, read)
     return _from_dicts(read, names, rows)
+
+
+def _chain_tables(opened: Iterator[Opened]) -> Opened:
+    schema, head = next(opened)
+    names = schema.names
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from head
+        for number, (other, pieces) in enumerate(opened, start=1):
+            if sorted(other.names) != sorted(names):
+                raise InvalidArgumentError(
+                    f"table {number} has the columns {', '.join(other.names)}, and the first one "
+                    f"{', '.join(names)}. Give all of them the same. Nothing was sent."
+                )
+            for piece in pieces:
+                yield piece.select(names)
+
+    return schema, batches()
+
+
+def holds_columns(data: object) -> TypeGuard[Mapping[str, Sequence[Any]]]:
+    """Return whether this is a dict of equally long lists, each of which is a column."""
+    if not isinstance(data, Mapping) or not data:
+        return False
+    columns = list(data.values())
+    return all(isinstance(column, (list, tuple)) for column in columns) and (
+        len({len(column) for column in columns}) == 1
+    )
+
+
+def from_columns(data: Mapping[str, Sequence[Any]], rows: int) -> Opened:
+    """Open a dict of equally long lists.
+
+    Raises:
+        InvalidArgumentError: a name is not text, or there are no rows.
+    """
+    _check_column_names(data)
+    count = len(next(iter(data.values())))
+    if not count:
+        raise EmptyTableError("the data has no rows, so there is nothing to enqueue.")
+    chunks = (
+        [list(column[start : start + rows]) for column in data.values()]
+        for start in range(0, count, rows)
+    )
+    return from_chunks(list(data), chunks)
+
+
+def _check_column_names(names: Iterable[Any]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"a row's keys must be texts, got {name!r}.")
 
 
 def _copy_row(row: Any) -> Any:
@@ -114,9 +173,7 @@ def _from_dicts(
     iterator = iter(items)
     head = list(islice(iterator, rows))
     names = _all_names(head) if names is None else names
-    for name in names:
-        if not isinstance(name, str):
-            raise InvalidArgumentError(f"a row's keys must be texts, got {name!r}.")
+    _check_column_names(names)
 
     def chunks() -> Iterator[list[Column]]:
         chunk = head
