@@ -243,10 +243,17 @@ def test_every_door_takes_the_options_as_a_value_or_as_a_mapping(tmp_path: Path)
             client.enqueue_batch(path, "q", text_options={"delimiter": ";"})
 
 
-def test_what_was_guessed_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_guessed_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Airflow's set-up of logging, in the same process, disables loggers and their propagation.
+    logger = logging.getLogger("spooled_pipelines.batch")
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "propagate", False)
     path = tmp_path / "t.csv"
     path.write_text("zip,n\n00501,NA\n00502,1\n")
-    with server() as client, caplog.at_level(logging.INFO, "spooled_pipelines.batch"):
+    with server() as client, caplog.at_level(logging.INFO, logger.name):
         client.enqueue_batch(path, "q")
     records = [record for record in caplog.records if record.name == logger.name]
     assert [record.getMessage().rpartition("': ")[2] for record in records] == [
