@@ -85,8 +85,8 @@ def test_a_word_for_no_value_is_null_among_numbers_and_text_elsewhere(
 
 
 def test_null_texts_are_what_the_user_says(tmp_path: Path) -> None:
-    rows = read(tmp_path, "a,b\n-,NA\n1,x\n", null_texts=["-"])
-    assert rows == [{"a": None, "b": "NA"}, {"a": 1, "b": "x"}]
+    rows = read(tmp_path, "a,b,c\n-,NA,NA\n1,x,1\n", null_texts=["-"])
+    assert rows == [{"a": None, "b": "NA", "c": "NA"}, {"a": 1, "b": "x", "c": "1"}]
 
 
 def test_an_empty_field_is_null_and_quotes_around_nothing_are_the_empty_text(

@@ -62,7 +62,7 @@ def find_column_types(locations: Sequence[Location], options: TextOptions) -> Co
             here = [facts.setdefault(name, ColumnFacts()) for name in text.names]
             for line, piece in text.pieces:
                 for seen, values in zip(here, _parsed(text, line, piece).columns, strict=True):
-                    seen.add(values.combine_chunks(), options.decimal_comma)
+                    seen.add(values.combine_chunks(), options)
     unknown = [] if isinstance(options.types, (str, type(None))) else list(options.types)
     for name in unknown:
         if name not in facts:

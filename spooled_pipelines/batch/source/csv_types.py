@@ -41,7 +41,7 @@ class ColumnFacts:
     null_words: bool = False
     number_like: bool = False
 
-    def add(self, values: pa.Array, decimal_comma: bool) -> None:
+    def add(self, values: pa.Array, options: TextOptions) -> None:
         """Take in some of the column's values, an array of texts; null is an empty field."""
         values = values.drop_null()
         if not len(values):
@@ -53,13 +53,15 @@ class ColumnFacts:
         if self.only_booleans and not _all(pc.is_in(values, _BOOLEANS)):
             self.only_booleans = False
         if self.only_numbers:
-            self._add_numbers(values, decimal_comma)
+            self._add_numbers(values, options)
         if not self.number_like:
             self.number_like = _any(pc.match_substring_regex(values, _LOOKS_LIKE_A_NUMBER))
 
-    def _add_numbers(self, values: pa.Array, decimal_comma: bool) -> None:
+    def _add_numbers(self, values: pa.Array, options: TextOptions) -> None:
+        decimal_comma = options.decimal_comma
         is_null_word = pc.is_in(values, _NULLS_AMONG_NUMBERS)
-        if _any(is_null_word):
+        # A user who says which texts mean no value means these alone.
+        if options.null_texts is None and _any(is_null_word):
             self.null_words = True
             values = values.filter(pc.invert(is_null_word))
         if not len(values):
