@@ -89,8 +89,10 @@ def priority(value: int) -> int:
 
 
 def max_retries(value: int | None) -> int:
-    """Return a number of retries, 0 for the server's default."""
-    return 0 if value is None else whole(value, "max_retries", 0, limits.MAX_RETRIES_MAX)
+    """Return retries as the batch extension says them: 0 for the server's default, -1 for none."""
+    if value is None:
+        return 0
+    return whole(value, "max_retries", 0, limits.MAX_RETRIES_MAX) or limits.NO_RETRIES
 
 
 def timeout_seconds(value: int | None) -> int:

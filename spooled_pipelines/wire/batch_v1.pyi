@@ -12,6 +12,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class EnqueueJobRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _spooled_pb2.EnqueueRequest
+    def __init__(self, job: _Optional[_Union[_spooled_pb2.EnqueueRequest, _Mapping]] = ...) -> None: ...
+
 class EnqueueBatchRequest(_message.Message):
     __slots__ = ("open", "chunk")
     OPEN_FIELD_NUMBER: _ClassVar[int]

@@ -122,6 +122,7 @@ async def _send(
     max_outstanding: int | None,
 ) -> BatchRecord:
     backend = await service.backend()
+    backend.require_for(staged)
     queue_name = staged.scope.queue_name
     ledger = Ledger()
     bar = Progress(progress, staged.sendable, queue_name)
@@ -160,6 +161,7 @@ async def _plan(
 ) -> BatchPlan:
     """Return the plan for a table whose reading and encoding took `prepared_in` seconds."""
     backend = await service.backend()
+    backend.require_for(staged)
     queue_name = staged.scope.queue_name
     start = await backend.start(staged.batch_id, queue_name, on_rerun)
     planning = PlanBuilder(staged)

@@ -30,7 +30,10 @@ class IntegerColumn:
 
 @dataclass(frozen=True)
 class Constants:
-    """The fields that all jobs of an upload share; 0 and None mean the server's default."""
+    """The fields that all jobs of an upload share; 0 and None mean the server's default.
+
+    `max_retries` is -1 where there are to be none, as the batch extension says it.
+    """
 
     priority: int = 0
     max_retries: int = 0
@@ -104,6 +107,8 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
             integers.append(IntegerColumn(name, value, low, high))
         elif value is not None:
             constants[name] = validation.whole(value, name, low, high)
+            if name == "max_retries":
+                constants[name] = validation.max_retries(value)
     # Where rows are spread, it is the time at which the first of them is due.
     scheduled_at = None if options.spread or options.rate else options.scheduled_at
     due_column = due = None

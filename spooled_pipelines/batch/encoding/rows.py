@@ -39,7 +39,7 @@ from spooled_pipelines.batch.encoding.values import encode_values, struct_field
 from spooled_pipelines.batch.iso8601 import PER_SECOND
 from spooled_pipelines.batch.options import OnLossy
 from spooled_pipelines.rpc.struct import from_struct, json_size
-from spooled_pipelines.wire.limits import PAYLOAD_MAX_BYTES
+from spooled_pipelines.wire.limits import NO_RETRIES, PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
 
 _FIELD_TAGS = {
@@ -71,12 +71,14 @@ class EncodedRows:
             JobChunk has them.
         identity: the bytes that its key is made from.
         rejected: row number and reason of each of the others.
+        no_retries: whether some of the rows are to have no retries.
     """
 
     rows: pa.Int64Array
     encoded: pa.BinaryArray
     identity: pa.BinaryArray
     rejected: tuple[tuple[int, str], ...]
+    no_retries: bool = False
 
 
 def row_numbers(first: int, count: int) -> pa.Int64Array:
@@ -125,7 +127,7 @@ def encode_rows(
         rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
         rest = pa.array([index for index in range(len(rows)) if index not in reasons], pa.int64())
         rows, encoded, identity = rows.take(rest), encoded.take(rest), identity.take(rest)
-    return EncodedRows(rows, encoded, identity, tuple(rejected))
+    return EncodedRows(rows, encoded, identity, tuple(rejected), encoder.no_retries())
 
 
 class _RowEncoder:
@@ -179,6 +181,16 @@ class _RowEncoder:
             prefix = length_delimited(protobuf_wire.CHUNK_TAGS)
             fields.append(tags.with_length_prefix(prefix))
         return concat(fields, len(self._rows)).to_array(len(self._rows))
+
+    def no_retries(self) -> bool:
+        """Return whether a column gives some rows no retries."""
+        named = (one.column for one in self._mapping.integers if one.name == "max_retries")
+        columns = [self._columns[name] for name in named]
+        return any(
+            pc.any(pc.equal(column, 0)).as_py()
+            for column in columns
+            if not types.is_null(column.type)
+        )
 
     def identity(self) -> pa.BinaryArray:
         """Return the bytes of the columns that identify a row."""
@@ -294,13 +306,19 @@ def _out_of_range(column: pa.Array, integer: IntegerColumn) -> pa.BooleanArray:
 
 
 def _encode_integers(column: pa.Array, integer: IntegerColumn) -> EncodedColumn:
-    """Return the field of every row: null is 0, the default, since a chunk's lists have no gaps."""
+    """Return the field of every row: null is 0, the default, since a chunk's lists have no gaps.
+
+    No retries are -1, as the batch extension says them.
+    """
     if types.is_null(column.type):
         column = column.cast(pa.int64())
     elif types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     field_tag = _FIELD_TAGS[integer.name]
-    integers = column.cast(pa.int64()).fill_null(0)
+    integers = column.cast(pa.int64())
+    if integer.name == "max_retries":
+        integers = pc.if_else(pc.equal(integers, 0), NO_RETRIES, integers)
+    integers = integers.fill_null(0)
     return from_array(map_distinct(integers, lambda value: field_tag + protobuf_wire.varint(value)))
 
 

@@ -32,6 +32,7 @@ from spooled_pipelines.batch.staging.staged_batch import (
 from spooled_pipelines.batch.writers import parse_output_path
 from spooled_pipelines.errors import EmptyTableError
 from spooled_pipelines.rpc import validation
+from spooled_pipelines.wire.limits import NO_RETRIES
 
 log = logging.getLogger("spooled_pipelines.batch")
 
@@ -82,6 +83,7 @@ def prepare(
         constants = mapping.constants
         rows = 0
         total = 0
+        no_retries = constants.max_retries == NO_RETRIES
         for record_batch in source.batches:
             if record_batch.schema is not schema and not record_batch.schema.equals(schema):
                 # Columns of an iterable may get their types later; they must suit even so.
@@ -90,6 +92,7 @@ def prepare(
             result = encode_rows(record_batch, mapping, rows, options.on_lossy, check_payload)
             rejected.add(result.rejected)
             rows += record_batch.num_rows
+            no_retries = no_retries or result.no_retries
             if len(result.rows):
                 seed = scope.seed if mapping.key else scope.content_seed
                 new_hashes = row_hashes(result.identity, seed)
@@ -121,6 +124,7 @@ def prepare(
             has_row_tags=mapping.tags is not None,
             ledger=ledger,
             notes=tuple(scan.notes),
+            no_retries=no_retries,
         )
 
 

@@ -47,6 +47,7 @@ class StagedBatch:
         has_row_tags: whether rows bring their tags.
         ledger: where the ledger is to be kept, if anywhere.
         notes: what people should know of how the table was read.
+        no_retries: whether some of the jobs are to have no retries.
     """
 
     scope: KeyScope
@@ -63,6 +64,7 @@ class StagedBatch:
     has_row_tags: bool = False
     ledger: str | None = None
     notes: tuple[str, ...] = ()
+    no_retries: bool = False
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """Yield what is to be sent, in the table's order, with the keys of this generation."""

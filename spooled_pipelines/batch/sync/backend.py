@@ -85,6 +85,12 @@ class BatchBackend(ABC):
                 f"{self.connection.settings.name} keeps no batches: there every job is on its own"
             )
 
+    def require_for(self, staged: StagedBatch) -> None:
+        """Raise InvalidArgumentError if the rows need what the server does not have."""
+        if staged.no_retries:
+            # In spooled.v1 0 is what is not said, and means the default.
+            self.require("keeps_batches", "max_retries=0 (no retries)")
+
     @abstractmethod
     def start(self, batch_id: str, queue_name: str, on_rerun: OnRerun) -> BatchStart:
         """Return the generation to send, and what has to be known before the first row is sent."""

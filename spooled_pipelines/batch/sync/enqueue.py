@@ -123,6 +123,7 @@ def _send(
     max_outstanding: int | None,
 ) -> BatchRecord:
     backend = service.backend()
+    backend.require_for(staged)
     queue_name = staged.scope.queue_name
     ledger = Ledger()
     bar = Progress(progress, staged.sendable, queue_name)
@@ -161,6 +162,7 @@ def _plan(
 ) -> BatchPlan:
     """Return the plan for a table whose reading and encoding took `prepared_in` seconds."""
     backend = service.backend()
+    backend.require_for(staged)
     queue_name = staged.scope.queue_name
     start = backend.start(staged.batch_id, queue_name, on_rerun)
     planning = PlanBuilder(staged)

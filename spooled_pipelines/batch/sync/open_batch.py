@@ -177,6 +177,7 @@ class OpenBatch:
         progress: ProgressOption,
         max_outstanding: int | None,
     ) -> AddedPart:
+        self._backend.require_for(staged)
         ledger = Ledger()
         bar = Progress(progress, staged.sendable, self.queue_name)
         uploader = self._backend.uploader(

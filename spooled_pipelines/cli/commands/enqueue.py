@@ -81,7 +81,7 @@ def enqueue(
         str | None, typer.Option(help="A time such as 2030-01-31T08:00:00Z, or a column's name.")
     ] = None,
     max_retries: Annotated[
-        str | None, typer.Option(help="0 to 100 for all rows, or a column's name.")
+        str | None, typer.Option(help="0 (none) to 100 for all rows, or a column's name.")
     ] = None,
     job_timeout: Annotated[
         str | None, typer.Option(help="Seconds that a job may take, or a column's name.")

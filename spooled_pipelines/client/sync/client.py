@@ -32,6 +32,7 @@ from spooled_pipelines.types import (
     QueueStats,
 )
 from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.limits import NO_RETRIES
 from spooled_pipelines.wire.methods import BATCH, QUEUE
 
 
@@ -100,7 +101,8 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
             queue_name: 1 to 100 letters, digits, `.`, `_`, `-`.
             payload: a mapping, or the text of a JSON object; at most 1 MiB as JSON.
             priority: -100 to 100; higher is taken first.
-            max_retries: 1 to 100; None or 0: the server's default (3).
+            max_retries: 0 to 100; None: the server's default (3). For 0 the server needs the batch
+                extension, since `spooled.v1` cannot say it.
             timeout_seconds: how long a worker may take, 1 to 86 400; None or 0: the default (300).
             scheduled_at: not before this (aware) time.
             idempotency_key: a job of the organization with the same key is not made again; None:
@@ -122,7 +124,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
                 scheduled_at=scheduled_at,
                 tags=tracing.with_context(validation.text_map(tags, "tags")),
             )
-            response = self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
+            response = self._send_job(request)
         if idempotency_key is None:
             # Nobody else has this key: a duplicate is the job of an earlier attempt.
             return EnqueueResult(job_id=response.job_id, created=True)
@@ -284,6 +286,13 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
             in_thread(file.release)
 
     _close = close
+
+    def _send_job(self, request: spooled_v1.EnqueueRequest) -> Any:
+        if request.max_retries != NO_RETRIES:
+            return self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
+        (self.batch_backend()).require("keeps_batches", "max_retries=0 (no retries)")
+        extended = batch_v1.EnqueueJobRequest(job=request)
+        return self._connection.unary(BATCH["EnqueueJob"], extended, repeatable=True)
 
     def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:
         job = self.get_job(held.job_id)

@@ -57,6 +57,11 @@ def max_retries(value: int) -> int:
     return integer("max_retries", value, 0, limits.MAX_RETRIES_MAX) or limits.MAX_RETRIES_DEFAULT
 
 
+def max_retries_or_none(value: int) -> int:
+    """Check a job's retries as the batch extension says them, and return them, or the default."""
+    return 0 if value == limits.NO_RETRIES else max_retries(value)
+
+
 def timeout_seconds(value: int) -> int:
     """Check a job's time limit and return it, or the default."""
     return (

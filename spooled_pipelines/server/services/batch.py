@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from spooled_pipelines.server.auth import Caller
+from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
@@ -27,6 +27,7 @@ from spooled_pipelines.server.services.encoding import (
 from spooled_pipelines.server.services.enqueue_batch import enqueue_batch
 from spooled_pipelines.server.services.revise_dead_letters import revise
 from spooled_pipelines.server.services.settle_stream import settle
+from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.server.store.requests import NEWEST, BatchJobs, BatchSelector, JobSearch
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
@@ -34,6 +35,7 @@ from spooled_pipelines.wire.batch_v1 import (
     BatchStats,
     CancelBatchRequest,
     CancelBatchResponse,
+    EnqueueJobRequest,
     FindBatchJobsRequest,
     FindKeysRequest,
     FindKeysResponse,
@@ -57,6 +59,7 @@ from spooled_pipelines.wire.batch_v1 import (
     SettleRequest,
     WatchBatchRequest,
 )
+from spooled_pipelines.wire.spooled_v1 import EnqueueResponse
 
 # Changes that come closer together than this are sent as one.
 _COALESCE_SECONDS = 0.1
@@ -69,6 +72,12 @@ class BatchService:
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
+
+    async def enqueue_job(self, caller: Caller, request: EnqueueJobRequest) -> EnqueueResponse:
+        await authorize_queues(self._context.store, caller, request.job)
+        job = new_job(request.job, validation.max_retries_or_none)
+        job_id, created = await self._context.store.enqueue(caller.organization, job)
+        return EnqueueResponse(job_id=job_id, created=created)
 
     @takes_bytes  # the validation of a chunk parses it with messages of its own
     def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

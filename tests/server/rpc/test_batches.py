@@ -93,11 +93,12 @@ async def test_a_rows_own_values_go_before_the_defaults(wire: Wire) -> None:
     message = rows(
         "x",
         "y",
-        priorities=[0, -5],
-        max_retries=[2, 0],
-        timeout_seconds=[0, 4],
-        scheduled_at=[Timestamp(), due],
-        tags=[batch.Tags(tags={"a": "b"}), batch.Tags()],
+        "z",
+        priorities=[0, -5, 0],
+        max_retries=[2, 0, -1],
+        timeout_seconds=[0, 4, 0],
+        scheduled_at=[Timestamp(), due, Timestamp()],
+        tags=[batch.Tags(tags={"a": "b"}), batch.Tags(), batch.Tags()],
     )
     (outcome,) = await upload(wire, message, priority=7, max_retries=9)
     jobs = [
@@ -106,8 +107,10 @@ async def test_a_rows_own_values_go_before_the_defaults(wire: Wire) -> None:
     assert [(j.priority, j.max_retries, j.timeout_seconds) for j in jobs] == [
         (0, 2, 300),
         (-5, 9, 4),
+        (0, 0, 300),
     ]
-    assert [j.status for j in jobs] == [spooled.JOB_STATUS_PENDING, spooled.JOB_STATUS_SCHEDULED]
+    pending, scheduled = spooled.JOB_STATUS_PENDING, spooled.JOB_STATUS_SCHEDULED
+    assert [j.status for j in jobs] == [pending, scheduled, pending]
     assert jobs[1].scheduled_at == due
 
 
@@ -167,7 +170,7 @@ async def test_bad_rows_are_refused_by_place_and_the_others_are_stored(wire: Wir
     keys = ["good", "", "k" * 256, "p", "r", "t", "s", "broken", "large", "tags", "good", "last"]
     count = len(keys)
     priorities, retries, timeouts = [0] * count, [0] * count, [0] * count
-    priorities[3], retries[4], timeouts[5] = 101, -1, 86_401
+    priorities[3], retries[4], timeouts[5] = 101, -2, 86_401
     times = [Timestamp()] * count
     times[6] = Timestamp(seconds=253_402_300_800)
     payloads = [good] * count
@@ -190,7 +193,7 @@ async def test_bad_rows_are_refused_by_place_and_the_others_are_stored(wire: Wir
         1: "idempotency_key has 0 characters",
         2: "idempotency_key has 256 characters",
         3: "priority must be -100 to 100, got 101",
-        4: "max_retries must be 0 to 100, got -1",
+        4: "max_retries must be 0 to 100, got -2",
         5: "timeout_seconds must be 0 to 86400, got 86401",
         6: "scheduled_at",
         7: "payload is not a google.protobuf.Struct",

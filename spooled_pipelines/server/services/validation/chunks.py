@@ -54,7 +54,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         name=validation.text("name", request.name, limits.BATCH_NAME_MAX),
         upload_id=validation.text("upload_id", request.upload_id, limits.BATCH_ID_MAX, shortest=1),
         priority=validation.priority(request.priority),
-        max_retries=validation.max_retries(request.max_retries),
+        max_retries=validation.max_retries_or_none(request.max_retries),
         timeout_seconds=validation.timeout_seconds(request.timeout_seconds),
         tags=validation.tags(request.tags),
         context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
@@ -84,9 +84,9 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
     retries = _numbers(
         chunk.max_retries,
         upload.max_retries,
-        0,
+        limits.NO_RETRIES,
         limits.MAX_RETRIES_MAX,
-        validation.max_retries,
+        validation.max_retries_or_none,
         rejected,
     )
     timeouts = _numbers(
@@ -104,7 +104,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         keys=keys,
         payloads=payloads,
         priorities=priorities,
-        max_retries=_defaulted(retries, upload.max_retries),
+        max_retries=_without_marks(_defaulted(retries, upload.max_retries)),
         timeout_seconds=_defaulted(timeouts, upload.timeout_seconds),
         scheduled_at=_each(chunk.scheduled_at, _moment, rejected),
         tags=_each(chunk.tags, partial(_row_tags, upload.context), rejected) or upload.tags,
@@ -188,6 +188,13 @@ def _defaulted(values: Sequence[int] | int, default: int) -> Sequence[int] | int
     if isinstance(values, int):
         return values
     return [value or default for value in values]
+
+
+def _without_marks(retries: Sequence[int] | int) -> Sequence[int] | int:
+    """Return the retries with 0 where a row says that it has none."""
+    if isinstance(retries, int) or limits.NO_RETRIES not in retries:
+        return retries
+    return [max(value, 0) for value in retries]
 
 
 def _each(
