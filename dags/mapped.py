@@ -35,7 +35,6 @@ with DAG(
         data=readings,
         queue_name="readings",
         key=["station", "hour"],
-        name="readings/{{ run_id }}",
         part="{{ ti.map_index }}",
         max_active_tis_per_dagrun=4,
     ).expand(op_kwargs=parts())

@@ -493,5 +493,5 @@ def test_it_takes_every_option_of_enqueue_batch() -> None:
     # A query's connection is one of Airflow's here.
     assert BatchOptions.__annotations__.keys() - {"connection"} <= taken.keys()
     op = operator("q", data="x.parquet")
-    fields = {*op.row_options, *op.template_fields}
+    fields = {*op.untemplated_fields, *op.template_fields}
     assert JobOptions.__annotations__.keys() <= fields

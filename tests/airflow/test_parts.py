@@ -29,7 +29,6 @@ def add(connected: ServerProcess, queue: str, context: Any) -> Any:
             data=rows,
             queue_name=queue,
             key="id",
-            name="parts/{{ run_id }}",
             part=f"{number}",
             **arguments,
         )
@@ -80,6 +79,22 @@ def test_a_part_that_is_run_again_sends_nothing_twice(
     assert StreamJobsSensor(task_id="wait", batch=[again]).execute(context)["total"] == 3
 
 
+def test_parts_without_a_name_are_a_batch_of_their_task_and_run(
+    connected: ServerProcess, queue: str, context_of: Any
+) -> None:
+    def run(part: str, **instance: Any) -> dict[str, Any]:
+        op = EnqueueBatchOperator(task_id="e", data=rows(0), queue_name=queue, part=part, key="id")
+        context = context_of(**instance)
+        op.render_template_fields(context)
+        return op.execute(context)
+
+    of_one = [run("{{ ti.map_index }}", map_index=number) for number in (0, 1)]
+    assert {part["name"] for part in of_one} == {"airflow/dag/task/run-1"}
+    # Two DAGs of one schedule have the same run ids.
+    for other in ({"dag_id": "dag2"}, {"task_id": "task2"}, {"run_id": "run-2"}):
+        assert run("0", **other)["created"] == 3
+
+
 def test_a_part_that_is_not_in_is_named(add: Any, context: Any) -> None:
     one, two = add(0, rows(0)), add(1, rows(3))
     two["part"] = {**two["part"], "part_id": "7"}
@@ -116,9 +131,8 @@ def test_a_server_without_batches_is_told_of_the_parts(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "part= needs name="),
-        ({"name": "n", "on_rerun": "fresh"}, "starts a whole batch over"),
-        ({"name": "n", "wait_for_completion": True}, "about a whole batch"),
+        ({"on_rerun": "fresh"}, "starts a whole batch over"),
+        ({"wait_for_completion": True}, "about a whole batch"),
     ],
 )
 def test_what_makes_no_sense_of_a_part_is_refused_with_the_dag(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from spooled_pipelines.airflow.operators import EnqueueBatchOperator
+from spooled_pipelines.airflow.templates import refuse_templates
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def enqueue_batch(
         def orders(ds):
             yield read_orders(ds)
     """
+    refuse_templates(EnqueueBatchDecoratedOperator, kwargs)
     return task_decorator_factory(
         python_callable=python_callable,
         # The function's return value is not an XCom, whatever its annotation says.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException
@@ -15,22 +15,25 @@ from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink
 from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
+from spooled_pipelines.airflow.templates import TextTemplates, parse_number
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from airflow.sdk import Context
 
 
-class BatchResultsOperator(BaseOperator):
+class BatchResultsOperator(TextTemplates, BaseOperator):
     """Fetches the results of a batch, or of several one after the other.
 
     One row for each job: ``row`` (the row's number, where it is known), ``job_id``, ``status``,
     ``error``, and a column for each field of the results.
 
+    Every argument is templated.
+
     Args:
-        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id (templated),
+        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
             or a list of either.
-        path: where to write them, as Parquet: a path or URI (templated). The task then returns the
+        path: where to write them, as Parquet: a path or URI. The task then returns the
             path and the number of rows. Without it, it returns the rows as a list of dicts.
         max_rows: without a path: more rows than this fail the task. None: as the configuration's
             ``[spooled] xcom_rows_max`` says.
@@ -42,7 +45,8 @@ class BatchResultsOperator(BaseOperator):
         AirflowFailException: there is no such batch, or there are too many rows for XCom.
     """
 
-    template_fields: Sequence[str] = ("batch", "path", "spooled_conn_id")
+    template_fields: Sequence[str] = ("batch", "path", "max_rows", "spooled_conn_id")
+    text_fields: ClassVar[tuple[str, ...]] = ("path", "spooled_conn_id")
     operator_extra_links = (BatchLink(),)
     ui_color = "#fef9c3"
 
@@ -51,7 +55,7 @@ class BatchResultsOperator(BaseOperator):
         *,
         batch: Mapping[str, Any] | str | Sequence[Any] | XComArg,
         path: Any = None,
-        max_rows: int | None = None,
+        max_rows: int | str | None = None,
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
@@ -92,7 +96,9 @@ class BatchResultsOperator(BaseOperator):
         return readers[0] if len(readers) == 1 else _concatenated(readers)
 
     def _check_rows(self, rows: int) -> None:
-        limit = config.xcom_rows_max() if self.max_rows is None else self.max_rows
+        limit = config.xcom_rows_max() if self.max_rows is None else parse_number(self.max_rows)
+        if not isinstance(limit, int):
+            raise AirflowFailException(f"max_rows must be a number of rows, got {limit!r}")
         if self.path is None and rows > limit:
             raise AirflowFailException(
                 f"{rows} rows are too many for XCom, whose limit here is {limit}: write them to a "

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
@@ -18,30 +18,25 @@ from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
 from spooled_pipelines.airflow.opaque import OpaqueArguments, unwrap, wrap, wrap_function
-from spooled_pipelines.airflow.operators.data_source import check_source, open_data, open_query
-from spooled_pipelines.airflow.operators.enqueue_request import (
-    EnqueueRequest,
-    OnEmpty,
-    batch_name,
-    check_part,
-)
-from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
+from spooled_pipelines.airflow.operators import enqueue_options
+from spooled_pipelines.airflow.operators.data_source import open_data, open_query
+from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
+from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name
+from spooled_pipelines.airflow.operators.parquet_output import write_parquet
 from spooled_pipelines.airflow.progress_log import ProgressLogger
+from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.triggers import BatchTrigger
-from spooled_pipelines.batch.options import PartOptions, RowOptions, check_on_rerun
-from spooled_pipelines.batch.outcome.verdict import check_max_failed, check_on_breach
-from spooled_pipelines.batch.text_options import TextOptions
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
     InvalidArgumentError,
     SpooledError,
 )
-from spooled_pipelines.rpc import validation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from spooled_pipelines.airflow.operators.enqueue_request import OnEmpty
     from spooled_pipelines.airflow.operators.parquet_output import OutputPath
     from spooled_pipelines.batch.options import (
         OnLossy,
@@ -54,6 +49,7 @@ if TYPE_CHECKING:
         TagsOption,
     )
     from spooled_pipelines.batch.outcome.verdict import OnBreach
+    from spooled_pipelines.batch.text_options import TextOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
 # The same as a sensor's default.
@@ -67,7 +63,7 @@ _ASSET_FIELDS = (
 )
 
 
-class EnqueueBatchOperator(BaseOperator):
+class EnqueueBatchOperator(TextTemplates, BaseOperator):
     """Enqueues the rows of a table as the jobs of one batch, and returns the batch.
 
     The batch belongs to the task instance: whatever runs it again (a retry, Clear, a backfill
@@ -77,17 +73,21 @@ class EnqueueBatchOperator(BaseOperator):
     What it returns fits in a few hundred bytes, and is what `StreamJobsSensor` takes:
     ``batch=enqueue.output``.
 
+    Every argument is templated, except ``index``, ``payload_schema``, ``wait_for_completion``,
+    ``deferrable`` and ``cancel_on_kill``: what a template says of a number is one once it is
+    rendered, a duration is a number of seconds, and a time is as ISO 8601 writes it.
+
     Args:
         data: another task's output (a DataFrame or a list of dicts), the path or URI of a
-            Parquet, CSV, JSON or Arrow file, glob or folder (templated), an `Asset` (its URI is
+            Parquet, CSV, JSON or Arrow file, glob or folder, an `Asset` (its URI is
             read, and it is an inlet), a callable, or whatever else `SpooledClient.enqueue_batch`
             takes. A callable gets those of ``op_kwargs`` and of the task's context that its
             signature names, and returns any of the others, or yields tables.
-        queue_name: the queue's name (templated). Airflow's own ``queue`` is the executor's.
-        sql, sql_conn_id: instead of ``data``, a query (templated; the path of a .sql file will do)
+        queue_name: the queue's name. Airflow's own ``queue`` is the executor's.
+        sql, sql_conn_id: instead of ``data``, a query (the path of a .sql file will do)
             and the connection, of any database that Airflow has a hook for, to run it on. Its
             rows are streamed.
-        parameters: values for the query's placeholders (templated), bound by the database's driver:
+        parameters: values for the query's placeholders, bound by the database's driver:
             what a person may write, such as ``params``, belongs here and not into the query.
         columns: read only these columns.
         where: read only rows for which it is true, such as ``[("amount", ">", 5)]``.
@@ -104,15 +104,15 @@ class EnqueueBatchOperator(BaseOperator):
         scheduled_at: a time with an offset, or the column that holds it: not before then.
         max_retries: 0 to 100, or the column that holds it.
         timeout_seconds: 1 to 86 400, or the column that holds it.
-        tags: constants to put on each job (templated), a list of columns that each are a tag, or
+        tags: constants to put on each job, a list of columns that each are a tag, or
             the column that holds them.
         spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` or
             the task's start on.
-        name: the batch's name (templated). Defaults to a name built from dag_id, task_id, run_id
-            and map_index. Task instances that give the same name fill the same batch.
-        part: makes this task's rows a part of the batch, by this id (templated), such as
-            ``"{{ ti.map_index }}"`` of a mapped task with a ``name=`` that all share. The batch is
-            complete once a `StreamJobsSensor` that waits for all of them has sealed it.
+        name: the batch's name. Defaults to a name made of dag_id, task_id, run_id and map_index
+            (without the latter for a part). Task instances with the same name fill the same batch.
+        part: makes this task's rows a part of the batch, by this id, such as
+            ``"{{ ti.map_index }}"`` of a mapped task. The batch is complete once a
+            `StreamJobsSensor` that waits for all of them has sealed it.
         on_rejected: ``"raise"``: rows that cannot be jobs fail the task before anything is sent;
             ``"skip"``: they are left out and counted.
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
@@ -138,10 +138,10 @@ class EnqueueBatchOperator(BaseOperator):
         cancel_on_kill: whether the jobs that have not started are cancelled when the task is
             marked failed or success, or its process is told to end. None: as the configuration's
             ``[spooled] cancel_on_kill`` says. The task's next run puts them back.
-        ledger: where to write what became of each row, as Parquet (a path or URI; templated).
-        results: where to write what became of each job, as Parquet (a path or URI; templated);
+        ledger: where to write what became of each row, as Parquet (a path or URI).
+        results: where to write what became of each job, as Parquet (a path or URI);
             needs ``wait_for_completion``.
-        op_kwargs: arguments for a callable ``data`` (templated).
+        op_kwargs: arguments for a callable ``data``.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
     The asset events of its ``outlets`` carry the batch's id, its queue and the counts.
@@ -153,10 +153,9 @@ class EnqueueBatchOperator(BaseOperator):
         SpooledError: the server cannot be reached or does not accept the key.
     """
 
-    template_fields: Sequence[str] = (
-        *("data", "sql", "sql_conn_id", "parameters", "op_kwargs", "queue_name", "key"),
-        *("payload", "tags", "name", "part", "ledger", "results", "spooled_conn_id"),
-    )
+    template_fields: Sequence[str] = enqueue_options.TEMPLATE_FIELDS
+    text_fields: ClassVar[tuple[str, ...]] = enqueue_options.TEXT_FIELDS
+    untemplated_fields: ClassVar[tuple[str, ...]] = enqueue_options.UNTEMPLATED
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 - as Airflow's own
     operator_extra_links = (BatchLink(), QueueLink())
@@ -184,19 +183,19 @@ class EnqueueBatchOperator(BaseOperator):
         max_retries: int | str | None = None,
         timeout_seconds: int | str | None = None,
         tags: TagsOption = None,
-        spread: timedelta | None = None,
-        rate: float | None = None,
+        spread: timedelta | str | None = None,
+        rate: float | str | None = None,
         name: str | None = None,
         part: str | int | None = None,
-        on_rejected: OnRejected = "raise",
-        on_lossy: OnLossy = "raise",
-        on_empty: OnEmpty = "success",
-        on_rerun: OnRerun = "retry_failed",
+        on_rejected: OnRejected | str = "raise",
+        on_lossy: OnLossy | str = "raise",
+        on_empty: OnEmpty | str = "success",
+        on_rerun: OnRerun | str = "retry_failed",
         wait_for_completion: bool = False,
         deferrable: bool = True,
-        wait_timeout: timedelta | float = _WAIT_SECONDS,
-        max_failed: float = 0,
-        on_breach: OnBreach = "raise",
+        wait_timeout: timedelta | float | str = _WAIT_SECONDS,
+        max_failed: float | str = 0,
+        on_breach: OnBreach | str = "raise",
         cancel_on_kill: bool | None = None,
         ledger: OutputPath | None = None,
         results: OutputPath | None = None,
@@ -204,6 +203,7 @@ class EnqueueBatchOperator(BaseOperator):
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
+        given = dict(locals())
         super().__init__(**kwargs)
         if isinstance(data, Asset):
             self.inlets = [*self.inlets, data]
@@ -213,33 +213,17 @@ class EnqueueBatchOperator(BaseOperator):
         self.parameters = parameters
         self.op_kwargs = OpaqueArguments(op_kwargs)
         self.queue_name = queue_name
-        self.key = key
-        self.payload = wrap_function(payload)
-        self.tags = tags
-        # The row options that are not template fields.
-        self.row_options: PartOptions = {
-            "columns": columns,
-            "where": where,
-            "index": index,
-            "text_options": text_options,
-            "payload_schema": payload_schema,
-            "priority": priority,
-            "scheduled_at": scheduled_at,
-            "max_retries": max_retries,
-            "timeout_seconds": timeout_seconds,
-            "spread": spread,
-            "rate": rate,
-            "on_rejected": on_rejected,
-            "on_lossy": on_lossy,
-        }
+        for option in ROW_FIELDS:
+            setattr(self, option, wrap_function(given[option]))
         self.name = name
         self.part = part
-        self.on_empty = on_empty
-        self.on_rerun = on_rerun
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.wait_timeout = wait_timeout
-        self.max_failed = max_failed
+        # Texts until they are rendered.
+        self.on_empty: Any = on_empty
+        self.on_rerun: Any = on_rerun
+        self.wait_timeout: Any = wait_timeout
+        self.max_failed: Any = max_failed
         self.on_breach = on_breach
         self.cancel_on_kill = cancel_on_kill
         self.ledger = ledger
@@ -248,19 +232,25 @@ class EnqueueBatchOperator(BaseOperator):
         # For the link to it.
         self.shown_batch: dict[str, Any] | None = None
         self._guard: EnqueueGuard | None = None
-        self._check_arguments()
+        refuse_templates(type(self), given)
+        # What is wrong with the others is known once they are rendered.
+        self._templates = enqueue_options.find_templates(given)
+        enqueue_options.check_arguments(self._arguments())
+        enqueue_options.check_together(self._arguments())
         # Airflow looks for references in template fields, and does not see into what is wrapped.
         XComArg.apply_upstream_relationship(self, [data, op_kwargs])
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's. A mapped task's constants are stored as they are, so rows are wrapped."""
-        wrappers = {"data": wrap, "op_kwargs": OpaqueArguments, "payload": wrap_function}
+        functions = dict.fromkeys(("payload", "payload_schema"), wrap_function)
+        wrappers = {"data": wrap, "op_kwargs": OpaqueArguments, **functions}
         for name, wrapper in wrappers.items():
             value = kwargs.get(name)
             # Airflow has to see a reference to another task, which is not rows yet.
             if value is not None and not any(XComArg.iter_xcom_references(value)):
                 kwargs[name] = wrapper(value)
+        enqueue_options.check_arguments(kwargs)
         return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -270,6 +260,7 @@ class EnqueueBatchOperator(BaseOperator):
         """
         began = time.time()
         try:
+            self._parse_rendered()
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
                 batch = self._enqueue(client, context)
                 if not self.wait_for_completion:
@@ -332,20 +323,16 @@ class EnqueueBatchOperator(BaseOperator):
         return of_enqueue(self, task_instance)
 
     def _enqueue(self, client: SpooledClient, context: Context) -> dict[str, Any]:
-        name = self.name or batch_name(context)
+        name = self.name or batch_name(context, whole=self.part is None)
         self._guard = EnqueueGuard(client, self.queue_name, name, self.log)
+        options: Any = {option: unwrap(getattr(self, option)) for option in ROW_FIELDS}
         request = EnqueueRequest(
             queue_name=self.queue_name,
             name=name,
             part=self.part,
             on_empty=self.on_empty,
             on_rerun=self.on_rerun,
-            row_options={
-                **self.row_options,
-                "key": self.key,
-                "payload": unwrap(self.payload),
-                "tags": self.tags,
-            },
+            row_options=options,
             log=self.log,
         )
         with self._source(context) as source:
@@ -425,23 +412,13 @@ class EnqueueBatchOperator(BaseOperator):
     def _cancels_on_kill(self) -> bool:
         return config.cancel_on_kill() if self.cancel_on_kill is None else self.cancel_on_kill
 
-    def _check_arguments(self) -> None:
-        """Refuse what can be known to be wrong when the DAG is read."""
-        check_source(self.data, self.sql, self.sql_conn_id)
-        # This checks their choices.
-        RowOptions(**self.row_options)
-        validation.one_of(self.on_empty, "on_empty", get_args(OnEmpty))
-        check_on_rerun(self.on_rerun)
-        check_on_breach(self.on_breach)
-        if self.part is not None:
-            check_part(self.name, self.on_rerun, self.wait_for_completion)
-        check_max_failed(self.max_failed)
-        for argument in ("ledger", "results"):
-            if getattr(self, argument) is not None:
-                check_output_path(getattr(self, argument), argument)
-        about_the_end = self.results is not None or self.max_failed or self.on_breach != "raise"
-        if about_the_end and not self.wait_for_completion:
-            raise InvalidArgumentError(
-                "results=, max_failed= and on_breach= are about the end of the jobs: they need "
-                "wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
-            )
+    def _parse_rendered(self) -> None:
+        """Make of rendered texts what they say, and refuse what is wrong with that."""
+        for name, value in enqueue_options.parse_rendered(self._arguments(), self._templates):
+            setattr(self, name, value)
+        enqueue_options.check_arguments(self._arguments())
+        enqueue_options.check_together(self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        names = (*type(self).template_fields, *type(self).untemplated_fields)
+        return {name: unwrap(getattr(self, name)) for name in names}

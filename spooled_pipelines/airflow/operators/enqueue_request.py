@@ -127,13 +127,8 @@ class EnqueueRequest:
         self.log.info("%s", error.message)
 
 
-def check_part(name: str | None, on_rerun: str, wait_for_completion: bool) -> None:
+def check_part(on_rerun: str, wait_for_completion: bool) -> None:
     """Raise InvalidArgumentError where an argument does not go together with a part."""
-    if name is None:
-        raise InvalidArgumentError(
-            "part= needs name=: the name that all parts of the batch give, such as "
-            "'orders/{{ run_id }}'"
-        )
     if on_rerun == "fresh":
         raise InvalidArgumentError(
             'on_rerun="fresh" starts a whole batch over, and a part is not all of it: use '
@@ -146,14 +141,20 @@ def check_part(name: str | None, on_rerun: str, wait_for_completion: bool) -> No
         )
 
 
-def batch_name(context: Context) -> str:
+def batch_name(context: Context, *, whole: bool = True) -> str:
     """Return a name made of dag_id, task_id, run_id and map_index, never of the try.
 
     So a retry, a Clear and a backfill that reprocesses the run find their batch again. DAG and
     task ids have no slash in them, so two task instances never share a name.
+
+    Args:
+        context: the task's.
+        whole: whether the task's rows are all of the batch; else it is one of all map indexes.
     """
     ti = context["ti"]
-    name = f"airflow/{ti.dag_id}/{ti.task_id}/{context['run_id']}/{ti.map_index}"
+    name = f"airflow/{ti.dag_id}/{ti.task_id}/{context['run_id']}"
+    if whole:
+        name = f"{name}/{ti.map_index}"
     if len(name) <= limits.BATCH_NAME_MAX:
         return name
     digest = blake2b(name.encode(), digest_size=16).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -13,6 +13,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.progress_log import ProgressLogger, describe_batch
+from spooled_pipelines.airflow.templates import (
+    TextTemplates,
+    is_template,
+    parse_duration,
+    parse_number,
+    parse_text,
+    refuse_templates,
+)
 from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-class SpooledWorkOperator(BaseOperator):
+class SpooledWorkOperator(TextTemplates, BaseOperator):
     """Runs a worker inside the task until a batch is settled, or a queue is empty.
 
     With it, a DAG needs no other workers. It holds a worker slot of Airflow's for as long as it
@@ -35,12 +43,14 @@ class SpooledWorkOperator(BaseOperator):
         handler: a function, sync or async, of a job, its payload or rows, as of
             `spooled_pipelines.worker.Worker`.
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), or a batch's id
-            (templated): works on its queue until its last job is settled, retries included.
-        queue_name: without a batch, the queue (templated): works until no job of it is due.
+           : works on its queue until its last job is settled, retries included.
+        queue_name: without a batch, the queue: works until no job of it is due.
         max_failed: with a batch, how many of its jobs may fail: a count, or a fraction of all.
         max_time: how long it works at most; jobs that are not finished by then are given back.
         concurrency, executor, lease_seconds, retry_on, discard_on: as of `Worker`.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
+
+    All of them are templated, except ``handler``, ``executor``, ``retry_on`` and ``discard_on``.
 
     It returns the batch's statistics, or how many jobs of the queue completed, are to be retried,
     and are dead.
@@ -52,7 +62,11 @@ class SpooledWorkOperator(BaseOperator):
         SpooledError: the server cannot be reached or does not accept the key.
     """
 
-    template_fields: Sequence[str] = ("batch", "queue_name", "spooled_conn_id")
+    template_fields: Sequence[str] = (
+        *("batch", "queue_name", "max_failed", "max_time", "concurrency", "lease_seconds"),
+        "spooled_conn_id",
+    )
+    untemplated_fields: ClassVar[tuple[str, ...]] = ("executor",)
     ui_color = "#fef9c3"
 
     def __init__(
@@ -61,18 +75,18 @@ class SpooledWorkOperator(BaseOperator):
         handler: Callable[..., Any],
         batch: Mapping[str, Any] | str | XComArg | None = None,
         queue_name: str | None = None,
-        max_failed: float = 0,
-        max_time: timedelta = timedelta(hours=1),
-        concurrency: int = 8,
+        max_failed: float | str = 0,
+        max_time: timedelta | str = timedelta(hours=1),
+        concurrency: int | str = 8,
         executor: Literal["thread", "process"] = "thread",
-        lease_seconds: int = 30,
+        lease_seconds: int | str = 30,
         retry_on: Sequence[type[BaseException]] | None = None,
         discard_on: Sequence[type[BaseException]] = (),
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_max_failed(max_failed)
+        refuse_templates(type(self), {"executor": executor})
         if (batch is None) == (queue_name is None):
             raise InvalidArgumentError(
                 "SpooledWorkOperator works on batch= or on queue_name=: give one of them"
@@ -80,25 +94,29 @@ class SpooledWorkOperator(BaseOperator):
         self.handler = handler
         self.batch = batch
         self.queue_name = queue_name
-        self.max_failed = max_failed
-        self.max_time = max_time
+        # Texts until they are rendered.
+        self.max_failed: Any = max_failed
+        self.max_time: Any = max_time
+        self.concurrency: Any = concurrency
+        self.lease_seconds: Any = lease_seconds
         self.options: dict[str, Any] = {
-            "concurrency": concurrency,
             "executor": executor,
-            "lease_seconds": lease_seconds,
             "retry_on": retry_on,
             "discard_on": discard_on,
         }
         self.spooled_conn_id = spooled_conn_id
+        if not is_template(max_failed):
+            check_max_failed(parse_number(max_failed))
         self._worker: Worker | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
         """Work until the batch is settled or the queue is empty, and return the counts."""
-        deadline = time.monotonic() + self.max_time.total_seconds()
         try:
+            self._parse_rendered()
+            deadline = time.monotonic() + self.max_time.total_seconds()
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
                 if self.batch is None:
-                    return self._drain(client, str(self.queue_name), deadline)
+                    return self._drain(client, parse_text(self.queue_name), deadline)
                 return self._settle(client, deadline)
         except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from error
@@ -107,6 +125,16 @@ class SpooledWorkOperator(BaseOperator):
         """Give back the jobs that run."""
         if self._worker is not None:
             self._worker.abort()
+
+    def _parse_rendered(self) -> None:
+        for name in ("max_failed", "concurrency", "lease_seconds"):
+            setattr(self, name, parse_number(getattr(self, name)))
+        check_max_failed(self.max_failed)
+        self.max_time = parse_duration(self.max_time)
+        if not isinstance(self.max_time, timedelta):
+            raise InvalidArgumentError(
+                f"max_time must be a timedelta or a number of seconds, got {self.max_time!r}"
+            )
 
     def _settle(self, client: SpooledClient, deadline: float) -> dict[str, Any]:
         ref: Any = self.batch
@@ -142,6 +170,7 @@ class SpooledWorkOperator(BaseOperator):
         # Slow to import, and not needed to parse a DAG.
         from spooled_pipelines.worker import Worker
 
+        options |= {"concurrency": self.concurrency, "lease_seconds": self.lease_seconds}
         self._worker = Worker(client, queue_name, self.handler, **self.options, **options)
         return self._worker
 

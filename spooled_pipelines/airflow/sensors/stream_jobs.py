@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
 from airflow.sdk.exceptions import (
@@ -25,6 +25,13 @@ from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.airflow.sensors.wait_targets import BatchTarget, QueueTarget, WaitTarget
+from spooled_pipelines.airflow.templates import (
+    TextTemplates,
+    is_template,
+    parse_number,
+    parse_text,
+    refuse_templates,
+)
 from spooled_pipelines.batch.outcome.verdict import check_max_failed
 from spooled_pipelines.errors import (
     DeadlineExceededError,
@@ -46,22 +53,23 @@ _OUTAGES = (UnavailableError, DeadlineExceededError, RateLimitError)
 _IDLE = "open == 0"
 
 
-class StreamJobsSensor(BaseSensorOperator):
+class StreamJobsSensor(TextTemplates, BaseSensorOperator):
     """Waits for jobs, and never claims any: until a batch is settled, or a queue is as asked.
 
     It is deferred, so that it holds no worker slot, and keeps waiting while the server is away. It
-    returns the statistics (a small dict).
+    returns the statistics (a small dict). ``batch``, ``queue_name``, ``until``, ``fail_if`` and
+    ``max_failed`` are templated.
 
     Args:
-        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id (templated),
+        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
             or a list of either, as a mapped task's output is: the batches are judged together, and
             the statistics are their sums.
-        queue_name: instead of ``batch``, a queue (templated).
-        until: what to wait for on the queue (templated): comparisons of ``pending``, ``scheduled``,
+        queue_name: instead of ``batch``, a queue.
+        until: what to wait for on the queue: comparisons of ``pending``, ``scheduled``,
             ``processing``, ``completed``, ``failed``, ``deadletter``, ``total`` or ``open`` (jobs
             that are not settled) with a number, joined by ``and``, such as ``"pending == 0 and
             completed >= 100"``.
-        fail_if: what fails the task at once (templated), such as ``"deadletter > 10"``.
+        fail_if: what fails the task at once, such as ``"deadletter > 10"``.
         max_failed: how many jobs of the batches may end as dead letters or cancelled: a count, or a
             fraction of all jobs between 0 and 1. More fail the task, as soon as that is certain.
         deferrable: False checks every ``poke_interval`` seconds instead, in either ``mode``.
@@ -81,7 +89,11 @@ class StreamJobsSensor(BaseSensorOperator):
         SpooledError: the server does not accept the key.
     """
 
-    template_fields: Sequence[str] = ("batch", "queue_name", "until", "fail_if", "spooled_conn_id")
+    template_fields: Sequence[str] = (
+        *("batch", "queue_name", "until", "fail_if", "max_failed", "spooled_conn_id"),
+    )
+    text_fields: ClassVar[tuple[str, ...]] = ("queue_name", "until", "fail_if", "spooled_conn_id")
+    untemplated_fields: ClassVar[tuple[str, ...]] = ("deferrable", "cancel_on_kill")
     operator_extra_links = (BatchLink(), QueueLink())
     ui_color = "#dcfce7"
 
@@ -92,19 +104,20 @@ class StreamJobsSensor(BaseSensorOperator):
         queue_name: str | XComArg | None = None,
         until: str = _IDLE,
         fail_if: str | None = None,
-        max_failed: float = 0,
+        max_failed: float | str = 0,
         deferrable: bool = True,
         cancel_on_kill: bool = False,
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_max_failed(max_failed)
+        refuse_templates(type(self), {"deferrable": deferrable, "cancel_on_kill": cancel_on_kill})
         self.batch = batch
         self.queue_name = queue_name
         self.until = until
         self.fail_if = fail_if
-        self.max_failed = max_failed
+        # A text until it is rendered.
+        self.max_failed: Any = max_failed
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
         self.spooled_conn_id = spooled_conn_id
@@ -184,6 +197,8 @@ class StreamJobsSensor(BaseSensorOperator):
 
     def _check_arguments(self) -> None:
         """Refuse what can be known to be wrong when the DAG is read."""
+        if not is_template(self.max_failed):
+            check_max_failed(self.max_failed)
         if (self.batch is None) == (self.queue_name is None):
             raise InvalidArgumentError(
                 "StreamJobsSensor waits for batch= or for queue_name=: give one of them"
@@ -200,7 +215,7 @@ class StreamJobsSensor(BaseSensorOperator):
             )
         for argument in ("until", "fail_if"):
             text = getattr(self, argument)
-            if text is not None and "{{" not in text:
+            if text is not None and not is_template(text):
                 queue_condition.parse(text, argument)
 
     def _poke_until_done(self, context: Context) -> dict[str, Any]:
@@ -218,8 +233,10 @@ class StreamJobsSensor(BaseSensorOperator):
         """Return what it waits for, now that the fields are rendered."""
         try:
             if self.queue_name is not None:
-                return QueueTarget(str(self.queue_name), self.until, self.fail_if)
-            return BatchTarget(parse_batch_refs(self.batch, describe(self.batch)), self.max_failed)
+                return QueueTarget(parse_text(self.queue_name), self.until, self.fail_if)
+            max_failed = parse_number(self.max_failed)
+            check_max_failed(max_failed)
+            return BatchTarget(parse_batch_refs(self.batch, describe(self.batch)), max_failed)
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from error
 

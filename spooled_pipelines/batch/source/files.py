@@ -137,6 +137,7 @@ def _filter_parquet(
     for name, value in constants.items():
         schema = schema.append(pa.field(name, value.type))
     scan.check(schema)
+    scan.counts["filtered"] += fragment.count_rows()
     columns = list(scan.columns or schema.names)
     batches = fragment.to_batches(
         schema=schema,

@@ -149,6 +149,8 @@ def _open_table(table: object) -> Opened:
 def _open_dataset(data: dataset.Dataset, scan: Scan) -> Opened:
     """Read little ahead: a dataset is read once, from front to back."""
     scan.check(data.schema)
+    if scan.where is not None:
+        scan.counts["filtered"] += data.count_rows()
     scanner = data.scanner(
         columns=None if scan.columns is None else list(scan.columns),
         filter=scan.where,

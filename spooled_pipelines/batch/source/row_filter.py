@@ -6,6 +6,7 @@ rows are taken out of each record batch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -40,6 +41,7 @@ class Scan:
         text_options: how text files are read.
         text_types: the types of a text file's columns, where they are known already.
         notes: filled while the table is opened: what people should know of how it is read.
+        counts: "filtered": from how many rows the filter chooses, as far as it was read.
     """
 
     columns: tuple[str, ...] | None = None
@@ -48,6 +50,7 @@ class Scan:
     text_options: TextOptions = DEFAULT_TEXT_OPTIONS
     text_types: ColumnTypes | None = None
     notes: list[str] = field(default_factory=list, compare=False)
+    counts: Counter[str] = field(default_factory=Counter, compare=False)
 
     def columns_to_read(self, names: Sequence[str]) -> tuple[str, ...] | None:
         """Return the columns that a source needs to give; None: all, which a filter may need.
@@ -94,6 +97,7 @@ class Scan:
 
     def _apply_to(self, record_batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
         if self.where is not None:
+            self.counts["filtered"] += record_batch.num_rows
             record_batch = _cast_views(record_batch).filter(self.where)
         return record_batch if self.columns is None else record_batch.select(names)
 

@@ -100,8 +100,13 @@ def prepare(
                 columns = [result.rows, result.encoded]
                 encoded.write(pa.record_batch(columns, schema=ENCODED_SCHEMA))
                 hashes.write(pa.record_batch([new_hashes], schema=HASHES_SCHEMA))
-        if not rows and not is_part:
-            raise EmptyTableError(f"{source.what} has no rows, so there is nothing to enqueue.")
+        if not rows:
+            nothing = f"{source.what} has no rows, so there is nothing to enqueue."
+            if filtered := scan.counts["filtered"]:
+                nothing = f"where= keeps none of {filtered} rows of {source.what}."
+            if not is_part:
+                raise EmptyTableError(nothing)
+            log.info("%s", nothing)
         if not planning and rejected.count:
             sendable = encoded.rows or (is_part and skips_rejected)
             refuse_rejected(rows, sendable, rejected, skips_rejected)

@@ -1,0 +1,111 @@
+"""The arguments of `EnqueueBatchOperator`: which are templates, and what each of them may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, get_args
+
+from spooled_pipelines.airflow.operators.data_source import check_source
+from spooled_pipelines.airflow.operators.enqueue_request import OnEmpty, check_part
+from spooled_pipelines.airflow.operators.parquet_output import check_output_path
+from spooled_pipelines.airflow.templates import (
+    is_template,
+    parse_duration,
+    parse_moment,
+    parse_number,
+    parse_text,
+)
+from spooled_pipelines.batch.options import OnRerun, RowOptions
+from spooled_pipelines.batch.outcome.verdict import OnBreach, check_max_failed
+from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc import validation
+
+# A query's connection is one of Airflow's here.
+_OWN = {"sql", "connection", "parameters", "name", "ledger", "part_id"}
+ROW_FIELDS = tuple(field.name for field in fields(RowOptions) if field.name not in _OWN)
+# A schema may have any text in it, and what is true or false decides what the DAG is.
+UNTEMPLATED = ("index", "payload_schema", "wait_for_completion", "deferrable", "cancel_on_kill")
+TEMPLATE_FIELDS = (
+    *("data", "sql", "sql_conn_id", "parameters", "op_kwargs", "queue_name"),
+    *(name for name in ROW_FIELDS if name not in UNTEMPLATED),
+    *("name", "part", "on_empty", "on_rerun", "wait_timeout", "max_failed", "on_breach"),
+    *("ledger", "results", "spooled_conn_id"),
+)
+TEXT_FIELDS = (
+    *("sql_conn_id", "queue_name", "name", "part", "tags", "key", "payload"),
+    *("ledger", "results", "spooled_conn_id"),
+)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "on_empty": get_args(OnEmpty),
+    "on_rerun": get_args(OnRerun),
+    "on_breach": get_args(OnBreach),
+}
+_PARSE: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("priority", "max_retries", "timeout_seconds"), parse_number),
+    **dict.fromkeys(("rate", "max_failed"), parse_number),
+    **dict.fromkeys(("spread", "wait_timeout"), parse_duration),
+    **dict.fromkeys(("queue_name", "name", "part", "tags"), parse_text),
+    "scheduled_at": parse_moment,
+}
+
+_CHECKED = (*ROW_FIELDS, *_CHOICES, "max_failed", "wait_timeout", "ledger", "results")
+
+
+def find_templates(arguments: Mapping[str, Any]) -> set[str]:
+    """Return the names of those arguments whose rendered text says something else than text."""
+    return {name for name in _PARSE if is_template(arguments[name])}
+
+
+def parse_rendered(
+    arguments: Mapping[str, Any], templates: Collection[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of those of the rendered arguments that are not to stay as they are.
+
+    Args:
+        arguments: by name.
+        templates: which of them were templates. A number that an author wrote as text is a column.
+    """
+    for name, parse in _PARSE.items():
+        if name in templates or parse is parse_text:
+            yield name, parse(arguments[name])
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise InvalidArgumentError for what is wrong whatever the data is.
+
+    Args:
+        arguments: by name; those that are templates, or missing, are not looked at.
+    """
+    given = {name: arguments[name] for name in _CHECKED if name in arguments}
+    known = {name: value for name, value in given.items() if not is_template(value)}
+    # This checks the choices among them.
+    RowOptions(**{name: known[name] for name in ROW_FIELDS if name in known})
+    for name, choices in _CHOICES.items():
+        if name in known:
+            validation.one_of(known[name], name, choices)
+    if "max_failed" in known:
+        check_max_failed(known["max_failed"])
+    for name in ("spread", "wait_timeout"):
+        if isinstance(known.get(name), str):
+            raise InvalidArgumentError(
+                f"{name} must be a timedelta, or a template of a number of seconds, got "
+                f"{known[name]!r}"
+            )
+    for name in ("ledger", "results"):
+        if known.get(name) is not None:
+            check_output_path(known[name], name)
+
+
+def check_together(arguments: Mapping[str, Any]) -> None:
+    """Raise InvalidArgumentError for arguments that do not go together."""
+    check_source(*(arguments[name] for name in ("data", "sql", "sql_conn_id")))
+    waits = bool(arguments["wait_for_completion"])
+    if arguments["part"] is not None:
+        check_part(arguments["on_rerun"], waits)
+    about_the_end = arguments["results"] is not None or arguments["max_failed"]
+    if (about_the_end or arguments["on_breach"] != "raise") and not waits:
+        raise InvalidArgumentError(
+            "results=, max_failed= and on_breach= are about the end of the jobs: they need "
+            "wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
+        )
