@@ -130,21 +130,18 @@ UPDATE queue_limits SET level = ?, filled_at = ? WHERE queue = ?
 
 -- name: lock_job
 -- Return a job of an organization, to be changed.
-SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = :seq AND organization = :organization
+SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = ? AND organization = ?
 
 -- name: write_job
 -- Write what a transition made of a job.
-UPDATE jobs SET status = :status, retry_count = :retry_count, due_at = :due_at,
-    started_at = :started_at, completed_at = :completed_at, lease_expires_at = :lease_expires_at,
-    worker_id = :worker_id, lease_id = :lease_id, last_error = :last_error,
-    result = coalesce(:result, result)
-WHERE seq = :seq
+UPDATE jobs SET status = ?, retry_count = ?, due_at = ?, started_at = ?, completed_at = ?,
+    lease_expires_at = ?, worker_id = ?, lease_id = ?, last_error = ?, result = coalesce(?, result)
+WHERE seq = ?
 
 -- name: add_attempt
 -- Keep an attempt that failed.
 INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
-VALUES (:job, coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, :worker_id,
-    :started_at, :ended_at, :error)
+VALUES (?1, coalesce((SELECT max(number) FROM attempts WHERE job = ?1), 0) + 1, ?2, ?3, ?4, ?5)
 
 -- name: complete_job
 -- Complete a job whose lease lives and is this one; else nothing.
