@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
+from spooled_pipelines.batch.table_version import TableVersion, parse_table_version
 from spooled_pipelines.batch.text_options import TextOptions, parse_text_options
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
@@ -62,6 +63,7 @@ class PartOptions(JobOptions, total=False):
     connection: Any
     parameters: SqlParameters | None
     text_options: TextOptions | Mapping[str, Any] | None
+    table_version: TableVersion | None
     rate: float | None
     ledger: StrPath | None
 
@@ -94,6 +96,7 @@ class RowOptions:
     connection: Any = None
     parameters: SqlParameters | None = None
     text_options: TextOptions | Mapping[str, Any] | None = None
+    table_version: TableVersion | None = None
     key: str | Sequence[str] | None = None
     payload: PayloadOption = None
     payload_schema: PayloadSchema | None = None
@@ -113,6 +116,7 @@ class RowOptions:
 
     def __post_init__(self) -> None:
         parse_text_options(self.text_options)
+        parse_table_version(self.table_version)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
         if not isinstance(self.on_lossy, Mapping):
             validation.one_of(self.on_lossy, "on_lossy", get_args(Lossy))

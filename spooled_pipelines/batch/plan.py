@@ -38,7 +38,8 @@ class BatchPlan:
         samples: the first payloads, as a worker would see them.
         seconds: how long it would take: what reading and encoding took, and the sending at the
             rate of this client's last upload; None before it has had one.
-        notes: what was guessed of a text file, such as "read as text: zip, phone".
+        notes: how the data was read, such as "read as text: zip, phone" for a text file.
+        table_version: of a Delta or Iceberg table: the version or snapshot that was read.
     """
 
     batch_id: str
@@ -56,6 +57,7 @@ class BatchPlan:
     samples: tuple[dict[str, Any], ...] = field(repr=False)
     seconds: float | None
     notes: tuple[str, ...] = ()
+    table_version: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
@@ -124,6 +126,7 @@ class PlanBuilder:
             samples=tuple(self._samples),
             seconds=seconds,
             notes=prepared.notes,
+            table_version=prepared.table_version,
         )
 
     def close(self) -> None:

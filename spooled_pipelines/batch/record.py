@@ -33,6 +33,8 @@ class BatchRecord:
         queue_before: the queue's statistics before the enqueue, from a server without the
             extension.
         ledger_path: where the ledger is kept.
+        table_version: of a Delta or Iceberg table: the version or snapshot that was read.
+        notes: what people should know of how the data was read.
     """
 
     id: str
@@ -47,6 +49,8 @@ class BatchRecord:
     extension: bool | None = None
     queue_before: QueueStats | None = None
     ledger_path: str | None = None
+    table_version: int | None = None
+    notes: tuple[str, ...] = field(default=(), repr=False)
     ledger: AnyLedger | None = field(default=None, repr=False)
     # What is known of the batch's jobs, for a server without the extension.
     tracker: JobTracker | None = field(default=None, repr=False)
@@ -66,6 +70,8 @@ class BatchRecord:
         values.update({name: getattr(self, name) for name in _PLAIN})
         if self.ledger_path is not None:
             values["ledger"] = self.ledger_path
+        if self.table_version is not None:
+            values["table_version"] = self.table_version
         if self.queue_before is not None:
             values["queue_before"] = asdict(self.queue_before)
         return values
@@ -89,4 +95,5 @@ class BatchRecord:
             **{name: values[name] for name in _PLAIN if values.get(name) is not None},
             queue_before=None if before is None else QueueStats(**before),
             ledger_path=values.get("ledger"),
+            table_version=values.get("table_version"),
         )

@@ -33,7 +33,7 @@ def batch_card(record: BatchRecord, server: str | None) -> Card:
         ("ledger", record.ledger_path or ".ledger: a line for each row"),
         ("next", "watch(…), .wait(), .results().to_pandas(), .plot()"),
     ]
-    lines = _reasons(record)
+    lines = [*record.notes, *_reasons(record)]
     if record.rows and not record.created and record.duplicates:
         lines.append("Each of these rows was a job already: nothing was enqueued twice.")
     link = None if record.ledger_path is None else ("ledger", record.ledger_path)

@@ -50,7 +50,7 @@ def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> 
     if plan.seconds is not None:
         facts.append(("will take", duration(plan.seconds)))
     reasons = sorted(plan.reasons.items(), key=lambda reason: -reason[1])[:_REASONS_SHOWN]
-    lines = [f"{count:,} rejected: {reason}" for reason, count in reasons]
+    lines = [*plan.notes, *(f"{count:,} rejected: {reason}" for reason, count in reasons)]
     samples = [
         shorten(json.dumps(sample, ensure_ascii=False, sort_keys=True), _SAMPLE_SIGNS)
         for sample in plan.samples

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         TagsOption,
     )
     from spooled_pipelines.batch.outcome.verdict import OnBreach
+    from spooled_pipelines.batch.table_version import TableVersion
     from spooled_pipelines.batch.text_options import TextOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
@@ -79,10 +80,10 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
 
     Args:
         data: another task's output (a DataFrame or a list of dicts), the path or URI of a
-            Parquet, CSV, JSON or Arrow file, glob or folder, an `Asset` (its URI is
-            read, and it is an inlet), a callable, or whatever else `SpooledClient.enqueue_batch`
-            takes. A callable gets those of ``op_kwargs`` and of the task's context that its
-            signature names, and returns any of the others, or yields tables.
+            Parquet, CSV, JSON or Arrow file, glob or folder, or of a Delta or Iceberg table, an
+            `Asset` (its URI is read, and it is an inlet), a callable, or whatever else
+            `SpooledClient.enqueue_batch` takes. A callable gets those of ``op_kwargs`` and of the
+            task's context that its signature names, and returns any of the others or yields tables.
         queue_name: the queue's name. Airflow's own ``queue`` is the executor's.
         sql, sql_conn_id: instead of ``data``, a query (the path of a .sql file will do)
             and the connection, of any database that Airflow has a hook for, to run it on. Its
@@ -94,6 +95,8 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         index: read a DataFrame's index as columns.
         text_options: how CSV and TSV files are read: separator, encoding, types by column, …, as a
             ``TextOptions`` or a dict of its fields.
+        table_version: of a Delta or Iceberg table: its version or snapshot, or a time: the newest
+            one then. ``"{{ data_interval_end }}"`` lets a retry read the same rows.
         key: the column, or columns, that identify a row: the same key is the same job. Without
             it, the row's whole content does.
         payload: what of a row goes to the worker: None (every column that has no other use), a
@@ -175,6 +178,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         where: RowFilter | None = None,
         index: bool = False,
         text_options: TextOptions | Mapping[str, Any] | None = None,
+        table_version: TableVersion | None = None,
         key: str | Sequence[str] | None = None,
         payload: PayloadOption = None,
         payload_schema: PayloadSchema | None = None,

@@ -153,6 +153,8 @@ async def _send(
         queue_before=start.queue_before,
         ledger=ledger,
         ledger_path=staged.ledger,
+        table_version=staged.table_version,
+        notes=staged.notes,
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.source import csv_files
+from spooled_pipelines.batch.source import csv_files, lakes
 from spooled_pipelines.batch.source.files import KNOWN, file_format_of, open_file
 from spooled_pipelines.batch.source.location import Location, locate
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
@@ -45,21 +45,31 @@ def open_location(location: Location, name: str, scan: Scan, rows: int) -> Opene
         # A file whose name only looks like a glob.
         location, pattern = location.inside(location.path + pattern), ""
     if pattern:
-        infos = _matching(location, pattern)
+        listed = _list_files(location, recursive="/" in pattern or "**" in pattern)
+        infos = _matching(listed, location, pattern)
         if not infos:
             raise InvalidArgumentError(f"no file matches {name!r}. Check the pattern.")
+        lakes.refuse_files(location, infos, listed)
         return _open_many(infos, location, scan, rows)
     file_type = location.filesystem.get_file_info(location.path).type
     if file_type == FileType.Directory:
-        infos = _below(location)
+        kind = lakes.kind_of(location)
+        if kind is not None:
+            return lakes.open_folder(location, kind, scan, rows)
+        listed = _list_files(location, recursive=True)
+        infos = _visible(listed, location)
         if not infos:
             raise InvalidArgumentError(
                 f"the folder {name!r} holds no file that can be read ({KNOWN})."
             )
+        lakes.refuse_files(location, infos, listed)
         return _open_many(infos, location, scan, rows)
     if file_type == FileType.NotFound:
         looked = "" if "://" in name else f" (looked for in {str(Path.cwd())!r})"
         raise InvalidArgumentError(f"there is no file {name!r}{looked}. Check the path.")
+    if lakes.is_iceberg_metadata(location):
+        return lakes.open_metadata_file(location, scan, rows)
+    lakes.refuse_file(location)
     return open_file(location, scan, rows)
 
 
@@ -75,15 +85,10 @@ def _split_pattern(name: str) -> tuple[str, str]:
     return (name[:cut] or "./"), name[cut:]
 
 
-def _matching(folder: Location, pattern: str) -> list[FileInfo]:
+def _matching(listed: list[FileInfo], folder: Location, pattern: str) -> list[FileInfo]:
     matches = re.compile(_as_expression(pattern)).fullmatch
-    deep = "/" in pattern or "**" in pattern
     start = _prefix(folder)
-    return [
-        info
-        for info in _list_files(folder, recursive=deep)
-        if matches(info.path.removeprefix(start))
-    ]
+    return [info for info in listed if matches(info.path.removeprefix(start))]
 
 
 def _prefix(folder: Location) -> str:
@@ -113,12 +118,12 @@ def _as_expression(pattern: str) -> str:
     return expression
 
 
-def _below(folder: Location) -> list[FileInfo]:
-    """Return every file of a folder; names that begin with a dot or an underscore are ignored."""
+def _visible(listed: list[FileInfo], folder: Location) -> list[FileInfo]:
+    """Return a folder's files; names that begin with a dot or an underscore are left out."""
     start = _prefix(folder)
     return [
         info
-        for info in _list_files(folder, recursive=True)
+        for info in listed
         if not any(part[0] in "._" for part in info.path.removeprefix(start).split("/"))
     ]
 

@@ -1,4 +1,4 @@
-"""Tables of other libraries: pandas, polars, DuckDB, and the data frame interchange protocol.
+"""Tables of libraries: pandas, polars, DuckDB, Arrow's datasets, the interchange protocol.
 
 Each library is asked in its own way for pieces, so that none is copied whole.
 """
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import polars as pl
+    from pyarrow import dataset
 
 
 def from_pandas(frame: pd.DataFrame, scan: Scan, rows: int) -> Opened:
@@ -141,6 +142,32 @@ def from_duckdb(relation: duckdb.DuckDBPyRelation, scan: Scan, rows: int) -> Ope
     read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
     reader = read(rows)
     return scan.apply(reader.schema, iter(reader))
+
+
+def from_dataset(
+    data: dataset.Dataset,
+    scan: Scan,
+    rows: int,
+    options: dataset.FragmentScanOptions | None = None,
+    *,
+    counts: bool = True,
+) -> Opened:
+    """Open a dataset of Arrow; little is read ahead, since it is read once, from front to back.
+
+    `counts` says to count the rows that are filtered, for which the end of every file is read.
+    """
+    scan.check(data.schema)
+    if scan.where is not None and counts:
+        scan.counts["filtered"] += data.count_rows()
+    scanner = data.scanner(
+        columns=None if scan.columns is None else list(scan.columns),
+        filter=scan.where,
+        batch_size=rows,
+        batch_readahead=2,
+        fragment_readahead=1,
+        fragment_scan_options=options,
+    )
+    return scanner.projected_schema, scanner.to_batches()
 
 
 def from_interchange(data: Any) -> Opened:

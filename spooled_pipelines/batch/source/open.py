@@ -10,19 +10,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from spooled_pipelines.batch.options import SqlParameters
-from spooled_pipelines.batch.source import folders, frames, python_rows, sql_rows
+from spooled_pipelines.batch.source import folders, frames, lakes, python_rows, sql_rows
 from spooled_pipelines.batch.source.location import location_of
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
-
-if TYPE_CHECKING:
-    from pyarrow import dataset
 
 # Rows looked at together: enough to work by column, few enough for the processor's cache.
 BATCH_ROWS = 10_000
@@ -31,11 +28,11 @@ BATCH_BYTES = 8 << 20
 
 _ACCEPTED = (
     "a pandas or polars DataFrame, a polars LazyFrame, a DuckDB relation, a pyarrow Table, "
-    "RecordBatchReader, Dataset or Scanner, anything else that speaks the Arrow stream protocol "
-    "(__arrow_c_stream__) or has __dataframe__, an iterable of dicts, dataclasses, pydantic "
-    "models, record batches or tables, a dict of equally long lists, a numpy structured array, a "
-    "database cursor, or the path, glob or URI of .parquet, .csv, .jsonl, .json or .arrow files or "
-    "of a folder of them"
+    "RecordBatchReader, Dataset or Scanner, a DeltaTable, a pyiceberg Table, anything else that "
+    "speaks the Arrow stream protocol (__arrow_c_stream__) or has __dataframe__, an iterable of "
+    "dicts, dataclasses, pydantic models, record batches or tables, a dict of equally long lists, "
+    "a numpy structured array, a database cursor, or the path, glob or URI of .parquet, .csv, "
+    ".jsonl, .json or .arrow files or of a folder of them, or that of a Delta or Iceberg table"
 )
 
 
@@ -84,6 +81,10 @@ def open_source(
             raise InvalidArgumentError(f"index=True is for a pandas DataFrame; data is {what}.")
         with wrap_read_errors(what):
             schema, batches = _open_data(data, scan)
+    if scan.table_version is not None and not scan.versions_read:
+        raise InvalidArgumentError(
+            f"table_version is for Delta and Iceberg tables; data is {what}."
+        )
     if not len(schema.names):
         if not getattr(data, "shape", (1,))[0]:
             raise EmptyTableError(f"{what} has no rows, so there is nothing to enqueue.")
@@ -95,6 +96,8 @@ def _open_data(data: object, scan: Scan) -> Opened:
     if _brings_filesystem(data):
         location = location_of(data)
         return folders.open_location(location, location.name, scan, BATCH_ROWS)
+    if isinstance(data, str) and data.startswith(lakes.CATALOG_SCHEME):
+        return lakes.open_from_catalog(data, scan, BATCH_ROWS)
     if isinstance(data, (str, os.PathLike)):
         return folders.open_path(os.fspath(data), scan, BATCH_ROWS)
     for module, name, read in _FRAMES:
@@ -104,8 +107,6 @@ def _open_data(data: object, scan: Scan) -> Opened:
         raise InvalidArgumentError("a pandas Series is one column: pass series.to_frame().")
     if sql_rows.is_cursor(data):
         return sql_rows.open_cursor(data, scan, BATCH_ROWS)
-    if _is_a(data, "pyarrow.dataset", "Dataset"):
-        return _open_dataset(data, scan)
     return scan.apply(*_open_arrow(data))
 
 
@@ -114,6 +115,9 @@ _FRAMES: tuple[tuple[str, str, Callable[[Any, Scan, int], Opened]], ...] = (
     ("polars", "DataFrame", frames.from_polars),
     ("polars", "LazyFrame", frames.from_polars),
     ("duckdb", "DuckDBPyRelation", frames.from_duckdb),
+    ("pyarrow.dataset", "Dataset", frames.from_dataset),
+    ("deltalake", "DeltaTable", lakes.from_delta),
+    ("pyiceberg.table", "Table", lakes.from_iceberg),
 )
 
 
@@ -144,21 +148,6 @@ def _open_arrow(data: Any) -> Opened:
 
 def _open_table(table: object) -> Opened:
     return _open_data(table, Scan())
-
-
-def _open_dataset(data: dataset.Dataset, scan: Scan) -> Opened:
-    """Read little ahead: a dataset is read once, from front to back."""
-    scan.check(data.schema)
-    if scan.where is not None:
-        scan.counts["filtered"] += data.count_rows()
-    scanner = data.scanner(
-        columns=None if scan.columns is None else list(scan.columns),
-        filter=scan.where,
-        batch_size=BATCH_ROWS,
-        batch_readahead=2,
-        fragment_readahead=1,
-    )
-    return scanner.projected_schema, scanner.to_batches()
 
 
 def _brings_filesystem(data: object) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spooled_pipelines.batch.options import RowFilter, RowOptions
+from spooled_pipelines.batch.table_version import TableVersion, parse_table_version
 from spooled_pipelines.batch.text_options import (
     DEFAULT_TEXT_OPTIONS,
     TextOptions,
@@ -40,8 +41,10 @@ class Scan:
         index: read a DataFrame's index as columns.
         text_options: how text files are read.
         text_types: the types of a text file's columns, where they are known already.
+        table_version: the version of a lake table to read; None: its current one.
         notes: filled while the table is opened: what people should know of how it is read.
         counts: "filtered": from how many rows the filter chooses, as far as it was read.
+        versions_read: filled while a lake table is opened: the version that is read.
     """
 
     columns: tuple[str, ...] | None = None
@@ -49,8 +52,10 @@ class Scan:
     index: bool = False
     text_options: TextOptions = DEFAULT_TEXT_OPTIONS
     text_types: ColumnTypes | None = None
+    table_version: TableVersion | None = None
     notes: list[str] = field(default_factory=list, compare=False)
     counts: Counter[str] = field(default_factory=Counter, compare=False)
+    versions_read: list[int] = field(default_factory=list, compare=False)
 
     def columns_to_read(self, names: Sequence[str]) -> tuple[str, ...] | None:
         """Return the columns that a source needs to give; None: all, which a filter may need.
@@ -116,7 +121,7 @@ def _cast_views(table: _Table) -> _Table:
 
 
 def parse_scan(options: RowOptions) -> Scan:
-    """Check `columns=`, `where=`, `index=` and `text_options=`.
+    """Check what the options say of reading: columns, rows, the index, texts, the version.
 
     Raises:
         InvalidArgumentError: one of them is not of the right form.
@@ -128,7 +133,8 @@ def parse_scan(options: RowOptions) -> Scan:
     if where is not None and not isinstance(where, pc.Expression):
         where = _parse_tuples(where)
     text_options = parse_text_options(options.text_options)
-    return Scan(columns, where, options.index, text_options)
+    version = parse_table_version(options.table_version)
+    return Scan(columns, where, options.index, text_options, table_version=version)
 
 
 def _parse_columns(columns: Sequence[str]) -> tuple[str, ...]:

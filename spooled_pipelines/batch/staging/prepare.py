@@ -130,6 +130,7 @@ def prepare(
             ledger=ledger,
             notes=tuple(scan.notes),
             no_retries=no_retries,
+            table_version=next(iter(scan.versions_read), None),
         )
 
 

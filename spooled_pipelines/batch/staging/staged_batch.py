@@ -48,6 +48,7 @@ class StagedBatch:
         ledger: where the ledger is to be kept, if anywhere.
         notes: what people should know of how the table was read.
         no_retries: whether some of the jobs are to have no retries.
+        table_version: of a lake table: the version that was read.
     """
 
     scope: KeyScope
@@ -65,6 +66,7 @@ class StagedBatch:
     ledger: str | None = None
     notes: tuple[str, ...] = ()
     no_retries: bool = False
+    table_version: int | None = None
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """Yield what is to be sent, in the table's order, with the keys of this generation."""

@@ -154,6 +154,8 @@ def _send(
         queue_before=start.queue_before,
         ledger=ledger,
         ledger_path=staged.ledger,
+        table_version=staged.table_version,
+        notes=staged.notes,
     )
 
 

@@ -101,9 +101,12 @@ def _add_resume_note(error: BaseException, staged: StagedBatch, ledger: Ledger) 
     state = f"batch {staged.batch_id} is not sealed"
     if part_id is not None:
         state = f"part {part_id!r} of batch {staged.batch_id} is not finished"
+    # The table may have a newer version by then.
+    read = staged.table_version
+    version = "" if read is None else f" with table_version={read}"
     text = (
         f"{ledger.acknowledged} of {staged.sendable} rows were acknowledged; {state}, so it does "
-        "not count as complete. Repeat the same call to resume; no row is enqueued twice."
+        f"not count as complete. Repeat the same call{version} to resume; no row is enqueued twice."
     )
     if isinstance(error, SpooledError):
         error.problem = f"{error.problem.rstrip()} {text}"

@@ -55,7 +55,7 @@ def enqueue(
         str,
         typer.Argument(
             help="Parquet, CSV, JSON or Arrow: a path or URI, a folder, a glob in quotes, or - for "
-            "standard input."
+            "standard input; or a Delta or Iceberg table."
         ),
     ],
     queue: Annotated[str, typer.Argument(help="The queue's name.")],
@@ -159,6 +159,10 @@ def enqueue(
     all_text: Annotated[
         bool, typer.Option("--all-text", help="CSV: every column is text, as it is written.")
     ] = False,
+    table_version: Annotated[
+        str | None,
+        typer.Option(help="Delta or Iceberg: a version, a snapshot's id, or a time with a zone."),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show what would be done, and write nothing.")
     ] = False,
@@ -187,6 +191,7 @@ def enqueue(
         "on_rejected": on_rejected.value,
         "on_lossy": on_lossy.value,
         "ledger": ledger if readable else None,
+        "table_version": table_version,
         "text_options": {
             "separator": _escaped(separator),
             "quote": quote or None,

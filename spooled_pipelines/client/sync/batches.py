@@ -57,7 +57,8 @@ class BatchCalls:
             data: a pandas or polars DataFrame, a LazyFrame, anything else with
                 ``__arrow_c_stream__``, a pyarrow Table, RecordBatchReader, Dataset or Scanner, an
                 iterable of dicts, dataclasses or pydantic models, a cursor, or the path, glob or
-                URI of Parquet, CSV, JSON or Arrow files. It is read as a stream. None with `sql`.
+                URI of Parquet, CSV, JSON or Arrow files or of a Delta or Iceberg table. It is read
+                as a stream. None with `sql`.
             queue_name: where the jobs go.
             columns: read these alone.
             where: read only rows for which it is true: ``[("amount", ">", 5)]``, or a pyarrow
@@ -66,6 +67,8 @@ class BatchCalls:
             sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
             parameters: values for the placeholders of `sql`, bound by the driver.
             text_options: how CSV and TSV files are read, a `TextOptions` or a dict of its fields.
+            table_version: of a Delta or Iceberg table: its version or snapshot; an aware time: the
+                newest one then; or one of Iceberg's tags or branches. None: the current one.
             key: the column or columns that say which job a row is; None: the whole row.
             payload: the columns to send; or a mapping from field to column; or the one column that
                 holds JSON texts, structs or maps; or a function that makes a record batch of the
