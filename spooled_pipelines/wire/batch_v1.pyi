@@ -27,7 +27,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class OpenBatch(_message.Message):
     TAGS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PART_ID_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_OLDER_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -55,7 +56,8 @@ class OpenBatch(_message.Message):
     tags: _containers.ScalarMap[str, str]
     generation: int
     part_id: str
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ...) -> None: ...
+    cancel_older: bool
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
@@ -305,12 +307,14 @@ class ListBatchJobsResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CancelBatchRequest(_message.Message):
-    __slots__ = ("batch_id", "generation")
+    __slots__ = ("batch_id", "generation", "request_id")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     generation: int
-    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    request_id: str
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CancelBatchResponse(_message.Message):
     __slots__ = ("cancelled", "running", "done")
@@ -323,20 +327,26 @@ class CancelBatchResponse(_message.Message):
     def __init__(self, cancelled: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[int] = ...) -> None: ...
 
 class RetryBatchRequest(_message.Message):
-    __slots__ = ("batch_id", "error_contains", "cancelled")
+    __slots__ = ("batch_id", "error_contains", "cancelled", "request_id")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_CONTAINS_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     error_contains: str
     cancelled: bool
-    def __init__(self, batch_id: _Optional[str] = ..., error_contains: _Optional[str] = ..., cancelled: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, batch_id: _Optional[str] = ..., error_contains: _Optional[str] = ..., cancelled: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RetryBatchResponse(_message.Message):
-    __slots__ = ("retried",)
+    __slots__ = ("retried", "stripped", "stripped_job_ids")
     RETRIED_FIELD_NUMBER: _ClassVar[int]
+    STRIPPED_FIELD_NUMBER: _ClassVar[int]
+    STRIPPED_JOB_IDS_FIELD_NUMBER: _ClassVar[int]
     retried: int
-    def __init__(self, retried: _Optional[int] = ...) -> None: ...
+    stripped: int
+    stripped_job_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, retried: _Optional[int] = ..., stripped: _Optional[int] = ..., stripped_job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListAttemptsRequest(_message.Message):
     __slots__ = ("job_id",)

@@ -11,6 +11,7 @@ WORKER_ID_MAX = 128
 BATCH_ID_MAX = 128
 BATCH_NAME_MAX = 255
 PART_ID_MAX = 255
+REQUEST_ID_MAX = 64
 # Of one batch, as far as they are named when it is sealed.
 PARTS_MAX = 100_000
 PART_ROWS_MAX = 2**62

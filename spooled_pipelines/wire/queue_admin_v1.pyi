@@ -12,30 +12,36 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PauseQueueRequest(_message.Message):
-    __slots__ = ("queue_name",)
+    __slots__ = ("queue_name", "request_id")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
-    def __init__(self, queue_name: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, queue_name: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class PauseQueueResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ResumeQueueRequest(_message.Message):
-    __slots__ = ("queue_name",)
+    __slots__ = ("queue_name", "request_id")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
-    def __init__(self, queue_name: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, queue_name: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ResumeQueueResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class PurgeQueueRequest(_message.Message):
-    __slots__ = ("queue_name",)
+    __slots__ = ("queue_name", "request_id")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
-    def __init__(self, queue_name: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, queue_name: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class PurgeQueueResponse(_message.Message):
     __slots__ = ("cancelled",)
@@ -62,12 +68,14 @@ class ListDeadLettersResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RedriveDeadLettersRequest(_message.Message):
-    __slots__ = ("queue_name", "error_contains")
+    __slots__ = ("queue_name", "error_contains", "request_id")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     ERROR_CONTAINS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     error_contains: str
-    def __init__(self, queue_name: _Optional[str] = ..., error_contains: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, queue_name: _Optional[str] = ..., error_contains: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RedriveDeadLettersResponse(_message.Message):
     __slots__ = ("redriven",)
@@ -86,12 +94,14 @@ class QueueLimits(_message.Message):
     def __init__(self, jobs_per_second: _Optional[float] = ..., burst: _Optional[int] = ..., max_in_flight: _Optional[int] = ...) -> None: ...
 
 class SetQueueLimitsRequest(_message.Message):
-    __slots__ = ("queue_name", "limits")
+    __slots__ = ("queue_name", "limits", "request_id")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     limits: QueueLimits
-    def __init__(self, queue_name: _Optional[str] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, queue_name: _Optional[str] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class SetQueueLimitsResponse(_message.Message):
     __slots__ = ("limits",)

@@ -1,5 +1,6 @@
 """A client's calls about whole queues."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 
 from spooled_pipelines import errors
 from spooled_pipelines.types import QueueLimits
+from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.types import OpenClient, StartServer
+from tests.support.waiting import aeventually
 
 
 async def test_a_paused_queue_hands_out_nothing(
@@ -135,3 +138,25 @@ async def test_a_list_of_nothing_is_refused_before_it_is_asked_for(
 ) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=rf"limit must be .* got {limit!r}"):
         await getattr(open_client(server), call)(limit=limit)
+
+
+async def test_a_purge_whose_answer_was_lost_spares_what_came_since(
+    open_client: OpenClient, server: ServerProcess, queue: str
+) -> None:
+    near = open_client(server)
+    for n in range(3):
+        await near.enqueue(queue, {"n": n})
+    with Proxy(server.address) as proxy:
+        far = open_client(address=proxy.address, api_key=server.api_key)
+        await far.queue_stats(queue)
+        proxy.lose_answers()
+        purging = asyncio.create_task(far.purge_queue(queue))
+        await aeventually(lambda: is_empty(near, queue))
+        await near.enqueue(queue, {"n": 3})
+        proxy.cut()
+        assert await purging == 3
+    assert (await near.queue_stats(queue)).pending == 1
+
+
+async def is_empty(client: Any, queue: str) -> bool:
+    return not (await client.queue_stats(queue)).pending

@@ -16,7 +16,12 @@ from spooled_pipelines.batch.aio.backend import (
 from spooled_pipelines.batch.aio.watch import watch_stream
 from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.batch.options import OnRerun, generation_for
-from spooled_pipelines.batch.outcome.dead_letters import DEAD, batched, check_refused
+from spooled_pipelines.batch.outcome.dead_letters import (
+    DEAD,
+    batched,
+    check_refused,
+    stripped_error,
+)
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -118,11 +123,10 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         number = batch_id(scope, 0, 0)
         start = await self.start(number, scope.queue_name, on_rerun)
         generation = start.generation or 0
-        await open_upload(self.connection, number, scope, generation, uuid.uuid4().hex)
+        fresh = on_rerun == "fresh"
+        await open_upload(self.connection, number, scope, generation, cancels_older=fresh)
         retried = 0
-        if on_rerun == "fresh" and generation:
-            await self.cancel(number, generation - 1)
-        elif on_rerun == "retry_failed" and start.existed:
+        if on_rerun == "retry_failed" and start.existed:
             retried = await self.retry(number)
         return BatchStart(generation, start.existed, retried)
 
@@ -166,15 +170,22 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             raise parts_missing_error(batch_id, missing) from error
 
     async def cancel(self, batch_id: str, generation: int | None = None) -> CancelResult:
-        request = batch_v1.CancelBatchRequest(batch_id=batch_id, generation=generation)
+        request = batch_v1.CancelBatchRequest(
+            batch_id=batch_id, generation=generation, request_id=uuid.uuid4().hex
+        )
         response = await self._unary("CancelBatch", request, timeout=_CONTROL_SECONDS)
         return decode.cancel_result_from(response)
 
     async def retry(self, batch_id: str, error_contains: str = "", cancelled: bool = False) -> int:
         request = batch_v1.RetryBatchRequest(
-            batch_id=batch_id, error_contains=error_contains, cancelled=cancelled
+            batch_id=batch_id,
+            error_contains=error_contains,
+            cancelled=cancelled,
+            request_id=uuid.uuid4().hex,
         )
         response = await self._unary("RetryBatch", request, timeout=_CONTROL_SECONDS)
+        if response.stripped:
+            raise stripped_error(batch_id, response)
         retried: int = response.retried
         return retried
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.errors import InvalidArgumentError, ServerError
+from spooled_pipelines.errors import ConflictError, InvalidArgumentError, ServerError
 from spooled_pipelines.rpc.decode import job_from
 from spooled_pipelines.rpc.struct import from_struct, to_struct
 from spooled_pipelines.types import Job
@@ -124,6 +124,19 @@ def batched(
             group, size = [], 0
     if group:
         yield group
+
+
+def stripped_error(batch_id: str, answer: batch_v1.RetryBatchResponse) -> ConflictError:
+    """Return the error where cancelled jobs cannot go back, since their payloads are gone."""
+    named = ", ".join(answer.stripped_job_ids)
+    more = answer.stripped - len(answer.stripped_job_ids)
+    return ConflictError(
+        f"{answer.stripped} cancelled jobs of batch {batch_id} stay cancelled: the server has "
+        "removed their payloads (--keep-settled), so there is nothing left to run: "
+        f"{named}{f' and {more} more' if more else ''}. {answer.retried} other jobs were retried. "
+        'Enqueue these rows again with on_rerun="fresh".',
+        details={"retried": answer.retried, "stripped": answer.stripped},
+    )
 
 
 def check_refused(refused: Sequence[batch_v1.RejectedRow]) -> None:

@@ -107,6 +107,8 @@ def open_message(
     constants: Constants,
     generation: int = 0,
     part_id: str | None = None,
+    *,
+    cancels_older: bool = False,
 ) -> bytes:
     """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -120,6 +122,7 @@ def open_message(
         tags=dict(constants.tags),
         generation=generation,
         part_id=part_id or "",
+        cancel_older=cancels_older and generation > 0,
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

@@ -359,6 +359,8 @@ class Batch:
 
         Raises:
             InvalidArgumentError: the server keeps no batches, or a patched payload is none.
+            ConflictError: cancelled jobs stay cancelled, since the server has removed their
+                payloads; it names them, and the others are retried.
             LossyValueError: a patched payload holds what would not survive.
             NotFoundError: there is no such batch.
         """

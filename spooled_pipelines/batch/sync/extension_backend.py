@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.batch.options import OnRerun, generation_for
-from spooled_pipelines.batch.outcome.dead_letters import DEAD, batched, check_refused
+from spooled_pipelines.batch.outcome.dead_letters import (
+    DEAD,
+    batched,
+    check_refused,
+    stripped_error,
+)
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -117,11 +122,10 @@ class ExtensionBackend(BatchBackend):
         number = batch_id(scope, 0, 0)
         start = self.start(number, scope.queue_name, on_rerun)
         generation = start.generation or 0
-        open_upload(self.connection, number, scope, generation, uuid.uuid4().hex)
+        fresh = on_rerun == "fresh"
+        open_upload(self.connection, number, scope, generation, cancels_older=fresh)
         retried = 0
-        if on_rerun == "fresh" and generation:
-            self.cancel(number, generation - 1)
-        elif on_rerun == "retry_failed" and start.existed:
+        if on_rerun == "retry_failed" and start.existed:
             retried = self.retry(number)
         return BatchStart(generation, start.existed, retried)
 
@@ -165,15 +169,22 @@ class ExtensionBackend(BatchBackend):
             raise parts_missing_error(batch_id, missing) from error
 
     def cancel(self, batch_id: str, generation: int | None = None) -> CancelResult:
-        request = batch_v1.CancelBatchRequest(batch_id=batch_id, generation=generation)
+        request = batch_v1.CancelBatchRequest(
+            batch_id=batch_id, generation=generation, request_id=uuid.uuid4().hex
+        )
         response = self._unary("CancelBatch", request, timeout=_CONTROL_SECONDS)
         return decode.cancel_result_from(response)
 
     def retry(self, batch_id: str, error_contains: str = "", cancelled: bool = False) -> int:
         request = batch_v1.RetryBatchRequest(
-            batch_id=batch_id, error_contains=error_contains, cancelled=cancelled
+            batch_id=batch_id,
+            error_contains=error_contains,
+            cancelled=cancelled,
+            request_id=uuid.uuid4().hex,
         )
         response = self._unary("RetryBatch", request, timeout=_CONTROL_SECONDS)
+        if response.stripped:
+            raise stripped_error(batch_id, response)
         retried: int = response.retried
         return retried
 

@@ -142,7 +142,6 @@ class StreamUploader(Uploader):
         self._ledger = ledger
         self._progress = progress
         self._generation = generation
-        self._cancels_older = cancels_older and generation > 0
         scope = staged.scope
         self._opening = open_message(
             staged.batch_id,
@@ -152,6 +151,7 @@ class StreamUploader(Uploader):
             staged.constants,
             generation,
             scope.part_id,
+            cancels_older=cancels_older,
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -179,10 +179,6 @@ class StreamUploader(Uploader):
             opened = _answer(stream, "opened")
             if self._outstanding is not None:
                 self._outstanding.learned(batch_stats_from(opened).open)
-            if self._cancels_older:
-                # Now that no upload can add to it any more.
-                self._backend.cancel(self._staged.batch_id, self._generation - 1)
-                self._cancels_older = False
             self._written_at.clear()
             for chunk in self._in_flight:
                 self._write(stream, chunk)
@@ -310,11 +306,22 @@ class UnaryUploader(Uploader):
 
 
 def open_upload(
-    connection: Connection, batch_id: str, scope: KeyScope, generation: int, upload_id: str
+    connection: Connection,
+    batch_id: str,
+    scope: KeyScope,
+    generation: int,
+    *,
+    cancels_older: bool,
 ) -> None:
     """Create a batch, or find it, without sending a row."""
     opening = open_message(
-        batch_id, scope.queue_name, scope.name, upload_id, Constants(), generation
+        batch_id,
+        scope.queue_name,
+        scope.name,
+        uuid.uuid4().hex,
+        Constants(),
+        generation,
+        cancels_older=cancels_older,
     )
 
     def attempt() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.paging import paged
@@ -51,12 +53,16 @@ class AsyncQueueCalls:
 
     async def pause_queue(self, queue_name: str) -> None:
         """Hand out no more jobs of a queue; running jobs may settle. May be repeated."""
-        request = queue_admin_v1.PauseQueueRequest(queue_name=validation.queue_name(queue_name))
+        request = queue_admin_v1.PauseQueueRequest(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
+        )
         await self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
 
     async def resume_queue(self, queue_name: str) -> None:
         """Hand out jobs of a queue again. May be repeated."""
-        request = queue_admin_v1.ResumeQueueRequest(queue_name=validation.queue_name(queue_name))
+        request = queue_admin_v1.ResumeQueueRequest(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
+        )
         await self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
 
     async def set_queue_limits(
@@ -86,7 +92,9 @@ class AsyncQueueCalls:
             jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
         request = queue_admin_v1.SetQueueLimitsRequest(
-            queue_name=validation.queue_name(queue_name), limits=limits
+            queue_name=validation.queue_name(queue_name),
+            limits=limits,
+            request_id=uuid.uuid4().hex,
         )
         method = QUEUE_ADMIN["SetQueueLimits"]
         answer = await self._connection.unary(method, request, repeatable=True)
@@ -105,7 +113,9 @@ class AsyncQueueCalls:
 
         Scheduled jobs stay.
         """
-        request = queue_admin_v1.PurgeQueueRequest(queue_name=validation.queue_name(queue_name))
+        request = queue_admin_v1.PurgeQueueRequest(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
+        )
         method = QUEUE_ADMIN["PurgeQueue"]
         answer = await self._connection.unary(
             method, request, timeout=_CONTROL_SECONDS, repeatable=True
@@ -149,7 +159,9 @@ class AsyncQueueCalls:
             error_contains: only jobs whose error contains this text.
         """
         request = queue_admin_v1.RedriveDeadLettersRequest(
-            queue_name=validation.queue_name(queue_name), error_contains=error_contains or ""
+            queue_name=validation.queue_name(queue_name),
+            error_contains=error_contains or "",
+            request_id=uuid.uuid4().hex,
         )
         method = QUEUE_ADMIN["RedriveDeadLetters"]
         answer = await self._connection.unary(

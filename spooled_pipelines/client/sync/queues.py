@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.paging import paged
@@ -50,12 +52,16 @@ class QueueCalls:
 
     def pause_queue(self, queue_name: str) -> None:
         """Hand out no more jobs of a queue; running jobs may settle. May be repeated."""
-        request = queue_admin_v1.PauseQueueRequest(queue_name=validation.queue_name(queue_name))
+        request = queue_admin_v1.PauseQueueRequest(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
+        )
         self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
 
     def resume_queue(self, queue_name: str) -> None:
         """Hand out jobs of a queue again. May be repeated."""
-        request = queue_admin_v1.ResumeQueueRequest(queue_name=validation.queue_name(queue_name))
+        request = queue_admin_v1.ResumeQueueRequest(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
+        )
         self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
 
     def set_queue_limits(
@@ -85,7 +91,9 @@ class QueueCalls:
             jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
         request = queue_admin_v1.SetQueueLimitsRequest(
-            queue_name=validation.queue_name(queue_name), limits=limits
+            queue_name=validation.queue_name(queue_name),
+            limits=limits,
+            request_id=uuid.uuid4().hex,
         )
         method = QUEUE_ADMIN["SetQueueLimits"]
         answer = self._connection.unary(method, request, repeatable=True)
@@ -102,7 +110,9 @@ class QueueCalls:
 
         Scheduled jobs stay.
         """
-        request = queue_admin_v1.PurgeQueueRequest(queue_name=validation.queue_name(queue_name))
+        request = queue_admin_v1.PurgeQueueRequest(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
+        )
         method = QUEUE_ADMIN["PurgeQueue"]
         answer = self._connection.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
         cancelled: int = answer.cancelled
@@ -142,7 +152,9 @@ class QueueCalls:
             error_contains: only jobs whose error contains this text.
         """
         request = queue_admin_v1.RedriveDeadLettersRequest(
-            queue_name=validation.queue_name(queue_name), error_contains=error_contains or ""
+            queue_name=validation.queue_name(queue_name),
+            error_contains=error_contains or "",
+            request_id=uuid.uuid4().hex,
         )
         method = QUEUE_ADMIN["RedriveDeadLetters"]
         answer = self._connection.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)

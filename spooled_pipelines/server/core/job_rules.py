@@ -44,6 +44,8 @@ class JobState(NamedTuple):
     worker_id: str | None = None
     lease_id: str | None = None
     last_error: str | None = None
+    # Its payload was removed a while after it settled: there is nothing left to run.
+    pruned: bool = False
 
     @property
     def is_waiting(self) -> bool:
@@ -171,7 +173,7 @@ def transition(job: JobState, event: Event, now: int) -> Transition | None:
             return Transition(_ended(job, Status.CANCELLED, now))
         case Retry() if status == Status.DEADLETTER:
             return Transition(_restarted(job, None))
-        case Retry(cancelled=True) if status == Status.CANCELLED:
+        case Retry(cancelled=True) if status == Status.CANCELLED and not job.pruned:
             is_early = job.scheduled_at is not None and job.scheduled_at > now
             return Transition(_restarted(job, job.scheduled_at if is_early else None))
         case Discard() if status == Status.DEADLETTER:
@@ -235,6 +237,11 @@ def why_not_held(job: JobState, holder: Holder, now: int) -> RefusedError | None
     if job.lease_expires_at is None or job.lease_expires_at <= now:
         return lease_lost(LEASE_EXPIRED)
     return None
+
+
+def is_stripped(job: JobState) -> bool:
+    """Return whether a cancelled job stays cancelled, since its payload was removed."""
+    return job.status == Status.CANCELLED and bool(job.pruned)
 
 
 def why_not_revised(job: JobState) -> RefusedError | None:

@@ -188,6 +188,8 @@ class BatchOpening(NamedTuple):
     generation: int = 0
     # The part that is about to come, if the batch comes in parts.
     part_id: str = ""
+    # Whether what earlier generations have not started is cancelled.
+    cancels_older: bool = False
 
 
 class PartRecord(NamedTuple):
@@ -332,6 +334,15 @@ class CancelOutcome(NamedTuple):
 
     cancelled: int
     counts: Counts
+
+
+class RetryOutcome(NamedTuple):
+    """How many jobs went back, and how many cancelled ones could not: their payloads are gone."""
+
+    retried: int
+    stripped: int = 0
+    # The first ten of them.
+    stripped_job_ids: Sequence[str] = ()
 
 
 class ListedQueue(NamedTuple):

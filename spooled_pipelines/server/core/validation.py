@@ -33,6 +33,13 @@ def batch_id(value: str) -> str:
     return _name("batch_id", value, limits.WORKER_ID_PATTERN, limits.BATCH_ID_MAX)
 
 
+def request_id(value: str) -> str:
+    """Check the id of a call that may come twice, and return it; it may be empty."""
+    if not value:
+        return value
+    return _name("request_id", value, limits.WORKER_ID_PATTERN, limits.REQUEST_ID_MAX)
+
+
 def text(name: str, value: str, longest: int, *, shortest: int = 0) -> str:
     """Check a text's length in characters and return the text."""
     if not shortest <= len(value) <= longest:

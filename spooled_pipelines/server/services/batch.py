@@ -178,7 +178,7 @@ class BatchService:
         if request.HasField("generation"):
             generation = validation.generation(request.generation)
         # The caller may be about to be killed, and have no time to see it through.
-        selector = BatchSelector(batch_id, generation)
+        selector = BatchSelector(batch_id, generation, validation.request_id(request.request_id))
         cancelling = self._context.store.cancel(caller.organization, selector)
         _, counts = await self._context.background.shield(cancelling, "cancel of a batch")
         return CancelBatchResponse(
@@ -190,10 +190,11 @@ class BatchService:
     async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
         batch_id = validation.batch_id(request.batch_id)
         contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
-        retried = await self._context.store.retry(
-            caller.organization, BatchSelector(batch_id), contains, request.cancelled
+        selector = BatchSelector(batch_id, None, validation.request_id(request.request_id))
+        outcome = await self._context.store.retry(
+            caller.organization, selector, contains, request.cancelled
         )
-        return RetryBatchResponse(retried=retried)
+        return RetryBatchResponse(**outcome._asdict())
 
     async def list_attempts(
         self, caller: Caller, request: ListAttemptsRequest

@@ -44,14 +44,18 @@ class QueueAdminService:
 
     async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
-        await self._store.set_control(caller.organization, queue_name, ControlChange(paused=True))
+        asked = validation.request_id(request.request_id)
+        change = ControlChange(paused=True, request_id=asked)
+        await self._store.set_control(caller.organization, queue_name, change)
         return PauseQueueResponse()
 
     async def resume_queue(
         self, caller: Caller, request: ResumeQueueRequest
     ) -> ResumeQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
-        await self._store.set_control(caller.organization, queue_name, ControlChange(paused=False))
+        asked = validation.request_id(request.request_id)
+        change = ControlChange(paused=False, request_id=asked)
+        await self._store.set_control(caller.organization, queue_name, change)
         return ResumeQueueResponse()
 
     async def set_queue_limits(
@@ -59,7 +63,7 @@ class QueueAdminService:
     ) -> SetQueueLimitsResponse:
         queue_name = validation.queue_name(request.queue_name)
         asked = validation.queue_limits(request.limits)
-        change = ControlChange(limits=asked)
+        change = ControlChange(limits=asked, request_id=validation.request_id(request.request_id))
         kept = await self._store.set_control(caller.organization, queue_name, change)
         return SetQueueLimitsResponse(limits=queue_limits(kept.limits))
 
@@ -91,7 +95,7 @@ class QueueAdminService:
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
-        selector = QueueSelector(queue_name)
+        selector = QueueSelector(queue_name, validation.request_id(request.request_id))
         outcome = await self._store.cancel(caller.organization, selector)
         return PurgeQueueResponse(cancelled=outcome.cancelled)
 
@@ -114,6 +118,6 @@ class QueueAdminService:
     ) -> RedriveDeadLettersResponse:
         queue_name = validation.queue_name(request.queue_name)
         contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
-        selector = QueueSelector(queue_name)
-        retried = await self._store.retry(caller.organization, selector, contains)
-        return RedriveDeadLettersResponse(redriven=retried)
+        selector = QueueSelector(queue_name, validation.request_id(request.request_id))
+        outcome = await self._store.retry(caller.organization, selector, contains)
+        return RedriveDeadLettersResponse(redriven=outcome.retried)

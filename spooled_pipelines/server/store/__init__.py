@@ -36,6 +36,7 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     QueuePage,
     QueueRecord,
+    RetryOutcome,
     Revision,
     Settlement,
     WorkerRecord,
@@ -113,7 +114,8 @@ class JobStore(Protocol):
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
         """Make a batch, find it or begin a greater generation of it, and begin the part it names.
 
-        FAILED_PRECONDITION where it is on another queue, or has a newer generation.
+        FAILED_PRECONDITION where it is on another queue, or has a newer generation. Where it
+        cancels older generations, that is noted with it and done in steps, if need be by `sweep`.
         """
 
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
@@ -168,10 +170,10 @@ class JobStore(Protocol):
         selector: Selector,
         error_contains: str = "",
         cancelled: bool = False,
-    ) -> int:
+    ) -> RetryOutcome:
         """Give dead letters whose error has this text all their retries back, in steps.
 
-        With `cancelled`, what was cancelled of a batch as well. Return how many there were.
+        With `cancelled`, what was cancelled of a batch as well, if it still has its payload.
         """
 
     # Queues

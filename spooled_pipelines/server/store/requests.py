@@ -23,17 +23,22 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class BatchSelector:
-    """A batch: its newest generation, or (for a cancel) all up to this one; None: all."""
+    """A batch: its newest generation, or (for a cancel) all up to this one; None: all.
+
+    The same call again, by its request id, goes on from where it was, and answers the same.
+    """
 
     batch_id: str
     generation: int | None = None
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSelector:
-    """A queue."""
+    """A queue; the request id as of a batch."""
 
     queue_name: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ class ControlChange:
 
     paused: bool | None = None
     limits: QueueLimits | None = None
+    # The same change a second time does nothing.
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spooled_pipelines.server.core.records import (
@@ -29,8 +31,9 @@ async def record(kit: StoreKit, batch_id: str = "b") -> BatchRecord:
 
 
 async def begin(kit: StoreKit, generation: int, **changes: str) -> BatchRecord:
-    values = {"batch_id": "b", "queue_name": "q", "name": "", **changes}
-    return await kit.store.open_batch(ORGANIZATION, BatchOpening(**values, generation=generation))
+    values: dict[str, Any] = {"batch_id": "b", "queue_name": "q", "name": "", **changes}
+    opening = BatchOpening(**values)._replace(generation=generation)
+    return await kit.store.open_batch(ORGANIZATION, opening)
 
 
 async def cancel(kit: StoreKit, generation: int | None = None) -> dict[str, int]:
@@ -160,7 +163,7 @@ async def test_dead_letters_go_back_with_all_their_retries(kit: StoreKit) -> Non
     await kit.store.seal_batch(ORGANIZATION, "b")
     assert (await record(kit)).settled
     kit.changed()
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "") == 1
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "")).retried == 1
     changes = kit.changed()
     assert changes.batches == {(ORGANIZATION, "b")}
     assert changes.ready_queues == {(ORGANIZATION, "q")}
@@ -171,7 +174,7 @@ async def test_dead_letters_go_back_with_all_their_retries(kit: StoreKit) -> Non
     again = await kit.claim_one()
     outcome = await settle_one(kit.store, ORGANIZATION, holder(again), Failure("third", True))
     assert outcome.will_retry
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "") == 0
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "")).retried == 0
 
 
 async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKit) -> None:
@@ -184,7 +187,9 @@ async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKi
     await cancel(kit)
     assert (await record(kit)).settled
     kit.changed()
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "another error", True) == 2
+    assert (
+        await kit.store.retry(ORGANIZATION, BatchSelector("b"), "another error", True)
+    ).retried == 2
     changes = kit.changed()
     assert (changes.due, changes.ready_queues) == (due, {(ORGANIZATION, "q")})
     assert await kit.counts() == {"pending": 1, "scheduled": 1, "deadletter": 1}
@@ -195,7 +200,7 @@ async def test_what_was_cancelled_goes_back_where_that_is_asked_for(kit: StoreKi
     await kit.store.sweep()
     await kit.complete(await kit.claim_one())
     assert await kit.counts() == await kit.queue_counts() == {"completed": 2, "deadletter": 1}
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "", True) == 1
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "", True)).retried == 1
 
 
 async def test_dead_letters_are_chosen_by_their_error(kit: StoreKit) -> None:
@@ -203,10 +208,10 @@ async def test_dead_letters_are_chosen_by_their_error(kit: StoreKit) -> None:
     await kit.add("b", "x", "y", "z", max_retries=0)
     for error in ("HTTP 503: busy", "HTTP 404: nothing there", "HTTP 503: away"):
         await bury(kit, error)
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "503") == 2
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "503")).retried == 2
     assert (await record(kit)).top_errors == (("HTTP 404: nothing there", 1),)
     assert await kit.counts() == {"pending": 2, "deadletter": 1}
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "%") == 0
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "%")).retried == 0
 
 
 async def test_a_shared_dead_letter_is_retried_in_every_batch(kit: StoreKit) -> None:
@@ -216,7 +221,7 @@ async def test_a_shared_dead_letter_is_retried_in_every_batch(kit: StoreKit) -> 
     await kit.open_batch("b")
     await kit.add("b", "shared")
     assert (await record(kit)).top_errors == (("boom", 1),)
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "") == 1
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "")).retried == 1
     assert await kit.counts("a") == {"pending": 1}
     assert (await record(kit, "a")).top_errors == ()
 
@@ -261,7 +266,7 @@ async def test_a_large_batch_is_cancelled_and_retried_in_steps(kit: StoreKit, jo
     kit.clock.advance(5)
     await kit.store.sweep()
     assert await kit.counts() == {"deadletter": jobs}
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("b"), "Lease") == jobs
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("b"), "Lease")).retried == jobs
     assert await kit.counts() == {"pending": jobs}
     assert await cancel(kit) == {"cancelled": jobs}
     assert await kit.claim(1) == []

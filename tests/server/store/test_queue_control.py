@@ -77,7 +77,7 @@ async def test_a_large_queue_is_purged_and_redriven_in_steps(kit: StoreKit) -> N
         pass
     kit.clock.advance(5)
     await kit.store.sweep()
-    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "Lease") == 4_001
+    assert (await kit.store.retry(ORGANIZATION, QueueSelector("q"), "Lease")).retried == 4_001
     assert await purge(kit) == 4_001
     assert await kit.queue_counts() == {"cancelled": 4_001}
 
@@ -113,9 +113,9 @@ async def test_dead_letters_go_back_by_their_error(kit: StoreKit) -> None:
     away = await bury(kit, "HTTP 503")
     await bury(kit, "HTTP 404")
     kit.changed()
-    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "503") == 1
+    assert (await kit.store.retry(ORGANIZATION, QueueSelector("q"), "503")).retried == 1
     assert kit.changed().ready_queues == {(ORGANIZATION, "q")}
     assert (await kit.claim_one()).job_id == away
     (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
     assert batch.top_errors == (("HTTP 404", 1),)
-    assert await kit.store.retry("other", QueueSelector("q"), "") == 0
+    assert (await kit.store.retry("other", QueueSelector("q"), "")).retried == 0

@@ -210,8 +210,8 @@ async def test_a_retry_and_new_rows_begin_its_time_anew(keeping: Keep) -> None:
     await kit.store.depths(10)
     kit.clock.advance(20 * DAY)
     # At the last moment, before anything swept.
-    assert await kit.store.retry(ORGANIZATION, BatchSelector("retried"), "") == 2
-    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "") == 1
+    assert (await kit.store.retry(ORGANIZATION, BatchSelector("retried"), "")).retried == 2
+    assert (await kit.store.retry(ORGANIZATION, QueueSelector("q"), "")).retried == 1
     await kit.open_batch("grown")
     assert await kit.add("grown", "three", "four", number=1) == (1, [0])
     await kit.store.seal_batch(ORGANIZATION, "grown")
@@ -329,7 +329,7 @@ async def test_what_is_being_forgotten_can_no_longer_be_changed(keeping: Keep) -
         await kit.add("b", "new", number=9)
     # Of its dead letters only the one comes back that another batch has too.
     assert (await kit.queue_counts())["deadletter"] == 50
-    assert await kit.store.retry(ORGANIZATION, QueueSelector("q"), "") == 1
+    assert (await kit.store.retry(ORGANIZATION, QueueSelector("q"), "")).retried == 1
     assert await kit.counts("other") == {"pending": 1}
     await sweep(kit)
     assert await kit.queue_counts() == {"pending": 1}

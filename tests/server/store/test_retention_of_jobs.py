@@ -201,3 +201,19 @@ def test_durations_are_read_and_nonsense_is_named() -> None:
     for settled, keys in (("7d", "1d"), (None, "7d")):
         with pytest.raises(ValueError, match="at least as long"):
             retention_of(settled, keys)
+
+
+async def test_what_was_cancelled_and_lost_its_payload_stays_cancelled_and_is_named(
+    keeping: StoreKit,
+) -> None:
+    await keeping.open_batch()
+    await keeping.add("b", "stripped")
+    await keeping.store.cancel(ORGANIZATION, BatchSelector("b"))
+    await pass_days(keeping, 1.1)
+    await keeping.add("b", "kept", number=1)
+    await keeping.store.cancel(ORGANIZATION, BatchSelector("b"))
+    outcome = await keeping.store.retry(ORGANIZATION, BatchSelector("b"), "", cancelled=True)
+    assert (outcome.retried, outcome.stripped) == (1, 1)
+    (job,) = [await keeping.job(job_id) for job_id in outcome.stripped_job_ids]
+    assert (job.status, job.payload) == (Status.CANCELLED, b"")
+    assert [job.payload for job in await keeping.claim(10)] == [struct(name="kept")]

@@ -18,8 +18,9 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 from spooled_pipelines.server.store.requests import BatchJobs
+from tests.support.proof import model_control
 from tests.support.proof.job_rules import delays, priorities, retries
-from tests.support.proof.model import Job
+from tests.support.proof.model import Batch, Job
 from tests.support.proof.side_by_side import (
     KEYS,
     SideBySide,
@@ -46,7 +47,7 @@ class BatchRules(SideBySide):
 
     @initialize(organization=organizations, queue=queues)
     def first_batch(self, organization: str, queue: str) -> None:
-        self.open_batch(organization, "a", queue, "", 0, "")
+        self.open_batch(organization, "a", queue, "", 0, "", cancels=False)
 
     @act(
         weight=2,
@@ -56,14 +57,28 @@ class BatchRules(SideBySide):
         name=st.sampled_from(("", "n")),
         generation=generations,
         part=parts,
+        cancels=st.booleans(),
     )
     def open_batch(
-        self, organization: str, batch: str, queue: str, name: str, generation: int, part: str
+        self,
+        organization: str,
+        batch: str,
+        queue: str,
+        name: str,
+        generation: int,
+        part: str,
+        cancels: bool,
     ) -> None:
-        opening = BatchOpening(batch, queue, name, generation, part)
+        def opened() -> Batch:
+            made = self.model.open_batch(organization, batch, queue, name, generation, part)
+            if cancels and generation:
+                model_control.cancel_batch(self.model, organization, batch, generation - 1)
+            return made
+
+        opening = BatchOpening(batch, queue, name, generation, part, cancels)
         self.same(
             self.kit.store.open_batch(organization, opening),
-            lambda: self.model.open_batch(organization, *opening),
+            opened,
             lambda record, opened: self.compare_batch(record, organization, batch, opened),
         )
 

@@ -35,6 +35,7 @@ class Upload:
     context: Mapping[str, str]
     generation: int
     part_id: str
+    cancels_older: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
         generation=validation.generation(request.generation),
         part_id=validation.text("part_id", request.part_id, limits.PART_ID_MAX),
+        cancels_older=request.cancel_older,
     )
 
 

@@ -13,7 +13,7 @@ from spooled_pipelines.server.core.records import (
     ExpectedParts,
     PartRecord,
 )
-from spooled_pipelines.server.store.postgres import pruning, reading
+from spooled_pipelines.server.store.postgres import bulk_operations, pruning, reading
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
@@ -25,21 +25,28 @@ async def open_batch(
     """Make a batch or find it."""
     owner, queue = await context.place(organization, opening.queue_name)
     opened = partial(_open, organization=organization, owner=owner, queue=queue, opening=opening)
-    record = await run(context, opened)
+    record, more = await run(context, opened)
     while record is None:
         await pruning.make_room_for(context, owner, opening.batch_id)
-        record = await run(context, opened)
+        record, more = await run(context, opened)
     if record.queue_name != opening.queue_name:
         raise other_queue(opening, record.queue_name)
     if record.generation != opening.generation:
         raise superseded(opening.batch_id, opening.generation, record.generation)
+    if more:
+        await bulk_operations.cancel_noted(context)
+        found = await run(context, lambda tx: reading.batches(tx, organization, [opening.batch_id]))
+        return found[0]
     return record
 
 
 async def _open(
     tx: Transaction, organization: str, owner: int, queue: int, opening: BatchOpening
-) -> BatchRecord | None:
-    """Open the batch; return None while one of its name is being forgotten."""
+) -> tuple[BatchRecord | None, bool]:
+    """Open the batch, None while one of its name is being forgotten.
+
+    Return as well whether batches are being cancelled.
+    """
     async with tx.pipeline():
         await tx.begin()
         values = {
@@ -58,15 +65,18 @@ async def _open(
         await tx.send("use_sealed_batch", **values, now=tx.now)
         await tx.send("add_batch", **values, name=name, now=tx.now)
         await tx.send("name_batch", **values, name=name)
+        if opening.cancels_older:
+            await tx.send("cancel_older", **values)
         if opening.part_id:
             await tx.send("begin_part", **values, part_id=opening.part_id.encode())
         found = await tx.rows("find_batch", organization=organization, batch_id=opening.batch_id)
         if not found:
             await tx.commit()
-            return None
+            return None, False
         (record,) = await reading.batches(tx, organization, [opening.batch_id])
+        more = await bulk_operations.take_noted(tx)
         await tx.commit()
-    return record
+    return record, more
 
 
 async def finish_part(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import LockedJob
@@ -15,9 +14,16 @@ from spooled_pipelines.server.core.job_rules import (
     Event,
     Purge,
     Retry,
+    is_stripped,
     why_not_revised,
 )
-from spooled_pipelines.server.core.records import CancelOutcome, Counts, Revision, Status
+from spooled_pipelines.server.core.records import (
+    CancelOutcome,
+    Counts,
+    RetryOutcome,
+    Revision,
+    Status,
+)
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.postgres import batch_marks
@@ -26,27 +32,22 @@ from spooled_pipelines.server.store.postgres.database import borrowed, fetch
 from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 from spooled_pipelines.server.store.requests import BatchSelector, QueueSelector
+from spooled_pipelines.server.store.steps import DONE, KEPT_MS, Progress, Step
 
-
-class _Step(NamedTuple):
-    """How many jobs were changed, and the place to go on from; None at the end."""
-
-    changed: int
-    after: int | None
+_Take = Callable[[Transaction, Progress], Awaitable[Step]]
 
 
 async def cancel(context: StoreContext, organization: str, selector: Selector) -> CancelOutcome:
     """Cancel what has not started of a batch, or is pending on a queue now."""
+    asked = selector.request_id
     if isinstance(selector, BatchSelector):
         return await _cancel_batch(context, organization, selector)
-    _, queue = await context.place(organization, selector.queue_name)
-    async with borrowed(context.pool) as connection:
-        ((highest,),) = await fetch(connection, "read_last_number")
-    cancelled = await _in_steps(context, partial(_purge, queue=queue, highest=highest))
+    owner, queue = await context.place(organization, selector.queue_name)
+    done = await _in_steps(context, owner, asked, partial(_purge, queue=queue))
     async with borrowed(context.pool) as connection:
         values = {"organization": organization, "name": selector.queue_name}
         ((_, *counts),) = await fetch(connection, "read_queue", **values)
-    return CancelOutcome(cancelled, Counts(*counts))
+    return CancelOutcome(done.changed, Counts(*counts))
 
 
 async def _cancel_batch(
@@ -58,9 +59,12 @@ async def _cancel_batch(
         if not rows and not await fetch(connection, "find_batch", **values):
             raise not_found(f"there is no batch {selector.batch_id!r}")
     numbers = [number for (number,) in rows]
+    owner = await context.owner(organization)
     cancelled = 0
     for number in numbers:
-        cancelled += await _in_steps(context, partial(_cancel, batch=number))
+        request_id = selector.request_id and f"{selector.request_id}:{number}"
+        step = partial(_cancel, batch=number)
+        cancelled += (await _in_steps(context, owner, request_id, step)).changed
     async with borrowed(context.pool) as connection:
         (counts,) = await fetch(connection, "read_generation_counts", batches=numbers)
     return CancelOutcome(cancelled, Counts(*counts))
@@ -72,56 +76,104 @@ async def retry(
     selector: Selector,
     error_contains: str = "",
     cancelled: bool = False,
-) -> int:
+) -> RetryOutcome:
     """Put dead letters with such an error back into the queue, and what was cancelled if asked."""
+    step: _Take
     if isinstance(selector, QueueSelector):
-        _, queue = await context.place(organization, selector.queue_name)
+        owner, queue = await context.place(organization, selector.queue_name)
         step = partial(_retry_queue, queue=queue, error_contains=error_contains)
-        return await _in_steps(context, step)
-    values = {"organization": organization, "batch_id": selector.batch_id}
-    async with borrowed(context.pool) as connection:
-        rows = await fetch(connection, "find_batch", **values)
-    if not rows:
-        raise not_found(f"there is no batch {selector.batch_id!r}")
-    step = partial(
-        _retry_batch, batch=rows[0][0], error_contains=error_contains, cancelled=cancelled
-    )
-    return await _in_steps(context, step)
+    else:
+        values = {"organization": organization, "batch_id": selector.batch_id}
+        async with borrowed(context.pool) as connection:
+            rows = await fetch(connection, "find_batch", **values)
+        if not rows:
+            raise not_found(f"there is no batch {selector.batch_id!r}")
+        owner = await context.owner(organization)
+        step = partial(
+            _retry_batch, batch=rows[0][0], error_contains=error_contains, cancelled=cancelled
+        )
+    done = await _in_steps(context, owner, selector.request_id, step)
+    return done.retried(context.prefix)
 
 
-async def _in_steps(context: StoreContext, step: Callable[..., Awaitable[_Step]]) -> int:
-    changed = 0
-    after: int | None = 0
-    while after is not None:
-        done = await run(context, partial(step, after=after))
-        changed += done.changed
-        after = done.after
-    return changed
+async def _in_steps(context: StoreContext, owner: int, request_id: str, step: _Take) -> Progress:
+    progress = Progress()
+    while progress.after is not None:
+        take = partial(_take_step, owner=owner, request_id=request_id, so_far=progress, step=step)
+        progress = await run(context, take)
+    return progress
 
 
-async def _cancel(tx: Transaction, batch: int, after: int) -> _Step:
+async def _take_step(
+    tx: Transaction, owner: int, request_id: str, so_far: Progress, step: _Take
+) -> Progress:
+    """Take a call's next step; what is kept of its request id counts, and not `so_far`."""
     async with tx.pipeline():
         await tx.begin()
-        places = await tx.rows("list_places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
-        jobs = await _locked(tx, places, (Status.PENDING, Status.SCHEDULED))
-        changed = await _apply(tx, jobs, Cancel())
+        if request_id and not await is_first(tx, owner, request_id, so_far):
+            values = {"organization": owner, "request_id": request_id}
+            ((kept,),) = await tx.rows("lock_request", **values)
+            so_far = Progress.of(kept)
+        if so_far.after is not None:
+            so_far = so_far.plus(await step(tx, so_far))
+            if request_id:
+                values = {"organization": owner, "request_id": request_id}
+                await tx.send("write_request", **values, progress=so_far.kept())
         await tx.commit()
-    return _Step(changed, _following(places))
+    return so_far
+
+
+async def is_first(tx: Transaction, owner: int, request_id: str, progress: Progress = DONE) -> bool:
+    """Return whether a call comes for the first time, and keep that it did."""
+    values = {"organization": owner, "request_id": request_id, "progress": progress.kept()}
+    if not await tx.rows("begin_request", **values, now=tx.now):
+        return False
+    await tx.send("forget_requests", before=tx.now - KEPT_MS)
+    return True
+
+
+async def cancel_noted(context: StoreContext) -> None:
+    """Cancel what is left of the batches that are noted as to be cancelled."""
+    while await run(context, _cancel_noted):
+        pass
+
+
+async def _cancel_noted(tx: Transaction) -> bool:
+    async with tx.pipeline():
+        await tx.begin()
+        found = await take_noted(tx)
+        await tx.commit()
+    return found
+
+
+async def take_noted(tx: Transaction) -> bool:
+    """Cancel more of a batch that is noted, within a transaction; False where there is none."""
+    rows = await tx.rows("find_cancelled")
+    for batch, after in rows:
+        step = await _cancel(tx, Progress(after=after), batch)
+        await tx.send("note_cancelled", batch=batch, after=step.after)
+        if step.after is not None:
+            # The sweep of some server goes on with it, should this one die.
+            tx.deltas.due_at(tx.now)
+    return bool(rows)
+
+
+async def _cancel(tx: Transaction, so_far: Progress, batch: int) -> Step:
+    places = await tx.rows("list_places_of_batch", batch=batch, after=so_far.after, limit=STEP_JOBS)
+    jobs = await _locked(tx, places, (Status.PENDING, Status.SCHEDULED))
+    return Step(await _apply(tx, jobs, Cancel()), _following(places))
 
 
 async def _retry_batch(
-    tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int
-) -> _Step:
-    event = Retry(cancelled)
+    tx: Transaction, so_far: Progress, batch: int, error_contains: str, cancelled: bool
+) -> Step:
     statuses = (Status.DEADLETTER, Status.CANCELLED) if cancelled else (Status.DEADLETTER,)
-    async with tx.pipeline():
-        await tx.begin()
-        places = await tx.rows("list_places_of_batch", batch=batch, after=after, limit=STEP_JOBS)
-        await batch_marks.unsettle(tx, [seq for (seq,) in places])
-        jobs = await _locked(tx, places, statuses)
-        changed = await _apply(tx, await _wanted(tx, jobs, error_contains), event)
-        await tx.commit()
-    return _Step(changed, _following(places))
+    places = await tx.rows("list_places_of_batch", batch=batch, after=so_far.after, limit=STEP_JOBS)
+    await batch_marks.unsettle(tx, [seq for (seq,) in places])
+    jobs = await _locked(tx, places, statuses)
+    stripped = [job.seq for job in jobs if is_stripped(job.state)]
+    changed = await _apply(tx, await _wanted(tx, jobs, error_contains), Retry(cancelled))
+    return Step(changed, _following(places), stripped)
 
 
 async def revise(
@@ -157,28 +209,25 @@ async def _revise(
     return refusals
 
 
-async def _purge(tx: Transaction, queue: int, highest: int, after: int) -> _Step:
+async def _purge(tx: Transaction, so_far: Progress, queue: int) -> Step:
+    highest = so_far.highest
+    if highest is None:
+        ((highest,),) = await tx.rows("read_last_number")
     # What was cancelled is not found again, so there is no place to go on from.
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
-    async with tx.pipeline():
-        await tx.begin()
-        ready = await tx.locked("lock_ready", **values)
-        retrying = await tx.locked("lock_retrying", **values)
-        changed = await _apply(tx, [*ready, *retrying], Purge())
-        await tx.commit()
+    ready = await tx.locked("lock_ready", **values)
+    retrying = await tx.locked("lock_retrying", **values)
+    changed = await _apply(tx, [*ready, *retrying], Purge())
     is_last = max(len(ready), len(retrying)) < STEP_JOBS
-    return _Step(changed, None if is_last else after)
+    return Step(changed, None if is_last else 0, highest=highest)
 
 
-async def _retry_queue(tx: Transaction, queue: int, error_contains: str, after: int) -> _Step:
-    async with tx.pipeline():
-        await tx.begin()
-        places = await tx.rows("list_dead_of_queue", queue=queue, after=after, limit=STEP_JOBS)
-        await batch_marks.unsettle(tx, [seq for (seq,) in places])
-        jobs = await _locked(tx, places, (Status.DEADLETTER,))
-        changed = await _apply(tx, await _wanted(tx, jobs, error_contains), Retry())
-        await tx.commit()
-    return _Step(changed, _following(places))
+async def _retry_queue(tx: Transaction, so_far: Progress, queue: int, error_contains: str) -> Step:
+    places = await tx.rows("list_dead_of_queue", queue=queue, after=so_far.after, limit=STEP_JOBS)
+    await batch_marks.unsettle(tx, [seq for (seq,) in places])
+    jobs = await _locked(tx, places, (Status.DEADLETTER,))
+    changed = await _apply(tx, await _wanted(tx, jobs, error_contains), Retry())
+    return Step(changed, _following(places))
 
 
 async def _wanted(

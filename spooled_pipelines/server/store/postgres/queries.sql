@@ -4,7 +4,7 @@
 -- Statuses: 1 pending, 2 scheduled, 3 processing, 4 completed, 5 failed (never stored), 6 deadletter,
 -- 7 cancelled. A pending job with a due_at waits for its retry. Times are milliseconds.
 --
--- Every statement names its tables in one order (batches, batch_parts, upload_chunks, jobs,
+-- Every statement names its tables in one order (requests, batches, batch_parts, upload_chunks, jobs,
 -- queue_limits, batch_links, attempts, daily_jobs, counters, batch_errors) and its rows by number, so
 -- that no two transactions wait for each other.
 
@@ -302,9 +302,11 @@ FROM jobs WHERE status = 3 AND lease_expires_at <= %(now)s
 ORDER BY lease_expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: read_next_moment
--- Return when the next job is due, and when the next lease ends.
+-- Return when the next job is due, and when the next lease ends; and whether a batch is being
+-- cancelled.
 SELECT (SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL),
-    (SELECT min(lease_expires_at) FROM jobs WHERE status = 3)
+    (SELECT min(lease_expires_at) FROM jobs WHERE status = 3),
+    EXISTS (SELECT FROM batches WHERE cancel_after IS NOT NULL)
 
 -- name: find_ended_leases
 -- Return those of our leases that ended while we did not listen.
@@ -599,6 +601,44 @@ WHERE l.job = h.seq AND l.batch = h.batch
 
 -- Cancel and retry
 -- ================
+
+-- name: begin_request
+-- Keep that a call came; one that is at it at the same time is waited for.
+INSERT INTO requests (organization, request_id, at, progress)
+VALUES (%(organization)s, %(request_id)s, %(now)s, %(progress)s) ON CONFLICT DO NOTHING
+RETURNING request_id
+
+-- name: lock_request
+-- Return how far a call is.
+SELECT progress FROM requests
+WHERE organization = %(organization)s AND request_id = %(request_id)s FOR UPDATE
+
+-- name: write_request
+-- Keep how far a call is.
+UPDATE requests SET progress = %(progress)s
+WHERE organization = %(organization)s AND request_id = %(request_id)s
+
+-- name: forget_requests
+-- Remove calls that nobody repeats any longer.
+DELETE FROM requests WHERE (organization, request_id) IN (
+    SELECT organization, request_id FROM requests WHERE at < %(before)s
+    ORDER BY at LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+
+-- name: cancel_older
+-- Note that older generations of a batch are to be cancelled.
+UPDATE batches SET cancel_after = 0
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s
+    AND generation < %(generation)s AND NOT forgotten
+
+-- name: find_cancelled
+-- Return a batch that is being cancelled, and the place to go on from; nobody else is at it.
+SELECT id, cancel_after FROM batches WHERE cancel_after IS NOT NULL
+ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- name: note_cancelled
+-- Note how far a batch is cancelled.
+UPDATE batches SET cancel_after = %(after)s WHERE id = %(batch)s
 
 -- name: list_generations
 -- Return the generations of a batch.

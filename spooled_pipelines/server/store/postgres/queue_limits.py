@@ -8,6 +8,7 @@ from functools import partial
 
 from spooled_pipelines.server.core import queue_limits
 from spooled_pipelines.server.core.queue_limits import QueueControl, Throttle
+from spooled_pipelines.server.store.postgres.bulk_operations import is_first
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Connection, Snapshot, borrowed, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction
@@ -70,15 +71,17 @@ async def set_control(
     context: StoreContext, organization: str, queue_name: str, change: ControlChange
 ) -> QueueControl:
     """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
-    _, queue = await context.place(organization, queue_name)
-    await run(context, partial(_set_control, queue=queue, change=change))
+    owner, queue = await context.place(organization, queue_name)
+    await run(context, partial(_set_control, owner=owner, queue=queue, change=change))
     async with borrowed(context.pool) as connection:
         return await _control(connection, organization, queue_name)
 
 
-async def _set_control(tx: Transaction, queue: int, change: ControlChange) -> None:
+async def _set_control(tx: Transaction, owner: int, queue: int, change: ControlChange) -> None:
     async with tx.pipeline():
         await tx.begin()
+        if change.request_id and not await is_first(tx, owner, change.request_id):
+            change = ControlChange()
         if change.paused is not None:
             await tx.send("set_paused", queue=queue, paused=change.paused)
         if change.limits is not None:

@@ -7,6 +7,7 @@ import asyncio
 from spooled_pipelines.server.core.job_rules import LeaseExpiry
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
+from spooled_pipelines.server.store.postgres import bulk_operations
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
@@ -22,7 +23,9 @@ async def sweep(context: StoreContext) -> int | None:
             swept_at, has_more = await run(context, _sweep)
         if not has_more:
             break
-    moment = await run(context, _next_moment)
+    moment, more = await run(context, _next_moment)
+    if more:
+        await bulk_operations.cancel_noted(context)
     if moment is not None and moment <= swept_at:
         await asyncio.sleep(_OTHERS_SECONDS)
     return moment
@@ -51,6 +54,7 @@ async def _sweep(tx: Transaction) -> tuple[int, bool]:
     return tx.now, max(len(released), len(expired)) >= SWEEP_JOBS
 
 
-async def _next_moment(tx: Transaction) -> int | None:
-    (moments,) = await tx.rows("read_next_moment")
-    return min((moment for moment in moments if moment is not None), default=None)
+async def _next_moment(tx: Transaction) -> tuple[int | None, bool]:
+    """Return the next moment, and whether there is more to do now."""
+    ((*moments, more),) = await tx.rows("read_next_moment")
+    return min((moment for moment in moments if moment is not None), default=None), more

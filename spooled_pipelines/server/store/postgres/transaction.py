@@ -186,8 +186,8 @@ class Transaction:
 
 
 def _locked_job(row: tuple[Any, ...]) -> LockedJob:
-    *columns, error = row
-    return LockedJob.of_row((*columns, None if error is None else error.decode()))
+    *columns, error, is_pruned = row
+    return LockedJob.of_row((*columns, None if error is None else error.decode(), is_pruned))
 
 
 def _columns(rows: Mapping[int, list[int]]) -> dict[str, list[int]]:

@@ -83,6 +83,9 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
         tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
         if opening.name:
             tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
+    if opening.cancels_older:
+        values = (owner, opening.batch_id, opening.generation)
+        tx.connection.execute(SQL["cancel_older"], values)
     if opening.part_id:
         number, *_ = find(tx, owner, opening.batch_id)
         tx.connection.execute(SQL["begin_part"], (number, opening.part_id))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import LockedJob
@@ -14,6 +13,7 @@ from spooled_pipelines.server.core.job_rules import (
     Event,
     Purge,
     Retry,
+    is_stripped,
     why_not_revised,
 )
 from spooled_pipelines.server.core.records import Counts, Revision, Status
@@ -22,15 +22,9 @@ from spooled_pipelines.server.store.requests import BatchSelector
 from spooled_pipelines.server.store.sqlite.batches import find
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
+from spooled_pipelines.server.store.steps import DONE, KEPT_MS, Progress, Step
 
 _REVIVABLE = (Status.DEADLETTER, Status.CANCELLED)
-
-
-class Step(NamedTuple):
-    """How many jobs were changed, and the place to go on from; None at the end."""
-
-    changed: int
-    after: int | None
 
 
 def generations(tx: Transaction, organization: str, selector: BatchSelector) -> list[int]:
@@ -56,36 +50,89 @@ def counts(tx: Transaction, batches: list[int]) -> Counts:
     return Counts(*(sum(row[place] for row in rows) for place in range(len(Counts._fields))))
 
 
-def cancel_batch(tx: Transaction, batch: int, after: int) -> Step:
+def take_step(
+    tx: Transaction,
+    organization: str,
+    request_id: str,
+    so_far: Progress,
+    step: Callable[[Transaction, Progress], Step],
+) -> Progress:
+    """Take a call's next step; what is kept of its request id counts, and not `so_far`."""
+    if not request_id:
+        return so_far.plus(step(tx, so_far))
+    owner = tx.names.organization(organization)
+    row = tx.connection.execute(SQL["read_request"], (owner, request_id)).fetchone()
+    progress = Progress() if row is None else Progress.of(row[0])
+    if progress.after is None:
+        return progress
+    progress = progress.plus(step(tx, progress))
+    _keep(tx, owner, request_id, progress)
+    return progress
+
+
+def is_first(tx: Transaction, owner: int, request_id: str) -> bool:
+    """Return whether a call that takes one step comes for the first time, and note that it did."""
+    if tx.connection.execute(SQL["read_request"], (owner, request_id)).fetchone():
+        return False
+    _keep(tx, owner, request_id, DONE)
+    return True
+
+
+def _keep(tx: Transaction, owner: int, request_id: str, progress: Progress) -> None:
+    values = (owner, request_id, tx.now, progress.kept())
+    tx.connection.execute(SQL["forget_requests"], (tx.now - KEPT_MS,))
+    tx.connection.execute(SQL["write_request"], values)
+
+
+def cancel_batch(tx: Transaction, so_far: Progress, batch: int) -> Step:
     """Cancel which of the next jobs have not started."""
-    jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=after, limit=STEP_JOBS)
+    jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=so_far.after, limit=STEP_JOBS)
     return Step(_apply(tx, jobs, Cancel()), _following(jobs))
 
 
+def cancel_noted(tx: Transaction) -> bool:
+    """Cancel more of a batch that is noted as to be cancelled; False where there is none."""
+    row = tx.connection.execute(SQL["find_cancelled"]).fetchone()
+    if row is None:
+        return False
+    batch, after = row
+    step = cancel_batch(tx, Progress(after=after), batch)
+    tx.connection.execute(SQL["note_cancelled"], (step.after, batch))
+    if step.after is not None:
+        # The sweep goes on with it, should the caller not.
+        tx.deltas.due_at(tx.now)
+    return True
+
+
 def retry_batch(
-    tx: Transaction, batch: int, error_contains: str, cancelled: bool, after: int
+    tx: Transaction, so_far: Progress, batch: int, error_contains: str, cancelled: bool
 ) -> Step:
     """Put those of the next jobs back into the queue that are dead of such an error.
 
-    And, where that is asked for, those that were cancelled.
+    And, where that is asked for, those that were cancelled and have their payloads.
     """
-    jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=after, limit=STEP_JOBS)
-    return Step(_retry(tx, jobs, Retry(cancelled), error_contains), _following(jobs))
+    jobs = tx.locked("lock_jobs_of_batch", batch=batch, after=so_far.after, limit=STEP_JOBS)
+    changed = _retry(tx, jobs, Retry(cancelled), error_contains)
+    stripped = [job.seq for job in jobs if cancelled and is_stripped(job.state)]
+    return Step(changed, _following(jobs), stripped)
 
 
-def purge_queue(tx: Transaction, queue: int, highest: int, _: int) -> Step:
-    """Cancel some jobs that are pending, of those with a number up to `highest`."""
+def purge_queue(tx: Transaction, so_far: Progress, queue: int) -> Step:
+    """Cancel some jobs that are pending, of those that were there at the first step."""
+    highest = so_far.highest
+    if highest is None:
+        highest = tx.numbers.following - 1
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
     ready, retrying = tx.locked("lock_ready", **values), tx.locked("lock_retrying", **values)
     changed = _apply(tx, [*ready, *retrying], Purge())
     # What was cancelled is not found again, so there is no place to go on from.
     is_last = max(len(ready), len(retrying)) < STEP_JOBS
-    return Step(changed, None if is_last else 0)
+    return Step(changed, None if is_last else 0, highest=highest)
 
 
-def retry_queue(tx: Transaction, queue: int, error_contains: str, after: int) -> Step:
+def retry_queue(tx: Transaction, so_far: Progress, queue: int, error_contains: str) -> Step:
     """Put those of the next dead letters of a queue back that died of such an error."""
-    jobs = tx.locked("lock_dead", queue=queue, after=after, limit=STEP_JOBS)
+    jobs = tx.locked("lock_dead", queue=queue, after=so_far.after, limit=STEP_JOBS)
     return Step(_retry(tx, jobs, Retry(), error_contains), _following(jobs))
 
 
@@ -114,11 +161,6 @@ def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | N
 def queue_number(tx: Transaction, organization: str, queue_name: str) -> int:
     """Return the queue's number; make the queue if it is not there."""
     return tx.names.queue(tx.names.organization(organization), queue_name)
-
-
-def last_job(tx: Transaction) -> int:
-    """Return the number of the youngest job."""
-    return tx.numbers.following - 1
 
 
 def _retry(tx: Transaction, jobs: list[LockedJob], event: Retry, error_contains: str) -> int:

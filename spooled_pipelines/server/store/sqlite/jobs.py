@@ -217,10 +217,10 @@ def requeue_expired(tx: Transaction) -> bool:
     return len(jobs) == SWEEP_JOBS
 
 
-def next_moment(tx: Transaction) -> int | None:
-    """Return when the next job is due or the next lease ends."""
-    row = tx.connection.execute(SQL["read_next_moment"]).fetchone()
-    return min((moment for moment in row if moment is not None), default=None)
+def next_moment(tx: Transaction) -> tuple[int | None, bool]:
+    """Return when the next job is due or the next lease ends, and whether there is more to do."""
+    *moments, more = tx.connection.execute(SQL["read_next_moment"]).fetchone()
+    return min((moment for moment in moments if moment is not None), default=None), bool(more)
 
 
 def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:

@@ -175,9 +175,11 @@ SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
 WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :limit
 
 -- name: read_next_moment
--- Return when the next job is due, and when the next lease ends.
+-- Return when the next job is due, and when the next lease ends; and whether a batch is being
+-- cancelled.
 SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NULL),
-    (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3)
+    (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3),
+    EXISTS (SELECT 1 FROM batches INDEXED BY batches_cancelled WHERE cancel_after IS NOT NULL)
 
 -- Jobs, as they are read
 -- ======================
@@ -400,6 +402,34 @@ DELETE FROM batch_links WHERE batch = ? AND job = ?
 
 -- Cancel and retry
 -- ================
+
+-- name: read_request
+-- Return how far a call is that came before.
+SELECT progress FROM requests WHERE organization = ? AND request_id = ?
+
+-- name: write_request
+-- Keep how far a call is.
+INSERT INTO requests (organization, request_id, at, progress) VALUES (?, ?, ?, ?)
+ON CONFLICT (organization, request_id) DO UPDATE SET progress = excluded.progress
+
+-- name: forget_requests
+-- Remove calls that nobody repeats any longer.
+DELETE FROM requests WHERE at < ?
+
+-- name: cancel_older
+-- Note that older generations of a batch are to be cancelled.
+UPDATE batches SET cancel_after = 0
+WHERE organization = ? AND batch_id = ? AND generation < ? AND forgotten = 0
+    AND pending + scheduled > 0
+
+-- name: find_cancelled
+-- Return a batch that is being cancelled, and the place to go on from.
+SELECT id, cancel_after FROM batches INDEXED BY batches_cancelled
+WHERE cancel_after IS NOT NULL AND id > 0 ORDER BY id LIMIT 1
+
+-- name: note_cancelled
+-- Note how far a batch is cancelled.
+UPDATE batches SET cancel_after = ? WHERE id = ?
 
 -- name: list_generations
 -- Return the generations of a batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spooled_pipelines.server.core import queue_limits
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.store.requests import ControlChange
+from spooled_pipelines.server.store.sqlite.bulk_operations import is_first
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
@@ -13,9 +14,12 @@ def set_control(
     tx: Transaction, organization: str, queue_name: str, change: ControlChange
 ) -> QueueControl:
     """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
-    queue = tx.names.queue(tx.names.organization(organization), queue_name)
+    owner = tx.names.organization(organization)
+    queue = tx.names.queue(owner, queue_name)
     is_paused, _, *row = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()
     throttle = queue_limits.stored(row)
+    if change.request_id and not is_first(tx, owner, change.request_id):
+        change = ControlChange()
     if change.paused is not None:
         is_paused = change.paused
         tx.connection.execute(SQL["set_paused"], (is_paused, queue))

@@ -25,6 +25,7 @@ from spooled_pipelines.server.core.records import (
     Enqueued,
     JobPage,
     NewJob,
+    RetryOutcome,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Selector
@@ -47,6 +48,7 @@ from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.readers import Readers
 from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Snapshot, Transaction
 from spooled_pipelines.server.store.sqlite.writer import Batchable, Writer
+from spooled_pipelines.server.store.steps import Progress, Step
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -81,6 +83,14 @@ def _reads(
         return await store.read(query, *args, **kwargs)
 
     return method
+
+
+def _open_batch(
+    tx: Transaction, organization: str, opening: BatchOpening
+) -> tuple[BatchRecord | None, bool]:
+    """Open a batch; return as well whether some are being cancelled."""
+    record = batch_operations.open_batch(tx, organization, opening)
+    return record, bulk_operations.cancel_noted(tx)
 
 
 class SqliteStore(Service):
@@ -173,10 +183,15 @@ class SqliteStore(Service):
 
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
         # None while one of this name is being forgotten, a step at a time.
-        while True:
-            record = await self.write(batch_operations.open_batch, organization, opening)
-            if record is not None:
-                return record
+        record, more = None, False
+        while record is None:
+            record, more = await self.write(_open_batch, organization, opening)
+        if not more:
+            return record
+        while await self.write(bulk_operations.cancel_noted):
+            pass
+        (record,) = await self.batches(organization, [opening.batch_id])
+        return record
 
     add_chunk = _writes(batch_operations.add_chunk)
     stored_chunks = _reads(reading.stored_chunks)
@@ -187,17 +202,20 @@ class SqliteStore(Service):
     list_batches = _reads(listing.batches)
 
     async def cancel(self, organization: str, selector: Selector) -> CancelOutcome:
+        asked = selector.request_id
         if isinstance(selector, BatchSelector):
             numbers = await self.write(bulk_operations.generations, organization, selector)
             cancelled = 0
             for number in numbers:
-                cancelled += await self._in_steps(bulk_operations.cancel_batch, number)
+                step = partial(bulk_operations.cancel_batch, batch=number)
+                request_id = asked and f"{asked}:{number}"
+                cancelled += (await self._in_steps(organization, request_id, step)).changed
             return CancelOutcome(cancelled, await self.write(bulk_operations.counts, numbers))
         queue_name = selector.queue_name
         queue = await self.write(bulk_operations.queue_number, organization, queue_name)
-        highest = await self.write(bulk_operations.last_job)
-        cancelled = await self._in_steps(bulk_operations.purge_queue, queue, highest)
-        return CancelOutcome(cancelled, (await self.queue(organization, queue_name)).counts)
+        step = partial(bulk_operations.purge_queue, queue=queue)
+        done = await self._in_steps(organization, asked, step)
+        return CancelOutcome(done.changed, (await self.queue(organization, queue_name)).counts)
 
     async def retry(
         self,
@@ -205,15 +223,22 @@ class SqliteStore(Service):
         selector: Selector,
         error_contains: str = "",
         cancelled: bool = False,
-    ) -> int:
+    ) -> RetryOutcome:
+        step: Callable[[Transaction, Progress], Step]
         if isinstance(selector, BatchSelector):
-            batch_id = selector.batch_id
-            number = await self.write(bulk_operations.newest, organization, batch_id)
-            step = bulk_operations.retry_batch
-            return await self._in_steps(step, number, error_contains, cancelled)
-        queue_name = selector.queue_name
-        queue = await self.write(bulk_operations.queue_number, organization, queue_name)
-        return await self._in_steps(bulk_operations.retry_queue, queue, error_contains)
+            number = await self.write(bulk_operations.newest, organization, selector.batch_id)
+            step = partial(
+                bulk_operations.retry_batch,
+                batch=number,
+                error_contains=error_contains,
+                cancelled=cancelled,
+            )
+        else:
+            name = selector.queue_name
+            queue = await self.write(bulk_operations.queue_number, organization, name)
+            step = partial(bulk_operations.retry_queue, queue=queue, error_contains=error_contains)
+        done = await self._in_steps(organization, selector.request_id, step)
+        return done.retried(self._prefix)
 
     queue = _reads(reading.queue)
     list_queues = _reads(listing.queues)
@@ -237,7 +262,10 @@ class SqliteStore(Service):
         ):
             pass
         again = await self._pruner.take_step(_Steps(self._writer))
-        return earliest(await self.write(job_operations.next_moment), again)
+        moment, more = await self.write(job_operations.next_moment)
+        while more:
+            more = await self.write(bulk_operations.cancel_noted)
+        return earliest(moment, again)
 
     async def recount(self) -> list[CounterMismatch]:
         return await self.read(lambda snapshot: reading.recount(snapshot.connection))
@@ -248,15 +276,16 @@ class SqliteStore(Service):
         """Do it in a commit, with what else has gathered."""
         return await self._writer.submit(lambda tx: operation(tx, *args, **kwargs))
 
-    async def _in_steps(self, step: Callable[..., bulk_operations.Step], *arguments: object) -> int:
-        """Return how many jobs all steps changed."""
-        changed, after = 0, 0
-        while True:
-            done = await self.write(step, *arguments, after)
-            changed += done.changed
-            if done.after is None:
-                return changed
-            after = done.after
+    async def _in_steps(
+        self, organization: str, request_id: str, step: Callable[[Transaction, Progress], Step]
+    ) -> Progress:
+        """Return what all steps did."""
+        progress = Progress()
+        while progress.after is not None:
+            progress = await self.write(
+                bulk_operations.take_step, organization, request_id, progress, step
+            )
+        return progress
 
     async def read(
         self, query: Callable[Concatenate[Snapshot, P], T], *args: P.args, **kwargs: P.kwargs

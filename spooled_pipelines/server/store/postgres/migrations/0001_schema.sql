@@ -89,6 +89,8 @@ CREATE TABLE batches (
     -- anything to do again. Who sets or clears it holds the lock `settling`, unless the batch is
     -- not sealed.
     settled_at bigint,
+    -- While the batch is being cancelled in steps: the number of the last job that was looked at.
+    cancel_after bigint,
     batch_id text NOT NULL,
     name bytea NOT NULL,
     UNIQUE (organization, batch_id, generation)
@@ -98,6 +100,7 @@ CREATE INDEX batches_open ON batches (queue, created_at) WHERE settled_at IS NUL
 CREATE INDEX batches_settled ON batches (has_dead, settled_at)
     WHERE settled_at IS NOT NULL AND NOT forgotten;
 CREATE INDEX batches_forgotten ON batches (id) WHERE forgotten;
+CREATE INDEX batches_cancelled ON batches (id) WHERE cancel_after IS NOT NULL;
 CREATE INDEX batches_listed ON batches (organization, id) WHERE NOT superseded AND NOT forgotten;
 CREATE INDEX batches_listed_of_queue ON batches (queue, id) WHERE NOT superseded AND NOT forgotten;
 
@@ -207,6 +210,16 @@ CREATE TABLE upload_chunks (
     duplicates integer[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (batch, upload_id, number)
 );
+
+-- Calls that may come twice, since their answers can be lost: how far each is, as JSON.
+CREATE TABLE requests (
+    organization integer NOT NULL REFERENCES organizations,
+    at bigint NOT NULL,
+    request_id text NOT NULL,
+    progress text NOT NULL,
+    PRIMARY KEY (organization, request_id)
+);
+CREATE INDEX requests_by_age ON requests (at);
 
 CREATE TABLE workers (
     worker_id text PRIMARY KEY,

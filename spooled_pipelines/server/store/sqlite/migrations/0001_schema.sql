@@ -81,6 +81,8 @@ CREATE TABLE batches (
     forgotten INTEGER NOT NULL DEFAULT 0,
     -- When a table was sent again that the batch has already.
     used_at INTEGER NOT NULL DEFAULT 0,
+    -- While the batch is being cancelled in steps: the number of the last job that was looked at.
+    cancel_after INTEGER,
     UNIQUE (organization, batch_id, generation)
 );
 CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE superseded = 0;
@@ -91,6 +93,7 @@ CREATE INDEX batches_settled ON batches (deadletter > 0, max(changed_at, used_at
     WHERE forgotten = 0 AND (sealed = 1 OR superseded = 1)
         AND pending + scheduled + processing = 0;
 CREATE INDEX batches_forgotten ON batches (id) WHERE forgotten = 1;
+CREATE INDEX batches_cancelled ON batches (id) WHERE cancel_after IS NOT NULL;
 CREATE INDEX batches_listed ON batches (organization, id) WHERE superseded = 0 AND forgotten = 0;
 CREATE INDEX batches_listed_of_queue ON batches (queue, id)
     WHERE superseded = 0 AND forgotten = 0;
@@ -187,6 +190,16 @@ CREATE TABLE upload_chunks (
     duplicates BLOB NOT NULL,
     PRIMARY KEY (batch, upload_id, number)
 ) WITHOUT ROWID;
+
+-- Calls that may come twice, since their answers can be lost: how far each is, as JSON.
+CREATE TABLE requests (
+    organization INTEGER NOT NULL REFERENCES organizations,
+    request_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    progress TEXT NOT NULL,
+    PRIMARY KEY (organization, request_id)
+) WITHOUT ROWID;
+CREATE INDEX requests_by_age ON requests (at);
 
 CREATE TABLE workers (
     worker_id TEXT PRIMARY KEY,

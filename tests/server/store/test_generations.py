@@ -1,0 +1,25 @@
+"""A newer generation cancels those before it, and the server sees that through, whoever dies."""
+
+from __future__ import annotations
+
+from spooled_pipelines.server.core.records import BatchOpening
+from spooled_pipelines.server.store.limits import STEP_JOBS
+from tests.support.store_kit import ORGANIZATION, StoreKit
+
+FRESH = BatchOpening("b", "q", "", generation=1, cancels_older=True)
+
+
+async def fill(kit: StoreKit, rows: int) -> None:
+    await kit.open_batch()
+    await kit.add("b", *map(str, range(rows)))
+
+
+async def test_what_the_older_generation_had_not_started_is_cancelled_when_the_newer_begins(
+    kit: StoreKit,
+) -> None:
+    await fill(kit, STEP_JOBS + 5)
+    running = await kit.claim_one()
+    record = await kit.store.open_batch(ORGANIZATION, FRESH)
+    assert (record.generation, sum(record.counts)) == (1, 0)
+    assert await kit.queue_counts() == {"processing": 1, "cancelled": STEP_JOBS + 4}
+    await kit.complete(running)
