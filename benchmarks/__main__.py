@@ -27,6 +27,7 @@ from benchmarks.plain import plain
 from benchmarks.postgres import postgres
 from benchmarks.results import results
 from benchmarks.scale import scale
+from benchmarks.settling import settling
 from benchmarks.sharding import sharding
 from benchmarks.sizing import sizing
 from benchmarks.soak import soak
@@ -47,6 +48,7 @@ ALL: dict[str, Callable[[], bool]] = {
     "tracing": tracing,
     "takeover": takeover,
     "working": working,
+    "settling": settling,
     "latency": latency,
     "start_up": start_up,
     "scale": scale,

@@ -12,6 +12,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class OnChanged(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_CHANGED_KEEP: _ClassVar[OnChanged]
+    ON_CHANGED_REPLACE: _ClassVar[OnChanged]
+    ON_CHANGED_REPLACE_DEAD: _ClassVar[OnChanged]
+ON_CHANGED_KEEP: OnChanged
+ON_CHANGED_REPLACE: OnChanged
+ON_CHANGED_REPLACE_DEAD: OnChanged
+
 class EnqueueJobRequest(_message.Message):
     __slots__ = ("job",)
     JOB_FIELD_NUMBER: _ClassVar[int]
@@ -27,7 +36,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +55,7 @@ class OpenBatch(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PART_ID_FIELD_NUMBER: _ClassVar[int]
     CANCEL_OLDER_FIELD_NUMBER: _ClassVar[int]
+    ON_CHANGED_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -57,7 +67,8 @@ class OpenBatch(_message.Message):
     generation: int
     part_id: str
     cancel_older: bool
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ...) -> None: ...
+    on_changed: OnChanged
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
@@ -111,20 +122,24 @@ class ChunkRange(_message.Message):
     def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class ChunkOutcome(_message.Message):
-    __slots__ = ("number", "created", "duplicates", "job_ids", "duplicate_rows", "rejected")
+    __slots__ = ("number", "created", "duplicates", "job_ids", "duplicate_rows", "rejected", "changed_rows", "replaced_rows")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     JOB_IDS_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_ROWS_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_ROWS_FIELD_NUMBER: _ClassVar[int]
     number: int
     created: int
     duplicates: int
     job_ids: _containers.RepeatedScalarFieldContainer[str]
     duplicate_rows: _containers.RepeatedScalarFieldContainer[int]
     rejected: _containers.RepeatedCompositeFieldContainer[RejectedRow]
-    def __init__(self, number: _Optional[int] = ..., created: _Optional[int] = ..., duplicates: _Optional[int] = ..., job_ids: _Optional[_Iterable[str]] = ..., duplicate_rows: _Optional[_Iterable[int]] = ..., rejected: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ...) -> None: ...
+    changed_rows: _containers.RepeatedScalarFieldContainer[int]
+    replaced_rows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, number: _Optional[int] = ..., created: _Optional[int] = ..., duplicates: _Optional[int] = ..., job_ids: _Optional[_Iterable[str]] = ..., duplicate_rows: _Optional[_Iterable[int]] = ..., rejected: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ..., changed_rows: _Optional[_Iterable[int]] = ..., replaced_rows: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RejectedRow(_message.Message):
     __slots__ = ("row", "code", "message")
@@ -217,7 +232,7 @@ class WatchBatchRequest(_message.Message):
     def __init__(self, batch_ids: _Optional[_Iterable[str]] = ..., milestones: _Optional[bool] = ...) -> None: ...
 
 class BatchStats(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation")
+    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation", "changed", "replaced")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +250,8 @@ class BatchStats(_message.Message):
     STALLS_FIELD_NUMBER: _ClassVar[int]
     TOP_ERRORS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -252,7 +269,9 @@ class BatchStats(_message.Message):
     stalls: _containers.RepeatedCompositeFieldContainer[Stall]
     top_errors: _containers.RepeatedCompositeFieldContainer[ErrorCount]
     generation: int
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
+    changed: int
+    replaced: int
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ..., changed: _Optional[int] = ..., replaced: _Optional[int] = ...) -> None: ...
 
 class Stall(_message.Message):
     __slots__ = ("cause", "message")
@@ -375,18 +394,22 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., worker_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class FindKeysRequest(_message.Message):
-    __slots__ = ("queue_name", "idempotency_keys")
+    __slots__ = ("queue_name", "idempotency_keys", "payloads")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEYS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     idempotency_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, queue_name: _Optional[str] = ..., idempotency_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, queue_name: _Optional[str] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class FindKeysResponse(_message.Message):
-    __slots__ = ("found",)
+    __slots__ = ("found", "changed")
     FOUND_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
     found: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, found: _Optional[_Iterable[int]] = ...) -> None: ...
+    changed: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, found: _Optional[_Iterable[int]] = ..., changed: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListBatchesRequest(_message.Message):
     __slots__ = ("queue_name", "page_size", "page_token")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from spooled_pipelines.server.core.job_rules import Event, JobState, error_group, transition
@@ -14,7 +16,7 @@ _PLACE: Mapping[int, int] = {
     number: Counts._fields.index(name) for number, name in Status.NAMES.items()
 }
 _WAITING = Counts._fields.index("waiting")
-_WIDTH = len(Counts._fields)
+_zeros: partial[list[int]] = partial(list, [0] * len(Counts._fields))
 
 
 @dataclass(slots=True)
@@ -41,8 +43,9 @@ class LockedJob:
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> LockedJob:
         """Return the job of a row with the columns `{locked_job}`."""
-        seq, organization, queue, batch, linked, is_capped, *state = row
-        return cls(seq, organization, queue, batch, linked, is_capped, JobState._make(state))
+        # Not taken apart by a star, which takes twice as long.
+        state = JobState._make(row[6:])
+        return cls(row[0], row[1], row[2], row[3], row[4], row[5], state)
 
 
 class CounterDeltas:
@@ -65,8 +68,8 @@ class CounterDeltas:
     )
 
     def __init__(self) -> None:
-        self.queues: dict[int, list[int]] = {}
-        self.batches: dict[int, list[int]] = {}
+        self.queues: defaultdict[int, list[int]] = defaultdict(_zeros)
+        self.batches: defaultdict[int, list[int]] = defaultdict(_zeros)
         # How many dead letters more of a batch ended with an error.
         self.errors: dict[tuple[int, str], int] = {}
         # When a lease of these queues ran out.
@@ -136,9 +139,9 @@ class CounterDeltas:
         """Count `count` jobs more in this status (fewer, where it is below 0)."""
         if not count:
             return
-        rows = [self.batches.setdefault(batch, [0] * _WIDTH) for batch in batches]
+        rows = [self.batches[batch] for batch in batches]
         if queue is not None:
-            rows.append(self.queues.setdefault(queue, [0] * _WIDTH))
+            rows.append(self.queues[queue])
             if status == Status.PENDING and not waiting and count > 0:
                 self.ready_queues.add(queue)
         place = _PLACE[status]
@@ -159,8 +162,16 @@ class CounterDeltas:
         count: int = 1,
     ) -> None:
         """Count `count` jobs that went from one status to another."""
-        self.add(queue, batches, old, -count, waiting=was_waiting)
-        self.add(queue, batches, new, count, waiting=waiting)
+        # As `add` of both, in a third of the time: each job that is settled comes here.
+        if not count:
+            return
+        if new == Status.PENDING and not waiting:
+            self.ready_queues.add(queue)
+        left, entered, waiters = _PLACE[old], _PLACE[new], (waiting - was_waiting) * count
+        for row in (self.queues[queue], *[self.batches[batch] for batch in batches]):
+            row[left] -= count
+            row[entered] += count
+            row[_WAITING] += waiters
 
     def add_created(
         self, queue: int, batches: tuple[int, ...], rows: int, due: Iterable[int | None] | None

@@ -229,6 +229,9 @@ class BatchRecord(NamedTuple):
     queue_paused: bool = False
     # The queue's limits, where it has any, and which of them hold it back.
     limited_by: LimitedBy | None = None
+    # Rows that came again with another payload, and those whose job got it.
+    changed: int = 0
+    replaced: int = 0
 
     @property
     def open_jobs(self) -> int:
@@ -260,6 +263,15 @@ class Chunk:
     tags: Sequence[bytes | None] | bytes | None
     generation: int = 0
     part_id: str = ""
+    # In these statuses a job gets the payload of its row, where that is another one.
+    replaceable: tuple[int, ...] = ()
+
+
+class KeysFound(NamedTuple):
+    """The places of keys that jobs have, and of those whose job has another payload."""
+
+    found: list[int]
+    changed: list[int]
 
 
 class ChunkRange(NamedTuple):
@@ -272,13 +284,17 @@ class ChunkRange(NamedTuple):
 class ChunkStored(NamedTuple):
     """The outcome of a chunk: each row's job, and which rows created none (by place).
 
-    `first` is set, and `seqs` empty, where every row made a job, numbered from `first` on.
+    `changed` are those of them with another payload than their job had, `replaced` those of
+    `changed` whose payload it has now. `first` is set, and `seqs` empty,
+    where every row made a job, numbered from `first` on.
     """
 
     rows: int
     first: int | None
     seqs: Sequence[int]
     duplicates: Sequence[int]
+    changed: Sequence[int] = ()
+    replaced: Sequence[int] = ()
 
 
 class JobPage(NamedTuple):

@@ -28,7 +28,14 @@ from spooled_pipelines.server.services.enqueue_batch import enqueue_batch
 from spooled_pipelines.server.services.revise_dead_letters import revise
 from spooled_pipelines.server.services.settle_stream import settle
 from spooled_pipelines.server.services.validation.jobs import new_job
-from spooled_pipelines.server.store.requests import NEWEST, BatchJobs, BatchSelector, JobSearch
+from spooled_pipelines.server.services.validation.structs import check_object
+from spooled_pipelines.server.store.requests import (
+    NEWEST,
+    BatchJobs,
+    BatchSelector,
+    JobSearch,
+    KeyQuery,
+)
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
     BatchPart,
@@ -210,8 +217,17 @@ class BatchService:
                 f"idempotency_keys has {len(keys)} keys, and at most {limits.CHUNK_ROWS_MAX} are "
                 "allowed in one call"
             )
-        found = await self._context.store.find_keys(caller.organization, queue_name, keys)
-        return FindKeysResponse(found=found)
+        payloads = list(request.payloads)
+        if len(payloads) not in (0, len(keys)):
+            raise invalid(
+                f"payloads has {len(payloads)} values for {len(keys)} keys; give none or one for "
+                "each"
+            )
+        for payload in payloads:
+            check_object("payload", payload)
+        query = KeyQuery(queue_name, keys, payloads)
+        found, changed = await self._context.store.find_keys(caller.organization, query)
+        return FindKeysResponse(found=found, changed=changed)
 
     async def list_batches(
         self, caller: Caller, request: ListBatchesRequest

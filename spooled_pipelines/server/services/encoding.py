@@ -201,6 +201,8 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats
         stalls=stalls(record, now, has_consumer),
         top_errors=[ErrorCount(error=error, count=count) for error, count in record.top_errors],
         generation=record.generation,
+        changed=record.changed,
+        replaced=record.replaced,
     )
 
 
@@ -225,6 +227,8 @@ def chunk_outcome(prefix: str, checked: CheckedChunk, stored: ChunkStored) -> by
         created=stored.rows - len(stored.duplicates),
         duplicates=len(stored.duplicates),
         duplicate_rows=[places[row] for row in stored.duplicates],
+        changed_rows=[places[row] for row in stored.changed],
+        replaced_rows=[places[row] for row in stored.replaced],
         rejected=[
             RejectedRow(row=row, code="INVALID_ARGUMENT", message=message)
             for row, message in sorted(checked.rejected.items())

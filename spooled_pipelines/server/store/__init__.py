@@ -31,6 +31,7 @@ from spooled_pipelines.server.core.records import (
     JobPage,
     JobRecord,
     KeyRecord,
+    KeysFound,
     ListedWorker,
     NewJob,
     PartRecord,
@@ -47,6 +48,7 @@ from spooled_pipelines.server.store.requests import (
     ControlChange,
     Heartbeat,
     JobQuery,
+    KeyQuery,
     QueueSelector,
 )
 
@@ -106,7 +108,7 @@ class JobStore(Protocol):
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         """Return every attempt at a job, oldest first."""
 
-    async def find_keys(self, organization: str, queue_name: str, keys: Sequence[str]) -> list[int]:
+    async def find_keys(self, organization: str, query: KeyQuery) -> KeysFound:
         """Return the places of those keys that jobs of this queue have, in order."""
 
     # Batches
@@ -121,6 +123,7 @@ class JobStore(Protocol):
     async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
         """Store rows as jobs of a batch, each key once; the same chunk again, the same outcome.
 
+        A row with the key of a job and another payload is said, and replaces it where it may.
         A row that is new to the batch makes the chunk's part unfinished, if it was finished.
         """
 

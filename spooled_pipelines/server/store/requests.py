@@ -80,6 +80,15 @@ JobQuery = BatchJobs | JobSearch | DeadLetters
 
 
 @dataclass(frozen=True, slots=True)
+class KeyQuery:
+    """Keys that jobs of a queue may have; `payloads`, one for each key or none, are compared."""
+
+    queue_name: str
+    keys: Sequence[str]
+    payloads: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ControlChange:
     """What is to hold a queue back from now on; None leaves it as it is."""
 

@@ -68,6 +68,8 @@ class _BatchRow(NamedTuple):
     worker_seen_at: int | None
     lease_expired_at: int | None
     generation: int
+    changed: int
+    replaced: int
     queue_paused: bool
     in_flight: int
     rate: int | None
@@ -100,6 +102,8 @@ def batch_record(
         worker_seen_at=row.worker_seen_at,
         lease_expired_at=row.lease_expired_at,
         generation=row.generation,
+        changed=row.changed,
+        replaced=row.replaced,
         queue_paused=bool(row.queue_paused),
         limited_by=None if throttle is None else throttle.limited_by(row.in_flight, now),
     )

@@ -35,6 +35,8 @@ VALUES: dict[str, Any] = {
     "jobs": [1, 2, 3],
     "organizations": [1, 1],
     "keys": [b"h1", b"h2"],
+    "payloads": [],
+    "digests": [b"", b"", b""],
     "seq": 1,
     "organization": "acme",
     "batch": 1,
@@ -69,7 +71,7 @@ OWN: dict[str, dict[str, Any]] = {
 }
 # What has no plan, what is of a temporary table, and checks, which read all there is.
 WITHOUT_PLAN = {"begin", "commit", "keep_so_far", "back_to_so_far", "no_sync", "create_staging"}
-WHOLE = {"add_staged", "allow_scans", "recount_queues", "recount_batches"}
+WHOLE = {"add_staged", "find_staged", "allow_scans", "recount_queues", "recount_batches"}
 # Tables with one row, or with one for each queue that has limits.
 SMALL = {"store", "queue_limits"}
 FILL = f"""

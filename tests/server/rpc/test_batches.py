@@ -217,6 +217,25 @@ async def test_a_chunk_of_bad_rows_alone_stores_nothing(wire: Wire) -> None:
     assert (await stats(wire)).total == 0
 
 
+async def test_rows_with_other_payloads_are_said_by_their_places_and_replaced_on_demand(
+    wire: Wire,
+) -> None:
+    await upload(wire, rows("x", "y"))
+    payloads = [struct(key="x"), struct(new=1), struct(new=2)]
+    message = rows("x", "", "y", payloads=[one.SerializeToString() for one in payloads])
+    (kept,) = await upload(wire, message, upload_id="v")
+    # The second row is refused, and the places are those of the whole chunk.
+    assert (list(kept.duplicate_rows), list(kept.changed_rows)) == ([0, 2], [2])
+    assert not kept.replaced_rows
+    replace = {"upload_id": "w", "on_changed": batch.ON_CHANGED_REPLACE}
+    (replaced,) = await upload(wire, message, **replace)
+    assert list(replaced.changed_rows) == list(replaced.replaced_rows) == [2]
+    found = await stats(wire)
+    assert (found.changed, found.replaced, found.total) == (2, 1, 2)
+    job = (await wire.call(spooled.GetJobRequest(job_id=kept.job_ids[2]))).job
+    assert job.payload == struct(new=2)
+
+
 BAD_UPLOADS: dict[str, tuple[list[Any], str, str]] = {
     "chunk first": ([rows("x")], "FAILED_PRECONDITION", "must be `open`"),
     "nothing": ([], "FAILED_PRECONDITION", "must be `open`"),
@@ -227,6 +246,7 @@ BAD_UPLOADS: dict[str, tuple[list[Any], str, str]] = {
     "queue": ([opening(queue_name=".q")], "INVALID_ARGUMENT", "queue_name"),
     "name": ([opening(name="n" * 256)], "INVALID_ARGUMENT", "name has 256 characters"),
     "upload id": ([opening(upload_id="")], "INVALID_ARGUMENT", "upload_id"),
+    "on changed": ([opening(on_changed=3)], "INVALID_ARGUMENT", "on_changed must be 0 to 2, got 3"),
     "priority": ([opening(priority=101)], "INVALID_ARGUMENT", "priority"),
     "keys": (
         [opening(), rows("x", idempotency_keys=["a", "b"])],

@@ -13,6 +13,7 @@ import pytest
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.payloads import payload_digest
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sql import Migration
 from spooled_pipelines.server.store.sqlite import database
@@ -137,6 +138,7 @@ async def test_acknowledged_means_synced(tmp_path: Path) -> None:
 )
 def test_every_statement_finds_its_rows_by_index(name: str) -> None:
     connection = sqlite3.connect(":memory:")
+    connection.create_function("digest_of_payload", 1, payload_digest)
     for migration in MIGRATIONS:
         connection.executescript(migration.statements)
     named = dict.fromkeys(re.findall(r":(\w+)", SQL[name]))

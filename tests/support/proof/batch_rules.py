@@ -20,7 +20,7 @@ from spooled_pipelines.server.core.records import (
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.proof import model_control
 from tests.support.proof.job_rules import delays, priorities, retries
-from tests.support.proof.model import Batch, Job
+from tests.support.proof.model import Batch, Row
 from tests.support.proof.side_by_side import (
     KEYS,
     SideBySide,
@@ -38,6 +38,8 @@ rows = st.tuples(keys, priorities, retries, delays)
 PARTS = ("x", "y")
 parts = st.sampled_from(("", "", "", "", *PARTS))
 generations = st.sampled_from((0, 0, 0, 0, 0, 0, 1, 1, 2))
+# Nothing is replaced, what has not started, or dead letters too.
+REPLACEABLE = ((), (Status.PENDING, Status.SCHEDULED), (1, 2, Status.DEADLETTER))
 # How far behind the newest generation somebody is, or before it.
 lates = st.sampled_from((0,) * 8 + (1, -1))
 
@@ -91,6 +93,7 @@ class BatchRules(SideBySide):
         alike=st.booleans(),
         late=lates,
         part=parts,
+        replaceable=st.sampled_from(REPLACEABLE),
     )
     def add_chunk(
         self,
@@ -101,6 +104,7 @@ class BatchRules(SideBySide):
         alike: bool,
         late: int,
         part: str,
+        replaceable: tuple[int, ...],
     ) -> None:
         """`alike`: what the first row says goes for all of them, as a single value."""
         if alike:
@@ -121,6 +125,7 @@ class BatchRules(SideBySide):
             tags=None,
             generation=self.generation(organization, batch, late),
             part_id=part,
+            replaceable=replaceable,
         )
         self.send_chunk(organization, chunk, jobs)
         self.chunks.append((organization, chunk))
@@ -213,15 +218,20 @@ class BatchRules(SideBySide):
         batch, upload = (chunk.batch_id, chunk.generation), (chunk.upload_id, chunk.number)
         self.same(
             self.kit.store.add_chunk(organization, chunk),
-            lambda: self.model.add_chunk(organization, *batch, upload, jobs, chunk.part_id),
+            lambda: self.model.add_chunk(
+                organization, *batch, upload, jobs, chunk.part_id, chunk.replaceable
+            ),
             self.compare_chunk,
         )
 
-    def compare_chunk(self, stored: ChunkStored, expected: list[tuple[Job, bool]]) -> None:
+    def compare_chunk(self, stored: ChunkStored, expected: list[Row]) -> None:
         seqs = stored.seqs
         if stored.first is not None:
             seqs = range(stored.first, stored.first + stored.rows)
         assert stored.rows == len(expected) == len(seqs)
-        for seq, (job, _) in zip(seqs, expected, strict=True):
-            self.name(job, self.kit.job_id(seq))
-        assert list(stored.duplicates) == [n for n, (_, made) in enumerate(expected) if not made]
+        for seq, row in zip(seqs, expected, strict=True):
+            self.name(row.job, self.kit.job_id(seq))
+        places = range(len(expected))
+        assert list(stored.duplicates) == [n for n in places if not expected[n].created]
+        assert list(stored.changed) == [n for n in places if expected[n].changed]
+        assert list(stored.replaced) == [n for n in places if expected[n].replaced]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from spooled_pipelines.server.core.records import (
     AttemptRecord,
@@ -16,6 +17,7 @@ from spooled_pipelines.server.core.records import (
     NewJob,
     Status,
 )
+from spooled_pipelines.wire.well_known import Struct
 
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 
@@ -45,6 +47,7 @@ class Job:
     # Forgotten altogether; its payload, result and tags alone.
     is_gone: bool = False
     is_stripped: bool = False
+    stripped_payload: bytes = b""
     job_id: str = ""
     retry_count: int = 0
     started_at: int | None = None
@@ -83,7 +86,18 @@ class Batch:
     # Each part that has begun: whether it is finished, and its rows.
     parts: dict[str, tuple[bool, int]] = field(default_factory=dict)
     # What each chunk became, until the batch is sealed.
-    outcomes: dict[tuple[str, int], list[tuple[Job, bool]]] = field(default_factory=dict)
+    outcomes: dict[tuple[str, int], list[Row]] = field(default_factory=dict)
+    changed: int = 0
+    replaced: int = 0
+
+
+class Row(NamedTuple):
+    """What became of a row: its job, and whether the row made it, or had another payload."""
+
+    job: Job
+    created: bool
+    changed: bool = False
+    replaced: bool = False
 
 
 class Model:
@@ -241,23 +255,31 @@ class Model:
         upload: tuple[str, int],
         rows: Sequence[NewJob],
         part: str,
-    ) -> list[tuple[Job, bool]]:
-        """Each row's job, and whether the row made it."""
+        replaceable: Sequence[int] = (),
+    ) -> list[Row]:
+        """What became of each row."""
         batch = self.batch(organization, batch_id, generation)
         if upload in batch.outcomes:
-            made = [created for _, created in batch.outcomes[upload]]
+            made = batch.outcomes[upload]
             keys = {job.asked.idempotency_key: job for job in self.of(organization, batch=batch)}
             found = [keys.get(row.idempotency_key) for row in rows]
             if len(found) != len(made) or None in found:
                 raise RefusalError("FAILED_PRECONDITION", "came before with other rows")
-            return [(job, one) for job, one in zip(found, made, strict=True) if job is not None]
+            pairs = zip(found, made, strict=True)
+            return [one._replace(job=job) for job, one in pairs if job is not None]
         if batch.sealed:
             batch.used_at = self.now
         outcome = []
         for row in rows:
             job, created = self.enqueue(organization, row._replace(queue_name=batch.queue_name))
             job.is_row |= created
-            outcome.append((job, created))
+            changed = not created and self._is_changed(job, row, batch)
+            replaced = changed and job.status in replaceable
+            if replaced:
+                job.asked = job.asked._replace(payload=row.payload)
+            batch.changed += changed
+            batch.replaced += replaced
+            outcome.append(Row(job, created, changed, replaced))
             if batch in job.batches:
                 continue
             job.batches.add(batch)
@@ -345,6 +367,13 @@ class Model:
         job.completed_at, job.last_error = self.now, error
         for batch in job.batches:
             batch.errors[error[:200]] += 1
+
+    @staticmethod
+    def _is_changed(job: Job, row: NewJob, batch: Batch) -> bool:
+        if job.asked.queue_name != batch.queue_name:
+            return False
+        kept = job.stripped_payload if job.is_stripped else job.asked.payload
+        return Struct.FromString(kept) != Struct.FromString(row.payload)
 
     def _note_attempt(self, job: Job, error: str) -> None:
         assert job.started_at is not None

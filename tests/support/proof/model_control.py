@@ -60,6 +60,8 @@ def prune(model: Model, retention: Retention) -> None:
     )
     for job in model.jobs:
         if job.status in _DONE and _at(job) <= settled:
+            if not job.is_stripped:
+                job.stripped_payload = job.asked.payload
             job.is_stripped, job.result = True, None
             job.asked = job.asked._replace(payload=b"", tags=None)
     for key, generations in model.generations.items():

@@ -199,7 +199,7 @@ class SideBySide(RuleBasedStateMachine):
         # Those who wait for room, too: a queue that was paused or full and is not any more.
         gained |= now.open - before.open
         assert gained <= told.ready_queues
-        new = (False, counted(()))
+        new = (False, counted(()), 0)
         both = now.batches.keys() | before.batches.keys()
         changed = {k for k in both if now.batches.get(k, new) != before.batches.get(k, new)}
         assert changed <= told.batches
@@ -222,7 +222,7 @@ class SideBySide(RuleBasedStateMachine):
             ready,
             {one for one in TOPICS if ready[one] and self.model.room(*one)},
             {
-                key: (batch.sealed, counted(self.model.of(key[0], batch=batch)))
+                key: (batch.sealed, counted(self.model.of(key[0], batch=batch)), batch.changed)
                 for key, batch in batches.items()
             },
             {(job.job_id, job.lease_id) for job in jobs if job.status == Status.PROCESSING},
@@ -248,6 +248,8 @@ class SideBySide(RuleBasedStateMachine):
             batch.generation,
             place in self.model.paused,
             self.limited_by(place),
+            batch.changed,
+            batch.replaced,
         )
         # Which of several that are equally frequent come is open.
         errors = +batch.errors
@@ -304,8 +306,13 @@ class SideBySide(RuleBasedStateMachine):
     def new_job(self, row: Any, queue: str) -> NewJob:
         key, priority, max_retries, delay = row
         due = None if delay is None else self.kit.clock.now() + 1000 * delay
-        payload = struct(n=next(self.numbers))
-        return NewJob(queue, payload, priority, max_retries, 300, due, key, None)
+        return NewJob(queue, self.payload(key), priority, max_retries, 300, due, key, None)
+
+    def payload(self, key: str) -> bytes:
+        """One that comes once, or one of two that are equal, in another order of fields."""
+        number = next(self.numbers)
+        fields = (struct(a=key), struct(b=key))
+        return (struct(n=number), b"".join(fields), b"".join(reversed(fields)))[number % 3]
 
     def name(self, job: Job, job_id: str) -> None:
         """The store calls the job so; ids of younger jobs are greater."""

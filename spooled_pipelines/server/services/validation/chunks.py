@@ -10,12 +10,26 @@ from typing import Any, TypeVar
 
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid, why_not
-from spooled_pipelines.server.core.records import Chunk
+from spooled_pipelines.server.core.records import Chunk, Status
 from spooled_pipelines.server.services.validation.structs import check_chunk_request
 from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import JobChunk, OpenBatch, Tags
+from spooled_pipelines.wire.batch_v1 import (
+    ON_CHANGED_KEEP,
+    ON_CHANGED_REPLACE,
+    ON_CHANGED_REPLACE_DEAD,
+    JobChunk,
+    OnChanged,
+    OpenBatch,
+    Tags,
+)
 
 T = TypeVar("T")
+# The statuses of jobs that get the payload of a row.
+REPLACEABLE: Mapping[int, tuple[int, ...]] = {
+    ON_CHANGED_KEEP: (),
+    ON_CHANGED_REPLACE: (Status.PENDING, Status.SCHEDULED),
+    ON_CHANGED_REPLACE_DEAD: (Status.PENDING, Status.SCHEDULED, Status.DEADLETTER),
+}
 _CONTEXT = ("traceparent", "tracestate")
 
 
@@ -36,6 +50,7 @@ class Upload:
     generation: int
     part_id: str
     cancels_older: bool
+    replaceable: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,15 @@ def checked_upload(request: OpenBatch) -> Upload:
         generation=validation.generation(request.generation),
         part_id=validation.text("part_id", request.part_id, limits.PART_ID_MAX),
         cancels_older=request.cancel_older,
+        replaceable=_replaceable(request.on_changed),
     )
+
+
+def _replaceable(on_changed: OnChanged) -> tuple[int, ...]:
+    statuses = REPLACEABLE.get(on_changed)
+    if statuses is None:
+        raise invalid(f"on_changed must be 0 to {max(REPLACEABLE)}, got {on_changed}")
+    return statuses
 
 
 def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChunk:
@@ -112,6 +135,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
         tags=_each(chunk.tags, partial(_row_tags, upload.context), rejected) or upload.tags,
         generation=upload.generation,
         part_id=upload.part_id,
+        replaceable=upload.replaceable,
     )
     if rejected:
         checked = _without(checked, rows, rejected)

@@ -18,6 +18,7 @@ from spooled_pipelines.server.core.batch_rules import (
     when_due,
 )
 from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.payloads import KeptPayload, compare
 from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys
@@ -161,7 +162,13 @@ async def _add(
     async with tx.pipeline():
         stored, linked = await _settle(tx, place, chunk, keys, staged)
         if stored.duplicates:
-            await tx.send("write_chunk", **upload, duplicates=list(stored.duplicates))
+            changed, replaced = list(stored.changed), list(stored.replaced)
+            places = {"changed": changed, "replaced": replaced}
+            await tx.send("write_chunk", **upload, duplicates=list(stored.duplicates), **places)
+            if changed:
+                counts = {"changed": len(changed), "replaced": len(replaced)}
+                await tx.send("count_changed", batch=place.batch, **counts)
+                tx.deltas.touched.add(place.batch)
         is_new = bool(linked or stored.rows > len(stored.duplicates))
         if is_finished and is_new:
             await tx.send("reopen_part", batch=place.batch, part_id=chunk.part_id.encode())
@@ -239,7 +246,8 @@ async def _settle(
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, place.first, (), ()), 0
     await tx.send("add_staged")
-    found = [job for job in await _existing(tx, place, keys) if job is not None]
+    staged_rows = sorted(await tx.rows("find_staged", first=place.first))
+    found = [_Existing(seq, batch) for _, seq, batch, _ in staged_rows]
     if len(found) < rows:
         raise forgotten_meanwhile()
     if all(job.seq == place.first + row for row, job in enumerate(found)):
@@ -252,7 +260,35 @@ async def _settle(
     tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine)
     others = {found[row].seq for row in duplicates if found[row].batch != place.batch}
     linked = await _link(tx, place.batch, sorted(others))
-    return ChunkStored(rows, None, [job.seq for job in found], duplicates), linked
+    same = {row for row, _, _, is_same in staged_rows if is_same}
+    other = {found[row].seq for row in duplicates if row not in same}
+    changed, replaced = await _compare(tx, place, chunk, other, found, duplicates)
+    seqs = [job.seq for job in found]
+    return ChunkStored(rows, None, seqs, duplicates, changed, replaced), linked
+
+
+async def _compare(
+    tx: Transaction,
+    place: _Place,
+    chunk: Chunk,
+    other: set[int],
+    found: Sequence[_Existing],
+    duplicates: Sequence[int],
+) -> tuple[list[int], list[int]]:
+    """Return which rows have another payload than their job, and which of them it got.
+
+    `other` are jobs that have not the bytes of one of their rows.
+    """
+    if not other:
+        return [], []
+    statement = "lock_kept" if chunk.replaceable else "read_kept"
+    kept = await tx.rows(statement, seqs=sorted(other))
+    rows = ((row, found[row].seq, chunk.payloads[row]) for row in duplicates)
+    jobs = map(KeptPayload._make, kept)
+    changed, replaced, payloads = compare(rows, jobs, place.queue, chunk.replaceable)
+    if payloads:
+        await tx.send("replace_payloads", seqs=list(payloads), payloads=list(payloads.values()))
+    return changed, replaced
 
 
 async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
@@ -280,7 +316,7 @@ async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
 async def _replayed(
     tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[bytes], upload: dict[str, Any]
 ) -> ChunkStored:
-    ((rows, duplicates),) = await tx.rows("read_chunk", **upload)
+    ((rows, *places),) = await tx.rows("read_chunk", **upload)
     found = [job for job in await _existing(tx, place, keys) if job is not None]
     # Each row of a chunk that came before is a job of the batch.
     others = {job.seq for job in found if job.batch != place.batch}
@@ -289,7 +325,7 @@ async def _replayed(
         others -= {seq for (seq,) in linked}
     if not len(found) == len(keys) == rows or others:
         raise other_rows(chunk)
-    return ChunkStored(rows, None, [job.seq for job in found], duplicates)
+    return ChunkStored(rows, None, [job.seq for job in found], *places)
 
 
 async def _existing(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import psycopg
 
+from spooled_pipelines.server.core.payloads import payload_digest
 from spooled_pipelines.server.core.retention import STEP_JOBS
 from spooled_pipelines.server.store.postgres import batch_marks
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 
+# Of payloads that are read at once, to be hashed.
+_PAYLOAD_BYTES = 4 << 20
 # Batches without jobs cost something too.
 _STEP_BATCHES = 100
 # What else a batch has, and itself.
@@ -84,9 +88,13 @@ def forgotten_meanwhile() -> psycopg.Error:
 async def _strip(tx: Transaction, before: int) -> bool:
     async with tx.pipeline():
         await tx.begin()
-        rows = await tx.rows("strip_jobs", before=before, limit=STEP_JOBS)
+        rows = await tx.rows(
+            "lock_strippable", before=before, limit=STEP_JOBS, budget=_PAYLOAD_BYTES
+        )
+        digests = await asyncio.to_thread(lambda: [payload_digest(row[1]) for row in rows])
+        await tx.send("strip_jobs", seqs=[seq for seq, _ in rows], digests=digests)
         await tx.commit()
-    return len(rows) == STEP_JOBS
+    return bool(rows)
 
 
 async def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:

@@ -116,6 +116,13 @@ ON CONFLICT (batch, shard) DO UPDATE SET pending = c.pending + excluded.pending,
     cancelled = c.cancelled + excluded.cancelled,
     changed_at = greatest(c.changed_at, excluded.changed_at)
 
+-- name: count_changed
+-- Count rows that came to a batch with another payload than their job had.
+INSERT INTO batch_counters AS c (batch, shard, {counts}, changed, replaced, changed_at)
+VALUES (%(batch)s, pg_backend_pid() %% 16, 0, 0, 0, 0, 0, 0, 0, 0, %(changed)s, %(replaced)s, 0)
+ON CONFLICT (batch, shard) DO UPDATE SET changed = c.changed + excluded.changed,
+    replaced = c.replaced + excluded.replaced
+
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
 INSERT INTO batch_errors AS e (batch, error, count)
@@ -167,13 +174,28 @@ CROSS JOIN LATERAL (
         AND idempotency_key IS NOT NULL
 ) AS j
 
+-- name: read_kept
+-- Return the payloads of jobs, or the hashes of those that were taken away.
+SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ANY(%(seqs)s)
+
+-- name: lock_kept
+-- The same of jobs that stay as they are until the commit.
+SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ANY(%(seqs)s)
+ORDER BY seq FOR UPDATE
+
+-- name: replace_payloads
+-- Give locked jobs other payloads.
+UPDATE jobs j SET payload = n.payload
+FROM unnest(%(seqs)s::int8[], %(payloads)s::bytea[]) AS n (seq, payload) WHERE j.seq = n.seq
+
 -- name: find_keys_of_queue
--- Return the places of those keys that jobs of this queue have.
-SELECT (k.place - 1)::int4
+-- Return the places of those keys that jobs of this queue have, and whether with this payload.
+SELECT (k.place - 1)::int4, j.seq, NOT j.pruned AND j.payload = k.payload
 FROM queues q JOIN organizations o ON o.id = q.organization
-CROSS JOIN unnest(%(keys)s::bytea[]) WITH ORDINALITY AS k (idempotency_key, place)
+CROSS JOIN unnest(%(keys)s::bytea[], %(payloads)s::bytea[]) WITH ORDINALITY
+    AS k (idempotency_key, payload, place)
 CROSS JOIN LATERAL (
-    SELECT queue FROM jobs
+    SELECT seq, queue, pruned, payload FROM jobs
     WHERE organization = q.organization AND idempotency_key = k.idempotency_key
         AND idempotency_key IS NOT NULL
 ) AS j
@@ -189,6 +211,16 @@ ON COMMIT DELETE ROWS
 -- Store what is staged, but for what is there.
 INSERT INTO jobs SELECT * FROM staged_jobs ORDER BY idempotency_key, seq
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+
+-- name: find_staged
+-- Return the jobs that have the keys of what is staged, with the rows' places, and whether each
+-- has its row's payload, byte for byte.
+SELECT (s.seq - %(first)s)::int4, j.seq, j.batch, NOT j.pruned AND j.payload = s.payload
+FROM staged_jobs s CROSS JOIN LATERAL (
+    SELECT seq, batch, pruned, payload FROM jobs
+    WHERE organization = s.organization AND idempotency_key = s.idempotency_key
+        AND idempotency_key IS NOT NULL
+) AS j
 
 -- Claim
 -- =====
@@ -468,13 +500,14 @@ SELECT e.errors, e.counts,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
-    b.generation, q.paused,
+    b.generation, c.changed, c.replaced, q.paused,
     (SELECT coalesce(sum(processing), 0)::int8 FROM queue_counters WHERE queue = b.queue),
     {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = b.queue
 CROSS JOIN LATERAL (
-    SELECT {sums}, max(changed_at) AS changed_at
+    SELECT {sums}, max(changed_at) AS changed_at, coalesce(sum(changed), 0)::int8 AS changed,
+        coalesce(sum(replaced), 0)::int8 AS replaced
     FROM batch_counters WHERE batch = b.id
 ) AS c
 CROSS JOIN LATERAL (
@@ -502,12 +535,13 @@ VALUES (%(batch)s, %(upload_id)s, %(number)s, %(rows)s) ON CONFLICT DO NOTHING R
 
 -- name: read_chunk
 -- Return the outcome of a chunk that is stored.
-SELECT rows, duplicates FROM upload_chunks
+SELECT rows, duplicates, changed, replaced FROM upload_chunks
 WHERE batch = %(batch)s AND upload_id = %(upload_id)s AND number = %(number)s
 
 -- name: write_chunk
 -- Keep the outcome of a chunk.
-UPDATE upload_chunks SET duplicates = %(duplicates)s
+UPDATE upload_chunks SET duplicates = %(duplicates)s, changed = %(changed)s,
+    replaced = %(replaced)s
 WHERE batch = %(batch)s AND upload_id = %(upload_id)s AND number = %(number)s
 
 -- name: list_chunks
@@ -863,15 +897,22 @@ ORDER BY w.seen_at DESC LIMIT %(limit)s
 -- Retention
 -- =========
 
--- name: strip_jobs
--- Take payload, result and tags from jobs that settled long ago.
-WITH old AS (
-    SELECT seq FROM jobs
+-- name: lock_strippable
+-- Return jobs that settled long ago, with their payloads: so many that they fit into memory.
+WITH old AS MATERIALIZED (
+    SELECT seq, completed_at, octet_length(payload) AS size FROM jobs
     WHERE status IN (4, 7) AND NOT pruned AND completed_at <= %(before)s
     ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), summed AS (
+    SELECT seq, size, sum(size) OVER (ORDER BY completed_at, seq) AS total FROM old
 )
-UPDATE jobs j SET payload = '', result = NULL, tags = NULL, pruned = true
-FROM old WHERE j.seq = old.seq RETURNING j.seq
+SELECT s.seq, j.payload FROM summed s JOIN jobs j ON j.seq = s.seq
+WHERE s.total - s.size < %(budget)s
+
+-- name: strip_jobs
+-- Take payload, result and tags from jobs that settled long ago, and keep a hash of the payload.
+UPDATE jobs j SET payload = '', payload_digest = d.digest, result = NULL, tags = NULL, pruned = true
+FROM unnest(%(seqs)s::int8[], %(digests)s::bytea[]) AS d (seq, digest) WHERE j.seq = d.seq
 
 -- name: forget_jobs
 -- Remove jobs in no batch that settled long ago.

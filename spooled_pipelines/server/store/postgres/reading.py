@@ -7,6 +7,7 @@ from typing import Any
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.payloads import KeptPayload, differs
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
     PAGE_BYTES,
@@ -18,6 +19,7 @@ from spooled_pipelines.server.core.records import (
     Depths,
     JobPage,
     JobRecord,
+    KeysFound,
     OpenBatches,
     PartRecord,
     QueueDepth,
@@ -26,7 +28,7 @@ from spooled_pipelines.server.core.records import (
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch, send
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
-from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters
+from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
 from spooled_pipelines.server.store.rows import batch_record
 
 _WIDTH = len(Counts._fields)
@@ -50,19 +52,23 @@ async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[A
     ]
 
 
-async def find_keys(
-    snapshot: Snapshot, organization: str, queue_name: str, keys: Sequence[str]
-) -> list[int]:
+async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:
     """Return the places of keys that jobs of this queue have."""
-    coded = [stored_key(key) for key in keys]
     rows = await fetch(
         snapshot.connection,
         "find_keys_of_queue",
         organization=organization,
-        name=queue_name,
-        keys=coded,
+        name=query.queue_name,
+        keys=[stored_key(key) for key in query.keys],
+        payloads=list(query.payloads),
     )
-    return [place for (place,) in rows]
+    other = {seq for _, seq, is_same in rows if query.payloads and not is_same}
+    kept = await fetch(snapshot.connection, "read_kept", seqs=list(other)) if other else []
+    jobs = {job.seq: job for job in map(KeptPayload._make, kept)}
+    changed = [
+        place for place, seq, _ in rows if seq in jobs and differs(query.payloads[place], jobs[seq])
+    ]
+    return KeysFound([place for place, *_ in rows], changed)
 
 
 async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:

@@ -6,6 +6,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from spooled_pipelines.server.core.batch_rules import (
@@ -18,6 +19,7 @@ from spooled_pipelines.server.core.batch_rules import (
     when_due,
 )
 from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.payloads import Comparison, compare
 from spooled_pipelines.server.core.records import (
     ALL_BEGUN,
     BatchOpening,
@@ -41,6 +43,8 @@ class _Existing(NamedTuple):
     status: int
     due_at: int | None
     batch: int | None
+    # Whether it has the row's payload, byte for byte.
+    is_same: int | None
 
 
 class _Place(NamedTuple):
@@ -151,7 +155,13 @@ def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
         number=chunk.number,
         rows=len(keys),
         duplicates=_packed(stored.duplicates),
+        changed=_packed(stored.changed),
+        replaced=_packed(stored.replaced),
     )
+    if stored.changed:
+        counts = (len(stored.changed), len(stored.replaced), batch)
+        tx.connection.execute(SQL["count_changed"], counts)
+        tx.deltas.touched.add(batch)
     if sealed:
         tx.connection.execute(SQL["use_batch"], (tx.now, batch))
     is_new = bool(linked or stored.rows > len(stored.duplicates))
@@ -169,13 +179,13 @@ def _replayed(
     chunk: Chunk,
     keys: Sequence[str | bytes],
     rows: int,
-    duplicates: bytes,
+    *places: bytes,
 ) -> ChunkStored:
     found = [job for job in _existing(tx, place, keys) if job is not None]
     # Each row of a chunk that came before is a job of the batch.
     if not len(found) == len(keys) == rows or not all(_has(tx, place, job) for job in found):
         raise other_rows(chunk)
-    return ChunkStored(rows, None, [job.seq for job in found], _unpacked(duplicates))
+    return ChunkStored(rows, None, [job.seq for job in found], *map(_unpacked, places))
 
 
 def _store_rows(
@@ -207,14 +217,37 @@ def _store_rows(
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, first, (), ()), 0
     # Each is there now, this call's or another's.
-    found = [job for job in _existing(tx, place, keys) if job is not None]
+    found = [job for job in _existing(tx, place, keys, chunk.payloads) if job is not None]
     # A row made its job if that job has the number that was meant for the row.
     mine = [number for number, job in enumerate(found) if job.seq == first + number]
     duplicates = [number for number, job in enumerate(found) if job.seq != first + number]
     due_of_mine = None if due is None else [due[number] for number in mine]
     tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine)
     linked = _link(tx, place, (found[number] for number in duplicates))
-    return ChunkStored(rows, None, [job.seq for job in found], duplicates), linked
+    compared = _compare(tx, place, chunk, found, duplicates)
+    stored = ChunkStored(
+        rows, None, [job.seq for job in found], duplicates, compared.changed, compared.replaced
+    )
+    return stored, linked
+
+
+def _compare(
+    tx: Transaction,
+    place: _Place,
+    chunk: Chunk,
+    found: Sequence[_Existing],
+    duplicates: Iterable[int],
+) -> Comparison:
+    """Find the rows with other payloads than their jobs, which get them where they may."""
+    other = {found[row].seq for row in duplicates if not found[row].is_same}
+    rows = (
+        (row, found[row].seq, chunk.payloads[row]) for row in duplicates if found[row].seq in other
+    )
+    kept = (reading.kept(tx, seq) for seq in other)
+    compared = compare(rows, kept, place.queue, chunk.replaceable)
+    for seq, payload in compared.payloads.items():
+        tx.connection.execute(SQL["replace_payload"], (payload, seq))
+    return compared
 
 
 def _link(tx: Transaction, place: _Place, duplicates: Iterable[_Existing]) -> int:
@@ -243,10 +276,15 @@ def _has(tx: Transaction, place: _Place, job: _Existing) -> bool:
 
 
 def _existing(
-    tx: Transaction, place: _Place, keys: Iterable[str | bytes]
+    tx: Transaction,
+    place: _Place,
+    keys: Sequence[str | bytes],
+    payloads: Iterable[bytes | None] = repeat(None),
 ) -> list[_Existing | None]:
-    read, statement, owner = tx.connection.execute, SQL["find_job_of_key"], place.organization
-    rows = (read(statement, (owner, key)).fetchone() for key in keys)
+    read, statement, owner = tx.connection.execute, SQL["find_job_of_row"], place.organization
+    # The keys come to an end.
+    pairs = zip(keys, payloads, strict=False)
+    rows = (read(statement, (payload, owner, key)).fetchone() for key, payload in pairs)
     return [row and _Existing._make(row) for row in rows]
 
 

@@ -146,13 +146,13 @@ def revise(
 
 def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | None:
     number = ids.job_number(tx.prefix, revision.job_id)
-    jobs = tx.locked("lock_job", seq=number, organization=owner)
-    refusal = why_not_revised(jobs[0].state) if jobs else None
+    job = tx.locked_job(number, owner)
+    refusal = why_not_revised(job.state) if job else None
     if refusal is not None:
         return refusal
-    if not jobs or _is_forgotten(tx, jobs[0]):
+    if job is None or _is_forgotten(tx, job):
         return not_found(f"there is no job {revision.job_id!r}")
-    _apply(tx, jobs, Discard() if revision.discard else Retry())
+    _apply(tx, [job], Discard() if revision.discard else Retry())
     if revision.payload is not None and not revision.discard:
         tx.send("change_payload", payload=revision.payload, seq=number)
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.payloads import payload_digest
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 
 SCHEMA_VERSION = MIGRATIONS[-1].number
@@ -43,6 +44,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
             # SQLite reads the file's head with the first statement, not when it opens it.
             connection = connect(path)
             stack.callback(connection.close)
+            connection.create_function("digest_of_payload", 1, payload_digest, deterministic=True)
             _configure(connection, _WRITER_CACHE_KIB)
             _prepare(connection, path)
         except sqlite3.Error as error:

@@ -254,9 +254,10 @@ def _held(tx: Transaction, organization: str, holder: Holder) -> LockedJob | Ref
     """Return the job, if it is the holder's to settle; else why not."""
     seq = ids.job_number(tx.prefix, holder.job_id)
     owner = tx.names.organization(organization)
-    for job in tx.locked("lock_job", seq=seq, organization=owner):
-        return why_not_held(job.state, holder, tx.now) or job
-    return not_found(f"there is no job {holder.job_id!r}")
+    job = tx.locked_job(seq, owner)
+    if job is None:
+        return not_found(f"there is no job {holder.job_id!r}")
+    return why_not_held(job.state, holder, tx.now) or job
 
 
 def _is_completed(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> bool:

@@ -94,9 +94,26 @@ ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO
 -- Return the job that has this key.
 SELECT seq, status, due_at, batch FROM jobs WHERE organization = ? AND idempotency_key = ?
 
+-- name: find_job_of_row
+-- Return the job that has this key, and whether it has this payload, byte for byte.
+SELECT seq, status, due_at, batch, pruned = 0 AND payload = ?1 FROM jobs
+WHERE organization = ?2 AND idempotency_key = ?3
+
+-- name: read_kept
+-- Return the payload of a job, or the hash of what was taken away.
+SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ?
+
+-- name: replace_payload
+-- Give a job another payload.
+UPDATE jobs SET payload = ? WHERE seq = ?
+
+-- name: count_changed
+-- Count rows that came to a batch with another payload than their job had.
+UPDATE batches SET changed = changed + ?, replaced = replaced + ? WHERE id = ?
+
 -- name: find_key_of_queue
--- Return whether a job of this queue has this key.
-SELECT 1 FROM organizations o
+-- Return the job of this queue that has this key, and whether it has this payload.
+SELECT j.seq, j.pruned = 0 AND j.payload = :payload FROM organizations o
 JOIN queues q ON q.organization = o.id AND q.name = :name
 JOIN jobs j ON j.organization = o.id AND j.idempotency_key = :key AND j.queue = q.id
 WHERE o.name = :organization
@@ -130,21 +147,18 @@ UPDATE queue_limits SET level = ?, filled_at = ? WHERE queue = ?
 
 -- name: lock_job
 -- Return a job of an organization, to be changed.
-SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = :seq AND organization = :organization
+SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = ? AND organization = ?
 
 -- name: write_job
 -- Write what a transition made of a job.
-UPDATE jobs SET status = :status, retry_count = :retry_count, due_at = :due_at,
-    started_at = :started_at, completed_at = :completed_at, lease_expires_at = :lease_expires_at,
-    worker_id = :worker_id, lease_id = :lease_id, last_error = :last_error,
-    result = coalesce(:result, result)
-WHERE seq = :seq
+UPDATE jobs SET status = ?, retry_count = ?, due_at = ?, started_at = ?, completed_at = ?,
+    lease_expires_at = ?, worker_id = ?, lease_id = ?, last_error = ?, result = coalesce(?, result)
+WHERE seq = ?
 
 -- name: add_attempt
 -- Keep an attempt that failed.
 INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
-VALUES (:job, coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, :worker_id,
-    :started_at, :ended_at, :error)
+VALUES (?1, coalesce((SELECT max(number) FROM attempts WHERE job = ?1), 0) + 1, ?2, ?3, ?4, ?5)
 
 -- name: complete_job
 -- Complete a job whose lease lives and is this one; else nothing.
@@ -288,7 +302,7 @@ UPDATE batches SET sealed = ?, changed_at = ? WHERE id = ?
 SELECT b.id,
     b.batch_id, q.name, b.name, b.sealed, {counts b}, b.created_at, b.changed_at,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
-    b.generation, q.paused, q.processing, {limits l}
+    b.generation, b.changed, b.replaced, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
@@ -314,12 +328,12 @@ GROUP BY b.queue ORDER BY b.queue LIMIT ?
 
 -- name: read_chunk
 -- Return the outcome of a chunk that is stored.
-SELECT rows, duplicates FROM upload_chunks WHERE batch = ? AND upload_id = ? AND number = ?
+SELECT rows, duplicates, changed, replaced FROM upload_chunks WHERE batch = ? AND upload_id = ? AND number = ?
 
 -- name: write_chunk
 -- Keep the outcome of a chunk.
-INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates)
-VALUES (:batch, :upload_id, :number, :rows, :duplicates)
+INSERT INTO upload_chunks (batch, upload_id, number, rows, duplicates, changed, replaced)
+VALUES (:batch, :upload_id, :number, :rows, :duplicates, :changed, :replaced)
 
 -- name: list_chunks
 -- Return runs of chunks that are stored: within one, number and place grow together.
@@ -631,7 +645,8 @@ ORDER BY w.seen_at DESC
 
 -- name: strip_jobs
 -- Take payload, result and tags from jobs that settled long ago.
-UPDATE jobs SET payload = x'', result = NULL, tags = NULL, pruned = 1
+UPDATE jobs SET payload = x'', payload_digest = digest_of_payload(payload), result = NULL,
+    tags = NULL, pruned = 1
 WHERE seq IN (
     SELECT seq FROM jobs INDEXED BY jobs_settled
     WHERE status IN (4, 7) AND pruned = 0 AND completed_at <= ? ORDER BY completed_at LIMIT ?

@@ -8,6 +8,7 @@ from typing import Any
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.payloads import KeptPayload, differs
 from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
@@ -20,13 +21,14 @@ from spooled_pipelines.server.core.records import (
     Depths,
     JobPage,
     JobRecord,
+    KeysFound,
     OpenBatches,
     PartRecord,
     QueueDepth,
     QueueRecord,
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
-from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters
+from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
 from spooled_pipelines.server.store.rows import batch_record, queue_control
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -49,17 +51,27 @@ def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[Attempt
     return [AttemptRecord._make(row) for row in rows]
 
 
-def find_keys(
-    snapshot: Snapshot, organization: str, queue_name: str, keys: Sequence[str]
-) -> list[int]:
+def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:
     """Return the places of keys that jobs of this queue have."""
     find = snapshot.connection.execute
-    queue = {"organization": organization, "name": queue_name}
-    return [
-        place
-        for place, key in enumerate(keys)
-        if find(SQL["find_key_of_queue"], {**queue, "key": stored_key(key)}).fetchone()
-    ]
+    queue = {"organization": organization, "name": query.queue_name}
+    found = KeysFound([], [])
+    for place, key in enumerate(query.keys):
+        payload = query.payloads[place] if query.payloads else None
+        values = {**queue, "key": stored_key(key), "payload": payload}
+        row = find(SQL["find_key_of_queue"], values).fetchone()
+        if row is None:
+            continue
+        found.found.append(place)
+        if payload is not None and not row[1] and differs(payload, kept(snapshot, row[0])):
+            found.changed.append(place)
+    return found
+
+
+def kept(snapshot: Snapshot, seq: int) -> KeptPayload:
+    """Return a job's payload, or the hash of it."""
+    row = snapshot.connection.execute(SQL["read_kept"], (seq,)).fetchone()
+    return KeptPayload._make(row)
 
 
 def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:

@@ -87,6 +87,11 @@ class Transaction:
         """Return the jobs that a statement with `{locked_columns}` finds."""
         return [self._locked_job(row) for row in self.connection.execute(SQL[statement], values)]
 
+    def locked_job(self, seq: int | None, organization: int) -> LockedJob | None:
+        """Return a job of an organization."""
+        row = self.connection.execute(SQL["lock_job"], (seq, organization)).fetchone()
+        return None if row is None else self._locked_job(row)
+
     def _locked_job(self, row: Sequence[Any]) -> LockedJob:
         job = LockedJob.of_row(row)
         job.batches = self.batches_of(job.seq, job.batch, job.linked)
@@ -103,17 +108,26 @@ class Transaction:
     def write(self, job: LockedJob) -> None:
         """Write what was done to a locked job, and the attempt that failed."""
         state = job.state
+        send = self.connection.execute
         if job.error is not None:
-            self.send(
-                "add_attempt",
-                job=job.seq,
-                worker_id=state.worker_id,
-                started_at=state.started_at,
-                ended_at=self.now,
-                error=job.error,
-            )
-        values = {**state._asdict(), "seq": job.seq, "result": job.result}
-        self.connection.execute(SQL["write_job"], values)
+            attempt = (job.seq, state.worker_id, state.started_at, self.now, job.error)
+            send(SQL["add_attempt"], attempt)
+        send(
+            SQL["write_job"],
+            (
+                state.status,
+                state.retry_count,
+                state.due_at,
+                state.started_at,
+                state.completed_at,
+                state.lease_expires_at,
+                state.worker_id,
+                state.lease_id,
+                state.last_error,
+                job.result,
+                job.seq,
+            ),
+        )
 
     def flush(self) -> None:
         """Write the counters before they are read; what changes from here on is counted from 0."""

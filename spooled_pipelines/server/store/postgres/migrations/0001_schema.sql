@@ -115,6 +115,9 @@ CREATE TABLE batch_counters (
     failed bigint NOT NULL,
     deadletter bigint NOT NULL,
     cancelled bigint NOT NULL,
+    -- Rows that came again with another payload than their job had, and those whose payload it got.
+    changed bigint NOT NULL DEFAULT 0,
+    replaced bigint NOT NULL DEFAULT 0,
     changed_at bigint NOT NULL,
     PRIMARY KEY (batch, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
@@ -146,6 +149,8 @@ CREATE TABLE jobs (
     last_error bytea,
     -- "h" and 16 bytes where it is 32 lower-case hex digits, else "t" and the text.
     idempotency_key bytea,
+    -- A hash of the payload that was taken away.
+    payload_digest bytea,
     tags bytea,
     result bytea,
     payload bytea NOT NULL
@@ -208,6 +213,9 @@ CREATE TABLE upload_chunks (
     upload_id bytea NOT NULL,
     -- The places of the rows that created nothing.
     duplicates integer[] NOT NULL DEFAULT '{}',
+    -- Those of them with another payload than their job had, and those whose payload it got.
+    changed integer[] NOT NULL DEFAULT '{}',
+    replaced integer[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (batch, upload_id, number)
 );
 

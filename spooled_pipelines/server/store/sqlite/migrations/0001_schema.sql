@@ -83,6 +83,9 @@ CREATE TABLE batches (
     used_at INTEGER NOT NULL DEFAULT 0,
     -- While the batch is being cancelled in steps: the number of the last job that was looked at.
     cancel_after INTEGER,
+    -- Rows that came again with another payload than their job had, and those whose payload it got.
+    changed INTEGER NOT NULL DEFAULT 0,
+    replaced INTEGER NOT NULL DEFAULT 0,
     UNIQUE (organization, batch_id, generation)
 );
 CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE superseded = 0;
@@ -126,6 +129,8 @@ CREATE TABLE jobs (
     last_error TEXT,
     -- 32 lower-case hex digits are kept as 16 bytes, anything else as text.
     idempotency_key,
+    -- A hash of the payload that was taken away.
+    payload_digest BLOB,
     tags BLOB,
     result BLOB,
     payload BLOB NOT NULL
@@ -188,6 +193,9 @@ CREATE TABLE upload_chunks (
     rows INTEGER NOT NULL,
     -- The places of the rows that created nothing, as little-endian 32-bit integers.
     duplicates BLOB NOT NULL,
+    -- Those of them with another payload than their job had, and those whose payload it got.
+    changed BLOB NOT NULL,
+    replaced BLOB NOT NULL,
     PRIMARY KEY (batch, upload_id, number)
 ) WITHOUT ROWID;
 
