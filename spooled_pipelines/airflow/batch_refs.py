@@ -71,6 +71,8 @@ _FROM_TASK = ("batch_id", "queue_name", "name", "generation", "extension", "queu
 def parse_batch_refs(value: Any, described: str) -> list[BatchRef]:
     """Return the batches that a `batch` argument stands for, parts of one batch put together.
 
+    There are none where the tasks that enqueue were skipped, or mapped over nothing.
+
     Args:
         value: an id, what a task returned, or several of these in whatever nesting.
         described: what the value is, for the error.
@@ -88,14 +90,12 @@ def parse_batch_refs(value: Any, described: str) -> list[BatchRef]:
                 opened = known.opened or ref.opened
                 parts = (*known.parts, *ref.parts)
                 refs[ref.batch_id] = replace(known, opened=opened, parts=parts)
-    except InvalidArgumentError:
-        refs.clear()
-    if refs:
-        return list(refs.values())
-    raise InvalidArgumentError(
-        "batch must be what EnqueueBatchOperator returns (batch=enqueue.output), a batch's id, or "
-        f"a list of them, got {described}. Did the task that enqueues run?"
-    )
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            "batch must be what EnqueueBatchOperator returns (batch=enqueue.output), a batch's id, "
+            f"or a list of them, got {described}. Did the task that enqueues run?"
+        ) from error
+    return list(refs.values())
 
 
 def name_batches(batches: Sequence[BatchRef]) -> str:
@@ -104,13 +104,13 @@ def name_batches(batches: Sequence[BatchRef]) -> str:
 
 
 def _flatten(value: Any) -> Iterable[BatchRef]:
+    if value is None:
+        return
     if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
         yield BatchRef.parse(value)
         return
     for item in value:
-        # A mapped task that was skipped leaves None.
-        if item is not None:
-            yield from _flatten(item)
+        yield from _flatten(item)
 
 
 class BatchGroupStats:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from airflow.sdk import Asset, ObjectStoragePath, XComArg
+
+_PATHS = (str, os.PathLike, ObjectStoragePath, Asset)
 
 
 class Opaque:
@@ -25,28 +28,29 @@ class Opaque:
         return describe(self.value)
 
 
-class OpaqueArguments(Opaque):
-    """A callable's arguments: shown as they were written, rendered only for the call."""
-
-    def __init__(self, value: Mapping[str, Any] | OpaqueArguments | None) -> None:
-        super().__init__(unwrap(value) or {})
-
-    def __repr__(self) -> str:
-        if not isinstance(self.value, Mapping):
-            return describe(self.value)
-        shown = (f"{name!r}: {_as_written(value)}" for name, value in self.value.items())
-        return "{" + ", ".join(shown) + "}"
-
-
 def wrap(data: Any) -> Any:
-    """Wrap a table. A path or URI is templated and may be shown, so it stays as it is."""
+    """Wrap a table. A path or URI, or a list of them, is templated and shown: it stays."""
     if data is None or isinstance(data, (str, ObjectStoragePath, Opaque)):
         return data
     if isinstance(data, Asset):
         return data.uri
     if isinstance(data, os.PathLike):
         return os.fspath(data)
+    if isinstance(data, (list, tuple)) and data and all(isinstance(item, _PATHS) for item in data):
+        return [wrap(item) for item in data]
     return Opaque(data)
+
+
+def wrap_arguments(arguments: Any) -> Any:
+    """Wrap what may hold rows in the arguments of a callable; the rest is rendered and shown."""
+    if not isinstance(arguments, Mapping):
+        return (
+            arguments if arguments is None or isinstance(arguments, Opaque) else Opaque(arguments)
+        )
+    return {
+        name: value if isinstance(value, Opaque) or _is_plain(value) else Opaque(value)
+        for name, value in arguments.items()
+    }
 
 
 def wrap_function(value: Any) -> Any:
@@ -75,7 +79,9 @@ def describe(value: Any) -> str:
     return f"<{type(value).__module__}.{type(value).__qualname__}{rows}>"
 
 
-def _as_written(value: Any) -> str:
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return repr(value)
-    return describe(value)
+def _is_plain(value: object) -> bool:
+    """Whether it is a text or a number, or a mapping or list of these, which is not a table."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return all(item is None or isinstance(item, (str, int, float, date)) for item in items)

@@ -1,4 +1,4 @@
-"""The example DAGs run, against a real server and a real database, and the docs show them."""
+"""The example DAGs, which the docs show, and `dags/arguments.py` run against a real server."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from spooled_pipelines import SpooledClient, connect
 from tests.support.server_process import ServerProcess
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
+TEST_DAGS = Path(__file__).resolve().parent / "dags"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow-dags.md"
 EXAMPLES = ("backfill", "sql_jobs", "mapped", "retry_dead_letters", "event_driven")
 # Airflow changes much in a process that runs a DAG, so all of them share one that is not ours.
@@ -26,28 +27,35 @@ RUN_DAGS = """
 import json, sys
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.sdk import timezone
 from airflow.utils.db import resetdb
 
 resetdb()
 DagBundlesManager().sync_bundles_to_db()
 bag = DagBag(sys.argv[1])
+bag.process_file(sys.argv[2])
 assert not bag.import_errors, bag.import_errors
 sync_bag_to_db(bag, "dags-folder", None)
 
 def run(dag_id, **arguments):
     run = bag.get_dag(dag_id).test(**arguments)
-    returned = {}
+    returned, states, shown = {}, {}, {}
     for ti in run.get_task_instances():
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
         returned[name] = ti.xcom_pull(ti.task_id, map_indexes=ti.map_index)
-    print("RETURNED", json.dumps([dag_id, run.state, returned]), flush=True)
+        states[name] = ti.state
+        shown[name] = str(RenderedTaskInstanceFields.get_templated_fields(ti))
+    told = [dag_id, run.state, returned, states, shown]
+    print("RETURNED", json.dumps(told, default=list), flush=True)
 
 for day in (1, 2):
     run("sales", logical_date=timezone.datetime(2026, 1, day))
 run("customer_scores")
 run("readings")
 run("retry_dead_letters")
+for dag_id in ("passed", "grouped", "nothing"):
+    run(dag_id)
 """
 
 
@@ -107,10 +115,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             "AIRFLOW_CONN_SPOOLED_DEFAULT": json.dumps(spooled),
             "AIRFLOW_CONN_SHOP": json.dumps({"conn_type": "sqlite", "host": str(shop)}),
             "AIRFLOW__SPOOLED__QUEUE_POLL_SECONDS": "0.2",
+            "TESTS_FOLDER": str(folder),
         }
         with workers(server):
             done = subprocess.run(
-                [sys.executable, "-c", RUN_DAGS, str(DAGS)],
+                [sys.executable, "-c", RUN_DAGS, str(DAGS), str(TEST_DAGS / "arguments.py")],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -127,7 +136,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 def returned(world: dict[str, Any], dag_id: str) -> list[dict[str, Any]]:
-    found = [(state, values) for name, state, values in world["runs"] if name == dag_id]
+    found = [(state, values) for name, state, values, *_ in world["runs"] if name == dag_id]
     assert found, dag_id
     assert {state for state, _ in found} == {"success"}
     return [values for _, values in found]
@@ -166,6 +175,38 @@ def test_what_died_of_a_time_out_gets_another_chance(world: dict[str, Any]) -> N
     assert values["retry"] == 4
     assert (values["done"]["completed"], values["done"]["deadletter"]) == (4, 2)
     assert values["report"] == {"ValueError": 2}
+
+
+def test_whatever_airflow_resolves_in_an_argument_it_resolves_in_data(
+    world: dict[str, Any],
+) -> None:
+    (values,) = returned(world, "passed")
+    names = ("outputs", "concatenated", "paths", "paths_of_one", "by_connection", "shown")
+    assert [values[name]["created"] for name in names] == [2, 2, 2, 2, 1, 1]
+    assert {"region": "kept"} in [
+        job.payload for job in world["client"].dequeue("arguments", "reader", batch_size=100)
+    ]
+    (shown,) = [shown for name, *_, shown in world["runs"] if name == "passed"]
+    assert "{'region': 'passed'}" in shown["shown"]
+
+
+def test_what_a_mapped_group_is_given_is_resolved_in_data_too(world: dict[str, Any]) -> None:
+    (values,) = returned(world, "grouped")
+    parts = [values[f"of_region.enqueue[{number}]"] for number in (0, 1)]
+    assert [part["created"] for part in parts] == [1, 1]
+    assert len({part["batch_id"] for part in parts}) == 1
+    assert [values[f"of_region.decorated[{number}]"]["created"] for number in (0, 1)] == [1, 1]
+
+
+def test_what_waits_for_nothing_passes_or_is_skipped_as_it_says(world: dict[str, Any]) -> None:
+    (values,) = returned(world, "nothing")
+    (states,) = [states for name, _, _, states, _ in world["runs"] if name == "nothing"]
+    for upstream in ("mapped", "skipped"):
+        assert states[upstream] == "skipped"
+        assert states[f"skip_{upstream}"] == "skipped"
+        assert values[f"wait_{upstream}"]["total"] == 0
+        assert values[f"results_{upstream}"] == []
+    assert values["work_skipped"] == {}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

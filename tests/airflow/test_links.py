@@ -38,9 +38,34 @@ def test_the_sensor_links_to_what_it_waits_for(page: None, batch: Any) -> None:
     op = StreamJobsSensor(task_id="w", batch=batch)
     queue = "https://spooled.example.org/queues/orders" if batch is MADE else ""
     assert links(op) == ("https://spooled.example.org/batches/b_1", queue)
-    assert links(StreamJobsSensor(task_id="w", batch=[MADE, MADE])) == ("", "")
     waits = StreamJobsSensor(task_id="w", queue_name="orders")
     assert links(waits) == ("", "https://spooled.example.org/queues/orders")
+
+
+def test_a_sensor_over_a_mapped_task_links_to_what_its_parts_share(page: None) -> None:
+    queue = "https://spooled.example.org/queues/orders"
+    parts = StreamJobsSensor(task_id="w", batch=[MADE, MADE])
+    assert links(parts) == ("https://spooled.example.org/batches/b_1", queue)
+    other = {**MADE, "batch_id": "b_2"}
+    assert links(StreamJobsSensor(task_id="w", batch=[MADE, other])) == ("", queue)
+    elsewhere = {**other, "queue_name": "refunds"}
+    assert links(StreamJobsSensor(task_id="w", batch=[MADE, elsewhere])) == ("", "")
+    assert links(StreamJobsSensor(task_id="w", batch={"rows": 3})) == ("", "")
+
+
+def test_a_sensor_that_resumes_links_by_the_statistics_it_is_given(page: None) -> None:
+    def resumed(batch_id: str, queue_name: str) -> tuple[str, str]:
+        op = StreamJobsSensor(task_id="w", batch=[MADE])
+        # What a mapped task returned is not read again.
+        op.batch = iter(())  # type: ignore[assignment]
+        stats = {"batch_id": batch_id, "queue_name": queue_name}
+        op.execute_complete({}, {"status": "settled", "stats": stats})
+        return links(op)
+
+    queue = "https://spooled.example.org/queues/orders"
+    assert resumed("b_1", "orders") == ("https://spooled.example.org/batches/b_1", queue)
+    assert resumed("2 batches", "orders") == ("", queue)
+    assert resumed("2 batches", "2 queues") == ("", "")
 
 
 def test_results_link_to_their_batch(page: None) -> None:

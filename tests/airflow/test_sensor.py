@@ -140,7 +140,7 @@ def test_a_batch_that_is_not_there_fails_the_task_for_good(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("batch", [{}, {"rows": 3}, [], [None], [["b_1"], 7]])
+@pytest.mark.parametrize("batch", [{}, {"rows": 3}, [["b_1"], 7], 7])
 def test_what_is_no_batch_fails_the_task_for_good(
     batch: Any, mode: dict[str, Any], connected: ServerProcess, reschedulable: Any
 ) -> None:
@@ -149,14 +149,23 @@ def test_what_is_no_batch_fails_the_task_for_good(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_output_of_a_task_that_did_not_run_says_so(
-    mode: dict[str, Any], connected: ServerProcess, reschedulable: Any
+@pytest.mark.parametrize("nothing", [None, [], [None, []]])
+def test_no_batch_at_all_passes_skips_or_fails_as_on_empty_says(
+    nothing: Any, mode: dict[str, Any], connected: ServerProcess, reschedulable: Any
 ) -> None:
-    op = sensor("b_1", **mode)
-    # What Airflow renders a reference to nothing as.
-    op.batch = None
-    with pytest.raises(AirflowFailException, match="Did the task that enqueues run"):
-        op.execute(reschedulable)
+    def executed(on_empty: Any) -> Any:
+        op = sensor("b_1", on_empty=on_empty, **mode)
+        # What Airflow renders a reference to a skipped task, or to none, as.
+        op.batch = nothing
+        return op.execute(reschedulable)
+
+    assert executed("success")["total"] == 0
+    with pytest.raises(AirflowSkipException, match="There is no batch to wait for"):
+        executed("skip")
+    with pytest.raises(AirflowFailException, match="There is no batch to wait for"):
+        executed("fail")
+    with pytest.raises(InvalidArgumentError, match="on_empty must be"):
+        sensor("b_1", on_empty="pass")
 
 
 @pytest.mark.parametrize("mode", MODES)

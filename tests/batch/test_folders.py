@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -287,3 +288,22 @@ def test_json_that_is_none_is_refused_with_its_place(tmp_path: Path, text: str, 
     path.write_text(text)
     with pytest.raises(InvalidArgumentError, match=said):
         rows_of(path)
+
+
+def test_a_list_of_paths_is_one_table_whatever_each_of_them_is(tmp_path: Path) -> None:
+    rows = [{"id": n, "zip": "00501" if n == 0 else "10115"} for n in range(4)]
+    for name in ("one", "folder/two", "folder/three", "other/four"):
+        path = tmp_path / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("id,zip\n{id},{zip}\n".format(**rows.pop(0)))
+    storage = fsspec.filesystem("memory")
+    storage.pipe("/bucket/five.csv", b"id,zip\n4,20095\n")
+    place = SimpleNamespace(fs=storage, path="/bucket/*.csv", protocol="memory")
+    paths = [tmp_path / "one.csv", str(tmp_path / "folder"), f"{tmp_path}/other/*.csv", place]
+    read = rows_of(paths)
+    # A code in one of them is a text in all of them.
+    assert {row["zip"] for row in read} == {"00501", "10115", "20095"}
+    assert [row["id"] for row in read] == [0, 2, 1, 3, 4]
+    assert rows_of(paths, where=[("id", ">", 3)]) == [{"id": 4, "zip": "20095"}]
+    assert "no file matches" in refused([tmp_path / "one.csv", f"{tmp_path}/none-*.csv"])
+    assert "must be one, got int" in refused([str(tmp_path / "one.csv"), 7])

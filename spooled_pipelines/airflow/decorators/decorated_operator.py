@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.decorator import TaskDecorator
 
 
-# `op_kwargs` is a mapping there, and one that Airflow does not see into here.
-class EnqueueBatchDecoratedOperator(DecoratedOperator, EnqueueBatchOperator):  # type: ignore[misc]
+class EnqueueBatchDecoratedOperator(DecoratedOperator, EnqueueBatchOperator):
     """An `EnqueueBatchOperator` whose data is what the decorated function returns or yields."""
 
     custom_operator_name = "@task.enqueue_batch"

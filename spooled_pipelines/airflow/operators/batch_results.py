@@ -13,6 +13,7 @@ from spooled_pipelines.airflow.batch_refs import parse_batch_refs
 from spooled_pipelines.airflow.events import NON_RETRYABLE
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink
+from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
 from spooled_pipelines.airflow.templates import TextTemplates, parse_number
@@ -37,6 +38,8 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
             path and the number of rows. Without it, it returns the rows as a list of dicts.
         max_rows: without a path: more rows than this fail the task. None: as the configuration's
             ``[spooled] xcom_rows_max`` says.
+        on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
+            or mapped over nothing: ``"success"`` (no rows), ``"skip"`` or ``"fail"``.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
     The asset events of its ``outlets`` carry the path and the number of rows.
@@ -45,7 +48,7 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
         AirflowFailException: there is no such batch, or there are too many rows for XCom.
     """
 
-    template_fields: Sequence[str] = ("batch", "path", "max_rows", "spooled_conn_id")
+    template_fields: Sequence[str] = ("batch", "path", "max_rows", "on_empty", "spooled_conn_id")
     text_fields: ClassVar[tuple[str, ...]] = ("path", "spooled_conn_id")
     operator_extra_links = (BatchLink(),)
     ui_color = "#fef9c3"
@@ -56,6 +59,7 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
         batch: Mapping[str, Any] | str | Sequence[Any] | XComArg,
         path: Any = None,
         max_rows: int | str | None = None,
+        on_empty: OnEmpty | str = "success",
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
@@ -65,6 +69,8 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
         self.batch = batch
         self.path = path
         self.max_rows = max_rows
+        check_on_empty(on_empty)
+        self.on_empty = on_empty
         self.spooled_conn_id = spooled_conn_id
 
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
@@ -87,8 +93,13 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
 
     def _reader(self) -> pa.RecordBatchReader:
         readers = []
+        refs = parse_batch_refs(self.batch, describe(self.batch))
+        if not refs:
+            report_empty(self.on_empty, "There is no batch: the tasks before gave none.", self.log)
+            return _no_results()
+        self.shown_batch = [ref.to_dict() for ref in refs]
         with SpooledHook(self.spooled_conn_id).get_conn() as client:
-            for ref in parse_batch_refs(self.batch, describe(self.batch)):
+            for ref in refs:
                 batch = client.batch(ref.to_dict())
                 # Before anything is fetched.
                 self._check_rows(batch.stats().total)
@@ -104,6 +115,13 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
                 f"{rows} rows are too many for XCom, whose limit here is {limit}: write them to a "
                 "file with path=, or raise max_rows"
             )
+
+
+def _no_results() -> pa.RecordBatchReader:
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("job_id", "status", "error")]
+    return pa.RecordBatchReader.from_batches(pa.schema([("row", pa.int64()), *texts]), [])
 
 
 def _concatenated(readers: Sequence[pa.RecordBatchReader]) -> pa.RecordBatchReader:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
-from airflow.sdk import Asset, BaseHook, ObjectStoragePath, XComArg
+from airflow.sdk import Asset, BaseHook, ObjectStoragePath
 from airflow.sdk.bases.decorator import determine_kwargs
-from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
 from spooled_pipelines.airflow.opaque import describe, is_function, unwrap
 from spooled_pipelines.errors import InvalidArgumentError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.options import SqlParameters
 
 _END = object()
+# Schemes of URIs in which a name before the host is a user.
+_USERS = ("http", "https", "hdfs", "ftp", "sftp", "ssh")
 
 
 def check_source(data: object, sql: str | None, sql_conn_id: str | None) -> None:
@@ -61,8 +63,9 @@ def open_data(data: Any, arguments: Callable[[], Mapping[str, Any]], context: Co
     """Return the table, or the path of one, that the data stands for.
 
     Args:
-        data: an XCom reference, which is pulled; a callable, which is called with those of its
-            arguments and of the context that its signature names; or the table or path itself.
+        data: a reference to another task's output, or a list of them; a callable, which is called
+            with those of its arguments and of the context that its signature names; or the table,
+            path, list of tables or list of paths itself.
         arguments: returns the callable's own arguments, rendered.
         context: the task's.
 
@@ -71,32 +74,46 @@ def open_data(data: Any, arguments: Callable[[], Mapping[str, Any]], context: Co
     """
     value = unwrap(data)
     described = describe(value)
-    if isinstance(value, XComArg):
-        value = value.resolve(context)
-    elif is_function(value):
+    if is_function(value):
         value = value(**determine_kwargs(value, (), {**context, **arguments()}))
-    if isinstance(value, Asset):
-        value = value.uri
+    value = _resolve(value, context)
     if value is None:
         raise InvalidArgumentError(
             f"data={described} gave None instead of a table. Return a table from it, or if it is "
             "another task's output, see whether that task ran and pushed one."
         )
-    if isinstance(value, (str, os.PathLike, ObjectStoragePath)):
-        return _path(value)
-    return _rows_of_tables(value)
+    return _path(value) if _is_path(value) else _rows_of_tables(value)
+
+
+def _resolve(value: Any, context: Context) -> Any:
+    """Return what a reference to another task stands for, or a list of them, as Airflow does."""
+    if isinstance(value, ResolveMixin):
+        return value.resolve(context)
+    if isinstance(value, (list, tuple)) and any(isinstance(item, ResolveMixin) for item in value):
+        resolved = (_resolve(item, context) for item in value)
+        return [item for item in resolved if item is not None]
+    return value
 
 
 def _rows_of_tables(value: Any) -> Any:
     """Return the rows of several tables as one table; anything else as it is."""
-    if not isinstance(value, (Iterator, list, tuple, LazyXComSequence)):
+    is_list = isinstance(value, (list, tuple))
+    # Airflow's own sequences, of what mapped tasks returned.
+    is_pulled = isinstance(value, Sequence) and not isinstance(value, (list, tuple, str, bytes))
+    if not is_list and not is_pulled and not isinstance(value, Iterator):
         return value
-    items = iter(value)
+    # A mapped task that was skipped leaves None.
+    items = (item for item in value if item is not None) if is_pulled else iter(value)
     first = next(items, _END)
-    if not _is_table(first):
-        # A list can be read again, and tells more about its columns.
-        return chain([first], items) if isinstance(value, Iterator) and first is not _END else value
-    return _record_batches(chain([first], items))
+    if first is _END:
+        return []
+    every = chain([first], items)
+    if _is_path(first):
+        return [_path(item) if _is_path(item) else item for item in every]
+    if _is_table(first):
+        return _record_batches(every)
+    # A list can be read again, and tells more about its columns.
+    return value if is_list else list(every) if is_pulled else every
 
 
 def _record_batches(tables: Iterable[Any]) -> Iterator[pa.RecordBatch]:
@@ -112,11 +129,28 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) or hasattr(value, "__arrow_c_stream__")
 
 
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, os.PathLike, ObjectStoragePath, Asset))
+
+
 def _path(location: Any) -> Any:
+    if isinstance(location, Asset):
+        location = location.uri
     if isinstance(location, ObjectStoragePath) and location.protocol not in ("", "file"):
         # It brings its file system, with what its connection holds.
         return location
-    # Airflow writes paths of this machine as URIs, too.
+    # Airflow writes paths of this machine as URIs, too. The connection in one is Airflow's.
     text = str(location)
     parts = urlsplit(text)
+    if _names_connection(parts):
+        return ObjectStoragePath(text)
     return url2pathname(parts.path) if parts.scheme == "file" else text
+
+
+def _names_connection(parts: SplitResult) -> bool:
+    """Whether a URI is one of Airflow's, such as s3://connection@bucket/rows.parquet."""
+    user, at, host = parts.netloc.rpartition("@")
+    if not at or ":" in user or parts.scheme in _USERS:
+        return False
+    # Azure's own is abfs://container@account.dfs.core.windows.net/rows.parquet.
+    return not host.endswith(".windows.net")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import Asset, BaseOperator, XComArg
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from spooled_pipelines.airflow import config
@@ -17,7 +18,7 @@ from spooled_pipelines.airflow.events import EventStatus, WaitEvent, batch_stats
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
-from spooled_pipelines.airflow.opaque import OpaqueArguments, unwrap, wrap, wrap_function
+from spooled_pipelines.airflow.opaque import Opaque, unwrap, wrap, wrap_arguments, wrap_function
 from spooled_pipelines.airflow.operators import enqueue_options
 from spooled_pipelines.airflow.operators.data_source import open_data, open_query
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
@@ -36,7 +37,7 @@ from spooled_pipelines.errors import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from spooled_pipelines.airflow.operators.enqueue_request import OnEmpty
+    from spooled_pipelines.airflow.on_empty import OnEmpty
     from spooled_pipelines.airflow.operators.parquet_output import OutputPath
     from spooled_pipelines.batch.options import (
         OnLossy,
@@ -215,7 +216,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         self.sql = sql
         self.sql_conn_id = sql_conn_id
         self.parameters = parameters
-        self.op_kwargs = OpaqueArguments(op_kwargs)
+        self.op_kwargs: Any = wrap_arguments(op_kwargs)
         self.queue_name = queue_name
         for option in ROW_FIELDS:
             setattr(self, option, wrap_function(given[option]))
@@ -248,7 +249,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's. A mapped task's constants are stored as they are, so rows are wrapped."""
         functions = dict.fromkeys(("payload", "payload_schema"), wrap_function)
-        wrappers = {"data": wrap, "op_kwargs": OpaqueArguments, **functions}
+        wrappers = {"data": wrap, "op_kwargs": wrap_arguments, **functions}
         for name, wrapper in wrappers.items():
             value = kwargs.get(name)
             # Airflow has to see a reference to another task, which is not rows yet.
@@ -356,7 +357,16 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
             return
 
         def arguments() -> dict[str, Any]:
-            return dict(self.render_template(dict(self.op_kwargs.value), context))
+            given = unwrap(self.op_kwargs)
+            if isinstance(given, ResolveMixin):
+                given = given.resolve(context)
+            # The others are rendered already, and might look like templates now.
+            return {
+                name: self.render_template(value.value, context)
+                if isinstance(value, Opaque)
+                else value
+                for name, value in (given or {}).items()
+            }
 
         yield {"data": open_data(self.data, arguments, context)}
 
@@ -415,6 +425,12 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
 
     def _cancels_on_kill(self) -> bool:
         return config.cancel_on_kill() if self.cancel_on_kill is None else self.cancel_on_kill
+
+    def _do_render_template_fields(self, parent: Any, *arguments: Any, **named: Any) -> None:
+        super()._do_render_template_fields(parent, *arguments, **named)
+        if parent is self:
+            # Where templates are rendered as objects, a text may have become rows.
+            self.data = wrap(self.data)
 
     def _parse_rendered(self) -> None:
         """Make of rendered texts what they say, and refuse what is wrong with that."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
+from spooled_pipelines.airflow.on_empty import OnEmpty
 from spooled_pipelines.airflow.operators.data_source import check_source
-from spooled_pipelines.airflow.operators.enqueue_request import OnEmpty, check_part
+from spooled_pipelines.airflow.operators.enqueue_request import check_part
 from spooled_pipelines.airflow.operators.parquet_output import check_output_path
 from spooled_pipelines.airflow.templates import (
     is_template,

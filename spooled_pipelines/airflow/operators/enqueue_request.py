@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-
+from spooled_pipelines.airflow.on_empty import OnEmpty, report_empty
 from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.wire import limits
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from spooled_pipelines.batch.options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
-
-OnEmpty: TypeAlias = Literal["success", "skip", "fail"]
 
 
 class Enqueued(NamedTuple):
@@ -93,7 +90,7 @@ class EnqueueRequest:
                 **self.row_options,
             )
         except EmptyTableError as error:
-            self._report_empty(error)
+            report_empty(self.on_empty, error.message, self.log)
             batch = client.open_batch(self.name, self.queue_name).seal()
             nothing = dict.fromkeys(("rows", "created", "duplicates", "rejected"), 0)
             return Enqueued({**batch.to_dict(), **nothing}, batch.ledger_reader())
@@ -108,7 +105,7 @@ class EnqueueRequest:
             part_id, progress=ProgressLogger(self.log.info).sent, **source, **self.row_options
         )
         if not added.rows:
-            self._report_empty(EmptyTableError(f"part {part_id} has no rows."))
+            report_empty(self.on_empty, f"part {part_id} has no rows.", self.log)
         part, open_batch = added.to_dict(), opened.to_dict()
         batch = {
             **{n: part[n] for n in ("batch_id", "rows", "created", "duplicates", "rejected")},
@@ -118,13 +115,6 @@ class EnqueueRequest:
             "opened": open_batch,
         }
         return Enqueued(batch, added.ledger_reader())
-
-    def _report_empty(self, error: EmptyTableError) -> None:
-        if self.on_empty == "skip":
-            raise AirflowSkipException(error.message) from error
-        if self.on_empty == "fail":
-            raise AirflowFailException(error.message) from error
-        self.log.info("%s", error.message)
 
 
 def check_part(on_rerun: str, wait_for_completion: bool) -> None:

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.progress_log import ProgressLogger, describe_batch
 from spooled_pipelines.airflow.templates import (
     TextTemplates,
@@ -48,6 +49,8 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
         max_failed: with a batch, how many of its jobs may fail: a count, or a fraction of all.
         max_time: how long it works at most; jobs that are not finished by then are given back.
         concurrency, executor, lease_seconds, retry_on, discard_on: as of `Worker`.
+        on_empty: what it means that there is no batch, because the task that enqueues was skipped:
+            ``"success"`` (nothing to do), ``"skip"`` or ``"fail"``.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
     All of them are templated, except ``handler``, ``executor``, ``retry_on`` and ``discard_on``.
@@ -64,7 +67,7 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
 
     template_fields: Sequence[str] = (
         *("batch", "queue_name", "max_failed", "max_time", "concurrency", "lease_seconds"),
-        "spooled_conn_id",
+        *("on_empty", "spooled_conn_id"),
     )
     untemplated_fields: ClassVar[tuple[str, ...]] = ("executor",)
     ui_color = "#fef9c3"
@@ -82,6 +85,7 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
         lease_seconds: int | str = 30,
         retry_on: Sequence[type[BaseException]] | None = None,
         discard_on: Sequence[type[BaseException]] = (),
+        on_empty: OnEmpty | str = "success",
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
@@ -104,7 +108,9 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
             "retry_on": retry_on,
             "discard_on": discard_on,
         }
+        self.on_empty = on_empty
         self.spooled_conn_id = spooled_conn_id
+        check_on_empty(on_empty)
         if not is_template(max_failed):
             check_max_failed(parse_number(max_failed))
         self._worker: Worker | None = None
@@ -115,8 +121,13 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
             self._parse_rendered()
             deadline = time.monotonic() + self.max_time.total_seconds()
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                if self.batch is None:
+                if self.queue_name is not None:
                     return self._drain(client, parse_text(self.queue_name), deadline)
+                if self.batch is None:
+                    report_empty(
+                        self.on_empty, "There is no batch: the task before gave none.", self.log
+                    )
+                    return {}
                 return self._settle(client, deadline)
         except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from error

@@ -21,6 +21,7 @@ from spooled_pipelines.airflow.batch_refs import parse_batch_refs
 from spooled_pipelines.airflow.events import NON_RETRYABLE, EventStatus, WaitEvent
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
+from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.progress_log import ProgressLogger
@@ -57,8 +58,8 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
     """Waits for jobs, and never claims any: until a batch is settled, or a queue is as asked.
 
     It is deferred, so that it holds no worker slot, and keeps waiting while the server is away. It
-    returns the statistics (a small dict). ``batch``, ``queue_name``, ``until``, ``fail_if`` and
-    ``max_failed`` are templated.
+    returns the statistics (a small dict). ``batch``, ``queue_name``, ``until``, ``fail_if``,
+    ``max_failed`` and ``on_empty`` are templated.
 
     Args:
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
@@ -72,6 +73,9 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         fail_if: what fails the task at once, such as ``"deadletter > 10"``.
         max_failed: how many jobs of the batches may end as dead letters or cancelled: a count, or a
             fraction of all jobs between 0 and 1. More fail the task, as soon as that is certain.
+        on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
+            or mapped over nothing: ``"success"``, ``"skip"`` or ``"fail"``. (By Airflow's default
+            trigger rule the sensor is skipped then; this is for ``all_done`` and its like.)
         deferrable: False checks every ``poke_interval`` seconds instead, in either ``mode``.
         cancel_on_kill: whether marking the task failed or success cancels the batches' jobs that
             have not started. By default it does not: the jobs belong to the task that enqueued
@@ -90,7 +94,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("batch", "queue_name", "until", "fail_if", "max_failed", "spooled_conn_id"),
+        *("batch", "queue_name", "until", "fail_if", "max_failed", "on_empty", "spooled_conn_id"),
     )
     text_fields: ClassVar[tuple[str, ...]] = ("queue_name", "until", "fail_if", "spooled_conn_id")
     untemplated_fields: ClassVar[tuple[str, ...]] = ("deferrable", "cancel_on_kill")
@@ -105,6 +109,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         until: str = _IDLE,
         fail_if: str | None = None,
         max_failed: float | str = 0,
+        on_empty: OnEmpty | str = "success",
         deferrable: bool = True,
         cancel_on_kill: bool = False,
         spooled_conn_id: str = DEFAULT_CONNECTION,
@@ -118,9 +123,13 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         self.fail_if = fail_if
         # A text until it is rendered.
         self.max_failed: Any = max_failed
+        self.on_empty = on_empty
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
         self.spooled_conn_id = spooled_conn_id
+        # For the links.
+        self.shown_batch: list[dict[str, Any]] = []
+        self._waits_for_queue = queue_name is not None
         self._check_arguments()
         self._progress: ProgressLogger | None = None
         self._settings: ConnectionSettings | None = None
@@ -155,7 +164,9 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         ended = WaitEvent.from_payload(event)
         match ended.status:
             case EventStatus.SETTLED:
-                return ended.stats or {}
+                stats = ended.stats or {}
+                self.shown_batch = [stats] if "batch_id" in stats else []
+                return stats
             case EventStatus.TIMEOUT:
                 self._time_is_up(ended.message)
             case EventStatus.FAILED | EventStatus.FATAL:
@@ -197,6 +208,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
 
     def _check_arguments(self) -> None:
         """Refuse what can be known to be wrong when the DAG is read."""
+        check_on_empty(self.on_empty)
         if not is_template(self.max_failed):
             check_max_failed(self.max_failed)
         if (self.batch is None) == (self.queue_name is None):
@@ -236,7 +248,13 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
                 return QueueTarget(parse_text(self.queue_name), self.until, self.fail_if)
             max_failed = parse_number(self.max_failed)
             check_max_failed(max_failed)
-            return BatchTarget(parse_batch_refs(self.batch, describe(self.batch)), max_failed)
+            batches = parse_batch_refs(self.batch, describe(self.batch))
+            if not batches:
+                what = "queue" if self._waits_for_queue else "batch"
+                message = f"There is no {what} to wait for: the tasks before gave none."
+                report_empty(self.on_empty, message, self.log)
+            self.shown_batch = [batch.to_dict() for batch in batches]
+            return BatchTarget(batches, max_failed)
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from error
 

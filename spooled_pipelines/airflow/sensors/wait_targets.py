@@ -14,6 +14,7 @@ from spooled_pipelines.airflow.events import batch_stats_dict, queue_stats_dict
 from spooled_pipelines.airflow.progress_log import batch_step, describe_batch, describe_queue
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error
+from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -66,6 +67,9 @@ class BatchTarget:
             if batch.opened is not None and batch.parts:
                 expected = [part["part_id"] for part in batch.parts]
                 client.open_batch(batch.opened).seal(expected, added=batch.parts)
+        if not self.batches:
+            none = BatchStats("0 batches", "0 queues", sealed=True, settled=True)
+            return PokeResult(True, batch_stats_dict(none), "", None)
         group = BatchGroupStats(batch.batch_id for batch in self.batches)
         for stats in client.batch_stats([batch.to_dict() for batch in self.batches]):
             group.update(stats)

@@ -1,22 +1,29 @@
-"""Tables in paths: one file, a glob, or a folder with or without partitions.
+"""Tables in paths: one file, a glob, a folder with or without partitions, or a list of these.
 
 Many files are read one after the other, as one table: they must have the same columns.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from spooled_pipelines.batch.source import csv_files, lakes
 from spooled_pipelines.batch.source.files import KNOWN, file_format_of, open_file
-from spooled_pipelines.batch.source.location import Location, locate
+from spooled_pipelines.batch.source.location import (
+    Location,
+    brings_filesystem,
+    locate,
+    location_of,
+)
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.batch.source.type_compat import compatible_types
@@ -31,16 +38,56 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
-def open_path(name: str, scan: Scan, rows: int) -> Opened:
-    """Open what a path, glob or URI names, in record batches of about `rows`."""
-    return open_location(locate(_split_pattern(name)[0]), name, scan, rows)
+class _File(NamedTuple):
+    """A file of a table: where it is, its size, and the values that its folders' names give it."""
+
+    location: Location
+    size: int | None
+    constants: dict[str, pa.Scalar]
 
 
-def open_location(location: Location, name: str, scan: Scan, rows: int) -> Opened:
-    """Open a location, below which `name` may go on with a glob."""
+def open_paths(paths: Sequence[object], scan: Scan, rows: int) -> Opened:
+    """Open what paths, globs or URIs name, as one table in record batches of about `rows`.
+
+    A path may bring its own file system, as Airflow's ObjectStoragePath does.
+    """
+    files: list[_File] = []
+    for path in paths:
+        if brings_filesystem(path):
+            whole = location_of(path)
+            name = whole.name
+            below, pattern = _split_pattern(whole.path)
+            location = whole._replace(path=below, name=name.removesuffix(pattern))
+        elif isinstance(path, (str, os.PathLike)):
+            name = os.fspath(path)
+            below, pattern = _split_pattern(name)
+            location = locate(below)
+        else:
+            raise InvalidArgumentError(
+                f"every item of a list of paths must be one, got {type(path).__name__}."
+            )
+        found = _find_files(location, pattern, name)
+        if not isinstance(found, list):
+            if len(paths) > 1:
+                raise InvalidArgumentError(
+                    f"{name!r} is a lake table: pass its path alone, not in a list of paths."
+                )
+            return found(scan, rows)
+        files += found
+    if len(files) == 1:
+        return open_file(files[0].location, scan, rows, files[0].constants)
+    return _open_many(files, name, scan, rows)
+
+
+def _find_files(
+    location: Location, pattern: str, name: str
+) -> list[_File] | Callable[[Scan, int], Opened]:
+    """Return the files of a location, or those below it that match a glob, called `name`.
+
+    Of a lake table: what opens it.
+    """
     from pyarrow.fs import FileType
 
-    pattern = _split_pattern(name)[1]
     if pattern and location.filesystem.get_file_info(location.path + pattern).type == FileType.File:
         # A file whose name only looks like a glob.
         location, pattern = location.inside(location.path + pattern), ""
@@ -50,12 +97,12 @@ def open_location(location: Location, name: str, scan: Scan, rows: int) -> Opene
         if not infos:
             raise InvalidArgumentError(f"no file matches {name!r}. Check the pattern.")
         lakes.refuse_files(location, infos, listed)
-        return _open_many(infos, location, scan, rows)
+        return _files_below(location, infos)
     file_type = location.filesystem.get_file_info(location.path).type
     if file_type == FileType.Directory:
         kind = lakes.kind_of(location)
         if kind is not None:
-            return lakes.open_folder(location, kind, scan, rows)
+            return partial(lakes.open_folder, location, kind)
         listed = _list_files(location, recursive=True)
         infos = _visible(listed, location)
         if not infos:
@@ -63,14 +110,22 @@ def open_location(location: Location, name: str, scan: Scan, rows: int) -> Opene
                 f"the folder {name!r} holds no file that can be read ({KNOWN})."
             )
         lakes.refuse_files(location, infos, listed)
-        return _open_many(infos, location, scan, rows)
+        return _files_below(location, infos)
     if file_type == FileType.NotFound:
         looked = "" if "://" in name else f" (looked for in {str(Path.cwd())!r})"
         raise InvalidArgumentError(f"there is no file {name!r}{looked}. Check the path.")
     if lakes.is_iceberg_metadata(location):
-        return lakes.open_metadata_file(location, scan, rows)
+        return partial(lakes.open_metadata_file, location)
     lakes.refuse_file(location)
-    return open_file(location, scan, rows)
+    return [_File(location, None, {})]
+
+
+def _files_below(folder: Location, infos: list[FileInfo]) -> list[_File]:
+    files = [folder.inside(info.path) for info in infos]
+    return [
+        _File(file, info.size, constants)
+        for file, info, constants in zip(files, infos, _partitions(files, folder), strict=True)
+    ]
 
 
 def _split_pattern(name: str) -> tuple[str, str]:
@@ -136,19 +191,17 @@ def _list_files(folder: Location, *, recursive: bool) -> list[FileInfo]:
     return sorted((info for info in infos if info.type == FileType.File), key=lambda i: i.path)
 
 
-def _open_many(infos: list[FileInfo], base: Location, scan: Scan, rows: int) -> Opened:
-    files = [base.inside(info.path) for info in infos]
-    formats = {file_format_of(file) for file in files}
+def _open_many(found: list[_File], name: str, scan: Scan, rows: int) -> Opened:
+    formats = {file_format_of(file.location) for file in found}
     if len(formats) > 1:
         raise InvalidArgumentError(
-            f"{base.name!r} holds files of several formats ({', '.join(sorted(formats))}). "
-            f"Name those to read, such as {base.name.rstrip('/') + '/**/*.parquet'!r}."
+            f"{name!r} holds files of several formats ({', '.join(sorted(formats))}). "
+            f"Name those to read, such as {name.rstrip('/') + '/**/*.parquet'!r}."
         )
     if formats & {"csv", "json"}:
         # Engines write an empty file for a part without rows.
-        written = [info.path for info in infos if info.size != 0]
-        files = [file for file in files if file.path in written] or files[:1]
-    partitions = _partitions(files, base)
+        found = [file for file in found if file.size != 0] or found[:1]
+    files = [file.location for file in found]
     if formats == {"csv"}:
         # They are one table, so every value of every file says what a column is.
         types = csv_files.find_column_types(files, scan.text_options)
@@ -157,7 +210,7 @@ def _open_many(infos: list[FileInfo], base: Location, scan: Scan, rows: int) -> 
 
     def opened(index: int) -> Opened:
         with wrap_read_errors(f"the file {files[index].name!r}"):
-            return open_file(files[index], scan, rows, partitions[index])
+            return open_file(files[index], scan, rows, found[index].constants)
 
     schema, head = opened(0)
 

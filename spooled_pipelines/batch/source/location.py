@@ -51,6 +51,11 @@ def locate(name: str) -> Location:
     return Location(filesystem, path, name)
 
 
+def brings_filesystem(data: object) -> bool:
+    """Return whether this is a path of the kind that Airflow's ObjectStoragePath is."""
+    return hasattr(data, "fs") and hasattr(data, "path") and hasattr(data, "protocol")
+
+
 def location_of(path: Any) -> Location:
     """Return the location of a path that brings its own fsspec file system and its credentials."""
     from pyarrow import fs

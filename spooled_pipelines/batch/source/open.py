@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from spooled_pipelines.batch.options import SqlParameters
 from spooled_pipelines.batch.source import folders, frames, lakes, python_rows, sql_rows
-from spooled_pipelines.batch.source.location import location_of
+from spooled_pipelines.batch.source.location import brings_filesystem
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
@@ -32,7 +32,8 @@ _ACCEPTED = (
     "speaks the Arrow stream protocol (__arrow_c_stream__) or has __dataframe__, an iterable of "
     "dicts, dataclasses, pydantic models, record batches or tables, a dict of equally long lists, "
     "a numpy structured array, a database cursor, or the path, glob or URI of .parquet, .csv, "
-    ".jsonl, .json or .arrow files or of a folder of them, or that of a Delta or Iceberg table"
+    ".jsonl, .json or .arrow files or of a folder of them, that of a Delta or Iceberg table, or a "
+    "list of paths"
 )
 
 
@@ -93,13 +94,12 @@ def open_source(
 
 
 def _open_data(data: object, scan: Scan) -> Opened:
-    if _brings_filesystem(data):
-        location = location_of(data)
-        return folders.open_location(location, location.name, scan, BATCH_ROWS)
     if isinstance(data, str) and data.startswith(lakes.CATALOG_SCHEME):
         return lakes.open_from_catalog(data, scan, BATCH_ROWS)
-    if isinstance(data, (str, os.PathLike)):
-        return folders.open_path(os.fspath(data), scan, BATCH_ROWS)
+    if _is_path(data):
+        return folders.open_paths([data], scan, BATCH_ROWS)
+    if isinstance(data, (list, tuple)) and data and _is_path(data[0]):
+        return folders.open_paths(data, scan, BATCH_ROWS)
     for module, name, read in _FRAMES:
         if _is_a(data, module, name):
             return read(data, scan, BATCH_ROWS)
@@ -150,9 +150,8 @@ def _open_table(table: object) -> Opened:
     return _open_data(table, Scan())
 
 
-def _brings_filesystem(data: object) -> bool:
-    """Return whether this is a path of the kind that Airflow's ObjectStoragePath is."""
-    return hasattr(data, "fs") and hasattr(data, "path") and hasattr(data, "protocol")
+def _is_path(data: object) -> bool:
+    return isinstance(data, (str, os.PathLike)) or brings_filesystem(data)
 
 
 def validate(batches: Iterator[pa.RecordBatch], what: str) -> Iterator[pa.RecordBatch]:
@@ -230,7 +229,7 @@ def _size(record_batch: pa.RecordBatch) -> int:
 
 
 def _describe(data: object) -> str:
-    if isinstance(data, (str, os.PathLike)) or _brings_filesystem(data):
+    if _is_path(data):
         return f"the file {str(data)!r}"
     cls = type(data)
     module = cls.__module__.split(".")[0]
