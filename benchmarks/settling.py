@@ -9,7 +9,13 @@ from pathlib import Path
 
 from benchmarks.measure import Side, in_turns, show
 from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.records import Completion, Failure, Holder, NewJob, Settlement
+from spooled_pipelines.server.core.records import (
+    Completion,
+    Failure,
+    LeaseHolder,
+    NewJob,
+    Settlement,
+)
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import ClaimRequest
 
@@ -52,7 +58,7 @@ async def _seconds(act: Completion | Failure, run: int) -> float:
         claims = [await store.claim("o", request) for _ in range(_JOBS // _CALL)]
         began = time.process_time()
         for claimed in claims:
-            holders = [Holder(job.job_id, "w", job.lease_id or "") for job in claimed]
+            holders = [LeaseHolder(job.job_id, "w", job.lease_id or "") for job in claimed]
             await store.settle("o", [Settlement(holder, act) for holder in holders])
         taken = time.process_time() - began
         await store.close()

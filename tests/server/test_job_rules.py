@@ -29,7 +29,7 @@ from spooled_pipelines.server.core.records import (
     Counts,
     Failure,
     GiveBack,
-    Holder,
+    LeaseHolder,
     Status,
 )
 
@@ -185,7 +185,7 @@ def test_settled_jobs_are_nobody_s(life: Life) -> None:
     for now, happened in life[2]:
         change = transition(state, happened, now)
         state = state if change is None else change.after
-    refusal = why_not_held(state, Holder("j", "", state.lease_id or "other"), 0)
+    refusal = why_not_held(state, LeaseHolder("j", "", state.lease_id or "other"), 0)
     assert (refusal is None) == (
         state.status == Status.PROCESSING
         and (state.lease_expires_at or 0) > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.core.queue_limits import QueueLimits, throttle
+from spooled_pipelines.server.core.queue_limits import QueueLimiter, QueueLimits
 
 START = 1_700_000_000_000
 rates = st.floats(0.00001, 1_000_000)
@@ -19,7 +19,7 @@ asks = st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 10_000)), max_
 def test_no_window_of_time_lets_out_more_than_its_share_and_the_burst(
     rate: float, burst: int | None, asked: list[tuple[int, int]]
 ) -> None:
-    bucket = throttle(QueueLimits(rate, burst), None, START)
+    bucket = QueueLimiter.of_limits(QueueLimits(rate, burst), None, START)
     assert bucket is not None
     assert bucket.burst is not None
     now, out = START, []
@@ -47,7 +47,7 @@ def test_no_window_of_time_lets_out_more_than_its_share_and_the_burst(
 def test_a_clock_that_differs_makes_no_jobs_and_loses_no_time_for_ever(
     rate: float, burst: int, difference: int
 ) -> None:
-    bucket = throttle(QueueLimits(rate, burst), None, START)
+    bucket = QueueLimiter.of_limits(QueueLimits(rate, burst), None, START)
     assert bucket is not None
     bucket = bucket.spent(bucket.room(0))
     other = bucket.filled(START + difference)

@@ -20,8 +20,8 @@ from spooled_pipelines.server.core.records import (
     FailOutcome,
     Failure,
     GiveBack,
-    Holder,
     JobRecord,
+    LeaseHolder,
     NewJob,
     Settlement,
 )
@@ -62,13 +62,13 @@ def chunk(
     return Chunk(batch_id, upload_id, number, **{**values, **changes})
 
 
-def holder(job: JobRecord) -> Holder:
+def holder(job: JobRecord) -> LeaseHolder:
     """Whoever claimed this job."""
-    return Holder(job.job_id, job.worker_id or "", job.lease_id or "")
+    return LeaseHolder(job.job_id, job.worker_id or "", job.lease_id or "")
 
 
 async def settle_one(
-    store: JobStore, organization: str, holder: Holder, act: Completion | Failure | GiveBack
+    store: JobStore, organization: str, holder: LeaseHolder, act: Completion | Failure | GiveBack
 ) -> FailOutcome | None:
     """Settle one job; what is refused is raised."""
     (outcome,) = await store.settle(organization, [Settlement(holder, act)])
@@ -77,7 +77,7 @@ async def settle_one(
     return outcome
 
 
-async def give_back(store: JobStore, organization: str, holders: Sequence[Holder]) -> None:
+async def give_back(store: JobStore, organization: str, holders: Sequence[LeaseHolder]) -> None:
     """Undo claims; what is no longer the holder's stays as it is."""
     await store.settle(organization, [Settlement(holder, GiveBack()) for holder in holders])
 

@@ -21,7 +21,7 @@ from spooled_pipelines.server.core.records import (
     FailOutcome,
     Failure,
     GiveBack,
-    Holder,
+    LeaseHolder,
     Status,
 )
 
@@ -227,7 +227,7 @@ def fail_outcome(after: JobState, now: int) -> FailOutcome:
     return FailOutcome(True, ((after.due_at or now) - now) // 1000)
 
 
-def why_not_held(job: JobState, holder: Holder, now: int) -> RefusedError | None:
+def why_not_held(job: JobState, holder: LeaseHolder, now: int) -> RefusedError | None:
     """Return why the job is not the holder's to settle; None where it is."""
     if job.status in _SETTLED:
         return conflict(f"Job is already {Status.NAMES[job.status]}")

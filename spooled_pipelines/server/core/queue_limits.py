@@ -44,8 +44,8 @@ class LimitedBy(NamedTuple):
     rate: bool
 
 
-class Throttle(NamedTuple):
-    """A queue's limits as they are stored, with the bucket as it was at `filled_at` (ms)."""
+class QueueLimiter(NamedTuple):
+    """A queue's limits as they are stored, with its token bucket as it was at `filled_at` (ms)."""
 
     rate: int | None
     burst: int | None
@@ -54,13 +54,38 @@ class Throttle(NamedTuple):
     max_in_flight: int | None
     set_at: int
 
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> QueueLimiter | None:
+        """Return that of a row of `queue_limits`, without the queue; None if there is no row."""
+        return None if row[-1] is None else cls._make(row)
+
+    @classmethod
+    def of_limits(
+        cls, asked: QueueLimits, before: QueueLimiter | None, now: int
+    ) -> QueueLimiter | None:
+        """Return what to store for these limits; None if there are none.
+
+        A rate that was set before leaves its bucket as it is, so that setting limits lets no more
+        out.
+        """
+        rate, burst, max_in_flight = asked
+        if rate is None:
+            return None if max_in_flight is None else cls(None, None, 0, now, max_in_flight, now)
+        if burst is None:
+            burst = max(1, math.ceil(rate * _DEFAULT_BURST_SECONDS))
+        level, filled_at = burst * _JOB, now
+        if before is not None and before.rate is not None:
+            before = before.filled(now)
+            level, filled_at = min(level, before.level), before.filled_at
+        return cls(round(rate * _RATE_UNITS), burst, level, filled_at, max_in_flight, now)
+
     @property
     def limits(self) -> QueueLimits:
         """What was set."""
         rate = None if self.rate is None else self.rate / _RATE_UNITS
         return QueueLimits(rate, self.burst, self.max_in_flight)
 
-    def filled(self, now: int) -> Throttle:
+    def filled(self, now: int) -> QueueLimiter:
         """Return the bucket as it is now."""
         if self.rate is None or self.burst is None:
             return self._replace(filled_at=now)
@@ -78,7 +103,7 @@ class Throttle(NamedTuple):
             room.append(self.max_in_flight - in_flight)
         return max(0, min(room))
 
-    def spent(self, jobs: int) -> Throttle:
+    def spent(self, jobs: int) -> QueueLimiter:
         """After so many were claimed."""
         return self if self.rate is None else self._replace(level=self.level - jobs * _JOB)
 
@@ -102,27 +127,3 @@ class Throttle(NamedTuple):
         if self.rate is not None and self.burst is not None:
             rate = self.level < _JOB and self.filled(now).level < self.burst * _JOB
         return LimitedBy(self.limits, self.is_full(in_flight), rate)
-
-
-def stored(row: Sequence[Any]) -> Throttle | None:
-    """Return the limits of a row of `queue_limits`, without the queue; None if there is no row."""
-    return None if row[-1] is None else Throttle._make(row)
-
-
-def throttle(asked: QueueLimits, before: Throttle | None, now: int) -> Throttle | None:
-    """Return what to store for these limits; None if there are none.
-
-    A rate that was set before leaves its bucket as it is, so that setting limits lets no more out.
-    """
-    rate, burst, max_in_flight = asked
-    if rate is None:
-        if max_in_flight is None:
-            return None
-        return Throttle(None, None, 0, now, max_in_flight, now)
-    if burst is None:
-        burst = max(1, math.ceil(rate * _DEFAULT_BURST_SECONDS))
-    level, filled_at = burst * _JOB, now
-    if before is not None and before.rate is not None:
-        before = before.filled(now)
-        level, filled_at = min(level, before.level), before.filled_at
-    return Throttle(round(rate * _RATE_UNITS), burst, level, filled_at, max_in_flight, now)

@@ -92,7 +92,7 @@ class KeyRecord:
     revoked_at: int | None
 
 
-class Holder(NamedTuple):
+class LeaseHolder(NamedTuple):
     """Who says that a job's lease is its own; an empty part was not given."""
 
     job_id: str
@@ -131,7 +131,7 @@ class GiveBack:
 class Settlement(NamedTuple):
     """What someone says about a job that it holds."""
 
-    holder: Holder
+    holder: LeaseHolder
     act: Completion | Failure | GiveBack
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from spooled_pipelines.server.core.errors import invalid, shortened
 from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import Holder
+from spooled_pipelines.server.core.records import LeaseHolder
 from spooled_pipelines.wire import limits, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Tags
 from spooled_pipelines.wire.well_known import Timestamp
@@ -161,13 +161,13 @@ def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
     return QueueLimits(rate, burst, in_flight)
 
 
-def lease_holder(job_id: str, worker: str, lease_id: str, *, lease_required: bool) -> Holder:
+def lease_holder(job_id: str, worker: str, lease_id: str, *, lease_required: bool) -> LeaseHolder:
     """Who settles a job."""
     if not job_id:
         raise invalid("job_id is empty; take it from the job that was claimed")
     if lease_required and not lease_id:
         raise invalid("lease_id is required; take it from the job that was claimed")
-    return Holder(job_id, worker_id(worker, required=False), lease_id)
+    return LeaseHolder(job_id, worker_id(worker, required=False), lease_id)
 
 
 def _name(name: str, value: str, pattern: re.Pattern[str], longest: int) -> str:

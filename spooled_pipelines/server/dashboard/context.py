@@ -78,7 +78,7 @@ class SignedInRequest:
         notice = "" if self.part else self.session.take_notice()
         text = self.web.pages.render(
             template,
-            visit=self,
+            ctx=self,
             caller=self.session.caller,
             token=self.session.token,
             part=self.part,
@@ -124,11 +124,11 @@ def signed_in(view: Callable[[SignedInRequest], Awaitable[Response]]) -> View:
 def action(view: Callable[[SignedInRequest, Form], Awaitable[Response]]) -> View:
     """Return such a view for what changes something: it takes only forms of this very session."""
 
-    async def act(visit: SignedInRequest) -> Response:
-        check_origin(visit.request.headers)
-        form = await form_of(visit.request)
-        check_token(form, visit.session.token)
-        return await view(visit, form)
+    async def act(ctx: SignedInRequest) -> Response:
+        check_origin(ctx.request.headers)
+        form = await form_of(ctx.request)
+        check_token(form, ctx.session.token)
+        return await view(ctx, form)
 
     return signed_in(act)
 
@@ -141,7 +141,7 @@ def refused(request: Request, refusal: RefusedError, session: Session | None = N
         "refused.html",
         caller=session.caller if session else None,
         token=session.token if session else "",
-        visit=SignedInRequest(web, request, session) if session else None,
+        ctx=SignedInRequest(web, request, session) if session else None,
         part="",
         path=request.url.path,
         notice="",

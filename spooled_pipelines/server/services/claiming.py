@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.auth import Caller
-from spooled_pipelines.server.core.records import GiveBack, Holder, JobRecord, Settlement
+from spooled_pipelines.server.core.records import GiveBack, JobRecord, LeaseHolder, Settlement
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store.requests import ClaimRequest
 
@@ -51,7 +51,7 @@ async def _give_back_claimed(
 
 
 async def _give_back(context: ServiceContext, caller: Caller, jobs: Sequence[JobRecord]) -> None:
-    holders = [Holder(job.job_id, job.worker_id or "", job.lease_id or "") for job in jobs]
+    holders = [LeaseHolder(job.job_id, job.worker_id or "", job.lease_id or "") for job in jobs]
     # A claim that is no longer the holder's is refused, and there is nothing to undo.
     given = [Settlement(holder, GiveBack()) for holder in holders]
     await context.store.settle(caller.organization, given)

@@ -9,7 +9,7 @@ from spooled_pipelines.server.core.records import (
     Completion,
     FailOutcome,
     Failure,
-    Holder,
+    LeaseHolder,
     Settlement,
 )
 from spooled_pipelines.server.services.context import ServiceContext
@@ -81,7 +81,7 @@ async def _settle(
 
 def _holder(
     context: ServiceContext, request: CompleteRequest | FailRequest | RenewLeaseRequest
-) -> Holder:
+) -> LeaseHolder:
     return validation.lease_holder(
         request.job_id,
         request.worker_id,

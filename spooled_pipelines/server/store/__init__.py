@@ -27,11 +27,11 @@ from spooled_pipelines.server.core.records import (
     Enqueued,
     ExpectedParts,
     FailOutcome,
-    Holder,
     JobPage,
     JobRecord,
     KeyRecord,
     KeysFound,
+    LeaseHolder,
     ListedWorker,
     NewJob,
     PartRecord,
@@ -91,7 +91,7 @@ class JobStore(Protocol):
     async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
         """Complete, fail or give back leased jobs, each in turn; what is refused is left alone."""
 
-    async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
+    async def renew(self, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
         """Let a lease last this long from now; return when it ends."""
 
     async def revise(

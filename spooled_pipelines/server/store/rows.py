@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from spooled_pipelines.server.core import ids, queue_limits
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
 from spooled_pipelines.server.core.records import BatchRecord, Counts, JobRecord, KeyRecord
 
 
@@ -89,7 +89,7 @@ def batch_record(
     """Return the batch of a row of `read_batches`."""
     row = _BatchRow._make(columns)
     first = row._fields.index("pending")
-    throttle = queue_limits.stored(row[row._fields.index("rate") :])
+    limiter = QueueLimiter.from_row(row[row._fields.index("rate") :])
     return BatchRecord(
         batch_id=row.batch_id,
         queue_name=row.queue_name,
@@ -105,14 +105,14 @@ def batch_record(
         changed=row.changed,
         replaced=row.replaced,
         queue_paused=bool(row.queue_paused),
-        limited_by=None if throttle is None else throttle.limited_by(row.in_flight, now),
+        limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),
     )
 
 
 def queue_control(paused: bool | int, limits: Sequence[Any]) -> QueueControl:
     """Return what holds a queue back, of its own column and those of `queue_limits`."""
-    throttle = queue_limits.stored(limits)
-    return QueueControl(QueueLimits() if throttle is None else throttle.limits, bool(paused))
+    limiter = QueueLimiter.from_row(limits)
+    return QueueControl(QueueLimits() if limiter is None else limiter.limits, bool(paused))
 
 
 def key_record(row: Sequence[Any]) -> KeyRecord:

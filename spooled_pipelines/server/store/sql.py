@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from spooled_pipelines.server.core.job_rules import JobState
-from spooled_pipelines.server.core.queue_limits import Throttle
+from spooled_pipelines.server.core.queue_limits import QueueLimiter
 from spooled_pipelines.server.core.records import Counts
 from spooled_pipelines.server.store.rows import JOB_COLUMNS
 
@@ -32,7 +32,7 @@ _IS_CAPPED = (
 )
 _FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
 _LOCKED = ("organization", "queue", "batch", "linked")
-_LIMITS = Throttle._fields
+_LIMITS = QueueLimiter._fields
 
 
 def _fragment(match: re.Match[str]) -> str:

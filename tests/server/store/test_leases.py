@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import pytest
 
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH
-from spooled_pipelines.server.core.records import Completion, Failure, Holder, JobRecord, Status
+from spooled_pipelines.server.core.records import (
+    Completion,
+    Failure,
+    JobRecord,
+    LeaseHolder,
+    Status,
+)
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, settle_one
 
 
@@ -16,11 +22,11 @@ from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, set
 class Settle:
     """What a worker does with its lease, and how the job shows that it was done."""
 
-    do: Callable[[StoreKit, Holder, str], Awaitable[object]]
+    do: Callable[[StoreKit, LeaseHolder, str], Awaitable[object]]
     # Given the job as it was claimed, and as it is.
     is_done: Callable[[JobRecord, JobRecord], bool]
 
-    async def __call__(self, kit: StoreKit, who: Holder, organization: str) -> object:
+    async def __call__(self, kit: StoreKit, who: LeaseHolder, organization: str) -> object:
         return await self.do(kit, who, organization)
 
 
@@ -61,7 +67,7 @@ async def test_a_lease_is_enough_and_so_is_the_job_alone(
     job = await kit.claim_one()
     worker_id = job.worker_id or "" if given == "worker" else ""
     lease_id = job.lease_id or "" if given == "lease" else ""
-    await settle(kit, Holder(job.job_id, worker_id, lease_id), ORGANIZATION)
+    await settle(kit, LeaseHolder(job.job_id, worker_id, lease_id), ORGANIZATION)
     assert settle.is_done(job, await kit.job(job.job_id))
 
 
@@ -90,7 +96,7 @@ async def test_another_organization_finds_no_such_job(kit: StoreKit, settle: Set
 
 async def test_an_unknown_job_is_not_found(kit: StoreKit, settle: Settle) -> None:
     with refused("NOT_FOUND", "no job"):
-        await settle(kit, Holder("nonsense", "w", "l"), ORGANIZATION)
+        await settle(kit, LeaseHolder("nonsense", "w", "l"), ORGANIZATION)
 
 
 async def test_a_lease_is_dead_the_moment_its_time_is_up(kit: StoreKit, settle: Settle) -> None:
@@ -124,7 +130,7 @@ async def test_a_settled_job_says_what_it_is(kit: StoreKit, settle: Settle) -> N
 async def test_a_job_that_nobody_claimed_cannot_be_settled(kit: StoreKit, settle: Settle) -> None:
     job_id = await kit.enqueue()
     with refused("FAILED_PRECONDITION", "pending"):
-        await settle(kit, Holder(job_id, "", ""), ORGANIZATION)
+        await settle(kit, LeaseHolder(job_id, "", ""), ORGANIZATION)
 
 
 async def test_completing_keeps_the_result_and_ends_the_lease(kit: StoreKit) -> None:

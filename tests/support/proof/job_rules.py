@@ -13,7 +13,7 @@ from spooled_pipelines.server.core.records import (
     Enqueued,
     FailOutcome,
     Failure,
-    Holder,
+    LeaseHolder,
     Settlement,
     WorkerRecord,
 )
@@ -83,7 +83,7 @@ class JobRules(SideBySide):
                 assert record.lease_id
                 assert record.lease_id not in {holder.lease_id for _, holder in self.leases}
                 job.lease_id = record.lease_id
-                holder = Holder(job.job_id, record.worker_id or "", record.lease_id)
+                holder = LeaseHolder(job.job_id, record.worker_id or "", record.lease_id)
                 self.leases.append((organization, holder))
         # Only now: another claim of the same moment changes no job of this one.
         for record in itertools.chain(*lots):
@@ -117,7 +117,7 @@ class JobRules(SideBySide):
             token = {"right": holder.lease_id, "wrong": "0" * 32, "": ""}[lease]
             if stranger:
                 organization = "other" if organization == "acme" else "acme"
-            chosen.append((organization, Holder(holder.job_id, given, token), what))
+            chosen.append((organization, LeaseHolder(holder.job_id, given, token), what))
         settlements = [Settlement(holder, ACTS[what]) for _, holder, what in chosen if what in ACTS]
         if at_once and len(settlements) == len(chosen) and len({one[0] for one in chosen}) == 1:
             outcomes = self.run(self.kit.store.settle(chosen[0][0], settlements))
@@ -175,7 +175,7 @@ class JobRules(SideBySide):
         gone = self.run(self.kit.store.deregister_worker(organization, worker))
         assert gone == self.model.deregister(organization, worker)
 
-    async def _settle(self, organization: str, holder: Holder, what: str) -> Any:
+    async def _settle(self, organization: str, holder: LeaseHolder, what: str) -> Any:
         store = self.kit.store
         try:
             if what == "complete":
@@ -188,7 +188,7 @@ class JobRules(SideBySide):
         except RefusedError as refusal:
             return refusal
 
-    def _expected(self, organization: str, holder: Holder, what: str) -> Any:
+    def _expected(self, organization: str, holder: LeaseHolder, what: str) -> Any:
         """What the model makes of it: the outcome, or a RefusalError."""
         job: Job | None = self.known[holder.job_id]
         if job is not None and job.organization != organization:

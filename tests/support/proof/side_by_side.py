@@ -16,8 +16,8 @@ from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimits
 from spooled_pipelines.server.core.records import (
     BatchRecord,
     Chunk,
-    Holder,
     JobRecord,
+    LeaseHolder,
     NewJob,
     QueueRecord,
     Status,
@@ -115,7 +115,7 @@ class SideBySide(RuleBasedStateMachine):
         self.before = self.state()
         self.known: dict[str, Job] = {}
         # Every lease that was ever given, in order, and every chunk that was taken in.
-        self.leases: list[tuple[str, Holder]] = []
+        self.leases: list[tuple[str, LeaseHolder]] = []
         self.chunks: list[tuple[str, Chunk]] = []
         self.numbers, self.turns = itertools.count(), itertools.count()
         # What the queues were when they were last looked at.

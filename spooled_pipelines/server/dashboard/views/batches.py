@@ -23,12 +23,12 @@ _PAGE = 50
 _STATUSES = {name: number for number, name in Status.NAMES.items() if name != "failed"}
 
 
-async def batches(visit: SignedInRequest) -> Response:
+async def batches(ctx: SignedInRequest) -> Response:
     """Answer GET /batches."""
-    queue_name, token = visit.query("queue"), visit.query("before")
+    queue_name, token = ctx.query("queue"), ctx.query("before")
     request = ListBatchesRequest(queue_name=queue_name, page_size=_PAGE, page_token=token)
-    answer = await visit.call(request)
-    return visit.show(
+    answer = await ctx.call(request)
+    return ctx.show(
         "batches.html",
         batches=answer.batches,
         queue_name=queue_name,
@@ -37,10 +37,10 @@ async def batches(visit: SignedInRequest) -> Response:
     )
 
 
-async def batch(visit: SignedInRequest) -> Response:
+async def batch(ctx: SignedInRequest) -> Response:
     """Answer GET /batches/<id>."""
-    stats = await _stats(visit)
-    status, text, token = visit.query("status"), visit.query("text"), visit.query("after")
+    stats = await _stats(ctx)
+    status, text, token = ctx.query("status"), ctx.query("text"), ctx.query("after")
     wanted = [_STATUSES[status]] if status in _STATUSES else []
     request = FindBatchJobsRequest(
         batch_id=stats.batch_id,
@@ -50,9 +50,9 @@ async def batch(visit: SignedInRequest) -> Response:
         page_token=token,
     )
     # The progress is asked for more often than the jobs.
-    found = FindBatchJobsResponse() if visit.part == "live" else await visit.call(request)
+    found = FindBatchJobsResponse() if ctx.part == "live" else await ctx.call(request)
     query = {"status": status, "text": text}
-    return visit.show(
+    return ctx.show(
         "batch.html",
         stats=stats,
         jobs=found.jobs,
@@ -62,50 +62,50 @@ async def batch(visit: SignedInRequest) -> Response:
         after=token,
         query=urlencode({name: value for name, value in query.items() if value}),
         more=found.next_page_token,
-        pace=_pace(visit, stats),
-        may_retry=visit.may(RetryBatchRequest),
-        may_cancel=visit.may(CancelBatchRequest),
+        pace=_pace(ctx, stats),
+        may_retry=ctx.may(RetryBatchRequest),
+        may_cancel=ctx.may(CancelBatchRequest),
     )
 
 
-async def cancel(visit: SignedInRequest, form: Form) -> Response:
+async def cancel(ctx: SignedInRequest, form: Form) -> Response:
     """Answer POST /batches/<id>/cancel."""
-    batch_id = visit.request.path_params["batch_id"]
+    batch_id = ctx.request.path_params["batch_id"]
     request = CancelBatchRequest(batch_id=batch_id)
     # The reader does not mean what was enqueued after the page was loaded.
     if form.get("generation", "").isdigit():
         request.generation = min(int(form["generation"]), 2**31 - 1)
-    answer = await visit.call(request)
+    answer = await ctx.call(request)
     notice = f"{number(answer.cancelled)} jobs of this batch are cancelled."
     if answer.running:
         notice += f" {number(answer.running)} still run, and may end as they will."
-    return visit.done(notice, f"/batches/{batch_id}")
+    return ctx.done(notice, f"/batches/{batch_id}")
 
 
-async def retry(visit: SignedInRequest, form: Form) -> Response:
+async def retry(ctx: SignedInRequest, form: Form) -> Response:
     """Answer POST /batches/<id>/retry."""
-    batch_id = visit.request.path_params["batch_id"]
+    batch_id = ctx.request.path_params["batch_id"]
     contains = form.get("error_contains", "")
     request = RetryBatchRequest(batch_id=batch_id, error_contains=contains)
-    count = (await visit.call(request)).retried
+    count = (await ctx.call(request)).retried
     notice = f"{number(count)} dead letters are back in the queue, with all their retries."
     if not count:
         notice = "No dead letter was retried: none has this text in its error."
-    return visit.done(notice, f"/batches/{batch_id}")
+    return ctx.done(notice, f"/batches/{batch_id}")
 
 
-async def _stats(visit: SignedInRequest) -> BatchStats:
-    batch_id = visit.request.path_params["batch_id"]
-    answer = await visit.call(GetBatchStatsRequest(batch_ids=[batch_id]))
+async def _stats(ctx: SignedInRequest) -> BatchStats:
+    batch_id = ctx.request.path_params["batch_id"]
+    answer = await ctx.call(GetBatchStatsRequest(batch_ids=[batch_id]))
     found: BatchStats = answer.batches[0]
     return found
 
 
-def _pace(visit: SignedInRequest, stats: BatchStats) -> tuple[float | None, float | None]:
+def _pace(ctx: SignedInRequest, stats: BatchStats) -> tuple[float | None, float | None]:
     """Return how many jobs a second end, and how many seconds the others take at this pace."""
-    what = ("batch", visit.session.caller.organization, stats.batch_id, stats.generation)
+    what = ("batch", ctx.session.caller.organization, stats.batch_id, stats.generation)
     ended = stats.completed + stats.deadletter + stats.cancelled
-    rate = visit.web.rates.see(what, visit.web.clock.now(), stats.total, ended)
+    rate = ctx.web.rates.see(what, ctx.web.clock.now(), stats.total, ended)
     if stats.settled or rate is None:
         return None, None
     left = stats.total - ended

@@ -11,32 +11,32 @@ from spooled_pipelines.wire.batch_v1 import ListAttemptsRequest
 from spooled_pipelines.wire.spooled_v1 import GetJobRequest, Job
 
 
-async def find_job(visit: SignedInRequest) -> Response:
+async def find_job(ctx: SignedInRequest) -> Response:
     """Answer GET /jobs?id=."""
-    job_id = visit.query("id")
+    job_id = ctx.query("id")
     if not job_id:
-        return visit.show("find_job.html")
-    job = await _job(visit, job_id)
+        return ctx.show("find_job.html")
+    job = await _job(ctx, job_id)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-async def job(visit: SignedInRequest) -> Response:
+async def job(ctx: SignedInRequest) -> Response:
     """Answer GET /jobs/<id>."""
-    found = await _job(visit, visit.request.path_params["job_id"])
+    found = await _job(ctx, ctx.request.path_params["job_id"])
     attempts = None
-    if visit.may(ListAttemptsRequest):
-        attempts = (await visit.call(ListAttemptsRequest(job_id=found.id))).attempts
-    return visit.show("job.html", job=found, attempts=attempts)
+    if ctx.may(ListAttemptsRequest):
+        attempts = (await ctx.call(ListAttemptsRequest(job_id=found.id))).attempts
+    return ctx.show("job.html", job=found, attempts=attempts)
 
 
-async def contents(visit: SignedInRequest) -> Response:
+async def contents(ctx: SignedInRequest) -> Response:
     """Answer GET /jobs/<id>/contents."""
-    if not visit.sees_payloads:
-        role = visit.session.caller.role.value
+    if not ctx.sees_payloads:
+        role = ctx.session.caller.role.value
         message = f"this API key is for {role!r}, and payloads are shown for produce, work or admin"
         raise RefusedError("PERMISSION_DENIED", message)
-    found = await _job(visit, visit.request.path_params["job_id"])
-    return visit.show(
+    found = await _job(ctx, ctx.request.path_params["job_id"])
+    return ctx.show(
         "contents.html",
         job=found,
         payload=formatting.payload(found.payload) if found.HasField("payload") else None,
@@ -44,6 +44,6 @@ async def contents(visit: SignedInRequest) -> Response:
     )
 
 
-async def _job(visit: SignedInRequest, job_id: str) -> Job:
-    answer: Job = (await visit.call(GetJobRequest(job_id=job_id))).job
+async def _job(ctx: SignedInRequest, job_id: str) -> Job:
+    answer: Job = (await ctx.call(GetJobRequest(job_id=job_id))).job
     return answer

@@ -25,89 +25,89 @@ _PAGE = 100
 _RECENT = 8
 
 
-async def queues(visit: SignedInRequest) -> Response:
+async def queues(ctx: SignedInRequest) -> Response:
     """Answer GET /queues."""
-    token = visit.query("after")
-    answer = await visit.call(ListQueuesRequest(page_size=_PAGE, page_token=token))
-    rows = [(queue, _rate(visit, queue)) for queue in answer.queues]
-    return visit.show("queues.html", rows=rows, after=token, more=answer.next_page_token)
+    token = ctx.query("after")
+    answer = await ctx.call(ListQueuesRequest(page_size=_PAGE, page_token=token))
+    rows = [(queue, _rate(ctx, queue)) for queue in answer.queues]
+    return ctx.show("queues.html", rows=rows, after=token, more=answer.next_page_token)
 
 
-async def queue(visit: SignedInRequest) -> Response:
+async def queue(ctx: SignedInRequest) -> Response:
     """Answer GET /queues/<name>."""
-    found = await _queue(visit)
+    found = await _queue(ctx)
     name = found.stats.queue_name
     batches: list[Any] = []
-    if visit.may(ListBatchesRequest):
+    if ctx.may(ListBatchesRequest):
         request = ListBatchesRequest(queue_name=name, page_size=_RECENT)
-        batches = list((await visit.call(request)).batches)
-    workers = await visit.call(ListWorkersRequest(queue_name=name, page_size=_PAGE))
-    return visit.show(
+        batches = list((await ctx.call(request)).batches)
+    workers = await ctx.call(ListWorkersRequest(queue_name=name, page_size=_PAGE))
+    return ctx.show(
         "queue.html",
         queue=found,
-        rate=_rate(visit, found),
+        rate=_rate(ctx, found),
         batches=batches,
         workers=workers.workers,
-        may_control=visit.may(PauseQueueRequest),
-        may_list_dead=visit.may(ListDeadLettersRequest),
+        may_control=ctx.may(PauseQueueRequest),
+        may_list_dead=ctx.may(ListDeadLettersRequest),
     )
 
 
-async def dead_letters(visit: SignedInRequest) -> Response:
+async def dead_letters(ctx: SignedInRequest) -> Response:
     """Answer GET /queues/<name>/dead-letters."""
-    found = await _queue(visit)
-    token = visit.query("after")
+    found = await _queue(ctx)
+    token = ctx.query("after")
     request = ListDeadLettersRequest(
         queue_name=found.stats.queue_name, page_size=_PAGE, page_token=token
     )
-    answer = await visit.call(request)
-    return visit.show(
+    answer = await ctx.call(request)
+    return ctx.show(
         "dead_letters.html",
         queue=found,
         jobs=answer.jobs,
         after=token,
         more=answer.next_page_token,
-        may_retry=visit.may(RedriveDeadLettersRequest),
+        may_retry=ctx.may(RedriveDeadLettersRequest),
     )
 
 
-async def pause(visit: SignedInRequest, _: Form) -> Response:
+async def pause(ctx: SignedInRequest, _: Form) -> Response:
     """Answer POST /queues/<name>/pause."""
-    name = visit.request.path_params["name"]
-    await visit.call(PauseQueueRequest(queue_name=name))
-    return visit.done(f"Queue {name} is paused: nobody gets a job of it.", f"/queues/{name}")
+    name = ctx.request.path_params["name"]
+    await ctx.call(PauseQueueRequest(queue_name=name))
+    return ctx.done(f"Queue {name} is paused: nobody gets a job of it.", f"/queues/{name}")
 
 
-async def resume(visit: SignedInRequest, _: Form) -> Response:
+async def resume(ctx: SignedInRequest, _: Form) -> Response:
     """Answer POST /queues/<name>/resume."""
-    name = visit.request.path_params["name"]
-    await visit.call(ResumeQueueRequest(queue_name=name))
-    return visit.done(f"Queue {name} hands out jobs again.", f"/queues/{name}")
+    name = ctx.request.path_params["name"]
+    await ctx.call(ResumeQueueRequest(queue_name=name))
+    return ctx.done(f"Queue {name} hands out jobs again.", f"/queues/{name}")
 
 
-async def retry_dead_letters(visit: SignedInRequest, form: Form) -> Response:
+async def retry_dead_letters(ctx: SignedInRequest, form: Form) -> Response:
     """Answer POST /queues/<name>/dead-letters/retry."""
-    name = visit.request.path_params["name"]
+    name = ctx.request.path_params["name"]
     contains = form.get("error_contains", "")
     request = RedriveDeadLettersRequest(queue_name=name, error_contains=contains)
-    count = (await visit.call(request)).redriven
+    count = (await ctx.call(request)).redriven
     notice = f"{number(count)} dead letters are back in the queue, with all their retries."
     if not count:
         notice = "No dead letter was retried: none has this text in its error."
-    return visit.done(notice, f"/queues/{name}/dead-letters")
+    return ctx.done(notice, f"/queues/{name}/dead-letters")
 
 
-async def _queue(visit: SignedInRequest) -> Queue:
-    name = visit.request.path_params["name"]
-    answer = await visit.call(ListQueuesRequest(queue_name=name))
+async def _queue(ctx: SignedInRequest) -> Queue:
+    name = ctx.request.path_params["name"]
+    answer = await ctx.call(ListQueuesRequest(queue_name=name))
     if not answer.queues:
         raise not_found(f"there is no queue {name!r} yet; it begins with its first job")
     found: Queue = answer.queues[0]
     return found
 
 
-def _rate(visit: SignedInRequest, queue: Queue) -> Rate | None:
+def _rate(ctx: SignedInRequest, queue: Queue) -> Rate | None:
     stats = queue.stats
-    what = ("queue", visit.session.caller.organization, stats.queue_name)
+    what = ("queue", ctx.session.caller.organization, stats.queue_name)
     went = stats.completed + stats.deadletter + queue.cancelled
-    return visit.web.rates.see(what, visit.web.clock.now(), stats.total, went)
+    return ctx.web.rates.see(what, ctx.web.clock.now(), stats.total, went)

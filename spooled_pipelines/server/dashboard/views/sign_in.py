@@ -23,7 +23,7 @@ from spooled_pipelines.server.dashboard.security import (
 )
 from spooled_pipelines.server.dashboard.sessions import SESSION_SECONDS
 
-_VISIT_SECONDS = 3_600
+_SIGN_IN_SECONDS = 3_600
 
 
 async def sign_in_form(request: Request) -> Response:
@@ -59,10 +59,10 @@ async def sign_in(request: Request) -> Response:
     return response
 
 
-async def sign_out(visit: SignedInRequest, _: Form) -> Response:
+async def sign_out(ctx: SignedInRequest, _: Form) -> Response:
     """Answer POST /sign-out."""
-    cookies = visit.web.cookies
-    visit.web.sessions.end(visit.request.cookies.get(cookies.session))
+    cookies = ctx.web.cookies
+    ctx.web.sessions.end(ctx.request.cookies.get(cookies.session))
     response = RedirectResponse("/sign-in", 303)
     cookies.take(response, cookies.session)
     return response
@@ -74,7 +74,7 @@ def _form(request: Request, wanted: str, message: str = "", status: int = 200) -
     text = web.pages.render(
         "sign_in.html",
         caller=None,
-        visit=None,
+        ctx=None,
         token=token,
         part="",
         path="/sign-in",
@@ -83,5 +83,5 @@ def _form(request: Request, wanted: str, message: str = "", status: int = 200) -
         message=message,
     )
     response = HTMLResponse(text, status)
-    web.cookies.give(response, web.cookies.visitor, token, _VISIT_SECONDS)
+    web.cookies.give(response, web.cookies.visitor, token, _SIGN_IN_SECONDS)
     return response

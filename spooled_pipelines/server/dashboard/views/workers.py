@@ -10,7 +10,7 @@ from spooled_pipelines.wire.queue_admin_v1 import ListWorkersRequest
 _PAGE = 500
 
 
-async def workers(visit: SignedInRequest) -> Response:
+async def workers(ctx: SignedInRequest) -> Response:
     """Answer GET /workers."""
-    answer = await visit.call(ListWorkersRequest(page_size=_PAGE))
-    return visit.show("workers.html", workers=answer.workers, most=_PAGE)
+    answer = await ctx.call(ListWorkersRequest(page_size=_PAGE))
+    return ctx.show("workers.html", workers=answer.workers, most=_PAGE)

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
-from spooled_pipelines.server.core import queue_limits
-from spooled_pipelines.server.core.queue_limits import QueueControl, Throttle
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter
 from spooled_pipelines.server.store.postgres.bulk_operations import is_first
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Connection, Snapshot, borrowed, fetch
@@ -25,27 +24,27 @@ _UNAWARE_MS, _AGAIN_MS = 5_000, 100
 class Limited:
     """A queue whose limits are locked until the commit; `room` is for the claims to come."""
 
-    throttle: Throttle
+    limiter: QueueLimiter
     in_flight: int
     claimed: int = 0
 
     @property
     def room(self) -> int:
         """How many jobs may still be claimed."""
-        return self.throttle.room(self.in_flight)
+        return self.limiter.room(self.in_flight)
 
     def count(self, jobs: int) -> None:
         """Note that so many were claimed."""
-        self.throttle = self.throttle.spent(jobs)
+        self.limiter = self.limiter.spent(jobs)
         self.in_flight += jobs
         self.claimed += jobs
 
     def held_until(self, now: int) -> int | None:
         """Return when to look again, where nobody will say that there is room."""
-        throttle = self.throttle
-        if throttle.is_full(self.in_flight) and now - throttle.set_at < _UNAWARE_MS:
+        limiter = self.limiter
+        if limiter.is_full(self.in_flight) and now - limiter.set_at < _UNAWARE_MS:
             return now + _AGAIN_MS
-        return throttle.held_until(self.in_flight)
+        return limiter.held_until(self.in_flight)
 
 
 async def locked(tx: Transaction, queues: Collection[int]) -> dict[int, Limited]:
@@ -54,7 +53,7 @@ async def locked(tx: Transaction, queues: Collection[int]) -> dict[int, Limited]
     counted = await tx.rows("count_in_flight", queues=[row[0] for row in rows])
     in_flight: dict[int, int] = dict(counted)
     return {
-        queue: Limited(Throttle._make(columns).filled(tx.now), in_flight.get(queue, 0))
+        queue: Limited(QueueLimiter._make(columns).filled(tx.now), in_flight.get(queue, 0))
         for queue, *columns in rows
     }
 
@@ -63,7 +62,7 @@ async def write(tx: Transaction, limited: dict[int, Limited]) -> None:
     """Write what was claimed of them."""
     for queue, one in sorted(limited.items()):
         if one.claimed:
-            level, filled_at = one.throttle.level, one.throttle.filled_at
+            level, filled_at = one.limiter.level, one.limiter.filled_at
             await tx.send("spend_limits", queue=queue, level=level, filled_at=filled_at)
 
 
@@ -86,12 +85,12 @@ async def _set_control(tx: Transaction, owner: int, queue: int, change: ControlC
             await tx.send("set_paused", queue=queue, paused=change.paused)
         if change.limits is not None:
             rows = await tx.rows("lock_limits", queues=[queue])
-            before = Throttle._make(rows[0][1:]) if rows else None
-            throttle = queue_limits.throttle(change.limits, before, tx.now)
-            if throttle is None:
+            before = QueueLimiter._make(rows[0][1:]) if rows else None
+            limiter = QueueLimiter.of_limits(change.limits, before, tx.now)
+            if limiter is None:
                 await tx.send("remove_limits", queue=queue)
             else:
-                await tx.send("put_limits", queue=queue, **throttle._asdict())
+                await tx.send("put_limits", queue=queue, **limiter._asdict())
         tx.deltas.controlled.add(queue)
         if not change.paused:
             tx.deltas.ready_queues.add(queue)

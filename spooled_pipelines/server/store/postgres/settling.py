@@ -15,7 +15,7 @@ from spooled_pipelines.server.core.records import (
     FailOutcome,
     Failure,
     GiveBack,
-    Holder,
+    LeaseHolder,
     Status,
 )
 from spooled_pipelines.server.store.postgres.context import StoreContext
@@ -29,7 +29,7 @@ class SettleRequest(NamedTuple):
     """What someone says about a job that it holds."""
 
     organization: int
-    holder: Holder
+    holder: LeaseHolder
     act: Act
 
 
@@ -39,7 +39,7 @@ class FastCompletion(NamedTuple):
     seq: int
     place: int
     organization: int
-    holder: Holder
+    holder: LeaseHolder
     result: bytes | None
 
 

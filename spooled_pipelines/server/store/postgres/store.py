@@ -21,9 +21,9 @@ from spooled_pipelines.server.core.records import (
     Depths,
     Enqueued,
     FailOutcome,
-    Holder,
     JobPage,
     JobRecord,
+    LeaseHolder,
     NewJob,
     Settlement,
 )
@@ -174,7 +174,7 @@ class PostgresStore(Service):
         settled = await self.shield(settling.settle(self.context, asked))
         return cast("list[Settled]", settled)
 
-    async def renew(self, organization: str, holder: Holder, lease_ms: int) -> int:
+    async def renew(self, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
         owner = await self.context.owner(organization)
         request = settling.SettleRequest(owner, holder, Renewal(lease_ms))
         return cast("int", await self._settles.submit(request))

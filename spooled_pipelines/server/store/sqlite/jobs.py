@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from spooled_pipelines.server.core import ids, queue_limits
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.idempotency_keys import digest_of, digests_of
@@ -17,14 +17,15 @@ from spooled_pipelines.server.core.job_rules import (
     fail_outcome,
     why_not_held,
 )
+from spooled_pipelines.server.core.queue_limits import QueueLimiter
 from spooled_pipelines.server.core.records import (
     Completion,
     Enqueued,
     FailOutcome,
     Failure,
     GiveBack,
-    Holder,
     JobRecord,
+    LeaseHolder,
     NewJob,
     Settlement,
     Status,
@@ -144,11 +145,11 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
     is_paused, in_flight, *limits = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()
     if is_paused:
         return []
-    throttle = queue_limits.stored(limits)
-    if throttle is None:
+    limiter = QueueLimiter.from_row(limits)
+    if limiter is None:
         rows = _claimable(tx, queue, request.limit)
     else:
-        rows = _claim_within_limits(tx, queue, throttle.filled(tx.now), in_flight, request.limit)
+        rows = _claim_within_limits(tx, queue, limiter.filled(tx.now), in_flight, request.limit)
     if not rows:
         return []
     expiry = tx.now + request.lease_ms
@@ -172,7 +173,7 @@ def settle(
 
 
 def _settle_one(
-    tx: Transaction, organization: str, holder: Holder, act: Completion | Failure | GiveBack
+    tx: Transaction, organization: str, holder: LeaseHolder, act: Completion | Failure | GiveBack
 ) -> FailOutcome | RefusedError | None:
     """Settle a job; return a failure's outcome, or why it was refused: then nothing has changed."""
     if isinstance(act, Completion) and _is_completed(tx, organization, holder, act.result):
@@ -186,7 +187,7 @@ def _settle_one(
     return fail_outcome(job.state, tx.now) if isinstance(act, Failure) else None
 
 
-def renew(tx: Transaction, organization: str, holder: Holder, lease_ms: int) -> int:
+def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
     """Let a lease last this long from now; returns when it ends."""
     job = _held(tx, organization, holder)
     if isinstance(job, RefusedError):
@@ -236,21 +237,21 @@ def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
 
 
 def _claim_within_limits(
-    tx: Transaction, queue: int, throttle: queue_limits.Throttle, in_flight: int, limit: int
+    tx: Transaction, queue: int, limiter: QueueLimiter, in_flight: int, limit: int
 ) -> list[_Row]:
     """Return `_claimable` of a limited queue, counted as claimed."""
-    allowed = min(limit, throttle.room(in_flight))
+    allowed = min(limit, limiter.room(in_flight))
     rows = _claimable(tx, queue, allowed) if allowed else []
-    throttle = throttle.spent(len(rows))
+    limiter = limiter.spent(len(rows))
     if rows:
-        tx.connection.execute(SQL["spend_limits"], (throttle.level, throttle.filled_at, queue))
-    moment = throttle.held_until(in_flight + len(rows))
+        tx.connection.execute(SQL["spend_limits"], (limiter.level, limiter.filled_at, queue))
+    moment = limiter.held_until(in_flight + len(rows))
     if moment is not None and len(rows) == allowed < limit:
         tx.changes.held_until[tx.names.queue_topic(queue)] = moment
     return rows
 
 
-def _held(tx: Transaction, organization: str, holder: Holder) -> LockedJob | RefusedError:
+def _held(tx: Transaction, organization: str, holder: LeaseHolder) -> LockedJob | RefusedError:
     """Return the job, if it is the holder's to settle; else why not."""
     seq = ids.job_number(tx.prefix, holder.job_id)
     owner = tx.names.organization(organization)
@@ -260,7 +261,9 @@ def _held(tx: Transaction, organization: str, holder: Holder) -> LockedJob | Ref
     return why_not_held(job.state, holder, tx.now) or job
 
 
-def _is_completed(tx: Transaction, organization: str, holder: Holder, result: bytes | None) -> bool:
+def _is_completed(
+    tx: Transaction, organization: str, holder: LeaseHolder, result: bytes | None
+) -> bool:
     """Complete the job in one statement; False where it is not held by this lease."""
     seq, owner = ids.job_number(tx.prefix, holder.job_id), tx.names.organization(organization)
     values = (tx.now, result, seq, owner, holder.lease_id, holder.worker_id)

@@ -65,6 +65,10 @@ UPDATE batches SET pending = pending + ?, waiting = waiting + ?, scheduled = sch
     deadletter = deadletter + ?, cancelled = cancelled + ?, changed_at = ?
 WHERE id = ?
 
+-- name: count_changed
+-- Count rows that came to a batch with another payload than their job had.
+UPDATE batches SET changed = changed + ?, replaced = replaced + ? WHERE id = ?
+
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
 INSERT INTO batch_errors (batch, error, count) VALUES (?, ?, ?)
@@ -106,10 +110,6 @@ SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ?
 -- name: replace_payload
 -- Give a job another payload.
 UPDATE jobs SET payload = ? WHERE seq = ?
-
--- name: count_changed
--- Count rows that came to a batch with another payload than their job had.
-UPDATE batches SET changed = changed + ?, replaced = replaced + ? WHERE id = ?
 
 -- name: find_key_of_queue
 -- Return the job of this queue that has this key, and whether it has this payload.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core import queue_limits
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
 from spooled_pipelines.server.store.requests import ControlChange
 from spooled_pipelines.server.store.sqlite.bulk_operations import is_first
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -17,19 +16,19 @@ def set_control(
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, queue_name)
     is_paused, _, *row = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()
-    throttle = queue_limits.stored(row)
+    limiter = QueueLimiter.from_row(row)
     if change.request_id and not is_first(tx, owner, change.request_id):
         change = ControlChange()
     if change.paused is not None:
         is_paused = change.paused
         tx.connection.execute(SQL["set_paused"], (is_paused, queue))
     if change.limits is not None:
-        throttle = queue_limits.throttle(change.limits, throttle, tx.now)
-        if throttle is None:
+        limiter = QueueLimiter.of_limits(change.limits, limiter, tx.now)
+        if limiter is None:
             tx.connection.execute(SQL["remove_limits"], (queue,))
         else:
-            tx.send("put_limits", queue=queue, **throttle._asdict())
+            tx.send("put_limits", queue=queue, **limiter._asdict())
     tx.deltas.controlled.add(queue)
     if not is_paused:
         tx.deltas.ready_queues.add(queue)
-    return QueueControl(QueueLimits() if throttle is None else throttle.limits, bool(is_paused))
+    return QueueControl(QueueLimits() if limiter is None else limiter.limits, bool(is_paused))
