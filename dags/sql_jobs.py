@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, BaseHook, Param, task
+from airflow.providers.common.compat.sdk import BaseHook
+from airflow.sdk import DAG, Param, task
 
 from spooled_pipelines.airflow import BatchResultsOperator, EnqueueBatchOperator, StreamJobsSensor
 

@@ -32,7 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The fixture `world` of tests/airflow.
 WITH_AIRFLOW = [
-    f"tests/airflow/test_{name}.py" for name in ("marks", "pages", "reruns", "standalone", "tab")
+    f"tests/airflow/test_{name}.py" for name in ("marks", "pages", "reruns", "standalone")
 ]
 
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from airflow.sdk import conf
-
 from spooled_pipelines.airflow.provider_info import CONFIG_OPTIONS, CONFIG_SECTION
+from spooled_pipelines.airflow.versions import conf
 from spooled_pipelines.errors import InvalidArgumentError
 
 
@@ -21,11 +20,6 @@ def xcom_rows_max() -> int:
 def cancel_on_kill() -> bool:
     """Return whether a task that is marked failed or success cancels what has not started."""
     return _switch("cancel_on_kill")
-
-
-def batch_tab() -> bool:
-    """Return whether Airflow's pages of tasks have a tab with the batch."""
-    return _switch("batch_tab")
 
 
 # Not every process of Airflow has read the providers' defaults, hence the fallbacks.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, get_args
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-
 from spooled_pipelines.airflow.templates import is_template
+from spooled_pipelines.airflow.versions import AirflowFailException, AirflowSkipException
 from spooled_pipelines.rpc import validation
 
 OnEmpty: TypeAlias = Literal["success", "skip", "fail"]

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from logging import Logger
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException
-
 from spooled_pipelines.airflow.batch_refs import BatchRef
+from spooled_pipelines.airflow.versions import AirflowException
 from spooled_pipelines.errors import NotFoundError, SpooledError
 
 if TYPE_CHECKING:

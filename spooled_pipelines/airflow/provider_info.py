@@ -11,14 +11,6 @@ from typing import Any
 NAME = "Spooled"
 CONFIG_SECTION = "spooled"
 CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
-    "batch_tab": {
-        "description": "Whether the page of each task in Airflow has a tab that shows its batch, "
-        "like the server's page. Airflow gives the tab to every task of every DAG.",
-        "version_added": "0.2.0",
-        "type": "boolean",
-        "example": None,
-        "default": "False",
-    },
     "cancel_on_kill": {
         "description": "Whether a task that enqueued a batch and is marked failed or success "
         "cancels the jobs that have not started, where the task itself does not say.",

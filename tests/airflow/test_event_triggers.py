@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
-from airflow.serialization.serialized_objects import DagSerialization
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow.triggers.asset_events import (
@@ -20,6 +19,7 @@ from spooled_pipelines.airflow.triggers.asset_events import (
 )
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.aio import paging
+from tests.support.airflow_versions import DagSerialization
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import aeventually
 

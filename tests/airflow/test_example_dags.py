@@ -25,18 +25,11 @@ EXAMPLES = ("backfill", "sql_jobs", "mapped", "retry_dead_letters", "event_drive
 # Airflow changes much in a process that runs a DAG, so all of them share one that is not ours.
 RUN_DAGS = """
 import json, sys
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+from datetime import datetime, timezone
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
-from airflow.sdk import timezone
-from airflow.utils.db import resetdb
+from tests.support.airflow_versions import bag_of
 
-resetdb()
-DagBundlesManager().sync_bundles_to_db()
-bag = DagBag(sys.argv[1])
-bag.process_file(sys.argv[2])
-assert not bag.import_errors, bag.import_errors
-sync_bag_to_db(bag, "dags-folder", None)
+bag = bag_of(*sys.argv[1:])
 
 def run(dag_id, **arguments):
     run = bag.get_dag(dag_id).test(**arguments)
@@ -50,7 +43,7 @@ def run(dag_id, **arguments):
     print("RETURNED", json.dumps(told, default=list), flush=True)
 
 for day in (1, 2):
-    run("sales", logical_date=timezone.datetime(2026, 1, day))
+    run("sales", logical_date=datetime(2026, 1, day, tzinfo=timezone.utc))
 run("customer_scores")
 run("readings")
 run("retry_dead_letters")

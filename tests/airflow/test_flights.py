@@ -172,15 +172,9 @@ def worker(server: ServerProcess) -> Iterator[subprocess.Popen[bytes]]:
 # Airflow changes much in a process that runs a DAG; this one is its own.
 RUN_DAG = """
 import json, sys
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-from airflow.utils.db import resetdb
+from tests.support.airflow_versions import bag_of
 
-resetdb()
-DagBundlesManager().sync_bundles_to_db()
-bag = DagBag(sys.argv[1])
-assert not bag.import_errors, bag.import_errors
-sync_bag_to_db(bag, "dags-folder", None)
+bag = bag_of(sys.argv[1])
 conf = {"rows": "300", "output": sys.argv[2]}
 for _ in range(2):
     run = bag.get_dag("flights").test(run_conf=conf)

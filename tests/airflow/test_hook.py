@@ -18,6 +18,7 @@ from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.settings import TLS
 from spooled_pipelines.wire import keys_v1
 from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
+from tests.support.airflow_versions import redact
 from tests.support.server_process import ServerProcess
 
 KEY = "sp_test_thisisthekeyofthetests"
@@ -166,8 +167,6 @@ async def test_the_asyncio_client_works_too(connected: ServerProcess, queue: str
 def test_the_key_is_masked_in_logs_however_it_was_written(
     connect_airflow: Callable[..., None], server: ServerProcess
 ) -> None:
-    from airflow.sdk._shared.secrets_masker import redact
-
     secret = "sp_test_amostsecretkeyoftheirs"
     connect_airflow(server, password=f"{secret}\n")
     SpooledHook().get_conn().close()

@@ -18,16 +18,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, XComArg, task
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 from airflow.sdk.io import attach
-from airflow.serialization.serialized_objects import DagSerialization
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.operators.enqueue_request import batch_name
+from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.batch.options import BatchOptions, JobOptions
 from spooled_pipelines.errors import SourceError, UnavailableError
+from tests.support.airflow_versions import DagSerialization
 from tests.support.server_process import ServerProcess
 
 # Text that would be run as Jinja, and that must turn up nowhere but in the job.

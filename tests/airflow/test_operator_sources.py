@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import DAG, Asset, Connection, XComArg
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor, enqueue_batch
+from spooled_pipelines.airflow.versions import AirflowFailException, AirflowSkipException
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 from tests.support.server_process import ServerProcess
 

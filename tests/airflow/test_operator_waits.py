@@ -17,12 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowFailException,
-    AirflowTaskTimeout,
-    TaskDeferred,
-)
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
@@ -37,6 +31,12 @@ from spooled_pipelines.airflow import (
 from spooled_pipelines.airflow.operators.parquet_output import write_parquet
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.triggers import batch as batch_trigger
+from spooled_pipelines.airflow.versions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 from spooled_pipelines.batch.ledger import AnyLedger
 from spooled_pipelines.errors import SourceError
 from tests.support.server_process import ServerProcess

@@ -144,7 +144,6 @@ def test_the_details_of_a_task_lead_to_its_batch(
         f"{world.airflow.address}/dags/watched/runs/{run_id}/tasks/{task_id}/details",
         timeout=FIRST_MS,
     )
-    # Airflow's tab of this name is a link too.
     link = page.locator("a[target=_blank]").get_by_text("Spooled batch", exact=True)
     screenshot(page, f"airflow-{task_id}-details")
     page.goto(str(link.get_attribute("href")))

@@ -7,12 +7,6 @@ import time
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    TaskDeferred,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +14,12 @@ from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
 from spooled_pipelines.airflow.queue_condition import NAMES, parse
 from spooled_pipelines.airflow.triggers import QueueTrigger
+from spooled_pipelines.airflow.versions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 

@@ -11,19 +11,19 @@ from typing import Any
 import pandas as pd
 import pytest
 from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import (
+
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.airflow import StreamJobsSensor
+from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.versions import (
     AirflowFailException,
-    AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
 )
-
-from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow import StreamJobsSensor
-from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
+from tests.support.airflow_versions import AirflowRescheduleException
 from tests.support.server_process import ServerProcess
 
 Made = dict[str, Any]

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import (
@@ -22,6 +21,7 @@ from spooled_pipelines.airflow import (
     enqueue_batch,
 )
 from spooled_pipelines.airflow.operators import enqueue_options
+from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 

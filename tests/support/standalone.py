@@ -323,7 +323,6 @@ def standalone(
         ServerProcess(
             Path(name) / "spooled.db",
             *("--http", f"127.0.0.1:{free_ports(1)[0]}"),
-            *("--http-frame-ancestors", "http://127.0.0.1:*"),
             api_key=KEY,
         ) as server,
         Sessions() as sessions,

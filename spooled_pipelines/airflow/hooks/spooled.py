@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from spooled_pipelines.airflow.hooks.connection import CONNECTION_TYPE, page_url, settings_of
+from spooled_pipelines.airflow.versions import (
+    AirflowNotFoundException,
+    BaseHook,
+    connection_of,
+    run_in_thread,
+)
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.rpc.settings import TLS
 
@@ -68,7 +71,7 @@ class SpooledHook(BaseHook):
             InvalidArgumentError, AuthenticationError: as `get_conn`.
         """
         try:
-            connection = await self.aget_connection(self.spooled_conn_id)
+            connection = await connection_of(self, self.spooled_conn_id)
         except AirflowNotFoundException as error:
             raise _not_found(self.spooled_conn_id) from error
         return settings_of(connection)
@@ -77,8 +80,8 @@ class SpooledHook(BaseHook):
         """Return a client with these settings, whose secrets are masked from now on."""
         # Loading gRPC takes longer than an event loop may be held up, and telling the supervisor
         # what to mask waits for its answer.
-        client_class = await asyncio.to_thread(_load_async_client)
-        return client_class(await asyncio.to_thread(_masked, settings))
+        client_class = await run_in_thread(_load_async_client)
+        return client_class(await run_in_thread(_masked, settings))
 
     def page_url(self, *path: str) -> str:
         """Return the address of something on the server's status page.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator, XComArg
-from airflow.sdk.exceptions import AirflowFailException
 
 from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.batch_refs import parse_batch_refs
@@ -17,6 +16,7 @@ from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_e
 from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
 from spooled_pipelines.airflow.templates import TextTemplates, parse_number
+from spooled_pipelines.airflow.versions import AirflowFailException
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
-from airflow.sdk import Asset, BaseHook, ObjectStoragePath
-from airflow.sdk.bases.decorator import determine_kwargs
+from airflow.sdk import Asset, ObjectStoragePath
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
 from spooled_pipelines.airflow.opaque import describe, is_function, unwrap
+from spooled_pipelines.airflow.versions import BaseHook, determine_kwargs
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.batch_refs import BatchRef
@@ -27,6 +26,11 @@ from spooled_pipelines.airflow.operators.parquet_output import write_parquet
 from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.versions import (
+    AirflowFailException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,

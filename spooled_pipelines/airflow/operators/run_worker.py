@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator, XComArg
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
@@ -22,6 +21,7 @@ from spooled_pipelines.airflow.templates import (
     parse_text,
     refuse_templates,
 )
+from spooled_pipelines.airflow.versions import AirflowException, AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
 from spooled_pipelines.errors import InvalidArgumentError
 

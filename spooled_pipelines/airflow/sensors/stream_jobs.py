@@ -8,13 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
-from airflow.sdk.exceptions import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferred,
-)
 
 from spooled_pipelines.airflow import queue_condition
 from spooled_pipelines.airflow.batch_refs import parse_batch_refs
@@ -32,6 +25,13 @@ from spooled_pipelines.airflow.templates import (
     parse_number,
     parse_text,
     refuse_templates,
+)
+from spooled_pipelines.airflow.versions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
 )
 from spooled_pipelines.batch.outcome.verdict import check_max_failed
 from spooled_pipelines.errors import (

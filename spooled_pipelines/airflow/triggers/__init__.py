@@ -6,6 +6,7 @@ move, so that a task that is deferred during an upgrade resumes.
 
 from __future__ import annotations
 
+import spooled_pipelines.airflow.versions  # noqa: F401 - it says which Airflow is needed, first
 from spooled_pipelines.airflow.triggers.asset_events import BatchDoneTrigger, DeadLettersTrigger
 from spooled_pipelines.airflow.triggers.batch import BatchTrigger, QueueTrigger
 
