@@ -125,7 +125,15 @@ def test_the_provider_does_all_of_it_on_each_older_airflow(
     version: str, tmp_path: Path, server: ServerProcess
 ) -> None:
     run_dag(python_of(version), tmp_path, server)
-    program = [python_of(version), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/airflow"]
+    program = [
+        str(python_of(version)),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/airflow",
+    ]
     subprocess.run([*program, "-m", "not long and not airflow"], check=True, cwd=ROOT)
 
 

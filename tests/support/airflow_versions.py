@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.airflow.versions import VERSION
@@ -35,14 +36,10 @@ def bag_of(folder: str, *files: str) -> DagBag:
     for file in files:
         bag.process_file(file)
     assert not bag.import_errors, bag.import_errors
-    if VERSION >= (3, 2):
-        from airflow.dag_processing.dagbag import sync_bag_to_db
-    elif VERSION >= (3, 1):
-        from airflow.models.dagbag import sync_bag_to_db
+    if VERSION < (3, 1):
+        bag.sync_to_db("dags-folder", None)  # type: ignore[attr-defined]  # as it was there
     else:
-        bag.sync_to_db("dags-folder", None)
-        return bag
-    sync_bag_to_db(bag, "dags-folder", None)
+        import_module(DagBag.__module__).sync_bag_to_db(bag, "dags-folder", None)
     return bag
 
 
