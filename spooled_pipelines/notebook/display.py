@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from spooled_pipelines.batch.html_card import Card
+from spooled_pipelines.batch.display.html_card import Card
 
 
 def kernel_shell() -> Any:

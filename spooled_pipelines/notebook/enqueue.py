@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, SpooledClient
+from spooled_pipelines.batch.display.progress import ProgressBar
 from spooled_pipelines.batch.options import EnqueueOptions, shows_options
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.connection import client_for
 from spooled_pipelines.notebook.plan import check_confirmed, plan_card
-from spooled_pipelines.notebook.progress import move_to, progress_bar
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -104,7 +104,7 @@ class _Progress:
         self._confirm = confirm
         self._quiet = quiet
         self._retries = retries
-        self._bar: Any = None
+        self._bar: ProgressBar | None = None
         self._sent = 0
         self._rows: int | None = None
 
@@ -115,12 +115,12 @@ class _Progress:
         check_confirmed(plan, self._settings, confirm=self._confirm, retries=retries)
         self._rows = plan.rows - plan.rejected
         if not self._quiet:
-            self._bar = progress_bar(self._rows, f"enqueue to {self._queue_name}", " rows")
+            self._bar = ProgressBar(f"enqueue to {self._queue_name}", " rows")
 
     def update(self, sent: int, total: int) -> None:
         self._sent = sent
         if self._bar is not None:
-            move_to(self._bar, sent, total)
+            self._bar.update(sent, total)
 
     def interrupted(self) -> str:
         if self._rows is None:

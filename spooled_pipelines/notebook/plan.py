@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from spooled_pipelines.batch.html_card import Card, duration, size
+from spooled_pipelines.batch.display.html_card import Card, duration, size
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.settings import ConnectionSettings

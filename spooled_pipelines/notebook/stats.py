@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spooled_pipelines import BatchStats
-from spooled_pipelines.batch.html_card import Card, duration
-from spooled_pipelines.batch.progress import ThroughputEstimator
+from spooled_pipelines.batch.display.html_card import Card, duration
+from spooled_pipelines.batch.display.progress import ThroughputEstimator
 from spooled_pipelines.text import one_line
 
 _ERROR_SIGNS = 200

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 
 from spooled_pipelines import Batch, BatchStats
-from spooled_pipelines.batch.html_card import Card
-from spooled_pipelines.batch.progress import ThroughputEstimator
+from spooled_pipelines.batch.display.html_card import Card
+from spooled_pipelines.batch.display.progress import ProgressBar, ThroughputEstimator
 from spooled_pipelines.errors import BatchTimeoutError, SpooledError
 from spooled_pipelines.notebook import display
-from spooled_pipelines.notebook.progress import move_to, progress_bar
 from spooled_pipelines.notebook.stats import stats_card, stats_line
 
 # The view is drawn at most this often, and refreshed at least this often.
@@ -103,12 +102,11 @@ class BatchView:
 
     def follow_blocking(self) -> None:
         """Follow the batch in a progress bar, until the end."""
-        bar = progress_bar(None, "done", " jobs")
+        bar = ProgressBar("done", " jobs")
 
         def draw() -> None:
             stats = self.stats
-            bar.set_postfix_str(stats_line(stats), refresh=False)
-            move_to(bar, stats.completed + stats.failed, stats.total)
+            bar.update(stats.completed + stats.failed, stats.total, stats_line(stats))
 
         try:
             self._follow(draw)

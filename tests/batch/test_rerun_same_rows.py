@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -175,6 +176,14 @@ def test_a_bar_is_drawn_on_request(
     shown = capsys.readouterr().err
     assert queue in shown
     assert "60" in shown
+
+
+def test_a_bar_without_tqdm_says_what_to_install(
+    door: Any, queue: str, flights: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match="pip install tqdm"):
+        door.enqueue_batch(flights, queue, progress=True)
 
 
 def test_every_source_of_the_client_is_accepted(

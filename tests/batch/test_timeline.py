@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.batch.display import timeline_figure
 from spooled_pipelines.batch.outcome import timeline
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.wire import spooled_v1
@@ -74,7 +75,7 @@ def test_the_bands_add_up_to_the_jobs_that_there_were() -> None:
             if time is not None:
                 getattr(job, name).FromMilliseconds(time)
         collected.add(job)
-    grid, bands = timeline.statuses_over_time(collected.reader().read_all())
+    grid, bands = timeline_figure.statuses_over_time(collected.reader().read_all())
     assert (grid[0], grid[-1]) == (0, 900)
 
     def at(milliseconds: int) -> dict[str, int]:
@@ -92,7 +93,7 @@ def test_the_bands_add_up_to_the_jobs_that_there_were() -> None:
 
 def test_without_jobs_there_is_nothing_to_draw() -> None:
     with pytest.raises(InvalidArgumentError, match="no jobs"):
-        timeline.draw(timeline.Timeline().reader().read_all(), "batch b_1")
+        timeline_figure.draw(timeline.Timeline().reader().read_all(), "batch b_1")
 
 
 def test_a_plain_server_is_asked_job_by_job(plain_server: Any, queue: str) -> None:

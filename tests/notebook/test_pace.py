@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.batch.progress import ThroughputEstimator
+from spooled_pipelines.batch.display.progress import ThroughputEstimator
 
 
 def test_one_look_says_nothing() -> None:

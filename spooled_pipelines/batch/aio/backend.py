@@ -16,8 +16,8 @@ from spooled_pipelines.types import BatchStats, CancelResult, Job, QueueStats
 from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.ledger import Ledger
-    from spooled_pipelines.batch.progress import Progress
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

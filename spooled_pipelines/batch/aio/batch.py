@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.aio.backend import Ability, AsyncBatchBackend
 from spooled_pipelines.batch.aio.service import AsyncBatchService
+from spooled_pipelines.batch.display.progress import WaitProgress, WaitProgressOption
 from spooled_pipelines.batch.outcome import verdict
 from spooled_pipelines.batch.outcome.dead_letters import FailureSummary, PayloadPatch
-from spooled_pipelines.batch.progress import WaitProgress, wait_progress_bar
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import (
     DeadlineExceededError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-    from spooled_pipelines.batch.html_card import Card
+    from spooled_pipelines.batch.display.html_card import Card
     from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
     from spooled_pipelines.types import StrPath
 
@@ -111,7 +111,7 @@ class AsyncBatch:
         printer.text(repr(self) if cycle else self._card().text())
 
     def _card(self) -> Card:
-        from spooled_pipelines.batch.summary import batch_card
+        from spooled_pipelines.batch.display.batch_card import batch_card
 
         return batch_card(
             self._record, None if self._client is None else self._client.settings.name
@@ -153,7 +153,7 @@ class AsyncBatch:
         self,
         timeout: float | None = None,
         max_failed: float = 0,
-        on_progress: WaitProgress = None,
+        on_progress: WaitProgressOption = None,
         on_breach: verdict.OnBreach = "raise",
     ) -> BatchStats:
         """Return once every job is settled and not too many failed.
@@ -172,7 +172,7 @@ class AsyncBatch:
         """
         verdict.check_max_failed(max_failed)
         verdict.check_on_breach(on_breach)
-        bar = wait_progress_bar(on_progress)
+        bar = WaitProgress(on_progress)
         if on_breach == "stop":
             await self._able("supports_cancel", 'on_breach="stop"')
         deadline = None if timeout is None else monotonic() + timeout
@@ -284,7 +284,7 @@ class AsyncBatch:
             ImportError: matplotlib is not installed (`spooled-pipelines[plot]`).
             InvalidArgumentError: the batch has no jobs.
         """
-        from spooled_pipelines.batch.outcome.timeline import draw
+        from spooled_pipelines.batch.display.timeline_figure import draw
 
         title = f"batch {self.name} ({self.id})" if self.name else f"batch {self.id}"
         return await in_thread(draw, await self.timeline(), title)

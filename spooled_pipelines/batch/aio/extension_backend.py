@@ -42,8 +42,8 @@ from spooled_pipelines.wire import batch_v1, methods, spooled_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.ledger import Ledger
-    from spooled_pipelines.batch.progress import Progress
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

@@ -11,6 +11,7 @@ from spooled_pipelines.batch.aio.batch import AsyncBatch
 from spooled_pipelines.batch.aio.enqueue import check_rerun
 from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.aio.upload import upload, with_trace_context
+from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
 from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions, shows_options
@@ -23,7 +24,6 @@ from spooled_pipelines.batch.parts import (
     parse_expected_parts,
     parse_part_id,
 )
-from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 from spooled_pipelines.batch.staging.prepare import prepare

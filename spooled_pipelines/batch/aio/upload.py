@@ -14,6 +14,7 @@ from spooled_pipelines.batch.aio.backend import AsyncBatchBackend, AsyncUploader
 from spooled_pipelines.batch.aio.pipelining import pipelined
 from spooled_pipelines.batch.aio.v1_jobs import AsyncV1Backpressure
 from spooled_pipelines.batch.aio.watch import wait_for_capacity
+from spooled_pipelines.batch.display.progress import Progress
 from spooled_pipelines.batch.encoding.column_mapping import Constants
 from spooled_pipelines.batch.flow_control import (
     AdaptiveLimit,
@@ -22,7 +23,6 @@ from spooled_pipelines.batch.flow_control import (
     limit_of_calls,
 )
 from spooled_pipelines.batch.ledger import ChunkResult, Ledger, write_ledger
-from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.ledger import Ledger, PartLedgers
 from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions, shows_options
@@ -19,7 +20,6 @@ from spooled_pipelines.batch.parts import (
     parse_expected_parts,
     parse_part_id,
 )
-from spooled_pipelines.batch.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 from spooled_pipelines.batch.staging.prepare import prepare

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.display.progress import Progress
 from spooled_pipelines.batch.encoding.column_mapping import Constants
 from spooled_pipelines.batch.flow_control import (
     AdaptiveLimit,
@@ -19,7 +20,6 @@ from spooled_pipelines.batch.flow_control import (
     limit_of_calls,
 )
 from spooled_pipelines.batch.ledger import ChunkResult, Ledger, write_ledger
-from spooled_pipelines.batch.progress import Progress
 from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.batch.sync.backend import BatchBackend, Uploader

@@ -29,8 +29,8 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.ledger import Ledger
-    from spooled_pipelines.batch.progress import Progress
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

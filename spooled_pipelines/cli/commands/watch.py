@@ -14,7 +14,7 @@ from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Prof
 from spooled_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.progress import ThroughputEstimator
+    from spooled_pipelines.batch.display.progress import ThroughputEstimator
     from spooled_pipelines.types import BatchStats
 
 
@@ -47,7 +47,7 @@ def watch(
 ) -> None:
     """Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed."""
     allowed = allowed_failures(max_failed)
-    from spooled_pipelines.batch.progress import ThroughputEstimator
+    from spooled_pipelines.batch.display.progress import ThroughputEstimator
 
     throughput = ThroughputEstimator()
     with connected(address, api_key, profile) as client, LiveLine() as line:

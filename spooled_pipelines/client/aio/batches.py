@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.batch import AsyncBatch
     from spooled_pipelines.batch.aio.open_batch import AsyncOpenBatch
     from spooled_pipelines.batch.aio.service import AsyncBatchService
+    from spooled_pipelines.batch.display.progress import ProgressOption
     from spooled_pipelines.batch.plan import BatchPlan
-    from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
 
 
@@ -85,7 +85,7 @@ class AsyncBatchCalls:
                 ``"null"`` to leave it out; or a dict of these by column.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
                 for other processes too; for rows that cannot be jobs also if the call fails.
-            progress: True for a bar; or called with the rows acknowledged and the rows to send.
+            progress: True for a bar of tqdm; or called with the acknowledged and all rows.
             on_rerun: if the batch exists already: ``"resume"`` sends what is missing;
                 ``"retry_failed"`` also retries its dead letters; ``"fresh"`` makes every row a
                 new job and cancels the old jobs that had not started. The

@@ -9,7 +9,7 @@ from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.paging import paged
 from spooled_pipelines.types import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
-from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
+from spooled_pipelines.wire.limits import PAGE_JOBS_MAX, SETTLED_PER_MESSAGE_MAX
 from spooled_pipelines.wire.methods import QUEUE_ADMIN
 
 # A queue of millions takes its time; the server does it in steps.
@@ -145,11 +145,17 @@ class AsyncQueueCalls:
             queue_name=validation.queue_name(queue_name)
         )
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
-        # All of them before the first is discarded: a page begins behind the last job of another.
-        revisions = [
-            discard(job.id) async for job in jobs if (error_contains or "") in job.last_error
-        ]
-        return await AsyncExtensionBackend(self._connection).revise(revisions)
+        backend = AsyncExtensionBackend(self._connection)
+        discarded = 0
+        # A call at a time. A page begins behind a number, also if that job is no dead letter then.
+        revisions = []
+        async for job in jobs:
+            if (error_contains or "") in job.last_error:
+                revisions.append(discard(job.id))
+            if len(revisions) == SETTLED_PER_MESSAGE_MAX:
+                discarded += await backend.revise(revisions)
+                revisions = []
+        return discarded + await backend.revise(revisions)
 
     async def retry_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
         """Retry a queue's dead letters, with all their retries; return how many.

@@ -24,8 +24,8 @@ from spooled_pipelines.wire.methods import BATCH
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from spooled_pipelines.batch.display.progress import ProgressOption
     from spooled_pipelines.batch.plan import BatchPlan
-    from spooled_pipelines.batch.progress import ProgressOption
     from spooled_pipelines.batch.record import BatchRecord
     from spooled_pipelines.batch.sync.backend import BatchBackend
     from spooled_pipelines.batch.sync.batch import Batch
@@ -86,7 +86,7 @@ class BatchCalls:
                 ``"null"`` to leave it out; or a dict of these by column.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
                 for other processes too; for rows that cannot be jobs also if the call fails.
-            progress: True for a bar; or called with the rows acknowledged and the rows to send.
+            progress: True for a bar of tqdm; or called with the acknowledged and all rows.
             on_rerun: if the batch exists already: ``"resume"`` sends what is missing;
                 ``"retry_failed"`` also retries its dead letters; ``"fresh"`` makes every row a
                 new job and cancels the old jobs that had not started. The

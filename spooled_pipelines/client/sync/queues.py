@@ -10,7 +10,7 @@ from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.paging import paged
 from spooled_pipelines.types import Job, Queue, QueueLimits, WorkerState
 from spooled_pipelines.wire import queue_admin_v1
-from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
+from spooled_pipelines.wire.limits import PAGE_JOBS_MAX, SETTLED_PER_MESSAGE_MAX
 from spooled_pipelines.wire.methods import QUEUE_ADMIN
 
 # A queue of millions takes its time; the server does it in steps.
@@ -140,9 +140,17 @@ class QueueCalls:
             queue_name=validation.queue_name(queue_name)
         )
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
-        # All of them before the first is discarded: a page begins behind the last job of another.
-        revisions = [discard(job.id) for job in jobs if (error_contains or "") in job.last_error]
-        return ExtensionBackend(self._connection).revise(revisions)
+        backend = ExtensionBackend(self._connection)
+        discarded = 0
+        # A call at a time. A page begins behind a number, also if that job is no dead letter then.
+        revisions = []
+        for job in jobs:
+            if (error_contains or "") in job.last_error:
+                revisions.append(discard(job.id))
+            if len(revisions) == SETTLED_PER_MESSAGE_MAX:
+                discarded += backend.revise(revisions)
+                revisions = []
+        return discarded + backend.revise(revisions)
 
     def retry_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
         """Retry a queue's dead letters, with all their retries; return how many.

@@ -1,10 +1,11 @@
-"""Progress of uploads and waits: a bar, a line, or a callback."""
+"""Progress of uploads and waits: a callback, or a bar that tqdm draws."""
 
 from __future__ import annotations
 
-import sys
+import warnings
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spooled_pipelines.errors import InvalidArgumentError
@@ -15,25 +16,61 @@ if TYPE_CHECKING:
 ProgressOption: TypeAlias = bool | Callable[[int, int], object] | None
 # Long enough to be calm, short enough to see a worker join.
 _RATE_SECONDS = 30.0
-WaitProgress: TypeAlias = "bool | Callable[[BatchStats], object] | None"
+WaitProgressOption: TypeAlias = "bool | Callable[[BatchStats], object] | None"
+
+
+class ProgressBar:
+    """A tqdm bar: a widget in JupyterLab, text elsewhere. It appears at the first update.
+
+    Raises:
+        ImportError: tqdm is not installed.
+    """
+
+    def __init__(self, title: str, unit: str) -> None:
+        try:
+            from tqdm import TqdmWarning
+
+            with warnings.catch_warnings():
+                # Without ipywidgets it warns, and draws a bar of text, which is fine.
+                warnings.simplefilter("ignore", TqdmWarning)
+                from tqdm.auto import tqdm
+        except ImportError as error:
+            raise ImportError("a progress bar needs tqdm: pip install tqdm") from error
+        self._make = partial(tqdm, desc=title, unit=unit, mininterval=0.2, dynamic_ncols=True)
+        self._bar: Any = None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Set the bar to a count, which may also go back."""
+        if self._bar is None:
+            self._bar = self._make(total=total)
+        bar = self._bar
+        bar.total = total
+        if note:
+            bar.set_postfix_str(note, refresh=False)
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.refresh()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Progress:
-    """Shows the number of acknowledged rows; close it."""
+    """Tells a callback the number of acknowledged rows and of all rows; close it."""
 
     def __init__(self, option: ProgressOption, total: int, queue_name: str) -> None:
-        """`option`: True for a bar, or called with (acknowledged rows, all rows)."""
+        """`option`: True for a bar, or the callback."""
         self._total = total
+        self._bar = ProgressBar(f"enqueue to {queue_name}", " rows") if option is True else None
         self._callback = option if callable(option) else None
-        self._bar: Any = None
-        if option is True:
-            self._bar = _bar(total, f"enqueue to {queue_name}", "row")
+        if self._bar is not None:
+            self._callback = self._bar.update
 
     def update(self, rows: int) -> None:
         if self._callback is not None:
             self._callback(rows, self._total)
-        elif self._bar is not None:
-            self._bar.update(rows - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -48,77 +85,32 @@ def check_progress(option: object) -> None:
         )
 
 
-class WaitProgressBar:
-    """Shows the statistics of a batch as they change; close it."""
+class WaitProgress:
+    """Tells a callback the statistics of a batch as they change; close it."""
 
-    def __init__(self, option: WaitProgress) -> None:
-        self._callback = option if callable(option) else None
-        self._wants_bar = option is True
-        self._bar: Any = None
+    def __init__(self, option: WaitProgressOption) -> None:
+        """`option`: True for a bar, or the callback."""
+        if option is not None and not isinstance(option, bool) and not callable(option):
+            raise InvalidArgumentError(
+                f"on_progress must be True, or callable with a BatchStats, got {option!r}"
+            )
+        self._bar: ProgressBar | None = None
+        self._callback = option if callable(option) else self._draw if option else None
 
     def update(self, stats: BatchStats) -> None:
         if self._callback is not None:
             self._callback(stats)
-        elif self._wants_bar:
-            self._draw(stats)
 
     def _draw(self, stats: BatchStats) -> None:
         if self._bar is None:
-            self._bar = _bar(stats.total, f"jobs of {stats.name or stats.batch_id}", "job")
+            self._bar = ProgressBar(f"jobs of {stats.name or stats.batch_id}", " jobs")
+        failed = f"{stats.failed} failed" if stats.failed else ""
         # A batch that is not sealed still grows.
-        self._bar.total = stats.total
-        self._bar.update(stats.total - stats.open - self._bar.n)
-        if stats.failed:
-            self._bar.set_postfix_str(f"{stats.failed} failed")
+        self._bar.update(stats.total - stats.open, stats.total, failed)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def wait_progress_bar(option: object) -> WaitProgressBar:
-    """Return what shows the progress of a wait.
-
-    Raises:
-        InvalidArgumentError: it is not a way to show it.
-    """
-    if option is None or isinstance(option, bool) or callable(option):
-        return WaitProgressBar(option)
-    raise InvalidArgumentError(
-        f"on_progress must be True, or callable with a BatchStats, got {option!r}"
-    )
-
-
-def _bar(total: int, title: str, unit: str) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return _Line(total, title, unit)
-    return tqdm(total=total, desc=title, unit=unit, unit_scale=True)
-
-
-class _Line:
-    """Progress without tqdm: one line on stderr for every tenth."""
-
-    def __init__(self, total: int, title: str, unit: str) -> None:
-        self.n = 0
-        self.total = total
-        self._title = title
-        self._unit = unit
-        self._tenths = 0
-
-    def update(self, rows: int) -> None:
-        self.n += rows
-        tenths = 10 * self.n // max(self.total, 1)
-        if tenths > self._tenths:
-            self._tenths = tenths
-            sys.stderr.write(f"{self._title}: {self.n} of {self.total} {self._unit}s\n")
-
-    def set_postfix_str(self, text: str) -> None:
-        """Discard the message: the next line says enough."""
-
-    def close(self) -> None:
-        sys.stderr.flush()
 
 
 class ThroughputEstimator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from spooled_pipelines.batch.html_card import Card
+from spooled_pipelines.batch.display.html_card import Card
 from spooled_pipelines.batch.record import BatchRecord
 
 # A notebook is read, not searched: the most frequent reasons are enough.

@@ -1,0 +1,1 @@
+"""How a batch shows itself: cards in notebooks, progress bars, and figures."""
