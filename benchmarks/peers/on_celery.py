@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import cast
 
 import celery
 import redis
@@ -48,6 +49,11 @@ def _enqueue(asked: Task) -> None:
         say(clock.seconds())
 
 
+def _waiting(broker: redis.Redis) -> int:
+    # The same method serves asyncio.
+    return cast("int", broker.llen(_LIST))
+
+
 def _work(asked: Task) -> None:
     """From when the first message left the list until no message is unacknowledged."""
     pool, concurrency, prefetch = asked.settings
@@ -56,13 +62,13 @@ def _work(asked: Task) -> None:
     command += ["--pool", _POOLS[pool], "--concurrency", str(concurrency)]
     environment = {**os.environ, "BENCHMARK_PREFETCH": str(prefetch), "C_FORCE_ROOT": "1"}
     broker = redis.Redis.from_url(asked.url)
-    rows = int(broker.llen(_LIST))
+    rows = _waiting(broker)
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as worker:
         try:
-            while int(broker.llen(_LIST)) == rows:
+            while _waiting(broker) == rows:
                 time.sleep(_LOOK_SECONDS)
             clock = Clock()
-            while broker.llen(_LIST) or broker.hlen("unacked"):
+            while _waiting(broker) or broker.hlen("unacked"):
                 if worker.poll() is not None:
                     raise RuntimeError(f"celery's worker ended with {worker.returncode}")
                 time.sleep(_LOOK_SECONDS)
