@@ -85,8 +85,18 @@ _EXTENSIONS: dict[str, Callable[[pa.ExtensionArray], pa.Array]] = {
 }
 
 
-def to_text(array: pa.Array, path: str) -> pa.StringArray:
+def any_type(arrow_type: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
+    """Return whether a type, or one of those nested in it, passes a test."""
+    if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
+        return any_type(arrow_type.value_type, test)
+    fields = map(arrow_type.field, range(arrow_type.num_fields))
+    return test(arrow_type) or any(any_type(field.type, test) for field in fields)
+
+
+def to_text(array: pa.Array, path: str, *, trims: bool = False) -> pa.StringArray:
     """Return text, decimals and times as text; `path` names the column in the error.
+
+    `trims` leaves out the zeros at the end of decimals, so that equal ones have equal texts.
 
     Raises:
         InvalidArgumentError: no payload can hold this type.
@@ -103,7 +113,8 @@ def to_text(array: pa.Array, path: str) -> pa.StringArray:
     if types.is_duration(arrow_type):
         return iso8601.duration_text(array)
     if types.is_decimal(arrow_type):
-        return _decimal_text(array.cast(pa.string()))
+        texts = _decimal_text(array.cast(pa.string()))
+        return _without_zeros(texts) if trims else texts
     raise unsupported_type(path, arrow_type)
 
 
@@ -116,14 +127,15 @@ def unsupported_type(path: str, arrow_type: pa.DataType) -> InvalidArgumentError
 
 
 def _decimal_text(texts: pa.StringArray) -> pa.StringArray:
-    """Return decimals without exponent and without zeros at the end.
-
-    A value has the same text whatever scale its column has, and so whatever stands beside it.
-    """
+    """Return decimals without an exponent."""
     has_exponent = pc.fill_null(pc.match_substring(texts, "E"), False)
-    if pc.any(has_exponent).as_py():
-        digits = [None if text is None else f"{Decimal(text):f}" for text in texts.to_pylist()]
-        texts = pa.array(digits, pa.string())
+    if not pc.any(has_exponent).as_py():
+        return texts
+    digits = [None if text is None else f"{Decimal(text):f}" for text in texts.to_pylist()]
+    return pa.array(digits, pa.string())
+
+
+def _without_zeros(texts: pa.StringArray) -> pa.StringArray:
     has_fraction = pc.match_substring(texts, ".")
     if not pc.any(has_fraction).as_py():
         return texts

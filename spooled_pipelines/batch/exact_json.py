@@ -6,7 +6,12 @@ Python's own decoder makes 2e16 of `19999999999999999.99`, and nobody hears of i
 from __future__ import annotations
 
 import json
+import secrets
 from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from spooled_pipelines.rpc.struct import unique_names
 
@@ -14,8 +19,39 @@ from spooled_pipelines.rpc.struct import unique_names
 _SURELY_EXACT_CHARACTERS = 15
 
 
+# The only name of an object that stands for a decimal, in JSON that is made and read here alone.
+_DECIMAL = f"decimal {secrets.token_hex(8)}"
+
+
 class InexactNumber(Decimal):
     """A number of a JSON text that no double holds exactly as it is written."""
+
+
+class DecimalText(str):
+    """The text of a decimal; equal decimals have equal keys, however many zeros they end with."""
+
+    __slots__ = ()
+
+
+def mark_decimal(text: str) -> dict[str, str]:
+    """Return what says in JSON that a text is a decimal's, until `MARKED_DECODER` reads it."""
+    return {_DECIMAL: text}
+
+
+def has_decimals(texts: pa.StringArray) -> bool:
+    """Return whether one of the JSON texts has a marked decimal."""
+    return bool(pc.any(pc.match_substring(texts, _DECIMAL), min_count=0).as_py())
+
+
+def unmark_decimals(texts: pa.StringArray) -> pa.StringArray:
+    """Return JSON texts whose decimals are plain texts, for everybody else."""
+    return pc.replace_substring_regex(texts, rf'\{{"{_DECIMAL}":("[^"]*")\}}', r"\1")
+
+
+def trim_decimal(text: str) -> str:
+    """Return a decimal's digits without zeros at the end of its fraction."""
+    trimmed = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if trimmed == "-0" else trimmed
 
 
 def parse_fraction(text: str) -> float | InexactNumber:
@@ -26,7 +62,14 @@ def parse_fraction(text: str) -> float | InexactNumber:
     return number if Decimal(text) == Decimal(repr(number)) else InexactNumber(text)
 
 
+def _decimal_or_object(pairs: list[tuple[str, Any]]) -> DecimalText | dict[str, Any]:
+    if len(pairs) == 1 and pairs[0][0] == _DECIMAL:
+        return DecimalText(pairs[0][1])
+    return unique_names(pairs)
+
+
 DECODER = json.JSONDecoder(object_pairs_hook=unique_names, parse_float=parse_fraction)
+MARKED_DECODER = json.JSONDecoder(object_pairs_hook=_decimal_or_object, parse_float=parse_fraction)
 
 
 def encode_with_exact_numbers(value: object) -> str:

@@ -30,7 +30,7 @@ RowFilter: TypeAlias = "pc.Expression | Sequence[tuple[str, str, Any]] | Sequenc
 # Bound to the placeholders of a query, in order or by name, as its driver writes them.
 SqlParameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 OnRejected: TypeAlias = Literal["raise", "skip"]
-Lossy: TypeAlias = Literal["raise", "string", "null"]
+Lossy: TypeAlias = Literal["raise", "string", "null", "round"]
 # For all columns, or by the name of each; "raise" for those without.
 OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]

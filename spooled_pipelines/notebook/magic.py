@@ -30,7 +30,7 @@ def _arguments() -> argparse.ArgumentParser:
     known.add_argument("--address")
     known.add_argument("--on-rejected", choices=["raise", "skip"], default="raise")
     known.add_argument("-y", "--confirm", action="store_true")
-    known.add_argument("--on-lossy", choices=["raise", "string", "null"], default="raise")
+    known.add_argument("--on-lossy", choices=["raise", "string", "null", "round"], default="raise")
     return known
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -129,3 +130,86 @@ def test_none_first_is_not_an_empty_table(client: MemoryClient) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="NoneType") as refused:
         client.enqueue_batch(iter([None, {"a": 1}]), "none")
     assert not isinstance(refused.value, errors.EmptyTableError)
+
+
+@pytest.mark.parametrize("make", [list, pd.DataFrame, pl.DataFrame, pa.Table.from_pylist])
+def test_a_decimal_keeps_the_zeros_that_it_says(client: MemoryClient, make: Any) -> None:
+    rows = [{"n": n, "a": Decimal(text)} for n, text in enumerate(("1.10", "20.00", "-0.50"))]
+    assert arrived(client, make(rows), key="n") == ["1.10", "20.00", "-0.50"]
+
+
+@pytest.mark.parametrize(
+    "inside", [lambda d: d, lambda d: [d], lambda d: {"b": [{"c": d}]}, lambda d: [d, 1, "x"]]
+)
+@pytest.mark.parametrize("make", [list, pd.DataFrame])
+def test_decimals_of_python_keep_their_own_zeros(
+    client: MemoryClient, make: Any, inside: Any
+) -> None:
+    texts = ["1.5", "1.50", "2", "3.000", "1E+2"]
+    rows = [{"n": n, "a": inside(Decimal(text))} for n, text in enumerate(texts)]
+    expected = [inside(text) for text in ("1.5", "1.50", "2", "3.000", "100")]
+    assert arrived(client, make(rows), key="n") == expected
+    # They are equal all the same, so that they are one key, and one row without a key.
+    queue = f"q-{uuid.uuid4().hex}"
+    assert client.enqueue_batch(make(rows[:3]), queue, key="a").created == 2
+    once = [{"a": row["a"]} for row in rows[:1]]
+    again = [{"a": row["a"]} for row in rows[1:2]]
+    assert client.enqueue_batch(make(once), queue, name="x").created == 1
+    assert client.enqueue_batch(make(again), queue, name="x").duplicates == 1
+
+
+def test_a_payload_function_sees_decimals_as_texts(client: MemoryClient) -> None:
+    seen: list[Any] = []
+
+    def payload(batch: pa.RecordBatch) -> pa.RecordBatch:
+        seen.extend(json.loads(text) for text in batch.column("a").storage.to_pylist())
+        return batch
+
+    rows = [{"a": {"x": Decimal("1.10")}}, {"a": [Decimal("2.5"), None]}]
+    client.enqueue_batch(rows, "function", payload=payload)
+    assert seen == [{"x": "1.10"}, ["2.5", None]]
+
+
+@pytest.mark.parametrize("type_", [pa.decimal128(9, 2), pa.decimal128(12, 4)])
+def test_a_table_whose_decimals_get_more_zeros_is_the_same_table(
+    client: MemoryClient, type_: pa.DataType
+) -> None:
+    queue = f"scale-{type_.scale}"
+    for scale in (2, type_.scale):
+        values = pa.array([Decimal("1.10"), None]).cast(pa.decimal128(12, scale))
+        batch = client.enqueue_batch(pa.table({"a": values, "b": [[1.5], []]}), queue, name="t")
+    assert (batch.created, batch.duplicates) == (0, 2)
+
+
+def test_minus_zero_is_zero_wherever_it_is_in_a_key(client: MemoryClient) -> None:
+    for n, (one, other) in enumerate(
+        [([0.0], [-0.0]), ({"b": 0.0}, {"b": -0.0}), ([0.0, "x"], [-0.0, "x"]), ([[0]], [[-0.0]])]
+    ):
+        batch = client.enqueue_batch([{"a": one}, {"a": other}], f"zero-{n}", key="a")
+        assert batch.created == 1, one
+    typed = pa.table({"a": [[0.0, 1.0], [-0.0, 1.0]]})
+    assert client.enqueue_batch(typed, "zero-typed", key="a").created == 1
+
+
+def test_rounded_numbers_are_the_nearest_doubles_and_are_counted(
+    client: MemoryClient, tmp_path: Path
+) -> None:
+    # Halfway between two doubles the one with the even last bit counts.
+    beyond = [2**53 + 1, 2**53 + 3, -(2**63), 7, None]
+    rows = [{"n": n, "a": value} for n, value in enumerate(beyond)]
+    nearest = [2.0**53, 2.0**53 + 4, -(2.0**63), 7, None]
+    for data in (rows, pa.Table.from_pylist(rows)):
+        assert arrived(client, data, key="n", on_lossy="round") == nearest
+        plan = client.plan_batch(data, "planned", key="n", on_lossy={"a": "round"})
+        assert plan.notes == ("rounded to the nearest double: 3 values of a",)
+        # Also where the values themselves, with all their digits, are the key or the row.
+        assert client.plan_batch(data, "planned", on_lossy="round").notes == plan.notes
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": 12345678901234567.89}\n{"a": [1000000000000000000000000000001]}\n')
+    assert arrived(client, path, on_lossy="round") == [12345678901234567.89, [1e30]]
+
+
+@pytest.mark.parametrize("value", [float("inf"), 10**400, [float("-inf")], b"bytes"])
+def test_what_has_no_nearest_double_is_refused(client: MemoryClient, value: Any) -> None:
+    with pytest.raises((errors.LossyValueError, errors.InvalidArgumentError)):
+        client.enqueue_batch([{"a": 1, "n": 0}, {"a": value, "n": 1}], "none", on_lossy="round")

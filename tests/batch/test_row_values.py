@@ -79,8 +79,8 @@ def test_neighbours_change_neither_payload_nor_key(make: Any) -> None:
     assert together == [jobs_of(make([row]))[0] for row in rows]
     assert [payload for _, payload in together] == [
         {"n": "1.5", "o": {"x": 1, "when": "2013-01-01T05:00:00Z"}},
-        {"n": "2.25", "o": {"y": None, "d": ["2013-01-01", "0.1"]}},
-        {"n": "300", "o": {"x": "text", "u": str(uuid.UUID(int=1)), "np": 1}},
+        {"n": "2.25", "o": {"y": None, "d": ["2013-01-01", "0.10"]}},
+        {"n": "300.000", "o": {"x": "text", "u": str(uuid.UUID(int=1)), "np": 1}},
     ]
 
 

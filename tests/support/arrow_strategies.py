@@ -20,7 +20,7 @@ _UTC = dt.timezone.utc
 _FROM, _TO = dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)  # noqa: DTZ001  (naive on purpose)
 # What a count of nanoseconds reaches.
 _FROM_NS, _TO_NS = dt.datetime(1678, 1, 1), dt.datetime(2262, 1, 1)  # noqa: DTZ001
-OnLossy = Literal["raise", "string", "null"]
+OnLossy = Literal["raise", "string", "null", "round"]
 
 
 def _of(values: Any, *kinds: pa.DataType) -> Any:
@@ -197,7 +197,7 @@ def plain(value: Any, kind: pa.DataType, on_lossy: OnLossy = "raise") -> Any:
     if isinstance(value, bytes):
         return _unfit(base64.b64encode(value).decode(), on_lossy)
     if isinstance(value, int) and abs(value) > EXACT:
-        return _unfit(str(value), on_lossy)
+        return float(value) if on_lossy == "round" else _unfit(str(value), on_lossy)
     if isinstance(value, int | float):
         if math.isinf(value):
             return _unfit("Infinity" if value > 0 else "-Infinity", on_lossy)
@@ -206,7 +206,7 @@ def plain(value: Any, kind: pa.DataType, on_lossy: OnLossy = "raise") -> Any:
 
 
 def _unfit(text: str, on_lossy: OnLossy) -> str | None:
-    if on_lossy == "raise":
+    if on_lossy in ("raise", "round"):
         raise Lossy(text)
     return text if on_lossy == "string" else None
 
@@ -215,9 +215,7 @@ def _text(value: Any) -> str:
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, Decimal):
-        digits = f"{value:f}"
-        digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
-        return "0" if digits == "-0" else digits
+        return f"{value:f}"
     if isinstance(value, dt.timedelta):
         return _duration(value)
     if isinstance(value, dt.date) and not isinstance(value, dt.datetime):

@@ -124,8 +124,8 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         on_rejected: ``"raise"``: rows that cannot be jobs fail the task before anything is sent;
             ``"skip"``: they are left out and counted.
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
-            anything is sent; ``"string"``: it is sent as text; ``"null"``: it is left out; or
-            one of these for each of some columns.
+            anything is sent; ``"string"``: it is sent as text; ``"null"``: it is left out;
+            ``"round"``: a number is the nearest double; or one of these for each of some columns.
         on_empty: what a table without rows means: ``"success"`` (a batch without jobs, which a
             sensor passes at once), ``"skip"`` or ``"fail"``.
         on_rerun: what a retry, a Clear or a reprocessing backfill does with the batch that is

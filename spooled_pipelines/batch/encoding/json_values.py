@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -23,12 +22,14 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     varint,
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
-from spooled_pipelines.batch.exact_json import DECODER, InexactNumber
+from spooled_pipelines.batch.exact_json import (
+    MARKED_DECODER,
+    DecimalText,
+    InexactNumber,
+    trim_decimal,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
-
-# Makes the Value in place of one that a payload cannot hold, from its text and the reason.
-Replace = Callable[[str, str], bytes]
 
 
 def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
@@ -49,17 +50,13 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
                 f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or an "
                 "object in it has one name twice. Nothing was sent."
             )
-        encoded.append(_encode_value(value, _replace_at(index, context), context.depth))
+        encoded.append(_encode_value(value, index, context, context.depth))
     return pa.array(encoded, pa.binary())
 
 
 def encode_json_object(value: dict[str, Json], index: int, context: ValueContext) -> bytes:
     """Return the content of the Struct of an object, which stands at `index` of its column."""
-    return _encode_object(value, _replace_at(index, context), context.depth)
-
-
-def _replace_at(index: int, context: ValueContext) -> Replace:
-    return lambda text, why: context.replacement(index, text, why)
+    return _encode_object(value, index, context, context.depth)
 
 
 # The value of a JSON text.
@@ -77,15 +74,17 @@ INVALID = _Invalid()
 def parse_or_invalid(text: str | bytes) -> Json | _Invalid:
     """Return the value of a JSON text, or INVALID."""
     try:
-        value: Json = DECODER.decode(text if isinstance(text, str) else text.decode())
+        value: Json = MARKED_DECODER.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):
         return INVALID
     return value
 
 
-def _encode_value(value: Json, replace: Replace, depth: int) -> bytes:
+def _encode_value(value: Json, index: int, context: ValueContext, depth: int) -> bytes:
     """Return a google.protobuf.Value: the same bytes as a column of an Arrow type would give."""
     if isinstance(value, str):
+        if context.trims_decimals and isinstance(value, DecimalText):
+            value = trim_decimal(value)
         return VALUE_STRING + _encode_text(value)
     if isinstance(value, bool):
         return VALUE_TRUE if value else VALUE_FALSE
@@ -94,37 +93,48 @@ def _encode_value(value: Json, replace: Replace, depth: int) -> bytes:
     if isinstance(value, int):
         if abs(value) > EXACT_INTEGER_MAX:
             why = "is beyond ±2**53, where a payload's number (a double) is not exact"
-            return replace(str(value), why)
+            return context.replacement(index, str(value), why, _nearest(value))
         return VALUE_NUMBER + double(value)
     if isinstance(value, float):
         if math.isnan(value):
             return VALUE_NULL
         if math.isinf(value):
             text = "Infinity" if value > 0 else "-Infinity"
-            return replace(text, "is not a number that a payload can hold")
-        return VALUE_NUMBER + double(value)
+            why = "is not a number that a payload can hold"
+            return context.replacement(index, text, why, None)
+        return VALUE_NUMBER + double(value + 0.0 if context.unsigned_zeros else value)
     if isinstance(value, InexactNumber):
         why = "has more digits than a payload's number (a double) holds"
-        return replace(str(value), why)
+        return context.replacement(index, str(value), why, _nearest(value))
     if isinstance(value, dict):
-        return bytes_field(VALUE_STRUCT, _encode_object(value, replace, depth + 3))
-    return bytes_field(VALUE_LIST, _encode_list(value, replace, depth + 2))
+        return bytes_field(VALUE_STRUCT, _encode_object(value, index, context, depth + 3))
+    return bytes_field(VALUE_LIST, _encode_list(value, index, context, depth + 2))
 
 
-def _encode_object(value: dict[str, Json], replace: Replace, depth: int) -> bytes:
+def _nearest(number: int | InexactNumber) -> float | None:
+    try:
+        double = float(number)
+    except OverflowError:
+        return None
+    return double if math.isfinite(double) else None
+
+
+def _encode_object(value: dict[str, Json], index: int, context: ValueContext, depth: int) -> bytes:
     """Return the fields of a Struct, in the order of their names."""
     _refuse_deep(depth)
     entries = []
     for name in sorted(value):
         key = FIELD_1 + _encode_text(name)
-        inner = _encode_value(value[name], replace, depth)
+        inner = _encode_value(value[name], index, context, depth)
         entries.append(bytes_field(FIELD_1, key + bytes_field(FIELD_2, inner)))
     return b"".join(entries)
 
 
-def _encode_list(values: list[Json], replace: Replace, depth: int) -> bytes:
+def _encode_list(values: list[Json], index: int, context: ValueContext, depth: int) -> bytes:
     _refuse_deep(depth)
-    return b"".join(bytes_field(FIELD_1, _encode_value(value, replace, depth)) for value in values)
+    return b"".join(
+        bytes_field(FIELD_1, _encode_value(value, index, context, depth)) for value in values
+    )
 
 
 def _encode_text(text: str) -> bytes:

@@ -9,11 +9,12 @@ from typing import Any, cast
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import storage_array
+from spooled_pipelines.batch.arrow_types import is_json, storage_array
 from spooled_pipelines.batch.encoding.columns import EncodedColumn, from_array
 from spooled_pipelines.batch.encoding.json_values import Json, encode_json_object, parse_or_invalid
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_objects, encode_values
+from spooled_pipelines.batch.exact_json import has_decimals, unmark_decimals
 from spooled_pipelines.batch.options import PayloadFunction
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -51,7 +52,7 @@ def call_payload_function(
     Raises:
         InvalidArgumentError: the function returned something else.
     """
-    returned: Any = function(record_batch)
+    returned: Any = function(_without_marks(record_batch))
     if isinstance(returned, pa.StructArray):
         returned = pa.RecordBatch.from_struct_array(returned)
     elif hasattr(returned, "__arrow_c_stream__") and not isinstance(returned, pa.RecordBatch):
@@ -71,6 +72,16 @@ def call_payload_function(
             f"{names}. Nothing was sent."
         )
     return returned
+
+
+def _without_marks(record_batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a record batch whose JSON is as anybody reads it."""
+    for index, column in enumerate(record_batch.columns):
+        if is_json(column.type) and has_decimals(column.storage):
+            texts = unmark_decimals(column.storage)
+            plain = pa.ExtensionArray.from_storage(column.type, texts)
+            record_batch = record_batch.set_column(index, record_batch.schema.field(index), plain)
+    return record_batch
 
 
 def _as_record_batch(table: pa.Table) -> pa.RecordBatch:

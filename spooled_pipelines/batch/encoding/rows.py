@@ -7,6 +7,7 @@ and an EnqueueRequest is the queue's name and one encoded row.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_json, storage_array
+from spooled_pipelines.batch.arrow_types import any_type, is_json, storage_array
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping, IntegerColumn
 from spooled_pipelines.batch.encoding.columns import (
@@ -36,6 +37,7 @@ from spooled_pipelines.batch.encoding.tags import encode_tags, tag_columns
 from spooled_pipelines.batch.encoding.tags import too_large as too_large_tags
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_values, struct_field
+from spooled_pipelines.batch.exact_json import has_decimals
 from spooled_pipelines.batch.iso8601 import PER_SECOND
 from spooled_pipelines.batch.options import OnLossy
 from spooled_pipelines.rpc.struct import from_struct, json_size
@@ -98,10 +100,11 @@ def encode_rows(
     first_row: int,
     on_lossy: OnLossy = "raise",
     check: PayloadCheck | None = None,
+    rounded: Counter[str] | None = None,
 ) -> EncodedRows:
     """Encode a record batch whose first row is number `first_row` of the input.
 
-    `check` returns why a payload cannot be one.
+    `check` returns why a payload cannot be one; `rounded` counts the numbers that were rounded.
 
     Raises:
         LossyValueError: a payload or key column holds what a payload cannot, and `on_lossy` is
@@ -118,10 +121,11 @@ def encode_rows(
         columns = {name: column.filter(keep) for name, column in columns.items()}
         rows = rows.filter(keep)
         returned = None if returned is None else returned.filter(keep)
-    encoder = _RowEncoder(columns, rows, mapping, on_lossy)
-    payload, tags = encoder.payload(returned), encoder.tags()
+    counter: Counter[str] = Counter() if rounded is None else rounded
+    encoder = _RowEncoder(columns, rows, mapping, on_lossy, returned, counter)
+    payload, tags = encoder.payload(), encoder.tags()
     encoded = encoder.jobs(payload, tags)
-    identity = encoder.identity() if mapping.key else encoded
+    identity = encoder.key() if mapping.key else encoder.content(encoded, tags)
     reasons = _reject_encoded(payload, tags, len(rows), check)
     if reasons:
         rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
@@ -139,16 +143,22 @@ class _RowEncoder:
         rows: pa.Int64Array,
         mapping: ColumnMapping,
         on_lossy: OnLossy,
+        returned: pa.RecordBatch | None,
+        rounded: Counter[str],
     ) -> None:
         self._columns = columns
         self._rows = rows
         self._mapping = mapping
         self._on_lossy = on_lossy
+        # What the function made that makes the payloads, if there is one.
+        self._returned = returned
+        self._rounded = rounded
+        self._trims_decimals = False
         self._values: dict[str, EncodedColumn] = {}
 
-    def payload(self, returned: pa.RecordBatch | None) -> EncodedColumn:
-        """Return the payloads; `returned` is what the function made that makes them, if any."""
-        column = self._mapping.payload_column
+    def payload(self) -> EncodedColumn:
+        """Return the payloads."""
+        column, returned = self._mapping.payload_column, self._returned
         if column is not None:
             return encode_payload_column(self._columns[column], self._context_of(column))
         if returned is not None:
@@ -192,7 +202,22 @@ class _RowEncoder:
             if not types.is_null(column.type)
         )
 
-    def identity(self) -> pa.BinaryArray:
+    def content(self, encoded: pa.BinaryArray, tags: EncodedColumn | None) -> pa.BinaryArray:
+        """Return the bytes that identify a row without a key: its job, with decimals by value."""
+        sent = self._columns if self._returned is None else self._returned.columns
+        arrays = sent.values() if isinstance(sent, dict) else sent
+        if not any(map(_has_decimals, arrays)):
+            return encoded
+        # Only what holds decimals is encoded again, and what is rounded is not counted again.
+        self._trims_decimals, self._rounded = True, Counter()
+        if self._returned is None:
+            decimals = {name for name, column in self._columns.items() if _has_decimals(column)}
+            self._values = {
+                name: values for name, values in self._values.items() if name not in decimals
+            }
+        return self.jobs(self.payload(), tags)
+
+    def key(self) -> pa.BinaryArray:
         """Return the bytes of the columns that identify a row."""
         fields = [struct_field(name, self._key_values_of(name)) for name in self._mapping.key]
         return concat(fields, len(self._rows)).to_array(len(self._rows))
@@ -205,20 +230,32 @@ class _RowEncoder:
         return self._values[column]
 
     def _key_values_of(self, column: str) -> EncodedColumn:
-        context = self._context_of(column)
-        unsigned = _unsigned_zeros(self._columns[column])
-        if context.on_lossy != "null" and unsigned is self._columns[column]:
+        context, array = self._context_of(column), self._columns[column]
+        keeps_value = context.on_lossy in ("raise", "string")
+        if keeps_value and not _has_decimals(array) and not _may_have_negative_zeros(array):
             return self._values_of(column)
-        if context.on_lossy == "null":
-            # A value that the payload leaves out still tells rows apart.
-            context = replace(context, on_lossy="string")
-        return encode_values(unsigned, context)
+        # A value that the payload leaves out or rounds still tells rows apart.
+        return encode_values(
+            array,
+            replace(
+                context,
+                on_lossy=context.on_lossy if keeps_value else "string",
+                trims_decimals=True,
+                unsigned_zeros=True,
+            ),
+        )
 
     def _context_of(self, column: str) -> ValueContext:
         by_column = self._on_lossy
         lossy = by_column if isinstance(by_column, str) else by_column.get(column, "raise")
         rows = self._rows
-        return ValueContext(column, lambda index: int(rows[index].as_py()), lossy)
+        return ValueContext(
+            column,
+            lambda index: int(rows[index].as_py()),
+            lossy,
+            rounded=self._rounded,
+            trims_decimals=self._trims_decimals,
+        )
 
 
 def _reject_encoded(
@@ -280,18 +317,20 @@ def _is_missing(column: pa.Array) -> pa.BooleanArray:
     return column.is_null()
 
 
-def _unsigned_zeros(column: pa.Array) -> pa.Array:
-    """Return the column with 0.0 for -0.0, which equals it, so that both are one key."""
-    if types.is_floating(column.type):
-        zero = pc.equal(column, 0.0)
-        return pc.add(column, pa.scalar(0.0, column.type)) if pc.any(zero).as_py() else column
+def _has_decimals(column: pa.Array) -> bool:
+    """Return whether values may be decimals, whose zeros at the end make no other row."""
     if is_json(column.type):
-        texts = column.storage
-        negative = pc.is_in(texts, pa.array(["-0.0", "-0"], texts.type))
-        if pc.any(negative).as_py():
-            texts = pc.if_else(negative, pa.scalar("0.0", texts.type), texts)
-            return pa.ExtensionArray.from_storage(column.type, texts)
-    return column
+        return has_decimals(column.storage)
+    return any_type(column.type, types.is_decimal)
+
+
+def _may_have_negative_zeros(column: pa.Array) -> bool:
+    """Return whether a value may be -0.0, which equals 0.0 and so is the same key."""
+    if types.is_floating(column.type):
+        return bool(pc.any(pc.equal(column, 0.0)).as_py())
+    if is_json(column.type):
+        return bool(pc.any(pc.match_substring(column.storage, "-0"), min_count=0).as_py())
+    return any_type(column.type, types.is_floating)
 
 
 def _out_of_range(column: pa.Array, integer: IntegerColumn) -> pa.BooleanArray:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
-from spooled_pipelines.batch.encoding.protobuf_wire import VALUE_NULL, VALUE_STRING, bytes_field
+from spooled_pipelines.batch.encoding.protobuf_wire import (
+    VALUE_NULL,
+    VALUE_NUMBER,
+    VALUE_STRING,
+    bytes_field,
+    double,
+)
 from spooled_pipelines.batch.options import Lossy
 from spooled_pipelines.errors import LossyValueError
 from spooled_pipelines.text import shorten
@@ -20,6 +27,9 @@ class ValueContext:
         path: the column's name, with the path inside it where it is nested.
         row_of: the row in the input of the value at an index of the array.
         on_lossy: what to do with a value that does not fit.
+        rounded: counts the numbers that were rounded, by column.
+        trims_decimals: leave out zeros at the end of decimals, as in every key.
+        unsigned_zeros: take 0.0 for -0.0, which equals it, as in the columns of a key.
         depth: messages around the value's content on the wire, as a payload's Struct counts 1.
     """
 
@@ -27,6 +37,14 @@ class ValueContext:
     row_of: Callable[[int], int]
     on_lossy: Lossy
     depth: int = 3
+    rounded: Counter[str] = field(default_factory=Counter)
+    trims_decimals: bool = False
+    unsigned_zeros: bool = False
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a value that is not a number and does not fit is an error."""
+        return self.on_lossy in ("raise", "round")
 
     def raise_lossy(self, index: int, value: str, why: str) -> NoReturn:
         """Raise the LossyValueError of the value at `index`."""
@@ -34,16 +52,22 @@ class ValueContext:
         short = shorten(value, 60)
         raise LossyValueError(
             f"column {self.path!r}, row {row}: {short} {why}. Nothing was sent.",
-            hint='Change the column, or pass on_lossy="string" to send such values as text, or '
-            '"null" to leave them out.',
+            hint='Change the column, or pass on_lossy="string" to send such values as text, '
+            '"null" to leave them out, or "round" to send the nearest number that fits.',
             column=self.path,
             row=row,
             value=short,
         )
 
-    def replacement(self, index: int, text: str, why: str) -> bytes:
-        """Return the Value message in place of a single value that a payload cannot hold."""
-        if self.on_lossy == "raise":
+    def replacement(self, index: int, text: str, why: str, nearest: float | None) -> bytes:
+        """Return the Value message in place of a single value that a payload cannot hold.
+
+        `nearest` is the double that is closest to a number; None: there is none.
+        """
+        if self.on_lossy == "round" and nearest is not None:
+            self.rounded[self.path] += 1
+            return VALUE_NUMBER + double(nearest)
+        if self.refuses:
             self.raise_lossy(index, text, why)
         if self.on_lossy == "null":
             return VALUE_NULL

@@ -1,8 +1,8 @@
 """Arrow values as google.protobuf.Value, exactly, or not at all; column-wise all the way down.
 
 A payload's number is a double, its text is UTF-8, and it knows no bytes and no times. A value that
-does not fit is a LossyValueError, or, with `on_lossy="string"`, the text that says it exactly, or,
-with `on_lossy="null"`, null.
+does not fit is a LossyValueError, or, with `on_lossy="string"`, the text that says it exactly, with
+"null", null, and with "round", if it is a finite number, the nearest double.
 
 The bytes are made here and not by `Struct.SerializeToString(deterministic=True)`: a row's
 idempotency key is a hash of them, and protobuf does not promise the same bytes in its next version.
@@ -70,7 +70,8 @@ def encode_values(array: pa.Array, context: ValueContext) -> EncodedColumn:
     if types.is_integer(arrow_type):
         return _encode_integers(array, context)
     if types.is_floating(arrow_type):
-        return _encode_floats(array.cast(pa.float64()), context)
+        doubles = array.cast(pa.float64())
+        return _encode_floats(pc.add(doubles, 0.0) if context.unsigned_zeros else doubles, context)
     if types.is_nested(arrow_type):
         return _encode_nested(array, context)
     if (
@@ -81,7 +82,7 @@ def encode_values(array: pa.Array, context: ValueContext) -> EncodedColumn:
         return _encode_bytes(array, context)
     if types.is_temporal(arrow_type):
         return _encode_times(array, context)
-    return _encode_text(to_text(array, context.path))
+    return _encode_text(to_text(array, context.path, trims=context.trims_decimals))
 
 
 def encode_objects(array: _Objects, context: ValueContext) -> pa.BinaryArray:
@@ -122,6 +123,9 @@ def _encode_integers(array: pa.Array, context: ValueContext) -> EncodedColumn:
         why = "is beyond ±2**53, where a payload's number (a double) is not exact"
         context.raise_lossy(index, str(array[index].as_py()), why)
     numbers = _encode_doubles(array.cast(pa.float64(), safe=False))
+    if inexact is not None and context.on_lossy == "round":
+        context.rounded[context.path] += pc.sum(inexact).as_py() or 0
+        return numbers
     if inexact is None:
         return numbers
     return _replace_lossy(numbers, inexact, array.cast(pa.string()), context)
@@ -136,7 +140,7 @@ def _encode_floats(array: pa.DoubleArray, context: ValueContext) -> EncodedColum
     if not pc.any(infinite).as_py():
         return _encode_doubles(array)
     texts = pc.if_else(pc.greater(array, 0.0), "Infinity", "-Infinity")
-    if context.on_lossy == "raise":
+    if context.refuses:
         index = pc.index(infinite, True).as_py()
         context.raise_lossy(index, texts[index].as_py(), "is not a number that a payload can hold")
     return _replace_lossy(_encode_doubles(array), infinite, texts, context)
@@ -156,7 +160,7 @@ def _encode_text(array: pa.StringArray) -> EncodedColumn:
 def _encode_bytes(array: pa.BinaryArray, context: ValueContext) -> EncodedColumn:
     if array.null_count == len(array) or context.on_lossy == "null":
         return EncodedColumn((VALUE_NULL,), len(VALUE_NULL))
-    if context.on_lossy == "raise":
+    if context.refuses:
         index = pc.index(array.is_valid(), True).as_py()
         size = len(array[index].as_py())
         context.raise_lossy(index, f"{size} bytes", "are binary, which a payload cannot hold")
@@ -179,7 +183,7 @@ def _encode_times(array: pa.Array, context: ValueContext) -> EncodedColumn:
     counts = array.cast(pa.int32()) if types.is_date32(array.type) else array
     unit = getattr(array.type, "unit", "D" if types.is_date32(array.type) else "ms")
     exact = pc.binary_join_element_wise(counts.cast(pa.int64()).cast(pa.string()), unit, " ")
-    if context.on_lossy == "raise":
+    if context.refuses:
         index = pc.index(without_date, True).as_py()
         context.raise_lossy(index, exact[index].as_py(), "is a time that has no date")
     return _replace_lossy(_encode_text(texts), without_date, exact, context)

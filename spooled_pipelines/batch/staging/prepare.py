@@ -7,6 +7,7 @@ read once.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
@@ -83,13 +84,16 @@ def prepare(
         constants = mapping.constants
         rows = 0
         total = 0
+        rounded: Counter[str] = Counter()
         no_retries = constants.max_retries == NO_RETRIES
         for record_batch in source.batches:
             if record_batch.schema is not schema and not record_batch.schema.equals(schema):
                 # Columns of an iterable may get their types later; they must suit even so.
                 schema = record_batch.schema
                 mapping = map_columns(schema, options)
-            result = encode_rows(record_batch, mapping, rows, options.on_lossy, check_payload)
+            result = encode_rows(
+                record_batch, mapping, rows, options.on_lossy, check_payload, rounded
+            )
             rejected.add(result.rejected)
             rows += record_batch.num_rows
             no_retries = no_retries or result.no_retries
@@ -113,6 +117,10 @@ def prepare(
         duplicates = None
         if not mapping.key:
             duplicates = DuplicateIndex(hashes.column("hash"), hashes.rows)
+        for column, count in sorted(rounded.items()):
+            note = f"rounded to the nearest double: {count} values of {column}"
+            scan.notes.append(note)
+            log.warning("%s: %s", source.what, note)
         undo.pop_all()
         return StagedBatch(
             scope=scope,

@@ -48,6 +48,7 @@ class OnLossy(str, Enum):
     RAISE = "raise"
     STRING = "string"
     NULL = "null"
+    ROUND = "round"
 
 
 def enqueue(
@@ -98,7 +99,8 @@ def enqueue(
     on_lossy: Annotated[
         OnLossy,
         typer.Option(
-            help="Values that JSON cannot hold exactly: refuse them, send text, or leave out."
+            help="Values that JSON cannot hold exactly: refuse them, send text, leave them out, or "
+            "send the nearest number."
         ),
     ] = OnLossy.RAISE,
     on_rerun: Annotated[

@@ -83,7 +83,8 @@ class BatchCalls:
             name: of the batch; the same name finds the same batch again.
             on_rejected: ``"raise"``, or ``"skip"`` to go on without rows that cannot be jobs.
             on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
-                ``"null"`` to leave it out; or a dict of these by column.
+                ``"null"`` to leave it out, or ``"round"`` to send the nearest double of a number;
+                or a dict of these by column.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
                 for other processes too; for rows that cannot be jobs also if the call fails.
             progress: True for a bar of tqdm; or called with the acknowledged and all rows.
