@@ -37,6 +37,13 @@ SMOKE = {
     "all": CORE,
     "cli": "import subprocess; subprocess.run(['spooled-pipelines', '--help'], check=True)",
     "dask": "import dask.dataframe, spooled_pipelines.engines.dask",
+    "delta": """
+import deltalake, pyarrow as pa, spooled_pipelines
+deltalake.write_deltalake("lake", pa.table({"id": [1, 2]}))
+with spooled_pipelines.connect("embedded:jobs.db") as client:
+    assert client.enqueue_batch("lake", "q", key="id", table_version=0).created == 2
+""",
+    "iceberg": "import spooled_pipelines.batch.source.iceberg",
     "keyring": """
 import os, subprocess
 from pathlib import Path
