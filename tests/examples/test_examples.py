@@ -11,7 +11,8 @@ from tests.support.sampling import sampled
 from tests.support.server_process import ServerProcess
 
 FOLDER = Path(__file__).parent.parent.parent / "examples"
-HELPERS = {"example_server.py"}
+# Those of orchestrators are run by tests/prefect and tests/dagster.
+HELPERS = {"example_server.py", "prefect_flow.py", "dagster_assets.py"}
 
 EXPECTED = {
     "enqueue.py": """\

@@ -23,7 +23,6 @@ from spooled_pipelines.airflow.operators.data_source import open_data, open_quer
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name
 from spooled_pipelines.airflow.operators.parquet_output import write_parquet
-from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.versions import (
@@ -37,6 +36,7 @@ from spooled_pipelines.errors import (
     InvalidArgumentError,
     SpooledError,
 )
+from spooled_pipelines.orchestration.progress_log import ProgressLogger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -8,8 +8,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spooled_pipelines.airflow.on_empty import OnEmpty, report_empty
-from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.wire import limits
 
 if TYPE_CHECKING:

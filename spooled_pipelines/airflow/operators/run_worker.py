@@ -12,7 +12,6 @@ from airflow.sdk import BaseOperator, XComArg
 from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
-from spooled_pipelines.airflow.progress_log import ProgressLogger, describe_batch
 from spooled_pipelines.airflow.templates import (
     TextTemplates,
     is_template,
@@ -24,6 +23,7 @@ from spooled_pipelines.airflow.templates import (
 from spooled_pipelines.airflow.versions import AirflowException, AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_batch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

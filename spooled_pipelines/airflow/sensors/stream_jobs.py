@@ -17,7 +17,6 @@ from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.opaque import describe
-from spooled_pipelines.airflow.progress_log import ProgressLogger
 from spooled_pipelines.airflow.sensors.wait_targets import BatchTarget, QueueTarget, WaitTarget
 from spooled_pipelines.airflow.templates import (
     TextTemplates,
@@ -41,6 +40,7 @@ from spooled_pipelines.errors import (
     SpooledError,
     UnavailableError,
 )
+from spooled_pipelines.orchestration.progress_log import ProgressLogger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from spooled_pipelines.airflow import queue_condition
 from spooled_pipelines.airflow.batch_refs import BatchGroupStats, BatchRef
 from spooled_pipelines.airflow.events import batch_stats_dict, queue_stats_dict
-from spooled_pipelines.airflow.progress_log import batch_step, describe_batch, describe_queue
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger
 from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error
+from spooled_pipelines.orchestration.progress_log import batch_step, describe_batch, describe_queue
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ from spooled_pipelines.airflow.events import (
 )
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION
 from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
-from spooled_pipelines.airflow.progress_log import ProgressLogger, describe_queue
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
 from spooled_pipelines.errors import BatchError, BatchFailedError, SpooledError
+from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_queue
 from spooled_pipelines.types import BatchStats, QueueStats
 
 # How long to ask, when a wait has run out of time, for what holds the batch back.

@@ -1,0 +1,1 @@
+"""What the doors to Airflow, Prefect and Dagster share: a batch that belongs to a run."""

@@ -1,0 +1,96 @@
+"""The batch of a run: its name, by which a re-run finds it, and its enqueue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from spooled_pipelines.errors import EmptyTableError
+from spooled_pipelines.orchestration.progress_log import ProgressLogger
+from spooled_pipelines.wire import limits
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from spooled_pipelines.batch.options import OnRerun, PartOptions
+    from spooled_pipelines.client.sync.client import SpooledClient
+
+_COUNTS = ("rows", "created", "duplicates", "rejected")
+
+
+def run_batch_name(*parts: object) -> str:
+    """Return the parts with slashes between them, shortened by a digest where that is too long."""
+    name = "/".join(str(part) for part in parts)
+    if len(name) <= limits.BATCH_NAME_MAX:
+        return name
+    digest = blake2b(name.encode(), digest_size=16).hexdigest()
+    return f"{name[: limits.BATCH_NAME_MAX - len(digest) - 1]}~{digest}"
+
+
+def run_batch_id(queue_name: str, name: str) -> str:
+    """Return the id that the batch of this name has, before it is enqueued."""
+    from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
+
+    return batch_id(KeyScope(queue_name, name), 0, 0)
+
+
+def enqueue_for_run(
+    client: SpooledClient,
+    data: Any,
+    queue_name: str,
+    name: str,
+    *,
+    on_rerun: OnRerun,
+    log: Callable[[str], None],
+    progress: Callable[[int, int], object] | None = None,
+    **options: Unpack[PartOptions],
+) -> dict[str, Any]:
+    """Enqueue a table as the batch of a run, and return `Batch.to_dict`, with all counts.
+
+    A table without rows makes a batch without jobs, which is settled. With ``"retry_failed"``
+    what an earlier run of the same batch has cancelled is wanted again; a server that keeps no
+    batches has nothing to retry, and only gets what is missing.
+
+    Args:
+        log: takes a line, such as a logger's ``info``.
+        progress: called with the rows that are sent, and all rows.
+        client, data, queue_name, name, on_rerun, options: as of `SpooledClient.enqueue_batch`.
+
+    Raises:
+        InvalidArgumentError: the data or an option is wrong; nothing was sent.
+    """
+    if on_rerun == "retry_failed" and not client.batch_backend().supports_retry:
+        log("This server keeps no batches: its dead letters cannot be retried")
+        on_rerun = "resume"
+    logged = ProgressLogger(log)
+
+    def sent(done: int, rows: int) -> None:
+        logged.sent(done, rows)
+        if progress is not None:
+            progress(done, rows)
+
+    try:
+        enqueued = client.enqueue_batch(
+            data, queue_name, name=name, on_rerun=on_rerun, progress=sent, **options
+        )
+        batch = enqueued.to_dict()
+    except EmptyTableError as error:
+        log(error.message)
+        empty = client.open_batch(name, queue_name).seal()
+        batch = {**empty.to_dict(), **dict.fromkeys(_COUNTS, 0)}
+    if on_rerun == "retry_failed":
+        again = client.batch(batch["batch_id"])
+        if again.stats().cancelled:
+            batch["retried"] += again.retry_failed(cancelled=True)
+    log(describe_enqueued(batch))
+    return batch
+
+
+def describe_enqueued(batch: dict[str, Any]) -> str:
+    """Return what an enqueue did, in one line."""
+    return (
+        f"Batch {batch['batch_id']} on queue {batch['queue_name']}: {batch['rows']} rows, "
+        f"{batch['created']} jobs created, {batch['duplicates']} duplicates, "
+        f"{batch['rejected']} rejected, {batch['retried']} retried"
+    )

@@ -1,0 +1,52 @@
+"""The door to Prefect: a block with credentials, tasks that enqueue and wait, and suspension."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spooled_pipelines._lazy import attach
+
+if TYPE_CHECKING:
+    from spooled_pipelines.prefect.credentials import SpooledCredentials
+    from spooled_pipelines.prefect.spooled_batch import SpooledBatch
+    from spooled_pipelines.prefect.suspension import (
+        cancel_batches,
+        resume_settled_flows,
+        suspend_until_settled,
+    )
+    from spooled_pipelines.prefect.tasks import (
+        aenqueue_batch,
+        await_batch,
+        enqueue_batch,
+        materialize_batch,
+        wait_for_batch,
+    )
+
+__all__ = [
+    "SpooledBatch",
+    "SpooledCredentials",
+    "aenqueue_batch",
+    "await_batch",
+    "cancel_batches",
+    "enqueue_batch",
+    "materialize_batch",
+    "resume_settled_flows",
+    "suspend_until_settled",
+    "wait_for_batch",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "SpooledBatch": "prefect.spooled_batch",
+        "SpooledCredentials": "prefect.credentials",
+        "aenqueue_batch": "prefect.tasks",
+        "await_batch": "prefect.tasks",
+        "cancel_batches": "prefect.suspension",
+        "enqueue_batch": "prefect.tasks",
+        "materialize_batch": "prefect.tasks",
+        "resume_settled_flows": "prefect.suspension",
+        "suspend_until_settled": "prefect.suspension",
+        "wait_for_batch": "prefect.tasks",
+    },
+)
