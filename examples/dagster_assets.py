@@ -16,7 +16,7 @@ QUEUE = os.environ.get("EXAMPLE_QUEUE", "orders")
 
 @dg.asset(partitions_def=DAYS)
 def orders(context: dg.AssetExecutionContext) -> pd.DataFrame:
-    """A day's orders; a table of your own in real life."""
+    """Return a day's orders, which are a table of your own in real life."""
     return pd.DataFrame({"day": context.partition_key, "order_id": range(100), "amount": 9.5})
 
 
@@ -24,7 +24,7 @@ def orders(context: dg.AssetExecutionContext) -> pd.DataFrame:
 def charges(
     context: dg.AssetExecutionContext, spooled: SpooledResource, orders: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """What a day's orders were charged, each by a job."""
+    """Charge a day's orders, each by a job."""
     batch = spooled.enqueue_batch(context, orders, QUEUE, key=["day", "order_id"])
     stats = batch.wait(max_failed=0.01)
     return dg.MaterializeResult(value=batch.results(), metadata=batch.metadata(stats))
@@ -40,7 +40,7 @@ def report(context: dg.OpExecutionContext, spooled: SpooledResource) -> None:
 
 @dg.job
 def report_job() -> None:
-    """Started by the sensor, once for each batch."""
+    """Run `report`, which the sensor starts once for each batch."""
     report()
 
 

@@ -5,6 +5,7 @@ python -m examples.prefect_flow orders.parquet
 """
 
 import sys
+from typing import Any
 
 import pandas as pd
 from prefect import flow, task
@@ -27,9 +28,8 @@ def report(batch: SpooledBatch) -> pd.DataFrame:
 @flow(retries=1, on_cancellation=[cancel_batches])
 def nightly(path: str, queue_name: str = "orders", block: str | None = None) -> pd.DataFrame:
     """Make each order a job; fail if more than one in a hundred fails."""
-    credentials = None
-    if block is not None:
-        credentials = SpooledCredentials.load(block)
+    # Where no block is named, SPOOLED_GRPC_ADDRESS and SPOOLED_API_KEY say where the server is.
+    credentials: Any = None if block is None else SpooledCredentials.load(block)
     batch = enqueue_batch(path, queue_name, key="order_id", credentials=credentials)
     wait_for_batch(batch, max_failed=0.01)
     return report(batch)

@@ -1,5 +1,6 @@
 """Runs of real Dagster jobs: what finds its batch again, what is shown, what a sensor starts."""
 
+import importlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,12 +11,12 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from examples import dagster_assets
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.dagster import RunBatch, SpooledResource, settled_batch_sensor
 from spooled_pipelines.worker import Worker
 from tests.support.server_process import ServerProcess
 
+dagster_assets = importlib.import_module("examples.dagster_assets")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "from-dagster.md"
 TABLE = pd.DataFrame({"id": range(10), "amount": 1.5})
 PARTITIONS = dg.StaticPartitionsDefinition(["north", "south"])

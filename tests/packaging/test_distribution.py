@@ -36,6 +36,8 @@ SMOKE = {
     "airflow": "from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor",
     "all": CORE,
     "cli": "import subprocess; subprocess.run(['spooled-pipelines', '--help'], check=True)",
+    "dagster": "from spooled_pipelines.dagster import SpooledResource, settled_batch_sensor",
+    "prefect": "from spooled_pipelines.prefect import SpooledCredentials, enqueue_batch",
     "dask": "import dask.dataframe, spooled_pipelines.engines.dask",
     "delta": """
 import deltalake, pyarrow as pa, spooled_pipelines

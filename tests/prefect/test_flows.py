@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import pickle
 import re
 import threading
@@ -21,7 +22,6 @@ from prefect.futures import wait
 from prefect.states import AwaitingRetry, Cancelling
 from pydantic import SecretStr
 
-from examples import prefect_flow
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.prefect import (
@@ -41,6 +41,7 @@ from tests.support.orchestrators import prefect_server
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
+prefect_flow = importlib.import_module("examples.prefect_flow")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "from-prefect.md"
 # Prefect leaves sockets of its own clients to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,12 +16,11 @@ from tests.support.doc_setup import client_in, working, write_files
 @contextmanager
 def page(page: Any) -> Iterator[None]:
     write_files()
-    os.environ["DAGSTER_HOME"] = os.getcwd()
+    os.environ["DAGSTER_HOME"] = str(Path.cwd())
     host, _, port = page.address.rpartition(":")
-    page.replace['host="localhost", port=50051'] = f"host={host!r}, port={port}"
-    page.replace["SpooledResource(api_key="] = (
-        f"SpooledResource(host={host!r}, port={port}, api_key="
-    )
+    where = f"host={host!r}, port={port}"
+    page.replace['host="localhost", port=50051'] = where
+    page.replace["SpooledResource(api_key="] = f"SpooledResource({where}, api_key="
     with client_in(page) as client, working(client, "orders"):
         yield
 
