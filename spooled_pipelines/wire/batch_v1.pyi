@@ -36,7 +36,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class OpenBatch(_message.Message):
     PART_ID_FIELD_NUMBER: _ClassVar[int]
     CANCEL_OLDER_FIELD_NUMBER: _ClassVar[int]
     ON_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -68,7 +69,8 @@ class OpenBatch(_message.Message):
     part_id: str
     cancel_older: bool
     on_changed: OnChanged
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ...) -> None: ...
+    rows_id: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
@@ -152,16 +154,18 @@ class RejectedRow(_message.Message):
     def __init__(self, row: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SealBatchRequest(_message.Message):
-    __slots__ = ("batch_id", "generation", "expected_parts", "part_ids")
+    __slots__ = ("batch_id", "generation", "expected_parts", "part_ids", "rows_id")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_PARTS_FIELD_NUMBER: _ClassVar[int]
     PART_IDS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     generation: int
     expected_parts: int
     part_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., expected_parts: _Optional[int] = ..., part_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    rows_id: str
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., expected_parts: _Optional[int] = ..., part_ids: _Optional[_Iterable[str]] = ..., rows_id: _Optional[str] = ...) -> None: ...
 
 class SealBatchResponse(_message.Message):
     __slots__ = ("stats",)
@@ -170,16 +174,18 @@ class SealBatchResponse(_message.Message):
     def __init__(self, stats: _Optional[_Union[BatchStats, _Mapping]] = ...) -> None: ...
 
 class FinishPartRequest(_message.Message):
-    __slots__ = ("batch_id", "generation", "part_id", "rows")
+    __slots__ = ("batch_id", "generation", "part_id", "rows", "rows_id")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PART_ID_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     generation: int
     part_id: str
     rows: int
-    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., rows: _Optional[int] = ...) -> None: ...
+    rows_id: str
+    def __init__(self, batch_id: _Optional[str] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., rows: _Optional[int] = ..., rows_id: _Optional[str] = ...) -> None: ...
 
 class FinishPartResponse(_message.Message):
     __slots__ = ("part",)

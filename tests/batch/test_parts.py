@@ -352,3 +352,27 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(door: Any, queue: s
         opened.seal(added=[other.to_dict()])
     with pytest.raises(InvalidArgumentError, match="pass what add"):
         opened.seal(added=[{"part_id": "x"}])
+
+
+def test_no_seal_counts_for_an_upload_of_other_rows_that_goes_on(
+    open_door: Callable[..., Any],
+    server: ServerProcess,
+    queue: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    others: list[Any] = []
+    client = connect(server.address, api_key=server.api_key)
+
+    def meanwhile(sent: int, total: int | None) -> None:
+        if not others:
+            others.append(client.enqueue_batch(rows(0, 2), queue, key="n", name="day"))
+            (stall, *_) = others[0].stats().stalls
+            assert (stall.cause, others[0].stats().sealed) == ("not_sealed", False)
+            assert "an upload with other rows is not finished" in stall.message
+            assert stall.message in caplog.text
+
+    door = open_door(server)
+    with client:
+        batch = door.enqueue_batch(rows(0, 9), queue, key="n", name="day", progress=meanwhile)
+    assert batch.id == others[0].id
+    assert (batch.stats().sealed, batch.stats().total) == (True, 9)

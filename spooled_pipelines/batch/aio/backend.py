@@ -148,8 +148,11 @@ class AsyncBatchBackend(ABC):
         added: Mapping[str, AddedPart] | None = None,
         count: int | None = None,
         part_ids: Sequence[str] = (),
+        rows_id: str = "",
     ) -> None:
         """Seal a batch of `count` parts, of these parts, or of those that have begun.
+
+        With `rows_id` it counts for the upload of these rows: others that go on hold it back.
 
         Raises:
             PartsMissingError: some parts are missing.
@@ -182,6 +185,8 @@ class AsyncBatchBackend(ABC):
         """Return the first `limit` jobs with this text, of these statuses (`supports_retry`)."""
         raise NotImplementedError
 
-    async def finish_part(self, batch_id: str, generation: int, part_id: str, rows: int) -> None:
+    async def finish_part(
+        self, batch_id: str, generation: int, part_id: str, rows: int, rows_id: str
+    ) -> None:
         """Record that the last row of a part was sent (`keeps_batches`)."""
         raise NotImplementedError

@@ -153,6 +153,7 @@ class AsyncStreamUploader(AsyncUploader):
             generation,
             scope.part_id,
             cancels_older=cancels_older,
+            rows_id=staged.rows_id,
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -238,9 +239,11 @@ class AsyncStreamUploader(AsyncUploader):
         staged, generation = self._staged, self._generation
         part_id = staged.scope.part_id
         if part_id is None:
-            await self._backend.seal(staged.batch_id, generation)
+            await self._backend.seal(staged.batch_id, generation, rows_id=staged.rows_id)
         else:
-            await self._backend.finish_part(staged.batch_id, generation, part_id, staged.rows)
+            await self._backend.finish_part(
+                staged.batch_id, generation, part_id, staged.rows, staged.rows_id
+            )
 
 
 class AsyncUnaryUploader(AsyncUploader):

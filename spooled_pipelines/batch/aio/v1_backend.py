@@ -119,6 +119,7 @@ class AsyncV1Backend(AsyncBatchBackend):
         added: Mapping[str, AddedPart] | None = None,
         count: int | None = None,
         part_ids: Sequence[str] = (),
+        rows_id: str = "",  # noqa: ARG002
     ) -> None:
         missing = find_missing_parts(await self.parts(batch_id, added or {}), count, part_ids)
         if missing is not None:

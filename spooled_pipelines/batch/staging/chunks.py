@@ -109,6 +109,7 @@ def open_message(
     part_id: str | None = None,
     *,
     cancels_older: bool = False,
+    rows_id: str = "",
 ) -> bytes:
     """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -123,6 +124,7 @@ def open_message(
         generation=generation,
         part_id=part_id or "",
         cancel_older=cancels_older and generation > 0,
+        rows_id=rows_id,
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

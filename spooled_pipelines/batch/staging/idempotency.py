@@ -74,6 +74,11 @@ def batch_id(scope: KeyScope, row_hash_sum: int, rows: int) -> str:
     return "b_" + digest.hex()
 
 
+def rows_id(row_hash_sum: int, rows: int) -> str:
+    """Return what is the same for the same rows, in any order."""
+    return _hash("rows", f"{row_hash_sum % _MODULUS:032x}", str(rows)).hex()
+
+
 def generation_seed(batch: str, generation: int) -> bytes:
     """Return the seed of the second hash of every row in a later generation (1 or more)."""
     return _hash("generation", batch, str(generation))

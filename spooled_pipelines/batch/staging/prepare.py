@@ -22,7 +22,13 @@ from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.batch.spill import SpillBuffer
 from spooled_pipelines.batch.staging.duplicates import DuplicateIndex
-from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id, hash_sum, row_hashes
+from spooled_pipelines.batch.staging.idempotency import (
+    KeyScope,
+    batch_id,
+    hash_sum,
+    row_hashes,
+    rows_id,
+)
 from spooled_pipelines.batch.staging.schedule import parse_spread
 from spooled_pipelines.batch.staging.staged_batch import (
     ENCODED_SCHEMA,
@@ -125,6 +131,7 @@ def prepare(
         return StagedBatch(
             scope=scope,
             batch_id=batch_id(scope, total, encoded.rows),
+            rows_id=rows_id(total, encoded.rows),
             constants=constants,
             rows=rows,
             sendable=encoded.rows,
@@ -147,6 +154,7 @@ def _empty_part(scope: KeyScope, options: RowOptions, ledger: str | None) -> Sta
     return StagedBatch(
         scope=scope,
         batch_id=batch_id(scope, 0, 0),
+        rows_id=rows_id(0, 0),
         constants=Constants(),
         rows=0,
         sendable=0,

@@ -35,6 +35,7 @@ class StagedBatch:
     Attributes:
         scope: queue and name.
         batch_id: follows from the scope, and where it has no name from the rows.
+        rows_id: follows from the rows alone.
         constants: what all jobs share.
         rows: rows of the table.
         sendable: those that can be jobs.
@@ -53,6 +54,7 @@ class StagedBatch:
 
     scope: KeyScope
     batch_id: str
+    rows_id: str
     constants: Constants
     rows: int
     sendable: int

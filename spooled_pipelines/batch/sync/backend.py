@@ -147,8 +147,11 @@ class BatchBackend(ABC):
         added: Mapping[str, AddedPart] | None = None,
         count: int | None = None,
         part_ids: Sequence[str] = (),
+        rows_id: str = "",
     ) -> None:
         """Seal a batch of `count` parts, of these parts, or of those that have begun.
+
+        With `rows_id` it counts for the upload of these rows: others that go on hold it back.
 
         Raises:
             PartsMissingError: some parts are missing.
@@ -179,6 +182,8 @@ class BatchBackend(ABC):
         """Return the first `limit` jobs with this text, of these statuses (`supports_retry`)."""
         raise NotImplementedError
 
-    def finish_part(self, batch_id: str, generation: int, part_id: str, rows: int) -> None:
+    def finish_part(
+        self, batch_id: str, generation: int, part_id: str, rows: int, rows_id: str
+    ) -> None:
         """Record that the last row of a part was sent (`keeps_batches`)."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.ledger import Ledger
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
+
+log = logging.getLogger("spooled_pipelines.batch")
 
 # A batch of millions takes its time; the server does it in steps.
 _CONTROL_SECONDS = 300.0
@@ -155,18 +158,26 @@ class ExtensionBackend(BatchBackend):
         added: Mapping[str, AddedPart] | None = None,
         count: int | None = None,
         part_ids: Sequence[str] = (),
+        rows_id: str = "",
     ) -> None:
         request = batch_v1.SealBatchRequest(
-            batch_id=batch_id, generation=generation, expected_parts=count, part_ids=part_ids
+            batch_id=batch_id,
+            generation=generation,
+            expected_parts=count,
+            part_ids=part_ids,
+            rows_id=rows_id,
         )
         try:
-            self._unary("SealBatch", request)
+            answer = self._unary("SealBatch", request)
         except ConflictError as error:
             # The names of all missing parts may be too long for an error on the wire.
             missing = find_missing_parts(self.parts(batch_id, added or {}), count, part_ids)
             if missing is None:
                 raise
             raise parts_missing_error(batch_id, missing) from error
+        if not answer.stats.sealed:
+            why = " ".join(stall.message for stall in answer.stats.stalls[:1])
+            log.warning("All rows of batch %s are in. %s", batch_id, why)
 
     def cancel(self, batch_id: str, generation: int | None = None) -> CancelResult:
         request = batch_v1.CancelBatchRequest(
@@ -215,9 +226,15 @@ class ExtensionBackend(BatchBackend):
         jobs = paged(self.connection, method, request, "jobs", limit)
         return [decode.job_from(job) for job in jobs]
 
-    def finish_part(self, batch_id: str, generation: int, part_id: str, rows: int) -> None:
+    def finish_part(
+        self, batch_id: str, generation: int, part_id: str, rows: int, rows_id: str
+    ) -> None:
         request = batch_v1.FinishPartRequest(
-            batch_id=batch_id, generation=generation, part_id=part_id, rows=rows
+            batch_id=batch_id,
+            generation=generation,
+            part_id=part_id,
+            rows=rows,
+            rows_id=rows_id,
         )
         self._unary("FinishPart", request)
 

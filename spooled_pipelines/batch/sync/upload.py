@@ -152,6 +152,7 @@ class StreamUploader(Uploader):
             generation,
             scope.part_id,
             cancels_older=cancels_older,
+            rows_id=staged.rows_id,
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -237,9 +238,11 @@ class StreamUploader(Uploader):
         staged, generation = self._staged, self._generation
         part_id = staged.scope.part_id
         if part_id is None:
-            self._backend.seal(staged.batch_id, generation)
+            self._backend.seal(staged.batch_id, generation, rows_id=staged.rows_id)
         else:
-            self._backend.finish_part(staged.batch_id, generation, part_id, staged.rows)
+            self._backend.finish_part(
+                staged.batch_id, generation, part_id, staged.rows, staged.rows_id
+            )
 
 
 class UnaryUploader(Uploader):

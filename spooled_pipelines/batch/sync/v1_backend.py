@@ -118,6 +118,7 @@ class V1Backend(BatchBackend):
         added: Mapping[str, AddedPart] | None = None,
         count: int | None = None,
         part_ids: Sequence[str] = (),
+        rows_id: str = "",  # noqa: ARG002
     ) -> None:
         missing = find_missing_parts(self.parts(batch_id, added or {}), count, part_ids)
         if missing is not None:

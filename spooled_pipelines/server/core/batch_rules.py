@@ -13,6 +13,9 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 
+# So long after it was last heard of, an upload is taken for gone: a client tries for a minute to
+# get through, and may take another one to notice that it does not.
+UPLOAD_GONE_MS = 120_000
 # So many names in a message; `ListParts` tells all.
 _NAMED = 10
 
@@ -35,6 +38,15 @@ def superseded(batch_id: str, meant: int, newest: int) -> RefusedError:
     return conflict(
         f"batch {batch_id!r} has begun again: generation {meant} was meant, and the newest is "
         f"{newest}, whose sender sends the rows now"
+    )
+
+
+def uploads_open(batch_id: str, part_id: str = "") -> RefusedError:
+    """Return the refusal of a seal while other uploads are not finished."""
+    what = f"part {part_id!r} of batch {batch_id!r}" if part_id else f"batch {batch_id!r}"
+    return conflict(
+        f"another upload of {what} brings other rows and is not finished: it goes on, or was heard "
+        f"of less than {UPLOAD_GONE_MS // 1000} s ago; let it end, and call again"
     )
 
 
@@ -67,24 +79,24 @@ def status_when_due(due: int | None) -> int:
     return Status.PENDING if due is None else Status.SCHEDULED
 
 
-def check_complete(batch_id: str, parts: Sequence[PartRecord], expected: ExpectedParts) -> None:
-    """RefusedError FAILED_PRECONDITION names what is missing before the batch can be sealed."""
+def why_not_complete(
+    batch_id: str, parts: Sequence[PartRecord], expected: ExpectedParts
+) -> RefusedError | None:
+    """Return the refusal that names what is missing before the batch can be sealed, if anything."""
     finished = {part.part_id for part in parts if part.finished}
     if expected.part_ids:
         missing = sorted(set(expected.part_ids) - finished)
-        if missing:
-            raise _missing(batch_id, len(finished), f"missing are {_names(missing)}")
-        return
+        return (
+            _missing(batch_id, len(finished), f"missing are {_names(missing)}") if missing else None
+        )
     unfinished = sorted(part.part_id for part in parts if not part.finished)
     found = len(finished) + len(unfinished)
+    some = f"begun but not finished are {_names(unfinished)}" if unfinished else ""
     if expected.count is not None and found != expected.count:
-        some = f"begun but not finished are {_names(unfinished)}" if unfinished else ""
         if found > expected.count:
             some = f"they are {_names(sorted(part.part_id for part in parts))}; name those meant"
-        raise _missing(batch_id, len(finished), f"expected are {expected.count}", some)
-    if unfinished:
-        some = f"begun but not finished are {_names(unfinished)}"
-        raise _missing(batch_id, len(finished), some)
+        return _missing(batch_id, len(finished), f"expected are {expected.count}", some)
+    return _missing(batch_id, len(finished), some) if unfinished else None
 
 
 def _missing(batch_id: str, finished: int, *why: str) -> RefusedError:

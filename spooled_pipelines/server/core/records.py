@@ -190,6 +190,8 @@ class BatchOpening(NamedTuple):
     part_id: str = ""
     # Whether what earlier generations have not started is cancelled.
     cancels_older: bool = False
+    # What the rows are that are about to come; without it they hold no seal back.
+    rows_id: str = ""
 
 
 class PartRecord(NamedTuple):
@@ -232,6 +234,8 @@ class BatchRecord(NamedTuple):
     # Rows that came again with another payload, and those whose job got it.
     changed: int = 0
     replaced: int = 0
+    # Whether an upload has ended, and others hold the seal back.
+    seal_asked: bool = False
 
     @property
     def open_jobs(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.queue_limits import LimitedBy
 from spooled_pipelines.server.core.records import BatchRecord
@@ -20,13 +21,14 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
     counts, queue = record.counts, record.queue_name
     ready = counts.pending - counts.waiting
     if not record.sealed:
-        found.append(
-            Stall(
-                cause=Stall.CAUSE_NOT_SEALED,
-                message="The batch is not sealed: its last row is not in yet, or its sender "
-                "stopped before the end. Repeat the same call to resume.",
+        why = "its last row is not in yet, or its sender stopped before the end"
+        if record.seal_asked:
+            why = (
+                "an upload with other rows is not finished. The server seals the batch when that "
+                f"has ended, or {UPLOAD_GONE_MS // 1000} s after it was last heard of"
             )
-        )
+        message = f"The batch is not sealed: {why}. Repeat the same call to resume."
+        found.append(Stall(cause=Stall.CAUSE_NOT_SEALED, message=message))
     if record.queue_paused and record.open_jobs:
         found.append(
             Stall(

@@ -94,8 +94,9 @@ class BatchService:
         batch_id = validation.batch_id(request.batch_id)
         generation = validation.generation(request.generation)
         expected = _expected(request)
+        rows_id = validation.text("rows_id", request.rows_id, limits.REQUEST_ID_MAX)
         record = await self._context.store.seal_batch(
-            caller.organization, batch_id, generation, expected
+            caller.organization, batch_id, generation, expected, rows_id
         )
         return SealBatchResponse(stats=self._stats(caller, record))
 
@@ -104,8 +105,10 @@ class BatchService:
         generation = validation.generation(request.generation)
         part_id = validation.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
         rows = validation.integer("rows", request.rows, 0, limits.PART_ROWS_MAX)
+        rows_id = validation.text("rows_id", request.rows_id, limits.REQUEST_ID_MAX)
+        part = PartRecord(part_id, True, rows)
         kept = await self._context.store.finish_part(
-            caller.organization, batch_id, generation, PartRecord(part_id, True, rows)
+            caller.organization, batch_id, generation, part, rows_id
         )
         return FinishPartResponse(part=BatchPart(**kept._asdict()))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
-from spooled_pipelines.server.core.errors import conflict, invalid
+from spooled_pipelines.server.core.errors import RefusedError, conflict, invalid
 from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import batch_stats, chunk_outcome
@@ -27,6 +28,8 @@ from spooled_pipelines.wire.batch_v1 import (
 
 # Chunks of one upload that are stored at the same time, so that one sync serves several.
 _IN_FLIGHT = 8
+# How often it is noted that an upload goes on; see UPLOAD_GONE_MS.
+_HEARD_SECONDS = 30.0
 
 _Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
 
@@ -37,7 +40,7 @@ async def enqueue_batch(
     """Yield the answers of one EnqueueBatch; a RefusedError follows the outcomes before it."""
     opening = await _open(context, caller, requests)
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
-    asked = BatchOpening(*batch, opening.part_id, opening.cancels_older)
+    asked = BatchOpening(*batch, opening.part_id, opening.cancels_older, opening.rows_id)
     record = await context.store.open_batch(caller.organization, asked)
     has_consumer = context.has_consumer(caller.organization, record.queue_name)
     stats = batch_stats(record, context.clock.now(), has_consumer)
@@ -48,6 +51,7 @@ async def enqueue_batch(
     yield EnqueueBatchResponse(opened=stats, stored=ranges).SerializeToString()
     stored: asyncio.Queue[_Stored | Exception | None] = asyncio.Queue(_IN_FLIGHT)
     reading = asyncio.ensure_future(_read(context, caller, opening, requests, stored))
+    hearing = asyncio.ensure_future(_hear(context, caller, opening))
     try:
         prefix = context.store.job_ids_prefix()
         while (item := await stored.get()) is not None:
@@ -57,7 +61,18 @@ async def enqueue_batch(
             yield chunk_outcome(prefix, checked, await storing)
     finally:
         reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        hearing.cancel()
+        await asyncio.gather(reading, hearing, return_exceptions=True)
+
+
+async def _hear(context: ServiceContext, caller: Caller, opening: Upload) -> None:
+    """Note again and again that the upload goes on, as long as its stream is open."""
+    while opening.rows_id:
+        await asyncio.sleep(_HEARD_SECONDS)
+        with contextlib.suppress(RefusedError):
+            await context.store.hear_upload(
+                caller.organization, opening.batch_id, opening.part_id, opening.rows_id
+            )
 
 
 async def _open(context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]) -> Upload:

@@ -133,9 +133,17 @@ class JobStore(Protocol):
         """Return the first ranges of chunks that are stored of a batch that is not sealed."""
 
     async def finish_part(
-        self, organization: str, batch_id: str, generation: int, part: PartRecord
+        self,
+        organization: str,
+        batch_id: str,
+        generation: int,
+        part: PartRecord,
+        rows_id: str = "",
     ) -> PartRecord:
-        """Note that the last row of a part is in."""
+        """Note that the last row of a part is in, of an upload of these rows.
+
+        FAILED_PRECONDITION while another upload of the part is not finished.
+        """
 
     async def batch_parts(
         self, organization: str, batch_id: str, after: str, limit: int
@@ -148,11 +156,18 @@ class JobStore(Protocol):
         batch_id: str,
         generation: int = 0,
         expected: ExpectedParts = ALL_BEGUN,
+        rows_id: str = "",
     ) -> BatchRecord:
         """Note that the last row of the batch's newest generation, which must be this, is in.
 
-        FAILED_PRECONDITION while parts are missing.
+        FAILED_PRECONDITION while parts are missing. While uploads of other rows are not
+        finished, the batch is not sealed yet, or without `rows_id` the call is refused.
         """
+
+    async def hear_upload(
+        self, organization: str, batch_id: str, part_id: str, rows_id: str
+    ) -> None:
+        """Note that an upload goes on."""
 
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         """Return batches in the order asked for; NOT_FOUND names the first that is not there."""

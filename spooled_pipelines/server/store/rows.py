@@ -55,6 +55,7 @@ class _BatchRow(NamedTuple):
     queue_name: str
     name: str | bytes
     sealed: bool
+    seal_asked: bool
     pending: int
     waiting: int
     scheduled: int
@@ -95,6 +96,7 @@ def batch_record(
         queue_name=row.queue_name,
         name=text(row.name),
         sealed=bool(row.sealed),
+        seal_asked=bool(row.seal_asked),
         counts=Counts._make(row[first : first + len(Counts._fields)]),
         created_at=row.created_at,
         changed_at=row.changed_at,

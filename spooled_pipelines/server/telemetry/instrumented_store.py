@@ -105,6 +105,7 @@ class InstrumentedStore:
     stored_chunks = _timed(JobStore.stored_chunks)
     finish_part = _timed(JobStore.finish_part)
     batch_parts = _timed(JobStore.batch_parts)
+    hear_upload = _timed(JobStore.hear_upload)
     seal_batch = _timed(JobStore.seal_batch)
     batches = _timed(JobStore.batches)
     list_batches = _timed(JobStore.list_batches)

@@ -51,6 +51,7 @@ class Upload:
     part_id: str
     cancels_older: bool
     replaceable: tuple[int, ...]
+    rows_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         part_id=validation.text("part_id", request.part_id, limits.PART_ID_MAX),
         cancels_older=request.cancel_older,
         replaceable=_replaceable(request.on_changed),
+        rows_id=validation.text("rows_id", request.rows_id, limits.REQUEST_ID_MAX),
     )
 
 

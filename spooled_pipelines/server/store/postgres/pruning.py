@@ -19,7 +19,14 @@ _PAYLOAD_BYTES = 4 << 20
 # Batches without jobs cost something too.
 _STEP_BATCHES = 100
 # What else a batch has, and itself.
-_REST = ("forget_parts", "forget_chunks", "forget_counters", "forget_errors", "forget_batch")
+_REST = (
+    "forget_uploads",
+    "forget_parts",
+    "forget_chunks",
+    "forget_counters",
+    "forget_errors",
+    "forget_batch",
+)
 
 
 class PruningSteps:

@@ -4,7 +4,7 @@
 -- Statuses: 1 pending, 2 scheduled, 3 processing, 4 completed, 5 failed (never stored), 6 deadletter,
 -- 7 cancelled. A pending job with a due_at waits for its retry. Times are milliseconds.
 --
--- Every statement names its tables in one order (requests, batches, batch_parts, upload_chunks, jobs,
+-- Every statement names its tables in one order (requests, batches, uploads, batch_parts, upload_chunks, jobs,
 -- queue_limits, batch_links, attempts, daily_jobs, counters, batch_errors) and its rows by number, so
 -- that no two transactions wait for each other.
 
@@ -334,10 +334,12 @@ FROM jobs WHERE status = 3 AND lease_expires_at <= %(now)s
 ORDER BY lease_expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: read_next_moment
--- Return when the next job is due, and when the next lease ends; and whether a batch is being
--- cancelled.
+-- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
+-- a seal back; and whether a batch is being cancelled.
 SELECT (SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL),
     (SELECT min(lease_expires_at) FROM jobs WHERE status = 3),
+    (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id))
+        + %(gone)s::int8 FROM batches b WHERE b.seal_asked),
     EXISTS (SELECT FROM batches WHERE cancel_after IS NOT NULL)
 
 -- name: find_ended_leases
@@ -466,7 +468,7 @@ WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT supers
 
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
-UPDATE batches SET superseded = true
+UPDATE batches SET superseded = true, seal_asked = false
 WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
     AND queue = %(queue)s AND generation < %(generation)s
 RETURNING id, name
@@ -490,13 +492,14 @@ SELECT sealed, superseded, forgotten FROM batches WHERE id = %(batch)s FOR UPDAT
 
 -- name: set_sealed
 -- Seal a batch, or open it again.
-UPDATE batches SET sealed = %(sealed)s, changed_at = %(now)s, settled_at = NULL
+UPDATE batches SET sealed = %(sealed)s, seal_asked = false, changed_at = %(now)s,
+    settled_at = NULL
 WHERE id = %(batch)s
 
 -- name: read_batches
 -- Return batches with their counters and what tells why nothing moves.
 SELECT e.errors, e.counts,
-    b.batch_id, q.name, b.name, b.sealed, {counts c}, b.created_at,
+    b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts c}, b.created_at,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
@@ -555,6 +558,47 @@ GROUP BY run ORDER BY 1 LIMIT %(limit)s
 -- name: forget_chunks
 -- Remove the outcomes of a batch's chunks.
 DELETE FROM upload_chunks WHERE batch = %(batch)s
+
+-- Uploads
+-- =======
+
+-- name: begin_upload
+-- Note that an upload is not finished.
+INSERT INTO uploads (batch, part_id, rows_id, seen_at)
+SELECT id, %(part_id)s::bytea, %(rows_id)s::bytea, %(now)s FROM batches
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
+    AND queue = %(queue)s AND generation = %(generation)s
+ON CONFLICT (batch, part_id, rows_id) DO UPDATE SET seen_at = excluded.seen_at
+
+-- name: hear_upload
+-- Note that an upload goes on.
+UPDATE uploads u SET seen_at = %(now)s FROM batches b
+WHERE u.batch = b.id AND b.organization = %(organization)s AND b.batch_id = %(batch_id)s
+    AND NOT b.superseded AND u.part_id = %(part_id)s AND u.rows_id = %(rows_id)s
+
+-- name: finish_upload
+-- Note that an upload's last row is in.
+DELETE FROM uploads
+WHERE batch = %(batch)s AND part_id = %(part_id)s AND rows_id = %(rows_id)s
+
+-- name: find_upload
+-- Return whether an upload of a batch goes on, or of a part.
+SELECT 1 FROM uploads WHERE batch = %(batch)s AND seen_at > %(since)s
+    AND (%(part_id)s::bytea = '' OR part_id = %(part_id)s::bytea) LIMIT 1
+
+-- name: forget_uploads
+-- Remove a batch's uploads.
+DELETE FROM uploads WHERE batch = %(batch)s
+
+-- name: ask_seal
+-- Note that an upload has ended while others go on.
+UPDATE batches SET seal_asked = true, changed_at = %(now)s WHERE id = %(batch)s
+
+-- name: find_sealable
+-- Return a batch of which an upload has ended, and whose others are gone.
+SELECT b.id FROM batches b WHERE b.seal_asked
+    AND NOT EXISTS (SELECT FROM uploads u WHERE u.batch = b.id AND u.seen_at > %(since)s)
+ORDER BY b.id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- Parts
 -- =====

@@ -197,6 +197,7 @@ class PostgresStore(Service):
 
     stored_chunks = _reads(reading.stored_chunks)
     finish_part = _shielded(batch_operations.finish_part)
+    hear_upload = _shielded(batch_operations.hear_upload)
     batch_parts = _reads(reading.batch_parts)
     seal_batch = _shielded(batch_operations.seal_batch)
     batches = _reads(reading.batches)

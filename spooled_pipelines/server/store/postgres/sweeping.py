@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.job_rules import LeaseExpiry
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
+from spooled_pipelines.server.store.postgres import batches as batch_operations
 from spooled_pipelines.server.store.postgres import bulk_operations
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
@@ -24,6 +26,8 @@ async def sweep(context: StoreContext) -> int | None:
         if not has_more:
             break
     moment, more = await run(context, _next_moment)
+    if moment is not None and moment <= swept_at:
+        await batch_operations.seal_abandoned(context)
     if more:
         await bulk_operations.cancel_noted(context)
     if moment is not None and moment <= swept_at:
@@ -56,5 +60,5 @@ async def _sweep(tx: Transaction) -> tuple[int, bool]:
 
 async def _next_moment(tx: Transaction) -> tuple[int | None, bool]:
     """Return the next moment, and whether there is more to do now."""
-    ((*moments, more),) = await tx.rows("read_next_moment")
+    ((*moments, more),) = await tx.rows("read_next_moment", gone=UPLOAD_GONE_MS)
     return min((moment for moment in moments if moment is not None), default=None), more

@@ -10,15 +10,17 @@ from itertools import repeat
 from typing import NamedTuple
 
 from spooled_pipelines.server.core.batch_rules import (
-    check_complete,
+    UPLOAD_GONE_MS,
     check_whole,
     other_queue,
     other_rows,
     status_when_due,
     superseded,
+    uploads_open,
     when_due,
+    why_not_complete,
 )
-from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.payloads import Comparison, compare
 from spooled_pipelines.server.core.records import (
     ALL_BEGUN,
@@ -71,6 +73,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
             tx.connection.execute(SQL["supersede_batch"], (row[0],))
             tx.connection.execute(SQL["forget_chunks"], (row[0],))
             tx.connection.execute(SQL["forget_parts"], (row[0],))
+            tx.connection.execute(SQL["forget_uploads"], (row[0],))
             tx.changes.batches.add((organization, opening.batch_id))
         tx.send(
             "add_batch",
@@ -90,9 +93,12 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
     if opening.cancels_older:
         values = (owner, opening.batch_id, opening.generation)
         tx.connection.execute(SQL["cancel_older"], values)
+    number, *_ = find(tx, owner, opening.batch_id)
     if opening.part_id:
-        number, *_ = find(tx, owner, opening.batch_id)
         tx.connection.execute(SQL["begin_part"], (number, opening.part_id))
+    if opening.rows_id:
+        upload = (number, opening.part_id, opening.rows_id, tx.now)
+        tx.connection.execute(SQL["begin_upload"], upload)
     return reading.batch(tx, organization, opening.batch_id)
 
 
@@ -107,11 +113,18 @@ def _check_opening(
 
 
 def finish_part(
-    tx: Transaction, organization: str, batch_id: str, generation: int, part: PartRecord
-) -> PartRecord:
-    """Note that the part's last row is in."""
+    tx: Transaction,
+    organization: str,
+    batch_id: str,
+    generation: int,
+    part: PartRecord,
+    rows_id: str = "",
+) -> PartRecord | RefusedError:
+    """Note that the part's last row is in; refused, as a seal, while others of the part go on."""
     owner = tx.names.organization(organization)
     number, *_ = find(tx, owner, batch_id, generation)
+    if _others_go_on(tx, number, rows_id, part.part_id):
+        return uploads_open(batch_id, part.part_id)
     tx.send("finish_part", batch=number, **part._asdict())
     return part
 
@@ -122,17 +135,61 @@ def seal_batch(
     batch_id: str,
     generation: int = 0,
     expected: ExpectedParts = ALL_BEGUN,
-) -> BatchRecord:
-    """Note that the batch's last row is in, if all of its parts are."""
+    rows_id: str = "",
+) -> BatchRecord | RefusedError:
+    """Note that the batch's last row is in, if all of its parts are, and all of its uploads.
+
+    A refusal is returned: raised, it would undo that this upload is finished.
+    """
     owner = tx.names.organization(organization)
     number, _, sealed = find(tx, owner, batch_id, generation)
-    check_complete(batch_id, reading.parts(tx, number), expected)
+    others = _others_go_on(tx, number, rows_id)
+    refusal = why_not_complete(batch_id, reading.parts(tx, number), expected)
+    if refusal is not None:
+        return refusal
+    if others:
+        if not rows_id:
+            return uploads_open(batch_id)
+        if not sealed:
+            tx.connection.execute(SQL["ask_seal"], (tx.now, number))
+            tx.deltas.touched.add(number)
+            tx.deltas.due_at(tx.now + UPLOAD_GONE_MS)
+    else:
+        _seal(tx, number, sealed)
+    tx.flush()
+    return reading.batch(tx, organization, batch_id)
+
+
+def _seal(tx: Transaction, number: int, sealed: int) -> None:
     tx.connection.execute(SQL["forget_chunks"], (number,))
+    tx.connection.execute(SQL["forget_uploads"], (number,))
     if not sealed:
         tx.connection.execute(SQL["set_sealed"], (1, tx.now, number))
         tx.deltas.touched.add(number)
-        tx.flush()
-    return reading.batch(tx, organization, batch_id)
+
+
+def seal_abandoned(tx: Transaction) -> bool:
+    """Seal a batch whose other uploads are gone; False where there is none."""
+    row = tx.connection.execute(SQL["find_sealable"], (tx.now - UPLOAD_GONE_MS,)).fetchone()
+    if row is not None:
+        _seal(tx, row[0], 0)
+    return row is not None
+
+
+def hear_upload(
+    tx: Transaction, organization: str, batch_id: str, part_id: str, rows_id: str
+) -> None:
+    """Note that an upload goes on."""
+    number, *_ = find(tx, tx.names.organization(organization), batch_id)
+    tx.connection.execute(SQL["hear_upload"], (tx.now, number, part_id, rows_id))
+
+
+def _others_go_on(tx: Transaction, batch: int, rows_id: str, part_id: str = "") -> bool:
+    """Finish an upload; return whether others go on."""
+    if rows_id:
+        tx.connection.execute(SQL["finish_upload"], (batch, part_id, rows_id))
+    since = tx.now - UPLOAD_GONE_MS
+    return bool(tx.rows("find_upload", batch=batch, since=since, part_id=part_id))
 
 
 def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.idempotency_keys import digest_of, digests_of
@@ -220,7 +221,7 @@ def requeue_expired(tx: Transaction) -> bool:
 
 def next_moment(tx: Transaction) -> tuple[int | None, bool]:
     """Return when the next job is due or the next lease ends, and whether there is more to do."""
-    *moments, more = tx.connection.execute(SQL["read_next_moment"]).fetchone()
+    ((*moments, more),) = tx.rows("read_next_moment", gone=UPLOAD_GONE_MS)
     return min((moment for moment in moments if moment is not None), default=None), bool(more)
 
 

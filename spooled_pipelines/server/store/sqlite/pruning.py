@@ -9,7 +9,14 @@ from spooled_pipelines.server.store.sqlite.transaction import Transaction
 # Batches without jobs cost a commit something too.
 _STEP_BATCHES = 100
 # What else a batch has, and itself; "note_last_batch" before it is gone.
-_REST = ("forget_chunks", "forget_parts", "forget_errors", "note_last_batch", "forget_batch")
+_REST = (
+    "forget_chunks",
+    "forget_uploads",
+    "forget_parts",
+    "forget_errors",
+    "note_last_batch",
+    "forget_batch",
+)
 
 
 def strip(tx: Transaction, before: int) -> bool:

@@ -189,10 +189,12 @@ SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
 WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :limit
 
 -- name: read_next_moment
--- Return when the next job is due, and when the next lease ends; and whether a batch is being
--- cancelled.
+-- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
+-- a seal back; and whether a batch is being cancelled.
 SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NULL),
     (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3),
+    (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id)) + :gone
+        FROM batches b INDEXED BY batches_seal_asked WHERE b.seal_asked = 1),
     EXISTS (SELECT 1 FROM batches INDEXED BY batches_cancelled WHERE cancel_after IS NOT NULL)
 
 -- Jobs, as they are read
@@ -287,7 +289,7 @@ UPDATE batches SET name = ? WHERE id = ? AND name <> ?
 
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
-UPDATE batches SET superseded = 1 WHERE id = ?
+UPDATE batches SET superseded = 1, seal_asked = 0 WHERE id = ?
 
 -- name: use_batch
 -- Note that a table was sent again: its batch must not be forgotten in the middle.
@@ -295,12 +297,12 @@ UPDATE batches SET used_at = ? WHERE id = ?
 
 -- name: set_sealed
 -- Seal a batch, or open it again.
-UPDATE batches SET sealed = ?, changed_at = ? WHERE id = ?
+UPDATE batches SET sealed = ?, seal_asked = 0, changed_at = ? WHERE id = ?
 
 -- name: read_batches
 -- Return batches with their counters and what tells why nothing moves.
 SELECT b.id,
-    b.batch_id, q.name, b.name, b.sealed, {counts b}, b.created_at, b.changed_at,
+    b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts b}, b.created_at, b.changed_at,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
     b.generation, b.changed, b.replaced, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
@@ -356,6 +358,41 @@ ORDER BY first.number LIMIT ?
 -- name: forget_chunks
 -- Remove the outcomes of a batch's chunks.
 DELETE FROM upload_chunks WHERE batch = ?
+
+-- Uploads
+-- =======
+
+-- name: begin_upload
+-- Note that an upload is not finished.
+INSERT INTO uploads (batch, part_id, rows_id, seen_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (batch, part_id, rows_id) DO UPDATE SET seen_at = excluded.seen_at
+
+-- name: hear_upload
+-- Note that an upload goes on.
+UPDATE uploads SET seen_at = ? WHERE batch = ? AND part_id = ? AND rows_id = ?
+
+-- name: finish_upload
+-- Note that an upload's last row is in.
+DELETE FROM uploads WHERE batch = ? AND part_id = ? AND rows_id = ?
+
+-- name: find_upload
+-- Return whether an upload of a batch goes on, or of a part.
+SELECT 1 FROM uploads
+WHERE batch = :batch AND seen_at > :since AND (:part_id = '' OR part_id = :part_id) LIMIT 1
+
+-- name: forget_uploads
+-- Remove a batch's uploads.
+DELETE FROM uploads WHERE batch = ?
+
+-- name: ask_seal
+-- Note that an upload has ended while others go on.
+UPDATE batches SET seal_asked = 1, changed_at = ? WHERE id = ?
+
+-- name: find_sealable
+-- Return a batch of which an upload has ended, and whose others are gone.
+SELECT b.id FROM batches b INDEXED BY batches_seal_asked WHERE b.seal_asked = 1 AND b.id > 0
+    AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.batch = b.id AND u.seen_at > ?)
+ORDER BY b.id LIMIT 1
 
 -- Parts
 -- =====

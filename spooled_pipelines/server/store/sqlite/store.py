@@ -13,7 +13,7 @@ from typing import Any, Concatenate, NamedTuple, TypeVar
 from typing_extensions import ParamSpec
 
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -70,6 +70,20 @@ def _writes(
 
     async def method(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await store.write(operation, *args, **kwargs)
+
+    return method
+
+
+def _may_refuse(
+    operation: Callable[Concatenate[Transaction, P], T | RefusedError],
+) -> Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, T]]:
+    """Return the same where a refusal is returned, and what was done before it stays done."""
+
+    async def method(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        outcome = await store.write(operation, *args, **kwargs)
+        if isinstance(outcome, RefusedError):
+            raise outcome
+        return outcome
 
     return method
 
@@ -195,9 +209,10 @@ class SqliteStore(Service):
 
     add_chunk = _writes(batch_operations.add_chunk)
     stored_chunks = _reads(reading.stored_chunks)
-    finish_part = _writes(batch_operations.finish_part)
+    finish_part = _may_refuse(batch_operations.finish_part)
+    hear_upload = _writes(batch_operations.hear_upload)
     batch_parts = _reads(reading.batch_parts)
-    seal_batch = _writes(batch_operations.seal_batch)
+    seal_batch = _may_refuse(batch_operations.seal_batch)
     batches = _reads(reading.batches)
     list_batches = _reads(listing.batches)
 
@@ -260,6 +275,8 @@ class SqliteStore(Service):
         while await self.write(job_operations.release_due) or await self.write(
             job_operations.requeue_expired
         ):
+            pass
+        while await self.write(batch_operations.seal_abandoned):
             pass
         again = await self._pruner.take_step(_Steps(self._writer))
         moment, more = await self.write(job_operations.next_moment)

@@ -91,6 +91,8 @@ CREATE TABLE batches (
     settled_at bigint,
     -- While the batch is being cancelled in steps: the number of the last job that was looked at.
     cancel_after bigint,
+    -- Whether an upload has ended, and others hold the seal back.
+    seal_asked boolean NOT NULL DEFAULT false,
     batch_id text NOT NULL,
     name bytea NOT NULL,
     UNIQUE (organization, batch_id, generation)
@@ -100,6 +102,7 @@ CREATE INDEX batches_open ON batches (queue, created_at) WHERE settled_at IS NUL
 CREATE INDEX batches_settled ON batches (has_dead, settled_at)
     WHERE settled_at IS NOT NULL AND NOT forgotten;
 CREATE INDEX batches_forgotten ON batches (id) WHERE forgotten;
+CREATE INDEX batches_seal_asked ON batches (id) WHERE seal_asked;
 CREATE INDEX batches_cancelled ON batches (id) WHERE cancel_after IS NOT NULL;
 CREATE INDEX batches_listed ON batches (organization, id) WHERE NOT superseded AND NOT forgotten;
 CREATE INDEX batches_listed_of_queue ON batches (queue, id) WHERE NOT superseded AND NOT forgotten;
@@ -217,6 +220,16 @@ CREATE TABLE upload_chunks (
     changed integer[] NOT NULL DEFAULT '{}',
     replaced integer[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (batch, upload_id, number)
+);
+
+-- Uploads that are not finished, and hold the seal back.
+CREATE TABLE uploads (
+    batch bigint NOT NULL REFERENCES batches,
+    seen_at bigint NOT NULL,
+    part_id bytea NOT NULL,
+    -- The same for the same rows: whoever sends them, and however often, it is one upload.
+    rows_id bytea NOT NULL,
+    PRIMARY KEY (batch, part_id, rows_id)
 );
 
 -- Calls that may come twice, since their answers can be lost: how far each is, as JSON.

@@ -86,6 +86,8 @@ CREATE TABLE batches (
     -- Rows that came again with another payload than their job had, and those whose payload it got.
     changed INTEGER NOT NULL DEFAULT 0,
     replaced INTEGER NOT NULL DEFAULT 0,
+    -- Whether an upload has ended, and others hold the seal back.
+    seal_asked INTEGER NOT NULL DEFAULT 0,
     UNIQUE (organization, batch_id, generation)
 );
 CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE superseded = 0;
@@ -96,6 +98,7 @@ CREATE INDEX batches_settled ON batches (deadletter > 0, max(changed_at, used_at
     WHERE forgotten = 0 AND (sealed = 1 OR superseded = 1)
         AND pending + scheduled + processing = 0;
 CREATE INDEX batches_forgotten ON batches (id) WHERE forgotten = 1;
+CREATE INDEX batches_seal_asked ON batches (id) WHERE seal_asked = 1;
 CREATE INDEX batches_cancelled ON batches (id) WHERE cancel_after IS NOT NULL;
 CREATE INDEX batches_listed ON batches (organization, id) WHERE superseded = 0 AND forgotten = 0;
 CREATE INDEX batches_listed_of_queue ON batches (queue, id)
@@ -197,6 +200,16 @@ CREATE TABLE upload_chunks (
     changed BLOB NOT NULL,
     replaced BLOB NOT NULL,
     PRIMARY KEY (batch, upload_id, number)
+) WITHOUT ROWID;
+
+-- Uploads that are not finished, and hold the seal back.
+CREATE TABLE uploads (
+    batch INTEGER NOT NULL REFERENCES batches,
+    part_id TEXT NOT NULL,
+    -- The same for the same rows: whoever sends them, and however often, it is one upload.
+    rows_id TEXT NOT NULL,
+    seen_at INTEGER NOT NULL,
+    PRIMARY KEY (batch, part_id, rows_id)
 ) WITHOUT ROWID;
 
 -- Calls that may come twice, since their answers can be lost: how far each is, as JSON.
