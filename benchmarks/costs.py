@@ -225,7 +225,7 @@ def _number(url: str, query: str) -> int:
 
 
 def _payload_bytes(frame: object) -> float:
-    from spooled_pipelines.batch.options import RowOptions
+    from spooled_pipelines.batch.options.row_options import RowOptions
     from spooled_pipelines.batch.staging.prepare import prepare
 
     staged = prepare(frame, "q", RowOptions())

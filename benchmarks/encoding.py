@@ -13,7 +13,7 @@ from benchmarks import tables
 from benchmarks.measure import Side, in_turns, show, show_ratio
 from spooled_pipelines.batch.encoding.column_mapping import map_columns
 from spooled_pipelines.batch.encoding.rows import encode_rows
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.idempotency import row_hashes
 

@@ -17,7 +17,7 @@ from benchmarks.measure import Side, in_turns, show_ratio
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.prepare import prepare
 
 _ROWS = 100_000

@@ -15,8 +15,8 @@ from typing import Any
 
 from spooled_pipelines.batch.encoding.column_mapping import map_columns
 from spooled_pipelines.batch.encoding.rows import encode_rows
-from spooled_pipelines.batch.ledger import ChunkResult, Ledger
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
+from spooled_pipelines.batch.outcome.ledger import ChunkResult, Ledger
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.aio.backend import AsyncBatchBackend
     from spooled_pipelines.batch.aio.batch import AsyncBatch
     from spooled_pipelines.batch.aio.open_batch import AsyncOpenBatch
+    from spooled_pipelines.batch.options.text_options import TextOptions
     from spooled_pipelines.batch.parts import AddedPart, BatchPart
     from spooled_pipelines.batch.plan import BatchPlan
     from spooled_pipelines.batch.sync.backend import BatchBackend
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.batch.sync.open_batch import OpenBatch
-    from spooled_pipelines.batch.text_options import TextOptions
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
     from spooled_pipelines.client.aio.process import AsyncProcessStream
     from spooled_pipelines.client.aio.streams import AsyncJobStream
@@ -140,7 +140,7 @@ __getattr__, __dir__ = attach(
         "SpooledClient": "client.sync.client",
         "Stall": "types",
         "TLS": "rpc.settings",
-        "TextOptions": "batch.text_options",
+        "TextOptions": "batch.options.text_options",
         "WorkerRegistration": "types",
         "WorkerState": "types",
         "__version__": "version",

@@ -14,7 +14,7 @@ from spooled_pipelines.wire.limits import PART_ID_MAX, PARTS_MAX
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.outcome.ledger import Ledger
 
 # How many there are; or which.
 ExpectedParts: TypeAlias = int | Iterable[str | int] | None

@@ -10,7 +10,7 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import QueueStats
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.ledger import AnyLedger
+    from spooled_pipelines.batch.outcome.ledger import AnyLedger
     from spooled_pipelines.batch.outcome.v1_stats import JobTracker
 
 _PLAIN = (
@@ -59,7 +59,7 @@ class BatchRecord:
         """Return the ledger, from its file if need be; None if there is none."""
         if self.ledger is None and self.ledger_path is not None:
             # Loads pyarrow, which waiting does without.
-            from spooled_pipelines.batch.ledger import LedgerFile
+            from spooled_pipelines.batch.outcome.ledger import LedgerFile
 
             self.ledger = LedgerFile(self.ledger_path)
         return self.ledger

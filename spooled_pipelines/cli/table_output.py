@@ -24,7 +24,7 @@ class TableFormat(str, Enum):
 
 def write_rows(reader: pa.RecordBatchReader, stream: BinaryIO, file_format: TableFormat) -> None:
     """Write the rows in a format other than `TABLE`, which is for `print_table`."""
-    from spooled_pipelines.batch.writers import write_as
+    from spooled_pipelines.batch.outcome.writers import write_as
 
     write_as(
         "json" if file_format is TableFormat.JSONL else file_format.value,

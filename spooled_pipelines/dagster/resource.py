@@ -18,7 +18,7 @@ from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import OnRerun, PartOptions
+    from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
 
 RunContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
 

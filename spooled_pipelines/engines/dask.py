@@ -23,7 +23,7 @@ from spooled_pipelines.engines._parts import (
 )
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.options import OnRerun
+    from spooled_pipelines.batch.options.row_options import OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 

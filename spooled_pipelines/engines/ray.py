@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ray.data.datasource import WriteResult
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import JobOptions, OnRerun
+    from spooled_pipelines.batch.options.row_options import JobOptions, OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 

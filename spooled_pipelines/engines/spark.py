@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import JobOptions, OnRerun
+    from spooled_pipelines.batch.options.row_options import JobOptions, OnRerun
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.client import SpooledClient
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, SpooledClient
 from spooled_pipelines.batch.display.progress import ProgressBar
-from spooled_pipelines.batch.options import EnqueueOptions, shows_options
+from spooled_pipelines.batch.options.row_options import EnqueueOptions, shows_options
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.connection import client_for

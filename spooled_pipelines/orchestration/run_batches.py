@@ -13,7 +13,7 @@ from spooled_pipelines.wire import limits
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import OnRerun, PartOptions
+    from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
 _COUNTS = ("rows", "created", "duplicates", "rejected")

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import AssetContext
 from prefect.tasks import MaterializingTask
 
-from spooled_pipelines.batch.options import BatchOptions, OnRerun, shows_options
+from spooled_pipelines.batch.options.row_options import BatchOptions, OnRerun, shows_options
 from spooled_pipelines.batch.outcome.verdict import OnBreach
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
@@ -25,7 +25,7 @@ from spooled_pipelines.types import BatchStats
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import PartOptions
+    from spooled_pipelines.batch.options.row_options import PartOptions
 
 
 def _enqueue(

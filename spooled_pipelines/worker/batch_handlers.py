@@ -152,7 +152,7 @@ class BatchHandlerCall:
         """Return the jobs with their rows; where those do not go together, half by half."""
         import pyarrow as pa
 
-        from spooled_pipelines.batch.exact_arrays import MisfitError
+        from spooled_pipelines.batch.values.exact_arrays import MisfitError
 
         try:
             payloads = [context.job.payload for context in group]
@@ -201,7 +201,7 @@ def _record_batch(payloads: list[dict[str, Any]], schema: pa.Schema | None) -> p
     """
     import pyarrow as pa
 
-    from spooled_pipelines.batch.exact_arrays import MisfitError, bool_as_number
+    from spooled_pipelines.batch.values.exact_arrays import MisfitError, bool_as_number
 
     if schema is not None and len(schema):
         columns = [_column(payloads, field) for field in schema]
@@ -217,7 +217,7 @@ def _record_batch(payloads: list[dict[str, Any]], schema: pa.Schema | None) -> p
 
 
 def _column(payloads: list[dict[str, Any]], field: pa.Field) -> pa.Array:
-    from spooled_pipelines.batch.exact_arrays import MisfitError, exact_array
+    from spooled_pipelines.batch.values.exact_arrays import MisfitError, exact_array
 
     try:
         return exact_array([payload.get(field.name) for payload in payloads], field.type)

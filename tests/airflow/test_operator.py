@@ -25,7 +25,7 @@ from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.operators.enqueue_request import batch_name
 from spooled_pipelines.airflow.versions import AirflowFailException
-from spooled_pipelines.batch.options import BatchOptions, JobOptions
+from spooled_pipelines.batch.options.row_options import BatchOptions, JobOptions
 from spooled_pipelines.errors import SourceError, UnavailableError
 from tests.support.airflow_versions import DagSerialization
 from tests.support.server_process import ServerProcess

@@ -37,7 +37,7 @@ from spooled_pipelines.airflow.versions import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from spooled_pipelines.batch.ledger import AnyLedger
+from spooled_pipelines.batch.outcome.ledger import AnyLedger
 from spooled_pipelines.errors import SourceError
 from tests.support.server_process import ServerProcess
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines.batch.exact_arrays import MisfitError, bool_as_number, exact_array
+from spooled_pipelines.batch.values.exact_arrays import MisfitError, bool_as_number, exact_array
 
 UTC = dt.timezone.utc
 OF_B = pa.struct([("b", pa.int64())])

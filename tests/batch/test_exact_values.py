@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from spooled_pipelines.batch.encoding.column_mapping import map_columns
 from spooled_pipelines.batch.encoding.rows import encode_rows
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.wire import spooled_v1
 from tests.support.arrow_strategies import EXACT, plain, tables

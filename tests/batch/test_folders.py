@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.errors import InvalidArgumentError, SourceError

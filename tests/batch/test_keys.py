@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging import duplicates, idempotency
 from spooled_pipelines.batch.staging.prepare import prepare
 from tests.support.arrow_strategies import tables

@@ -24,7 +24,7 @@ from pyiceberg.types import StringType
 
 import spooled_pipelines
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.errors import InvalidArgumentError

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from spooled_pipelines.batch.ledger import SCHEMA, merge_sorted
+from spooled_pipelines.batch.outcome.ledger import SCHEMA, merge_sorted
 from spooled_pipelines.errors import InvalidArgumentError, RowsRejectedError
 
 

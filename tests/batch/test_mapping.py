@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines.batch.encoding.column_mapping import map_columns
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.validation import timestamp
 

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from spooled_pipelines import connect
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.chunks import shared_fields
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, RowsRejectedError

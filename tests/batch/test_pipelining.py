@@ -11,7 +11,7 @@ import pytest
 
 from spooled_pipelines.batch.aio.pipelining import pipelined as waiting
 from spooled_pipelines.batch.flow_control import AdaptiveLimit
-from spooled_pipelines.batch.spill_database import distinct_on_disk
+from spooled_pipelines.batch.spill.database import distinct_on_disk
 from spooled_pipelines.batch.sync.pipelining import pipelined as blocking
 from spooled_pipelines.errors import InvalidArgumentError, NotFoundError, SpooledError
 from spooled_pipelines.rpc.aio.connection import AsyncConnection

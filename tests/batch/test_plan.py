@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines import AsyncSpooledClient, SpooledClient
-from spooled_pipelines.batch.options import (
+from spooled_pipelines.batch.options.row_options import (
     BatchOptions,
     EnqueueOptions,
     JobOptions,

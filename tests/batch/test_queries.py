@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pytest
 
 from spooled_pipelines import connect
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import BATCH_ROWS, open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.errors import InvalidArgumentError, SourceError

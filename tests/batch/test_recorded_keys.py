@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.chunks import shared_fields
 from spooled_pipelines.batch.staging.prepare import prepare
 

@@ -238,9 +238,9 @@ def test_text_that_is_no_utf8_is_refused() -> None:
 
 _PEAK = """
 import resource, sys
-from spooled_pipelines.batch.ledger import ChunkResult
-from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.outcome.ledger import ChunkResult
+from spooled_pipelines.batch.outcome.ledger import Ledger
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.prepare import prepare
 
 prepared = prepare(sys.argv[1], "q", RowOptions())

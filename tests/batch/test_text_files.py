@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooled_pipelines.batch.options.text_options import TextOptions
 from spooled_pipelines.batch.source import csv_records
 from spooled_pipelines.batch.source.csv_records import RecordCutter, pieces
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import Scan
-from spooled_pipelines.batch.text_options import TextOptions
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.testing import server
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.errors import InvalidArgumentError

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.batch.options import OnRerun
+from spooled_pipelines.batch.options.row_options import OnRerun
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from tests.support.postgres import empty_store
 from tests.support.sampling import sampled

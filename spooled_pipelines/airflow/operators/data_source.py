@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from airflow.sdk import Context
 
-    from spooled_pipelines.batch.options import SqlParameters
+    from spooled_pipelines.batch.options.row_options import SqlParameters
 
 _END = object()
 # Schemes of URIs in which a name before the host is a user.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from spooled_pipelines.airflow.on_empty import OnEmpty
     from spooled_pipelines.airflow.operators.parquet_output import OutputPath
-    from spooled_pipelines.batch.options import (
+    from spooled_pipelines.batch.options.row_options import (
         OnLossy,
         OnRejected,
         OnRerun,
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
         SqlParameters,
         TagsOption,
     )
+    from spooled_pipelines.batch.options.table_version import TableVersion
+    from spooled_pipelines.batch.options.text_options import TextOptions
     from spooled_pipelines.batch.outcome.verdict import OnBreach
-    from spooled_pipelines.batch.table_version import TableVersion
-    from spooled_pipelines.batch.text_options import TextOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
 # The same as a sensor's default.

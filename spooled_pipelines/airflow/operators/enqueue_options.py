@@ -17,7 +17,7 @@ from spooled_pipelines.airflow.templates import (
     parse_number,
     parse_text,
 )
-from spooled_pipelines.batch.options import OnRerun, RowOptions
+from spooled_pipelines.batch.options.row_options import OnRerun, RowOptions
 from spooled_pipelines.batch.outcome.verdict import OnBreach, check_max_failed
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import validation

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from airflow.sdk import Context
 
-    from spooled_pipelines.batch.options import OnRerun, PartOptions
+    from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
 

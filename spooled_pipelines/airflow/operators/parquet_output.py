@@ -38,8 +38,8 @@ def write_parquet(reader: pa.RecordBatchReader, path: OutputPath) -> WrittenFile
     A URI is written through Airflow's object storage: ``s3://connection@bucket/results.parquet``.
     Folders of this machine are made.
     """
+    from spooled_pipelines.batch.outcome.writers import write_to
     from spooled_pipelines.batch.source.location import locate, location_of
-    from spooled_pipelines.batch.writers import write_to
 
     text = str(path)
     parts = urlsplit(text)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from spooled_pipelines.batch.options import OnRerun
+from spooled_pipelines.batch.options.row_options import OnRerun
 from spooled_pipelines.batch.parts import AddedPart, BatchPart
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import InvalidArgumentError
@@ -17,7 +17,7 @@ from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

@@ -253,7 +253,7 @@ class AsyncBatch:
                 whole or not at all.
             order, join, schema: as of `results_reader`.
         """
-        from spooled_pipelines.batch.writers import parse_output_path, write_stream
+        from spooled_pipelines.batch.outcome.writers import parse_output_path, write_stream
 
         parse_output_path(path)
         reader = await self.results_reader(order=order, join=join, schema=schema)

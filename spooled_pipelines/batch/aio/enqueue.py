@@ -11,8 +11,8 @@ from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.aio.upload import upload, with_trace_context
 from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.flow_control import check_max_outstanding
-from spooled_pipelines.batch.ledger import Ledger
-from spooled_pipelines.batch.options import OnRerun, RowOptions, check_on_rerun
+from spooled_pipelines.batch.options.row_options import OnRerun, RowOptions, check_on_rerun
+from spooled_pipelines.batch.outcome.ledger import Ledger
 from spooled_pipelines.batch.plan import BatchPlan, PlanBuilder
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.prepare import prepare

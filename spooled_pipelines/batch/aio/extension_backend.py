@@ -16,7 +16,7 @@ from spooled_pipelines.batch.aio.backend import (
 )
 from spooled_pipelines.batch.aio.watch import watch_stream
 from spooled_pipelines.batch.flow_control import RetryBudget
-from spooled_pipelines.batch.options import OnRerun, generation_for
+from spooled_pipelines.batch.options.row_options import OnRerun, generation_for
 from spooled_pipelines.batch.outcome.dead_letters import (
     DEAD,
     batched,
@@ -44,7 +44,7 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

@@ -22,7 +22,7 @@ from spooled_pipelines.batch.flow_control import (
     RetryBudget,
     limit_of_calls,
 )
-from spooled_pipelines.batch.ledger import ChunkResult, Ledger, write_ledger
+from spooled_pipelines.batch.outcome.ledger import ChunkResult, Ledger, write_ledger
 from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import (

@@ -14,7 +14,7 @@ from spooled_pipelines.batch.aio.backend import (
 )
 from spooled_pipelines.batch.aio.v1_jobs import get_jobs, queue_stats
 from spooled_pipelines.batch.aio.watch import poll
-from spooled_pipelines.batch.options import OnRerun
+from spooled_pipelines.batch.options.row_options import OnRerun
 from spooled_pipelines.batch.outcome.v1_stats import JobTracker, stats_from_queue
 from spooled_pipelines.batch.parts import (
     AddedPart,
@@ -23,13 +23,13 @@ from spooled_pipelines.batch.parts import (
     parts_missing_error,
 )
 from spooled_pipelines.batch.record import BatchRecord
-from spooled_pipelines.batch.spill_database import distinct_on_disk
+from spooled_pipelines.batch.spill.database import distinct_on_disk
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

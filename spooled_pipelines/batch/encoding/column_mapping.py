@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_json, is_text
 from spooled_pipelines.batch.encoding.tags import can_be_tags
-from spooled_pipelines.batch.options import PayloadFunction, PayloadOption, RowOptions, TagsOption
+from spooled_pipelines.batch.options.row_options import (
+    PayloadFunction,
+    PayloadOption,
+    RowOptions,
+    TagsOption,
+)
+from spooled_pipelines.batch.values.arrow_types import is_json, is_text
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.wire import limits

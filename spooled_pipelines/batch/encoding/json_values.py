@@ -22,7 +22,7 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     varint,
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
-from spooled_pipelines.batch.exact_json import (
+from spooled_pipelines.batch.values.exact_json import (
     MARKED_DECODER,
     DecimalText,
     InexactNumber,

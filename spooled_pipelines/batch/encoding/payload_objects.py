@@ -9,13 +9,13 @@ from typing import Any, cast
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_json, storage_array
 from spooled_pipelines.batch.encoding.columns import EncodedColumn, from_array
 from spooled_pipelines.batch.encoding.json_values import Json, encode_json_object, parse_or_invalid
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_objects, encode_values
-from spooled_pipelines.batch.exact_json import has_decimals, unmark_decimals
-from spooled_pipelines.batch.options import PayloadFunction
+from spooled_pipelines.batch.options.row_options import PayloadFunction
+from spooled_pipelines.batch.values.arrow_types import is_json, storage_array
+from spooled_pipelines.batch.values.exact_json import has_decimals, unmark_decimals
 from spooled_pipelines.errors import InvalidArgumentError
 
 

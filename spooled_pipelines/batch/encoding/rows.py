@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import any_type, is_json, storage_array
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping, IntegerColumn
 from spooled_pipelines.batch.encoding.columns import (
@@ -37,9 +36,10 @@ from spooled_pipelines.batch.encoding.tags import encode_tags, tag_columns
 from spooled_pipelines.batch.encoding.tags import too_large as too_large_tags
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_values, struct_field
-from spooled_pipelines.batch.exact_json import has_decimals
-from spooled_pipelines.batch.iso8601 import PER_SECOND
-from spooled_pipelines.batch.options import OnLossy
+from spooled_pipelines.batch.options.row_options import OnLossy
+from spooled_pipelines.batch.values.arrow_types import any_type, is_json, storage_array
+from spooled_pipelines.batch.values.exact_json import has_decimals
+from spooled_pipelines.batch.values.iso8601 import PER_SECOND
 from spooled_pipelines.rpc.struct import from_struct, json_size
 from spooled_pipelines.wire.limits import NO_RETRIES, PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct

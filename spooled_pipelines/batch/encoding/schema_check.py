@@ -14,7 +14,7 @@ from spooled_pipelines.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from spooled_pipelines.batch.options import PayloadSchema
+    from spooled_pipelines.batch.options.row_options import PayloadSchema
 
 # Returns why a payload does not fit, without any of its content, or None.
 PayloadCheck: TypeAlias = Callable[[dict[str, Any]], str | None]

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_text, storage_array
 from spooled_pipelines.batch.encoding.columns import (
     EncodedColumn,
     concat,
@@ -14,6 +13,7 @@ from spooled_pipelines.batch.encoding.columns import (
     length_delimited,
 )
 from spooled_pipelines.batch.encoding.protobuf_wire import FIELD_1, FIELD_2, bytes_field, varint
+from spooled_pipelines.batch.values.arrow_types import is_text, storage_array
 from spooled_pipelines.wire.limits import TAGS_MAX_BYTES
 
 TOO_LARGE = f"its tags are more than {TAGS_MAX_BYTES} bytes"

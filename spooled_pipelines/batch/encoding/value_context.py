@@ -14,7 +14,7 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     bytes_field,
     double,
 )
-from spooled_pipelines.batch.options import Lossy
+from spooled_pipelines.batch.options.row_options import Lossy
 from spooled_pipelines.errors import LossyValueError
 from spooled_pipelines.text import shorten
 

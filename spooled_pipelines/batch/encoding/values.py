@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_json, storage_array, to_text, unsupported_type
 from spooled_pipelines.batch.encoding.columns import (
     EncodedColumn,
     Prefix,
@@ -43,7 +42,13 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     varint,
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
-from spooled_pipelines.batch.iso8601 import PER_SECOND
+from spooled_pipelines.batch.values.arrow_types import (
+    is_json,
+    storage_array,
+    to_text,
+    unsupported_type,
+)
+from spooled_pipelines.batch.values.iso8601 import PER_SECOND
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
 

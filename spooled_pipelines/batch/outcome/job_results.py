@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.exact_arrays import bool_as_number
-from spooled_pipelines.batch.spill import SpillBuffer
-from spooled_pipelines.batch.spill_database import insert, spill_database
+from spooled_pipelines.batch.spill.buffer import SpillBuffer
+from spooled_pipelines.batch.spill.database import insert, spill_database
+from spooled_pipelines.batch.values.exact_arrays import bool_as_number
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1

@@ -10,12 +10,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.exact_arrays import MisfitError, exact_array
-from spooled_pipelines.batch.ledger import REJECTED, AnyLedger, PartLedgers
 from spooled_pipelines.batch.outcome.job_results import MIXED, ResultLookup, ResultStore
 from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
+from spooled_pipelines.batch.outcome.ledger import REJECTED, AnyLedger, PartLedgers
 from spooled_pipelines.batch.source.open import Source, open_source
-from spooled_pipelines.batch.spill_database import insert, spill_database
+from spooled_pipelines.batch.spill.database import insert, spill_database
+from spooled_pipelines.batch.values.exact_arrays import MisfitError, exact_array
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.text import shown

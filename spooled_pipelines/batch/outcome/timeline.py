@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.spill import SpillBuffer
+from spooled_pipelines.batch.spill.buffer import SpillBuffer
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.wire import spooled_v1
 

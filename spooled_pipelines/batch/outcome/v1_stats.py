@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from spooled_pipelines.batch.spill_database import insert, spill_database
+from spooled_pipelines.batch.spill.database import insert, spill_database
 from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.types import BatchStats, JobStatus, QueueStats, Stall
 from spooled_pipelines.wire import spooled_v1

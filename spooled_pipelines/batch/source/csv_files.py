@@ -28,8 +28,8 @@ from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.options.text_options import TextOptions
     from spooled_pipelines.batch.source.location import Location
-    from spooled_pipelines.batch.text_options import TextOptions
 
 _HTML = re.compile(rb"\s*<(!doctype html|html|head|table)\b", re.IGNORECASE)
 _OTHER_SEPARATORS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.text_options import TextOptions
+    from spooled_pipelines.batch.options.text_options import TextOptions
 
 # What programs write for "no value" among numbers.
 _NULLS_AMONG_NUMBERS = pa.array(["NA", "N/A", "NaN", "NULL", "null"])

@@ -10,9 +10,9 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, DeltaProtocolError
 from pyarrow import dataset
 
+from spooled_pipelines.batch.options.table_version import TableVersion, milliseconds
 from spooled_pipelines.batch.source.frames import from_dataset
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
-from spooled_pipelines.batch.table_version import TableVersion, milliseconds
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
 

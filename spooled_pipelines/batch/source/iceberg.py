@@ -15,8 +15,8 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import pyarrow as iceberg_arrow
 from pyiceberg.table import FileScanTask, StaticTable, Table
 
+from spooled_pipelines.batch.options.table_version import TableVersion, milliseconds
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
-from spooled_pipelines.batch.table_version import TableVersion, milliseconds
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
 

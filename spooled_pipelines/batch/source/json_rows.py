@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from spooled_pipelines.batch.exact_json import DECODER
+from spooled_pipelines.batch.values.exact_json import DECODER
 from spooled_pipelines.errors import InvalidArgumentError
 
 _READ_BYTES = 1 << 20

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.options import SqlParameters
+from spooled_pipelines.batch.options.row_options import SqlParameters
 from spooled_pipelines.batch.source import folders, frames, lakes, python_rows, sql_rows
 from spooled_pipelines.batch.source.location import brings_filesystem
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors

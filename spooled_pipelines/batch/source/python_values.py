@@ -20,8 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.arrow_types import storage_array, to_text
-from spooled_pipelines.batch.exact_json import (
+from spooled_pipelines.batch.values.arrow_types import storage_array, to_text
+from spooled_pipelines.batch.values.exact_json import (
     InexactNumber,
     encode_with_exact_numbers,
     mark_decimal,

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.options import RowFilter, RowOptions
-from spooled_pipelines.batch.table_version import TableVersion, parse_table_version
-from spooled_pipelines.batch.text_options import (
+from spooled_pipelines.batch.options.row_options import RowFilter, RowOptions
+from spooled_pipelines.batch.options.table_version import (
+    TableVersion,
+    parse_table_version,
+)
+from spooled_pipelines.batch.options.text_options import (
     DEFAULT_TEXT_OPTIONS,
     TextOptions,
     parse_text_options,

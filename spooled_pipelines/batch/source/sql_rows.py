@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 import pyarrow as pa
 
-from spooled_pipelines.batch.options import SqlParameters
+from spooled_pipelines.batch.options.row_options import SqlParameters
 from spooled_pipelines.batch.source import python_rows
 from spooled_pipelines.batch.source.frames import from_duckdb
 from spooled_pipelines.batch.source.read_errors import read_error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_list, is_string
+from spooled_pipelines.batch.values.arrow_types import is_list, is_string
 
 
 def compatible_types(one: pa.DataType, other: pa.DataType) -> bool:

@@ -16,11 +16,12 @@ import pyarrow as pa
 from spooled_pipelines.batch.encoding.column_mapping import Constants, map_columns
 from spooled_pipelines.batch.encoding.rows import encode_rows
 from spooled_pipelines.batch.encoding.schema_check import make_payload_check
-from spooled_pipelines.batch.ledger import RejectedRows
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
+from spooled_pipelines.batch.outcome.ledger import RejectedRows
+from spooled_pipelines.batch.outcome.writers import parse_output_path
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
-from spooled_pipelines.batch.spill import SpillBuffer
+from spooled_pipelines.batch.spill.buffer import SpillBuffer
 from spooled_pipelines.batch.staging.duplicates import DuplicateIndex
 from spooled_pipelines.batch.staging.idempotency import (
     KeyScope,
@@ -36,7 +37,6 @@ from spooled_pipelines.batch.staging.staged_batch import (
     StagedBatch,
     refuse_rejected,
 )
-from spooled_pipelines.batch.writers import parse_output_path
 from spooled_pipelines.errors import EmptyTableError
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.wire.limits import NO_RETRIES

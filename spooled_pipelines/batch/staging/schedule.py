@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.columns import map_distinct
-from spooled_pipelines.batch.options import RowOptions
+from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.idempotency import hash_fractions
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import validation

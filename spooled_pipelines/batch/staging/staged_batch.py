@@ -10,8 +10,8 @@ import pyarrow as pa
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.column_mapping import Constants
 from spooled_pipelines.batch.encoding.columns import join_columns
-from spooled_pipelines.batch.ledger import RejectedRows
-from spooled_pipelines.batch.spill import SpillBuffer
+from spooled_pipelines.batch.outcome.ledger import RejectedRows
+from spooled_pipelines.batch.spill.buffer import SpillBuffer
 from spooled_pipelines.batch.staging.chunks import Chunk, cut_into_chunks
 from spooled_pipelines.batch.staging.duplicates import DuplicateIndex
 from spooled_pipelines.batch.staging.idempotency import (

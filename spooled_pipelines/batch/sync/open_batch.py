@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.flow_control import check_max_outstanding
-from spooled_pipelines.batch.ledger import Ledger, PartLedgers
-from spooled_pipelines.batch.options import OnRerun, PartOptions, RowOptions, shows_options
+from spooled_pipelines.batch.options.row_options import (
+    OnRerun,
+    PartOptions,
+    RowOptions,
+    shows_options,
+)
+from spooled_pipelines.batch.outcome.ledger import Ledger, PartLedgers
 from spooled_pipelines.batch.parts import (
     AddedPart,
     BatchPart,
@@ -37,7 +42,7 @@ from spooled_pipelines.types import QueueStats
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from spooled_pipelines.batch.options import JobOptions
+    from spooled_pipelines.batch.options.row_options import JobOptions
 
 
 class OpenBatch:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.batch.options import OnRerun
+from spooled_pipelines.batch.options.row_options import OnRerun
 from spooled_pipelines.batch.outcome.v1_stats import JobTracker, stats_from_queue
 from spooled_pipelines.batch.parts import (
     AddedPart,
@@ -16,7 +16,7 @@ from spooled_pipelines.batch.parts import (
     parts_missing_error,
 )
 from spooled_pipelines.batch.record import BatchRecord
-from spooled_pipelines.batch.spill_database import distinct_on_disk
+from spooled_pipelines.batch.spill.database import distinct_on_disk
 from spooled_pipelines.batch.sync.backend import (
     BatchBackend,
     BatchStart,
@@ -30,7 +30,7 @@ from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.ledger import Ledger
+    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 

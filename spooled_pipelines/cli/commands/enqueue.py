@@ -24,7 +24,7 @@ from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 
 if TYPE_CHECKING:
     from spooled_pipelines import Batch
-    from spooled_pipelines.batch.options import BatchOptions
+    from spooled_pipelines.batch.options.row_options import BatchOptions
 
 
 class OnRejected(str, Enum):
@@ -232,7 +232,7 @@ def enqueue(
         )
         line.end()
         if ledger is not None and not readable:
-            from spooled_pipelines.batch.writers import write_stream
+            from spooled_pipelines.batch.outcome.writers import write_stream
 
             write_stream(batch.ledger_reader(), ledger)
         if as_json:
@@ -243,9 +243,9 @@ def enqueue(
 
 def _is_readable_ledger(ledger: str) -> bool:
     """Return whether a batch can read its ledger back from a file: text loses column types."""
+    from spooled_pipelines.batch.outcome.writers import parse_output_path
     from spooled_pipelines.batch.source.files import file_format_of
     from spooled_pipelines.batch.source.location import locate
-    from spooled_pipelines.batch.writers import parse_output_path
 
     return file_format_of(locate(parse_output_path(ledger))) in ("parquet", "arrow")
 

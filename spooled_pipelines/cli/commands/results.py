@@ -37,7 +37,7 @@ def results(
     """Print the jobs of BATCH with their results: a table on a terminal, else JSON lines."""
     file_format = _output_format(table_format, as_json=as_json, to_file=output is not None)
     if output is not None:
-        from spooled_pipelines.batch.writers import parse_output_path
+        from spooled_pipelines.batch.outcome.writers import parse_output_path
 
         parse_output_path(output)
     with connected(address, api_key, profile) as client, ignore_broken_pipe():

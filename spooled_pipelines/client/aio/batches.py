@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.options import (
+from spooled_pipelines.batch.options.row_options import (
     BatchOptions,
     JobOptions,
     OnRerun,

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.arrow_types import is_list
+from spooled_pipelines.batch.values.arrow_types import is_list
 
 _T = TypeVar("_T")
 # Makes of a value at a path the one that Arrow takes for the type, or raises MisfitError.

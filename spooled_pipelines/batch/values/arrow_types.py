@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spooled_pipelines.batch import iso8601
+from spooled_pipelines.batch.values import iso8601
 from spooled_pipelines.errors import InvalidArgumentError
 
 

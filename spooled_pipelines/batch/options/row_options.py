@@ -8,8 +8,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
-from spooled_pipelines.batch.table_version import TableVersion, parse_table_version
-from spooled_pipelines.batch.text_options import TextOptions, parse_text_options
+from spooled_pipelines.batch.options.table_version import (
+    TableVersion,
+    parse_table_version,
+)
+from spooled_pipelines.batch.options.text_options import TextOptions, parse_text_options
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
 

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spooled_pipelines.batch.outcome.writers import write_stream
 from spooled_pipelines.batch.source.open import open_source
-from spooled_pipelines.batch.spill import SpillBuffer
-from spooled_pipelines.batch.writers import write_stream
+from spooled_pipelines.batch.spill.buffer import SpillBuffer
 from spooled_pipelines.errors import (
     InvalidArgumentError,
     RejectedRow,

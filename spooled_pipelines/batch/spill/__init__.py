@@ -1,0 +1,1 @@
+"""Buffers that continue on disk."""
