@@ -61,6 +61,12 @@ def connections() -> list[PooledClient]:
     return [future.result() for future in made.values() if future.done()]
 
 
+def followed() -> list[str]:
+    """The batches that are watched."""
+    streams = [ids for one in connections() for ids in one.batches._streams.values()]
+    return [batch_id for ids in streams for batch_id in ids]
+
+
 async def test_all_triggers_share_one_client_and_a_handful_of_streams(
     batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
@@ -69,12 +75,12 @@ async def test_all_triggers_share_one_client_and_a_handful_of_streams(
         # They do not all come at once.
         for start in range(0, MANY, 6):
             tasks += await stack.enter_async_context(waiting(batches[start : start + 6]))
-            await asyncio.sleep(2 * watch_hub._GATHER_SECONDS)
+            waited_for = len(tasks)
+            await aeventually(lambda waited_for=waited_for: len(followed()) == waited_for)
         (connection,) = connections()
         assert connection.users == MANY
         assert len(connection.batches._streams) <= watch_hub._STREAMS_MAX
-        followed = [one for ids in connection.batches._streams.values() for one in ids]
-        assert sorted(followed) == sorted(batch["batch_id"] for batch in batches)
+        assert sorted(followed()) == sorted(batch["batch_id"] for batch in batches)
         await asyncio.to_thread(settle, client, queue, MANY)
         events = await asyncio.wait_for(asyncio.gather(*tasks), 30)
         assert [event["stats"]["batch_id"] for event in events] == [
@@ -100,15 +106,12 @@ async def test_streams_are_let_go_of_when_nobody_waits_for_their_batches(
     batches: list[dict[str, Any]],
 ) -> None:
     async with waiting(batches[:2]), waiting(batches[2:10]) as tasks:
-        await aeventually(lambda: bool(connections()) and bool(connections()[0].batches._streams))
-        (connection,) = connections()
-        await aeventually(lambda: sum(map(len, connection.batches._streams.values())) == 10)
+        await aeventually(lambda: len(followed()) == 10)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        followed = [one for ids in connection.batches._streams.values() for one in ids]
-        assert len(followed) < 5
-        assert {batch["batch_id"] for batch in batches[:2]} <= set(followed)
+        assert len(followed()) < 5
+        assert {batch["batch_id"] for batch in batches[:2]} <= set(followed())
 
 
 async def test_whoever_comes_later_learns_what_is_known_already(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -110,10 +109,8 @@ def test_wait_fails_early_and_names_the_top_errors(
 ) -> None:
     batch = door.enqueue_batch(flights, queue)
     work(queue, every_third(), limit=30)
-    started = time.monotonic()
     with pytest.raises(BatchFailedError, match="10 × no gate for it") as caught:
         batch.wait(timeout=60, max_failed=9)
-    assert time.monotonic() - started < 30
     assert "max_failed=9" in str(caught.value)
     assert caught.value.stats is not None
     assert (caught.value.stats.deadletter, caught.value.stats.open) == (10, 30)
@@ -127,10 +124,8 @@ def test_running_out_of_time_names_what_holds_the_batch_back(
     door: Any, queue: str, flights: pa.Table
 ) -> None:
     batch = door.enqueue_batch(flights, queue)
-    started = time.monotonic()
     with pytest.raises(BatchTimeoutError, match=f"worker.*{queue}|{queue}.*worker") as caught:
         batch.wait(timeout=0.5)
-    assert 0.4 < time.monotonic() - started < 10
     assert "60 pending" in str(caught.value)
     assert caught.value.stats is not None
     assert caught.value.stats.stalls[0].cause == "no_worker"

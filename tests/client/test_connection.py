@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,10 +106,9 @@ async def test_ready_means_connected(any_client: AsyncSpooledClient) -> None:
 
 async def test_not_ready_says_why_in_the_time_it_was_given(open_client: OpenClient) -> None:
     client = open_client(address="localhost:1", api_key=KEY)
-    started = time.monotonic()
+    # Without that time it would wait for ever.
     with pytest.raises(errors.UnavailableError) as caught:
         await client.wait_for_ready(0.5)
-    assert 0.4 < time.monotonic() - started < 15
     assert "spooled-pipelines serve" in caught.value.message
 
 
@@ -309,10 +307,9 @@ async def test_tls_under_another_name(
     by_number = f"127.0.0.1:{tls_server.port}"
     trust = TLS(ca=certificates["localhost"])
     client = open_client(address=by_number, api_key=tls_server.api_key, tls=trust)
-    started = time.monotonic()
     with pytest.raises(errors.UnavailableError) as caught:
         await client.queue_stats(queue)
-    assert time.monotonic() - started < 15, "a wrong name was tried again and again"
+    assert caught.value.details["attempts"] == 1, "a wrong name was tried again and again"
     assert "server_name" in caught.value.message
     named = TLS(ca=certificates["localhost"], server_name="localhost")
     client = open_client(address=by_number, api_key=tls_server.api_key, tls=named)

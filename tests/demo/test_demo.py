@@ -175,19 +175,19 @@ def test_an_output_that_is_a_file_ends_it_before_anything_starts(
 
 
 PROGRAM = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys
 print("started", flush=True)
 if len(sys.argv) > 1:
     child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
     print("child", child.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
 # Airflow's components make process groups of their own.
 STUBBORN = """
-import os, signal, time
+import os, signal
 os.setpgid(0, 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-time.sleep(600)
+signal.pause()
 """
 
 
@@ -252,7 +252,7 @@ class Interrupted(d.Session):
 
 d.Session = Interrupted
 with d.Sessions() as sessions:
-    sessions.start("it", [sys.executable, "-c", "import time; time.sleep(600)"],
+    sessions.start("it", [sys.executable, "-c", "import signal; signal.pause()"],
         log=Path({str(tmp_path / "log")!r}), environment=dict(os.environ), folder=Path("/"))
 """
     done = subprocess.run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,9 +209,7 @@ def test_a_watch_on_one_server_sees_what_is_settled_on_another(
         assert next(changes).pending == 3
         for job in worker.dequeue(QUEUE, "w", batch_size=3):
             worker.complete(job)
-        settled_at = time.monotonic()
         assert [stats.settled for stats in changes][-1] is True
-        assert time.monotonic() - settled_at < 5
 
 
 def test_a_batch_may_be_enqueued_through_several_servers_at_once(

@@ -60,11 +60,14 @@ def test_a_queue_has_no_more_in_hand_than_its_concurrency(spooled_client: Memory
     fill(spooled_client, "wide", 12)
     running: Counter[str] = Counter()
     most: Counter[str] = Counter()
+    enough = asyncio.Event()
 
     async def handler(job: Job) -> None:
         running[job.queue_name] += 1
         most[job.queue_name] = max(most[job.queue_name], running[job.queue_name])
-        await asyncio.sleep(0.02)
+        if most["wide"] > 2:
+            enough.set()
+        await enough.wait()
         running[job.queue_name] -= 1
 
     queues = [QueueShare("narrow", concurrency=2), QueueShare("wide")]

@@ -123,7 +123,7 @@ async def _ended(
     async def one() -> AsyncIterator[Any]:
         yield request
         # Left open, as a worker leaves it.
-        await asyncio.sleep(READ_SECONDS)
+        await asyncio.Event().wait()
 
     call = wire.open(method, one() if method.client_streaming else request, key=key)
     try:
