@@ -18,7 +18,7 @@ import pytest
 # Assertions in helpers say what was compared, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import browser, durations, run, skips, waiting
+from tests.support import browser, durations, forked, run, skips, waiting
 from tests.support.both import with_asyncio_face
 from tests.support.server_process import ServerProcess
 
@@ -87,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    forked.end()
     if not hasattr(config, "workerinput"):
         run.end()
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from spooled_pipelines import connect
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 
 _SCRIPT = """
@@ -44,7 +45,7 @@ def test_an_interrupt_leaves_a_batch_that_can_be_resumed_and_says_how(
     any_server: ServerProcess, queue: str, kind: str
 ) -> None:
     command = [sys.executable, "-c", _SCRIPT, any_server.address, any_server.api_key, queue, kind]
-    with subprocess.Popen(
+    with forked.Popen(
         [*command, "1000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

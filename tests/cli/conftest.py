@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import forked
 from tests.support.cli import command
 from tests.support.server_process import ServerProcess
 
@@ -56,14 +57,11 @@ def spooled(folder: Path, environment: dict[str, str]) -> Spooled:
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         told = {**environment, **more}
         if arguments[:1] in OF_A_PROCESS:
-            return subprocess.run(
+            return forked.run(
                 [sys.executable, "-m", "spooled_pipelines.cli.main", *arguments],
                 cwd=folder,
                 env=told,
-                capture_output=True,
-                text=True,
                 timeout=60,
-                check=False,
             )
         with (
             pytest.MonkeyPatch.context() as patch,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines import connect
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -25,7 +26,7 @@ RetryBudget.__init__.__defaults__ = (1.0, time.monotonic)
 watch._AWAY_SECONDS = 1.0
 main()
 """
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., "forked.Popen"]
 
 
 @pytest.fixture
@@ -39,10 +40,10 @@ def mortal(tmp_path: Path) -> Iterator[ServerProcess]:
 def start(mortal: ServerProcess, environment: dict[str, str], folder: Path) -> Iterator[Start]:
     """Starts a command of the shell against that server."""
     told = {"SPOOLED_GRPC_ADDRESS": mortal.address, "SPOOLED_API_KEY": mortal.api_key}
-    started: list[subprocess.Popen[str]] = []
+    started: list[forked.Popen] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = subprocess.Popen(
+    def start(*arguments: str) -> forked.Popen:
+        command = forked.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],
             cwd=folder,
             env={**environment, **told},
@@ -59,7 +60,7 @@ def start(mortal: ServerProcess, environment: dict[str, str], folder: Path) -> I
         command.communicate()
 
 
-def complaint(command: subprocess.Popen[str], code: int) -> str:
+def complaint(command: forked.Popen, code: int) -> str:
     """The one line on stderr of a command that ended with this code."""
     _, said = command.communicate(timeout=60)
     assert command.returncode == code, said

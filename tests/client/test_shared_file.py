@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pytest
 
 from spooled_pipelines import connect, errors
 from spooled_pipelines.server.embedded import endpoint
-from tests.support import programs
+from tests.support import forked, programs
 from tests.support.sampling import one_of
+from tests.support.waiting import eventually
 
 ROWS = 20_000
 
@@ -27,7 +27,7 @@ class Member:
     """A process that runs `tests.support.file_member`."""
 
     def __init__(self, path: Path | str, folder: Path) -> None:
-        self._process = subprocess.Popen(
+        self._process = forked.Popen(
             programs.command("file_member", f"embedded:{path}"),
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -131,7 +131,12 @@ def test_another_takes_over_when_the_one_that_serves_goes(join: Join, ends: str)
     assert len(serving(others)) == 1
 
 
-# Where it falls in the enqueue is left to the seed.
+def until_some_are_there(member: Member, seed: int) -> None:
+    """Where in an enqueue of `ROWS` rows this is, is left to the seed."""
+    some = random.Random(seed).randrange(ROWS)
+    eventually(lambda: member.do("total")["total"] >= some)
+
+
 @pytest.mark.parametrize("seed", one_of(4))
 def test_what_others_are_doing_goes_on_when_the_owner_is_killed(join: Join, seed: int) -> None:
     owner, producer, worker, watcher = (join() for _ in range(4))
@@ -139,7 +144,7 @@ def test_what_others_are_doing_goes_on_when_the_owner_is_killed(join: Join, seed
     watcher.begin("watch", first["id"])
     worker.begin("finish", first["id"])
     producer.begin("enqueue", ROWS, "b")
-    time.sleep(random.Random(seed).uniform(0.0, 0.4))
+    until_some_are_there(owner, seed)
     owner.kill()
     sent = producer.answer()
     # A row whose answer was lost may be found as a duplicate of itself, and is there once.
@@ -158,7 +163,7 @@ def test_an_enqueue_that_died_with_its_own_server_is_finished_by_the_next(
 ) -> None:
     owner, other = join(), join()
     owner.begin("enqueue", ROWS, "b")
-    time.sleep(random.Random(seed).uniform(0.0, 0.3))
+    until_some_are_there(other, seed)
     owner.kill()
     there = other.do("total")["total"]
     sent = other.do("enqueue", ROWS, "b")
@@ -235,7 +240,7 @@ def test_a_worker_in_a_terminal_outlives_the_script_that_served_it(
     (tmp_path / "handlers.py").write_text("def double(job):\n    return {'twice': 2}\n")
     script = join()
     first = script.do("enqueue", 50, "first")["id"]
-    worker = subprocess.Popen(
+    worker = forked.Popen(
         [sys.executable, "-m", "spooled_pipelines.cli.main", "work", "q", "handlers:double"],
         cwd=tmp_path,
         env={**os.environ, "SPOOLED_GRPC_ADDRESS": f"embedded:{tmp_path / 'jobs.db'}"},

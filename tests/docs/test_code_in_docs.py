@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import pytest
 import yaml
 
 from spooled_pipelines.server.config.loading import Options
-from tests.support import programs
+from tests.support import forked, programs
 from tests.support.doc_blocks import PROGRAMS, ROOT, SETTINGS, WORDS, Block, blocks_of, pages
 from tests.support.server_process import ServerProcess
 
@@ -92,13 +91,10 @@ def test_the_blocks_of_a_page_run_from_its_top_to_its_end(
     used = start_server(*blocks[0].server.split())
     folder = tmp_path / "page"
     folder.mkdir()
-    done = subprocess.run(
+    done = forked.run(
         programs.command("doc_page", blocks[0].page, *(str(block.number) for block in blocks)),
         cwd=folder,
         env=_environment(used, folder),
-        capture_output=True,
-        text=True,
-        check=False,
     )
     if found := re.search(r"^cannot run: (.+)$", done.stdout, re.MULTILINE):
         pytest.skip(found[1])
@@ -159,13 +155,10 @@ def test_the_readme_s_first_program_runs_and_a_second_run_enqueues_nothing(tmp_p
     program.write_text(next(shown))
 
     def run() -> str:
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, str(program)],
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
             timeout=60,
-            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

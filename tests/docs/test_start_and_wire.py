@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from spooled_pipelines.server.auth import ROLES, Role
 from spooled_pipelines.wire import limits, methods
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -32,16 +32,13 @@ def test_the_first_five_minutes(server: ServerProcess, tmp_path: Path) -> None:
     environment = {**os.environ, **settings}
     working = [sys.executable, "-m", "spooled_pipelines.cli.main", *command.split()]
     with (tmp_path / "worker.log").open("w") as log:
-        worker = subprocess.Popen(working, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        worker = forked.Popen(working, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
-            done = subprocess.run(
+            done = forked.run(
                 [sys.executable, "program.py"],
                 cwd=tmp_path,
                 env=environment,
-                capture_output=True,
-                text=True,
                 timeout=100,
-                check=False,
             )
         finally:
             worker.terminate()

@@ -1,12 +1,12 @@
 """Every example runs, alone and against a server, and says what it says here."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import forked
 from tests.support.sampling import sampled
 from tests.support.server_process import ServerProcess
 
@@ -97,14 +97,11 @@ ARGUMENTS = {"keepalive.py": ["0.3"]}
 
 def run(name: str, environment: dict[str, str], cwd: Path) -> str:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("SPOOLED_")}
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, str(FOLDER / name), *ARGUMENTS.get(name, [])],
         env={**clean, **environment},
         cwd=cwd,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from spooled.grpc import (
     SpooledGrpcClient,
 )
 
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 
 
@@ -197,11 +197,8 @@ def test_both_packages_live_in_one_process(
     script = ROUND_TRIP.format(
         first=first[0], first_name=first[1], second=second[0], second_name=second[1]
     )
-    ended = subprocess.run(
+    ended = forked.run(
         [sys.executable, "-c", script, server.address, server.api_key, queue],
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -18,6 +18,7 @@ from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.store.backup import back_up, find_faults
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 from tests.support.store_kit import ORGANIZATION, StoreKit, new_job
 from tests.support.wire import method_named
@@ -25,7 +26,7 @@ from tests.support.wire import method_named
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "spooled_pipelines.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return forked.run(command, timeout=60)
 
 
 def keys_of(path: Path) -> set[str]:

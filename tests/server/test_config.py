@@ -17,6 +17,7 @@ from spooled_pipelines.server.config.loading import Config, ConfigError, load
 from spooled_pipelines.server.config.options import OPTIONS
 from spooled_pipelines.server.config.settings import OrganizationLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support import forked
 from tests.support.certificates import make_certificate
 from tests.support.wire import method_named
 
@@ -244,13 +245,10 @@ def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
 
 def spooled_serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", *arguments]
-    return subprocess.run(
+    return forked.run(
         command,
         env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
 
@@ -285,7 +283,7 @@ def test_a_server_runs_as_its_file_says(tmp_path: Path, write: Write) -> None:
         """
     )
     command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", "--config", path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = forked.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         address = process.stdout.readline().strip().removeprefix("listening on ")
         credentials = grpc.ssl_channel_credentials(certificate.pem)

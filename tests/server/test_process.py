@@ -20,6 +20,7 @@ from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support import forked
 from tests.support.certificates import make_certificate
 from tests.support.server_process import ServerProcess
 from tests.support.wire import method_named, struct
@@ -173,7 +174,7 @@ def test_keys_of_several_organizations_can_be_given(
 
 def run_server(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return forked.run(command, timeout=30)
 
 
 def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ class Meter:
             return time.process_time()
         with self._lock:
             now = self._used()
+            if now < self._seen:
+                # One may have ended between the looks at its parent and at itself.
+                now = self._used()
             self._lost += max(0.0, self._seen - now)
             self._seen = now
             return now + self._lost

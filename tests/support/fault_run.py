@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.methods import BATCH
+from tests.support import forked
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
@@ -78,7 +78,7 @@ class FaultRun:
         self.found = Found()
         self._random = random.Random(seed)
         self._stack = ExitStack()
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: list[forked.Popen] = []
         self._stopped: list[threading.Timer] = []
 
     def __enter__(self) -> Self:
@@ -146,7 +146,7 @@ class FaultRun:
             self.found.leases[int(number), lease] += 1
         return self.found
 
-    def _worker(self) -> subprocess.Popen[bytes]:
+    def _worker(self) -> forked.Popen:
         command = [sys.executable, "-m", "spooled_pipelines.cli.main", "work", QUEUE]
         command += ["handlers:run", "--lease-seconds", str(LEASE_SECONDS), *self.arguments]
         environment = {
@@ -155,9 +155,7 @@ class FaultRun:
             "SPOOLED_API_KEY": self.server.api_key,
         }
         with (self.folder / "workers.log").open("ab") as log:
-            return subprocess.Popen(
-                command, cwd=self.folder, stdout=log, stderr=log, env=environment
-            )
+            return forked.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
 
 
 def check(found: Found, count: int) -> None:

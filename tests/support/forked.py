@@ -10,7 +10,8 @@ importing or memory takes `subprocess` itself.
 
 from __future__ import annotations
 
-import functools
+import atexit
+import contextlib
 import gc
 import importlib
 import io
@@ -26,6 +27,7 @@ import threading
 import time
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,8 +40,13 @@ MODULES = (
     "pandas",
     "pyarrow.csv",
     "pyarrow.parquet",
+    "pydantic.fields",
     "pydantic.type_adapter",
+    "pydantic.types",
     "typer.main",
+    "spooled_pipelines.batch.outcome",
+    "spooled_pipelines.batch.sync.enqueue",
+    "spooled_pipelines.cli.app",
     "spooled_pipelines.cli.commands.enqueue",
     "spooled_pipelines.cli.commands.serve",
     "spooled_pipelines.cli.commands.work",
@@ -53,10 +60,11 @@ MODULES = (
 # Longer than any environment.
 _REQUEST_BYTES = 200_000
 _lock = threading.Lock()
+_started: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
 
 
 class Popen(subprocess.Popen[str]):
-    """A `subprocess.Popen` of a command ``[sys.executable, "-m", …]`` or ``[…, "-c", …]``."""
+    """A `subprocess.Popen` of ``[sys.executable, …]`` with ``"-m"``, ``"-c"`` or a file."""
 
     _told: socket.socket
 
@@ -67,11 +75,11 @@ class Popen(subprocess.Popen[str]):
         stdin, written, read, stdout, errors, stderr = pipes[:6]
         self._told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = dict(os.environ if env is None else env)
-        request = json.dumps([command[1:], str(cwd or os.getcwd()), environment])  # noqa: PTH109
+        request = json.dumps([command[1:], str(cwd or Path.cwd()), environment])
         files = [own if given == -1 else given for own, given in enumerate((stdin, stdout, stderr))]
         with theirs:
             socket.send_fds(_fork_server(), [request.encode()], [*files, theirs.fileno()])
-        self._close_pipe_fds(stdin, written, read, stdout, errors, stderr)
+        self._close_pipe_fds(stdin, written, read, stdout, errors, stderr)  # type: ignore[attr-defined]
         pid = self._told.recv(100)
         assert pid, "what forks programs has ended: standard error has more"
         self.pid = int(pid)
@@ -84,7 +92,7 @@ class Popen(subprocess.Popen[str]):
             return None
 
     def _wait(self, timeout: float | None) -> int:
-        with self._waitpid_lock:
+        with self._waitpid_lock:  # type: ignore[attr-defined]
             if self.returncode is None:
                 self._told.settimeout(timeout)
                 try:
@@ -96,44 +104,45 @@ class Popen(subprocess.Popen[str]):
 
 
 def run(
-    command: list[str], *, input: str | None = None, timeout: float | None = None, **more: Any
+    command: list[str], *, timeout: float | None = None, check: bool = False, **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Do what `subprocess.run` does, with ``capture_output`` and ``text``."""
-    if input is not None:
-        more["stdin"] = subprocess.PIPE
     pipe = subprocess.PIPE
     with Popen(command, stdout=pipe, stderr=pipe, text=True, **more) as process:
         try:
-            out, err = process.communicate(input, timeout)
-        except BaseException:
+            out, err = process.communicate(timeout=timeout)
+        finally:
             process.kill()
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+    done = subprocess.CompletedProcess(command, process.returncode, out, err)
+    if check:
+        done.check_returncode()
+    return done
 
 
 def _fork_server() -> socket.socket:
     with _lock:
-        return _started(os.getpid())
+        if not _started:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                process = subprocess.Popen(
+                    programs.command("forked", str(theirs.fileno())),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    # As the shell has it; gRPC looks when it is imported.
+                    env=programs.environment(GRPC_VERBOSITY="NONE"),
+                    pass_fds=[theirs.fileno()],
+                )
+            _started.append((ours, process))
+        return _started[0][0]
 
 
-@functools.cache
-def _started(_: int) -> socket.socket:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        # It ends when our end of the socket is closed, however we end.
-        _processes.append(
-            subprocess.Popen(
-                programs.command("forked", str(theirs.fileno())),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=programs.environment(),
-                pass_fds=[theirs.fileno()],
-            )
-        )
-    return ours
-
-
-_processes: list[subprocess.Popen[bytes]] = []
+@atexit.register
+def end() -> None:
+    """End what forks, and what it has forked; where we are killed, the socket's end does it."""
+    while _started:
+        control, process = _started.pop()
+        control.close()
+        process.wait()
 
 
 def _fork_what_is_asked_for(control: socket.socket) -> tuple[list[str], str, dict[str, str]] | None:
@@ -175,11 +184,9 @@ def _fork_what_is_asked_for(control: socket.socket) -> tuple[list[str], str, dic
 
 
 def _tell(told: socket.socket, number: int) -> None:
-    try:
+    # The one who asked may have lost interest.
+    with contextlib.suppress(OSError):
         told.send(str(number).encode())
-    except OSError:
-        # The one who asked has lost interest.
-        pass
 
 
 def _become(command: list[str], folder: str, environment: dict[str, str]) -> None:
@@ -196,14 +203,18 @@ def _become(command: list[str], folder: str, environment: dict[str, str]) -> Non
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [folder, *(path for path in paths if path and path not in sys.path)]
-    kind, what, *arguments = command
-    sys.argv = [what if kind == "-m" else kind, *arguments]
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        assert kind == "-c", command
+    if command[0] == "-m":
+        sys.argv = command[1:]
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    elif command[0] == "-c":
+        sys.argv = ["-c", *command[2:]]
         main = sys.modules["__main__"] = ModuleType("__main__")
-        exec(compile(what, "<string>", "exec"), vars(main))
+        exec(compile(command[1], "<string>", "exec"), vars(main))
+    else:
+        assert not command[0].startswith("-"), command
+        sys.argv = command
+        sys.path[0] = str(Path(command[0]).resolve().parent)
+        runpy.run_path(command[0], run_name="__main__")
 
 
 def _stream(number: int, unbuffered: bool = False) -> io.TextIOWrapper:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def begin() -> None:
     made.chmod(0o755)
     (made / "owner").write_text(str(os.getpid()))
     os.environ[_VARIABLE] = str(made)
+    # Where it is set, each process of each run compiles all of the tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def folder() -> Path:

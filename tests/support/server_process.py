@@ -10,12 +10,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support import forked
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 API_KEY = "sp_test_0123456789abcdefghijklmnopqrstuv"
 START_SECONDS = 30.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 60.0
 _READY = "listening on "
 _PAGE = "page at "
 
@@ -71,7 +73,8 @@ class ServerProcess:
         command += ["--listen", f"{self.host}:{self.port}", "--store", f"sqlite:///{self.store}"]
         command += ["--api-key", self.api_key, *self.arguments]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            start = forked.Popen if self.version is None else subprocess.Popen
+            self._process = start(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service
 
 from spooled_pipelines import connect
+from tests.support import forked
 from tests.support.server_process import API_KEY
 
 
@@ -55,7 +56,7 @@ def test_server_and_worker_tell_the_collector(
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "spooled_pipelines.cli.main"]
     serve = ["serve", "--listen", "127.0.0.1:0", "--store", "sqlite:///jobs.db"]
-    with subprocess.Popen(
+    with forked.Popen(
         [*command, *serve, "--api-key", API_KEY],
         cwd=tmp_path,
         env=environment,
@@ -67,7 +68,7 @@ def test_server_and_worker_tell_the_collector(
             address = server.stdout.readline().strip().removeprefix("listening on ")
             with connect(address, api_key=API_KEY) as client:
                 client.enqueue("q", {})
-            subprocess.run(
+            forked.run(
                 [*command, "work", "q", "handlers:quick", "--drain"],
                 cwd=tmp_path,
                 env={

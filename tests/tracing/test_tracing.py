@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from spooled_pipelines import AsyncSpooledClient, Job, connect
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker import Worker, batch_handler
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -248,10 +248,8 @@ def test_each_call_of_a_server_is_a_span_with_its_request_id(
 def test_the_example_on_the_page_is_one_trace(tmp_path: Path) -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "tracing.md"
     (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60, capture_output=True
-    )
-    told = done.stdout.decode()
+    done = forked.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    told = done.stdout
     names = Counter(re.findall(r'^    "name": "([^"]*)"', told, re.MULTILINE))
     wanted = {"nightly run": 1, "send scores": 1, "process scores": 2, "model": 2}
     assert {name: names[name] for name in wanted} == wanted
@@ -276,4 +274,4 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry")], s
 
 
 def test_who_does_not_use_opentelemetry_does_not_import_it(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", UNUSED], cwd=tmp_path, check=True, timeout=60)
+    forked.run([sys.executable, "-c", UNUSED], cwd=tmp_path, check=True, timeout=60)

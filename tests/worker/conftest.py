@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import pytest
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.rpc.settings import ConnectionSettings
+from tests.support import forked
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -46,7 +46,7 @@ class WorkerProcess:
     ) -> None:
         self.log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = forked.Popen(
                 [sys.executable, "-m", "spooled_pipelines.cli.main", "work", *arguments],
                 cwd=folder,
                 stderr=log,

@@ -20,6 +20,7 @@ from spooled_pipelines.server.store.sqlite import database
 from spooled_pipelines.server.store.sqlite.database import SCHEMA_VERSION
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
+from tests.support import forked
 from tests.support.store_kit import ORGANIZATION, new_job
 
 
@@ -62,10 +63,10 @@ def test_a_second_server_process_stops_with_one_line(tmp_path: Path) -> None:
         "127.0.0.1:0",
     ]
     command += ["--store", f"sqlite:///{path}", "--api-key", "sp_test_k"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+    with forked.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline().startswith("listening on ")
-        second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        second = forked.run(command, timeout=30)
         first.terminate()
     assert second.returncode == 2
     assert f"process {first.pid}" in second.stderr

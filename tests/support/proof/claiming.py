@@ -7,7 +7,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
-from tests.support import programs
+from tests.support import forked, programs
 from tests.support.proof import history
 from tests.support.proof.claimer import LEASE_SECONDS
 from tests.support.raw_calls import Caller
@@ -59,7 +58,7 @@ class Claimers:
     def __init__(self, server: ServerProcess, folder: Path, plan: Plan) -> None:
         self._server, self._folder, self._plan = server, folder, plan
         self._numbers = itertools.count()
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[forked.Popen] = []
         self._stack = ExitStack()
 
     @property
@@ -83,14 +82,14 @@ class Claimers:
         arguments += [str(self._folder / f"{number}.jsonl"), str(self._plan.work_ms), how]
         command = programs.command("proof.claimer", *arguments)
         with (self._folder / "claimers.log").open("ab") as log:
-            self._running.append(subprocess.Popen(command, stderr=log, env=programs.environment()))
+            self._running.append(forked.Popen(command, stderr=log, env=programs.environment()))
 
     def disturb(self, chance: random.Random) -> Iterator[None]:
         """Kill or stop one, again and again; another takes the place of one that was killed."""
         plan = self._plan
         acts = ["kill"] * plan.kills + ["stop"] * plan.stops
         chance.shuffle(acts)
-        waking: list[tuple[float, subprocess.Popen[bytes]]] = []
+        waking: list[tuple[float, forked.Popen]] = []
         while acts or waking:
             time.sleep(chance.uniform(0.5, 1.5) * plan.pause_seconds)
             while waking and waking[0][0] <= time.monotonic():
@@ -104,8 +103,8 @@ class Claimers:
     def _do(
         self,
         act: str,
-        process: subprocess.Popen[bytes],
-        waking: list[tuple[float, subprocess.Popen[bytes]]],
+        process: forked.Popen,
+        waking: list[tuple[float, forked.Popen]],
     ) -> None:
         assert process.poll() is None, (self._folder / "claimers.log").read_text()
         if act == "stop":

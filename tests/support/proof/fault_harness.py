@@ -27,6 +27,7 @@ from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import CounterMismatch
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire.well_known import Struct
+from tests.support import forked
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 
@@ -178,7 +179,7 @@ class FaultHarness:
         # The later --store wins; the first names the log.
         name = folder / "server"
         self.server = ServerProcess(name, "--store", store.url, *arguments)
-        self.client: subprocess.Popen[bytes] | None = None
+        self.client: forked.Popen | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -246,7 +247,7 @@ class FaultHarness:
         path = self._folder / f"{queue}.parquet"
         pyarrow.parquet.write_table(table, path)
         command = [sys.executable, "-c", _CLIENT, self.proxy.address, self.server.api_key]
-        self.client = subprocess.Popen([*command, str(path), queue], stderr=subprocess.DEVNULL)
+        self.client = forked.Popen([*command, str(path), queue], stderr=subprocess.DEVNULL)
         self.client.wait()
 
     def _call(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> Any:

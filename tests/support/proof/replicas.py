@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spooled_pipelines import Batch, SpooledClient, connect
-from tests.support import programs
+from tests.support import forked, programs
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.waiting import eventually
 
@@ -34,7 +34,7 @@ def working(address: str, folder: Path, processes: int, each: int) -> Iterator[l
                 "proof.replica_worker", address, API_KEY, QUEUE, str(each), str(log)
             )
             process = stack.enter_context(
-                subprocess.Popen(
+                forked.Popen(
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -48,7 +48,7 @@ def working(address: str, folder: Path, processes: int, each: int) -> Iterator[l
         yield logs
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: forked.Popen) -> None:
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(60) == 0
