@@ -35,6 +35,7 @@ NOT_RUN = {
     "README.md": 2,
     "docs/engines.md": 1,
     "docs/howto/deploying.md": 2,
+    "docs/howto/files.md": 1,
     "docs/howto/from-prefect.md": 1,
     "docs/howto/spooled-cloud.md": 1,
     "docs/index.md": 1,
