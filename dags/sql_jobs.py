@@ -38,7 +38,7 @@ with DAG(
     @task
     def store(rows: list[dict[str, Any]]) -> int:
         """Write the scores; writing them again changes nothing."""
-        scores = [(row["customer"], row["score"]) for row in rows if row["status"] == "completed"]
+        scores = [(row["id"], row["score"]) for row in rows if row["status"] == "completed"]
         hook = BaseHook.get_hook("shop")
         hook.insert_rows(
             "scores", scores, ["customer", "score"], replace=True, replace_index="customer"

@@ -24,6 +24,8 @@ class BatchRef:
     Attributes:
         batch_id: the batch's id; the rest is None where only the id is known.
         queue_name, name, generation, extension, queue_before: as in `Batch.to_dict`.
+        ledger: where the outcome of each row is, if it was written.
+        key: the columns that identify a row, as far as they are known.
         opened: what `OpenBatch.to_dict` gave, where the batch comes in parts.
         parts: what `AddedPart.to_dict` gave for each part.
     """
@@ -34,6 +36,8 @@ class BatchRef:
     generation: int | None = None
     extension: bool | None = None
     queue_before: Mapping[str, Any] | None = None
+    ledger: str | None = None
+    key: tuple[str, ...] = ()
     opened: Mapping[str, Any] | None = None
     parts: tuple[Mapping[str, Any], ...] = ()
 
@@ -48,8 +52,11 @@ class BatchRef:
             return cls(value)
         if isinstance(value, Mapping) and isinstance(value.get("batch_id"), str):
             fields = {name: value[name] for name in _FROM_TASK if value.get(name) is not None}
+            fields["key"] = tuple(fields.get("key", ()))
             if value.get("part"):
                 fields |= {"opened": value["opened"], "parts": (value["part"],)}
+                # It has the rows of one part.
+                fields.pop("ledger", None)
             return cls(**fields)
         raise InvalidArgumentError(
             "a batch must be its id, or the dict that EnqueueBatchOperator or Batch.to_dict() "
@@ -65,7 +72,10 @@ class BatchRef:
         return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
 
-_FROM_TASK = ("batch_id", "queue_name", "name", "generation", "extension", "queue_before")
+_FROM_TASK = (
+    *("batch_id", "queue_name", "name", "generation", "extension", "queue_before", "ledger"),
+    "key",
+)
 
 
 def parse_batch_refs(value: Any, described: str) -> list[BatchRef]:

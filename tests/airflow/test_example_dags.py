@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import sqlite3
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
@@ -47,16 +50,18 @@ for day in (1, 2):
 run("customer_scores")
 run("readings")
 run("retry_dead_letters")
-for dag_id in ("passed", "grouped", "nothing"):
+for dag_id in ("passed", "grouped", "nothing", "joined"):
     run(dag_id)
 """
 
 
 def work(client: SpooledClient) -> None:
     """What workers would do with the jobs of all these queues."""
-    for queue in ("sales-2026-01", "scores", "readings", "orders"):
+    for queue in ("sales-2026-01", "scores", "readings", "orders", "joined"):
         for job in client.dequeue(queue, "hand", batch_size=100):
-            result = {"customer": job.payload["id"], "score": 7} if queue == "scores" else {}
+            result: dict[str, Any] = {"score": 7} if queue == "scores" else {}
+            if queue == "joined":
+                result = {"charged": job.payload["amount"] * 2}
             client.complete(job, result=result)
 
 
@@ -125,7 +130,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
                 for line in done.stdout.splitlines()
                 if line.startswith("RETURNED ")
             ]
-            yield {"runs": runs, "client": client, "shop": shop}
+            yield {"runs": runs, "client": client, "shop": shop, "folder": folder}
 
 
 def returned(world: dict[str, Any], dag_id: str) -> list[dict[str, Any]]:
@@ -200,6 +205,39 @@ def test_what_waits_for_nothing_passes_or_is_skipped_as_it_says(world: dict[str,
         assert values[f"wait_{upstream}"]["total"] == 0
         assert values[f"results_{upstream}"] == []
     assert values["work_skipped"] == {}
+
+
+def test_results_have_the_rows_key_and_payload_in_whatever_file_they_are(
+    world: dict[str, Any],
+) -> None:
+    (values,) = returned(world, "joined")
+    first = values["results"][1]
+    assert list(first)[:3] == ["order_id", "amount", "paid"]
+    assert first == {
+        "order_id": "o1",
+        "amount": 1.5,
+        "paid": False,
+        "status": "new",
+        "row": 1,
+        "job_id": first["job_id"],
+        "job.status": "completed",
+        "error": None,
+        "charged": 3.0,
+    }
+    assert [row["charged"] for row in values["joined"]] == [0.0, 3.0, 6.0, 9.0]
+    folder = world["folder"]
+    table = pa.Table.from_pylist(
+        values["results"], schema=pq.read_schema(folder / "results.parquet")
+    )
+    assert pq.read_table(folder / "results.parquet") == table
+    assert pa.ipc.open_file(folder / "results.arrow").read_all() == table
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == values["results"]
+    for name in ("results", "one"):
+        read = list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
+        assert [(row["row"], row["order_id"], float(row["charged"])) for row in read] == [
+            (str(n), f"o{n}", 3.0 * n) for n in range(4)
+        ]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -28,7 +28,7 @@ from spooled_pipelines.airflow import (
     SpooledHook,
     StreamJobsSensor,
 )
-from spooled_pipelines.airflow.operators.parquet_output import write_parquet
+from spooled_pipelines.airflow.operators.output_file import write_file
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.triggers import batch as batch_trigger
 from spooled_pipelines.airflow.versions import (
@@ -514,10 +514,10 @@ def test_what_breaks_off_while_it_is_written_is_not_there(scheme: str, tmp_path:
 
     where = ObjectStoragePath(f"{scheme}://{tmp_path}/r.parquet")
     with pytest.raises(SourceError, match="cannot be written: the disk is gone"):
-        write_parquet(pa.RecordBatchReader.from_batches(schema, batches()), where)
+        write_file(pa.RecordBatchReader.from_batches(schema, batches()), where)
     assert not where.exists()
     whole = pa.table({"n": [1, 2]}).to_reader()
-    assert write_parquet(whole, where).rows == 2
+    assert write_file(whole, where).rows == 2
     assert where.exists()
 
 

@@ -99,6 +99,28 @@ def test_results_stand_beside_the_table_where_it_is_given_again(
             batch.results(join=other)
 
 
+def test_payloads_stand_beside_the_results_from_whatever_process(
+    door: Any, queue: str, work: Work, tmp_path: Path
+) -> None:
+    rows = [{"n": n, "status": f"s{n}", "paid": n > 1, "mixed": [n, "x"][n % 2]} for n in range(4)]
+    ledger = str(tmp_path / "ledger.parquet")
+    made = door.enqueue_batch(rows, queue, key="n", ledger=ledger)
+    work(queue, lambda payload: {"n": payload["n"] * 1.5})
+    found = door.batch(made.to_dict()).results(payload=True)
+    assert found.schema.names == [
+        *("mixed", "n", "paid", "status", "row", "job_id", "job.status", "error", "result.n"),
+    ]
+    assert found.schema.field("paid").type == pa.bool_()
+    assert found["n"].to_pylist() == found["row"].to_pylist() == [0, 1, 2, 3]
+    assert found["status"].to_pylist() == ["s0", "s1", "s2", "s3"]
+    # What has no type in common is JSON text.
+    assert found["mixed"].to_pylist() == ["0", '"x"', "2", '"x"']
+    assert found["result.n"].to_pylist() == [0.0, 1.5, 3.0, 4.5]
+    assert made.results(order="settled", payload=True).num_rows == 4
+    with pytest.raises(InvalidArgumentError, match="pass one of them"):
+        made.results(join=rows, payload=True)
+
+
 def test_rows_without_a_job_are_there_too(door: Any, queue: str, work: Work) -> None:
     rows = [{"id": None if n == 2 else n} for n in range(4)]
     batch = door.enqueue_batch(rows, queue, key="id", on_rejected="skip")

@@ -14,7 +14,12 @@ from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.opaque import describe
-from spooled_pipelines.airflow.operators.parquet_output import check_output_path, write_parquet
+from spooled_pipelines.airflow.operators.batch_table import open_table
+from spooled_pipelines.airflow.operators.output_file import (
+    check_output_format,
+    check_output_path,
+    write_file,
+)
 from spooled_pipelines.airflow.templates import TextTemplates, parse_number
 from spooled_pipelines.airflow.versions import AirflowFailException
 
@@ -26,16 +31,19 @@ if TYPE_CHECKING:
 class BatchResultsOperator(TextTemplates, BaseOperator):
     """Fetches the results of a batch, or of several one after the other.
 
-    One row for each job: ``row`` (the row's number, where it is known), ``job_id``, ``status``,
-    ``error``, and a column for each field of the results.
+    One row for each job: a column for each field of its payload, those of the key first; ``row``
+    (the row's number, where the batch has a ledger), ``job_id``, ``status``, ``error``, and a
+    column for each field of the results. Names that are there already become ``job.status``,
+    ``result.amount``.
 
     Every argument is templated.
 
     Args:
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
             or a list of either.
-        path: where to write them, as Parquet: a path or URI. The task then returns the
-            path and the number of rows. Without it, it returns the rows as a list of dicts.
+        path: where to write them: a path or URI whose suffix says the format: .parquet, .arrow,
+            .csv or .jsonl. The task then returns the path and the number of rows. Without it, it
+            returns the rows as a list of dicts.
         max_rows: without a path: more rows than this fail the task. None: as the configuration's
             ``[spooled] xcom_rows_max`` says.
         on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
@@ -76,6 +84,8 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]]:
         """Write the results and return their path; without a path, return them."""
         try:
+            if self.path is not None:
+                check_output_format(self.path)
             reader = self._reader()
         except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from error
@@ -84,7 +94,7 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
             self._check_rows(table.num_rows)
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
-        written = write_parquet(reader, self.path)
+        written = write_file(reader, self.path)
         for outlet in self.outlets:
             if isinstance(outlet, Asset) and "outlet_events" in context:
                 context["outlet_events"][outlet].extra.update(written._asdict())
@@ -100,10 +110,9 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
         self.shown_batch = [ref.to_dict() for ref in refs]
         with SpooledHook(self.spooled_conn_id).get_conn() as client:
             for ref in refs:
-                batch = client.batch(ref.to_dict())
                 # Before anything is fetched.
-                self._check_rows(batch.stats().total)
-                readers.append(batch.results_reader())
+                self._check_rows(client.batch(ref.to_dict()).stats().total)
+                readers.append(open_table(client, ref, self.log))
         return readers[0] if len(readers) == 1 else _concatenated(readers)
 
     def _check_rows(self, rows: int) -> None:

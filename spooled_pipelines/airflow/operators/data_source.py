@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from airflow.sdk import Asset, ObjectStoragePath
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
-from spooled_pipelines.airflow.opaque import describe, is_function, unwrap
+from spooled_pipelines.airflow.opaque import Opaque, describe, is_function, unwrap
 from spooled_pipelines.airflow.versions import BaseHook, determine_kwargs
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -59,14 +59,15 @@ def open_query(
         yield {"data": None, "sql": sql, "connection": connection, "parameters": parameters}
 
 
-def open_data(data: Any, arguments: Callable[[], Mapping[str, Any]], context: Context) -> Any:
+def open_data(data: Any, op_kwargs: Any, render: Callable[..., Any], context: Context) -> Any:
     """Return the table, or the path of one, that the data stands for.
 
     Args:
         data: a reference to another task's output, or a list of them; a callable, which is called
             with those of its arguments and of the context that its signature names; or the table,
             path, list of tables or list of paths itself.
-        arguments: returns the callable's own arguments, rendered.
+        op_kwargs: the callable's own arguments.
+        render: renders those that Airflow has not, with the context.
         context: the task's.
 
     Raises:
@@ -75,14 +76,20 @@ def open_data(data: Any, arguments: Callable[[], Mapping[str, Any]], context: Co
     value = unwrap(data)
     described = describe(value)
     if is_function(value):
-        value = value(**determine_kwargs(value, (), {**context, **arguments()}))
+        given = _resolve(unwrap(op_kwargs), context) or {}
+        # The others are rendered already, and might look like templates now.
+        named = {
+            name: render(one.value, context) if isinstance(one, Opaque) else one
+            for name, one in given.items()
+        }
+        value = value(**determine_kwargs(value, (), {**context, **named}))
     value = _resolve(value, context)
     if value is None:
         raise InvalidArgumentError(
             f"data={described} gave None instead of a table. Return a table from it, or if it is "
             "another task's output, see whether that task ran and pushed one."
         )
-    return _path(value) if _is_path(value) else _rows_of_tables(value)
+    return open_path(value) if _is_path(value) else _rows_of_tables(value)
 
 
 def _resolve(value: Any, context: Context) -> Any:
@@ -109,7 +116,7 @@ def _rows_of_tables(value: Any) -> Any:
         return []
     every = chain([first], items)
     if _is_path(first):
-        return [_path(item) if _is_path(item) else item for item in every]
+        return [open_path(item) if _is_path(item) else item for item in every]
     if _is_table(first):
         return _record_batches(every)
     # A list can be read again, and tells more about its columns.
@@ -133,7 +140,8 @@ def _is_path(value: object) -> bool:
     return isinstance(value, (str, os.PathLike, ObjectStoragePath, Asset))
 
 
-def _path(location: Any) -> Any:
+def open_path(location: Any) -> Any:
+    """Return a path that can be read: one with its file system where Airflow has a connection."""
     if isinstance(location, Asset):
         location = location.uri
     if isinstance(location, ObjectStoragePath) and location.protocol not in ("", "file"):

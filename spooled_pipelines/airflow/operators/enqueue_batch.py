@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import Asset, BaseOperator, XComArg
-from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
 from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.batch_refs import BatchRef
@@ -17,12 +16,13 @@ from spooled_pipelines.airflow.events import EventStatus, WaitEvent, batch_stats
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
-from spooled_pipelines.airflow.opaque import Opaque, unwrap, wrap, wrap_arguments, wrap_function
+from spooled_pipelines.airflow.opaque import unwrap, wrap, wrap_arguments, wrap_function
 from spooled_pipelines.airflow.operators import enqueue_options
+from spooled_pipelines.airflow.operators.batch_table import open_table
 from spooled_pipelines.airflow.operators.data_source import open_data, open_query
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name
-from spooled_pipelines.airflow.operators.parquet_output import write_parquet
+from spooled_pipelines.airflow.operators.output_file import write_file
 from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.versions import (
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from spooled_pipelines.airflow.on_empty import OnEmpty
-    from spooled_pipelines.airflow.operators.parquet_output import OutputPath
+    from spooled_pipelines.airflow.operators.output_file import OutputPath
     from spooled_pipelines.batch.options.row_options import (
         OnLossy,
         OnRejected,
@@ -146,9 +146,10 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         cancel_on_kill: whether the jobs that have not started are cancelled when the task is
             marked failed or success, or its process is told to end. None: as the configuration's
             ``[spooled] cancel_on_kill`` says. The task's next run puts them back.
-        ledger: where to write what became of each row, as Parquet (a path or URI).
-        results: where to write what became of each job, as Parquet (a path or URI);
-            needs ``wait_for_completion``.
+        ledger: where to write what became of each row: the path or URI of a .parquet or .arrow
+            file.
+        results: where to write what became of each job, as `BatchResultsOperator` does: the path or
+            URI of a .parquet, .arrow, .csv or .jsonl file. Needs ``wait_for_completion``.
         op_kwargs: arguments for a callable ``data``.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
@@ -349,7 +350,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         self.shown_batch = batch
         self._guard.generation = batch["generation"]
         if self.ledger is not None and ledger is not None:
-            batch["ledger"] = write_parquet(ledger, self.ledger).path
+            batch["ledger"] = write_file(ledger, self.ledger).path
         return batch
 
     @contextmanager
@@ -359,20 +360,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
             with open_query(self.sql, str(self.sql_conn_id), self.parameters) as source:
                 yield source
             return
-
-        def arguments() -> dict[str, Any]:
-            given = unwrap(self.op_kwargs)
-            if isinstance(given, ResolveMixin):
-                given = given.resolve(context)
-            # The others are rendered already, and might look like templates now.
-            return {
-                name: self.render_template(value.value, context)
-                if isinstance(value, Opaque)
-                else value
-                for name, value in (given or {}).items()
-            }
-
-        yield {"data": open_data(self.data, arguments, context)}
+        yield {"data": open_data(self.data, self.op_kwargs, self.render_template, context)}
 
     def _wait_here(
         self, client: SpooledClient, batch: dict[str, Any], deadline: float
@@ -411,8 +399,8 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
             returned.update({name: stats[name] for name in _END_COUNTS})
         if self.results is not None:
             with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                reader = client.batch(batch).results_reader()
-                returned["results"] = write_parquet(reader, self.results).path
+                table = open_table(client, BatchRef.parse(batch), self.log)
+                returned["results"] = write_file(table, self.results).path
         for outlet in self.outlets:
             if isinstance(outlet, Asset) and "outlet_events" in context:
                 extra = {name: returned[name] for name in _ASSET_FIELDS if name in returned}
@@ -442,6 +430,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
             setattr(self, name, value)
         enqueue_options.check_arguments(self._arguments())
         enqueue_options.check_together(self._arguments())
+        enqueue_options.check_files(self._arguments())
 
     def _arguments(self) -> dict[str, Any]:
         names = (*type(self).template_fields, *type(self).untemplated_fields)

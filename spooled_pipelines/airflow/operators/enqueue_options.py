@@ -9,7 +9,11 @@ from typing import Any, get_args
 from spooled_pipelines.airflow.on_empty import OnEmpty
 from spooled_pipelines.airflow.operators.data_source import check_source
 from spooled_pipelines.airflow.operators.enqueue_request import check_part
-from spooled_pipelines.airflow.operators.parquet_output import check_output_path
+from spooled_pipelines.airflow.operators.output_file import (
+    LEDGER_FORMATS,
+    check_output_format,
+    check_output_path,
+)
 from spooled_pipelines.airflow.templates import (
     is_template,
     parse_duration,
@@ -110,3 +114,14 @@ def check_together(arguments: Mapping[str, Any]) -> None:
             "results=, max_failed= and on_breach= are about the end of the jobs: they need "
             "wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
         )
+
+
+def check_files(arguments: Mapping[str, Any]) -> None:
+    """Raise InvalidArgumentError for files to write whose names say no format for them.
+
+    This loads pyarrow, so it is for a task that runs.
+    """
+    if arguments["ledger"] is not None:
+        check_output_format(arguments["ledger"], LEDGER_FORMATS)
+    if arguments["results"] is not None:
+        check_output_format(arguments["results"])

@@ -69,6 +69,9 @@ class EnqueueRequest:
         batch = enqueued.batch
         if on_rerun == "retry_failed":
             batch["retried"] += _retry_cancelled(client, batch["batch_id"])
+        key = self.row_options.get("key")
+        if key is not None:
+            batch["key"] = [key] if isinstance(key, str) else list(key)
         self.log.info(
             "Batch %s on queue %s: %d rows, %d jobs created, %d duplicates, %d rejected, "
             "%d retried",

@@ -128,8 +128,10 @@ class AsyncBatchBackend(ABC):
         """Yield the statistics whenever they change, until the deadline (as `monotonic` reads)."""
 
     @abstractmethod
-    async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
-        """Pass every job of the batch to the visitor."""
+    async def each_job(
+        self, record: BatchRecord, visitor: JobVisitor, *, omit_payload: bool = True
+    ) -> None:
+        """Pass every job of the batch to the visitor; its payload may be there all the same."""
 
     @abstractmethod
     async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:

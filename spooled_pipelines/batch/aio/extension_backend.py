@@ -116,8 +116,10 @@ class AsyncExtensionBackend(AsyncBatchBackend):
     ) -> AsyncGenerator[BatchStats, None]:
         return watch_stream(self.connection, record.id, deadline)
 
-    async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
-        await self._list_jobs(record.id, visitor)
+    async def each_job(
+        self, record: BatchRecord, visitor: JobVisitor, *, omit_payload: bool = True
+    ) -> None:
+        await self._list_jobs(record.id, visitor, omit_payload=omit_payload)
 
     async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.aio.upload import open_upload

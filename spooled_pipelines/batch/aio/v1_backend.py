@@ -90,7 +90,13 @@ class AsyncV1Backend(AsyncBatchBackend):
     ) -> AsyncGenerator[BatchStats, None]:
         return poll(self, record, deadline)
 
-    async def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
+    async def each_job(
+        self,
+        record: BatchRecord,
+        visitor: JobVisitor,
+        *,
+        omit_payload: bool = True,  # noqa: ARG002
+    ) -> None:
         ledger = record.open_ledger()
         if ledger is None:
             raise InvalidArgumentError(

@@ -17,7 +17,7 @@ from spooled_pipelines.rpc.decode import job_status_from
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1
 
-# `settled_at` in milliseconds since the epoch; `result` as JSON text.
+# `settled_at` in milliseconds since the epoch; `result` and `payload` as JSON text.
 SCHEMA = pa.schema(
     [
         ("job_id", pa.string()),
@@ -25,9 +25,10 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("settled_at", pa.int64()),
         ("result", pa.string()),
+        ("payload", pa.string()),
     ]
 )
-_BATCH_ROWS = 5_000
+_BATCH_ROWS, _BATCH_CHARACTERS = 5_000, 16 << 20
 # How far the server's order and the table's may differ without an index.
 _BUFFER_ROWS = 100_000
 # A field whose values have no type in common.
@@ -35,25 +36,34 @@ MIXED = None
 
 
 class ResultStore:
-    """Jobs in the order in which the server listed them; `fields` has the results' types."""
+    """Jobs in the order in which the server listed them.
 
-    def __init__(self) -> None:
+    Attributes:
+        fields: the types of the results' fields, by name.
+        payload_fields: those of the payloads, where they are kept.
+    """
+
+    def __init__(self, *, keeps_payloads: bool = False) -> None:
         self.fields: dict[str, pa.DataType | None] = {}
+        self.payload_fields: dict[str, pa.DataType | None] = {}
+        self._keeps_payloads = keeps_payloads
         self._spill = SpillBuffer(SCHEMA)
-        self._rows: list[tuple[str, str, str | None, int | None, str | None]] = []
+        self._rows: list[tuple[str, str, str | None, int | None, str | None, str | None]] = []
         self._results: list[dict[str, Any]] = []
+        self._payloads: list[dict[str, Any]] = []
+        self._characters = 0
 
     def add(self, job: spooled_v1.Job) -> None:
         """Record a job as the server returned it."""
-        result = None
+        result = payload = None
         if job.HasField("result"):
-            fields = from_struct(job.result)
-            self._results.append(fields)
-            result = json.dumps(fields)
+            result = self._keep(from_struct(job.result), self._results)
+        if self._keeps_payloads and job.HasField("payload"):
+            payload = self._keep(from_struct(job.payload), self._payloads)
         at = job.completed_at.ToMilliseconds() if job.HasField("completed_at") else None
         status = str(job_status_from(job.status))
-        self._rows.append((job.id, status, job.last_error or None, at, result))
-        if len(self._rows) >= _BATCH_ROWS:
+        self._rows.append((job.id, status, job.last_error or None, at, result, payload))
+        if len(self._rows) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
             self._flush()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -64,15 +74,26 @@ class ResultStore:
         """Finish adding: the types are known from now on."""
         self._flush()
 
+    def _keep(self, fields: dict[str, Any], kept: list[dict[str, Any]]) -> str:
+        kept.append(fields)
+        text = json.dumps(fields)
+        self._characters += len(text)
+        return text
+
     def _flush(self) -> None:
         if not self._rows:
             return
         columns = [list(column) for column in zip(*self._rows, strict=True)]
         self._spill.write(pa.record_batch(columns, schema=SCHEMA))
-        for name in dict.fromkeys(name for result in self._results for name in result):
-            new = type_of([result.get(name) for result in self._results])
-            self.fields[name] = common_type(self.fields.get(name, pa.null()), new)
-        self._rows, self._results = [], []
+        _add_types(self.fields, self._results)
+        _add_types(self.payload_fields, self._payloads)
+        self._rows, self._results, self._payloads, self._characters = [], [], [], 0
+
+
+def _add_types(types: dict[str, pa.DataType | None], objects: list[dict[str, Any]]) -> None:
+    for name in dict.fromkeys(name for fields in objects for name in fields):
+        new = type_of([fields.get(name) for fields in objects])
+        types[name] = common_type(types.get(name, pa.null()), new)
 
 
 def type_of(values: list[Any]) -> pa.DataType | None:
@@ -118,7 +139,7 @@ class ResultLookup:
                 return results
             self._index = _index(self._outcomes)
         find = self._index.execute
-        query = "SELECT job_id, status, error, settled_at, result FROM outcomes WHERE job_id = ?"
+        query = f"SELECT {', '.join(SCHEMA.names)} FROM outcomes WHERE job_id = ?"  # noqa: S608
         nothing = (None,) * len(SCHEMA)
         rows = [find(query, (job_id,)).fetchone() or nothing for job_id in job_ids.to_pylist()]
         columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
@@ -143,10 +164,10 @@ class ResultLookup:
 
 def _index(outcomes: ResultStore) -> sqlite3.Connection:
     index = spill_database(
-        "CREATE TABLE outcomes (job_id TEXT PRIMARY KEY, status, error, settled_at, result) "
-        "WITHOUT ROWID"
+        "CREATE TABLE outcomes (job_id TEXT PRIMARY KEY, status, error, settled_at, result, "
+        "payload) WITHOUT ROWID"
     )
     for record_batch in outcomes.batches():
         rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
-        insert(index, "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", rows)
+        insert(index, "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)", rows)
     return index

@@ -38,7 +38,7 @@ _SETTLED_ROWS = 5_000
 
 
 def parse_result_options(
-    order: str, join: object, schema: ResultSchema, ledger: AnyLedger | None
+    order: str, join: object, schema: ResultSchema, ledger: AnyLedger | None, *, payload: bool
 ) -> dict[str, pa.DataType] | None:
     """Return the schema's types by name, if one is given.
 
@@ -47,6 +47,11 @@ def parse_result_options(
     """
     validation.one_of(order, "order", get_args(ResultOrder))
     if join is not None:
+        if payload:
+            raise InvalidArgumentError(
+                "join= brings the columns of the table, and payload=True those of the payloads: "
+                "pass one of them"
+            )
         if ledger is None or isinstance(ledger, PartLedgers):
             raise InvalidArgumentError(
                 "join= goes by the rows of one table, and this batch does not know them: ask the "
@@ -74,7 +79,7 @@ def results_reader(
     """Return a RecordBatchReader: row, job_id, status, error, then a column per result field.
 
     In the order of the ledger's rows (without one, of the outcomes), or of when the jobs settled.
-    `join`: the table, whose own columns come first.
+    `join`: the table, whose own columns come first; or those of the payloads that were kept.
     """
     outcomes.finish()
     lines = _without_rows(outcomes) if ledger is None else _of_rows(outcomes, ledger)
@@ -84,16 +89,21 @@ def results_reader(
     types = dict(sorted(outcomes.fields.items())) if schema is None else dict(schema)
     source = None if join is None else open_source(join)
     theirs = [] if source is None else list(source.schema)
+    payload_types = dict(sorted(outcomes.payload_fields.items()))
+    theirs += [pa.field(name, _arrow_type(kind)) for name, kind in payload_types.items()]
     names = _named([field.name for field in theirs], types)
     ours = [pa.field(names[name], arrow_type) for name, arrow_type in _OURS.items()]
     fields = [
-        pa.field(names["result." + name], pa.string() if arrow_type is MIXED else arrow_type)
+        pa.field(names["result." + name], _arrow_type(arrow_type))
         for name, arrow_type in types.items()
     ]
     schema_of_all = pa.schema([*theirs, *ours, *fields])
     # What was inferred from the values holds them as they are.
     make = pa.array if schema is None else exact_array
-    columns: Iterator[list[pa.Array]] = (_columns(line, types, make) for line in lines)
+    columns: Iterator[list[pa.Array]] = (
+        [*_columns_of("payload", line, payload_types, pa.array), *_columns(line, types, make)]
+        for line in lines
+    )
     if source is not None:
         columns = _joined(source, columns)
     batches = (pa.record_batch(each, schema=schema_of_all) for each in columns)
@@ -119,8 +129,7 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatc
                 record_batch.column("job_id"),
                 pc.if_else(rejected, REJECTED, pc.fill_null(status, UNKNOWN)),
                 pc.if_else(rejected, record_batch.column("reason"), error),
-                _combined(results.column("settled_at")),
-                _combined(results.column("result")),
+                *(_combined(results.column(name)) for name in ("settled_at", "result", "payload")),
             ],
             schema=_LINES,
         )
@@ -128,10 +137,12 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatc
 
 def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the same in the order of settling, open jobs last; sorted on disk."""
-    store = spill_database("CREATE TABLE lines (line, job_id, status, error, settled_at, result)")
+    store = spill_database(
+        "CREATE TABLE lines (line, job_id, status, error, settled_at, result, payload)"
+    )
     for record_batch in lines:
         rows = zip(*(column.to_pylist() for column in record_batch.columns), strict=True)
-        insert(store, "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", rows)
+        insert(store, "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     rows_in_order = store.execute(
         "SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid"
     )
@@ -143,13 +154,25 @@ def _columns(
     line: pa.RecordBatch, types: Mapping[str, pa.DataType | None], make: _MakeArray
 ) -> list[pa.Array]:
     """Return our columns and the results' of some lines."""
-    texts = line.column("result").to_pylist()
-    results = [{} if text is None else json.loads(text) for text in texts]
-    columns = [line.column(name) for name in _OURS]
-    for name, arrow_type in types.items():
-        values = [result.get(name) for result in results]
-        columns.append(_typed(name, values, arrow_type, line.column("job_id"), make))
-    return columns
+    return [*(line.column(name) for name in _OURS), *_columns_of("result", line, types, make)]
+
+
+def _columns_of(
+    column: str, line: pa.RecordBatch, types: Mapping[str, pa.DataType | None], make: _MakeArray
+) -> list[pa.Array]:
+    """Return the fields of a column of JSON objects."""
+    if not types:
+        return []
+    texts = line.column(column).to_pylist()
+    objects = [{} if text is None else json.loads(text) for text in texts]
+    return [
+        _typed(name, [one.get(name) for one in objects], arrow_type, line.column("job_id"), make)
+        for name, arrow_type in types.items()
+    ]
+
+
+def _arrow_type(found: pa.DataType | None) -> pa.DataType:
+    return pa.string() if found is MIXED else found
 
 
 def _typed(

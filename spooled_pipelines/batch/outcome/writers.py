@@ -37,16 +37,26 @@ def parse_output_path(path: StrPath, formats: tuple[str, ...] = _FORMATS) -> str
         InvalidArgumentError: its name does not say the format, or its folder does not exist.
     """
     name = os.fspath(path)
-    location = locate(name)
-    is_compressed = Path(location.path).suffix.lower() in _COMPRESSED
-    if file_format_of(location) not in formats or is_compressed:
-        raise InvalidArgumentError(
-            f"{name!r} cannot be written: its name must end like that of a "
-            f"{' or '.join(formats)} file, uncompressed"
-        )
+    output_format(locate(name), formats)
     if "://" not in name and not Path(name).absolute().parent.is_dir():
         raise InvalidArgumentError(f"{name!r} cannot be written: there is no such folder")
     return name
+
+
+def output_format(location: Location, formats: tuple[str, ...] = _FORMATS) -> str:
+    """Return the format that the name of a file to write says.
+
+    Raises:
+        InvalidArgumentError: it says none of `formats`.
+    """
+    file_format = file_format_of(location)
+    is_compressed = Path(location.path).suffix.lower() in _COMPRESSED
+    if file_format not in formats or is_compressed:
+        raise InvalidArgumentError(
+            f"{location.name!r} cannot be written: its name must end like that of a "
+            f"{' or '.join(formats)} file, uncompressed"
+        )
+    return file_format
 
 
 def write_stream(reader: pa.RecordBatchReader, path: StrPath) -> int:

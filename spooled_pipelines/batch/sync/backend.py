@@ -127,8 +127,10 @@ class BatchBackend(ABC):
         """Yield the statistics whenever they change, until the deadline (as `monotonic` reads)."""
 
     @abstractmethod
-    def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
-        """Pass every job of the batch to the visitor."""
+    def each_job(
+        self, record: BatchRecord, visitor: JobVisitor, *, omit_payload: bool = True
+    ) -> None:
+        """Pass every job of the batch to the visitor; its payload may be there all the same."""
 
     @abstractmethod
     def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:

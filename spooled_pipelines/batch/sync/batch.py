@@ -200,14 +200,24 @@ class Batch:
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
 
     def results(
-        self, *, order: ResultOrder = "input", join: object = None, schema: ResultSchema = None
+        self,
+        *,
+        order: ResultOrder = "input",
+        join: object = None,
+        schema: ResultSchema = None,
+        payload: bool = False,
     ) -> pa.Table:
         """Return what became of every job: all of `results_reader` in memory."""
-        reader = self.results_reader(order=order, join=join, schema=schema)
+        reader = self.results_reader(order=order, join=join, schema=schema, payload=payload)
         return in_thread(reader.read_all)
 
     def results_reader(
-        self, *, order: ResultOrder = "input", join: object = None, schema: ResultSchema = None
+        self,
+        *,
+        order: ResultOrder = "input",
+        join: object = None,
+        schema: ResultSchema = None,
+        payload: bool = False,
     ) -> pa.RecordBatchReader:
         """Return what became of every job, in flat memory.
 
@@ -225,6 +235,8 @@ class Batch:
             join: the table that was enqueued, given once more: its columns come before ours, and
                 one of ours that has the name of one of its is "job.x".
             schema: a pyarrow Schema, or Arrow types by name: these fields, of these types.
+            payload: the fields of the payloads come before ours, typed by what is in them, as the
+                columns of `join` do.
 
         Raises:
             InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
@@ -234,9 +246,9 @@ class Batch:
         from spooled_pipelines.batch.outcome.results import parse_result_options, results_reader
 
         ledger = self._record.open_ledger()
-        types = parse_result_options(order, join, schema, ledger)
-        store = ResultStore()
-        (self._backend()).each_job(self._record, store)
+        types = parse_result_options(order, join, schema, ledger, payload=payload)
+        store = ResultStore(keeps_payloads=payload)
+        (self._backend()).each_job(self._record, store, omit_payload=not payload)
         return in_thread(results_reader, store, ledger, order, join, types)
 
     def write_results(
@@ -246,18 +258,19 @@ class Batch:
         order: ResultOrder = "input",
         join: object = None,
         schema: ResultSchema = None,
+        payload: bool = False,
     ) -> int:
         """Write `results_reader` to a path or URI; return the number of rows.
 
         Args:
             path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
                 whole or not at all.
-            order, join, schema: as of `results_reader`.
+            order, join, schema, payload: as of `results_reader`.
         """
         from spooled_pipelines.batch.outcome.writers import parse_output_path, write_stream
 
         parse_output_path(path)
-        reader = self.results_reader(order=order, join=join, schema=schema)
+        reader = self.results_reader(order=order, join=join, schema=schema, payload=payload)
         return in_thread(write_stream, reader, path)
 
     def timeline(self) -> pa.Table:

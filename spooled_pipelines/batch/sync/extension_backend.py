@@ -115,8 +115,10 @@ class ExtensionBackend(BatchBackend):
     def watch(self, record: BatchRecord, deadline: float | None) -> Generator[BatchStats, None]:
         return watch_stream(self.connection, record.id, deadline)
 
-    def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
-        self._list_jobs(record.id, visitor)
+    def each_job(
+        self, record: BatchRecord, visitor: JobVisitor, *, omit_payload: bool = True
+    ) -> None:
+        self._list_jobs(record.id, visitor, omit_payload=omit_payload)
 
     def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.staging.idempotency import batch_id

@@ -89,7 +89,13 @@ class V1Backend(BatchBackend):
     def watch(self, record: BatchRecord, deadline: float | None) -> Generator[BatchStats, None]:
         return poll(self, record, deadline)
 
-    def each_job(self, record: BatchRecord, visitor: JobVisitor) -> None:
+    def each_job(
+        self,
+        record: BatchRecord,
+        visitor: JobVisitor,
+        *,
+        omit_payload: bool = True,  # noqa: ARG002
+    ) -> None:
         ledger = record.open_ledger()
         if ledger is None:
             raise InvalidArgumentError(

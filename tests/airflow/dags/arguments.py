@@ -97,3 +97,35 @@ with DAG("nothing", schedule=None):
         StreamJobsSensor(task_id=f"skip_{name}", on_empty="skip", **done)
         BatchResultsOperator(task_id=f"results_{name}", **done)
     SpooledWorkOperator(task_id="work_skipped", handler=print, **done)
+
+ORDERS = [
+    {"order_id": f"o{n}", "amount": 1.5 * n, "paid": n % 2 == 0, "status": "new"} for n in range(4)
+]
+
+with DAG("joined", schedule=None):
+    orders: dict[str, Any] = {
+        "data": ORDERS,
+        "queue_name": "joined",
+        "key": "order_id",
+        "ledger": str(FOLDER / "ledger-{{ task.task_id }}.parquet"),
+    }
+    in_one = {"wait_for_completion": True, "results": str(FOLDER / "one.csv")}
+    EnqueueBatchOperator(task_id="in_one", **orders, **in_one)
+    made = EnqueueBatchOperator(task_id="made", **orders)
+    waited = StreamJobsSensor(task_id="waited", batch=made.output)
+    made >> waited
+    for suffix in ("parquet", "arrow", "csv", "jsonl"):
+        path = str(FOLDER / f"results.{suffix}")
+        waited >> BatchResultsOperator(task_id=suffix, batch=made.output, path=path)
+    results = BatchResultsOperator(task_id="results", batch=made.output)
+
+    @task
+    def joined(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        import pandas as pd
+
+        table = pd.DataFrame(ORDERS)
+        charged = pd.DataFrame(results)[["order_id", "charged"]]
+        return table.merge(charged, on="order_id").to_dict("records")
+
+    waited >> results
+    joined(results.output)  # type: ignore[arg-type]  # Airflow puts its value in place
