@@ -109,7 +109,7 @@ with DAG("joined", schedule=None):
         "key": "order_id",
         "ledger": str(FOLDER / "ledger-{{ task.task_id }}.parquet"),
     }
-    in_one = {"wait_for_completion": True, "results": str(FOLDER / "one.csv")}
+    in_one: dict[str, Any] = {"wait_for_completion": True, "results": str(FOLDER / "one.csv")}
     EnqueueBatchOperator(task_id="in_one", **orders, **in_one)
     made = EnqueueBatchOperator(task_id="made", **orders)
     waited = StreamJobsSensor(task_id="waited", batch=made.output)
@@ -120,7 +120,7 @@ with DAG("joined", schedule=None):
     results = BatchResultsOperator(task_id="results", batch=made.output)
 
     @task
-    def joined(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def joined(results: list[dict[str, Any]]) -> list[dict[Any, Any]]:
         import pandas as pd
 
         table = pd.DataFrame(ORDERS)
