@@ -193,7 +193,9 @@ class BatchStats:
 
     ``settled`` means: sealed (the last row is in), and every job completed, dead or cancelled.
     Whether that is a success is for the waiter to say (``max_failed``). ``generation`` is the
-    batch's newest, which is the one that these numbers are of.
+    batch's newest, which is the one that these numbers are of. ``changed`` counts rows that came
+    again with another payload than their job had, each time they came, and ``replaced`` those of
+    them whose payload the job got.
     """
 
     batch_id: str
@@ -213,6 +215,8 @@ class BatchStats:
     stalls: tuple[Stall, ...] = ()
     top_errors: tuple[tuple[str, int], ...] = ()
     generation: int = 0
+    changed: int = 0
+    replaced: int = 0
 
     @property
     def open(self) -> int:

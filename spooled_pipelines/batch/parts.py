@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -47,6 +47,9 @@ class AddedPart:
         created: rows that this call made jobs of.
         duplicates: rows that were jobs already.
         rejected: rows that are not jobs.
+        changed: those of the duplicates that have another payload than their job had; None if the
+            server has no batch extension.
+        replaced: those of `changed` whose payload their job has now.
     """
 
     part_id: str
@@ -55,6 +58,8 @@ class AddedPart:
     created: int
     duplicates: int
     rejected: int
+    changed: int | None = None
+    replaced: int | None = None
     _ledger: Ledger | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -77,7 +82,7 @@ class AddedPart:
         Raises:
             InvalidArgumentError: the dict is not one of a part.
         """
-        names = ("part_id", "batch_id", "rows", "created", "duplicates", "rejected")
+        names = [one.name for one in fields(cls) if one.name != "_ledger"]
         if not isinstance(values, Mapping) or set(values) != set(names):
             raise InvalidArgumentError(
                 f"a part's dict has {', '.join(names)}, and this is {type(values).__name__}"

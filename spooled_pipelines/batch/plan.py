@@ -28,6 +28,7 @@ class BatchPlan:
         created: jobs that would be made; all of them if the server cannot be asked for those that
             are there (`duplicates` is None).
         duplicates: rows that are jobs already; None if this server cannot be asked by key.
+        changed: those of them with another payload than their job; None as well.
         repeated: rows with the key of a row before them; with `key=` they are the same job.
         rejected: rows that cannot be jobs. With `on_rejected="raise"` nothing would be sent.
         reasons: how many of them by reason.
@@ -47,6 +48,7 @@ class BatchPlan:
     rows: int
     created: int
     duplicates: int | None
+    changed: int | None
     repeated: int
     rejected: int
     reasons: Mapping[str, int]
@@ -80,6 +82,7 @@ class PlanBuilder:
         self._created = 0
         # None once the server cannot be asked.
         self._duplicates: int | None = 0
+        self._changed: int | None = 0
         self._bytes = 0
         self._chunks = 0
         self._samples: list[dict[str, Any]] = []
@@ -88,18 +91,18 @@ class PlanBuilder:
         """Return the chunks that would be sent as this generation."""
         return self._prepared.chunks(generation)
 
-    def add(self, chunk: Chunk, existing: list[int] | None) -> None:
-        """Add a chunk, and which of its rows are jobs already; None if that is not known."""
+    def add(self, chunk: Chunk, existing: list[int] | None, changed: list[int] | None) -> None:
+        """Add a chunk, and which of its rows are jobs already; None if that is not known.
+
+        `changed` are those of them with another payload.
+        """
         count = len(chunk.rows)
         new = set(range(count)).difference(existing or ())
         if self._repeats is not None:
             new.difference_update(self._repeats.repeats(self._first, count))
         self._created += len(new)
-        self._duplicates = (
-            None
-            if existing is None or self._duplicates is None
-            else self._duplicates + len(existing)
-        )
+        self._duplicates = _plus(self._duplicates, existing)
+        self._changed = _plus(self._changed, changed)
         self._first += count
         self._bytes += len(chunk.message())
         self._chunks += 1
@@ -116,6 +119,7 @@ class PlanBuilder:
             rows=prepared.rows,
             created=self._created,
             duplicates=self._duplicates,
+            changed=self._changed,
             repeated=0 if self._repeats is None else self._repeats.repeated,
             rejected=rejected.count,
             reasons=reasons,
@@ -132,6 +136,10 @@ class PlanBuilder:
     def close(self) -> None:
         if self._repeats is not None:
             self._repeats.close()
+
+
+def _plus(count: int | None, rows: list[int] | None) -> int | None:
+    return None if count is None or rows is None else count + len(rows)
 
 
 def _payload(request: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.outcome.v1_stats import JobTracker
 
 _PLAIN = (
-    *("queue_name", "name", "rows", "created", "duplicates", "rejected"),
+    *("queue_name", "name", "rows", "created", "duplicates", "changed", "replaced", "rejected"),
     *("generation", "retried", "extension"),
 )
 
@@ -27,6 +27,7 @@ class BatchRecord:
         id: the batch's id.
         queue_name, name: None if only the id is known.
         rows, created, duplicates, rejected: counts of the enqueue; None if it happened elsewhere.
+        changed, replaced: the same, and None for a server without the extension.
         generation: the generation that was enqueued; None if it is not known.
         retried: dead letters that the enqueue retried.
         extension: whether the server has the batch extension; None if it was not asked yet.
@@ -44,6 +45,8 @@ class BatchRecord:
     created: int | None = None
     duplicates: int | None = None
     rejected: int | None = None
+    changed: int | None = None
+    replaced: int | None = None
     generation: int | None = None
     retried: int = 0
     extension: bool | None = None

@@ -106,7 +106,8 @@ class RunBatch:
             table: the asset's own table, whose columns are shown; None: the table enqueued.
         """
         stats = self.stats() if stats is None else stats
-        counts = {n: self.record[n] for n in ("rows", "created", "duplicates", "rejected")}
+        told = ("rows", "created", "duplicates", "changed", "replaced", "rejected")
+        counts = {n: self.record[n] for n in told}
         counts |= {n: getattr(stats, n) for n in ("completed", "deadletter", "cancelled", "open")}
         found: dict[str, dg.MetadataValue[Any]] = {
             "spooled/batch": dg.MetadataValue.url(self.url)

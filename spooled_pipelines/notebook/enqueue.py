@@ -51,7 +51,7 @@ def bulk_enqueue(
         quiet: True to show neither plan nor bar, for calls in a loop.
         options: as `SpooledClient.enqueue_batch` takes them: key (the column or columns that
             identify a row; the whole row if not given), name (the same name is the same batch),
-            payload, priority, on_rejected, …
+            payload, priority, on_rejected, on_changed, …
 
     Returns:
         The batch, which shows itself in a notebook and knows its client.
@@ -70,6 +70,7 @@ def bulk_enqueue(
         confirm=confirm,
         quiet=quiet,
         retries=options.get("on_rerun") == "retry_failed",
+        replaces=options.get("on_changed") == "replace",
     )
     try:
         return client.enqueue_batch(
@@ -97,6 +98,7 @@ class _Progress:
         confirm: bool,
         quiet: bool,
         retries: bool,
+        replaces: bool,
     ) -> None:
         self._settings = client.settings
         self._queue_name = queue_name
@@ -104,6 +106,7 @@ class _Progress:
         self._confirm = confirm
         self._quiet = quiet
         self._retries = retries
+        self._replaces = replaces
         self._bar: ProgressBar | None = None
         self._sent = 0
         self._rows: int | None = None
@@ -111,8 +114,8 @@ class _Progress:
     def show_plan(self, plan: BatchPlan) -> None:
         if not self._quiet:
             display.show(plan_card(plan, self._settings, self._note))
-        retries = self._retries and plan.duplicates != 0
-        check_confirmed(plan, self._settings, confirm=self._confirm, retries=retries)
+        more = (self._retries and plan.duplicates != 0) or (self._replaces and plan.changed != 0)
+        check_confirmed(plan, self._settings, confirm=self._confirm, more=more)
         self._rows = plan.rows - plan.rejected
         if not self._quiet:
             self._bar = ProgressBar(f"enqueue to {self._queue_name}", " rows")

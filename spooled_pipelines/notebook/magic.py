@@ -29,6 +29,7 @@ def _arguments() -> argparse.ArgumentParser:
     known.add_argument("-p", "--priority", type=int)
     known.add_argument("--address")
     known.add_argument("--on-rejected", choices=["raise", "skip"], default="raise")
+    known.add_argument("--on-changed", choices=["keep", "raise", "replace"], default="keep")
     known.add_argument("-y", "--confirm", action="store_true")
     known.add_argument("--on-lossy", choices=["raise", "string", "null", "round"], default="raise")
     return known
@@ -44,7 +45,8 @@ class EnqueueMagics(Magics):
 
         Options: -q/--queue (needed), -k/--key COLUMN (repeat it for several), -n/--name,
         -p/--priority, --address, -y/--confirm, --on-rejected raise|skip, --on-lossy
-        raise|string|null; each means what it means for `bulk_enqueue`.
+        raise|string|null, --on-changed keep|raise|replace; each means what it means for
+        `bulk_enqueue`.
         """
         try:
             words = shlex.split(line)
@@ -64,4 +66,5 @@ class EnqueueMagics(Magics):
             confirm=chosen.confirm,
             on_rejected=chosen.on_rejected,
             on_lossy=chosen.on_lossy,
+            on_changed=chosen.on_changed,
         )

@@ -41,12 +41,13 @@ def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> 
         ("rows", f"{plan.rows:,}"),
         ("new jobs", f"{plan.created:,}"),
         ("duplicates", duplicates),
+        ("changed", f"{plan.changed or 0:,} (another payload than their job)"),
         ("repeated keys", f"{plan.repeated:,}"),
         ("rejected", f"{plan.rejected:,}"),
         ("size", f"{size(plan.bytes)} on the wire"),
     ]
-    if not plan.repeated:
-        facts = [fact for fact in facts if fact[0] != "repeated keys"]
+    shown = {"changed": plan.changed, "repeated keys": plan.repeated}
+    facts = [fact for fact in facts if shown.get(fact[0], True)]
     if plan.seconds is not None:
         facts.append(("will take", duration(plan.seconds)))
     reasons = sorted(plan.reasons.items(), key=lambda reason: -reason[1])[:_REASONS_SHOWN]
@@ -64,13 +65,13 @@ def plan_card(plan: BatchPlan, settings: ConnectionSettings, note: str = "") -> 
 
 
 def check_confirmed(
-    plan: BatchPlan, settings: ConnectionSettings, *, confirm: bool, retries: bool
+    plan: BatchPlan, settings: ConnectionSettings, *, confirm: bool, more: bool
 ) -> None:
     """Raise ConfirmationNeededError if a confirmation is needed and was not given.
 
-    `retries` says that more will be done than the plan's new jobs.
+    `more` says that more will be done than the plan's new jobs.
     """
-    if confirm or not (plan.created or retries):
+    if confirm or not (plan.created or more):
         return
     local = settings.file is not None or settings.endpoint.is_local
     if not local:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.display.batch_card import changed_text
 from spooled_pipelines.errors import EmptyTableError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.wire import limits
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
 
-_COUNTS = ("rows", "created", "duplicates", "rejected")
+_COUNTS = ("rows", "created", "duplicates", "changed", "replaced", "rejected")
 
 
 def run_batch_name(*parts: object) -> str:
@@ -89,8 +90,11 @@ def enqueue_for_run(
 
 def describe_enqueued(batch: dict[str, Any]) -> str:
     """Return what an enqueue did, in one line."""
+    changed = ""
+    if batch["changed"]:
+        changed = f"changed: {changed_text(batch['changed'], batch['replaced'])}, "
     return (
         f"Batch {batch['batch_id']} on queue {batch['queue_name']}: {batch['rows']} rows, "
-        f"{batch['created']} jobs created, {batch['duplicates']} duplicates, "
+        f"{batch['created']} jobs created, {batch['duplicates']} duplicates, {changed}"
         f"{batch['rejected']} rejected, {batch['retried']} retried"
     )

@@ -55,6 +55,8 @@ def card(batch: SpooledBatch, stats: BatchStats | None) -> None:
 def markdown(batch: SpooledBatch, stats: BatchStats | None) -> str:
     """Return the card of a batch as markdown; texts of others are shown as they are written."""
     counts = {n: batch.record.get(n) for n in ("rows", "created", "duplicates", "rejected")}
+    if batch.record.get("changed"):
+        counts |= {n: batch.record[n] for n in ("changed", "replaced")}
     if stats is not None:
         counts = {n: getattr(stats, n) for n in ("total", "completed", "deadletter", "cancelled")}
         counts["open"] = stats.open

@@ -179,6 +179,8 @@ def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
         ),
         top_errors=tuple((error.error, error.count) for error in message.top_errors),
         generation=message.generation,
+        changed=message.changed,
+        replaced=message.replaced,
     )
 
 

@@ -16,10 +16,10 @@ class OnChanged(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ON_CHANGED_KEEP: _ClassVar[OnChanged]
     ON_CHANGED_REPLACE: _ClassVar[OnChanged]
-    ON_CHANGED_REPLACE_DEAD: _ClassVar[OnChanged]
+    ON_CHANGED_REPLACE_RETRIABLE: _ClassVar[OnChanged]
 ON_CHANGED_KEEP: OnChanged
 ON_CHANGED_REPLACE: OnChanged
-ON_CHANGED_REPLACE_DEAD: OnChanged
+ON_CHANGED_REPLACE_RETRIABLE: OnChanged
 
 class EnqueueJobRequest(_message.Message):
     __slots__ = ("job",)

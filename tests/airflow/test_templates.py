@@ -37,6 +37,7 @@ PARAMS = {
     "rerun": "fresh",
     "at": "2020-01-01T00:00:00Z",
     "lossy": "string",
+    "changed": "replace",
 }
 
 
@@ -82,6 +83,29 @@ def test_a_rerun_may_begin_anew_this_once(
     assert (op.on_rerun, run(op, context)["generation"]) == ("fresh", 1)
 
 
+def test_a_corrected_source_is_counted_and_logged_and_may_replace_what_has_not_started(
+    connected: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    context: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(operator(queue, key="id"), context)
+    corrected = [ROWS[0], {**ROWS[1], "day": "wed"}]
+    returned = run(operator(queue, key="id", data=corrected), context)
+    assert (returned["duplicates"], returned["changed"], returned["replaced"]) == (2, 1, 0)
+    assert "1 (their jobs keep the payload they had)" in capsys.readouterr().out
+    with pytest.raises(AirflowFailException, match="1 of 2 rows have changed"):
+        run(operator(queue, key="id", data=corrected, on_changed="{{ 'raise' }}"), context)
+    op = operator(queue, key="id", data=corrected, on_changed="{{ params.changed }}")
+    returned = run(op, context)
+    assert (returned["changed"], returned["replaced"]) == (1, 1)
+    assert "1 (1 replaced)" in capsys.readouterr().out
+    assert [job.payload for job in client.dequeue(queue, "reader", batch_size=9)] == corrected
+    part = run(operator(queue, key="id", data=corrected, part="1", name="p"), context)
+    assert (part["changed"], part["part"]["replaced"]) == (0, 0)
+
+
 def test_durations_rates_and_limits_are_rendered_too(
     connected: ServerProcess, queue: str, context: Any
 ) -> None:
@@ -101,6 +125,7 @@ def test_durations_rates_and_limits_are_rendered_too(
     ("arguments", "message"),
     [
         ({"on_rerun": "{{ params.day }}"}, "on_rerun must be 'resume', 'retry_failed' or 'fresh'"),
+        ({"on_changed": "{{ params.day }}"}, "on_changed must be 'keep', 'raise' or 'replace'"),
         ({"on_lossy": {"id": "{{ 7 }}"}}, "on_lossy['id'] must be"),
         ({"priority": "{{ params.day }}"}, "priority: there is no column 'tue'"),
         ({"rate": "{{ params.day }}"}, "rate must be a number of jobs a second above 0, got 'tue'"),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.airflow.on_empty import OnEmpty
     from spooled_pipelines.airflow.operators.output_file import OutputPath
     from spooled_pipelines.batch.options.row_options import (
+        OnChanged,
         OnLossy,
         OnRejected,
         OnRerun,
@@ -64,7 +65,8 @@ _WAIT_SECONDS = timedelta(days=7).total_seconds()
 _BACKSTOP_SECONDS = 60.0
 _END_COUNTS = ("completed", "deadletter", "cancelled")
 _ASSET_FIELDS = (
-    *("batch_id", "queue_name", "rows", "created", "duplicates", "rejected"),
+    *("batch_id", "queue_name", "rows", "created", "duplicates", "changed", "replaced"),
+    "rejected",
     *("ledger", "results", *_END_COUNTS),
 )
 
@@ -126,6 +128,10 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         on_lossy: ``"raise"``: a value that a payload cannot hold exactly fails the task before
             anything is sent; ``"string"``: it is sent as text; ``"null"``: it is left out;
             ``"round"``: a number is the nearest double; or one of these for each of some columns.
+        on_changed: rows with the key of a job and another payload, as after a corrected source and
+            a Clear: ``"keep"``: the job stays as it is, and they are counted and logged;
+            ``"raise"``: they fail the task before anything is sent; ``"replace"``: a job that has
+            not started, or that ``on_rerun`` puts back, gets the new payload.
         on_empty: what a table without rows means: ``"success"`` (a batch without jobs, which a
             sensor passes at once), ``"skip"`` or ``"fail"``.
         on_rerun: what a retry, a Clear or a reprocessing backfill does with the batch that is
@@ -199,6 +205,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         part: str | int | None = None,
         on_rejected: OnRejected | str = "raise",
         on_lossy: OnLossy | str = "raise",
+        on_changed: OnChanged | str = "keep",
         on_empty: OnEmpty | str = "success",
         on_rerun: OnRerun | str = "retry_failed",
         wait_for_completion: bool = False,

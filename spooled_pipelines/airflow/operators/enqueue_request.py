@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spooled_pipelines.airflow.on_empty import OnEmpty, report_empty
+from spooled_pipelines.batch.display.batch_card import changed_text
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.wire import limits
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
+
+
+_COUNTS = ("rows", "created", "duplicates", "changed", "replaced", "rejected")
 
 
 class Enqueued(NamedTuple):
@@ -78,6 +82,9 @@ class EnqueueRequest:
             *(batch[n] for n in ("batch_id", "queue_name", "rows", "created", "duplicates")),
             *(batch[n] for n in ("rejected", "retried")),
         )
+        if batch["changed"]:
+            told = changed_text(batch["changed"], batch["replaced"])
+            self.log.warning("Duplicates with another payload than their job had: %s", told)
         return enqueued
 
     def _send_batch(
@@ -95,7 +102,7 @@ class EnqueueRequest:
         except EmptyTableError as error:
             report_empty(self.on_empty, error.message, self.log)
             batch = client.open_batch(self.name, self.queue_name).seal()
-            nothing = dict.fromkeys(("rows", "created", "duplicates", "rejected"), 0)
+            nothing = dict.fromkeys(_COUNTS, 0)
             return Enqueued({**batch.to_dict(), **nothing}, batch.ledger_reader())
         return Enqueued(batch.to_dict(), batch.ledger_reader())
 
@@ -111,7 +118,7 @@ class EnqueueRequest:
             report_empty(self.on_empty, f"part {part_id} has no rows.", self.log)
         part, open_batch = added.to_dict(), opened.to_dict()
         batch = {
-            **{n: part[n] for n in ("batch_id", "rows", "created", "duplicates", "rejected")},
+            **{n: part[n] for n in ("batch_id", *_COUNTS)},
             **{n: open_batch[n] for n in ("queue_name", "name", "generation", "extension")},
             "retried": opened.retried,
             "part": part,

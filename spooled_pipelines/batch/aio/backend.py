@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from spooled_pipelines.batch.options.row_options import OnRerun
 from spooled_pipelines.batch.parts import AddedPart, BatchPart
@@ -18,6 +18,7 @@ from spooled_pipelines.wire import batch_v1, spooled_v1
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.outcome.ledger import Ledger
+    from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
@@ -47,6 +48,13 @@ class BatchStart:
     existed: bool = False
     retried: int = 0
     queue_before: QueueStats | None = None
+
+
+class ExistingRows(NamedTuple):
+    """The rows of a chunk that are jobs already, and those of them with another payload."""
+
+    found: list[int]
+    changed: list[int]
 
 
 class AsyncUploader(ABC):
@@ -86,6 +94,8 @@ class AsyncBatchBackend(ABC):
 
     def require_for(self, staged: StagedBatch) -> None:
         """Raise InvalidArgumentError if the rows need what the server does not have."""
+        if staged.on_changed != "keep":
+            self.require("keeps_batches", f'on_changed="{staged.on_changed}"')
         if staged.no_retries:
             # In spooled.v1 0 is what is not said, and means the default.
             self.require("keeps_batches", "max_retries=0 (no retries)")
@@ -102,14 +112,14 @@ class AsyncBatchBackend(ABC):
         progress: Progress,
         *,
         generation: int,
-        cancels_older: bool = False,
+        on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
     ) -> AsyncUploader:
-        """Return what sends the rows; `cancels_older` applies to earlier generations."""
+        """Return what sends the rows, and does with the jobs that are there as `on_rerun` says."""
 
     @abstractmethod
-    async def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:
-        """Return the indexes of the keys that are jobs already; None if that cannot be asked."""
+    async def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:
+        """Return which rows of a chunk are jobs already; None if that cannot be asked."""
 
     @abstractmethod
     async def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:

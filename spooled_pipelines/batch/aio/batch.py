@@ -72,6 +72,19 @@ class AsyncBatch:
         return self._record.duplicates
 
     @property
+    def changed(self) -> int | None:
+        """Those of the duplicates that have another payload than their job had.
+
+        None also on a server without the batch extension, which does not say so.
+        """
+        return self._record.changed
+
+    @property
+    def replaced(self) -> int | None:
+        """Those of `changed` whose payload their job has now (`on_changed="replace"`)."""
+        return self._record.replaced
+
+    @property
     def rejected(self) -> int | None:
         """Rows that cannot be jobs."""
         return self._record.rejected
@@ -98,7 +111,7 @@ class AsyncBatch:
         if self.rows is not None:
             counts = (
                 f": {self.rows} rows, {self.created} created, {self.duplicates} duplicates, "
-                f"{self.rejected} rejected"
+                f"{f'{self.changed} changed, ' if self.changed else ''}{self.rejected} rejected"
             )
         queue = f" on {self.queue_name!r}" if self.queue_name else ""
         return f"<{type(self).__name__} {self.id}{named}{queue}{counts}>"
@@ -121,7 +134,9 @@ class AsyncBatch:
     def ledger(self) -> pa.Table | None:
         """A pyarrow Table, one line per row of the input, in its order.
 
-        Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason.
+        Columns: row (int64), key, job_id, outcome ("created", "duplicate", "rejected"), reason
+        (why it was rejected; of a duplicate with another payload than its job had "changed", or
+        "replaced" where the job has the row's now).
         None if the batch was not enqueued by this object, and its ledger was not kept anywhere
         (`ledger=`). Read again at each access; `ledger_reader` is for tables beyond memory.
         """

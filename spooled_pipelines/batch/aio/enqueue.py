@@ -8,7 +8,7 @@ from typing import Any
 
 from spooled_pipelines.batch.aio.backend import Ability
 from spooled_pipelines.batch.aio.service import AsyncBatchService
-from spooled_pipelines.batch.aio.upload import upload, with_trace_context
+from spooled_pipelines.batch.aio.upload import refuse_changed, upload, with_trace_context
 from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.options.row_options import OnRerun, RowOptions, check_on_rerun
@@ -58,7 +58,8 @@ async def enqueue_batch(
     Raises:
         InvalidArgumentError: an argument or the data is wrong. Nothing was sent.
         LossyValueError: a payload cannot hold a value exactly. Nothing was sent.
-        RowsRejectedError: rows cannot be jobs. Nothing was sent, unless the message says so.
+        RowsRejectedError: rows cannot be jobs, or have changed and `on_changed` is "raise".
+            Nothing was sent, unless the message says so.
         SpooledError: the server cannot be reached or refuses. The message says how many rows
             were acknowledged; the same call again resumes.
     """
@@ -127,12 +128,14 @@ async def _send(
     ledger = Ledger()
     bar = Progress(progress, staged.sendable, queue_name)
     start = await backend.start(staged.batch_id, queue_name, on_rerun)
+    if staged.on_changed == "raise":
+        await refuse_changed(backend, staged, start.generation or 0)
     uploader = backend.uploader(
         staged,
         ledger,
         bar,
         generation=start.generation or 0,
-        cancels_older=on_rerun == "fresh",
+        on_rerun=on_rerun,
         max_outstanding=max_outstanding,
     )
     service.rows_per_second = await upload(uploader, staged, ledger, bar)
@@ -147,6 +150,9 @@ async def _send(
         created=ledger.created,
         duplicates=ledger.duplicates,
         rejected=ledger.rejected,
+        # A plain server does not say with which payload a job was there.
+        changed=ledger.changed if backend.keeps_batches else None,
+        replaced=ledger.replaced if backend.keeps_batches else None,
         generation=start.generation,
         retried=retried,
         extension=backend.keeps_batches,
@@ -169,8 +175,11 @@ async def _plan(
     planning = PlanBuilder(staged)
     try:
         for chunk in planning.chunks(start.generation or 0):
-            keys = [key.decode() for key in chunk.keys.to_pylist()]
-            planning.add(chunk, await backend.existing(queue_name, keys))
+            existing = await backend.existing(queue_name, chunk)
+            if existing is None:
+                planning.add(chunk, None, None)
+            else:
+                planning.add(chunk, *existing)
         seconds = None
         if service.rows_per_second is not None:
             seconds = prepared_in + staged.sendable / service.rows_per_second

@@ -12,6 +12,7 @@ from spooled_pipelines.batch.aio.backend import (
     AsyncBatchBackend,
     AsyncUploader,
     BatchStart,
+    ExistingRows,
     JobVisitor,
 )
 from spooled_pipelines.batch.aio.watch import watch_stream
@@ -45,6 +46,7 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.outcome.ledger import Ledger
+    from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
@@ -73,7 +75,7 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         progress: Progress,
         *,
         generation: int,
-        cancels_older: bool = False,
+        on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
     ) -> AsyncUploader:
         # Loads pyarrow, which waiting does without.
@@ -85,14 +87,25 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             ledger,
             progress,
             generation,
-            cancels_older=cancels_older,
+            on_rerun=on_rerun,
             max_outstanding=max_outstanding,
         )
 
-    async def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:
+    async def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:
+        keys = [key.decode() for key in chunk.keys.to_pylist()]
         request = batch_v1.FindKeysRequest(queue_name=queue_name, idempotency_keys=keys)
-        response = await self._unary("FindKeys", request)
-        return list(response.found)
+        found = list((await self._unary("FindKeys", request)).found)
+        if not found:
+            return ExistingRows([], [])
+        # Only payloads of rows that are jobs go to the server, to be compared.
+        payloads = chunk.payloads()
+        request = batch_v1.FindKeysRequest(
+            queue_name=queue_name,
+            idempotency_keys=[keys[row] for row in found],
+            payloads=[payloads[row] for row in found],
+        )
+        compared = await self._unary("FindKeys", request)
+        return ExistingRows(found, [found[place] for place in compared.changed])
 
     async def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:
         (stats,) = await self.stats_of([record], timeout)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.aio.backend import AsyncBatchBackend, BatchStart
 from spooled_pipelines.batch.aio.batch import AsyncBatch
 from spooled_pipelines.batch.aio.enqueue import check_rerun
 from spooled_pipelines.batch.aio.service import AsyncBatchService
-from spooled_pipelines.batch.aio.upload import upload, with_trace_context
+from spooled_pipelines.batch.aio.upload import refuse_changed, upload, with_trace_context
 from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
 from spooled_pipelines.batch.flow_control import check_max_outstanding
 from spooled_pipelines.batch.options.row_options import (
@@ -186,6 +186,8 @@ class AsyncOpenBatch:
         max_outstanding: int | None,
     ) -> AddedPart:
         self._backend.require_for(staged)
+        if staged.on_changed == "raise":
+            await refuse_changed(self._backend, staged, self.generation)
         ledger = Ledger()
         bar = Progress(progress, staged.sendable, self.queue_name)
         uploader = self._backend.uploader(
@@ -194,9 +196,19 @@ class AsyncOpenBatch:
         if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
         self._service.rows_per_second = await upload(uploader, staged, ledger, bar)
-        counts = (staged.rows, ledger.created, ledger.duplicates, ledger.rejected)
-        self._added[part_id] = AddedPart(part_id, self.id, *counts)
-        return AddedPart(part_id, self.id, *counts, ledger)
+        says = self._backend.keeps_batches
+        added = AddedPart(
+            part_id,
+            self.id,
+            staged.rows,
+            ledger.created,
+            ledger.duplicates,
+            ledger.rejected,
+            ledger.changed if says else None,
+            ledger.replaced if says else None,
+        )
+        self._added[part_id] = added
+        return replace(added, _ledger=ledger)
 
     def _elsewhere(self, added: Iterable[AddedPart | Mapping[str, Any]]) -> dict[str, AddedPart]:
         found = {}
@@ -216,6 +228,7 @@ class AsyncOpenBatch:
         """Return the batch, with its counts if every part of it is known here."""
         every = set(part_ids) <= known.keys() if part_ids else len(known) == count
         parts = known.values() if every else ()
+        says = self._backend.keeps_batches
         ledgers = dict(self._ledgers) if known.keys() == self._ledgers.keys() else {}
         record = BatchRecord(
             self.id,
@@ -225,6 +238,8 @@ class AsyncOpenBatch:
             created=sum(part.created for part in parts) if every else None,
             duplicates=sum(part.duplicates for part in parts) if every else None,
             rejected=sum(part.rejected for part in parts) if every else None,
+            changed=sum(part.changed or 0 for part in parts) if every and says else None,
+            replaced=sum(part.replaced or 0 for part in parts) if every and says else None,
             generation=self._start.generation,
             retried=self.retried,
             extension=self._backend.keeps_batches,

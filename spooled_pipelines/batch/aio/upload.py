@@ -22,7 +22,8 @@ from spooled_pipelines.batch.flow_control import (
     RetryBudget,
     limit_of_calls,
 )
-from spooled_pipelines.batch.outcome.ledger import ChunkResult, Ledger, write_ledger
+from spooled_pipelines.batch.options.row_options import OnChanged, OnRerun
+from spooled_pipelines.batch.outcome.ledger import ChunkResult, Ledger, RejectedRows, write_ledger
 from spooled_pipelines.batch.staging.chunks import Chunk, open_message, rechunk, shared_fields
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.errors import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 # Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
 # if they are answered in time, fewer if the server is busy; at most what it stores at once.
 _CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
+_CHANGED = "the key is that of a job with another payload"
 
 
 async def upload(
@@ -56,7 +58,8 @@ async def upload(
     """Send every row, and return the rows per second; the ledger then has rejected rows, too.
 
     Raises:
-        RowsRejectedError: the server refused rows, and `on_rejected` is "raise".
+        RowsRejectedError: the server refused rows, and `on_rejected` is "raise"; or rows have
+            another payload than their job, and `on_changed` is.
     """
     began = time.perf_counter()
     try:
@@ -71,6 +74,14 @@ async def upload(
         progress.close()
     if ledger.rejected and not staged.skips_rejected:
         raise _refused_by_server(staged, ledger)
+    if ledger.changed and staged.on_changed == "raise":
+        others = ledger.acknowledged - ledger.changed - ledger.rejected
+        changed = RejectedRows(staged.ledger)
+        for rows in ledger.changed_rows():
+            changed.add([(row, _CHANGED) for row in rows])
+        ledger.close()
+        outcome = f"The other {others} are jobs; batch {staged.batch_id} is not sealed."
+        raise _changed_error(staged, changed, outcome)
     ledger.add_rejected(staged.rejected)
     if staged.ledger is not None:
         await in_thread(write_ledger, ledger.reader(), staged.ledger)
@@ -94,6 +105,29 @@ def _refused_by_server(staged: StagedBatch, ledger: Ledger) -> RowsRejectedError
         f"The other {acknowledged - count} are jobs; batch {staged.batch_id} is not sealed.",
         'Correct these rows and call again, or pass on_rejected="skip".',
     )
+
+
+async def refuse_changed(backend: AsyncBatchBackend, staged: StagedBatch, generation: int) -> None:
+    """Raise RowsRejectedError if rows have another payload than their job, before one is sent."""
+    changed = RejectedRows(staged.ledger)
+    for chunk in staged.chunks(generation):
+        existing = await backend.existing(staged.scope.queue_name, chunk)
+        if existing is not None:
+            changed.add([(chunk.rows[row].as_py(), _CHANGED) for row in existing.changed])
+    if changed.count:
+        raise _changed_error(staged, changed, "Nothing was sent.")
+    changed.close()
+
+
+def _changed_error(staged: StagedBatch, changed: RejectedRows, outcome: str) -> RowsRejectedError:
+    error = changed.error(
+        f"{changed.count} of {staged.sendable} rows have changed",
+        outcome,
+        'Pass on_changed="replace" to give jobs that have not started the new payload, or '
+        '"keep" to leave all as they are.',
+    )
+    error.reason = "changed"
+    return error
 
 
 def _add_resume_note(error: BaseException, staged: StagedBatch, ledger: Ledger) -> None:
@@ -134,7 +168,7 @@ class AsyncStreamUploader(AsyncUploader):
         progress: Progress,
         generation: int,
         *,
-        cancels_older: bool,
+        on_rerun: OnRerun,
         max_outstanding: int | None,
     ) -> None:
         self._backend = backend
@@ -152,8 +186,9 @@ class AsyncStreamUploader(AsyncUploader):
             staged.constants,
             generation,
             scope.part_id,
-            cancels_older=cancels_older,
+            cancels_older=on_rerun == "fresh",
             rows_id=staged.rows_id,
+            on_changed=_wire_on_changed(staged.on_changed, on_rerun),
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -170,7 +205,9 @@ class AsyncStreamUploader(AsyncUploader):
 
     async def _attempt(self) -> None:
         await self._converse()
-        if self._ledger.rejected == 0 or self._staged.skips_rejected:
+        refused = self._ledger.rejected and not self._staged.skips_rejected
+        raises = self._ledger.changed and self._staged.on_changed == "raise"
+        if not refused and not raises:
             await self._end()
 
     async def _converse(self) -> None:
@@ -227,6 +264,8 @@ class AsyncStreamUploader(AsyncUploader):
         answers = ChunkResult(
             list(outcome.job_ids),
             list(outcome.duplicate_rows),
+            list(outcome.changed_rows),
+            list(outcome.replaced_rows),
             [(refused.row, refused.message) for refused in outcome.rejected],
         )
         self._ledger.add(chunk.rows, chunk.keys, answers)
@@ -307,6 +346,15 @@ class AsyncUnaryUploader(AsyncUploader):
             if self._backpressure is not None:
                 self._backpressure.sent(answers.job_ids)
         self._progress.update(self._ledger.acknowledged)
+
+
+def _wire_on_changed(on_changed: OnChanged, on_rerun: OnRerun) -> batch_v1.OnChanged:
+    if on_changed != "replace":
+        return batch_v1.ON_CHANGED_KEEP
+    if on_rerun == "retry_failed":
+        # What goes back into the queue goes there as the table says.
+        return batch_v1.ON_CHANGED_REPLACE_RETRIABLE
+    return batch_v1.ON_CHANGED_REPLACE
 
 
 async def open_upload(

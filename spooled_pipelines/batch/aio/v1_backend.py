@@ -10,6 +10,7 @@ from spooled_pipelines.batch.aio.backend import (
     AsyncBatchBackend,
     AsyncUploader,
     BatchStart,
+    ExistingRows,
     JobVisitor,
 )
 from spooled_pipelines.batch.aio.v1_jobs import get_jobs, queue_stats
@@ -30,6 +31,7 @@ from spooled_pipelines.types import BatchStats
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.outcome.ledger import Ledger
+    from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
@@ -52,7 +54,7 @@ class AsyncV1Backend(AsyncBatchBackend):
         progress: Progress,
         *,
         generation: int,  # noqa: ARG002
-        cancels_older: bool = False,  # noqa: ARG002
+        on_rerun: OnRerun = "resume",  # noqa: ARG002
         max_outstanding: int | None = None,
     ) -> AsyncUploader:
         # Loads pyarrow, which waiting does without.
@@ -60,7 +62,7 @@ class AsyncV1Backend(AsyncBatchBackend):
 
         return AsyncUnaryUploader(self.connection, staged, ledger, progress, max_outstanding)
 
-    async def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:  # noqa: ARG002
+    async def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:  # noqa: ARG002
         return None
 
     async def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:

@@ -27,6 +27,8 @@ def batch_card(record: BatchRecord, server: str | None) -> Card:
         ("duplicates", f"{record.duplicates:,}"),
         ("rejected", f"{record.rejected:,}"),
     ]
+    if record.changed:
+        facts.insert(-1, ("changed", changed_text(record.changed, record.replaced or 0)))
     if record.retried:
         facts.append(("retried", f"{record.retried:,} dead letters"))
     facts += [
@@ -36,8 +38,18 @@ def batch_card(record: BatchRecord, server: str | None) -> Card:
     lines = [*record.notes, *_reasons(record)]
     if record.rows and not record.created and record.duplicates:
         lines.append("Each of these rows was a job already: nothing was enqueued twice.")
+    if record.changed and not record.replaced:
+        lines.append('on_changed="replace" gives jobs that have not started the new payload.')
     link = None if record.ledger_path is None else ("ledger", record.ledger_path)
     return Card("Enqueued", facts, lines, link=link)
+
+
+def changed_text(changed: int, replaced: int) -> str:
+    """Return how many rows have another payload than their job had, and whether it got it."""
+    if not replaced:
+        return f"{changed:,} (their jobs keep the payload they had)"
+    kept = changed - replaced
+    return f"{changed:,} ({replaced:,} replaced{f', {kept:,} had started' if kept else ''})"
 
 
 def _reasons(record: BatchRecord) -> list[str]:

@@ -36,6 +36,8 @@ OnRejected: TypeAlias = Literal["raise", "skip"]
 Lossy: TypeAlias = Literal["raise", "string", "null", "round"]
 # For all columns, or by the name of each; "raise" for those without.
 OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
+# Of rows with the key of a job and another payload.
+OnChanged: TypeAlias = Literal["keep", "raise", "replace"]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -54,6 +56,7 @@ class JobOptions(TypedDict, total=False):
     spread: timedelta | None
     on_rejected: OnRejected
     on_lossy: OnLossy
+    on_changed: OnChanged
 
 
 class PartOptions(JobOptions, total=False):
@@ -113,6 +116,7 @@ class RowOptions:
     name: str | None = None
     on_rejected: OnRejected = "raise"
     on_lossy: OnLossy = "raise"
+    on_changed: OnChanged = "keep"
     ledger: StrPath | None = None
     # The data is this part of the batch, and may have no rows.
     part_id: str | None = None
@@ -121,6 +125,7 @@ class RowOptions:
         parse_text_options(self.text_options)
         parse_table_version(self.table_version)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
+        validation.one_of(self.on_changed, "on_changed", get_args(OnChanged))
         if not isinstance(self.on_lossy, Mapping):
             validation.one_of(self.on_lossy, "on_lossy", get_args(Lossy))
             return

@@ -32,6 +32,9 @@ SCHEMA = pa.schema(
     ]
 )
 CREATED, DUPLICATE, REJECTED = "created", "duplicate", "rejected"
+# The reasons of duplicates that have another payload than their job had: the job kept it, or has
+# the row's now.
+CHANGED, REPLACED = "changed", "replaced"
 _REJECTED_SCHEMA = pa.schema([("row", pa.int64()), ("reason", pa.string())])
 _REJECTED_BYTES = 1 << 20
 _EXAMPLES = 10
@@ -44,11 +47,15 @@ class ChunkResult:
     Attributes:
         job_ids: one per row; empty where it was refused.
         duplicates: indices in the chunk of rows that were jobs already.
+        changed: those of them that have another payload than their job had.
+        replaced: those of `changed` whose payload their job has now.
         rejected: indices of rows that the server refused, and why.
     """
 
     job_ids: list[str]
     duplicates: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    replaced: list[int] = field(default_factory=list)
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -143,6 +150,8 @@ class Ledger(AnyLedger):
     def __init__(self) -> None:
         self.created = 0
         self.duplicates = 0
+        self.changed = 0
+        self.replaced = 0
         self.rejected = 0
         self._sent = SpillBuffer(SCHEMA)
         self._not_sent = SpillBuffer(SCHEMA, _REJECTED_BYTES)
@@ -157,7 +166,7 @@ class Ledger(AnyLedger):
         count = len(rows)
         outcomes: pa.StringArray = pa.repeat(pa.scalar(CREATED), count)
         reasons: pa.StringArray = pa.nulls(count, pa.string())
-        if len(result.duplicates) == count:
+        if len(result.duplicates) == count and not result.changed:
             outcomes = pa.repeat(pa.scalar(DUPLICATE), count)
         elif result.duplicates or result.rejected:
             outcomes, reasons = _mixed_outcomes(count, result)
@@ -167,6 +176,8 @@ class Ledger(AnyLedger):
         columns = [rows, pc.cast(keys, "string"), job_ids, outcomes, reasons]
         self._sent.write(pa.record_batch(columns, schema=SCHEMA))
         self.duplicates += len(result.duplicates)
+        self.changed += len(result.changed)
+        self.replaced += len(result.replaced)
         self.rejected += len(result.rejected)
         self.created += count - len(result.duplicates) - len(result.rejected)
 
@@ -187,6 +198,12 @@ class Ledger(AnyLedger):
             refused = record_batch.filter(pc.equal(record_batch.column("outcome"), REJECTED))
             for row, reason in zip(refused.column("row"), refused.column("reason"), strict=True):
                 yield row.as_py(), reason.as_py()
+
+    def changed_rows(self) -> Iterator[list[int]]:
+        """Yield the numbers of rows that have another payload than their job, some at a time."""
+        for record_batch in self._sent.batches():
+            changed = record_batch.filter(pc.equal(record_batch.column("reason"), CHANGED))
+            yield changed.column("row").to_pylist()
 
     def job_ids(self) -> Iterator[str]:
         """Yield the id of every row's job; one that several rows share comes several times."""
@@ -289,6 +306,10 @@ def _mixed_outcomes(count: int, result: ChunkResult) -> tuple[pa.StringArray, pa
     reasons: list[str | None] = [None] * count
     for index in result.duplicates:
         outcomes[index] = DUPLICATE
+    for index in result.changed:
+        reasons[index] = CHANGED
+    for index in result.replaced:
+        reasons[index] = REPLACED
     for index, reason in result.rejected:
         outcomes[index], reasons[index] = REJECTED, reason
     return pa.array(outcomes, pa.string()), pa.array(reasons, pa.string())

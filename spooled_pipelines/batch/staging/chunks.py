@@ -58,6 +58,11 @@ class Chunk:
         head = protobuf_wire.REQUEST_CHUNK + protobuf_wire.varint(len(data) + len(number))
         return b"".join((head, data, number))
 
+    def payloads(self) -> list[bytes]:
+        """Return each row's payload, serialized."""
+        chunk = batch_v1.EnqueueBatchRequest.FromString(self.message()).chunk
+        return list(chunk.payloads)
+
     def requests(self, shared: bytes) -> Iterator[bytes]:
         """Return an EnqueueRequest per row; `shared` is the fields that they have in common."""
         encoded_rows = self.encoded_rows.to_pylist()
@@ -110,6 +115,7 @@ def open_message(
     *,
     cancels_older: bool = False,
     rows_id: str = "",
+    on_changed: batch_v1.OnChanged = batch_v1.ON_CHANGED_KEEP,
 ) -> bytes:
     """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -125,6 +131,7 @@ def open_message(
         part_id=part_id or "",
         cancel_older=cancels_older and generation > 0,
         rows_id=rows_id,
+        on_changed=on_changed,
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

@@ -146,6 +146,7 @@ def prepare(
             notes=tuple(scan.notes),
             no_retries=no_retries,
             table_version=next(iter(scan.versions_read), None),
+            on_changed=options.on_changed,
         )
 
 
@@ -163,4 +164,5 @@ def _empty_part(scope: KeyScope, options: RowOptions, ledger: str | None) -> Sta
         encoded=SpillBuffer(ENCODED_SCHEMA),
         hashes=SpillBuffer(HASHES_SCHEMA),
         ledger=ledger,
+        on_changed=options.on_changed,
     )

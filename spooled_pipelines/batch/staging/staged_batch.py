@@ -10,6 +10,7 @@ import pyarrow as pa
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.column_mapping import Constants
 from spooled_pipelines.batch.encoding.columns import join_columns
+from spooled_pipelines.batch.options.row_options import OnChanged
 from spooled_pipelines.batch.outcome.ledger import RejectedRows
 from spooled_pipelines.batch.spill.buffer import SpillBuffer
 from spooled_pipelines.batch.staging.chunks import Chunk, cut_into_chunks
@@ -50,6 +51,7 @@ class StagedBatch:
         notes: what people should know of how the table was read.
         no_retries: whether some of the jobs are to have no retries.
         table_version: of a lake table: the version that was read.
+        on_changed: what to do with rows that have the key of a job and another payload.
     """
 
     scope: KeyScope
@@ -69,6 +71,7 @@ class StagedBatch:
     notes: tuple[str, ...] = ()
     no_retries: bool = False
     table_version: int | None = None
+    on_changed: OnChanged = "keep"
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """Yield what is to be sent, in the table's order, with the keys of this generation."""

@@ -17,7 +17,7 @@ from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.batch.sync.backend import Ability
 from spooled_pipelines.batch.sync.service import BatchService
-from spooled_pipelines.batch.sync.upload import upload, with_trace_context
+from spooled_pipelines.batch.sync.upload import refuse_changed, upload, with_trace_context
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.rpc.sync.runtime import in_thread
 
@@ -59,7 +59,8 @@ def enqueue_batch(
     Raises:
         InvalidArgumentError: an argument or the data is wrong. Nothing was sent.
         LossyValueError: a payload cannot hold a value exactly. Nothing was sent.
-        RowsRejectedError: rows cannot be jobs. Nothing was sent, unless the message says so.
+        RowsRejectedError: rows cannot be jobs, or have changed and `on_changed` is "raise".
+            Nothing was sent, unless the message says so.
         SpooledError: the server cannot be reached or refuses. The message says how many rows
             were acknowledged; the same call again resumes.
     """
@@ -128,12 +129,14 @@ def _send(
     ledger = Ledger()
     bar = Progress(progress, staged.sendable, queue_name)
     start = backend.start(staged.batch_id, queue_name, on_rerun)
+    if staged.on_changed == "raise":
+        refuse_changed(backend, staged, start.generation or 0)
     uploader = backend.uploader(
         staged,
         ledger,
         bar,
         generation=start.generation or 0,
-        cancels_older=on_rerun == "fresh",
+        on_rerun=on_rerun,
         max_outstanding=max_outstanding,
     )
     service.rows_per_second = upload(uploader, staged, ledger, bar)
@@ -148,6 +151,9 @@ def _send(
         created=ledger.created,
         duplicates=ledger.duplicates,
         rejected=ledger.rejected,
+        # A plain server does not say with which payload a job was there.
+        changed=ledger.changed if backend.keeps_batches else None,
+        replaced=ledger.replaced if backend.keeps_batches else None,
         generation=start.generation,
         retried=retried,
         extension=backend.keeps_batches,
@@ -170,8 +176,11 @@ def _plan(
     planning = PlanBuilder(staged)
     try:
         for chunk in planning.chunks(start.generation or 0):
-            keys = [key.decode() for key in chunk.keys.to_pylist()]
-            planning.add(chunk, backend.existing(queue_name, keys))
+            existing = backend.existing(queue_name, chunk)
+            if existing is None:
+                planning.add(chunk, None, None)
+            else:
+                planning.add(chunk, *existing)
         seconds = None
         if service.rows_per_second is not None:
             seconds = prepared_in + staged.sendable / service.rows_per_second

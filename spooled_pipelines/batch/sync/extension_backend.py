@@ -27,6 +27,7 @@ from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import (
     BatchBackend,
     BatchStart,
+    ExistingRows,
     JobVisitor,
     Uploader,
 )
@@ -46,6 +47,7 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.outcome.ledger import Ledger
+    from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
@@ -74,7 +76,7 @@ class ExtensionBackend(BatchBackend):
         progress: Progress,
         *,
         generation: int,
-        cancels_older: bool = False,
+        on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
     ) -> Uploader:
         # Loads pyarrow, which waiting does without.
@@ -86,14 +88,25 @@ class ExtensionBackend(BatchBackend):
             ledger,
             progress,
             generation,
-            cancels_older=cancels_older,
+            on_rerun=on_rerun,
             max_outstanding=max_outstanding,
         )
 
-    def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:
+    def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:
+        keys = [key.decode() for key in chunk.keys.to_pylist()]
         request = batch_v1.FindKeysRequest(queue_name=queue_name, idempotency_keys=keys)
-        response = self._unary("FindKeys", request)
-        return list(response.found)
+        found = list((self._unary("FindKeys", request)).found)
+        if not found:
+            return ExistingRows([], [])
+        # Only payloads of rows that are jobs go to the server, to be compared.
+        payloads = chunk.payloads()
+        request = batch_v1.FindKeysRequest(
+            queue_name=queue_name,
+            idempotency_keys=[keys[row] for row in found],
+            payloads=[payloads[row] for row in found],
+        )
+        compared = self._unary("FindKeys", request)
+        return ExistingRows(found, [found[place] for place in compared.changed])
 
     def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:
         (stats,) = self.stats_of([record], timeout)

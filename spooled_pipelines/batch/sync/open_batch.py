@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
@@ -33,7 +33,7 @@ from spooled_pipelines.batch.sync.backend import BatchBackend, BatchStart
 from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.enqueue import check_rerun
 from spooled_pipelines.batch.sync.service import BatchService
-from spooled_pipelines.batch.sync.upload import upload, with_trace_context
+from spooled_pipelines.batch.sync.upload import refuse_changed, upload, with_trace_context
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import tracing, validation
 from spooled_pipelines.rpc.sync.runtime import in_thread
@@ -183,6 +183,8 @@ class OpenBatch:
         max_outstanding: int | None,
     ) -> AddedPart:
         self._backend.require_for(staged)
+        if staged.on_changed == "raise":
+            refuse_changed(self._backend, staged, self.generation)
         ledger = Ledger()
         bar = Progress(progress, staged.sendable, self.queue_name)
         uploader = self._backend.uploader(
@@ -191,9 +193,19 @@ class OpenBatch:
         if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
         self._service.rows_per_second = upload(uploader, staged, ledger, bar)
-        counts = (staged.rows, ledger.created, ledger.duplicates, ledger.rejected)
-        self._added[part_id] = AddedPart(part_id, self.id, *counts)
-        return AddedPart(part_id, self.id, *counts, ledger)
+        says = self._backend.keeps_batches
+        added = AddedPart(
+            part_id,
+            self.id,
+            staged.rows,
+            ledger.created,
+            ledger.duplicates,
+            ledger.rejected,
+            ledger.changed if says else None,
+            ledger.replaced if says else None,
+        )
+        self._added[part_id] = added
+        return replace(added, _ledger=ledger)
 
     def _elsewhere(self, added: Iterable[AddedPart | Mapping[str, Any]]) -> dict[str, AddedPart]:
         found = {}
@@ -213,6 +225,7 @@ class OpenBatch:
         """Return the batch, with its counts if every part of it is known here."""
         every = set(part_ids) <= known.keys() if part_ids else len(known) == count
         parts = known.values() if every else ()
+        says = self._backend.keeps_batches
         ledgers = dict(self._ledgers) if known.keys() == self._ledgers.keys() else {}
         record = BatchRecord(
             self.id,
@@ -222,6 +235,8 @@ class OpenBatch:
             created=sum(part.created for part in parts) if every else None,
             duplicates=sum(part.duplicates for part in parts) if every else None,
             rejected=sum(part.rejected for part in parts) if every else None,
+            changed=sum(part.changed or 0 for part in parts) if every and says else None,
+            replaced=sum(part.replaced or 0 for part in parts) if every and says else None,
             generation=self._start.generation,
             retried=self.retried,
             extension=self._backend.keeps_batches,

@@ -20,6 +20,7 @@ from spooled_pipelines.batch.spill.database import distinct_on_disk
 from spooled_pipelines.batch.sync.backend import (
     BatchBackend,
     BatchStart,
+    ExistingRows,
     JobVisitor,
     Uploader,
 )
@@ -31,6 +32,7 @@ from spooled_pipelines.types import BatchStats
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.outcome.ledger import Ledger
+    from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
     from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
@@ -53,7 +55,7 @@ class V1Backend(BatchBackend):
         progress: Progress,
         *,
         generation: int,  # noqa: ARG002
-        cancels_older: bool = False,  # noqa: ARG002
+        on_rerun: OnRerun = "resume",  # noqa: ARG002
         max_outstanding: int | None = None,
     ) -> Uploader:
         # Loads pyarrow, which waiting does without.
@@ -61,7 +63,7 @@ class V1Backend(BatchBackend):
 
         return UnaryUploader(self.connection, staged, ledger, progress, max_outstanding)
 
-    def existing(self, queue_name: str, keys: Sequence[str]) -> list[int] | None:  # noqa: ARG002
+    def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:  # noqa: ARG002
         return None
 
     def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:

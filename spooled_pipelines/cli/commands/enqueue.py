@@ -34,6 +34,14 @@ class OnRejected(str, Enum):
     SKIP = "skip"
 
 
+class OnChanged(str, Enum):
+    """The values of --on-changed."""
+
+    KEEP = "keep"
+    RAISE = "raise"
+    REPLACE = "replace"
+
+
 class OnRerun(str, Enum):
     """The values of --on-rerun."""
 
@@ -103,6 +111,13 @@ def enqueue(
             "send the nearest number."
         ),
     ] = OnLossy.RAISE,
+    on_changed: Annotated[
+        OnChanged,
+        typer.Option(
+            help="Rows with the key of a job and another payload: the job keeps its own, the call "
+            "fails, or a job that has not started gets the new one."
+        ),
+    ] = OnChanged.KEEP,
     on_rerun: Annotated[
         OnRerun,
         typer.Option(
@@ -192,6 +207,7 @@ def enqueue(
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,
         "on_lossy": on_lossy.value,
+        "on_changed": on_changed.value,
         "ledger": ledger if readable else None,
         "table_version": table_version,
         "text_options": {
@@ -252,6 +268,8 @@ def _is_readable_ledger(ledger: str) -> bool:
 
 def print_batch(batch: Batch) -> None:
     """Print the outcome of the rows, and the next command."""
+    from spooled_pipelines.batch.display.batch_card import changed_text
+
     print_pairs(
         {
             "batch": batch.id,
@@ -259,6 +277,11 @@ def print_batch(batch: Batch) -> None:
             "rows": batch.rows,
             "created": batch.created,
             "duplicates": batch.duplicates,
+            **(
+                {"changed": changed_text(batch.changed, batch.replaced or 0)}
+                if batch.changed
+                else {}
+            ),
             "rejected": batch.rejected,
             **({"retried": batch.retried} if batch.retried else {}),
         }

@@ -47,6 +47,7 @@ def print_plan(plan: BatchPlan, as_json: bool) -> None:
             "duplicates": "unknown (the server cannot be asked)"
             if plan.duplicates is None
             else plan.duplicates,
+            **({"changed": plan.changed} if plan.changed else {}),
             "rejected": plan.rejected,
             "bytes": plan.bytes,
             "chunks": plan.chunks,

@@ -85,6 +85,9 @@ class BatchCalls:
             on_lossy: ``"raise"``, or ``"string"`` to send as text what a payload cannot hold, or
                 ``"null"`` to leave it out, or ``"round"`` to send the nearest double of a number;
                 or a dict of these by column.
+            on_changed: rows with the key of a job and another payload: ``"keep"`` leaves the job as
+                it is and counts them, ``"raise"`` sends nothing, ``"replace"`` gives the job the
+                new payload if it has not started. The last two need the batch extension.
             ledger: a path or URI of a .parquet or .arrow file that keeps what became of each row,
                 for other processes too; for rows that cannot be jobs also if the call fails.
             progress: True for a bar of tqdm; or called with the acknowledged and all rows.
@@ -99,7 +102,8 @@ class BatchCalls:
 
         Raises:
             LossyValueError: a value would not survive; nothing was sent.
-            RowsRejectedError: rows cannot be jobs; nothing was sent.
+            RowsRejectedError: rows cannot be jobs, or have changed; nothing was sent, unless the
+                message says so.
             InvalidArgumentError: the data cannot be read, or an argument names no column.
         """
         from spooled_pipelines.batch.sync.batch import Batch

@@ -43,8 +43,8 @@ def compare(
 ) -> Comparison:
     """Compare rows (place, number of the job, payload) with their jobs, one after the other.
 
-    Jobs in a `replaceable` status get the row's payload. Those of other queues are passed over:
-    whoever may send to this queue may know nothing of them.
+    Jobs in a `replaceable` status get the row's payload, if theirs was not taken away. Those of
+    other queues are passed over: whoever may send to this queue may know nothing of them.
     """
     jobs = {job.seq: job for job in kept if job.queue == queue}
     found = Comparison([], [], {})
@@ -53,7 +53,7 @@ def compare(
         if job is None or not differs(payload, job):
             continue
         found.changed.append(place)
-        if job.status in replaceable:
+        if job.status in replaceable and job.digest is None:
             found.replaced.append(place)
             found.payloads[seq] = payload
             jobs[seq] = job._replace(payload=payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from spooled_pipelines.server.core.records import ChunkStored, Failure, JobRecord, Status
 from spooled_pipelines.server.core.retention import Retention
 from spooled_pipelines.server.store.open import open_store
-from spooled_pipelines.server.store.requests import KeyQuery
+from spooled_pipelines.server.store.requests import BatchSelector, KeyQuery
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, settle_one, struct
 
 UNSTARTED = (Status.PENDING, Status.SCHEDULED)
+RETRIABLE = (*UNSTARTED, Status.DEADLETTER, Status.CANCELLED)
 KEYS = chunk("b", ["x", "y", "z"]).keys
 
 
@@ -89,7 +91,9 @@ async def state(kit: StoreKit, name: str) -> JobRecord:
     await kit.open_batch()
     due = kit.clock.now() + 60_000 if name == "scheduled" else None
     await send(kit, struct(n=1), number=0, scheduled_at=[due])
-    if name not in ("scheduled", "pending", "cancelled"):
+    if name == "cancelled":
+        await kit.store.cancel(ORGANIZATION, BatchSelector("b"))
+    elif name not in ("scheduled", "pending"):
         job = await kit.claim_one()
         if name == "completed":
             await kit.complete(job)
@@ -99,10 +103,23 @@ async def state(kit: StoreKit, name: str) -> JobRecord:
     return await kit.job(kit.job_id(1))
 
 
-REPLACED = {"scheduled", "pending", "waiting"}
+def replaced() -> dict[str, list[bool]]:
+    """The table of docs/states.md: of each state whether it is replaced, by the mode."""
+    page = Path(__file__).parents[3] / "docs" / "states.md"
+    section = page.read_text("utf-8").split("## A job's payload\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: [one == "replaced" for one in modes] for name, *modes in cells}
 
 
-@pytest.mark.parametrize("name", [*sorted(REPLACED), "processing", "completed", "deadletter"])
+REPLACED = replaced()
+
+
+def test_the_page_says_it_of_every_state() -> None:
+    assert REPLACED.keys() == {*Status.NAMES.values(), "waiting"} - {"failed"}
+
+
+@pytest.mark.parametrize("name", REPLACED)
 async def test_only_what_has_not_started_gets_the_payload_and_nothing_else_of_it_changes(
     kit: StoreKit, name: str
 ) -> None:
@@ -115,11 +132,12 @@ async def test_only_what_has_not_started_gets_the_payload_and_nothing_else_of_it
     }
     stored = await send(kit, struct(n=2), replaceable=UNSTARTED, **other)
     assert stored.changed == [0]
-    assert list(stored.replaced) == [0] * (name in REPLACED)
-    payload = struct(n=2 if name in REPLACED else 1)
+    is_replaced, is_retriable = REPLACED[name]
+    assert list(stored.replaced) == [0] * is_replaced
+    payload = struct(n=2 if is_replaced else 1)
     assert await kit.job(before.job_id) == before._replace(payload=payload)
-    dead = await send(kit, struct(n=3), number=2, replaceable=(*UNSTARTED, Status.DEADLETTER))
-    assert list(dead.replaced) == [0] * (name in {*REPLACED, "deadletter"})
+    more = await send(kit, struct(n=3), number=2, replaceable=RETRIABLE)
+    assert list(more.replaced) == [0] * is_retriable
 
 
 async def test_of_two_rows_with_one_key_the_last_is_what_the_job_gets(kit: StoreKit) -> None:
@@ -154,13 +172,17 @@ async def keeping(store_url: str) -> AsyncIterator[StoreKit]:
     await kit.store.close()
 
 
-async def test_a_payload_that_was_taken_away_is_compared_all_the_same(keeping: StoreKit) -> None:
-    await state(keeping, "completed")
+@pytest.mark.parametrize("name", ["completed", "cancelled"])
+async def test_a_payload_that_was_taken_away_is_compared_and_stays_away(
+    keeping: StoreKit, name: str
+) -> None:
+    await state(keeping, name)
     keeping.clock.advance(2 * 86_400)
     await keeping.store.sweep()
     assert (await keeping.job(keeping.job_id(1))).payload == b""
     assert list((await send(keeping, struct(n=1))).changed) == []
-    assert list((await send(keeping, b"", number=2)).changed) == [0]
+    other = await send(keeping, b"", number=2, replaceable=RETRIABLE)
+    assert (list(other.changed), list(other.replaced)) == ([0], [])
     query = KeyQuery("q", [KEYS[0]] * 2, [struct(n=1), struct(n=2)])
     assert await keeping.store.find_keys(ORGANIZATION, query) == ([0, 1], [1])
 

@@ -38,8 +38,12 @@ rows = st.tuples(keys, priorities, retries, delays)
 PARTS = ("x", "y")
 parts = st.sampled_from(("", "", "", "", *PARTS))
 generations = st.sampled_from((0, 0, 0, 0, 0, 0, 1, 1, 2))
-# Nothing is replaced, what has not started, or dead letters too.
-REPLACEABLE = ((), (Status.PENDING, Status.SCHEDULED), (1, 2, Status.DEADLETTER))
+# Nothing is replaced, what has not started, or what can be put back as well.
+REPLACEABLE = (
+    (),
+    (Status.PENDING, Status.SCHEDULED),
+    (Status.PENDING, Status.SCHEDULED, Status.DEADLETTER, Status.CANCELLED),
+)
 # How far behind the newest generation somebody is, or before it.
 lates = st.sampled_from((0,) * 8 + (1, -1))
 

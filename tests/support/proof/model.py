@@ -274,7 +274,7 @@ class Model:
             job, created = self.enqueue(organization, row._replace(queue_name=batch.queue_name))
             job.is_row |= created
             changed = not created and self._is_changed(job, row, batch)
-            replaced = changed and job.status in replaceable
+            replaced = changed and job.status in replaceable and not job.is_stripped
             if replaced:
                 job.asked = job.asked._replace(payload=row.payload)
             batch.changed += changed

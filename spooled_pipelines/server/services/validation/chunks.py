@@ -16,7 +16,7 @@ from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
     ON_CHANGED_KEEP,
     ON_CHANGED_REPLACE,
-    ON_CHANGED_REPLACE_DEAD,
+    ON_CHANGED_REPLACE_RETRIABLE,
     JobChunk,
     OnChanged,
     OpenBatch,
@@ -28,7 +28,10 @@ T = TypeVar("T")
 REPLACEABLE: Mapping[int, tuple[int, ...]] = {
     ON_CHANGED_KEEP: (),
     ON_CHANGED_REPLACE: (Status.PENDING, Status.SCHEDULED),
-    ON_CHANGED_REPLACE_DEAD: (Status.PENDING, Status.SCHEDULED, Status.DEADLETTER),
+    ON_CHANGED_REPLACE_RETRIABLE: (
+        *(Status.PENDING, Status.SCHEDULED),
+        *(Status.DEADLETTER, Status.CANCELLED),
+    ),
 }
 _CONTEXT = ("traceparent", "tracestate")
 
