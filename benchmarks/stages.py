@@ -107,15 +107,17 @@ def _stored(checked: list[CheckedChunk], made: Stages) -> list[bytes]:
             with made.stage("server: commit to the disk"):
                 connection.execute("COMMIT")
             with made.stage("server: answer"):
-                answers.append(chunk_outcome("0" * 24, one, ChunkStored(one.rows, first, (), ())))
-            first += one.rows
+                answers.append(
+                    chunk_outcome("0" * 24, one.found, ChunkStored(one.found.rows, first, (), ()))
+                )
+            first += one.found.rows
     return answers
 
 
 def _columns(one: CheckedChunk, first: int) -> dict[str, Any]:
     chunk = one.chunk
     return {
-        "seq": range(first, first + one.rows),
+        "seq": range(first, first + one.found.rows),
         "organization": _ONE,
         "queue": _ONE,
         "status": _PENDING,

@@ -20,6 +20,7 @@ from spooled_pipelines.server.rpc import (
     CertificateFiles,
     Certificates,
     InProcessClient,
+    Intake,
     Interceptor,
     add_standard_services,
     build_handlers,
@@ -133,7 +134,8 @@ class Server(Service):
         settings = self._settings
         rates = {name: limits.rate_limit for name, limits in settings.organizations.items()}
         limiter = RateLimiter(settings.rate_limit, self._clock, rates)
-        interceptor = Interceptor(keys, limiter, self._store, self._observers)
+        intake = Intake(settings.connections.max_message_bytes)
+        interceptor = Interceptor(keys, limiter, self._store, self._observers, intake)
         keys.after_refresh(interceptor.end_invalid_streams)
         return interceptor
 

@@ -57,7 +57,7 @@ class _KeptFiles(StaticFiles):
 
 def make_app(context: AppContext, *, secure: bool) -> Starlette:
     """Return the dashboard as an ASGI app; `secure` says that it is served over TLS."""
-    sessions = Sessions(context.keys, context.clock)
+    sessions = Sessions(context.keys, context.clock, context.calls.count)
     web = WebContext(context.calls, sessions, Cookies(secure=secure), Pages(), context.clock)
     app = Starlette(
         routes=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spooled_pipelines.server.auth import ApiKeys, Caller, peer_of
@@ -34,8 +35,9 @@ class Session:
 class Sessions:
     """Sessions by the hash of their cookie."""
 
-    def __init__(self, keys: ApiKeys, clock: Clock) -> None:
+    def __init__(self, keys: ApiKeys, clock: Clock, count: Callable[[Caller], None]) -> None:
         self._keys = keys
+        self._count = count
         self._clock = clock
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
 
@@ -43,9 +45,10 @@ class Sessions:
         """Sign in with an API key; return the cookie.
 
         RefusedError UNAUTHENTICATED, or RESOURCE_EXHAUSTED after too many wrong keys: those of
-        the page and those of calls count together.
+        the page and those of calls count together. The rate limit counts it as a call.
         """
         caller = self._keys.authenticate([("x-api-key", key)], peer_of(host))
+        self._count(caller)
         cookie = secrets.token_urlsafe(32)
         ends_at = self._clock.now() + SESSION_SECONDS * 1000
         self._sessions[hash_key(cookie)] = Session(caller, ends_at)

@@ -3,6 +3,7 @@
 from spooled_pipelines.server.rpc.grpc_options import server_options
 from spooled_pipelines.server.rpc.health import add_standard_services
 from spooled_pipelines.server.rpc.in_process import InProcessClient
+from spooled_pipelines.server.rpc.intake import Intake
 from spooled_pipelines.server.rpc.interceptor import Interceptor, build_handlers
 from spooled_pipelines.server.rpc.tls import CertificateFiles, Certificates, HttpCertificates
 
@@ -11,6 +12,7 @@ __all__ = [
     "Certificates",
     "HttpCertificates",
     "InProcessClient",
+    "Intake",
     "Interceptor",
     "add_standard_services",
     "build_handlers",

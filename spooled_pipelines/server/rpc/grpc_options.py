@@ -11,8 +11,14 @@ _PONG_MS = 20_000
 _OLD_MS = 60_000
 # Pings that come too soon before the connection is closed.
 _PING_STRIKES = 2
+_HANDSHAKE_MS = 10_000
 _FIXED = (
     ("grpc.max_send_message_length", limits.MESSAGE_MAX_BYTES),
+    # The server unpacks messages by itself, once it knows whose they are.
+    ("grpc.per_message_decompression", 0),
+    # A connection that has not become one of HTTP/2 by then is closed.
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
     # Two servers must not share a port unnoticed.
     ("grpc.so_reuseport", 0),
     # Beyond a thousand calls that have not begun, gRPC would cancel some at random.

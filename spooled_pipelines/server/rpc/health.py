@@ -1,31 +1,107 @@
-"""Health and reflection, which every gRPC server is expected to have. Neither needs a key."""
+"""Health and reflection, which every gRPC server is expected to have. Neither needs a key.
+
+So whatever they take in is bounded: how many of their messages are read at once, how large those
+are, and how many streams stand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
+import grpc
 import grpc.aio
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 
+from spooled_pipelines.server.auth import peer_host
+from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.rpc.intake import Context, read_within
 from spooled_pipelines.wire.pool import POOL
+
+# Messages of each kind that are read at once: one may have the size that gRPC lets through.
+_READ_AT_ONCE = 1
+_MESSAGE_MAX_BYTES = 4 << 10
+_READ_SECONDS = 2.0
+# How long a health check waits for its turn, before it is answered for the server as a whole.
+_TURN_SECONDS = 0.2
+# A client of reflection asks, and is gone.
+_IDLE_SECONDS = 5.0
+# Streams at once, and of one address.
+_WATCHES = (1_000, 250)
+_REFLECTIONS = (16, 8)
 
 
 class Health:
-    """grpc.health.v1, SERVING for the server as a whole and for each service until it drains."""
+    """grpc.health.v1: SERVING for the server as a whole and for each service, until it is not."""
 
-    def __init__(self, servicer: Any) -> None:
-        self._servicer = servicer
+    def __init__(self, services: Sequence[str]) -> None:
+        from grpc_health.v1 import health_pb2
+
+        self._names = frozenset(("", *services))
+        self._messages = health_pb2
+        self._reader = _Reader()
+        self._serving = True
+        self._changed = asyncio.Event()
+        self._watches = _Places("watches of health", *_WATCHES)
+
+    def set_serving(self, serving: bool) -> None:
+        """Answer SERVING or NOT_SERVING from now on, and tell those who watch."""
+        if serving != self._serving:
+            self._serving = serving
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
 
     async def drain(self) -> None:
         """Answer NOT_SERVING from now on, and tell those who watch."""
-        await self._servicer.enter_graceful_shutdown()
+        self.set_serving(False)
+
+    async def check(self, _: object, context: Context) -> bytes:
+        """Answer Check."""
+        name = ""
+        async with _refusing(context):
+            name = await self._asked(context)
+            if name not in self._names:
+                raise RefusedError("NOT_FOUND", "this server has no such service")
+        return self._answer(name)
+
+    async def watch(self, _: object, context: Context) -> None:
+        """Answer Watch."""
+        async with _refusing(context):
+            with self._watches.taken(context):
+                name = await self._asked(context)
+                while True:
+                    changed = self._changed
+                    await context.write(self._answer(name))
+                    await changed.wait()
+
+    async def _asked(self, context: Context) -> str:
+        """Return the service that is asked about."""
+        kind = self._messages.HealthCheckRequest
+        try:
+            request = await self._reader.read(context, kind, _READ_SECONDS, _TURN_SECONDS)
+        except asyncio.TimeoutError:
+            # Many ask at once: those who only want to know whether the server lives go on.
+            return ""
+        return str(request.service) if request is not None else ""
+
+    def _answer(self, name: str) -> bytes:
+        response = self._messages.HealthCheckResponse
+        status = response.SERVING if self._serving else response.NOT_SERVING
+        known = name in self._names
+        answer: bytes = response(
+            status=status if known else response.SERVICE_UNKNOWN
+        ).SerializeToString()
+        return answer
 
 
 async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]) -> Health | None:
     """Add both for these services; return None where the extra `server` is not installed."""
     try:
-        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from grpc_health.v1 import health_pb2
         from grpc_reflection.v1alpha import reflection, reflection_pb2
     except ImportError:
         # A server inside a program, which has only its own client.
@@ -39,13 +115,107 @@ async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]
             reflection_pb2.DESCRIPTOR,
         ]
     )
-    servicer = health.aio.HealthServicer()
-    for name in (*services, health_name):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    health = Health((*services, health_name))
+    reader = _Reader()
     names = (*services, health_name, reflection_name)
-    reflection.enable_server_reflection(names, server, pool)
-    return Health(servicer)
+    servicer: Any = reflection.aio.ReflectionServicer(names, pool)
+    places = _Places("calls of reflection", *_REFLECTIONS)
+
+    async def reflect(_: object, context: Context) -> None:
+        async with _refusing(context):
+            with places.taken(context):
+                questions = reader.each(context, reflection_pb2.ServerReflectionRequest)
+                async for answer in servicer.ServerReflectionInfo(questions, context):
+                    await context.write(answer.SerializeToString())
+
+    stream, unary = grpc.stream_stream_rpc_method_handler, grpc.stream_unary_rpc_method_handler
+    handlers: dict[str, dict[str, Any]] = {
+        health_name: {"Check": unary(health.check), "Watch": stream(health.watch)},
+        reflection_name: {"ServerReflectionInfo": stream(reflect)},
+    }
+    server.add_generic_rpc_handlers(
+        tuple(grpc.method_handlers_generic_handler(name, of) for name, of in handlers.items())
+    )
+    return health
+
+
+class _Reader:
+    """Reads small messages of callers without a key, few at once."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(_READ_AT_ONCE)
+
+    async def read(
+        self, context: Context, kind: Any, seconds: float, turn_seconds: float
+    ) -> Any | None:
+        """Return the next message, None at the end; asyncio.TimeoutError without a turn."""
+        if self._turns.locked():
+            await asyncio.wait_for(self._turns.acquire(), turn_seconds)
+        else:
+            await self._turns.acquire()
+        try:
+            data = await read_within(seconds, context)
+        finally:
+            self._turns.release()
+        if data is None:
+            return None
+        if len(data) > _MESSAGE_MAX_BYTES:
+            message = f"Received message larger than max ({len(data)} vs. {_MESSAGE_MAX_BYTES})"
+            raise RefusedError("RESOURCE_EXHAUSTED", message)
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            name = kind.DESCRIPTOR.name
+            raise invalid(f"the message is not a valid {name}, or it is compressed") from None
+
+    async def each(self, context: Context, kind: Any) -> AsyncIterator[Any]:
+        """Yield the messages of a stream; it ends where the next does not come soon."""
+        try:
+            while (
+                found := await self.read(context, kind, _IDLE_SECONDS, _IDLE_SECONDS)
+            ) is not None:
+                yield found
+        except asyncio.TimeoutError:
+            raise RefusedError("RESOURCE_EXHAUSTED", "too many calls without a key") from None
+
+
+class _Places:
+    """Streams without a key: so many at once, and so many of one address."""
+
+    def __init__(self, what: str, in_all: int, of_one: int) -> None:
+        self._what = what
+        self._in_all = in_all
+        self._of_one = of_one
+        self._taken: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def taken(self, context: Context) -> Iterator[None]:
+        """Have one of them; RefusedError RESOURCE_EXHAUSTED where none is free."""
+        host = peer_host(context.peer())
+        if self._taken.total() >= self._in_all or self._taken[host] >= self._of_one:
+            raise RefusedError("RESOURCE_EXHAUSTED", f"too many {self._what} stand already")
+        self._taken[host] += 1
+        try:
+            yield
+        finally:
+            self._taken[host] -= 1
+            if not self._taken[host]:
+                del self._taken[host]
+
+
+@contextlib.asynccontextmanager
+async def _refusing(context: Context) -> AsyncIterator[None]:
+    """Turn a refusal into its status."""
+    try:
+        yield
+    except RefusedError as refusal:
+        with contextlib.suppress(grpc.aio.InternalError):
+            await context.abort(grpc.StatusCode[refusal.code], refusal.message)
+        # The client went away before it was told.
+        raise asyncio.CancelledError from None
+    except grpc.aio.InternalError:
+        # The client went away during a write.
+        raise asyncio.CancelledError from None
 
 
 def _pool_of(files: Sequence[Any]) -> DescriptorPool:

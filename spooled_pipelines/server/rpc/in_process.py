@@ -30,6 +30,10 @@ class InProcessClient:
         method, _ = self._methods[request_class.DESCRIPTOR.full_name]
         return caller.role in ROLES[method.path]
 
+    def count(self, caller: Caller) -> None:
+        """Count one request; RefusedError RESOURCE_EXHAUSTED beyond the rate limit."""
+        self._interceptor.count(caller)
+
     async def call(self, caller: Caller, request: Any) -> Any:
         """Return the answer; RefusedError where a client would get a status."""
         method, function = self._methods[request.DESCRIPTOR.full_name]

@@ -29,13 +29,20 @@ from spooled_pipelines.server.auth import (
     peer_host,
 )
 from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
+from spooled_pipelines.server.core.in_flight import ByteBudget, Received, Share
 from spooled_pipelines.server.core.protobuf import parses_itself
+from spooled_pipelines.server.rpc.intake import Intake
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call
 from spooled_pipelines.wire.methods import Method, methods_of
 
 _log = logging.getLogger(__name__)
 _QUIET_SECONDS = 0.05
+# How long a client may leave an answer of a stream unread before the stream ends.
+_UNREAD_SECONDS = 300.0
+# Answers of one organization that wait to be read; smaller ones are not counted.
+_UNREAD_BYTES = 256 << 20
+_COUNTED_BYTES = 64 << 10
 Context = grpc.aio.ServicerContext[Any, Any]
 # What a service returns: a message, or the bytes of one.
 Answer: TypeAlias = Message | bytes
@@ -47,15 +54,27 @@ class _Stream:
 
     caller: Caller
     task: asyncio.Task[Any]
-    waits: bool = False
+    # Since when an answer waits for the client to read it.
+    writing_since: float | None = None
     end: RefusedError | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def terminate(self, refusal: RefusedError) -> None:
-        """End it at its next answer, or at once where it waits for one."""
+        """End it at once, even while it writes; the client is told behind what was written."""
         if self.end is None:
             self.end = refusal
-            if self.waits:
-                self.task.cancel()
+            self.task.cancel()
+
+    def watch_reader(self) -> None:
+        """End it once the client has not read for too long."""
+        loop, left = self.task.get_loop(), _UNREAD_SECONDS
+        if self.writing_since is not None:
+            left -= loop.time() - self.writing_since
+        if left <= 0:
+            message = f"an answer of this stream was not read for {_UNREAD_SECONDS:g} s"
+            self.terminate(RefusedError("UNAVAILABLE", message))
+        else:
+            self.timer = loop.call_later(left, self.watch_reader)
 
 
 class Interceptor:
@@ -67,6 +86,7 @@ class Interceptor:
         rate: RateLimiter,
         store: JobStore,
         observers: Sequence[rpc_call.Observer] = (rpc_call.log_call,),
+        intake: Intake | None = None,
     ) -> None:
         self._observers = observers
         self._keys = keys
@@ -74,6 +94,8 @@ class Interceptor:
         self._store = store
         self._stopping = False
         self._streams: set[_Stream] = set()
+        self.intake = intake or Intake()
+        self._unread = ByteBudget(_UNREAD_BYTES)
         self._admitted = 0
         self._running = 0
         self._idle = asyncio.Event()
@@ -97,6 +119,10 @@ class Interceptor:
             )
         if self._stopping:
             raise stopping()
+        self.count(caller)
+
+    def count(self, caller: Caller) -> None:
+        """Count one request; RefusedError RESOURCE_EXHAUSTED beyond the rate limit."""
         self._rate.admit(caller.organization)
 
     async def authorize_queues(self, caller: Caller, request: Message) -> None:
@@ -125,6 +151,15 @@ class Interceptor:
             if not self._running:
                 self._idle.set()
 
+    async def messages(
+        self, caller: Caller, context: Context, method: Method
+    ) -> AsyncIterator[Received]:
+        """Yield the messages of a client's stream, as fast as the rate limit lets them in."""
+        async for received in self.intake.messages(caller, context, method):
+            yield received
+            del received
+            await self._rate.turn(caller.organization)
+
     async def respond(
         self, caller: Caller, context: Context, answers: AsyncGenerator[Answer, None]
     ) -> None:
@@ -132,24 +167,39 @@ class Interceptor:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a stream runs outside of a task")
-        stream = _Stream(caller, task, waits=True)
+        stream, now = _Stream(caller, task), task.get_loop().time
+        stream.watch_reader()
         self._streams.add(stream)
         try:
+            # Closed at once where the stream ends during a write: nothing more is read for it.
             async with contextlib.aclosing(answers):
                 async for answer in answers:
-                    # gRPC takes no status while it writes, so a write is never cut short.
-                    stream.waits = False
+                    stream.writing_since = now()
+                    share = await self._counted(caller, answer)
                     await _write(context, answer)
-                    stream.waits = True
-                    if stream.end is not None:
-                        raise stream.end
+                    share.release()
+                    stream.writing_since = None
         except asyncio.CancelledError:
             # Cancelled by `terminate`, or by gRPC because the client is gone.
-            if stream.end is not None and stream.waits:
+            if stream.end is not None:
                 raise stream.end from None
             raise
         finally:
+            if stream.timer is not None:
+                stream.timer.cancel()
             self._streams.discard(stream)
+
+    async def hold_until_read(self, caller: Caller, context: Context, answer: Answer) -> Answer:
+        """Return the one answer of a call, once there is room to keep it until it is read."""
+        share = await self._counted(caller, answer)
+        if share.counts:
+            # Its stubs promise more than it passes on.
+            context.add_done_callback(lambda _: share.release())  # type: ignore[arg-type]
+        return answer
+
+    async def _counted(self, caller: Caller, answer: Answer) -> Share:
+        size = len(answer) if isinstance(answer, bytes) else 0
+        return await self._unread.take(caller.organization, size if size > _COUNTED_BYTES else 0)
 
     def end_invalid_streams(self) -> None:
         """End the streams whose key is no longer good."""
@@ -204,36 +254,43 @@ def function_of(implementation: object, method: Method) -> Callable[..., Any]:
 
 
 def _handler(method: Method, function: Callable[..., Any], interceptor: Interceptor) -> Any:
+    # To gRPC every call is one whose requests are a stream: it hands those over before it reads
+    # anything, and on the wire they are the same.
     if not method.server_streaming:
 
-        async def unary(data: bytes, context: Context) -> Answer:
+        async def unary(_: object, context: Context) -> Answer:
             async with _answering(interceptor, method, context) as call:
                 caller = interceptor.authenticate(method, context)
                 call.organization = caller.organization
-                request = _parse(method, data)
-                await interceptor.authorize_queues(caller, request)
-                answer: Answer = await function(caller, request)
-                return answer
+                received = await interceptor.intake.only_message(caller, context, method)
+                try:
+                    request = _parse(method, received.data)
+                    await interceptor.authorize_queues(caller, request)
+                    answer: Answer = await function(caller, request)
+                finally:
+                    received.release()
+                return await interceptor.hold_until_read(caller, context, answer)
 
-        return grpc.unary_unary_rpc_method_handler(unary, None, _serialize)
+        return grpc.stream_unary_rpc_method_handler(unary, None, _serialize)
 
-    async def stream(data: Any, context: Context) -> None:
+    async def stream(_: object, context: Context) -> None:
         async with _answering(interceptor, method, context) as call:
             caller = interceptor.authenticate(method, context)
             call.organization = caller.organization
             if method.client_streaming:
+                messages = interceptor.messages(caller, context, method)
                 # The service opens the envelopes, and has them checked.
-                requests = data if parses_itself(function) else _requests(method, data)
+                requests = messages if parses_itself(function) else _requests(method, messages)
                 await interceptor.respond(caller, context, function(caller, requests))
                 return
-            request = _parse(method, data)
+            received = await interceptor.intake.only_message(caller, context, method)
+            request = _parse(method, received.data)
+            received.release()
             await interceptor.respond(
                 caller, context, _checked(interceptor, caller, request, function)
             )
 
-    if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(stream, None, _serialize)
-    return grpc.unary_stream_rpc_method_handler(stream, None, _serialize)
+    return grpc.stream_stream_rpc_method_handler(stream, None, _serialize)
 
 
 async def _checked(
@@ -308,9 +365,10 @@ async def _refuse(context: Context, call: rpc_call.RpcCall, refusal: RefusedErro
         raise asyncio.CancelledError from None
 
 
-async def _requests(method: Method, data: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-    async for item in data:
-        yield _parse(method, item)
+async def _requests(method: Method, messages: AsyncIterator[Received]) -> AsyncIterator[Message]:
+    async for received in messages:
+        yield _parse(method, received.data)
+        received.release()
 
 
 def _parse(method: Method, data: bytes) -> Message:

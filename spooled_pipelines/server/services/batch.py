@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
+from spooled_pipelines.server.core.in_flight import Received
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
 from spooled_pipelines.server.core.protobuf import field, takes_bytes
 from spooled_pipelines.server.core.records import (
@@ -87,7 +88,9 @@ class BatchService:
         return EnqueueResponse(job_id=job_id, created=created)
 
     @takes_bytes  # the validation of a chunk parses it with messages of its own
-    def enqueue_batch(self, caller: Caller, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def enqueue_batch(
+        self, caller: Caller, requests: AsyncIterator[Received]
+    ) -> AsyncIterator[bytes]:
         return enqueue_batch(self._context, caller, requests)
 
     async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:

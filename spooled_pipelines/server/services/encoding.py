@@ -20,7 +20,7 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 from spooled_pipelines.server.core.stall_causes import stalls
-from spooled_pipelines.server.services.validation.chunks import CheckedChunk
+from spooled_pipelines.server.services.validation.chunks import RowsChecked
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import (
     Attempt,
@@ -217,13 +217,13 @@ def attempt(record: AttemptRecord) -> Attempt:
     )
 
 
-def chunk_outcome(prefix: str, checked: CheckedChunk, stored: ChunkStored) -> bytes:
+def chunk_outcome(prefix: str, checked: RowsChecked, stored: ChunkStored) -> bytes:
     """Return an EnqueueBatchResponse, serialized."""
     places: Sequence[int] = range(checked.rows)
     if checked.rejected:
         places = [place for place in places if place not in checked.rejected]
     head = ChunkOutcome(
-        number=checked.chunk.number,
+        number=checked.number,
         created=stored.rows - len(stored.duplicates),
         duplicates=len(stored.duplicates),
         duplicate_rows=[places[row] for row in stored.duplicates],
@@ -256,7 +256,7 @@ def _job_ids(prefix: str, seqs: Sequence[int]) -> bytes:
     return b" ".join((b"", digits.encode())).replace(b" 0000", head)
 
 
-def _with_gaps(ids: bytes, checked: CheckedChunk) -> bytes:
+def _with_gaps(ids: bytes, checked: RowsChecked) -> bytes:
     width = len(_JOB_ID_TAG) + 1 + _JOB_ID_LENGTH
     parts, start = [], 0
     for place in range(checked.rows):

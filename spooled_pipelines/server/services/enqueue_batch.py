@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core.errors import RefusedError, conflict, invalid
+from spooled_pipelines.server.core.in_flight import Received
 from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import batch_stats, chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
-    CheckedChunk,
+    RowsChecked,
     Upload,
     checked_chunk,
     checked_upload,
@@ -31,11 +33,12 @@ _IN_FLIGHT = 8
 # How often it is noted that an upload goes on; see UPLOAD_GONE_MS.
 _HEARD_SECONDS = 30.0
 
-_Stored = tuple[CheckedChunk, "asyncio.Future[ChunkStored]"]
+# Nothing of the rows themselves: the answer may wait long for the client to read it.
+_Stored = tuple[RowsChecked, "asyncio.Future[ChunkStored]"]
 
 
 async def enqueue_batch(
-    context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]
+    context: ServiceContext, caller: Caller, requests: AsyncIterator[Received]
 ) -> AsyncIterator[bytes]:
     """Yield the answers of one EnqueueBatch; a RefusedError follows the outcomes before it."""
     opening = await _open(context, caller, requests)
@@ -57,8 +60,8 @@ async def enqueue_batch(
         while (item := await stored.get()) is not None:
             if isinstance(item, Exception):
                 raise item
-            checked, storing = item
-            yield chunk_outcome(prefix, checked, await storing)
+            found, storing = item
+            yield chunk_outcome(prefix, found, await storing)
     finally:
         reading.cancel()
         hearing.cancel()
@@ -75,9 +78,11 @@ async def _hear(context: ServiceContext, caller: Caller, opening: Upload) -> Non
             )
 
 
-async def _open(context: ServiceContext, caller: Caller, requests: AsyncIterator[bytes]) -> Upload:
-    async for data in requests:
-        request = _parse(data)
+async def _open(
+    context: ServiceContext, caller: Caller, requests: AsyncIterator[Received]
+) -> Upload:
+    async for received in requests:
+        request = _parse(received.data)
         if request.WhichOneof("request") != "open":
             raise conflict("the first message of EnqueueBatch must be `open`")
         await authorize_queues(context.store, caller, request.open)
@@ -89,25 +94,29 @@ async def _read(
     context: ServiceContext,
     caller: Caller,
     opening: Upload,
-    requests: AsyncIterator[bytes],
+    requests: AsyncIterator[Received],
     stored: asyncio.Queue[_Stored | Exception | None],
 ) -> None:
     try:
-        async for data in requests:
-            checked = checked_chunk(opening, data, _chunk(data))
+        async for received in requests:
+            checked = checked_chunk(opening, received.data, _chunk(received.data))
             storing = asyncio.ensure_future(
                 context.store.add_chunk(caller.organization, checked.chunk)
             )
             # Nobody asks for the outcome of an upload that was cut, not even for a failure.
-            storing.add_done_callback(_seen)
-            await stored.put((checked, storing))
+            storing.add_done_callback(partial(_stored, received))
+            found = checked.found
+            # Until the next one comes, nothing of this one is kept here.
+            del checked, received
+            await stored.put((found, storing))
     except Exception as error:  # noqa: BLE001  # handed to the one who answers, who raises it
         await stored.put(error)
     else:
         await stored.put(None)
 
 
-def _seen(storing: asyncio.Future[ChunkStored]) -> None:
+def _stored(received: Received, storing: asyncio.Future[ChunkStored]) -> None:
+    received.release()
     if not storing.cancelled():
         storing.exception()
 

@@ -58,12 +58,20 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedChunk:
-    """The rows that can be stored, and for each of the others why it was rejected."""
+class RowsChecked:
+    """How many rows a chunk has, and for each that was rejected why: what its answer needs."""
 
-    chunk: Chunk
+    number: int
     rows: int
     rejected: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedChunk:
+    """The rows that can be stored, and what was found of all of them."""
+
+    chunk: Chunk
+    found: RowsChecked
 
 
 def checked_upload(request: OpenBatch) -> Upload:
@@ -144,7 +152,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
     )
     if rejected:
         checked = _without(checked, rows, rejected)
-    return CheckedChunk(checked, rows, rejected)
+    return CheckedChunk(checked, RowsChecked(chunk.number, rows, rejected))
 
 
 def _row_tags(context: Mapping[str, str], tags: Tags) -> bytes | None:
