@@ -19,9 +19,10 @@ from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
 from spooled_pipelines.server.rpc import (
     CertificateFiles,
     Certificates,
+    ConnectionGuard,
     InProcessClient,
-    Intake,
     Interceptor,
+    UnknownCalls,
     add_standard_services,
     build_handlers,
     server_options,
@@ -101,7 +102,13 @@ class Server(Service):
         await self._store.open(notifier.publish, monitor)
         cleanup.push_async_callback(self._store.close)
         self._keys = await self._open_keys()
-        self._interceptor = self._make_interceptor(self._keys)
+        guard = ConnectionGuard(
+            self._settings.connections.max_connections_per_address,
+            self._settings.wrong_keys_per_minute,
+            self._clock,
+            monitor,
+        )
+        self._interceptor = self._make_interceptor(self._keys, guard)
         services = ServiceContext(
             self._store, notifier, self._clock, self._settings.require_lease_id, self._background
         )
@@ -114,9 +121,10 @@ class Server(Service):
         for loop in (
             ApiKeyRefresher(self._keys, notifier, self._clock, monitor),
             Sweeper(self._store, notifier, self._clock, monitor),
+            guard,
         ):
             await _begin(cleanup, loop)
-        await self._listen(cleanup, implementations, notifier)
+        await self._listen(cleanup, implementations, notifier, guard)
 
     async def _open_keys(self) -> ApiKeys:
         settings = self._settings
@@ -130,12 +138,18 @@ class Server(Service):
             )
         return keys
 
-    def _make_interceptor(self, keys: ApiKeys) -> Interceptor:
+    def _make_interceptor(self, keys: ApiKeys, guard: ConnectionGuard) -> Interceptor:
         settings = self._settings
         rates = {name: limits.rate_limit for name, limits in settings.organizations.items()}
         limiter = RateLimiter(settings.rate_limit, self._clock, rates)
-        intake = Intake(settings.connections.max_message_bytes)
-        interceptor = Interceptor(keys, limiter, self._store, self._observers, intake)
+        interceptor = Interceptor(
+            keys,
+            limiter,
+            self._store,
+            self._observers,
+            connections=settings.connections,
+            guard=guard,
+        )
         keys.after_refresh(interceptor.end_invalid_streams)
         return interceptor
 
@@ -175,7 +189,11 @@ class Server(Service):
         self.dashboard_url = self._dashboard.url
 
     async def _listen(
-        self, cleanup: AsyncExitStack, implementations: Mapping[str, object], notifier: Notifier
+        self,
+        cleanup: AsyncExitStack,
+        implementations: Mapping[str, object],
+        notifier: Notifier,
+        guard: ConnectionGuard,
     ) -> None:
         settings, listen = self._settings, self._settings.listen
         if not settings.batch_extension:
@@ -183,7 +201,8 @@ class Server(Service):
             implementations = {name: implementations[name] for name in plain}
         server = grpc.aio.server(options=server_options(settings.connections))
         server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._interceptor)))
-        health = await add_standard_services(server, tuple(implementations))
+        health = await add_standard_services(server, tuple(implementations), guard)
+        server.add_generic_rpc_handlers((UnknownCalls(self._interceptor),))
         credentials = _credentials(settings)
         try:
             if credentials is None:
@@ -199,6 +218,7 @@ class Server(Service):
             cleanup.push_async_callback(health.drain)
         cleanup.callback(setattr, self._readiness, "stopping", True)
         await server.start()
+        guard.port = 0 if listen.startswith("unix:") else port
         host = listen.rpartition(":")[0]
         self.address = listen if listen.startswith("unix:") else f"{host}:{port}"
 

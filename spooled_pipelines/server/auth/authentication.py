@@ -71,14 +71,11 @@ class ApiKeys:
         if not key:
             raise RefusedError("UNAUTHENTICATED", f"no API key: {_HINT}")
         # Looked up by hash, so that the time it takes tells nothing about any key.
-        digest = hash_key(key)
-        self._limiter.admit(peer, digest)
         try:
-            caller = self._known(digest)
+            caller = self._known(hash_key(key))
         except RefusedError:
-            self._limiter.failed(peer, digest)
+            self._limiter.failed(peer)
             raise
-        self._limiter.succeeded(peer, digest)
         wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
         if wanted is not None and wanted != caller.organization:
             raise RefusedError(

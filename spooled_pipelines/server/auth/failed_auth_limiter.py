@@ -1,4 +1,4 @@
-"""The limit of wrong API keys for each peer, so that nobody can guess one."""
+"""The limit of wrong API keys, for each peer and for all: a key that is right is never kept out."""
 
 from __future__ import annotations
 
@@ -9,57 +9,45 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.token_bucket import TokenBucket
 
-# Peers and keys that are remembered; beyond that the longest unused are forgotten.
+# Peers that are remembered; beyond that the longest unused are forgotten.
 _REMEMBERED = 10_000
 _MINUTE_MS = 60_000
+# How many times as many wrong keys as of one peer there may be of all.
+_IN_ALL = 50
 
 
 class FailedAuthLimiter:
-    """A bucket of `per_minute` wrong keys for each peer, which fills up again within a minute.
-
-    A key that was right before is still accepted from the same peer, however many wrong keys others
-    behind the same address try.
-    """
+    """A bucket of `per_minute` wrong keys for each peer, which fills up again within a minute."""
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self._per_minute = per_minute
         self._clock = clock
         # How many failures a peer has left, where it has failed.
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._of_all = TokenBucket(*self._rate(_IN_ALL), now=clock.now())
 
-    def admit(self, peer: str, digest: bytes) -> None:
-        """Raise RefusedError RESOURCE_EXHAUSTED if the peer failed too often."""
-        bucket = self._buckets.get(peer)
-        if bucket is None or bucket.available(self._clock.now()) or (peer, digest) in self._known:
-            return
-        wait = max(1, math.ceil(bucket.time_until_one() / 1000))
-        raise RefusedError(
-            "RESOURCE_EXHAUSTED",
-            f"too many wrong API keys from this address; try again in {wait} s",
-            retry_after=wait,
-        )
-
-    def succeeded(self, peer: str, digest: bytes) -> None:
-        """Note that the key was right."""
-        self._known[peer, digest] = None
-        self._known.move_to_end((peer, digest))
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-
-    def failed(self, peer: str, digest: bytes) -> None:
-        """Note that the key was wrong."""
-        self._known.pop((peer, digest), None)
+    def failed(self, peer: str) -> None:
+        """Count a wrong key; RefusedError RESOURCE_EXHAUSTED if there were too many."""
         now = self._clock.now()
         bucket = self._buckets.get(peer)
         if bucket is None:
-            rate = self._per_minute / _MINUTE_MS
-            bucket = self._buckets[peer] = TokenBucket(rate, burst=self._per_minute, now=now)
-        if bucket.available(now):
-            bucket.take()
+            bucket = self._buckets[peer] = TokenBucket(*self._rate(1), now=now)
         self._buckets.move_to_end(peer)
         if len(self._buckets) > _REMEMBERED:
             self._buckets.popitem(last=False)
+        for one, whose in ((bucket, "from this address"), (self._of_all, "in all")):
+            if not one.available(now):
+                wait = max(1, math.ceil(one.time_until_one() / 1000))
+                raise RefusedError(
+                    "RESOURCE_EXHAUSTED",
+                    f"too many wrong API keys {whose}; try again in {wait} s",
+                    retry_after=wait,
+                )
+        bucket.take()
+        self._of_all.take()
+
+    def _rate(self, times: int) -> tuple[float, float]:
+        return times * self._per_minute / _MINUTE_MS, times * self._per_minute
 
 
 def peer_host(peer: str) -> str:

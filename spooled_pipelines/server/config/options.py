@@ -35,6 +35,10 @@ rate_limit              RATE          Requests a second for each organization; b
 daily_quota             QUOTA         New jobs a day (of UTC) for each organization.
 max_message_bytes       INTEGER       The largest message that is taken, 4 MiB at least.
 max_streams             INTEGER       Calls and streams at once on one connection.
+max_connections         INTEGER       Connections at once; never more than 80 % of the files that
+                                      the process may open.
+max_connections_per_address INTEGER   Connections at once of one address; never more than 25 % of
+                                      those files.
 max_metadata_bytes      INTEGER       The largest headers of a call, plus 32 bytes for each header.
 max_idle_seconds        SECONDS       A connection without any call is closed after this time.
 keepalive_seconds       SECONDS       A peer that is silent for this time is pinged, and

@@ -80,7 +80,7 @@ class OrganizationLimits:
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What one connection may ask of the server; see `options.OPTIONS`.
+    """What connections may ask of the server; see `options.OPTIONS`.
 
     A client holds back the calls that are more than `max_streams`. gRPC's server counts a call for
     a moment longer than its client, so that a burst far above it is refused in part with
@@ -89,6 +89,8 @@ class ConnectionLimits:
 
     max_message_bytes: int = limits.MESSAGE_MAX_BYTES
     max_streams: int = 10_000
+    max_connections: int = 10_000
+    max_connections_per_address: int = 1_000
     max_metadata_bytes: int = 16 << 10
     max_idle_seconds: float = 900.0
     keepalive_seconds: float = 60.0
@@ -107,6 +109,8 @@ _CONNECTION_RANGES: Mapping[str, tuple[int, int]] = {
     # The largest call that the contract allows must fit, and so must our own client's chunks.
     "max_message_bytes": (4 << 20, 2**31 - 1),
     "max_streams": (1, 2**31 - 1),
+    "max_connections": (1, 2**31 - 1),
+    "max_connections_per_address": (1, 2**31 - 1),
     "max_metadata_bytes": (1 << 10, 2**31 - 1),
     "max_idle_seconds": (1, 2_000_000),
     "keepalive_seconds": (1, 2_000_000),

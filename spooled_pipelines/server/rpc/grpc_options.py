@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.config.settings import ConnectionLimits
+from spooled_pipelines.server.rpc.connections import connections_in_all
 from spooled_pipelines.wire import limits
 
 # How long a client has to answer a ping.
@@ -41,6 +42,7 @@ def server_options(bounds: ConnectionLimits) -> tuple[tuple[str, int], ...]:
         *age,
         ("grpc.max_receive_message_length", bounds.max_message_bytes),
         ("grpc.max_concurrent_streams", bounds.max_streams),
+        ("grpc.max_allowed_incoming_connections", connections_in_all(bounds.max_connections)),
         # With a soft limit below the hard one gRPC would refuse at random in between.
         ("grpc.max_metadata_size", bounds.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", bounds.max_metadata_bytes),

@@ -19,15 +19,14 @@ from google.protobuf.message import DecodeError
 
 from spooled_pipelines.server.auth import peer_host
 from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.rpc.connections import ConnectionGuard
 from spooled_pipelines.server.rpc.intake import Context, read_within
 from spooled_pipelines.wire.pool import POOL
 
-# Messages of each kind that are read at once: one may have the size that gRPC lets through.
-_READ_AT_ONCE = 1
+# Messages of each kind that are read at once: each may have the size that gRPC lets through.
+_READ_AT_ONCE = 2
 _MESSAGE_MAX_BYTES = 4 << 10
 _READ_SECONDS = 2.0
-# How long a health check waits for its turn, before it is answered for the server as a whole.
-_TURN_SECONDS = 0.2
 # A client of reflection asks, and is gone.
 _IDLE_SECONDS = 5.0
 # Streams at once, and of one address.
@@ -38,13 +37,14 @@ _REFLECTIONS = (16, 8)
 class Health:
     """grpc.health.v1: SERVING for the server as a whole and for each service, until it is not."""
 
-    def __init__(self, services: Sequence[str]) -> None:
+    def __init__(self, services: Sequence[str], guard: ConnectionGuard) -> None:
         from grpc_health.v1 import health_pb2
 
         self._names = frozenset(("", *services))
         self._messages = health_pb2
         self._reader = _Reader()
         self._serving = True
+        self._guard = guard
         self._changed = asyncio.Event()
         self._watches = _Places("watches of health", *_WATCHES)
 
@@ -62,7 +62,7 @@ class Health:
     async def check(self, _: object, context: Context) -> bytes:
         """Answer Check."""
         name = ""
-        async with _refusing(context):
+        async with _refusing(context, self._guard):
             name = await self._asked(context)
             if name not in self._names:
                 raise RefusedError("NOT_FOUND", "this server has no such service")
@@ -70,7 +70,7 @@ class Health:
 
     async def watch(self, _: object, context: Context) -> None:
         """Answer Watch."""
-        async with _refusing(context):
+        async with _refusing(context, self._guard):
             with self._watches.taken(context):
                 name = await self._asked(context)
                 while True:
@@ -80,12 +80,10 @@ class Health:
 
     async def _asked(self, context: Context) -> str:
         """Return the service that is asked about."""
-        kind = self._messages.HealthCheckRequest
-        try:
-            request = await self._reader.read(context, kind, _READ_SECONDS, _TURN_SECONDS)
-        except asyncio.TimeoutError:
-            # Many ask at once: those who only want to know whether the server lives go on.
+        if self._reader.is_busy:
+            # Many ask at once: all are told of the server as a whole, and none is read.
             return ""
+        request = await self._reader.read(context, self._messages.HealthCheckRequest, _READ_SECONDS)
         return str(request.service) if request is not None else ""
 
     def _answer(self, name: str) -> bytes:
@@ -98,7 +96,9 @@ class Health:
         return answer
 
 
-async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]) -> Health | None:
+async def add_standard_services(
+    server: grpc.aio.Server, services: Sequence[str], guard: ConnectionGuard
+) -> Health | None:
     """Add both for these services; return None where the extra `server` is not installed."""
     try:
         from grpc_health.v1 import health_pb2
@@ -115,14 +115,14 @@ async def add_standard_services(server: grpc.aio.Server, services: Sequence[str]
             reflection_pb2.DESCRIPTOR,
         ]
     )
-    health = Health((*services, health_name))
+    health = Health((*services, health_name), guard)
     reader = _Reader()
     names = (*services, health_name, reflection_name)
     servicer: Any = reflection.aio.ReflectionServicer(names, pool)
     places = _Places("calls of reflection", *_REFLECTIONS)
 
     async def reflect(_: object, context: Context) -> None:
-        async with _refusing(context):
+        async with _refusing(context, guard):
             with places.taken(context):
                 questions = reader.each(context, reflection_pb2.ServerReflectionRequest)
                 async for answer in servicer.ServerReflectionInfo(questions, context):
@@ -145,18 +145,17 @@ class _Reader:
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(_READ_AT_ONCE)
 
-    async def read(
-        self, context: Context, kind: Any, seconds: float, turn_seconds: float
-    ) -> Any | None:
-        """Return the next message, None at the end; asyncio.TimeoutError without a turn."""
-        if self._turns.locked():
-            await asyncio.wait_for(self._turns.acquire(), turn_seconds)
-        else:
-            await self._turns.acquire()
-        try:
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is no turn right now."""
+        return self._turns.locked()
+
+    async def read(self, context: Context, kind: Any, seconds: float) -> Any | None:
+        """Return the next message, None at the end; RefusedError where no turn is free."""
+        if self.is_busy:
+            raise RefusedError("RESOURCE_EXHAUSTED", "too many calls without a key")
+        async with self._turns:
             data = await read_within(seconds, context)
-        finally:
-            self._turns.release()
         if data is None:
             return None
         if len(data) > _MESSAGE_MAX_BYTES:
@@ -170,13 +169,8 @@ class _Reader:
 
     async def each(self, context: Context, kind: Any) -> AsyncIterator[Any]:
         """Yield the messages of a stream; it ends where the next does not come soon."""
-        try:
-            while (
-                found := await self.read(context, kind, _IDLE_SECONDS, _IDLE_SECONDS)
-            ) is not None:
-                yield found
-        except asyncio.TimeoutError:
-            raise RefusedError("RESOURCE_EXHAUSTED", "too many calls without a key") from None
+        while (found := await self.read(context, kind, _IDLE_SECONDS)) is not None:
+            yield found
 
 
 class _Places:
@@ -204,8 +198,9 @@ class _Places:
 
 
 @contextlib.asynccontextmanager
-async def _refusing(context: Context) -> AsyncIterator[None]:
-    """Turn a refusal into its status."""
+async def _refusing(context: Context, guard: ConnectionGuard) -> AsyncIterator[None]:
+    """Count a call without a key, and turn a refusal into its status."""
+    guard.stranger(context.peer())
     try:
         yield
     except RefusedError as refusal:

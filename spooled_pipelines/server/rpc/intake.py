@@ -20,13 +20,16 @@ from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.methods import Method
 
 # Unpacked messages of one organization that are held at once.
-_IN_FLIGHT_BYTES = 64 << 20
+_IN_FLIGHT_BYTES = 128 << 20
 # Calls of one organization whose only message is on its way, and uploads that are read.
 _CALLS_AT_ONCE, _UPLOADS_AT_ONCE = 32, 64
 # How long the only message of a call may be on its way.
 _BODY_SECONDS = 60.0
 # Smaller ones are not counted, so that they cost nothing.
-_COUNTED_BYTES = 64 << 10
+_COUNTED_BYTES = 4 << 10
+# A message counts as what becomes of it: protobuf makes up to sixty bytes of one, but rarely; the
+# rows of a chunk stay bytes, and are there twice.
+_GROWTH, _GROWTH_OF_CHUNKS = 8, 2
 # By this begins what gzip made, and no message of protobuf: there is no wire type 7.
 _GZIP = b"\x1f\x8b"
 _GZIP_RATIO = 1032
@@ -98,7 +101,8 @@ class Intake:
             if len(data) <= _COUNTED_BYTES:
                 return Received(data, None)
         size = min(len(data) * _GZIP_RATIO, most) if packed else len(data)
-        share = await self._budget.take(organization, size)
+        growth = _GROWTH_OF_CHUNKS if method.name == "EnqueueBatch" else _GROWTH
+        share = await self._budget.take(organization, size * growth)
         if packed and size > _QUICKLY_UNPACKED_BYTES:
             # One at a time of each organization, so that none keeps the threads from others.
             turn = await self._unpacking.take(organization, 1)
@@ -108,7 +112,7 @@ class Intake:
                 turn.release()
         elif packed:
             data = _unpack(data, method, most)
-        share.shrink(len(data))
+        share.shrink(len(data) * growth)
         return Received(data, share)
 
 

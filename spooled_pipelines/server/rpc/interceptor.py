@@ -28,9 +28,11 @@ from spooled_pipelines.server.auth import (
     check_tables,
     peer_host,
 )
+from spooled_pipelines.server.config.settings import ConnectionLimits
 from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
 from spooled_pipelines.server.core.in_flight import ByteBudget, Received, Share
 from spooled_pipelines.server.core.protobuf import parses_itself
+from spooled_pipelines.server.rpc.connections import ConnectionGuard
 from spooled_pipelines.server.rpc.intake import Intake
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call
@@ -43,6 +45,8 @@ _UNREAD_SECONDS = 300.0
 # Answers of one organization that wait to be read; smaller ones are not counted.
 _UNREAD_BYTES = 256 << 20
 _COUNTED_BYTES = 64 << 10
+# Headers this many times as large as they may be are no mistake.
+_HEADER_BOMB_TIMES = 16
 Context = grpc.aio.ServicerContext[Any, Any]
 # What a service returns: a message, or the bytes of one.
 Answer: TypeAlias = Message | bytes
@@ -86,7 +90,9 @@ class Interceptor:
         rate: RateLimiter,
         store: JobStore,
         observers: Sequence[rpc_call.Observer] = (rpc_call.log_call,),
-        intake: Intake | None = None,
+        *,
+        connections: ConnectionLimits,
+        guard: ConnectionGuard,
     ) -> None:
         self._observers = observers
         self._keys = keys
@@ -94,7 +100,9 @@ class Interceptor:
         self._store = store
         self._stopping = False
         self._streams: set[_Stream] = set()
-        self.intake = intake or Intake()
+        self.intake = Intake(connections.max_message_bytes)
+        self._max_metadata_bytes = connections.max_metadata_bytes
+        self._guard = guard
         self._unread = ByteBudget(_UNREAD_BYTES)
         self._admitted = 0
         self._running = 0
@@ -103,10 +111,32 @@ class Interceptor:
 
     def authenticate(self, method: Method, context: Context) -> Caller:
         """Return whose call it is; RefusedError where the call may not go on."""
-        metadata = context.invocation_metadata() or ()
-        caller = self._keys.authenticate(metadata, peer_host(context.peer()))
+        caller = self.recognize(context)
         self.authorize(caller, method)
         return caller
+
+    def recognize(self, context: Context) -> Caller:
+        """Return whose call it is; RefusedError where its key is not good."""
+        metadata, peer = context.invocation_metadata() or (), context.peer()
+        try:
+            self._check_size(metadata, peer)
+            caller = self._keys.authenticate(metadata, peer_host(peer))
+        except RefusedError as refusal:
+            if refusal.code != "PERMISSION_DENIED":
+                self._guard.stranger(peer)
+            raise
+        self._guard.knows(peer)
+        return caller
+
+    def _check_size(self, metadata: Metadata, peer: str) -> None:
+        # gRPC holds clients to its bound only once they have acknowledged it.
+        size = sum(len(name) + len(value) for name, value in metadata)
+        if size > self._max_metadata_bytes:
+            if size > _HEADER_BOMB_TIMES * self._max_metadata_bytes:
+                self._guard.cut(peer)
+            raise RefusedError(
+                "RESOURCE_EXHAUSTED", f"received metadata size exceeds limit: {size}"
+            )
 
     def authorize(self, caller: Caller, method: Method) -> None:
         """Raise RefusedError where the caller may not make this call, or not now."""
@@ -244,6 +274,21 @@ def build_handlers(
         )
         for service, implementation in implementations.items()
     ]
+
+
+class UnknownCalls(grpc.GenericRpcHandler):
+    """Refuses the calls that no service has; it comes behind all others."""
+
+    def __init__(self, interceptor: Interceptor) -> None:
+        self._interceptor = interceptor
+
+    def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        return grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    async def _refuse(self, _: object, context: Context) -> None:
+        with contextlib.suppress(RefusedError):
+            self._interceptor.recognize(context)
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
 def function_of(implementation: object, method: Method) -> Callable[..., Any]:

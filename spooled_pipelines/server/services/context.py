@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from google.protobuf.message import Message
+
+from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.in_flight import ByteBudget
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks
 from spooled_pipelines.server.core.notifier import Notifier, queue_topic
 from spooled_pipelines.server.core.presence import OFFLINE_MS
+from spooled_pipelines.server.services.validation.structs import SURELY_SMALL_BYTES
 from spooled_pipelines.server.store import JobStore
 
+T = TypeVar("T")
 _QUEUES_REMEMBERED = 10_000
 
 
@@ -32,6 +41,21 @@ class LastPolled:
         return self._asked.get((organization, queue_name))
 
 
+class LargeMessages:
+    """Checks that take long: in a thread, and of each organization one at a time."""
+
+    def __init__(self) -> None:
+        self._turns = ByteBudget(1)
+
+    async def check(self, organization: str, check: Callable[[], T]) -> T:
+        """Return what the check returns."""
+        turn = await self._turns.take(organization, 1)
+        try:
+            return await asyncio.to_thread(check)
+        finally:
+            turn.release()
+
+
 @dataclass(frozen=True)
 class ServiceContext:
     """The store, the notifier, the clock, the strictness, and the tasks that outlive their call."""
@@ -42,6 +66,13 @@ class ServiceContext:
     require_lease_id: bool
     background: BackgroundTasks = field(default_factory=BackgroundTasks)
     last_polled: LastPolled = field(default_factory=LastPolled)
+    large: LargeMessages = field(default_factory=LargeMessages)
+
+    async def checked(self, caller: Caller, message: Message, check: Callable[[], T]) -> T:
+        """Return what a check of this message returns; of a large one, without stopping others."""
+        if message.ByteSize() <= SURELY_SMALL_BYTES:
+            return check()
+        return await self.large.check(caller.organization, check)
 
     def has_consumer(self, organization: str, queue_name: str) -> bool:
         """Return whether a stream takes jobs of this queue, or a Dequeue did a moment ago."""

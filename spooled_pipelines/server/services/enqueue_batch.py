@@ -20,6 +20,7 @@ from spooled_pipelines.server.services.validation.chunks import (
     Upload,
     checked_chunk,
     checked_upload,
+    takes_long,
 )
 from spooled_pipelines.wire.batch_v1 import (
     ChunkRange,
@@ -99,7 +100,12 @@ async def _read(
 ) -> None:
     try:
         async for received in requests:
-            checked = checked_chunk(opening, received.data, _chunk(received.data))
+            data = received.data
+            check = partial(checked_chunk, opening, data, _chunk(data))
+            if takes_long(data, check.args[2]):
+                checked = await context.large.check(caller.organization, check)
+            else:
+                checked = check()
             storing = asyncio.ensure_future(
                 context.store.add_chunk(caller.organization, checked.chunk)
             )
@@ -107,7 +113,7 @@ async def _read(
             storing.add_done_callback(partial(_stored, received))
             found = checked.found
             # Until the next one comes, nothing of this one is kept here.
-            del checked, received
+            del checked, received, data, check
             await stored.put((found, storing))
     except Exception as error:  # noqa: BLE001  # handed to the one who answers, who raises it
         await stored.put(error)

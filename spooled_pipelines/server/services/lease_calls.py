@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import LEASE_LOST, RefusedError
@@ -33,7 +35,7 @@ async def complete(
     result: bytes | None = None
     if request.HasField("result"):
         result = request.result.SerializeToString()
-        check_object("result", result)
+        await context.checked(caller, request, partial(check_object, "result", result))
     await _settle(context, caller, Settlement(holder, Completion(result)))
     return CompleteResponse(success=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
@@ -41,7 +42,7 @@ class QueueService:
         self._context = context
 
     async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
-        job = new_job(request)
+        job = await self._context.checked(caller, request, partial(new_job, request))
         job_id, created = await self._context.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)
 

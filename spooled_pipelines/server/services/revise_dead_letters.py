@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.records import Revision
@@ -49,7 +51,8 @@ async def _checked(
         payload: bytes | None = None
         if kind == "requeue" and revision.requeue.HasField("payload"):
             payload = revision.requeue.payload
-            check_object("payload", payload)
+            check = partial(check_object, "payload", payload)
+            await context.checked(caller, revision, check)
     except RefusedError as refusal:
         return refusal
     return Revision(revision.job_id, payload, discard=kind == "discard")

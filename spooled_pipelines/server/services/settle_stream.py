@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
@@ -97,7 +97,7 @@ async def _checked(context: ServiceContext, caller: Caller, outcome: JobOutcome)
     try:
         if caller.queues is not None:
             await authorize_queues(context.store, caller, outcome)
-        return _settlement(outcome)
+        return await context.checked(caller, outcome, partial(_settlement, outcome))
     except RefusedError as refusal:
         return refusal
 

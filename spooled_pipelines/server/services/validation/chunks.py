@@ -9,9 +9,13 @@ from itertools import compress
 from typing import Any, TypeVar
 
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.errors import invalid, why_not
+from spooled_pipelines.server.core.errors import RefusedError, invalid, why_not
 from spooled_pipelines.server.core.records import Chunk, Status
-from spooled_pipelines.server.services.validation.structs import check_chunk_request
+from spooled_pipelines.server.services.validation.structs import (
+    PARSED_AT_ONCE_BYTES,
+    SURELY_SMALL_BYTES,
+    check_chunk_request,
+)
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import (
     ON_CHANGED_KEEP,
@@ -101,12 +105,22 @@ def _replaceable(on_changed: OnChanged) -> tuple[int, ...]:
     return statuses
 
 
+def takes_long(request: bytes, chunk: JobChunk) -> bool:
+    """Return whether the check of a chunk belongs into a thread."""
+    if len(request) <= SURELY_SMALL_BYTES:
+        return False
+    return (
+        len(request) > PARSED_AT_ONCE_BYTES
+        or max(map(len, chunk.payloads), default=0) > SURELY_SMALL_BYTES
+    )
+
+
 def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChunk:
     """Return the chunk's rows as columns; `request` is the whole message that it came in."""
-    payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
     # A chunk that is stored already may come without its payloads.
-    rows = len(payloads) or len(keys)
+    rows = len(chunk.payloads) or len(chunk.idempotency_keys)
     _check_lengths(chunk, rows)
+    payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
     rejected: dict[int, str] = {}
     for place, message in check_chunk_request(request, payloads):
         rejected.setdefault(place, message)
@@ -157,7 +171,7 @@ def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChu
 
 def _row_tags(context: Mapping[str, str], tags: Tags) -> bytes | None:
     """Return a row's tags, with the upload's context where there is room and it has none."""
-    own = validation.tags(tags.tags)
+    own = validation.checked_tags(tags)
     if not context or any(name in tags.tags for name in _CONTEXT):
         return own
     whole: bytes = Tags(tags={**tags.tags, **context}).SerializeToString(deterministic=True)
@@ -241,8 +255,14 @@ def _each(
 ) -> list[T | None] | None:
     if not values:
         return None
-    _check_column(values, lambda _: False, convert, rejected)
-    return [None if place in rejected else convert(value) for place, value in enumerate(values)]
+    converted: list[T | None] = []
+    for place, value in enumerate(values):
+        try:
+            converted.append(convert(value))
+        except RefusedError as refusal:  # noqa: PERF203  # each row has its own
+            rejected.setdefault(place, refusal.message)
+            converted.append(None)
+    return converted
 
 
 def _moment(value: Any) -> int | None:

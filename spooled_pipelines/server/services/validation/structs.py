@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from google.protobuf import descriptor_pb2, json_format, message_factory
+from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
@@ -14,11 +16,17 @@ from spooled_pipelines.server.core.errors import invalid, why_not
 from spooled_pipelines.server.core.protobuf import varint
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.pool import POOL
-from spooled_pipelines.wire.well_known import Struct
+from spooled_pipelines.wire.well_known import Struct, Value
 
 # One byte of a Struct is at most six characters of JSON (a control character in a string), and a
 # number's nine bytes are at most twenty-five: a payload below this size is small enough.
-_SURELY_SMALL_BYTES = limits.PAYLOAD_MAX_BYTES // 6
+SURELY_SMALL_BYTES = limits.PAYLOAD_MAX_BYTES // 6
+# A number in a list is four bytes of JSON at least and eleven of a Struct; nothing else is less.
+_SURELY_LARGE_BYTES = 3 * limits.PAYLOAD_MAX_BYTES
+# No payload's size is told beyond this.
+_COUNTED_TO_BYTES = limits.PAYLOAD_MAX_BYTES + (64 << 10)
+# Payloads of larger chunks are unpacked one by one: the parser makes sixty bytes of one.
+PARSED_AT_ONCE_BYTES = 2 << 20
 _PACKAGE = "spooled_pipelines.server"
 
 
@@ -60,7 +68,14 @@ _CHUNK_REQUEST, _NESTED = _checking_messages()
 
 
 def check_object(name: str, data: bytes) -> None:
-    """Raise RefusedError INVALID_ARGUMENT for what is not a Struct, too deep, or too large."""
+    """Raise RefusedError INVALID_ARGUMENT for what is not a Struct, too deep, or too large.
+
+    What is larger than `SURELY_SMALL_BYTES` takes so long that it belongs into a thread.
+    """
+    if len(data) > _SURELY_LARGE_BYTES:
+        raise invalid(
+            f"{name} is {len(data)} bytes, and at most 1048576 (1 MiB) as JSON are allowed"
+        )
     inner = b"\x12" + varint(len(data)) + data
     try:
         _NESTED.FromString(b"\x0a" + varint(len(inner)) + inner)
@@ -68,20 +83,21 @@ def check_object(name: str, data: bytes) -> None:
         raise invalid(
             f"{name} is not a google.protobuf.Struct, or nests more than 32 objects in one another"
         ) from None
-    if len(data) <= _SURELY_SMALL_BYTES:
+    if len(data) <= SURELY_SMALL_BYTES:
         return
-    size = _json_size(data)
+    size = _COUNTED_TO_BYTES - _room_after_object(Struct.FromString(data), _COUNTED_TO_BYTES)
     if size > limits.PAYLOAD_MAX_BYTES:
-        raise invalid(f"{name} is {size} bytes as JSON, and at most 1048576 (1 MiB) are allowed")
+        shown = f"more than {_COUNTED_TO_BYTES}" if size > _COUNTED_TO_BYTES else size
+        raise invalid(f"{name} is {shown} bytes as JSON, and at most 1048576 (1 MiB) are allowed")
 
 
 def check_chunk_request(request: bytes, payloads: Sequence[bytes]) -> list[tuple[int, str]]:
     """Return the invalid payloads of an EnqueueBatchRequest: (place, message)."""
-    try:
-        _CHUNK_REQUEST.FromString(request)
-        suspects = [place for place, data in enumerate(payloads) if len(data) > _SURELY_SMALL_BYTES]
-    except DecodeError:
-        suspects = list(range(len(payloads)))
+    suspects = list(range(len(payloads)))
+    if len(request) <= PARSED_AT_ONCE_BYTES:
+        with contextlib.suppress(DecodeError):
+            _CHUNK_REQUEST.FromString(request)
+            suspects = [at for at, data in enumerate(payloads) if len(data) > SURELY_SMALL_BYTES]
     reasons = ((place, why_not(_check_payload, payloads[place])) for place in suspects)
     return [(place, reason) for place, reason in reasons if reason is not None]
 
@@ -90,6 +106,45 @@ def _check_payload(data: bytes) -> None:
     check_object("payload", data)
 
 
-def _json_size(data: bytes) -> int:
-    value = json_format.MessageToDict(Struct.FromString(data))
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+def _room_after_object(value: Struct, room: int) -> int:
+    """Return what is left of so many bytes behind the object as JSON; below zero: too little.
+
+    It stops there, so that what is far too large takes no longer than what just fits.
+    """
+    fields = value.fields
+    # Braces, and of each field the quotes, the colon, the comma and two characters.
+    room -= 2 + 6 * len(fields)
+    if room < 0:
+        return room
+    for name, item in fields.items():
+        room = _room_after(item, room + 4 - _text_size(name))
+        if room < 0:
+            break
+    return room + bool(fields)
+
+
+def _room_after(value: Value, room: int) -> int:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _room_after_object(value.struct_value, room)
+    if kind == "list_value":
+        items = value.list_value.values
+        # Brackets, and of each item two characters and the comma.
+        room -= 2 + 3 * len(items)
+        for item in items:
+            if room < 0:
+                return room
+            room = _room_after(item, room + 2)
+        return room + bool(items)
+    if kind == "string_value":
+        return room - _text_size(value.string_value)
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            raise invalid(f"it holds {number}, which JSON cannot write; send null or a text")
+        return room - len(repr(number))
+    return room - (5 if kind == "bool_value" and not value.bool_value else 4)
+
+
+def _text_size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode())
