@@ -92,6 +92,15 @@ class ReadOnlyStoreError(StoreFaultError):
     )
 
 
+class MovedStoreError(StoreFaultError):
+    """The file was moved, deleted or replaced while it was open."""
+
+    sentence = (
+        "the file of the server's store ({reason}) was moved, deleted or replaced while the server "
+        "had it open; nothing was kept of this call; put it back, or restart the server"
+    )
+
+
 class CorruptStoreError(StoreFaultError):
     """The file is damaged: trying again does not help."""
 

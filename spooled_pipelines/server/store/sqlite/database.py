@@ -30,10 +30,15 @@ def path_of(url: str) -> Path:
     return Path(path)
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path | str) -> sqlite3.Connection:
     """Return a connection for one thread at a time, transactions said by hand."""
     return sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        timeout=30,
+        uri=isinstance(path, str),
     )
 
 
@@ -55,7 +60,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection that sees what is committed and changes nothing."""
-    connection = connect(path)
+    # One that is not there is not made.
+    connection = connect(f"{path.absolute().as_uri()}?mode=rw")
     _configure(connection, _READER_CACHE_KIB)
     connection.execute("PRAGMA query_only = ON")
     return connection

@@ -54,11 +54,13 @@ class FaultLog:
         # Whether the fault that there is now is in the log.
         self._told = False
 
-    def refusal(self, error: sqlite3.Error) -> RefusedError:
+    def refusal(self, error: sqlite3.Error | StoreFaultError) -> RefusedError:
         """Return what to tell the caller."""
-        refusal = fault_of(error) or RefusedError(
-            "INTERNAL", f"the store could not commit: {error}"
-        )
+        if isinstance(error, StoreFaultError):
+            refusal: RefusedError = error
+        else:
+            internal = RefusedError("INTERNAL", f"the store could not commit: {error}")
+            refusal = fault_of(error) or internal
         # A busy server would fill what is left of the disk with the same line.
         if refusal.message != self._last:
             self._last, self._told = refusal.message, False

@@ -10,6 +10,7 @@ import weakref
 from pathlib import Path
 
 from spooled_pipelines.server.core.errors import FileOwner, StoreInUseError, StoreUnavailableError
+from spooled_pipelines.server.store.sqlite.file_identity import refuse_aliases
 
 # What an owner does with the file: serves it at an address that it was told, or to those who find
 # that address beside the file.
@@ -30,6 +31,9 @@ class FileLock:
         self._path = self._store.with_name(self._store.name + ".lock")
         self._kind = kind
         self._descriptor: int | None = None
+        # Of the store itself: by whatever name another process opens it, it is this file.
+        self._file: int | None = None
+        self.inode: tuple[int, int] | None = None
         self.token = ""
 
     def take(self) -> None:
@@ -39,6 +43,7 @@ class FileLock:
         """
         if self._descriptor is not None:
             return
+        refuse_aliases(self._store)
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError as error:
@@ -49,12 +54,38 @@ class FileLock:
             owner = _read(descriptor)
             os.close(descriptor)
             raise StoreInUseError(_in_use(self._store, owner), owner) from None
+        try:
+            self._lock_store()
+        except BaseException:
+            os.close(descriptor)
+            raise
         self._descriptor = descriptor
         _held.add(self)
         self.token = secrets.token_hex(8)
         line = f"{os.getpid()} {self._kind} {self.token}\n".encode()
         os.pwrite(descriptor, line, 0)
         os.ftruncate(descriptor, len(line))
+
+    def _lock_store(self) -> None:
+        """Lock the file itself; by then SQLite must not have it open in this process.
+
+        To close a descriptor of it would drop SQLite's own locks.
+        """
+        try:
+            found = self._store.stat()
+            self.inode = found.st_dev, found.st_ino
+        except FileNotFoundError:
+            self.inode = None
+        if self.inode is not None and any(self.inode == lock.inode for lock in _held):
+            raise StoreUnavailableError(_other_name(self._store))
+        file = os.open(self._store, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise StoreUnavailableError(_other_name(self._store)) from None
+        found = os.fstat(file)
+        self._file, self.inode = file, (found.st_dev, found.st_ino)
 
     def release(self) -> None:
         """Let another server in."""
@@ -65,12 +96,20 @@ class FileLock:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
             os.close(descriptor)
+        self._close_store()
 
     def forget(self) -> None:
         """Close, in a forked child, what it inherited: the lock would outlive the parent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+        self._close_store()
+
+    def _close_store(self) -> None:
+        file, self._file = self._file, None
+        self.inode = None
+        if file is not None:
+            os.close(file)
 
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -98,6 +137,13 @@ def _not_ours(path: Path) -> str:
     return (
         f"{path} belongs to user {owner}, and this is user {os.geteuid()}: a file is served by "
         "programs of one user; let others in with `spooled-pipelines serve` and keys"
+    )
+
+
+def _other_name(store: Path) -> str:
+    return (
+        f"another server has {store} open under another name, or through a mount; stop it, or use "
+        "its address instead"
     )
 
 

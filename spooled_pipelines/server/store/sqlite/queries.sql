@@ -194,8 +194,9 @@ WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :l
 SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NULL),
     (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3),
     (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id)) + :gone
-        FROM batches b INDEXED BY batches_seal_asked WHERE b.seal_asked = 1),
-    EXISTS (SELECT 1 FROM batches INDEXED BY batches_cancelled WHERE cancel_after IS NOT NULL)
+        FROM batches b INDEXED BY batches_seal_asked WHERE b.seal_asked = 1 AND b.id > 0),
+    EXISTS (SELECT 1 FROM batches INDEXED BY batches_cancelled
+        WHERE cancel_after IS NOT NULL AND id > 0)
 
 -- Jobs, as they are read
 -- ======================

@@ -13,7 +13,11 @@ from typing import Any, Concatenate, NamedTuple, TypeVar
 from typing_extensions import ParamSpec
 
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.core.errors import (
+    MovedStoreError,
+    RefusedError,
+    StoreUnavailableError,
+)
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -43,6 +47,7 @@ from spooled_pipelines.server.store.sqlite import (
 from spooled_pipelines.server.store.sqlite import jobs as job_operations
 from spooled_pipelines.server.store.sqlite import keys as key_operations
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
+from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.readers import Readers
@@ -161,7 +166,10 @@ class SqliteStore(Service):
         loop = asyncio.get_running_loop()
         self._readers = Readers(_READERS, loop)
         cleanup.callback(self._readers.close)
-        self._writer = Writer(transaction, self._clock, loop, self._on_commit, self._faults)
+        self._file = FileIdentity(self._path)
+        self._writer = Writer(
+            transaction, self._clock, loop, self._on_commit, self._faults, self._file
+        )
         cleanup.push_async_callback(self._writer.close)
 
     def _close_connections(self) -> None:
@@ -311,8 +319,9 @@ class SqliteStore(Service):
 
         def run() -> T:
             try:
+                self._file.check()
                 return query(self._committed(), *args, **kwargs)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, MovedStoreError) as error:
                 raise self._faults.refusal(error) from error
 
         return await self._readers.run(run)

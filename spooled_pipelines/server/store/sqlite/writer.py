@@ -12,9 +12,10 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.errors import MovedStoreError, RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
+from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -70,7 +71,9 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
         on_commit: Callable[[CommitEvent], None],
         faults: FaultLog,
+        file: FileIdentity,
     ) -> None:
+        self._file = file
         self._transaction = transaction
         self._connection = transaction.connection
         self._clock = clock
@@ -136,9 +139,11 @@ class Writer:
             self._transaction.numbers.keep(self._connection)
             began = time.perf_counter()
             self._connection.execute("COMMIT")
+            # Not before: it may go at any moment, and only then is it answered.
+            self._file.check()
             changes.commit_seconds = time.perf_counter() - began
             self._faults.works()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MovedStoreError) as error:
             self._roll_back()
             refusal = self._faults.refusal(error)
             answers = [_Answer(answer, None, refusal) for answer in asked]
