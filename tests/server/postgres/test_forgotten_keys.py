@@ -43,7 +43,7 @@ async def test_the_answer_names_a_job_that_is_there(
 
     async def rows_after_forgetting(self: Transaction, statement: str, **values: Any) -> Any:
         # Between the statement that met the key and the one that looks up its job.
-        if statement == "find_jobs_of_keys" and not forgotten:
+        if statement in ("find_jobs_of_keys", "find_staged") and not forgotten:
             forgotten.append(await pruning.forget(ground, kit.clock.now()))
         return await rows(self, statement, **values)
 
