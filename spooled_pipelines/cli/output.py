@@ -9,7 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spooled_pipelines.batch.plan import BatchPlan
+
+_SAMPLE_CHARACTERS = 200
 
 
 def print_json(value: object) -> None:
@@ -52,3 +57,33 @@ def print_record(pairs: Mapping[str, object], as_json: bool) -> None:
         print_json(pairs)
     else:
         print_pairs(pairs)
+
+
+def print_plan(plan: BatchPlan, as_json: bool) -> None:
+    """Print what `enqueue` would do."""
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    print_pairs(
+        {
+            "batch": plan.batch_id,
+            "queue": plan.queue_name,
+            "rows": plan.rows,
+            "to create": plan.created,
+            "duplicates": "unknown (the server cannot be asked)"
+            if plan.duplicates is None
+            else plan.duplicates,
+            **({"changed": plan.changed} if plan.changed else {}),
+            "rejected": plan.rejected,
+            "bytes": plan.bytes,
+            "chunks": plan.chunks,
+        }
+    )
+    for note in plan.notes:
+        print(note)
+    for reason, count in plan.reasons.items():
+        print(f"rejected: {count} × {reason}")
+    for sample in plan.samples:
+        payload = json.dumps(sample, ensure_ascii=False, sort_keys=True)
+        print(f"payload: {payload[:_SAMPLE_CHARACTERS]}")
+    print("nothing was written")

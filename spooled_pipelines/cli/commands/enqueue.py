@@ -19,7 +19,7 @@ from spooled_pipelines.cli.options import (
     RateLimit,
     connected,
 )
-from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.output import print_json, print_pairs, print_plan
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 
 if TYPE_CHECKING:
@@ -229,8 +229,6 @@ def enqueue(
     ):
         if plan:
             planned = client.plan_batch(source, queue, on_rerun=on_rerun.value, **options)
-            from spooled_pipelines.cli.commands.plan import print_plan
-
             print_plan(planned, as_json)
             return
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spooled_pipelines.cli.commands.enqueue import enqueue
-from spooled_pipelines.cli.output import print_json, print_pairs
 
-if TYPE_CHECKING:
-    from spooled_pipelines.batch.plan import BatchPlan
-
-_SAMPLE_CHARACTERS = 200
 # Options of `enqueue` that have no meaning if nothing is written.
 _FOR_WRITING = ("plan", "ledger", "max_outstanding")
 
@@ -31,33 +25,3 @@ def _take_over_options() -> None:
 
 
 _take_over_options()
-
-
-def print_plan(plan: BatchPlan, as_json: bool) -> None:
-    """Print what `enqueue` would do."""
-    if as_json:
-        print_json(plan.to_dict())
-        return
-    print_pairs(
-        {
-            "batch": plan.batch_id,
-            "queue": plan.queue_name,
-            "rows": plan.rows,
-            "to create": plan.created,
-            "duplicates": "unknown (the server cannot be asked)"
-            if plan.duplicates is None
-            else plan.duplicates,
-            **({"changed": plan.changed} if plan.changed else {}),
-            "rejected": plan.rejected,
-            "bytes": plan.bytes,
-            "chunks": plan.chunks,
-        }
-    )
-    for note in plan.notes:
-        print(note)
-    for reason, count in plan.reasons.items():
-        print(f"rejected: {count} × {reason}")
-    for sample in plan.samples:
-        payload = json.dumps(sample, ensure_ascii=False, sort_keys=True)
-        print(f"payload: {payload[:_SAMPLE_CHARACTERS]}")
-    print("nothing was written")

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
 from spooled_pipelines.server.core.records import BatchRecord, Counts, JobRecord, KeyRecord
 
-
-class JobRow(NamedTuple):
-    """`jobs.seq, {job_columns}`, then what depends on the statement."""
-
-    seq: int
-    status: int
-    priority: int
-    retry_count: int
-    max_retries: int
-    timeout_seconds: int
-    created_at: int
-    scheduled_at: int | None
-    started_at: int | None
-    completed_at: int | None
-    lease_expires_at: int | None
-    worker_id: str | None
-    lease_id: str | None
-    # As the store keeps them.
-    last_error: str | bytes | None
-    idempotency_key: str | bytes | None
-    queue_name: str
-    result: bytes | None
-    payload: bytes | None
-    tags: bytes | None
-
-    def record(self, prefix: str, key: str | None, queue_name: str | None = None) -> JobRecord:
-        """Return the job; the queue's name where the statement does not find it."""
-        name = self.queue_name if queue_name is None else queue_name
-        error = None if self.last_error is None else text(self.last_error)
-        # The columns up to the error have one order in both: a claim reads a thousand rows.
-        columns: tuple[Any, ...] = self
-        head = (self.seq, ids.job_id(prefix, self.seq), name, *columns[_HEAD])
-        return JobRecord._make((*head, error, key, self.result, self.payload, self.tags))
+# What every statement on whole jobs selects behind the number; then comes what depends on it.
+JOB_COLUMNS = JobRecord._fields[
+    JobRecord._fields.index("status") : JobRecord._fields.index("result")
+]
 
 
-_HEAD = slice(JobRow._fields.index("status"), JobRow._fields.index("last_error"))
-JOB_COLUMNS = JobRow._fields[1 : JobRow._fields.index("queue_name")]
+def job_of_row(
+    prefix: str,
+    row: Sequence[Any],
+    shown_key: Callable[[Any], str | None],
+    queue_name: str | None = None,
+) -> JobRecord:
+    """Return the job of `seq, {job_columns}`, queue, result, payload and tags.
+
+    `shown_key` undoes what the store makes of a key; `queue_name` is for rows without one.
+    """
+    seq, *columns, error, key, name, result, payload, tags = row
+    name = name if queue_name is None else queue_name
+    error = None if error is None else text(error)
+    first = (seq, ids.job_id(prefix, seq), name)
+    return JobRecord._make((*first, *columns, error, shown_key(key), result, payload, tags))
 
 
 class _BatchRow(NamedTuple):
@@ -79,9 +63,6 @@ class _BatchRow(NamedTuple):
     filled_at: int | None
     max_in_flight: int | None
     set_at: int | None
-
-
-BATCH_WIDTH = len(_BatchRow._fields)
 
 
 def batch_record(

@@ -3,7 +3,7 @@
 A statement begins with a line `-- name: NAME`, goes on with a sentence on what it does, and ends
 where the next one begins. What stands in braces is a list of columns that is written once:
 
-- `{job_columns}`: those of `rows.JobRow` that every store has, but for the number;
+- `{job_columns}`: `rows.JOB_COLUMNS`;
 - `{locked_columns}`: those of `counter_deltas.LockedJob` and its state, but for the number;
 - `{is_capped}`: whether the job's queue has so many in flight at most;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;

@@ -7,10 +7,9 @@ from typing import Any
 
 from spooled_pipelines.server.core.idempotency_keys import digest_of
 from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.store.rows import JobRow
+from spooled_pipelines.server.store.rows import job_of_row
 
 HASH_MARK, TEXT_MARK = b"h", b"t"
-_KEY = JobRow._fields.index("idempotency_key")
 
 
 def stored_key(key: str) -> bytes:
@@ -20,9 +19,8 @@ def stored_key(key: str) -> bytes:
 
 
 def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
-    """Return the job of a row of `JobRow`'s columns; the queue's name where it has none."""
-    job = JobRow._make(row)
-    return job.record(prefix, _shown_key(row[_KEY]), queue_name)
+    """Return the job of a row, see `job_of_row`."""
+    return job_of_row(prefix, row, _shown_key, queue_name)
 
 
 def _shown_key(stored: bytes | None) -> str | None:

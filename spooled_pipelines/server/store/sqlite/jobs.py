@@ -33,7 +33,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest
-from spooled_pipelines.server.store.rows import JobRow
+from spooled_pipelines.server.store.rows import job_of_row
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
@@ -54,10 +54,12 @@ def stored_keys(keys: Sequence[str]) -> Sequence[str | bytes]:
 
 
 def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
-    """Return the job of a row of `JobRow`'s columns; the queue's name where it has none."""
-    job = JobRow._make(row)
-    key = job.idempotency_key
-    return job.record(prefix, key.hex() if isinstance(key, bytes) else key, queue_name)
+    """Return the job of a row, see `job_of_row`."""
+    return job_of_row(prefix, row, _shown_key, queue_name)
+
+
+def _shown_key(stored: str | bytes | None) -> str | None:
+    return stored.hex() if isinstance(stored, bytes) else stored
 
 
 def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
