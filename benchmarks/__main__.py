@@ -33,12 +33,14 @@ from benchmarks.sizing import sizing
 from benchmarks.soak import soak
 from benchmarks.start_up import start_up
 from benchmarks.takeover import takeover
+from benchmarks.text_files import text_files
 from benchmarks.tracing import tracing
 from benchmarks.working import working
 
 ALL: dict[str, Callable[[], bool]] = {
     "fanout": fanout,
     "encoding": encoding,
+    "text_files": text_files,
     "database": database,
     "postgres": postgres,
     "plain": plain,

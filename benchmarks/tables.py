@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pandas as pd
 import pyarrow as pa
@@ -46,6 +47,22 @@ def texts(rows: int, seed: int = 2) -> pd.DataFrame:
             "tags": [prose(5) for _ in range(rows)],
         }
     )
+
+
+def mixed(rows: int, seed: int = 5) -> pd.DataFrame:
+    """Return the flights, and a column of Python's values of different types."""
+    chance = random.Random(seed)
+    make: tuple[Callable[[], object], ...] = (
+        lambda: chance.randrange(10_000),
+        lambda: chance.choice(_WORDS),
+        chance.random,
+        lambda: None,
+        lambda: chance.random() < 0.5,
+        lambda: {"sku": chance.choice(_WORDS), "count": chance.randrange(9)},
+        lambda: [chance.randrange(9), chance.choice(_WORDS)],
+    )
+    values = [chance.choice(make)() for _ in range(rows)]
+    return flights(rows).assign(value=pd.Series(values, dtype=object))
 
 
 def nested(rows: int, seed: int = 3) -> pa.Table:

@@ -329,3 +329,9 @@ def test_pandas_sparse_columns_intervals_and_periods_are_read() -> None:
         }
     )
     assert rows_of(frame)[2] == {"sparse": 3, "interval": "(2, 3]", "period": "2013-03"}
+
+
+@pytest.mark.parametrize("rows", [{"a\0b": [1]}, {"a": [{"x": [{"y\0": 1}]}]}])
+def test_a_name_that_would_end_the_process_of_polars_is_refused(rows: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"column 'a.* has a zero byte in its name"):
+        open_source(pl.DataFrame(rows))

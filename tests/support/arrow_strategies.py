@@ -202,7 +202,7 @@ def plain(value: Any, kind: pa.DataType, on_lossy: OnLossy = "raise") -> Any:
         if math.isinf(value):
             return _unfit("Infinity" if value > 0 else "-Infinity", on_lossy)
         return None if math.isnan(value) else float(value)
-    return _text(value)
+    return text_of(value)
 
 
 def _unfit(text: str, on_lossy: OnLossy) -> str | None:
@@ -211,7 +211,7 @@ def _unfit(text: str, on_lossy: OnLossy) -> str | None:
     return text if on_lossy == "string" else None
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, Decimal):

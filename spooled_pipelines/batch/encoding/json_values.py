@@ -23,9 +23,9 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.values.exact_json import (
-    MARKED_DECODER,
     DecimalText,
     InexactNumber,
+    decode,
     trim_decimal,
 )
 from spooled_pipelines.errors import InvalidArgumentError
@@ -74,7 +74,7 @@ INVALID = _Invalid()
 def parse_or_invalid(text: str | bytes) -> Json | _Invalid:
     """Return the value of a JSON text, or INVALID."""
     try:
-        value: Json = MARKED_DECODER.decode(text if isinstance(text, str) else text.decode())
+        value: Json = decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):
         return INVALID
     return value
@@ -86,10 +86,10 @@ def _encode_value(value: Json, index: int, context: ValueContext, depth: int) ->
         if context.trims_decimals and isinstance(value, DecimalText):
             value = trim_decimal(value)
         return VALUE_STRING + _encode_text(value)
-    if isinstance(value, bool):
-        return VALUE_TRUE if value else VALUE_FALSE
     if value is None:
         return VALUE_NULL
+    if isinstance(value, bool):
+        return VALUE_TRUE if value else VALUE_FALSE
     if isinstance(value, int):
         if abs(value) > EXACT_INTEGER_MAX:
             why = "is beyond ±2**53, where a payload's number (a double) is not exact"

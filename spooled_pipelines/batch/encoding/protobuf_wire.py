@@ -36,8 +36,13 @@ REQUEST_CHUNK = b"\x12"
 _DOUBLE = struct.Struct("<d")
 
 
+_SMALL = tuple(bytes((value,)) for value in range(0x80))
+
+
 def varint(value: int) -> bytes:
     """Return `value` as a base-128 varint; a negative one as its 64-bit two's complement."""
+    if 0 <= value <= 0x7F:
+        return _SMALL[value]
     value &= 0xFFFF_FFFF_FFFF_FFFF
     out = bytearray()
     while value > 0x7F:

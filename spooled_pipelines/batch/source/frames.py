@@ -97,6 +97,11 @@ def from_polars(frame: pl.DataFrame | pl.LazyFrame, scan: Scan, rows: int) -> Op
     schema = frame.collect_schema()
     columns = scan.columns_to_read(schema.names())
     for name in columns or schema.names():
+        if any("\0" in inner for inner in (name, *_names_within(schema[name]))):
+            raise InvalidArgumentError(
+                f"column {name!r} has a zero byte in its name or in one within it, which ends the "
+                "process of polars. Rename it. Nothing was sent."
+            )
         if str(schema[name]) == "Object":
             raise InvalidArgumentError(
                 f"column {name!r} is of polars' dtype Object, whose values are addresses in this "
@@ -111,6 +116,15 @@ def from_polars(frame: pl.DataFrame | pl.LazyFrame, scan: Scan, rows: int) -> Op
 
     empty = pl.DataFrame(schema=frame.collect_schema()).to_arrow()
     return scan.apply(empty.schema, _collect(frame, rows))
+
+
+def _names_within(dtype: Any) -> Iterator[str]:
+    """Yield the names of the fields that are nested in a polars type."""
+    for field in getattr(dtype, "fields", ()):
+        yield field.name
+        yield from _names_within(field.dtype)
+    if getattr(dtype, "inner", None) is not None:
+        yield from _names_within(dtype.inner)
 
 
 def _collect(frame: Any, rows: int) -> Iterator[pa.RecordBatch]:

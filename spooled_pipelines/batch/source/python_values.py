@@ -11,10 +11,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
+from json.encoder import encode_basestring
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,6 +29,8 @@ from spooled_pipelines.batch.values.exact_json import (
 )
 from spooled_pipelines.text import one_line
 
+# Arrow's decimals have as many.
+_DIGITS_MAX = 76
 # The first that a type belongs to; a datetime is a date for Python, and a bool is a number.
 _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("bool", (bool,)),
@@ -186,12 +189,29 @@ def _check_names(names: Iterable[Any]) -> None:
 
 
 def _json_text_or_null(value: object, index: int) -> str | None:
-    if value is None:
-        return None
+    write = _WRITERS.get(type(value))
+    if write is not None:
+        return write(value)
     try:
         return None if isinstance(value, float) and math.isnan(value) else _json_text(value)
     except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise NotJsonError(index, one_line(error)) from None
+
+
+def _float_text(value: float) -> str | None:
+    if math.isfinite(value):
+        return repr(value)
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+# Most values need no encoder.
+_WRITERS: dict[type, Callable[[Any], str | None]] = {
+    type(None): lambda _: None,
+    bool: lambda value: "true" if value else "false",
+    int: repr,
+    float: _float_text,
+    str: encode_basestring,
+}
 
 
 def _json_text(value: object) -> str:
@@ -214,6 +234,10 @@ def _to_jsonable(value: object) -> object:
 def _scalar_to_jsonable(value: object) -> object:
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return _to_jsonable(value.tolist())
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _DIGITS_MAX:
+        text = f"{value:f}"
+        if len(text) <= _DIGITS_MAX:
+            return mark_decimal(text if value else text.lstrip("-"))
     family = _family(type(value))
     if family in ("time", "date", "time of day", "duration", "decimal", "uuid"):
         _refuse_mixed_zones([value], {family})

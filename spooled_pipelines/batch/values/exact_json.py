@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -34,7 +35,7 @@ class DecimalText(str):
 
 
 def mark_decimal(text: str) -> dict[str, str]:
-    """Return what says in JSON that a text is a decimal's, until `MARKED_DECODER` reads it."""
+    """Return what says in JSON that a text is a decimal's, until `decode` reads it."""
     return {_DECIMAL: text}
 
 
@@ -69,7 +70,7 @@ def _decimal_or_object(pairs: list[tuple[str, Any]]) -> DecimalText | dict[str, 
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=unique_names, parse_float=parse_fraction)
-MARKED_DECODER = json.JSONDecoder(object_pairs_hook=_decimal_or_object, parse_float=parse_fraction)
+_MARKED_DECODER = json.JSONDecoder(object_pairs_hook=_decimal_or_object, parse_float=parse_fraction)
 
 
 def encode_with_exact_numbers(value: object) -> str:
@@ -92,5 +93,20 @@ def _encode_slowly(value: object) -> str:
     return _encode(value)
 
 
-def _encode(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+# What a decoder reads a value with, without its care for spaces around it.
+_scan: Callable[[str, int], tuple[Any, int]] = vars(_MARKED_DECODER)["scan_once"]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def decode(text: str) -> Any:
+    """Return the value of a JSON text, which may have marked decimals.
+
+    Raises:
+        ValueError, RecursionError: it is not JSON.
+    """
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    # What has spaces around it, or is no JSON, is left to the decoder.
+    return value if end == len(text) else _MARKED_DECODER.decode(text)
