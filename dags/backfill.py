@@ -43,6 +43,7 @@ with DAG(
         queue_name="sales-{{ (ds | default('2026-01-01'))[:7] }}",
         key="sale_id",
         wait_for_completion=True,
+        deferrable=True,
         wait_timeout=timedelta(hours=6),
         max_failed=0.01,
     )

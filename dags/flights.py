@@ -73,7 +73,7 @@ with DAG(
         max_retries=2,
         timeout_seconds=60,
     )
-    wait = StreamJobsSensor(task_id="wait", batch=enqueue.output, timeout=3600)
+    wait = StreamJobsSensor(task_id="wait", batch=enqueue.output, deferrable=True)
 
     @task
     def report(batch: dict[str, Any], output: str) -> dict[str, Any]:

@@ -38,4 +38,4 @@ with DAG(
         part="{{ ti.map_index }}",
         max_active_tis_per_dagrun=4,
     ).expand(op_kwargs=parts())
-    StreamJobsSensor(task_id="wait", batch=enqueue.output, max_failed=0.05, timeout=3600)
+    StreamJobsSensor(task_id="wait", batch=enqueue.output, max_failed=0.05, deferrable=True)

@@ -32,7 +32,7 @@ with DAG(
         key="id",
         tags={"run": "{{ run_id }}"},
     )
-    wait = StreamJobsSensor(task_id="wait", batch=enqueue.output, timeout=3600)
+    wait = StreamJobsSensor(task_id="wait", batch=enqueue.output, deferrable=True)
     results = BatchResultsOperator(task_id="results", batch=enqueue.output)
 
     @task

@@ -22,6 +22,11 @@ def cancel_on_kill() -> bool:
     return _switch("cancel_on_kill")
 
 
+def default_deferrable() -> bool:
+    """Return whether tasks that do not say wait in the triggerer, as for all providers."""
+    return conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
 # Not every process of Airflow has read the providers' defaults, hence the fallbacks.
 def _switch(option: str) -> bool:
     default = CONFIG_OPTIONS[option]["default"] == "True"

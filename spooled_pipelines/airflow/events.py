@@ -8,11 +8,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.errors import (
+    DeadlineExceededError,
     InvalidArgumentError,
     NotFoundError,
     PartsMissingError,
     PermissionDeniedError,
+    RateLimitError,
     SpooledError,
+    UnavailableError,
 )
 from spooled_pipelines.text import shorten
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 # Trying again does not help.
 NON_RETRYABLE = (InvalidArgumentError, NotFoundError, PartsMissingError, PermissionDeniedError)
+# The server may be back soon.
+OUTAGES = (UnavailableError, DeadlineExceededError, RateLimitError)
 _COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
 # Airflow writes an event whole to the task's log and keeps it in its database. The longest message
 # of ours names five errors of 200 characters each.

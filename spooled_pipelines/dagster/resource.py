@@ -124,7 +124,7 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
                     queue_name,
                     name,
                     on_rerun=on_rerun,
-                    log=context.log.info,
+                    log=context.log,
                     **options,
                 )
         return RunBatch(self, context, record, schema, cancel_on_termination)

@@ -77,7 +77,7 @@ class RunBatch:
             BatchFailedError: more failed than that.
             BatchTimeoutError: not settled in time; the message names what holds it back.
         """
-        progress = ProgressLogger(self._context.log.info)
+        progress = ProgressLogger(self._context.log)
         meanwhile = cancelled_if_terminated(
             self._resource, self._context, self.id, self._cancel_on_termination
         )

@@ -43,7 +43,7 @@ def enqueue_for_run(
     name: str,
     *,
     on_rerun: OnRerun,
-    log: Callable[[str], None],
+    log: Any,
     progress: Callable[[int, int], object] | None = None,
     **options: Unpack[PartOptions],
 ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def enqueue_for_run(
     batches has nothing to retry, and only gets what is missing.
 
     Args:
-        log: takes a line, such as a logger's ``info``.
+        log: the run's logger.
         progress: called with the rows that are sent, and all rows.
         client, data, queue_name, name, on_rerun, options: as of `SpooledClient.enqueue_batch`.
 
@@ -62,7 +62,7 @@ def enqueue_for_run(
         InvalidArgumentError: the data or an option is wrong; nothing was sent.
     """
     if on_rerun == "retry_failed" and not client.batch_backend().supports_retry:
-        log("This server keeps no batches: its dead letters cannot be retried")
+        log.info("This server keeps no batches: its dead letters cannot be retried")
         on_rerun = "resume"
     logged = ProgressLogger(log)
 
@@ -77,14 +77,14 @@ def enqueue_for_run(
         )
         batch = enqueued.to_dict()
     except EmptyTableError as error:
-        log(error.message)
+        log.info(error.message)
         empty = client.open_batch(name, queue_name).seal()
         batch = {**empty.to_dict(), **dict.fromkeys(_COUNTS, 0)}
     if on_rerun == "retry_failed":
         again = client.batch(batch["batch_id"])
         if again.stats().cancelled:
             batch["retried"] += again.retry_failed(cancelled=True)
-    log(describe_enqueued(batch))
+    log.info(describe_enqueued(batch))
     return batch
 
 

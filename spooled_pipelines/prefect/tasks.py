@@ -51,7 +51,7 @@ def _enqueue(
             queue_name,
             name,
             on_rerun=on_rerun,
-            log=get_run_logger().info,
+            log=get_run_logger(),
             progress=progress.move,
             **cast("PartOptions", {n: v for n, v in options.items() if n != "name"}),
         )
@@ -108,7 +108,7 @@ class _Waiting:
     """Shows how a wait goes on: in the run's log, and as a progress artifact."""
 
     def __init__(self, batch: SpooledBatch) -> None:
-        self._logger = ProgressLogger(get_run_logger().info)
+        self._logger = ProgressLogger(get_run_logger())
         self._progress = artifacts.ProgressArtifact("Waiting for", batch.id, batch.block)
 
     def seen(self, stats: BatchStats) -> None:

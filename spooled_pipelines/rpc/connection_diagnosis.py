@@ -120,9 +120,9 @@ def how_to_start(settings: ConnectionSettings) -> str:
     if settings.endpoint.is_local:
         return (
             f"Start one with `spooled-pipelines serve --listen {settings.name}`, or use another "
-            "address (SPOOLED_GRPC_ADDRESS)."
+            f"address ({settings.address_source})."
         )
     return (
-        "Check host and port (SPOOLED_GRPC_ADDRESS), that nothing blocks the way, and that the "
-        "server runs (`spooled-pipelines serve`)."
+        f"Check host and port ({settings.address_source}), that nothing blocks the way, and that "
+        "the server runs (`spooled-pipelines serve`)."
     )

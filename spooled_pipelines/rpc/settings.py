@@ -98,6 +98,7 @@ class ConnectionSettings:
         rate_limit: the largest number of calls a second, over all threads of a client; below 1 for
             longer pauses. A stream counts when it begins.
         api_key_source: where the key came from, for messages: people must be able to find it.
+        address_source: where the address is set, likewise.
         organization: the one that the key has to be for; a server with the batch extension
             refuses the key of another. None: whichever the key is for.
         file: the file that programs of this machine serve to each other at this address, by its
@@ -112,6 +113,7 @@ class ConnectionSettings:
     batch_extension: BatchExtension = "auto"
     rate_limit: float | None = None
     api_key_source: str = "the api_key argument"
+    address_source: str = "SPOOLED_GRPC_ADDRESS"
     file: str | None = None
     organization: str | None = None
 

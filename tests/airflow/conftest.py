@@ -30,6 +30,8 @@ os.environ.update(
     AIRFLOW_HOME=_home.name,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
+    # As those who have a triggerer set it; what the default is has a test of its own.
+    AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE="True",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_home.name}/airflow.db",
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=f"{_home.name}/logs",
 )

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow import StreamJobsSensor
+from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor
 from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.versions import (
     AirflowFailException,
@@ -23,6 +24,8 @@ from spooled_pipelines.airflow.versions import (
     TaskDeferred,
 )
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
+from spooled_pipelines.orchestration.progress_log import ProgressLogger
+from spooled_pipelines.types import QueueStats
 from tests.support.airflow_versions import AirflowRescheduleException
 from tests.support.server_process import ServerProcess
 
@@ -338,3 +341,38 @@ def test_it_comes_after_the_task_whose_batch_it_waits_for() -> None:
 
         StreamJobsSensor(task_id="wait", batch=enqueue())
     assert dag.get_task("wait").upstream_task_ids == {"enqueue"}
+
+
+@pytest.mark.parametrize("default", ["True", "False"])
+def test_deferrable_is_what_airflows_configuration_says_of_all_providers(
+    default: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
+    enqueue = EnqueueBatchOperator(task_id="e", data=[], queue_name="q", wait_for_completion=True)
+    for op in (StreamJobsSensor(task_id="s", queue_name="q"), enqueue):
+        assert op.deferrable is (default == "True")
+    assert StreamJobsSensor(task_id="t", queue_name="q", deferrable=True).deferrable is True
+
+
+def test_a_task_that_is_deferred_says_what_goes_on_without_it(made: Made, context: Any) -> None:
+    sensor = StreamJobsSensor(task_id="s", batch=made, timeout=3600, deferrable=True)
+    said: list[str] = []
+    sensor.log.info = lambda text, *values: said.append(text % values)  # type: ignore[method-assign]
+    with pytest.raises(TaskDeferred):
+        sensor.execute(context)
+    (line,) = said
+    assert "Deferred for at most 1:00:00" in line
+    assert "airflow triggerer" in line
+
+
+def test_a_queues_log_has_a_line_for_each_tenth_and_each_minute_that_it_moves() -> None:
+    said: list[str] = []
+    now = [0.0]
+    log = ProgressLogger(SimpleNamespace(info=said.append), clock=lambda: now[0])
+    for done in range(101):
+        log.queue(QueueStats("q", pending=1000 - done, completed=done, total=1000))
+    assert len(said) == 2
+    now[0] += 61
+    for done in (102, 103):
+        log.queue(QueueStats("q", pending=1000 - done, completed=done, total=1000))
+    assert len(said) == 3

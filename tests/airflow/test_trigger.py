@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import aeventually
 
@@ -41,16 +42,18 @@ def settle(server: ServerProcess, queue: str, *, fail: int = 0) -> None:
                 client.complete(job)
 
 
-async def first_event(trigger: BatchTrigger) -> dict[str, Any]:
+async def first_event(trigger: SpooledTrigger) -> dict[str, Any]:
     async for event in trigger.run():
         payload: dict[str, Any] = event.payload
         return payload
     raise AssertionError("the trigger ended without an event")
 
 
-async def start(trigger: BatchTrigger, said: list[str]) -> asyncio.Task[dict[str, Any]]:
-    """Run the trigger until it has looked at the batch once."""
-    trigger.log.info = said.append  # type: ignore[method-assign, assignment]
+async def start(trigger: SpooledTrigger, said: list[str]) -> asyncio.Task[dict[str, Any]]:
+    """Run the trigger until it has looked once."""
+    log = SimpleNamespace(info=lambda text, *values: said.append(text % values if values else text))
+    log.warning = log.info
+    trigger._log = log  # type: ignore[assignment]
     running = asyncio.create_task(first_event(trigger))
     await aeventually(lambda: said or running.done(), 20)
     assert not running.done(), running.result()
@@ -135,12 +138,24 @@ async def test_it_goes_on_when_the_server_was_killed_and_came_back(
     server = start_server()
     connect_airflow(server)
     made = enqueue(server, queue)
-    running = await start(BatchTrigger(made, deadline=time.time() + 60), [])
+    triggers = (BatchTrigger(made), BatchTrigger(made), QueueTrigger(queue, "open == 0"))
+    logs: list[list[str]] = [[] for _ in triggers]
+    running = [await start(trigger, said) for trigger, said in zip(triggers, logs, strict=True)]
     await asyncio.to_thread(server.kill)
+    await aeventually(lambda: all("is away" in said[-1] for said in logs), 60)
     await asyncio.to_thread(server.restart)
-    assert not running.done()
+    await aeventually(lambda: all("is back" in said[-1] for said in logs), 60)
+    assert not any(wait.done() for wait in running)
     settle(server, queue)
-    assert (await asyncio.wait_for(running, 20))["status"] == "settled"
+    for ended in await asyncio.wait_for(asyncio.gather(*running), 20):
+        assert ended["status"] == "settled"
+    # A task has a line when the server goes and one when it is back, and none of each try.
+    for said in logs:
+        away, back = said[1:3]
+        assert away.startswith("The server of the Airflow connection 'spooled_default' is away")
+        assert f"{server.address} " in away
+        assert back.startswith("The server of the Airflow connection 'spooled_default' is back")
+        assert not any("connection" in line for line in said[3:])
 
 
 async def test_it_starts_before_the_server_does(
@@ -231,7 +246,7 @@ def test_waiting_never_holds_up_the_event_loop_nor_loads_pandas_or_pyarrow(
     # In a fresh process, as a triggerer is: everything is still to be loaded.
     program = f"""
 import asyncio, contextlib, glob, sys, time
-from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
 
 longest = 0.0
 

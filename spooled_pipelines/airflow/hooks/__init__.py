@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 import spooled_pipelines.airflow.versions  # noqa: F401 - it says which Airflow is needed, first
-from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook, server_of
 
-__all__ = ["DEFAULT_CONNECTION", "SpooledHook"]
+__all__ = ["DEFAULT_CONNECTION", "SpooledHook", "server_of"]

@@ -54,6 +54,7 @@ def settings_of(connection: Connection) -> ConnectionSettings:
         timeout_seconds=_seconds(extra, where),
         batch_extension="auto" if extension is None else "on" if extension else "off",
         api_key_source=f"the password of {where}",
+        address_source=where,
         organization=str(extra["organization"]) if extra.get("organization") else None,
     )
 

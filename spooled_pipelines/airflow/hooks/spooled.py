@@ -107,6 +107,11 @@ class SpooledHook(BaseHook):
             raise _not_found(self.spooled_conn_id) from error
 
 
+def server_of(conn_id: str) -> str:
+    """Return what to call the server of a connection, at the beginning of a message."""
+    return f"The server of the Airflow connection {conn_id!r}"
+
+
 def _load_async_client() -> type[AsyncSpooledClient]:
     # Otherwise the client's first call about a batch would load it, on the event loop.
     import spooled_pipelines.batch.aio.batch  # noqa: F401

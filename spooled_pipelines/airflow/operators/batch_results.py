@@ -88,7 +88,7 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
                 check_output_format(self.path)
             reader = self._reader()
         except NON_RETRYABLE as error:
-            raise AirflowFailException(error.message) from error
+            raise AirflowFailException(error.message) from None
         if self.path is None:
             table = reader.read_all()
             self._check_rows(table.num_rows)

@@ -28,7 +28,6 @@ from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.versions import (
     AirflowFailException,
     AirflowTaskTimeout,
-    TaskDeferred,
 )
 from spooled_pipelines.errors import (
     BatchFailedError,
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
 
 # The same as a sensor's default.
 _WAIT_SECONDS = timedelta(days=7).total_seconds()
-# Airflow's own watch over deferred tasks is there for a triggerer that does not run at all.
-_BACKSTOP_SECONDS = 60.0
 _END_COUNTS = ("completed", "deadletter", "cancelled")
 _ASSET_FIELDS = (
     *("batch_id", "queue_name", "rows", "created", "duplicates", "changed", "replaced"),
@@ -142,7 +139,8 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
             extension, ``"retry_failed"`` can do no more than ``"resume"``, and ``"fresh"`` fails
             the task.
         wait_for_completion: stay until every job is settled, and return the counts as well.
-        deferrable: wait in the triggerer, without a worker slot; False waits in the worker.
+        deferrable: wait in the triggerer, which has to run, without a worker slot; False waits in
+            the worker. None: as Airflow's ``[operators] default_deferrable`` says.
         wait_timeout: how long to wait at most, in seconds or as a timedelta; a week by default.
             ``execution_timeout`` holds, too, from the task's start on.
         max_failed: how many jobs may end as dead letters or cancelled: a count, or a fraction of
@@ -209,7 +207,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         on_empty: OnEmpty | str = "success",
         on_rerun: OnRerun | str = "retry_failed",
         wait_for_completion: bool = False,
-        deferrable: bool = True,
+        deferrable: bool | None = None,
         wait_timeout: timedelta | float | str = _WAIT_SECONDS,
         max_failed: float | str = 0,
         on_breach: OnBreach | str = "raise",
@@ -235,7 +233,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         self.name = name
         self.part = part
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
+        self.deferrable = config.default_deferrable() if deferrable is None else deferrable
         # Texts until they are rendered.
         self.on_empty: Any = on_empty
         self.on_rerun: Any = on_rerun
@@ -286,24 +284,15 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
                 if not self.deferrable:
                     return self._finish(context, batch, self._wait_here(client, batch, deadline))
         except InvalidArgumentError as error:
-            raise AirflowFailException(error.message) from error
+            raise AirflowFailException(error.message) from None
         finally:
             # It stays where an error ends the task: Airflow may still call on_kill then.
             if self._guard is not None:
                 self._guard.raise_if_killed()
         self._guard = None
-        raise TaskDeferred(
-            trigger=BatchTrigger.waiting_for(
-                [BatchRef.parse(batch)],
-                self.spooled_conn_id,
-                self.max_failed,
-                deadline,
-                self._cancels_on_kill(),
-            ),
-            method_name="execute_complete",
-            kwargs={"batch": batch},
-            timeout=timedelta(seconds=max(deadline - time.time(), 0.0) + _BACKSTOP_SECONDS),
-        )
+        arguments = (self.spooled_conn_id, self.max_failed, deadline, self._cancels_on_kill())
+        trigger = BatchTrigger.waiting_for([BatchRef.parse(batch)], *arguments)
+        raise trigger.deferral(self.log, batch=batch)
 
     def execute_complete(
         self,
@@ -323,7 +312,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
                 with SpooledHook(self.spooled_conn_id).get_conn() as client:
                     self._raise_failed(client, batch, ended.message)
             case EventStatus.TIMEOUT:
-                raise AirflowTaskTimeout(ended.message)
+                raise AirflowTaskTimeout(f"{self._limit()} is up. {ended.message}")
             case EventStatus.FATAL:
                 raise AirflowFailException(ended.message)
         raise SpooledError(ended.message)
@@ -372,18 +361,20 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
     def _wait_here(
         self, client: SpooledClient, batch: dict[str, Any], deadline: float
     ) -> dict[str, Any]:
+        seconds = max(deadline - time.time(), 0.0)
         try:
             stats = client.batch(batch).wait(
-                timeout=max(deadline - time.time(), 0.0),
+                timeout=seconds,
                 max_failed=self.max_failed,
-                on_progress=ProgressLogger(self.log.info).batch,
+                on_progress=ProgressLogger(self.log).batch,
             )
         except BatchFailedError as error:
             self._raise_failed(client, batch, error.message)
         except BatchTimeoutError as error:
             # A retry continues with the jobs, so nothing has to be cleaned up.
             self._guard = None
-            raise AirflowTaskTimeout(error.message) from error
+            message = error.message.replace(f" within {seconds:g} s", "", 1)
+            raise AirflowTaskTimeout(f"{self._limit()} is up. {message}") from None
         return batch_stats_dict(stats)
 
     def _raise_failed(
@@ -415,12 +406,21 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         return returned
 
     def _deadline(self, began: float) -> float:
-        waited = self.wait_timeout
-        seconds = waited.total_seconds() if isinstance(waited, timedelta) else float(waited)
-        deadline = time.time() + seconds
+        deadline = time.time() + self._wait_seconds()
         if self.execution_timeout is not None:
             deadline = min(deadline, began + self.execution_timeout.total_seconds())
         return deadline
+
+    def _wait_seconds(self) -> float:
+        waited = self.wait_timeout
+        return waited.total_seconds() if isinstance(waited, timedelta) else float(waited)
+
+    def _limit(self) -> str:
+        """Return which of the limits ends the wait, in the words of the DAG."""
+        seconds, whole = self._wait_seconds(), self.execution_timeout
+        if whole is not None and whole.total_seconds() < seconds:
+            return f"execution_timeout of {whole.total_seconds():g} s"
+        return f"wait_timeout of {seconds:g} s"
 
     def _cancels_on_kill(self) -> bool:
         return config.cancel_on_kill() if self.cancel_on_kill is None else self.cancel_on_kill

@@ -95,7 +95,7 @@ class EnqueueRequest:
                 queue_name=self.queue_name,
                 name=self.name,
                 on_rerun=on_rerun,
-                progress=ProgressLogger(self.log.info).sent,
+                progress=ProgressLogger(self.log).sent,
                 **source,
                 **self.row_options,
             )
@@ -112,7 +112,7 @@ class EnqueueRequest:
         part_id = str(self.part)
         opened = client.open_batch(self.name, self.queue_name, on_rerun=on_rerun)
         added = opened.add(
-            part_id, progress=ProgressLogger(self.log.info).sent, **source, **self.row_options
+            part_id, progress=ProgressLogger(self.log).sent, **source, **self.row_options
         )
         if not added.rows:
             report_empty(self.on_empty, f"part {part_id} has no rows.", self.log)

@@ -130,7 +130,7 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
                     return {}
                 return self._settle(client, deadline)
         except NON_RETRYABLE as error:
-            raise AirflowFailException(error.message) from error
+            raise AirflowFailException(error.message) from None
 
     def on_kill(self) -> None:
         """Give back the jobs that run."""
@@ -151,7 +151,7 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
         ref: Any = self.batch
         batch = client.batch(ref)
         stats = batch.stats()
-        progress = ProgressLogger(self.log.info)
+        progress = ProgressLogger(self.log)
         with self._working(client, stats.queue_name):
             while not stats.settled and not breached(stats, self.max_failed):
                 if time.monotonic() > deadline:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
 
 from spooled_pipelines.airflow import queue_condition
 from spooled_pipelines.airflow.batch_refs import parse_batch_refs
-from spooled_pipelines.airflow.events import NON_RETRYABLE, EventStatus, WaitEvent
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.config import default_deferrable
+from spooled_pipelines.airflow.events import NON_RETRYABLE, OUTAGES, EventStatus, WaitEvent
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook, server_of
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.opaque import describe
-from spooled_pipelines.airflow.sensors.wait_targets import BatchTarget, QueueTarget, WaitTarget
+from spooled_pipelines.airflow.sensors.wait_targets import (
+    BatchTarget,
+    PokeResult,
+    QueueTarget,
+    WaitTarget,
+)
 from spooled_pipelines.airflow.templates import (
     TextTemplates,
     is_template,
@@ -30,16 +35,9 @@ from spooled_pipelines.airflow.versions import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferred,
 )
 from spooled_pipelines.batch.outcome.verdict import check_max_failed
-from spooled_pipelines.errors import (
-    DeadlineExceededError,
-    InvalidArgumentError,
-    RateLimitError,
-    SpooledError,
-    UnavailableError,
-)
+from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 
 if TYPE_CHECKING:
@@ -47,19 +45,15 @@ if TYPE_CHECKING:
 
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
-# Airflow's own watch over deferred tasks looks every 15 s and gives no cause: it is there only
-# for a triggerer that does not run at all.
-_BACKSTOP_SECONDS = 60.0
-_OUTAGES = (UnavailableError, DeadlineExceededError, RateLimitError)
 _IDLE = "open == 0"
 
 
 class StreamJobsSensor(TextTemplates, BaseSensorOperator):
     """Waits for jobs, and never claims any: until a batch is settled, or a queue is as asked.
 
-    It is deferred, so that it holds no worker slot, and keeps waiting while the server is away. It
-    returns the statistics (a small dict). ``batch``, ``queue_name``, ``until``, ``fail_if``,
-    ``max_failed`` and ``on_empty`` are templated.
+    It keeps waiting while the server is away, and returns the statistics (a small dict).
+    ``batch``, ``queue_name``, ``until``, ``fail_if``, ``max_failed`` and ``on_empty`` are
+    templated.
 
     Args:
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
@@ -76,7 +70,9 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
             or mapped over nothing: ``"success"``, ``"skip"`` or ``"fail"``. (By Airflow's default
             trigger rule the sensor is skipped then; this is for ``all_done`` and its like.)
-        deferrable: False checks every ``poke_interval`` seconds instead, in either ``mode``.
+        deferrable: True waits in the triggerer, which has to run, and holds no worker slot; False
+            checks every ``poke_interval`` seconds, in either ``mode``. None: as Airflow's
+            ``[operators] default_deferrable`` says.
         cancel_on_kill: whether marking the task failed or success cancels the batches' jobs that
             have not started. By default it does not: the jobs belong to the task that enqueued
             them.
@@ -110,7 +106,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         fail_if: str | None = None,
         max_failed: float | str = 0,
         on_empty: OnEmpty | str = "success",
-        deferrable: bool = True,
+        deferrable: bool | None = None,
         cancel_on_kill: bool = False,
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
@@ -124,7 +120,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         # A text until it is rendered.
         self.max_failed: Any = max_failed
         self.on_empty = on_empty
-        self.deferrable = deferrable
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.cancel_on_kill = cancel_on_kill
         self.spooled_conn_id = spooled_conn_id
         # For the links.
@@ -133,6 +129,9 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         self._check_arguments()
         self._progress: ProgressLogger | None = None
         self._settings: ConnectionSettings | None = None
+        # What a look found, or why it found nothing.
+        self._found: PokeResult | None = None
+        self._outage: SpooledError | None = None
         # For the error when time is up.
         self._description = ""
 
@@ -141,19 +140,14 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         if not self.deferrable:
             return self._poke_until_done(context)
         try:
-            result = self.poke(context)
+            result = self._look()
         except AirflowFailException as error:
             self._fail(error)
         if result.xcom_value is not None:
             return dict(result.xcom_value)
-        seconds = self._time_limit()
-        raise TaskDeferred(
-            trigger=self._target().trigger(
-                self.spooled_conn_id, time.time() + seconds, self.cancel_on_kill
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=seconds + _BACKSTOP_SECONDS),
-        )
+        deadline = time.time() + self._time_limit()
+        trigger = self._target().trigger(self.spooled_conn_id, deadline, self.cancel_on_kill)
+        raise trigger.deferral(self.log)
 
     def execute_complete(
         self,
@@ -180,24 +174,13 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
             AirflowFailException: it has failed, or there is no such batch.
             SpooledError: the server does not accept the key.
         """
-        target = self._target()
-        try:
-            with SpooledHook(self.spooled_conn_id).get_conn() as client:
-                self._settings = client.settings
-                result = target.poke(client)
-        except NON_RETRYABLE as error:
-            raise AirflowFailException(error.message) from error
-        except _OUTAGES as error:
-            self._description = error.message
-            self.log.warning("Waiting on: %s", error.message)
-            return PokeReturnValue(is_done=False)
-        self._description = result.description
+        result = self._look()
         if self._progress is None:
-            self._progress = ProgressLogger(self.log.info)
-        self._progress.step(result.step, result.description)
-        return PokeReturnValue(
-            is_done=result.done, xcom_value=result.stats if result.done else None
-        )
+            self._progress = ProgressLogger(self.log, server_of(self.spooled_conn_id))
+        self._progress.outage(self._outage)
+        if self._found is not None:
+            self._progress.step(self._found.step, self._found.description)
+        return result
 
     def on_kill(self) -> None:
         """Cancel the batches' jobs that have not started, where that is asked for."""
@@ -205,6 +188,23 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         if self.cancel_on_kill and settings is not None and self.batch is not None:
             batches = parse_batch_refs(self.batch, describe(self.batch))
             run_with_timeout(lambda: cancel_batches(settings, batches, self.log))
+
+    def _look(self) -> PokeReturnValue:
+        """As `poke`, without a line in the log: a task that is deferred has the trigger's."""
+        self._found = self._outage = None
+        target = self._target()
+        try:
+            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                self._settings = client.settings
+                self._found = found = target.poke(client)
+        except NON_RETRYABLE as error:
+            raise AirflowFailException(error.message) from None
+        except OUTAGES as error:
+            self._outage = error
+            self._description = error.message
+            return PokeReturnValue(is_done=False)
+        self._description = found.description
+        return PokeReturnValue(is_done=found.done, xcom_value=found.stats if found.done else None)
 
     def _check_arguments(self) -> None:
         """Refuse what can be known to be wrong when the DAG is read."""
@@ -234,11 +234,11 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         try:
             stats: dict[str, Any] = super().execute(context)
         except AirflowSensorTimeout as error:
-            raise AirflowSensorTimeout(f"{error} {self._description}") from error
+            raise AirflowSensorTimeout(f"{error} {self._description}") from None
         except AirflowTaskTimeout as error:
-            raise AirflowTaskTimeout(f"{error} {self._description}") from error
+            raise AirflowTaskTimeout(f"{error} {self._description}") from None
         except AirflowSkipException as error:
-            raise AirflowSkipException(f"{error} {self._description}") from error
+            raise AirflowSkipException(f"{error} {self._description}") from None
         return stats
 
     def _target(self) -> WaitTarget:
@@ -256,7 +256,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
             self.shown_batch = [batch.to_dict() for batch in batches]
             return BatchTarget(batches, max_failed)
         except InvalidArgumentError as error:
-            raise AirflowFailException(error.message) from error
+            raise AirflowFailException(error.message) from None
 
     def _time_limit(self) -> float:
         if self.execution_timeout is None:
@@ -268,12 +268,12 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         if seconds < self.timeout:
             error = AirflowTaskTimeout(f"execution_timeout of {seconds:g} s is up. {message}")
             if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
+                raise AirflowSkipException(str(error)) from None
             raise error
         raise AirflowSensorTimeout(f"timeout of {seconds:g} s is up. {message}")
 
     def _fail(self, error: AirflowFailException) -> NoReturn:
         # Airflow does this for a sensor that pokes or resumes, but not before it defers.
         if self.soft_fail or self.never_fail:
-            raise AirflowSkipException(str(error)) from error
+            raise AirflowSkipException(str(error)) from None
         raise error

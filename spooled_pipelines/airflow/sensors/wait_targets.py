@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from spooled_pipelines.airflow import queue_condition
 from spooled_pipelines.airflow.batch_refs import BatchGroupStats, BatchRef
 from spooled_pipelines.airflow.events import batch_stats_dict, queue_stats_dict
-from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger
+from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
 from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error
-from spooled_pipelines.orchestration.progress_log import batch_step, describe_batch, describe_queue
+from spooled_pipelines.orchestration.progress_log import (
+    batch_step,
+    describe_batch,
+    describe_queue,
+    queue_step,
+)
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger
-
     from spooled_pipelines.client.sync.client import SpooledClient
 
 
@@ -48,7 +51,9 @@ class WaitTarget(Protocol):
             SpooledError: nothing could be learned.
         """
 
-    def trigger(self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool) -> BaseTrigger:
+    def trigger(
+        self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool
+    ) -> SpooledTrigger:
         """Return what waits for it in the triggerer."""
 
 
@@ -110,7 +115,7 @@ class QueueTarget:
         if self.fail_if and queue_condition.parse(self.fail_if, "fail_if")(stats):
             raise AirflowFailException(f"{description} That is {self.fail_if}.")
         done = queue_condition.parse(self.until, "until")(stats)
-        return PokeResult(done, stats, description, description)
+        return PokeResult(done, stats, description, queue_step(queue))
 
     def trigger(
         self,

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import spooled_pipelines.airflow.versions  # noqa: F401 - it says which Airflow is needed, first
 from spooled_pipelines.airflow.triggers.asset_events import BatchDoneTrigger, DeadLettersTrigger
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger, QueueTrigger
+from spooled_pipelines.airflow.triggers.batch import BatchTrigger, QueueTrigger, SpooledTrigger
 
-__all__ = ["BatchDoneTrigger", "BatchTrigger", "DeadLettersTrigger", "QueueTrigger"]
+__all__ = [
+    "BatchDoneTrigger",
+    "BatchTrigger",
+    "DeadLettersTrigger",
+    "QueueTrigger",
+    "SpooledTrigger",
+]

@@ -12,6 +12,7 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -29,9 +30,10 @@ from spooled_pipelines.airflow.events import (
     batch_stats_dict,
     queue_stats_dict,
 )
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, server_of
 from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
+from spooled_pipelines.airflow.versions import TaskDeferred
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
 from spooled_pipelines.errors import BatchError, BatchFailedError, SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_queue
@@ -39,6 +41,9 @@ from spooled_pipelines.types import BatchStats, QueueStats
 
 # How long to ask, when a wait has run out of time, for what holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
+# Airflow's own watch over deferred tasks looks every 15 s and gives no cause: it is there only for
+# a triggerer that does not run at all.
+_BACKSTOP_SECONDS = 60.0
 # The states of a task that will not run again.
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 
@@ -62,6 +67,21 @@ class SpooledTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path, and the arguments to make this trigger again elsewhere."""
         return self.path, {name: getattr(self, name) for name in self.arguments}
+
+    def deferral(self, log: Any, **kwargs: Any) -> TaskDeferred:
+        """Return what a task raises to go on in `execute_complete` once this has fired."""
+        seconds = self._seconds_left() or 0.0
+        log.info(
+            "Deferred for at most %s: a triggerer goes on to wait, and writes here what happens. "
+            "If no line follows, none runs: start one with `airflow triggerer`.",
+            timedelta(seconds=round(seconds)),
+        )
+        return TaskDeferred(
+            trigger=self,
+            method_name="execute_complete",
+            kwargs=kwargs or None,
+            timeout=timedelta(seconds=seconds + _BACKSTOP_SECONDS),
+        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event."""
@@ -155,10 +175,9 @@ class BatchTrigger(SpooledTrigger):
     async def _settled(self, pooled: PooledClient) -> BatchStats:
         refs = self._refs()
         group = BatchGroupStats(ref.batch_id for ref in refs)
-        progress = ProgressLogger(self.log.info)
-        time_limit = self._seconds_left()
+        progress = ProgressLogger(self.log, server_of(self.spooled_conn_id))
         with pooled.watch_batches(refs) as changes:
-            while updates := await changes.next_updates(self._seconds_left()):
+            while updates := await changes.next_updates(self._seconds_left(), progress.outage):
                 for stats in updates:
                     group.update(stats)
                 now = group.total()
@@ -178,7 +197,7 @@ class BatchTrigger(SpooledTrigger):
                 group.update(stats)
         except SpooledError as error:
             outage = error
-        raise timeout_error(group.total(), time_limit or 0.0, outage, name_batches(refs))
+        raise timeout_error(group.total(), None, outage, name_batches(refs))
 
     def _refs(self) -> list[BatchRef]:
         return parse_batch_refs(self.batch, "nothing")
@@ -217,9 +236,9 @@ class QueueTrigger(SpooledTrigger):
         until = queue_condition.parse(self.until, "until")
         fail_if = queue_condition.parse(self.fail_if, "fail_if") if self.fail_if else None
         last: QueueStats | None = None
-        progress = ProgressLogger(self.log.info)
+        progress = ProgressLogger(self.log, server_of(self.spooled_conn_id))
         with pooled.queues.subscription([self.queue_name]) as changes:
-            while updates := await changes.next_updates(self._seconds_left()):
+            while updates := await changes.next_updates(self._seconds_left(), progress.outage):
                 last = updates[-1]
                 progress.queue(last)
                 stats = queue_stats_dict(last)

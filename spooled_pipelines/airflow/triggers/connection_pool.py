@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.config import queue_poll_seconds
 from spooled_pipelines.airflow.hooks import SpooledHook
 from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
+from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.types import BatchStats, QueueStats
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class UpdatesFromQueues:
         self._updates = updates
         self._batches = batches
 
-    async def next_updates(self, seconds: float | None) -> list[BatchStats]:
+    async def next_updates(
+        self, seconds: float | None, on_outage: Callable[[SpooledError | None], None] | None = None
+    ) -> list[BatchStats]:
         """As `Subscription.next_updates`."""
         from spooled_pipelines.batch.outcome.v1_stats import stats_from_queue
 
-        queues = {queue.queue_name: queue for queue in await self._updates.next_updates(seconds)}
+        updates = await self._updates.next_updates(seconds, on_outage)
+        queues = {queue.queue_name: queue for queue in updates}
         stats = []
         for batch in self._batches:
             queue = queues.get(batch.queue_name or "")

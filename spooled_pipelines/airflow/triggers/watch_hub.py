@@ -11,7 +11,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from contextvars import Context
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from spooled_pipelines.batch.flow_control import RetryBudget
@@ -55,28 +57,45 @@ class Subscription(Generic[V]):
         self._error: SpooledError | None = None
         self._wake = asyncio.Event()
 
-    async def next_updates(self, seconds: float | None) -> list[V]:
+    async def next_updates(
+        self, seconds: float | None, on_outage: Callable[[SpooledError | None], None] | None = None
+    ) -> list[V]:
         """Wait for updates, and return the newest value of each key; none once time is up.
+
+        Args:
+            seconds: how long to wait at most; None: for ever.
+            on_outage: told of an outage that begins, and with None of one that is over.
 
         Raises:
             SpooledError: there will be no further updates, and why.
         """
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except asyncio.TimeoutError:
-            return []
-        if self._error is not None:
-            raise self._error
-        self._wake.clear()
-        updates = list(self._updates.values())
-        self._updates.clear()
-        return updates
+        ends = _FOREVER if seconds is None else monotonic() + seconds
+        while True:
+            left = None if seconds is None else max(0.0, ends - monotonic())
+            try:
+                await asyncio.wait_for(self._wake.wait(), left)
+            except asyncio.TimeoutError:
+                return []
+            if self._error is not None:
+                raise self._error
+            self._wake.clear()
+            if on_outage is not None:
+                on_outage(self.outage)
+            if self._updates:
+                updates = list(self._updates.values())
+                self._updates.clear()
+                return updates
 
     def publish(self, key: str, value: V) -> None:
         """Pass on a key's newest value."""
-        self.outage = None
         self._updates[key] = value
         self._wake.set()
+
+    def report_outage(self, outage: SpooledError | None) -> None:
+        """Pass on that nothing can be learned, or with None that the server answers."""
+        if (outage is None) != (self.outage is None):
+            self._wake.set()
+        self.outage = outage
 
     def fail(self, error: SpooledError) -> None:
         """End it with this error."""
@@ -127,9 +146,12 @@ class Hub(ABC, Generic[V]):
         """Stop what only keys without subscribers need."""
 
     def _publish(self, key: str, value: V) -> None:
-        if key in self._subscribers and self._newest.get(key) != value:
+        changed = key in self._subscribers and self._newest.get(key) != value
+        if changed:
             self._newest[key] = value
-            for subscription in self._subscribers[key]:
+        for subscription in self._subscribers.get(key, ()):
+            subscription.report_outage(None)
+            if changed:
                 subscription.publish(key, value)
 
     def _fail(self, keys: Iterable[str], error: SpooledError) -> None:
@@ -140,10 +162,12 @@ class Hub(ABC, Generic[V]):
     def _report_outage(self, keys: Iterable[str], error: SpooledError) -> None:
         for key in keys:
             for subscription in self._subscribers.get(key, ()):
-                subscription.outage = error
+                subscription.report_outage(error)
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work())
+        # In a context of its own: in that of the trigger which came first, what this logs would be
+        # written into that trigger's task.
+        task = Context().run(lambda: asyncio.create_task(work()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -70,16 +70,20 @@ def failed_error(
 
 
 def timeout_error(
-    stats: BatchStats | None, timeout: float, away: SpooledError | None, batch_id: str
+    stats: BatchStats | None, timeout: float | None, away: SpooledError | None, batch_id: str
 ) -> BatchTimeoutError:
-    """Return the error with what holds the batch back, as far as it is known."""
+    """Return the error with what holds the batch back, as far as it is known.
+
+    Without a `timeout`, the caller says how long it was.
+    """
+    within = "" if timeout is None else f" within {timeout:g} s"
     if stats is None:
         why = away.message if away else "The server said nothing about it."
         return BatchTimeoutError(
-            f"batch {batch_id}: nothing could be learned about it within {timeout:g} s. {why}"
+            f"batch {batch_id}: nothing could be learned about it{within}. {why}"
         )
     message = (
-        f"batch {_title(stats)}: not settled within {timeout:g} s: {stats.completed} of "
+        f"batch {_title(stats)}: not settled{within}: {stats.completed} of "
         f"{stats.total} completed, {stats.failed} failed, {stats.processing} processing, "
         f"{stats.pending} pending, {stats.scheduled} scheduled."
     )

@@ -114,7 +114,7 @@ class AsyncConnection(AsyncClosing):
                 raise error
             if on_retry is not None:
                 on_retry(error)
-            log.info(
+            log.debug(
                 "%s at %s: %s, try %d of %d; again in %.2f s",
                 method.name,
                 self.settings.name,
