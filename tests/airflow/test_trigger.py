@@ -53,7 +53,7 @@ async def start(trigger: SpooledTrigger, said: list[str]) -> asyncio.Task[dict[s
     """Run the trigger until it has looked once."""
     log = SimpleNamespace(info=lambda text, *values: said.append(text % values if values else text))
     log.warning = log.info
-    trigger._log = log  # type: ignore[assignment]
+    trigger._log = log
     running = asyncio.create_task(first_event(trigger))
     await aeventually(lambda: said or running.done(), 20)
     assert not running.done(), running.result()
