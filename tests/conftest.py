@@ -36,7 +36,7 @@ WITH_AIRFLOW = [
 ]
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
     from spooled_pipelines import AsyncSpooledClient, SpooledClient
     from tests.support.postgres import Cluster
@@ -246,10 +246,17 @@ def eventually() -> Callable[..., object]:
     return waiting.eventually
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium, not for modules with asyncio tests."""
+    with browser.running() as started:
+        yield started
+
+
 @pytest.fixture
-def open_page() -> Iterator[Callable[..., Page]]:
-    """`open_page(address)`: a page in a headless Chromium. Not for asyncio tests."""
-    with browser.opening_pages() as opened:
+def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """`open_page(address)`: a page in that Chromium, with cookies of the test's own."""
+    with browser.opening_pages(chromium) as opened:
         yield opened
 
 

@@ -6,7 +6,6 @@ stores, and whatever the next call says.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ import pytest
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.batch.options.row_options import OnRerun
 from spooled_pipelines.server.store.limits import STEP_JOBS
+from tests.support import forked
 from tests.support.postgres import empty_store
 from tests.support.sampling import sampled
 from tests.support.server_process import API_KEY, ServerProcess
@@ -66,7 +66,7 @@ def test_no_row_is_done_twice(case: tuple[str, bool, OnRerun], tmp_path: Path) -
         server = stack.enter_context(ServerProcess(tmp_path / "jobs.db", "--store", url))
         with connect(server.address, api_key=API_KEY) as client:
             batch_id = enqueue(client, "n")
-            sender = subprocess.Popen([sys.executable, "-c", _SENDER, server.address, "n"])
+            sender = forked.Popen([sys.executable, "-c", _SENDER, server.address, "n"])
             wait_until_begun(client, batch_id)
             if kills_server:
                 server.kill()

@@ -21,7 +21,7 @@ from tests.support.waiting import aeventually
 from tests.support.wire import method_named
 
 MIB = 1 << 20
-ROWS, PAYLOAD_BYTES = 1_500, 20_000
+ROWS, PAYLOAD_BYTES = 700, 20_000
 STREAMS = 30
 # Of what a stream sends, at most this much may wait in the server, with what it takes to send it.
 STREAM_MIB = 2

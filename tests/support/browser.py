@@ -5,7 +5,8 @@
         page.get_by_role("button", name="Save").click()
         screenshot(page, "saved")
 
-While it runs, its event loop counts as the thread's running one, so an asyncio test cannot have it.
+All tests of a module share it, each with cookies and a cache of its own. While it runs, its event
+loop counts as the thread's running one, so such a module cannot have asyncio tests.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 # The names that it goes by on Debian, on other Linuxes and on CI machines.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -48,12 +49,8 @@ def executable() -> str | None:
 
 
 @contextmanager
-def opening_pages(**settings: Any) -> Iterator[Callable[..., Page]]:
-    """Give `open_page(address)`; the browser ends with the `with`.
-
-    ``settings`` go to the browser's context, such as ``viewport`` or ``extra_http_headers``. The
-    test skips where there is no Chromium.
-    """
+def running() -> Iterator[Browser]:
+    """Give the browser; the test skips where there is no Chromium."""
     path = executable()
     if path is None:
         pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)} is on the PATH")
@@ -62,17 +59,26 @@ def opening_pages(**settings: Any) -> Iterator[Callable[..., Page]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:
-            context = browser.new_context(**{"viewport": SIZE, "locale": "en-GB", **settings})
-            context.set_default_timeout(WAIT_SECONDS * 1000)
-
-            def open_page(address: str = "about:blank") -> Page:
-                page = context.new_page()
-                page.goto(address)
-                return page
-
-            yield open_page
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def opening_pages(browser: Browser, **settings: Any) -> Iterator[Callable[..., Page]]:
+    """Give `open_page(address)`; its pages end with the `with`.
+
+    ``settings`` go to the browser's context, such as ``viewport`` or ``extra_http_headers``.
+    """
+    with browser.new_context(**{"viewport": SIZE, "locale": "en-GB", **settings}) as context:
+        context.set_default_timeout(WAIT_SECONDS * 1000)
+
+        def open_page(address: str = "about:blank") -> Page:
+            page = context.new_page()
+            page.goto(address)
+            return page
+
+        yield open_page
 
 
 def save_screenshot(page: Page, folder: Path, name: str) -> Path:

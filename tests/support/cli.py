@@ -6,13 +6,13 @@ import contextlib
 import io
 import os
 import pty
-import subprocess
 import sys
 import unittest.mock
 from dataclasses import dataclass
 from pathlib import Path
 
 from spooled_pipelines.cli.app import run
+from tests.support import forked
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def command(*arguments: str, stdin: bytes = b"") -> Done:
 def on_terminal(command: list[str], *, env: dict[str, str], cwd: Path | None = None) -> str:
     """All that a process writes on a real terminal; it has to end well."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = forked.Popen(
         command,
         stdin=theirs,
         stdout=theirs,

@@ -32,6 +32,9 @@ WHERE schemaname = 'spooled' AND tablename NOT IN ('migrations', 'store')
 """
 
 
+_Marks = list[tuple[object, ...]]
+
+
 class Cluster:
     """A running PostgreSQL: `database()` makes an empty store and returns its URL."""
 
@@ -39,7 +42,7 @@ class Cluster:
         self._data = data
         # Other processes make theirs in the same one.
         self._names = (f"test_{os.getpid()}_{number}" for number in itertools.count(1))
-        self._spare: list[str] = []
+        self._spare: list[tuple[str, _Marks]] = []
 
     def make_template(self) -> None:
         """Make what `database()` copies."""
@@ -66,8 +69,8 @@ class Cluster:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         return self.url(name)
 
-    def emptied(self, url: str) -> None:
-        """Make the store at this URL an empty one again.
+    def emptied(self, url: str, was: _Marks | None = None) -> bool:
+        """Make the store at this URL an empty one again; whether it is as it ``was`` otherwise.
 
         It takes a hundredth of what a database of its own does, and, with the little that a test
         leaves, of what TRUNCATE does.
@@ -82,25 +85,28 @@ class Cluster:
                     sql.SQL("DELETE FROM {}").format(sql.Identifier("spooled", name))
                 )
             connection.execute("UPDATE spooled.store SET next_seq = 1")
+            return was is None or _marks(connection) == was
 
     @contextmanager
     def lent(self) -> Iterator[str]:
         """The URL of an empty store, which another test has when this one is through with it."""
-        url = self._spare.pop() if self._spare else self.database()
-        before = self._marks(url)
+        if not self._spare:
+            url = self.database()
+            with psycopg.connect(url) as connection:
+                self._spare.append((url, _marks(connection)))
+        url, was = self._spare.pop()
         yield url
         # One that a test has made its own, or still uses, is left to it.
         with suppress(psycopg.Error):
-            self.emptied(url)
-            if self._marks(url) == before:
-                self._spare.append(url)
+            if self.emptied(url, was):
+                self._spare.append((url, was))
 
-    def _marks(self, url: str) -> list[tuple[object, ...]]:
-        """What `emptied` leaves as it is."""
-        with psycopg.connect(url) as connection:
-            query = "SELECT 'store', to_jsonb(s) FROM spooled.store s UNION ALL "
-            query += "SELECT 'migration', to_jsonb(m) FROM spooled.migrations m ORDER BY 1, 2"
-            return connection.execute(query.encode()).fetchall()
+
+def _marks(connection: psycopg.Connection) -> _Marks:
+    """What `emptied` leaves as it is."""
+    query = "SELECT 'store', to_jsonb(s) FROM spooled.store s UNION ALL "
+    query += "SELECT 'migration', to_jsonb(m) FROM spooled.migrations m ORDER BY 1, 2"
+    return connection.execute(query.encode()).fetchall()
 
 
 class OwnCluster(Cluster):

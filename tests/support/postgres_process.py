@@ -34,6 +34,10 @@ START_SECONDS = 90.0
 SETTINGS = """
 # A crash of a test is one of processes, not of the machine.
 fsync = off
+full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+jit = off
 # Every process with tests has its servers, and each of those a pool.
 max_connections = 300
 """

@@ -19,7 +19,7 @@ from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.wire import method_named
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 Opener = Callable[..., "Page"]
 
@@ -225,10 +225,10 @@ def test_hostile_text_neither_runs_nor_breaks_the_page(
 
 
 def test_two_organizations_do_not_see_each_other(
-    server: ServerProcess, client: SpooledClient
+    server: ServerProcess, client: SpooledClient, chromium: Browser
 ) -> None:
     batch = client.enqueue_batch(rows(1, "mine"), "mine-alone", key="id", name="mine-alone")
-    with opening_pages() as open_page:
+    with opening_pages(chromium) as open_page:
         page = visited(open_page, server, "/queues", other_key(server))
         page.get_by_text("No queue yet").wait_for()
         for path in (f"batches/{batch.id}", "queues/mine-alone"):
@@ -241,13 +241,17 @@ def test_two_organizations_do_not_see_each_other(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_and_is_readable_by_night(
-    server: ServerProcess, client: SpooledClient, tmp_path: Path, scheme: str
+    server: ServerProcess,
+    client: SpooledClient,
+    chromium: Browser,
+    tmp_path: Path,
+    scheme: str,
 ) -> None:
     batch = client.enqueue_batch(
         rows(4, "phone"), "a-queue-with-quite-a-long-name", key="id", name="nightly-2026-11-24"
     )
     phone = {"viewport": {"width": 360, "height": 640}, "color_scheme": scheme}
-    with opening_pages(**phone) as open_page:
+    with opening_pages(chromium, **phone) as open_page:
         page = visited(open_page, server, "/queues")
         paths = ("queues", f"queues/{batch.queue_name}", "batches", f"batches/{batch.id}", "jobs")
         for path in (*paths, "workers"):
