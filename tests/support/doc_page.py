@@ -137,7 +137,8 @@ def _run(page: Page, block: Block) -> None:
         if block.language == "ipython":
             _run_cell(page.put(block.text), page.names)
         else:
-            exec(compile(page.put(block.text), block.name, "exec"), page.names)
+            # As a file of its own would be, without this one's __future__.
+            exec(compile(page.put(block.text), block.name, "exec", dont_inherit=True), page.names)
     page.printed = written.getvalue()
 
 
