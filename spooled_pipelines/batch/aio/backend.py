@@ -57,6 +57,24 @@ class ExistingRows(NamedTuple):
     changed: list[int]
 
 
+@dataclass(frozen=True)
+class Upload:
+    """The rows of one staged batch on their way.
+
+    Attributes:
+        ledger: gets what is acknowledged, as it comes.
+        on_rerun: what is done with the jobs that are there.
+        max_outstanding: how many jobs of the batch may be open at once.
+    """
+
+    staged: StagedBatch
+    ledger: Ledger
+    progress: Progress
+    generation: int
+    on_rerun: OnRerun = "resume"
+    max_outstanding: int | None = None
+
+
 class AsyncUploader(ABC):
     """Sends the rows of one staged batch."""
 
@@ -105,17 +123,8 @@ class AsyncBatchBackend(ABC):
         """Return the generation to send, and what has to be known before the first row is sent."""
 
     @abstractmethod
-    def uploader(
-        self,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        *,
-        generation: int,
-        on_rerun: OnRerun = "resume",
-        max_outstanding: int | None = None,
-    ) -> AsyncUploader:
-        """Return what sends the rows, and does with the jobs that are there as `on_rerun` says."""
+    def uploader(self, upload: Upload) -> AsyncUploader:
+        """Return what sends the rows."""
 
     @abstractmethod
     async def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:

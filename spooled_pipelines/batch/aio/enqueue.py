@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from spooled_pipelines.batch.aio.backend import Ability
+from spooled_pipelines.batch.aio.backend import Ability, Upload
 from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.aio.upload import refuse_changed, upload, with_trace_context
 from spooled_pipelines.batch.display.progress import Progress, ProgressOption, check_progress
@@ -130,15 +130,8 @@ async def _send(
     start = await backend.start(staged.batch_id, queue_name, on_rerun)
     if staged.on_changed == "raise":
         await refuse_changed(backend, staged, start.generation or 0)
-    uploader = backend.uploader(
-        staged,
-        ledger,
-        bar,
-        generation=start.generation or 0,
-        on_rerun=on_rerun,
-        max_outstanding=max_outstanding,
-    )
-    service.rows_per_second = await upload(uploader, staged, ledger, bar)
+    sending = Upload(staged, ledger, bar, start.generation or 0, on_rerun, max_outstanding)
+    service.rows_per_second = await upload(backend, sending)
     retried = 0
     if on_rerun == "retry_failed" and (start.existed or ledger.duplicates):
         retried = await backend.retry(staged.batch_id)

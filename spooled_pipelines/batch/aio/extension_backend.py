@@ -14,6 +14,7 @@ from spooled_pipelines.batch.aio.backend import (
     BatchStart,
     ExistingRows,
     JobVisitor,
+    Upload,
 )
 from spooled_pipelines.batch.aio.watch import watch_stream
 from spooled_pipelines.batch.flow_control import RetryBudget
@@ -44,11 +45,8 @@ from spooled_pipelines.wire import batch_v1, methods, spooled_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
-    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 log = logging.getLogger("spooled_pipelines.batch")
 
@@ -68,28 +66,11 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         existing = await self._find(batch_id)
         return BatchStart(generation_for(on_rerun, existing), existing is not None)
 
-    def uploader(
-        self,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        *,
-        generation: int,
-        on_rerun: OnRerun = "resume",
-        max_outstanding: int | None = None,
-    ) -> AsyncUploader:
+    def uploader(self, upload: Upload) -> AsyncUploader:
         # Loads pyarrow, which waiting does without.
         from spooled_pipelines.batch.aio.upload import AsyncStreamUploader
 
-        return AsyncStreamUploader(
-            self,
-            staged,
-            ledger,
-            progress,
-            generation,
-            on_rerun=on_rerun,
-            max_outstanding=max_outstanding,
-        )
+        return AsyncStreamUploader(self, upload)
 
     async def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:
         keys = [key.decode() for key in chunk.keys.to_pylist()]

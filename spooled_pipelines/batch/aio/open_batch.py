@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.aio.backend import AsyncBatchBackend, BatchStart
+from spooled_pipelines.batch.aio.backend import AsyncBatchBackend, BatchStart, Upload
 from spooled_pipelines.batch.aio.batch import AsyncBatch
 from spooled_pipelines.batch.aio.enqueue import check_rerun
 from spooled_pipelines.batch.aio.service import AsyncBatchService
@@ -190,12 +190,10 @@ class AsyncOpenBatch:
             await refuse_changed(self._backend, staged, self.generation)
         ledger = Ledger()
         bar = Progress(progress, staged.sendable, self.queue_name)
-        uploader = self._backend.uploader(
-            staged, ledger, bar, generation=self.generation, max_outstanding=max_outstanding
-        )
+        sending = Upload(staged, ledger, bar, self.generation, max_outstanding=max_outstanding)
         if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
-        self._service.rows_per_second = await upload(uploader, staged, ledger, bar)
+        self._service.rows_per_second = await upload(self._backend, sending)
         says = self._backend.keeps_batches
         added = AddedPart(
             part_id,

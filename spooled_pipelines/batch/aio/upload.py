@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.aio.backend import AsyncBatchBackend, AsyncUploader
+from spooled_pipelines.batch.aio.backend import AsyncBatchBackend, AsyncUploader, Upload
 from spooled_pipelines.batch.aio.pipelining import pipelined
 from spooled_pipelines.batch.aio.v1_jobs import AsyncV1Backpressure
 from spooled_pipelines.batch.aio.watch import wait_for_capacity
-from spooled_pipelines.batch.display.progress import Progress
 from spooled_pipelines.batch.encoding.column_mapping import Constants
 from spooled_pipelines.batch.flow_control import (
     AdaptiveLimit,
@@ -52,15 +51,15 @@ _CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
 _CHANGED = "the key is that of a job with another payload"
 
 
-async def upload(
-    uploader: AsyncUploader, staged: StagedBatch, ledger: Ledger, progress: Progress
-) -> float:
+async def upload(backend: AsyncBatchBackend, sending: Upload) -> float:
     """Send every row, and return the rows per second; the ledger then has rejected rows, too.
 
     Raises:
         RowsRejectedError: the server refused rows, and `on_rejected` is "raise"; or rows have
             another payload than their job, and `on_changed` is.
     """
+    staged, ledger = sending.staged, sending.ledger
+    uploader = backend.uploader(sending)
     began = time.perf_counter()
     try:
         await uploader.run()
@@ -71,7 +70,7 @@ async def upload(
         ledger.close()
         raise
     finally:
-        progress.close()
+        sending.progress.close()
     if ledger.rejected and not staged.skips_rejected:
         raise _refused_by_server(staged, ledger)
     if ledger.changed and staged.on_changed == "raise":
@@ -160,24 +159,14 @@ class AsyncStreamUploader(AsyncUploader):
     server repeats its response to those that it had stored already.
     """
 
-    def __init__(
-        self,
-        backend: AsyncBatchBackend,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        generation: int,
-        *,
-        on_rerun: OnRerun,
-        max_outstanding: int | None,
-    ) -> None:
+    def __init__(self, backend: AsyncBatchBackend, upload: Upload) -> None:
         self._backend = backend
         self._connection = backend.connection
-        self._staged = staged
-        self._ledger = ledger
-        self._progress = progress
-        self._generation = generation
-        scope = staged.scope
+        self._staged = staged = upload.staged
+        self._ledger = upload.ledger
+        self._progress = upload.progress
+        self._generation = generation = upload.generation
+        scope, max_outstanding = staged.scope, upload.max_outstanding
         self._opening = open_message(
             staged.batch_id,
             scope.queue_name,
@@ -186,9 +175,9 @@ class AsyncStreamUploader(AsyncUploader):
             staged.constants,
             generation,
             scope.part_id,
-            cancels_older=on_rerun == "fresh",
+            cancels_older=upload.on_rerun == "fresh",
             rows_id=staged.rows_id,
-            on_changed=_wire_on_changed(staged.on_changed, on_rerun),
+            on_changed=_wire_on_changed(staged.on_changed, upload.on_rerun),
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -292,26 +281,18 @@ class AsyncUnaryUploader(AsyncUploader):
     tell it from one that comes a second time.
     """
 
-    def __init__(
-        self,
-        connection: AsyncConnection,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        max_outstanding: int | None,
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, upload: Upload) -> None:
         self._connection = connection
-        self._staged = staged
-        self._ledger = ledger
-        self._progress = progress
-        self._shared = shared_fields(staged.scope.queue_name, staged.constants)
+        self._staged = upload.staged
+        self._ledger = upload.ledger
+        self._progress = upload.progress
+        queue_name = upload.staged.scope.queue_name
+        self._shared = shared_fields(queue_name, upload.staged.constants)
         self._limit = limit_of_calls()
-        self._max_outstanding = max_outstanding
+        self._max_outstanding = upload.max_outstanding
         self._backpressure: AsyncV1Backpressure | None = None
-        if max_outstanding is not None:
-            self._backpressure = AsyncV1Backpressure(
-                connection, staged.scope.queue_name, max_outstanding
-            )
+        if upload.max_outstanding is not None:
+            self._backpressure = AsyncV1Backpressure(connection, queue_name, upload.max_outstanding)
 
     async def run(self) -> None:
         """Send every row."""

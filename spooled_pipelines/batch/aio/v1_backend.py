@@ -12,6 +12,7 @@ from spooled_pipelines.batch.aio.backend import (
     BatchStart,
     ExistingRows,
     JobVisitor,
+    Upload,
 )
 from spooled_pipelines.batch.aio.v1_jobs import get_jobs, queue_stats
 from spooled_pipelines.batch.aio.watch import poll
@@ -29,11 +30,8 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
-    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 
 class AsyncV1Backend(AsyncBatchBackend):
@@ -47,20 +45,11 @@ class AsyncV1Backend(AsyncBatchBackend):
     async def start(self, batch_id: str, queue_name: str, on_rerun: OnRerun) -> BatchStart:  # noqa: ARG002
         return BatchStart(queue_before=await queue_stats(self.connection, queue_name))
 
-    def uploader(
-        self,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        *,
-        generation: int,  # noqa: ARG002
-        on_rerun: OnRerun = "resume",  # noqa: ARG002
-        max_outstanding: int | None = None,
-    ) -> AsyncUploader:
+    def uploader(self, upload: Upload) -> AsyncUploader:
         # Loads pyarrow, which waiting does without.
         from spooled_pipelines.batch.aio.upload import AsyncUnaryUploader
 
-        return AsyncUnaryUploader(self.connection, staged, ledger, progress, max_outstanding)
+        return AsyncUnaryUploader(self.connection, upload)
 
     async def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:  # noqa: ARG002
         return None

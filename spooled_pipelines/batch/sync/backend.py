@@ -58,6 +58,24 @@ class ExistingRows(NamedTuple):
     changed: list[int]
 
 
+@dataclass(frozen=True)
+class Upload:
+    """The rows of one staged batch on their way.
+
+    Attributes:
+        ledger: gets what is acknowledged, as it comes.
+        on_rerun: what is done with the jobs that are there.
+        max_outstanding: how many jobs of the batch may be open at once.
+    """
+
+    staged: StagedBatch
+    ledger: Ledger
+    progress: Progress
+    generation: int
+    on_rerun: OnRerun = "resume"
+    max_outstanding: int | None = None
+
+
 class Uploader(ABC):
     """Sends the rows of one staged batch."""
 
@@ -106,17 +124,8 @@ class BatchBackend(ABC):
         """Return the generation to send, and what has to be known before the first row is sent."""
 
     @abstractmethod
-    def uploader(
-        self,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        *,
-        generation: int,
-        on_rerun: OnRerun = "resume",
-        max_outstanding: int | None = None,
-    ) -> Uploader:
-        """Return what sends the rows, and does with the jobs that are there as `on_rerun` says."""
+    def uploader(self, upload: Upload) -> Uploader:
+        """Return what sends the rows."""
 
     @abstractmethod
     def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:

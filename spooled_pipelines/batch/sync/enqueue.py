@@ -15,7 +15,7 @@ from spooled_pipelines.batch.plan import BatchPlan, PlanBuilder
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
-from spooled_pipelines.batch.sync.backend import Ability
+from spooled_pipelines.batch.sync.backend import Ability, Upload
 from spooled_pipelines.batch.sync.service import BatchService
 from spooled_pipelines.batch.sync.upload import refuse_changed, upload, with_trace_context
 from spooled_pipelines.rpc import tracing
@@ -131,15 +131,8 @@ def _send(
     start = backend.start(staged.batch_id, queue_name, on_rerun)
     if staged.on_changed == "raise":
         refuse_changed(backend, staged, start.generation or 0)
-    uploader = backend.uploader(
-        staged,
-        ledger,
-        bar,
-        generation=start.generation or 0,
-        on_rerun=on_rerun,
-        max_outstanding=max_outstanding,
-    )
-    service.rows_per_second = upload(uploader, staged, ledger, bar)
+    sending = Upload(staged, ledger, bar, start.generation or 0, on_rerun, max_outstanding)
+    service.rows_per_second = upload(backend, sending)
     retried = 0
     if on_rerun == "retry_failed" and (start.existed or ledger.duplicates):
         retried = backend.retry(staged.batch_id)

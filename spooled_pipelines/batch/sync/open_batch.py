@@ -29,7 +29,7 @@ from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
-from spooled_pipelines.batch.sync.backend import BatchBackend, BatchStart
+from spooled_pipelines.batch.sync.backend import BatchBackend, BatchStart, Upload
 from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.enqueue import check_rerun
 from spooled_pipelines.batch.sync.service import BatchService
@@ -187,12 +187,10 @@ class OpenBatch:
             refuse_changed(self._backend, staged, self.generation)
         ledger = Ledger()
         bar = Progress(progress, staged.sendable, self.queue_name)
-        uploader = self._backend.uploader(
-            staged, ledger, bar, generation=self.generation, max_outstanding=max_outstanding
-        )
+        sending = Upload(staged, ledger, bar, self.generation, max_outstanding=max_outstanding)
         if not self._backend.keeps_batches:
             self._ledgers[part_id] = ledger
-        self._service.rows_per_second = upload(uploader, staged, ledger, bar)
+        self._service.rows_per_second = upload(self._backend, sending)
         says = self._backend.keeps_batches
         added = AddedPart(
             part_id,

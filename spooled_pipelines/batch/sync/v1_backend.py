@@ -22,6 +22,7 @@ from spooled_pipelines.batch.sync.backend import (
     BatchStart,
     ExistingRows,
     JobVisitor,
+    Upload,
     Uploader,
 )
 from spooled_pipelines.batch.sync.v1_jobs import get_jobs, queue_stats
@@ -30,11 +31,8 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.types import BatchStats
 
 if TYPE_CHECKING:
-    from spooled_pipelines.batch.display.progress import Progress
-    from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
-    from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 
 
 class V1Backend(BatchBackend):
@@ -48,20 +46,11 @@ class V1Backend(BatchBackend):
     def start(self, batch_id: str, queue_name: str, on_rerun: OnRerun) -> BatchStart:  # noqa: ARG002
         return BatchStart(queue_before=queue_stats(self.connection, queue_name))
 
-    def uploader(
-        self,
-        staged: StagedBatch,
-        ledger: Ledger,
-        progress: Progress,
-        *,
-        generation: int,  # noqa: ARG002
-        on_rerun: OnRerun = "resume",  # noqa: ARG002
-        max_outstanding: int | None = None,
-    ) -> Uploader:
+    def uploader(self, upload: Upload) -> Uploader:
         # Loads pyarrow, which waiting does without.
         from spooled_pipelines.batch.sync.upload import UnaryUploader
 
-        return UnaryUploader(self.connection, staged, ledger, progress, max_outstanding)
+        return UnaryUploader(self.connection, upload)
 
     def existing(self, queue_name: str, chunk: Chunk) -> ExistingRows | None:  # noqa: ARG002
         return None
