@@ -41,6 +41,11 @@ class BatchRef:
     opened: Mapping[str, Any] | None = None
     parts: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def server_keeps_batches(self) -> bool:
+        """Whether its server knows batches; otherwise statistics are made from the queue's."""
+        return self.extension is not False
+
     @classmethod
     def parse(cls, value: str | Mapping[str, Any]) -> BatchRef:
         """Return the batch that an id, or what a task returned, stands for.

@@ -35,14 +35,13 @@ class PooledClient:
         self, batches: Sequence[BatchRef]
     ) -> Iterator[Subscription[BatchStats] | UpdatesFromQueues]:
         """Subscribe to the statistics of these batches."""
-        # A server that keeps no batches shows them through their queues.
-        if any(batch.extension is False for batch in batches):
+        if all(batch.server_keeps_batches for batch in batches):
+            with self.batches.subscription([batch.batch_id for batch in batches]) as subscription:
+                yield subscription
+        else:
             names = [batch.queue_name or "" for batch in batches]
             with self.queues.subscription(names) as updates:
                 yield UpdatesFromQueues(updates, batches)
-        else:
-            with self.batches.subscription([batch.batch_id for batch in batches]) as subscription:
-                yield subscription
 
     async def close(self) -> None:
         """End what runs, and close the client."""
