@@ -27,7 +27,8 @@ from spooled_pipelines.engines.spark import KEY_HINT, as_reader, part_of_this_ta
 from spooled_pipelines.errors import InvalidArgumentError
 
 _CONNECTION = frozenset({"address", "api_key_file"})
-_WRITE = _CONNECTION | {"queue", "name", "key", "payload", "priority", "on_lossy", "on_rejected"}
+_CHOICES = frozenset({"on_lossy", "on_rejected", "on_changed"})
+_WRITE = _CONNECTION | _CHOICES | {"queue", "name", "key", "payload", "priority"}
 _READ = _CONNECTION | {"batch"}
 _LISTS = frozenset({"key", "payload"})
 # The columns of any batch's results; other columns are fields of its jobs' results.
@@ -42,8 +43,8 @@ class SpooledDataSource(DataSource):
     since options are shown in plans.
 
     Writing: `queue` and `name`, and of `enqueue_batch` `key` and `payload` (columns with commas
-    between them), `priority`, `on_lossy` and `on_rejected`. Mode "append" resumes the batch of
-    that name, "overwrite" starts it over (``on_rerun="fresh"``).
+    between them), `priority`, `on_lossy`, `on_rejected` and `on_changed`. Mode "append" resumes the
+    batch of that name, "overwrite" starts it over (``on_rerun="fresh"``).
 
     Reading: `batch`, an id. Without a schema the columns are row, job_id, status, error and
     result, which is JSON; a schema may name fields of the results instead. One task reads them, in

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines.batch.options.row_options import OnChanged
 from spooled_pipelines.errors import InvalidArgumentError, RowsRejectedError, UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
+from tests.support.doc_tables import table_under
 from tests.support.server_process import ServerProcess
 
 ROWS = [{"id": n, "deep": {"a": n, "b": [n]}} for n in range(4)]
@@ -117,6 +119,30 @@ def test_what_failed_goes_back_with_the_corrected_payload(
     assert work(queue, lambda payload: payload) == 4
     assert payloads(door, batch) == OTHERS
     assert first.stats().completed == 4
+
+
+CHOICES = table_under("batches.md", "Changed rows")
+
+
+def test_the_page_says_it_of_every_choice() -> None:
+    assert [row[0].strip('`"') for row in CHOICES] == list(get_args(OnChanged))
+
+
+@pytest.mark.parametrize(("choice", "row", "job"), CHOICES)
+def test_each_choice_does_what_the_page_says(
+    door: Any, queue: str, choice: str, row: str, job: str
+) -> None:
+    door.enqueue_batch(ROWS, queue, **KEY)
+    on_changed = choice.strip('`"')
+    if "RowsRejectedError" in row:
+        with pytest.raises(RowsRejectedError, match="2 of 4 rows"):
+            door.enqueue_batch(OTHERS, queue, on_changed=on_changed, **KEY)
+    else:
+        assert row == "is counted, and named in the ledger"
+        assert door.enqueue_batch(OTHERS, queue, on_changed=on_changed, **KEY).changed == 2
+    jobs = door.dequeue(queue, "worker-1", batch_size=9)
+    expected = OTHERS if "gets the row's payload" in job else ROWS
+    assert [job.payload for job in jobs] == expected
 
 
 def test_a_fresh_run_has_nothing_to_compare(door: Any, queue: str) -> None:

@@ -97,6 +97,26 @@ def test_enqueue_makes_jobs_once_and_says_how_to_go_on(
     assert client.queue_stats(queue).total == 3
 
 
+def test_the_shell_says_what_has_changed_and_replaces_it_on_demand(
+    to_server: None, spooled: Spooled, client: SpooledClient, queue: str, folder: Path
+) -> None:
+    arguments = ("enqueue", "orders.csv", queue, "--key", "order_id", "--name", "monday")
+    assert "changed" not in spooled(*arguments).stdout
+    (folder / "orders.csv").write_text("order_id,amount,city\n1,2.5,Rome\n2,3.5,Bergen\n")
+    planned = spooled("plan", *arguments[1:])
+    assert "changed     1" in planned.stdout
+    assert "changed     1 (their jobs keep the payload they had)" in spooled(*arguments).stdout
+    refused = spooled(*arguments, "--on-changed", "raise")
+    assert refused.returncode == 2
+    assert "1 of 2 rows have changed" in refused.stderr
+    replaced = spooled(*arguments, "--on-changed", "replace")
+    assert "changed     1 (1 replaced)" in replaced.stdout
+    told = json.loads(spooled(*arguments, "--json").stdout)
+    assert (told["changed"], told["replaced"]) == (0, 0)
+    cities = {job.payload["city"] for job in client.dequeue(queue, "reader", batch_size=9)}
+    assert cities == {"Rome", "Bergen", "Bern"}
+
+
 def test_enqueue_takes_options_from_columns_and_constants(
     to_server: None, spooled: Spooled, client: SpooledClient, queue: str, folder: Path
 ) -> None:

@@ -79,6 +79,24 @@ def test_the_same_rows_again_make_no_second_job_and_the_summary_says_so(
     assert client.queue_stats(queue).total == 3
 
 
+def test_changed_rows_are_in_the_plan_and_the_card(
+    client: SpooledClient,
+    queue: str,
+    table: pd.DataFrame,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = bulk_enqueue(table, queue, client=client, key="id")
+    assert "changed" not in facts(pretty(first))
+    table.loc[1, "n"] = 7
+    capsys.readouterr()
+    again = bulk_enqueue(table, queue, client=client, key="id")
+    assert facts(capsys.readouterr().out)["changed"] == "1 (another payload than their job)"
+    assert facts(pretty(again))["changed"] == "1 (their jobs keep the payload they had)"
+    assert 'on_changed="replace"' in pretty(again)
+    replaced = bulk_enqueue(table, queue, client=client, key="id", on_changed="replace")
+    assert facts(pretty(replaced))["changed"] == "1 (1 replaced)"
+
+
 def test_rejected_rows_are_listed_by_reason(
     client: SpooledClient, queue: str, table: pd.DataFrame
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from spooled_pipelines.server.core.records import ChunkStored, Failure, JobRecor
 from spooled_pipelines.server.core.retention import Retention
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchSelector, KeyQuery
+from tests.support.doc_tables import table_under
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, settle_one, struct
 
 UNSTARTED = (Status.PENDING, Status.SCHEDULED)
@@ -105,10 +105,7 @@ async def state(kit: StoreKit, name: str) -> JobRecord:
 
 def replaced() -> dict[str, list[bool]]:
     """The table of docs/states.md: of each state whether it is replaced, by the mode."""
-    page = Path(__file__).parents[3] / "docs" / "states.md"
-    section = page.read_text("utf-8").split("## A job's payload\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    cells = table_under("states.md", "A job's payload")
     return {name: [one == "replaced" for one in modes] for name, *modes in cells}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,9 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector, QueueSelector
+from tests.support.doc_tables import table_under
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
 
-PAGE = Path(__file__).parents[3] / "docs" / "states.md"
 # A schedule and a retry are due within this, and a lease lasts longer.
 DUE_SECONDS = 60
 LEASE_SECONDS = 3_600
@@ -31,9 +30,7 @@ Event = Callable[[StoreKit, JobRecord], Awaitable[object]]
 
 def table(heading: str) -> Rows:
     """(state, event) to the state after it, of the table under this heading."""
-    section = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    cells = table_under("states.md", heading)
     return {(state, event): after for state, event, after in cells}
 
 
