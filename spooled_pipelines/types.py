@@ -217,6 +217,7 @@ class BatchStats:
     generation: int = 0
     changed: int = 0
     replaced: int = 0
+    made_by: str = ""
 
     @property
     def open(self) -> int:

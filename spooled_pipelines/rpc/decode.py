@@ -181,6 +181,7 @@ def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
         generation=message.generation,
         changed=message.changed,
         replaced=message.replaced,
+        made_by=message.made_by,
     )
 
 

@@ -101,6 +101,7 @@ class ConnectionSettings:
         address_source: where the address is set, likewise.
         organization: the one that the key has to be for; a server with the batch extension
             refuses the key of another. None: whichever the key is for.
+        made_by: who makes batches with it, for people: kept with each batch that it makes.
         file: the file that programs of this machine serve to each other at this address, by its
             real path; None for any other server.
     """
@@ -116,6 +117,7 @@ class ConnectionSettings:
     address_source: str = "SPOOLED_GRPC_ADDRESS"
     file: str | None = None
     organization: str | None = None
+    made_by: str = ""
 
     def __post_init__(self) -> None:
         parse_address(self.address)

@@ -36,7 +36,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class OpenBatch(_message.Message):
     CANCEL_OLDER_FIELD_NUMBER: _ClassVar[int]
     ON_CHANGED_FIELD_NUMBER: _ClassVar[int]
     ROWS_ID_FIELD_NUMBER: _ClassVar[int]
+    MADE_BY_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -70,7 +71,8 @@ class OpenBatch(_message.Message):
     cancel_older: bool
     on_changed: OnChanged
     rows_id: str
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ...) -> None: ...
+    made_by: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
@@ -238,7 +240,7 @@ class WatchBatchRequest(_message.Message):
     def __init__(self, batch_ids: _Optional[_Iterable[str]] = ..., milestones: _Optional[bool] = ...) -> None: ...
 
 class BatchStats(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation", "changed", "replaced")
+    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation", "changed", "replaced", "made_by")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -258,6 +260,7 @@ class BatchStats(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     REPLACED_FIELD_NUMBER: _ClassVar[int]
+    MADE_BY_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -277,7 +280,8 @@ class BatchStats(_message.Message):
     generation: int
     changed: int
     replaced: int
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ..., changed: _Optional[int] = ..., replaced: _Optional[int] = ...) -> None: ...
+    made_by: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ..., changed: _Optional[int] = ..., replaced: _Optional[int] = ..., made_by: _Optional[str] = ...) -> None: ...
 
 class Stall(_message.Message):
     __slots__ = ("cause", "message")

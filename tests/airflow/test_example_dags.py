@@ -50,7 +50,7 @@ for day in (1, 2):
 run("customer_scores")
 run("readings")
 run("retry_dead_letters")
-for dag_id in ("passed", "grouped", "nothing", "joined"):
+for dag_id in ("passed", "grouped", "nothing", "joined", "blue", "red"):
     run(dag_id)
 """
 
@@ -130,7 +130,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
                 for line in done.stdout.splitlines()
                 if line.startswith("RETURNED ")
             ]
-            yield {"runs": runs, "client": client, "shop": shop, "folder": folder}
+            yield {
+                "runs": runs,
+                "client": client,
+                "shop": shop,
+                "folder": folder,
+                "log": done.stdout,
+            }
 
 
 def returned(world: dict[str, Any], dag_id: str) -> list[dict[str, Any]]:
@@ -238,6 +244,17 @@ def test_results_have_the_rows_key_and_payload_in_whatever_file_they_are(
         assert [(row["row"], row["order_id"], float(row["charged"])) for row in read] == [
             (str(n), f"o{n}", 3.0 * n) for n in range(4)
         ]
+
+
+def test_a_batch_of_another_dag_is_named_in_the_log_and_parts_have_none(
+    world: dict[str, Any],
+) -> None:
+    (blue,), (red,) = returned(world, "blue"), returned(world, "red")
+    assert [dag["part"]["created"] for dag in (blue, red)] == [1, 1]
+    assert [dag["named"]["created"] for dag in (blue, red)] == [1, 0]
+    (line,) = [line for line in world["log"].splitlines() if "not by this DAG" in line]
+    assert "was made by airflow/blue/named" in line
+    assert world["client"].batch(red["named"]).stats().made_by == "airflow/blue/named"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -95,6 +95,22 @@ def test_parts_without_a_name_are_a_batch_of_their_task_and_run(
         assert run("0", **other)["created"] == 3
 
 
+def test_a_new_part_of_a_complete_batch_is_refused_and_a_known_one_is_not(
+    add: Any, client: SpooledClient, queue: str, context: Any
+) -> None:
+    first = add(0, rows(0), name="shared")
+    complete_all(client, queue)
+    StreamJobsSensor(task_id="wait", batch=[first]).execute(context)
+    assert add(0, rows(0), name="shared")["duplicates"] == 3
+    with pytest.raises(AirflowFailException, match=r"is complete: .* it has no part '1'"):
+        add(1, rows(3), name="shared")
+    # A run that is cleared may have got another part.
+    of_run = add(0, rows(6))
+    complete_all(client, queue)
+    StreamJobsSensor(task_id="wait", batch=[of_run]).execute(context)
+    assert add(1, rows(9))["created"] == 3
+
+
 def test_a_part_that_is_not_in_is_named(add: Any, context: Any) -> None:
     one, two = add(0, rows(0)), add(1, rows(3))
     two["part"] = {**two["part"], "part_id": "7"}

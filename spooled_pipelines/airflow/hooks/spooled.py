@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
@@ -42,10 +43,11 @@ class SpooledHook(BaseHook):
         super().__init__(**kwargs)
         self.spooled_conn_id = spooled_conn_id
 
-    def get_conn(self) -> SpooledClient:
+    def get_conn(self, made_by: str = "") -> SpooledClient:
         """Return a new client; close it, or use it in a `with`.
 
-        Its channel is opened at its first call, so it may be made before a fork.
+        Its channel is opened at its first call, so it may be made before a fork. The batches that
+        it makes keep who made them, for people.
 
         Raises:
             InvalidArgumentError: there is no such connection, or a field of it makes no sense; the
@@ -54,7 +56,8 @@ class SpooledHook(BaseHook):
         """
         from spooled_pipelines.client.sync.client import SpooledClient
 
-        return SpooledClient(_masked(settings_of(self._connection())))
+        settings = replace(settings_of(self._connection()), made_by=made_by)
+        return SpooledClient(_masked(settings))
 
     async def get_async_conn(self) -> AsyncSpooledClient:
         """Return a new asyncio client, without blocking the event loop: for triggers.

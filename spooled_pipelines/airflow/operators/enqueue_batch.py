@@ -21,7 +21,7 @@ from spooled_pipelines.airflow.operators import enqueue_options
 from spooled_pipelines.airflow.operators.batch_table import open_table
 from spooled_pipelines.airflow.operators.data_source import open_data, open_query
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
-from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name
+from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name, made_by
 from spooled_pipelines.airflow.operators.output_file import write_file
 from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.triggers import BatchTrigger
@@ -276,7 +276,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         began = time.time()
         try:
             self._parse_rendered()
-            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+            with SpooledHook(self.spooled_conn_id).get_conn(made_by(context)) as client:
                 batch = self._enqueue(client, context)
                 if not self.wait_for_completion:
                     return self._finish(context, batch, None)
@@ -335,6 +335,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         request = EnqueueRequest(
             queue_name=self.queue_name,
             name=name,
+            is_named=bool(self.name),
             part=self.part,
             on_empty=self.on_empty,
             on_rerun=self.on_rerun,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spooled_pipelines.airflow.on_empty import OnEmpty, report_empty
 from spooled_pipelines.batch.display.batch_card import changed_text
-from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError, NotFoundError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.wire import limits
 
@@ -42,6 +42,7 @@ class EnqueueRequest:
 
     Attributes:
         queue_name, name: of the batch.
+        is_named: whether a DAG's author chose the name, so that the batch may be that of others.
         part: the id of the part that the rows are; None: they are the whole batch.
         on_empty, on_rerun: as of `EnqueueBatchOperator`.
         row_options: how a row becomes a job.
@@ -50,6 +51,7 @@ class EnqueueRequest:
 
     queue_name: str
     name: str
+    is_named: bool
     part: str | int | None
     on_empty: OnEmpty
     on_rerun: OnRerun
@@ -68,6 +70,8 @@ class EnqueueRequest:
             # The default must not keep a plain server, which has no such thing, from being used.
             self.log.info("This server keeps no batches: its dead letters cannot be retried")
             on_rerun = "resume"
+        if self.is_named and client.batch_backend().keeps_batches:
+            self._look_at_batch(client)
         send = self._send_batch if self.part is None else self._send_part
         enqueued = send(client, source, on_rerun)
         batch = enqueued.batch
@@ -86,6 +90,33 @@ class EnqueueRequest:
             told = changed_text(batch["changed"], batch["replaced"])
             self.log.warning("Duplicates with another payload than their job had: %s", told)
         return enqueued
+
+    def _look_at_batch(self, client: SpooledClient) -> None:
+        """Warn of a batch that another DAG has made, and refuse a new part of a complete one."""
+        from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
+
+        number = batch_id(KeyScope(self.queue_name, self.name), 0, 0)
+        try:
+            stats = client.batch(number).stats()
+        except NotFoundError:
+            return
+        # Airflow, and the DAG.
+        theirs, ours = (maker.split("/")[:2] for maker in (stats.made_by, client.settings.made_by))
+        if stats.made_by and theirs != ours:
+            self.log.warning(
+                "Batch %s, %r on queue %s, was made by %s, not by this DAG: rows with the keys of "
+                "its jobs become no jobs. Leave name= out, or make {{ dag.dag_id }} a part of it.",
+                *(number, self.name, self.queue_name, stats.made_by),
+            )
+        if self.part is None or not stats.settled:
+            return
+        parts = client.open_batch(self.name, self.queue_name).parts()
+        if str(self.part) not in {part.part_id for part in parts}:
+            raise InvalidArgumentError(
+                f"batch {number}, {self.name!r}, is complete: it was sealed and its jobs are "
+                f"settled, and it has no part {str(self.part)!r}. Leave name= out, or give the "
+                "parts of this run another name."
+            )
 
     def _send_batch(
         self, client: SpooledClient, source: Mapping[str, Any], on_rerun: OnRerun
@@ -139,6 +170,12 @@ def check_part(on_rerun: str, wait_for_completion: bool) -> None:
             "wait_for_completion=True is about a whole batch: let a StreamJobsSensor wait for all "
             "parts"
         )
+
+
+def made_by(context: Context) -> str:
+    """Return which task makes a batch, as the batch keeps it."""
+    ti = context["ti"]
+    return f"airflow/{ti.dag_id}/{ti.task_id}"[: limits.BATCH_NAME_MAX]
 
 
 def batch_name(context: Context, *, whole: bool = True) -> str:

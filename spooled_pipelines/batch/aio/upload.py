@@ -178,6 +178,7 @@ class AsyncStreamUploader(AsyncUploader):
             cancels_older=upload.on_rerun == "fresh",
             rows_id=staged.rows_id,
             on_changed=_wire_on_changed(staged.on_changed, upload.on_rerun),
+            made_by=backend.connection.settings.made_by,
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -355,6 +356,7 @@ async def open_upload(
         Constants(),
         generation,
         cancels_older=cancels_older,
+        made_by=connection.settings.made_by,
     )
 
     async def attempt() -> None:

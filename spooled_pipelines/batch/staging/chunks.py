@@ -116,6 +116,7 @@ def open_message(
     cancels_older: bool = False,
     rows_id: str = "",
     on_changed: batch_v1.OnChanged = batch_v1.ON_CHANGED_KEEP,
+    made_by: str = "",
 ) -> bytes:
     """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -132,6 +133,7 @@ def open_message(
         cancel_older=cancels_older and generation > 0,
         rows_id=rows_id,
         on_changed=on_changed,
+        made_by=made_by,
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

@@ -192,6 +192,8 @@ class BatchOpening(NamedTuple):
     cancels_older: bool = False
     # What the rows are that are about to come; without it they hold no seal back.
     rows_id: str = ""
+    # Who makes the batch, for people.
+    made_by: str = ""
 
 
 class PartRecord(NamedTuple):
@@ -236,6 +238,7 @@ class BatchRecord(NamedTuple):
     replaced: int = 0
     # Whether an upload has ended, and others hold the seal back.
     seal_asked: bool = False
+    made_by: str = ""
 
     @property
     def open_jobs(self) -> int:

@@ -203,6 +203,7 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats
         generation=record.generation,
         changed=record.changed,
         replaced=record.replaced,
+        made_by=record.made_by,
     )
 
 

@@ -44,7 +44,8 @@ async def enqueue_batch(
     """Yield the answers of one EnqueueBatch; a RefusedError follows the outcomes before it."""
     opening = await _open(context, caller, requests)
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
-    asked = BatchOpening(*batch, opening.part_id, opening.cancels_older, opening.rows_id)
+    upload = (opening.part_id, opening.cancels_older, opening.rows_id, opening.made_by)
+    asked = BatchOpening(*batch, *upload)
     record = await context.store.open_batch(caller.organization, asked)
     has_consumer = context.has_consumer(caller.organization, record.queue_name)
     stats = batch_stats(record, context.clock.now(), has_consumer)

@@ -55,6 +55,7 @@ class _BatchRow(NamedTuple):
     generation: int
     changed: int
     replaced: int
+    made_by: str | bytes
     queue_paused: bool
     in_flight: int
     rate: int | None
@@ -87,6 +88,7 @@ def batch_record(
         generation=row.generation,
         changed=row.changed,
         replaced=row.replaced,
+        made_by=text(row.made_by),
         queue_paused=bool(row.queue_paused),
         limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),
     )

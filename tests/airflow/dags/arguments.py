@@ -129,3 +129,10 @@ with DAG("joined", schedule=None):
 
     waited >> results
     joined(results.output)  # type: ignore[arg-type]  # Airflow puts its value in place
+
+# Two DAGs from one template, whose runs have equal ids.
+for dag_id in ("blue", "red"):
+    with DAG(dag_id, schedule=None):
+        pasted: dict[str, Any] = {"data": [{"id": 1}], "key": "id", "queue_name": "pasted"}
+        EnqueueBatchOperator(task_id="part", part="{{ ti.map_index }}", **pasted)
+        EnqueueBatchOperator(task_id="named", name="nightly", **pasted)

@@ -23,3 +23,13 @@ async def test_what_the_older_generation_had_not_started_is_cancelled_when_the_n
     assert (record.generation, sum(record.counts)) == (1, 0)
     assert await kit.queue_counts() == {"processing": 1, "cancelled": STEP_JOBS + 4}
     await kit.complete(running)
+
+
+async def test_a_batch_keeps_who_made_each_generation(kit: StoreKit) -> None:
+    async def opened(made_by: str, generation: int = 0) -> str:
+        opening = BatchOpening("b", "q", "", generation=generation, made_by=made_by)
+        return (await kit.store.open_batch(ORGANIZATION, opening)).made_by
+
+    assert await opened("airflow/bläu/part") == "airflow/bläu/part"
+    assert await opened("airflow/red/part") == "airflow/bläu/part"
+    assert await opened("", generation=1) == ""

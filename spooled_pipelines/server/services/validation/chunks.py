@@ -59,6 +59,7 @@ class Upload:
     cancels_older: bool
     replaceable: tuple[int, ...]
     rows_id: str
+    made_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         cancels_older=request.cancel_older,
         replaceable=_replaceable(request.on_changed),
         rows_id=validation.text("rows_id", request.rows_id, limits.REQUEST_ID_MAX),
+        made_by=validation.text("made_by", request.made_by, limits.BATCH_NAME_MAX),
     )
 
 

@@ -70,7 +70,8 @@ async def _open(
                 await tx.send("forget_uploads", batch=before)
                 tx.deltas.touched.add(before)
         await tx.send("use_sealed_batch", **values, now=tx.now)
-        await tx.send("add_batch", **values, name=name, now=tx.now)
+        made_by = opening.made_by.encode()
+        await tx.send("add_batch", **values, name=name, made_by=made_by, now=tx.now)
         await tx.send("name_batch", **values, name=name)
         if opening.cancels_older:
             await tx.send("cancel_older", **values)

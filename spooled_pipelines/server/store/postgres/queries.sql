@@ -455,8 +455,12 @@ WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s AND NOT b.supersed
 
 -- name: add_batch
 -- Make a batch.
-INSERT INTO batches (organization, batch_id, queue, name, generation, created_at, changed_at)
-VALUES (%(organization)s, %(batch_id)s, %(queue)s, %(name)s, %(generation)s, %(now)s, %(now)s)
+INSERT INTO batches (
+    organization, batch_id, queue, name, made_by, generation, created_at, changed_at
+) VALUES (
+    %(organization)s, %(batch_id)s, %(queue)s, %(name)s, %(made_by)s, %(generation)s, %(now)s,
+    %(now)s
+)
 ON CONFLICT DO NOTHING
 
 -- name: name_batch
@@ -503,7 +507,7 @@ SELECT e.errors, e.counts,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
-    b.generation, c.changed, c.replaced, q.paused,
+    b.generation, c.changed, c.replaced, b.made_by, q.paused,
     (SELECT coalesce(sum(processing), 0)::int8 FROM queue_counters WHERE queue = b.queue),
     {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue

@@ -81,6 +81,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
             batch_id=opening.batch_id,
             queue=queue,
             name=name,
+            made_by=opening.made_by,
             generation=opening.generation,
             created_at=tx.now,
             changed_at=tx.now,

@@ -278,11 +278,12 @@ WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
 
 -- name: add_batch
 -- Make a batch.
-INSERT INTO batches (id, organization, batch_id, queue, name, generation, created_at, changed_at)
-VALUES (1 + max(
+INSERT INTO batches (
+    id, organization, batch_id, queue, name, made_by, generation, created_at, changed_at
+) VALUES (1 + max(
         coalesce((SELECT max(id) FROM batches), 0),
         coalesce((SELECT value FROM meta WHERE name = 'last_batch'), 0)
-    ), :organization, :batch_id, :queue, :name, :generation, :created_at, :changed_at)
+    ), :organization, :batch_id, :queue, :name, :made_by, :generation, :created_at, :changed_at)
 
 -- name: name_batch
 -- Give a batch another name.
@@ -305,7 +306,7 @@ UPDATE batches SET sealed = ?, seal_asked = 0, changed_at = ? WHERE id = ?
 SELECT b.id,
     b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts b}, b.created_at, b.changed_at,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
-    b.generation, b.changed, b.replaced, q.paused, q.processing, {limits l}
+    b.generation, b.changed, b.replaced, b.made_by, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0

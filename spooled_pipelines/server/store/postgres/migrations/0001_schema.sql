@@ -95,6 +95,8 @@ CREATE TABLE batches (
     seal_asked boolean NOT NULL DEFAULT false,
     batch_id text NOT NULL,
     name bytea NOT NULL,
+    -- Who made it, as its sender said.
+    made_by bytea NOT NULL,
     UNIQUE (organization, batch_id, generation)
 );
 CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE NOT superseded;

@@ -66,6 +66,8 @@ CREATE TABLE batches (
     superseded INTEGER NOT NULL DEFAULT 0,
     queue INTEGER NOT NULL REFERENCES queues,
     name TEXT NOT NULL,
+    -- Who made it, as its sender said.
+    made_by TEXT NOT NULL,
     sealed INTEGER NOT NULL DEFAULT 0,
     pending INTEGER NOT NULL DEFAULT 0,
     waiting INTEGER NOT NULL DEFAULT 0,
