@@ -233,7 +233,7 @@ def _implementations(services: ServiceContext, keys: ApiKeys) -> dict[str, objec
         methods.QUEUE_SERVICE: QueueService(services),
         methods.WORKER_SERVICE: WorkerService(services),
         methods.BATCH_SERVICE: BatchService(services),
-        methods.KEY_SERVICE: KeyService(services, keys),
+        methods.KEY_SERVICE: KeyService(services.store, services.clock, keys.refresh),
         methods.QUEUE_ADMIN_SERVICE: QueueAdminService(services),
     }
 

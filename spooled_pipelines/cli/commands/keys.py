@@ -11,7 +11,7 @@ import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
-from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.output import print_json, print_pairs, print_record
 
 app = typer.Typer(help="Create, list and revoke API keys.", rich_markup_mode=None)
 
@@ -63,15 +63,20 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a key. It is printed this once and not stored."""
-    from spooled_pipelines.cli.key_store import open_keys
+    from spooled_pipelines.cli.key_store import key_dict, open_keys
+    from spooled_pipelines.wire.keys_v1 import CreateKeyRequest
 
+    request = CreateKeyRequest(
+        organization=organization or "", name=name, role=role.value, queues=queue
+    )
     expires_at = _expiry(expires_in)
-    with open_keys(store, address, api_key, profile) as keys:
-        created, secret = keys.create(organization, name, role.value, queue or [], expires_at)
-    if as_json:
-        print_json({**created, "key": secret})
-        return
-    print_pairs({**_for_people(created), "key": secret})
+    if expires_at is not None:
+        request.expires_at.FromDatetime(expires_at)
+    with open_keys(store, address, api_key, profile) as call:
+        response = call("CreateKey", request)
+    created = key_dict(response.key)
+    shown = created if as_json else _for_people(created)
+    print_record({**shown, "key": response.secret}, as_json)
 
 
 @app.command("list")
@@ -84,10 +89,12 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """List the keys of an organization, oldest first, without the secrets themselves."""
-    from spooled_pipelines.cli.key_store import open_keys
+    from spooled_pipelines.cli.key_store import key_dict, open_keys
+    from spooled_pipelines.wire.keys_v1 import ListKeysRequest
 
-    with open_keys(store, address, api_key, profile) as keys:
-        listed = keys.list(organization)
+    with open_keys(store, address, api_key, profile) as call:
+        response = call("ListKeys", ListKeysRequest(organization=organization or ""))
+    listed = [key_dict(key) for key in response.keys]
     if as_json:
         print_json(listed)
         return
@@ -108,14 +115,13 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a key at once, and end the streams that it opened."""
-    from spooled_pipelines.cli.key_store import open_keys
+    from spooled_pipelines.cli.key_store import key_dict, open_keys
+    from spooled_pipelines.wire.keys_v1 import RevokeKeyRequest
 
-    with open_keys(store, address, api_key, profile) as keys:
-        key = keys.revoke(organization, key_id)
-    if as_json:
-        print_json(key)
-        return
-    print_pairs(_for_people(key))
+    with open_keys(store, address, api_key, profile) as call:
+        response = call("RevokeKey", RevokeKeyRequest(organization=organization or "", id=key_id))
+    key = key_dict(response.key)
+    print_record(key if as_json else _for_people(key), as_json)
 
 
 def _expiry(text: str | None) -> datetime | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.auth import ApiKeys, Caller, key_id, new_key, organization_name
+from collections.abc import Awaitable, Callable
+
+from spooled_pipelines.server.auth import Caller, key_id, new_key, organization_name
 from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
-from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
+from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.keys_v1 import (
     CreateKeyRequest,
     CreateKeyResponse,
@@ -22,10 +25,13 @@ from spooled_pipelines.wire.keys_v1 import (
 class KeyService:
     """The service of API keys. A change counts on this server before it is answered."""
 
-    def __init__(self, context: ServiceContext, ring: ApiKeys) -> None:
-        self._store = context.store
-        self._clock = context.clock
-        self._ring = ring
+    def __init__(
+        self, store: JobStore, clock: Clock, refresh: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`refresh` makes the server that serves this read the keys again."""
+        self._store = store
+        self._clock = clock
+        self._refresh = refresh
 
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         organization = _organization(caller, request.organization)
@@ -37,7 +43,7 @@ class KeyService:
         about = (request.name, request.role, request.queues)
         record, secret = new_key(organization, *about, expires_at, self._clock.now())
         await self._store.add_key(record)
-        await self._ring.refresh()
+        await self._changed()
         return CreateKeyResponse(key=_message(record), secret=secret)
 
     async def list_keys(self, caller: Caller, request: ListKeysRequest) -> ListKeysResponse:
@@ -50,8 +56,12 @@ class KeyService:
     async def revoke_key(self, caller: Caller, request: RevokeKeyRequest) -> RevokeKeyResponse:
         organization = _organization(caller, request.organization)
         record = await self._store.revoke_key(organization, key_id(request.id))
-        await self._ring.refresh()
+        await self._changed()
         return RevokeKeyResponse(key=_message(record))
+
+    async def _changed(self) -> None:
+        if self._refresh is not None:
+            await self._refresh()
 
 
 def _organization(caller: Caller, named: str) -> str:
