@@ -28,6 +28,8 @@ from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import parse_scan
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.notebook.plan import plan_card
+from tests.support.cli import command
 from tests.support.lakes import delete_by_position, delta_with_deletion_vector, sqlite_catalog
 
 
@@ -111,7 +113,10 @@ def test_a_delta_table_is_read_as_its_version(delta: Path, client: SpooledClient
     assert (plan.rows, plan.table_version, plan.notes) == (7, 2, ("Delta table, version 2",))
     assert plan.to_dict()["table_version"] == 2
     batch = client.enqueue_batch(delta, "q", key="id")
-    assert (batch.created, batch.to_dict()["table_version"]) == (1, 3)
+    assert (batch.created, batch.table_version, batch.to_dict()["table_version"]) == (1, 3, 3)
+    assert client.batch(batch.to_dict()).table_version == 3
+    for shown in (batch._repr_html_(), plan_card(plan, client._settings).html()):
+        assert "Delta table, version" in shown
 
 
 def test_columns_and_rows_of_a_delta_table_are_chosen(delta: Path) -> None:
@@ -313,3 +318,14 @@ def test_the_log_says_which_version_is_read(
     with caplog.at_level(logging.INFO, "spooled_pipelines.batch"):
         client.plan_batch(delta, "q")
     assert any("Delta table, version 3" in record.getMessage() for record in caplog.records)
+
+
+def test_the_shell_reads_a_version_and_says_which(delta: Path, tmp_path: Path) -> None:
+    server = ("--address", f"embedded:{tmp_path}/shell.db")
+    planned = command("plan", str(delta), "q", "--table-version", "1", *server)
+    assert "Delta table, version 1" in planned.stdout
+    sent = command("enqueue", str(delta), "q", "--table-version", "1", *server)
+    assert "rows        6" in sent.stdout
+    assert "Delta table, version 1" in sent.stdout
+    refused_version = command("enqueue", str(delta), "q", "--table-version", "9", *server)
+    assert "has no version 9; its newest is 3" in refused_version.stderr

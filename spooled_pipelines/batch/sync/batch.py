@@ -91,6 +91,16 @@ class Batch:
         return self._record.rejected
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """How the data was read, such as "read as text: zip"; empty in another process."""
+        return self._record.notes
+
+    @property
+    def table_version(self) -> int | None:
+        """Of a Delta or Iceberg table: the version or snapshot that was read."""
+        return self._record.table_version
+
+    @property
     def generation(self) -> int | None:
         """Which of the batch's generations was enqueued; None if it is not known."""
         return self._record.generation

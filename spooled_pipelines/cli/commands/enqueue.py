@@ -284,6 +284,8 @@ def print_batch(batch: Batch) -> None:
             **({"retried": batch.retried} if batch.retried else {}),
         }
     )
+    for note in batch.notes:
+        print(note)
     # A server without the batch extension knows queues, but not batches.
     watchable = batch.client.batch_backend().keeps_batches
     following = f"watch {batch.id}" if watchable else f"stats {batch.queue_name}"
