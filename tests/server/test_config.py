@@ -237,7 +237,7 @@ def test_every_setting_has_a_flag_and_every_flag_is_a_setting() -> None:
     # The defaults that the help shows are those that hold.
     config = load({}, {})
     for name, option in OPTIONS.items():
-        told, holds = flags[option.flag].show_default, getattr(config.options, name)
+        told, holds = flags[option.flag].show_default, config.values[name]
         holds = getattr(holds, "get_secret_value", lambda holds=holds: holds)()
         if isinstance(told, str) and holds is not None:
             assert told in (str(holds), f"{holds:g}" if isinstance(holds, float) else "")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -44,7 +44,6 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 _OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_|PORT(_|$))")
 # The variable that clients read as well.
 KEY_VARIABLE = "SPOOLED_API_KEY"
-_DEFAULT = "default"
 # The one table in a file.
 _ORGANIZATIONS = "organizations"
 _SECRETS = (Kind.SECRET_URL, Kind.SECRET_WORDS)
@@ -115,35 +114,35 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Config:
-    """The settings, and where each option is from."""
+    """The settings, the values of all options, and the place of each that was given."""
 
-    options: BaseModel
+    values: Mapping[str, Any]
     origins: Mapping[str, str]
     settings: ServerSettings
 
     @property
     def log_format(self) -> str:
         """How the log is written."""
-        return str(getattr(self.options, "log_format"))  # noqa: B009  # made from the table
+        return str(self.values["log_format"])
 
     @property
     def log_level(self) -> str:
         """What the log is about."""
-        return str(getattr(self.options, "log_level"))  # noqa: B009
+        return str(self.values["log_level"])
 
     def lines(self) -> Iterator[str]:
         """Yield every option with its value and source as a config file has it; no secrets."""
         for name, option in OPTIONS.items():
             if name in FILES:
                 continue
-            value, origin = getattr(self.options, name), self.origins.get(name, _DEFAULT)
+            value, origin = self.values[name], self.origins.get(name, "default")
             if option.kind in _SECRETS:
                 yield f"{name} = {_hidden(option, value)}  # {origin}"
             elif value is None:
                 yield f"# {name} is not set  # {origin}"
             else:
                 yield f"{name} = {_toml(value)}  # {origin}"
-        for organization, table in getattr(self.options, _ORGANIZATIONS).items():
+        for organization, table in self.values[_ORGANIZATIONS].items():
             yield ""
             header = f"{_ORGANIZATIONS}.{json.dumps(organization)}"
             yield f"[{header}]  # {self.origins[_ORGANIZATIONS]}"
@@ -152,12 +151,8 @@ class Config:
                 yield f"{name} = {_toml(UNLIMITED if value is None else value)}"
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The checked values of one source; `origins` has an entry for each option that it names."""
-
-    options: BaseModel
-    origins: Mapping[str, str]
+# The checked values of options, each with the place where it stands.
+_Given: TypeAlias = dict[str, tuple[Any, str]]
 
 
 def load(
@@ -169,27 +164,21 @@ def load(
     and where.
     """
     path = path or environment.get(CONFIG_VARIABLE) or None
-    # From the weakest to the strongest.
-    sources = [_of_environment(environment), _of_flags(flags)]
-    if path:
-        sources.insert(0, _of_file(path))
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for source in sources:
-        for name, origin in source.origins.items():
-            values[name], origins[name] = getattr(source.options, name), origin
-    options = Options.model_construct(**values)
+    given = _of_file(path) if path else {}
+    given |= _of_environment(environment) | _of_flags(flags)
+    origins = {name: origin for name, (_, origin) in given.items()}
+    values = dict(Options.model_construct(**{name: value for name, (value, _) in given.items()}))
     try:
-        return Config(options, origins, _settings(options))
+        return Config(values, origins, _settings(values))
     except ValueError as error:
         raise ConfigError(_with_origins(str(error), origins)) from error
 
 
-def _of_flags(flags: Mapping[str, object]) -> _Source:
+def _of_flags(flags: Mapping[str, object]) -> _Given:
     return _checked(flags, {name: OPTIONS[name].flag for name in flags})
 
 
-def _of_environment(environment: Mapping[str, str]) -> _Source:
+def _of_environment(environment: Mapping[str, str]) -> _Given:
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     known = {option.variable: name for name, option in OPTIONS.items()}
@@ -205,7 +194,7 @@ def _of_environment(environment: Mapping[str, str]) -> _Source:
     return _checked(values, origins, known)
 
 
-def _of_file(path: str) -> _Source:
+def _of_file(path: str) -> _Given:
     try:
         values = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
@@ -224,26 +213,25 @@ def _checked(
     known: Mapping[str, str] | None = None,
     *,
     strict: bool = False,
-) -> _Source:
+) -> _Given:
     try:
         options = Options.model_validate(dict(values), strict=strict)
     except ValidationError as error:
         problems = [_problem(detail, origins, known) for detail in error.errors()]
         raise ConfigError("; ".join(problems)) from error
-    origins = dict(origins)
+    given = {name: (getattr(options, name), origin) for name, origin in origins.items()}
     for file_name, name in FILES.items():
-        if file_name not in origins:
+        if file_name not in given:
             continue
-        if name in origins:
+        file, origin = given.pop(file_name)
+        if name in given:
             raise ConfigError(
-                f"{origins[name]}: {name} and {file_name} say the same thing: give one of them"
+                f"{given[name][1]}: {name} and {file_name} say the same thing: give one of them"
             )
-        file = getattr(options, file_name)
-        secret = _secret(file, f"{origins[file_name]}: {file_name}")
-        found = [SecretStr(word) for word in secret.split()] if name == "api_key" else secret
-        setattr(options, name, SecretStr(found) if isinstance(found, str) else found)
-        origins[name] = f"{file}, named by {origins.pop(file_name)}"
-    return _Source(options, origins)
+        secret = _secret(file, f"{origin}: {file_name}")
+        value = [*map(SecretStr, secret.split())] if name == "api_key" else SecretStr(secret)
+        given[name] = (value, f"{file}, named by {origin}")
+    return given
 
 
 def _secret(path: str, where: str) -> str:
@@ -283,19 +271,17 @@ def _with_origins(message: str, origins: Mapping[str, str]) -> str:
     return f"{message} ({found})" if found else message
 
 
-def _settings(options: BaseModel) -> ServerSettings:
-    given = {name: getattr(options, name) for name in OPTIONS}
-    limits = OrganizationLimits.__dataclass_fields__
+def _settings(values: Mapping[str, Any]) -> ServerSettings:
+    given = dict(values)
+    # What a table does not say is as for all.
+    for_all = {name: given[name] for name in OrganizationLimits.__dataclass_fields__}
     organizations = {
         name: OrganizationLimits(
-            **{
-                field: getattr(table if field in table.model_fields_set else options, field)
-                for field in limits
-            }
+            **for_all | {field: getattr(table, field) for field in table.model_fields_set}
         )
-        for name, table in getattr(options, _ORGANIZATIONS).items()
+        for name, table in given[_ORGANIZATIONS].items()
     }
-    kept = {name: text for name, text in given.items() if OPTIONS[name].kind is Kind.DURATION}
+    kept = {name: given[name] for name in OPTIONS if OPTIONS[name].kind is Kind.DURATION}
     given |= {
         "store": given["store"].get_secret_value(),
         "api_keys": tuple(key.get_secret_value() for key in given["api_key"]),
