@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from spooled_pipelines.batch.outcome.job_results import (
 )
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire import spooled_v1
+from tests.support.waiting import eventually
 
 Work = Callable[..., int]
 
@@ -57,12 +59,11 @@ def test_results_are_a_stream_in_the_order_of_the_rows(door: Any, queue: str, wo
 def test_results_come_as_they_settled(door: Any, queue: str) -> None:
     batch = door.enqueue_batch([{"n": n} for n in range(4)], queue)
     jobs = door.dequeue(queue, "w", batch_size=3)
-    from time import sleep
-
     for job in reversed(jobs):
         door.complete(job, result={"n": job.payload["n"]})
         # The times that the server keeps are milliseconds.
-        sleep(0.005)
+        now = int(time.time() * 1000)
+        eventually(lambda now=now: int(time.time() * 1000) > now)
     found = batch.results(order="settled")
     # On a plain server rows arrive in an order of their own.
     settled = [job.payload["n"] for job in reversed(jobs)]

@@ -160,7 +160,7 @@ def test_enqueue_waits_while_as_many_jobs_as_wanted_are_open(
             return done == 40
 
         eventually(work, timeout=45)
-        said, _ = enqueuing.communicate(timeout=15)
+        said, _ = enqueuing.communicate(timeout=60)
     assert enqueuing.returncode == 0
     assert json.loads(said)["created"] == 40
     assert 0 < most <= 10
@@ -265,7 +265,7 @@ def test_ctrl_c_ends_watching_with_130(
         assert watching.stdout is not None
         assert watching.stdout.readline()
         watching.send_signal(signal.SIGINT)
-        _, complaint = watching.communicate(timeout=15)
+        _, complaint = watching.communicate(timeout=60)
     assert watching.returncode == 130
     assert complaint == "spooled-pipelines: interrupted\n"
 
@@ -320,7 +320,7 @@ def test_work_finishes_and_leaves_on_sigterm(
         assert spooled("enqueue", "orders.csv", queue).returncode == 0
         eventually(lambda: client.queue_stats(queue).completed == 2)
         working.send_signal(signal.SIGTERM)
-        _, said = working.communicate(timeout=15)
+        _, said = working.communicate(timeout=60)
     assert working.returncode == 0
     assert "2 completed, 1 dead" in said
     # What a log may not hold: data of the jobs.
@@ -355,7 +355,7 @@ def test_serve_says_where_it_listens_and_ends_well(
         taken = spooled("serve", "--listen", address, "--store", "sqlite:///b.db", "--api-key", key)
         assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
         serving.send_signal(signal.SIGTERM)
-        said, complained = serving.communicate(timeout=15)
+        said, complained = serving.communicate(timeout=60)
     assert (serving.returncode, said, complained) == (0, "", "")
 
 
@@ -379,7 +379,7 @@ def test_serve_says_to_programs_where_it_is(folder: Path, environment: dict[str,
         with connect(listening["listening"], api_key="sp_test_serve_0123456789abcdef") as client:
             assert client.queue_stats("q").total == 0
         serving.send_signal(signal.SIGTERM)
-        assert serving.wait(15) == 0
+        assert serving.wait(60) == 0
 
 
 def test_an_address_may_be_a_server_in_the_command_itself(spooled: Spooled) -> None:

@@ -66,7 +66,7 @@ def test_the_server_that_has_the_store_is_asked_instead(
             assert done.returncode == 0, done.stderr
             assert "asking that server" in done.stderr
             assert json.loads(done.stdout)["revoked_at"]
-            assert ended.wait(10)
+            assert ended.wait(60)
             follower.join()
         assert "revoked" in str(failures[0])
         listed = spooled("keys", "list", **told)

@@ -23,7 +23,7 @@ WORKER = "worker-1"
 
 
 async def take(stream: Any, count: int) -> list[Any]:
-    return [await asyncio.wait_for(stream.__anext__(), 10) for _ in range(count)]
+    return [await asyncio.wait_for(stream.__anext__(), 60) for _ in range(count)]
 
 
 async def test_jobs_come_as_they_are_enqueued(any_client: AsyncSpooledClient, queue: str) -> None:
@@ -91,7 +91,7 @@ async def test_streams_have_no_deadline(
         done, _ = await asyncio.wait([waiting], timeout=1.5)
         assert not done
         await client.enqueue(queue, {"n": 1})
-        assert (await asyncio.wait_for(waiting, 10)).payload == {"n": 1}
+        assert (await asyncio.wait_for(waiting, 60)).payload == {"n": 1}
 
 
 async def test_a_stream_says_when_the_server_is_gone(
@@ -106,7 +106,7 @@ async def test_a_stream_says_when_the_server_is_gone(
     assert not done
     server.kill()
     with pytest.raises(errors.UnavailableError):
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 60)
 
 
 async def test_a_wrong_request_is_refused_before_a_stream_is_opened(
@@ -180,7 +180,7 @@ async def test_after_done_writing_the_answers_still_come(
         await stream.complete(job)
         await stream.done_writing()
         await stream.done_writing()
-        rest = await asyncio.wait_for(_all(answers), 10)
+        rest = await asyncio.wait_for(_all(answers), 60)
         assert rest == [JobCompleted(job.id)]
         with pytest.raises(errors.ConflictError):
             await stream.complete(job)

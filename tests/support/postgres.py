@@ -131,7 +131,7 @@ class OwnCluster(Cluster):
         postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
         process = psutil.Process(postmaster)
         process.send_signal(signal.SIGQUIT)
-        process.wait(10)
+        process.wait(60)
 
     def start(self) -> None:
         """Start again after `stop_at_once`; returns when it takes connections."""

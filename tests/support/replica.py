@@ -11,7 +11,7 @@ from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.manual_clock import ManualClock
 from tests.support.store_kit import StoreKit
 
-HEARD_SECONDS = 1.0
+HEARD_SECONDS = 30.0
 
 
 class Replica(StoreKit):

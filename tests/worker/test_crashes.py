@@ -214,7 +214,7 @@ def test_results_wait_for_a_server_that_is_away(
     with connect(server.address, api_key=server.api_key) as client:
         job_id = client.enqueue(queue, {}).job_id
         with Worker(client, queue, handler) as worker:
-            assert began.wait(10)
+            assert began.wait(60)
             server.kill()
             go_on.set()
             server.restart()

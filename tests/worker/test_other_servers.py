@@ -155,7 +155,7 @@ def test_jobs_are_found_where_the_server_keeps_no_standing_request(
     worker.start()
     eventually(lambda: small.calls["Dequeue"] > 3)
     small.jobs.append(job(1))
-    assert small.completed.wait(10)
+    assert small.completed.wait(60)
 
 
 def test_a_server_that_asks_to_drain_ends_the_worker_after_its_jobs(
@@ -166,7 +166,7 @@ def test_a_server_that_asks_to_drain_ends_the_worker_after_its_jobs(
     worker.start()
     eventually(lambda: not small.jobs)
     eventually_as_time_passes(clock, lambda: small.calls["Heartbeat"] > 0)
-    assert worker.join(10) == WorkerReport(completed=3)
+    assert worker.join(60) == WorkerReport(completed=3)
     assert small.calls["Deregister"] == 1
 
 
@@ -193,7 +193,7 @@ def test_a_rate_limit_is_waited_out(
     clock.advance(50)
     assert not small.completed.wait(0.1)
     eventually_as_time_passes(clock, lambda: small.calls["Dequeue"] > 1)
-    assert small.completed.wait(10)
+    assert small.completed.wait(60)
 
 
 def test_a_key_that_is_revoked_meanwhile_ends_the_worker_with_that_error(

@@ -220,11 +220,11 @@ def test_stopping_finishes_what_runs(client: SpooledClient, queue: str, fill: Fi
 
     def handler(job: Job) -> dict[str, Any]:
         began.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return {"finished": True}
 
     worker = Worker(client, queue, handler).start()
-    assert began.wait(10)
+    assert began.wait(60)
     worker.stop()
     with pytest.raises(TimeoutError):
         worker.join(timeout=0.1)
@@ -245,7 +245,7 @@ def test_what_outlasts_the_grace_time_is_given_back_and_said(
 
     worker = Worker(client, queue, handler, grace_seconds=0.1).start()
     try:
-        assert began.wait(10)
+        assert began.wait(60)
         worker.stop()
         assert worker.join(timeout=10) == WorkerReport(returned=1)
     finally:

@@ -86,7 +86,7 @@ def test_a_stream_on_one_server_gets_what_another_takes_in(
         for n in range(3):
             door.enqueue("q", {"n": n})
             eventually(lambda n=n: len(arrived) == n + 1, timeout=2)
-        reader.join(10)
+        reader.join(60)
         assert arrived == [0, 1, 2]
 
 

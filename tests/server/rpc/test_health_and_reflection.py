@@ -32,7 +32,7 @@ async def reflected(wire: Wire, **request: Any) -> Any:
     call = stub.ServerReflectionInfo()
     await call.write(reflection_pb2.ServerReflectionRequest(**request))
     await call.done_writing()
-    return await asyncio.wait_for(call.read(), 10)
+    return await asyncio.wait_for(call.read(), 60)
 
 
 @pytest.mark.parametrize("name", ["", *SERVICES, "grpc.health.v1.Health"])
@@ -51,10 +51,10 @@ async def test_whoever_watches_is_told_that_the_server_drains(tmp_path: Path) ->
     wire = Wire(tmp_path)
     await wire.__aenter__()
     watch = health(wire).Watch(question("spooled.v1.QueueService"))
-    assert (await asyncio.wait_for(watch.read(), 10)).status == SERVING
+    assert (await asyncio.wait_for(watch.read(), 60)).status == SERVING
     stopping = asyncio.create_task(wire.server.stop())
-    assert (await asyncio.wait_for(watch.read(), 10)).status == NOT_SERVING
-    await asyncio.wait_for(stopping, 10)
+    assert (await asyncio.wait_for(watch.read(), 60)).status == NOT_SERVING
+    await asyncio.wait_for(stopping, 60)
     await wire.channel.close()
 
 
