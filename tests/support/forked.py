@@ -147,40 +147,51 @@ def end() -> None:
 
 def _fork_what_is_asked_for(control: socket.socket) -> tuple[list[str], str, dict[str, str]] | None:
     """Return in each child what it is to be; None when nobody is left to ask."""
-    running: dict[int, tuple[int, socket.socket]] = {}
-    with selectors.DefaultSelector() as selector:
+    running: dict[int, socket.socket] = {}
+    ended, ends = socket.socketpair()
+    ends.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(ends.fileno())
+    with selectors.DefaultSelector() as selector, control, ended, ends:
         selector.register(control, selectors.EVENT_READ)
+        selector.register(ended, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select():
-                if key.fileobj is not control:
-                    pid, told = running.pop(key.fd)
-                    selector.unregister(key.fd)
-                    os.close(key.fd)
-                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                    with told:
-                        _tell(told, code)
-                    continue
-                message, files, _, _ = socket.recv_fds(control, _REQUEST_BYTES, 4)
-                if not message:
-                    for pid, _ in running.values():
-                        os.kill(pid, signal.SIGKILL)
-                    return None
-                told = socket.socket(fileno=files.pop())
-                if (pid := os.fork()) == 0:
-                    for _, other in running.values():
-                        other.close()
-                    told.close()
-                    for number, file in enumerate(files):
-                        os.dup2(file, number)
-                        os.close(file)
-                    request: tuple[list[str], str, dict[str, str]] = json.loads(message)
-                    return request
-                for file in files:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if ended in ready:
+                ended.recv(_REQUEST_BYTES)
+                _tell_those_who_wait(running)
+            if control not in ready:
+                continue
+            message, files, _, _ = socket.recv_fds(control, _REQUEST_BYTES, 4)
+            if not message:
+                for pid in running:
+                    os.kill(pid, signal.SIGKILL)
+                return None
+            told = socket.socket(fileno=files.pop())
+            if (pid := os.fork()) == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for other in (told, *running.values()):
+                    other.close()
+                for number, file in enumerate(files):
+                    os.dup2(file, number)
                     os.close(file)
-                handle = os.pidfd_open(pid)
-                running[handle] = pid, told
-                selector.register(handle, selectors.EVENT_READ)
-                _tell(told, pid)
+                request: tuple[list[str], str, dict[str, str]] = json.loads(message)
+                return request
+            for file in files:
+                os.close(file)
+            running[pid] = told
+            _tell(told, pid)
+
+
+def _tell_those_who_wait(running: dict[int, socket.socket]) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            with running.pop(pid) as told:
+                _tell(told, os.waitstatus_to_exitcode(status))
 
 
 def _tell(told: socket.socket, number: int) -> None:
