@@ -23,7 +23,8 @@ def test_no_retries_are_none_and_null_is_the_default(
     open_door: Callable[..., Any], server: ServerProcess, queue: str
 ) -> None:
     door = open_door(server)
-    door.enqueue(queue, {"n": 1}, max_retries=0)
+    # As large as a payload of any other call.
+    door.enqueue(queue, {"n": "x" * 1_000_000}, max_retries=0)
     door.enqueue_batch([{"n": 2}], queue, max_retries=0)
     tries = pd.DataFrame({"n": [3, 4, 5], "tries": [0, None, 7]})
     door.enqueue_batch(tries, queue, max_retries="tries")

@@ -42,6 +42,7 @@ _SMALL = 256 << 10
 _JOB = 8 << 20
 _LARGEST = {
     "Enqueue": _JOB,
+    "EnqueueJob": _JOB,
     "Complete": _JOB,
     "ProcessJobs": _JOB,
 }
