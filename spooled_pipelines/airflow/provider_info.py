@@ -96,30 +96,25 @@ def _connection_fields() -> dict[str, Any]:
         "tls": _choice("TLS", "auto: on, except to localhost."),
         "ca": _text(
             "CA certificates",
-            "PEM, or the path of a PEM file, with the authorities to trust instead of the "
-            "system's.",
-            "/etc/ssl/spooled-ca.pem",
+            "The authorities to trust instead of the system's: PEM, or the path of a file such as "
+            "/etc/ssl/spooled-ca.pem.",
         ),
         "client_certificate": _text(
             "Client certificate",
-            "PEM, or the path of a PEM file; only for servers that ask for one.",
-            "/etc/ssl/airflow.pem",
+            "Only for servers that ask for one: PEM, or the path of a file.",
         ),
-        "client_key": _text(
-            "Client key",
-            "The private key of the client certificate: PEM, or the path of a PEM file.",
-            "/etc/ssl/airflow.key",
+        "private_key": _text(
+            "Private key",
+            "The client certificate's: PEM, or the path of a file.",
             secret=True,
         ),
         "server_name": _text(
             "Server name",
             "The name in the server's certificate, where it differs from the host.",
-            "spooled.internal",
         ),
         "organization": _text(
             "Organization",
             "The one that the key must be for: a key of another is refused. Empty: any.",
-            "acme",
         ),
         "batch_extension": _choice(
             "Batch extension",
@@ -133,13 +128,12 @@ def _connection_fields() -> dict[str, Any]:
                 "exclusiveMinimum": 0,
                 "maximum": 3600,
                 "default": 30,
-                "examples": [30],
             },
         },
         "page": _text(
             "Status page",
-            "The address of the server's page (serve --http), for links from tasks to their batch.",
-            "https://spooled.example.org",
+            "The address of the server's page (serve --http), such as https://jobs.example.org, "
+            "for links from tasks to their batch.",
         ),
     }
 
@@ -149,11 +143,9 @@ def _choice(label: str, description: str) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": schema}
 
 
-def _text(
-    label: str, description: str, placeholder: str, *, secret: bool = False
-) -> dict[str, Any]:
-    # The form takes the schema's first example for a placeholder.
-    schema: dict[str, Any] = {"type": ["string", "null"], "examples": [placeholder]}
+def _text(label: str, description: str, *, secret: bool = False) -> dict[str, Any]:
+    # No `examples`: the form would make a chooser of the field.
+    schema: dict[str, Any] = {"type": ["string", "null"]}
     if secret:
         schema["format"] = "password"
     return {"label": label, "description": description, "schema": schema}

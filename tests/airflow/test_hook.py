@@ -64,7 +64,7 @@ def test_tls_is_on_or_off_where_the_connection_says_so(extra: str, on: bool) -> 
 
 def test_tls_files_and_the_servers_name_come_from_the_extra() -> None:
     extra = (
-        '{"ca": "/ca.pem", "client_certificate": "/c.pem", "client_key": "/k.pem",'
+        '{"ca": "/ca.pem", "client_certificate": "/c.pem", "private_key": "/k.pem",'
         ' "server_name": "spooled.internal"}'
     )
     material = settings_of(connection(extra=extra)).tls_material
@@ -101,7 +101,12 @@ def test_the_rest_of_the_extra_is_what_a_client_is_told() -> None:
             InvalidArgumentError,
             "tls=off and ca",
         ),
-        ({"extra": '{"client_key": "/k.pem"}'}, InvalidArgumentError, "client_certificate"),
+        ({"extra": '{"private_key": "/k.pem"}'}, InvalidArgumentError, "client_certificate"),
+        (
+            {"extra": '{"tsl": "on", "page": "http://x"}'},
+            InvalidArgumentError,
+            "there is no tsl among the settings in an extra, which are tls, ca, ",
+        ),
         (
             {"extra": '{"batch_extension": "maybe"}'},
             InvalidArgumentError,
@@ -168,6 +173,23 @@ def test_the_key_is_masked_in_logs_however_it_was_written(
     connect_airflow(server, password=f"{secret}\n")
     SpooledHook().get_conn().close()
     assert secret not in str(redact(f"the key {secret} is wrong"))
+
+
+@pytest.mark.parametrize("breaks", [" ", "", "\\n"])
+def test_a_pem_that_lost_its_line_breaks_in_the_form_works(
+    breaks: str, certificate: Path, tls_server: ServerProcess, connect_airflow: Callable[..., None]
+) -> None:
+    ca = certificate.read_text().replace("\n", breaks)
+    key = certificate.with_suffix(".key").read_text().replace("\n", breaks)
+    extra = {"ca": ca, "client_certificate": ca, "private_key": key}
+    connect_airflow(tls_server, host="localhost", extra=extra)
+    assert SpooledHook().test_connection()[0]
+
+
+def test_airflow_masks_the_private_key_in_a_connections_extra() -> None:
+    shown = str(redact({"private_key": "MIIEvw", "ca": "MIIBva"}))
+    assert "MIIEvw" not in shown
+    assert "MIIBva" in shown
 
 
 class TestTestConnection:

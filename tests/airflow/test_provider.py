@@ -59,7 +59,7 @@ def test_the_hook_is_known_by_its_connection_type_with_labels_and_fields() -> No
         if name.startswith("extra__spooled__")
     }
     assert shown == {
-        *("tls", "ca", "client_certificate", "client_key", "server_name"),
+        *("tls", "ca", "client_certificate", "private_key", "server_name"),
         *("organization", "batch_extension", "timeout_seconds", "page"),
     }
 

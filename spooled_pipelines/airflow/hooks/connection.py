@@ -1,14 +1,16 @@
 """Reading an Airflow connection of type `spooled` into the settings of a client.
 
 Host, port and password (the API key) are the connection's own fields; the rest is in its extra:
-``tls`` (``auto``, ``on``, ``off``), ``ca``, ``client_certificate``, ``client_key`` (paths of PEM
-files, or the PEM itself), ``server_name``, ``organization``, ``batch_extension`` (``auto``, ``on``,
-``off``), ``timeout_seconds`` (how long one call may take) and ``page`` (the address of the
-server's status page, for links).
+``tls`` (``auto``, ``on``, ``off``), ``ca``, ``client_certificate``, ``private_key`` (paths of PEM
+files, or the PEM itself; Airflow masks an extra of that name), ``server_name``, ``organization``,
+``batch_extension`` (``auto``, ``on``, ``off``), ``timeout_seconds`` (how long one call may take)
+and ``page`` (the address of the server's status page, for links).
 """
 
 from __future__ import annotations
 
+import re
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -25,17 +27,33 @@ _SWITCH: dict[Any, bool | None] = {
     **dict.fromkeys((False, "off", "false", "0"), False),
 }
 _TIMEOUT_MAX_SECONDS = 3_600.0
-_TLS_FIELDS = ("ca", "client_certificate", "client_key", "server_name")
+# What an extra is in `TLS`.
+_TLS_FIELDS = {
+    "ca": "ca",
+    "client_certificate": "client_certificate",
+    "private_key": "client_key",
+    "server_name": "server_name",
+}
+_EXTRAS = (
+    *("tls", *_TLS_FIELDS, "organization", "batch_extension", "timeout_seconds", "page"),
+    # Airflow's own form and URIs may add it.
+    "__extra__",
+)
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 
 
-def settings_of(connection: Connection) -> ConnectionSettings:
+def settings_of(connection: Connection, where: str | None = None) -> ConnectionSettings:
     """Return the settings that an Airflow connection stands for.
+
+    Args:
+        connection: the connection.
+        where: what to call it in a message; None: by its id.
 
     Raises:
         InvalidArgumentError: it is of another type, has no host, or a field makes no sense.
         AuthenticationError: it has no password, where the API key belongs.
     """
-    where = f"the Airflow connection {connection.conn_id!r}"
+    where = where or f"the Airflow connection {connection.conn_id!r}"
     if connection.conn_type != CONNECTION_TYPE:
         raise InvalidArgumentError(
             f"{where} is of type {connection.conn_type!r}, not {CONNECTION_TYPE!r}: "
@@ -46,6 +64,11 @@ def settings_of(connection: Connection) -> ConnectionSettings:
     if not connection.password:
         raise AuthenticationError(f"{where} has no password: set it to the Spooled API key")
     extra = connection.extra_dejson
+    if unknown := sorted(set(extra) - set(_EXTRAS)):
+        raise InvalidArgumentError(
+            f"{where}: there is no {', '.join(unknown)} among the settings in an extra, which are "
+            f"{', '.join(_EXTRAS[:-1])}"
+        )
     extension = _switch(extra, "batch_extension", where)
     return ConnectionSettings(
         address=_address(connection.host, connection.port),
@@ -77,14 +100,29 @@ def _address(host: str, port: int | None) -> str:
 
 def _tls(extra: dict[str, Any], where: str) -> TLS | bool | None:
     switch = _switch(extra, "tls", where)
-    material = {name: extra[name] for name in _TLS_FIELDS if extra.get(name)}
+    material = {name: _pem(extra[name]) for name in _TLS_FIELDS if extra.get(name)}
     if not material:
         return switch
     if switch is False:
         raise InvalidArgumentError(
             f"{where} has tls=off and {', '.join(material)} in its extra: clear one or the other"
         )
-    return TLS(**material)
+    return TLS(**{_TLS_FIELDS[name]: value for name, value in material.items()})
+
+
+def _pem(value: Any) -> Any:
+    """Return a PEM with its line breaks, of which a form's field of one line has made blanks."""
+    if not isinstance(value, str) or "\n" in value.strip():
+        return value
+    blocks = [
+        "\n".join([f"-----BEGIN {label}-----", *_lines(body), f"-----END {label}-----\n"])
+        for label, body in _PEM.findall(value)
+    ]
+    return "".join(blocks) or value
+
+
+def _lines(body: str) -> list[str]:
+    return wrap("".join(body.replace("\\n", " ").split()), 64)
 
 
 def _switch(extra: dict[str, Any], name: str, where: str) -> bool | None:

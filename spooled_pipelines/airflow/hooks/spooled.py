@@ -99,7 +99,9 @@ class SpooledHook(BaseHook):
         from spooled_pipelines.airflow.hooks.connection_test import check_settings
 
         try:
-            return check_settings(_masked(settings_of(self._connection())))
+            # Airflow's form tests a connection under an id that nobody has given it.
+            settings = settings_of(self._connection(), "this connection")
+            return check_settings(_masked(settings))
         except SpooledError as error:
             return False, error.message
 
