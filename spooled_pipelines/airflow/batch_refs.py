@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,8 @@ from spooled_pipelines.types import BatchStats
 if TYPE_CHECKING:
     from spooled_pipelines.types import Stall
 
+# The name that `EnqueueBatchOperator` gives a batch.
+_OF_TASK = re.compile(r"airflow/([^/]+)/([^/]+)/")
 _COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
 _TOP_ERRORS = 5
 
@@ -111,6 +114,17 @@ def parse_batch_refs(value: Any, described: str) -> list[BatchRef]:
             f"or a list of them, got {described}. Did the task that enqueues run?"
         ) from error
     return list(refs.values())
+
+
+def clear_advice(batches: Sequence[BatchRef]) -> str:
+    """Return which task to clear so that the failed jobs of batches are tried again."""
+    found = (_OF_TASK.match(ref.name or "") for ref in batches)
+    made = sorted({f"{name[1]}.{name[2]}" for name in found if name})
+    which = f" ({', '.join(made)})" if made else ""
+    return (
+        f"Mend the cause and clear the task that enqueued{which}: that puts the dead letters back "
+        "into the queue, and this task waits for them again. Cleared alone it finds the same."
+    )
 
 
 def name_batches(batches: Sequence[BatchRef]) -> str:

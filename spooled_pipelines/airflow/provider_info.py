@@ -10,11 +10,12 @@ from typing import Any
 
 NAME = "Spooled"
 CONFIG_SECTION = "spooled"
+GUIDES = ["/docs/airflow.md", "/docs/airflow-enqueue.md", "/docs/airflow-wait.md"]
 CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
     "cancel_on_kill": {
         "description": "Whether a task that enqueued a batch and is marked failed or success "
         "cancels the jobs that have not started, where the task itself does not say.",
-        "version_added": "0.2.0",
+        "version_added": "0.1.0",
         "type": "boolean",
         "example": None,
         "default": "True",
@@ -22,14 +23,14 @@ CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
     "queue_poll_seconds": {
         "description": "Seconds between two looks at a queue that a task waits for. All tasks of a "
         "triggerer that wait for the same queue share them.",
-        "version_added": "0.2.0",
+        "version_added": "0.1.0",
         "type": "float",
         "example": None,
         "default": "2.0",
     },
     "xcom_rows_max": {
         "description": "How many rows of results a task may return through XCom.",
-        "version_added": "0.2.0",
+        "version_added": "0.1.0",
         "type": "integer",
         "example": None,
         "default": "1000",
@@ -44,7 +45,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": NAME,
         "description": "Operators that turn tables into jobs of the Spooled job queue, and a "
         "sensor that waits until they are done.",
-        "integrations": [{"integration-name": NAME, "tags": ["service"]}],
+        "integrations": [{"integration-name": NAME, "how-to-guide": GUIDES, "tags": ["service"]}],
         "hooks": _modules("spooled_pipelines.airflow.hooks"),
         "operators": _modules("spooled_pipelines.airflow.operators"),
         "sensors": _modules("spooled_pipelines.airflow.sensors"),

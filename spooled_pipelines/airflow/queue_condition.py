@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -22,6 +22,8 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 _COMPARISON = re.compile(r"(\w+)\s*(==|!=|<=|>=|<|>)\s*(\d+)")
 _AND = re.compile(r"\s+and\s+", re.IGNORECASE)
 
+# What it means that the server knows no job of the queue: perhaps its name is wrong.
+OnMissing: TypeAlias = Literal["wait", "success", "fail"]
 Condition: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 

@@ -95,6 +95,8 @@ def describe_batch(stats: BatchStats) -> str:
 
 def describe_queue(stats: QueueStats) -> str:
     """Return where a queue stands, in one line."""
+    if not stats.total:
+        return f"Queue {stats.queue_name}: the server knows no job of it. Is this its name?"
     return (
         f"Queue {stats.queue_name}: {stats.pending} pending, {stats.scheduled} scheduled, "
         f"{stats.processing} in work, {stats.failed} to be tried again, {stats.completed} "

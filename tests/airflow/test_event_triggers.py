@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
 from spooled_pipelines import SpooledClient
+from spooled_pipelines.airflow.triggers import asset_events
 from spooled_pipelines.airflow.triggers.asset_events import (
     BatchDoneTrigger,
     DeadLettersTrigger,
     SpooledEventTrigger,
 )
+from spooled_pipelines.airflow.triggers.connection_pool import pooled_client
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.aio import paging
 from tests.support.airflow_versions import DagSerialization
@@ -184,3 +187,29 @@ def test_numbers_that_make_no_sense_are_refused(newest: int) -> None:
         BatchDoneTrigger("q", newest)
     with pytest.raises(InvalidArgumentError, match="at_least must be"):
         DeadLettersTrigger("q", 0)
+
+
+@pytest.mark.parametrize("made", [BatchDoneTrigger, DeadLettersTrigger])
+async def test_a_broken_connection_is_logged_once_and_tried_again(
+    made: Callable[[str], SpooledEventTrigger],
+    connect_airflow: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asset_events, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(asset_events, "_LAST_PAUSE_SECONDS", 0.002)
+    tried: list[str] = []
+
+    def connect(conn_id: str) -> Any:
+        tried.append(conn_id)
+        return pooled_client(conn_id)
+
+    monkeypatch.setattr(asset_events, "pooled_client", connect)
+    connect_airflow(host="localhost")
+    said: list[str] = []
+    trigger = made("orders")
+    trigger._log = SimpleNamespace(error=lambda text, *values: said.append(text % values))
+    watching = asyncio.ensure_future(trigger.run().__anext__())
+    await aeventually(lambda: len(tried) >= 5 or watching.done(), 20)
+    watching.cancel()
+    (line,) = said
+    assert "'spooled_default' has no password" in line

@@ -172,3 +172,19 @@ def test_a_condition_means_what_python_means_by_it(data: st.DataObject) -> None:
     )
     text = " and ".join(f"{name} {sign} {number}" for name, sign, number in parts)
     assert parse(text, "until")(stats) is eval(text, {}, dict(stats))
+
+
+@pytest.mark.parametrize("mode", MODES[:2])
+def test_a_queue_that_nobody_has_used_is_named_and_passes_only_where_that_is_said(
+    mode: dict[str, Any], connected: ServerProcess, queue: str, reschedulable: Any
+) -> None:
+    waiting = sensor(queue, **mode)
+    assert not waiting.poke(reschedulable).is_done
+    assert (
+        waiting._description == f"Queue {queue}: the server knows no job of it. Is this its name?"
+    )
+    with pytest.raises(AirflowFailException, match="knows no job"):
+        sensor(queue, on_missing="fail", **mode).execute(reschedulable)
+    assert sensor(queue, on_missing="success", **mode).execute(reschedulable)["total"] == 0
+    with pytest.raises(InvalidArgumentError, match="on_missing"):
+        sensor(queue, on_missing="perhaps", **mode)

@@ -9,10 +9,6 @@ import pytest
 VARIABLE = "TESTS_MUST_RUN"
 # A part of a test's name or of the reason that it gives, and why even a CI machine may not have it.
 ALLOWED = {
-    "test_lineage.py::test_with_it_the_input_and_the_queue_are": (
-        "with OpenLineage installed, the tests without it could not run: "
-        "`make test-oldest-airflow` has it"
-    ),
     "there is no small disk": "only root, and not in every container, mounts one",
 }
 

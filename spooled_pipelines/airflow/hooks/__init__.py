@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import spooled_pipelines.airflow.versions  # noqa: F401 - it says which Airflow is needed, first
-from spooled_pipelines.airflow.hooks.spooled import DEFAULT_CONNECTION, SpooledHook, server_of
+from spooled_pipelines.airflow.hooks.spooled import (
+    DEFAULT_CONNECTION,
+    SpooledHook,
+    WithHook,
+    server_of,
+)
 
-__all__ = ["DEFAULT_CONNECTION", "SpooledHook", "server_of"]
+__all__ = ["DEFAULT_CONNECTION", "SpooledHook", "WithHook", "server_of"]

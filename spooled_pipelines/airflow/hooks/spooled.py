@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
@@ -110,6 +111,17 @@ class SpooledHook(BaseHook):
             return self.get_connection(self.spooled_conn_id)
         except AirflowNotFoundException as error:
             raise _not_found(self.spooled_conn_id) from error
+
+
+class WithHook:
+    """Gives an operator `hook`, that of its connection."""
+
+    spooled_conn_id: str
+
+    @cached_property
+    def hook(self) -> SpooledHook:
+        """The hook of `spooled_conn_id`."""
+        return SpooledHook(self.spooled_conn_id)
 
 
 def server_of(conn_id: str) -> str:

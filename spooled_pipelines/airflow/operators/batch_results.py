@@ -10,7 +10,7 @@ from airflow.sdk import Asset, BaseOperator, XComArg
 from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.batch_refs import parse_batch_refs
 from spooled_pipelines.airflow.events import NON_RETRYABLE
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.opaque import describe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class BatchResultsOperator(TextTemplates, BaseOperator):
+class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
     """Fetches the results of a batch, or of several one after the other.
 
     One row for each job: a column for each field of its payload, those of the key first; ``row``
@@ -101,6 +101,12 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
         self.log.info("%d rows written to %s", written.rows, written.path)
         return written._asdict()
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """Return the queue, and the file that was written."""
+        from spooled_pipelines.airflow.lineage import of_wait
+
+        return of_wait(self, [self.path])
+
     def _reader(self) -> pa.RecordBatchReader:
         readers = []
         refs = parse_batch_refs(self.batch, describe(self.batch))
@@ -108,7 +114,7 @@ class BatchResultsOperator(TextTemplates, BaseOperator):
             report_empty(self.on_empty, "There is no batch: the tasks before gave none.", self.log)
             return _no_results()
         self.shown_batch = [ref.to_dict() for ref in refs]
-        with SpooledHook(self.spooled_conn_id).get_conn() as client:
+        with self.hook.get_conn() as client:
             for ref in refs:
                 # Before anything is fetched.
                 self._check_rows(client.batch(ref.to_dict()).stats().total)

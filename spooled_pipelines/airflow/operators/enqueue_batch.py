@@ -13,7 +13,7 @@ from airflow.sdk import Asset, BaseOperator, XComArg
 from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.events import EventStatus, WaitEvent, batch_stats_dict
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
 from spooled_pipelines.airflow.opaque import unwrap, wrap, wrap_arguments, wrap_function
@@ -68,7 +68,7 @@ _ASSET_FIELDS = (
 )
 
 
-class EnqueueBatchOperator(TextTemplates, BaseOperator):
+class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
     """Enqueues the rows of a table as the jobs of one batch, and returns the batch.
 
     The batch belongs to the task instance: whatever runs it again (a retry, Clear, a backfill
@@ -276,7 +276,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         began = time.time()
         try:
             self._parse_rendered()
-            with SpooledHook(self.spooled_conn_id).get_conn(made_by(context)) as client:
+            with self.hook.get_conn(made_by(context)) as client:
                 batch = self._enqueue(client, context)
                 if not self.wait_for_completion:
                     return self._finish(context, batch, None)
@@ -309,7 +309,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
             case EventStatus.SETTLED:
                 return self._finish(context, batch, ended.stats)
             case EventStatus.FAILED:
-                with SpooledHook(self.spooled_conn_id).get_conn() as client:
+                with self.hook.get_conn() as client:
                     self._raise_failed(client, batch, ended.message)
             case EventStatus.TIMEOUT:
                 raise AirflowTaskTimeout(f"{self._limit()} is up. {ended.message}")
@@ -322,11 +322,11 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         if self._guard is not None:
             self._guard.kill(cancels=self._cancels_on_kill())
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """Return what was read, and the queue that it went to."""
-        from spooled_pipelines.airflow.operators.lineage import of_enqueue
+        from spooled_pipelines.airflow.lineage import of_enqueue
 
-        return of_enqueue(self, task_instance)
+        return of_enqueue(self)
 
     def _enqueue(self, client: SpooledClient, context: Context) -> dict[str, Any]:
         name = self.name or batch_name(context, whole=self.part is None)
@@ -384,7 +384,8 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         if self.on_breach == "stop":
             done = client.batch(dict(batch)).cancel()
             message = f"{message} {done.cancelled} that had not started are cancelled."
-        raise AirflowFailException(message)
+        advice = "Mend the cause and clear this task: it puts the dead letters back into the queue."
+        raise AirflowFailException(f"{message} {advice if self.on_rerun == 'retry_failed' else ''}")
 
     def _finish(
         self, context: Context, batch: dict[str, Any], stats: Mapping[str, Any] | None
@@ -397,7 +398,7 @@ class EnqueueBatchOperator(TextTemplates, BaseOperator):
         if stats is not None:
             returned.update({name: stats[name] for name in _END_COUNTS})
         if self.results is not None:
-            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+            with self.hook.get_conn() as client:
                 table = open_table(client, BatchRef.parse(batch), self.log)
                 returned["results"] = write_file(table, self.results).path
         for outlet in self.outlets:

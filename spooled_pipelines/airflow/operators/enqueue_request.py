@@ -75,16 +75,19 @@ class EnqueueRequest:
         send = self._send_batch if self.part is None else self._send_part
         enqueued = send(client, source, on_rerun)
         batch = enqueued.batch
+        cancelled = 0
         if on_rerun == "retry_failed":
-            batch["retried"] += _retry_cancelled(client, batch["batch_id"])
+            cancelled = _retry_cancelled(client, batch["batch_id"])
+            batch["retried"] += cancelled
         key = self.row_options.get("key")
         if key is not None:
             batch["key"] = [key] if isinstance(key, str) else list(key)
         self.log.info(
             "Batch %s on queue %s: %d rows, %d jobs created, %d duplicates, %d rejected, "
-            "%d retried",
+            "%d retried (%d of them had been cancelled)",
             *(batch[n] for n in ("batch_id", "queue_name", "rows", "created", "duplicates")),
             *(batch[n] for n in ("rejected", "retried")),
+            cancelled,
         )
         if batch["changed"]:
             told = changed_text(batch["changed"], batch["replaced"])

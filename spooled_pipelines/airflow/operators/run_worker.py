@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.sdk import BaseOperator, XComArg
 
 from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.templates import (
     TextTemplates,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-class SpooledWorkOperator(TextTemplates, BaseOperator):
+class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
     """Runs a worker inside the task until a batch is settled, or a queue is empty.
 
     With it, a DAG needs no other workers. It holds a worker slot of Airflow's for as long as it
@@ -120,7 +120,7 @@ class SpooledWorkOperator(TextTemplates, BaseOperator):
         try:
             self._parse_rendered()
             deadline = time.monotonic() + self.max_time.total_seconds()
-            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+            with self.hook.get_conn() as client:
                 if self.queue_name is not None:
                     return self._drain(client, parse_text(self.queue_name), deadline)
                 if self.batch is None:

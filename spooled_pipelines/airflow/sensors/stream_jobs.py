@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_args
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
 
 from spooled_pipelines.airflow import queue_condition
-from spooled_pipelines.airflow.batch_refs import parse_batch_refs
+from spooled_pipelines.airflow.batch_refs import clear_advice, parse_batch_refs
 from spooled_pipelines.airflow.config import default_deferrable
 from spooled_pipelines.airflow.events import NON_RETRYABLE, OUTAGES, EventStatus, WaitEvent
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, SpooledHook, server_of
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook, server_of
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.opaque import describe
+from spooled_pipelines.airflow.queue_condition import OnMissing
 from spooled_pipelines.airflow.sensors.wait_targets import (
     BatchTarget,
     PokeResult,
@@ -39,6 +40,7 @@ from spooled_pipelines.airflow.versions import (
 from spooled_pipelines.batch.outcome.verdict import check_max_failed
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
+from spooled_pipelines.rpc import validation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 _IDLE = "open == 0"
 
 
-class StreamJobsSensor(TextTemplates, BaseSensorOperator):
+class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
     """Waits for jobs, and never claims any: until a batch is settled, or a queue is as asked.
 
     It keeps waiting while the server is away, and returns the statistics (a small dict).
@@ -65,6 +67,8 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
             that are not settled) with a number, joined by ``and``, such as ``"pending == 0 and
             completed >= 100"``.
         fail_if: what fails the task at once, such as ``"deadletter > 10"``.
+        on_missing: what a queue means of which the server knows no job, perhaps because its name is
+            wrong: ``"wait"``, ``"success"`` (only if ``until`` holds) or ``"fail"``.
         max_failed: how many jobs of the batches may end as dead letters or cancelled: a count, or a
             fraction of all jobs between 0 and 1. More fail the task, as soon as that is certain.
         on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
@@ -104,6 +108,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         queue_name: str | XComArg | None = None,
         until: str = _IDLE,
         fail_if: str | None = None,
+        on_missing: OnMissing = "wait",
         max_failed: float | str = 0,
         on_empty: OnEmpty | str = "success",
         deferrable: bool | None = None,
@@ -117,6 +122,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         self.queue_name = queue_name
         self.until = until
         self.fail_if = fail_if
+        self.on_missing = on_missing
         # A text until it is rendered.
         self.max_failed: Any = max_failed
         self.on_empty = on_empty
@@ -163,6 +169,9 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
                 return stats
             case EventStatus.TIMEOUT:
                 self._time_is_up(ended.message)
+            case EventStatus.FAILED if self.batch is not None:
+                advice = clear_advice(parse_batch_refs(self.batch, describe(self.batch)))
+                raise AirflowFailException(f"{ended.message} {advice}")
             case EventStatus.FAILED | EventStatus.FATAL:
                 raise AirflowFailException(ended.message)
         raise SpooledError(ended.message)
@@ -182,6 +191,12 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
             self._progress.step(self._found.step, self._found.description)
         return result
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """Return the queue, with the counts."""
+        from spooled_pipelines.airflow.lineage import of_wait
+
+        return of_wait(self)
+
     def on_kill(self) -> None:
         """Cancel the batches' jobs that have not started, where that is asked for."""
         settings = self._settings
@@ -194,7 +209,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         self._found = self._outage = None
         target = self._target()
         try:
-            with SpooledHook(self.spooled_conn_id).get_conn() as client:
+            with self.hook.get_conn() as client:
                 self._settings = client.settings
                 self._found = found = target.poke(client)
         except NON_RETRYABLE as error:
@@ -209,6 +224,7 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
     def _check_arguments(self) -> None:
         """Refuse what can be known to be wrong when the DAG is read."""
         check_on_empty(self.on_empty)
+        validation.one_of(self.on_missing, "on_missing", get_args(OnMissing))
         if not is_template(self.max_failed):
             check_max_failed(self.max_failed)
         if (self.batch is None) == (self.queue_name is None):
@@ -245,7 +261,9 @@ class StreamJobsSensor(TextTemplates, BaseSensorOperator):
         """Return what it waits for, now that the fields are rendered."""
         try:
             if self.queue_name is not None:
-                return QueueTarget(parse_text(self.queue_name), self.until, self.fail_if)
+                return QueueTarget(
+                    parse_text(self.queue_name), self.until, self.fail_if, self.on_missing
+                )
             max_failed = parse_number(self.max_failed)
             check_max_failed(max_failed)
             batches = parse_batch_refs(self.batch, describe(self.batch))

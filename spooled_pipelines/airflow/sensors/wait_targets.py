@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from spooled_pipelines.airflow import queue_condition
-from spooled_pipelines.airflow.batch_refs import BatchGroupStats, BatchRef
+from spooled_pipelines.airflow.batch_refs import BatchGroupStats, BatchRef, clear_advice
 from spooled_pipelines.airflow.events import batch_stats_dict, queue_stats_dict
+from spooled_pipelines.airflow.queue_condition import OnMissing
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
 from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error
@@ -81,7 +82,8 @@ class BatchTarget:
         if now is None:
             raise AirflowFailException("there is no batch to wait for")
         if breached(now, self.max_failed):
-            raise AirflowFailException(failed_error(now, self.max_failed).message)
+            message = failed_error(now, self.max_failed).message
+            raise AirflowFailException(f"{message} {clear_advice(self.batches)}")
         return PokeResult(now.settled, batch_stats_dict(now), describe_batch(now), batch_step(now))
 
     def trigger(self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool) -> BatchTrigger:
@@ -102,6 +104,7 @@ class QueueTarget:
     queue_name: str
     until: str
     fail_if: str | None
+    on_missing: OnMissing = "wait"
 
     def __post_init__(self) -> None:
         queue_condition.parse(self.until, "until")
@@ -112,9 +115,13 @@ class QueueTarget:
         """As `WaitTarget.poke`."""
         queue = client.queue_stats(self.queue_name)
         stats, description = queue_stats_dict(queue), describe_queue(queue)
+        missing = not queue.total
+        if missing and self.on_missing == "fail":
+            raise AirflowFailException(description)
         if self.fail_if and queue_condition.parse(self.fail_if, "fail_if")(stats):
             raise AirflowFailException(f"{description} That is {self.fail_if}.")
-        done = queue_condition.parse(self.until, "until")(stats)
+        waits = missing and self.on_missing == "wait"
+        done = not waits and queue_condition.parse(self.until, "until")(stats)
         return PokeResult(done, stats, description, queue_step(queue))
 
     def trigger(
@@ -124,4 +131,5 @@ class QueueTarget:
         cancel_on_kill: bool,  # noqa: ARG002 - nobody knows whose the jobs of a queue are
     ) -> QueueTrigger:
         """As `WaitTarget.trigger`."""
-        return QueueTrigger(self.queue_name, self.until, self.fail_if, spooled_conn_id, deadline)
+        waits = (spooled_conn_id, deadline, self.on_missing)
+        return QueueTrigger(self.queue_name, self.until, self.fail_if, *waits)

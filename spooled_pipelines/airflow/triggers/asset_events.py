@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime, timezone
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _STATE = "spooled"
 _BATCHES_MAX = 10_000
 _FOREVER = float("inf")
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 2.0, 60.0
+_LOG_AGAIN_SECONDS = 600.0
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -45,6 +48,32 @@ class SpooledEventTrigger(BaseEventTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path, and the arguments to make this trigger again elsewhere."""
         return self.path, {name: getattr(self, name) for name in self.arguments}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield events, through any time that the server or the connection is of no use."""
+        pause, logged = _FIRST_PAUSE_SECONDS, -_FOREVER
+        while True:
+            try:
+                async for event in self._events():
+                    pause, logged = _FIRST_PAUSE_SECONDS, -_FOREVER
+                    yield event
+            except SpooledError as error:
+                # Airflow would start it again every other second, with a traceback each time.
+                if monotonic() - logged >= _LOG_AGAIN_SECONDS:
+                    logged = monotonic()
+                    self.log.error(
+                        "Nothing can be watched, which is tried again: %s", error.message
+                    )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+
+    def _events(self) -> AsyncIterator[TriggerEvent]:
+        """Yield events until nothing can be learned.
+
+        Raises:
+            SpooledError: why.
+        """
+        raise NotImplementedError
 
     async def _load_state(self) -> Any:
         store = getattr(self, "asset_state_store", None)
@@ -81,7 +110,7 @@ class BatchDoneTrigger(SpooledEventTrigger):
         self.newest = newest
         self.spooled_conn_id = spooled_conn_id
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def _events(self) -> AsyncIterator[TriggerEvent]:
         """Look from time to time, through any time that the server is away."""
         async with pooled_client(self.spooled_conn_id) as pooled:
             reported = _ReportedBatches.from_state(await self._load_state())
@@ -128,7 +157,7 @@ class DeadLettersTrigger(SpooledEventTrigger):
         self.at_least = at_least
         self.spooled_conn_id = spooled_conn_id
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def _events(self) -> AsyncIterator[TriggerEvent]:
         """Look from time to time, through any time that the server is away."""
         async with pooled_client(self.spooled_conn_id) as pooled:
             before: int | None = await self._load_state()

@@ -32,6 +32,7 @@ from spooled_pipelines.airflow.events import (
 )
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, server_of
 from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
+from spooled_pipelines.airflow.queue_condition import OnMissing
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from spooled_pipelines.airflow.versions import TaskDeferred
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
@@ -212,10 +213,11 @@ class QueueTrigger(SpooledTrigger):
         fail_if: what to give up at, such as ``"deadletter > 10"``; None: nothing.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
         deadline: when to give up, in seconds since the epoch; None means never.
+        on_missing: ``"wait"``: a queue of which the server knows no job fulfils no condition.
     """
 
     path = "spooled_pipelines.airflow.triggers.QueueTrigger"
-    arguments = ("queue_name", "until", "fail_if", "spooled_conn_id", "deadline")
+    arguments = ("queue_name", "until", "fail_if", "spooled_conn_id", "deadline", "on_missing")
 
     def __init__(
         self,
@@ -224,9 +226,11 @@ class QueueTrigger(SpooledTrigger):
         fail_if: str | None = None,
         spooled_conn_id: str = DEFAULT_CONNECTION,
         deadline: float | None = None,
+        on_missing: OnMissing = "wait",
     ) -> None:
         super().__init__()
         self.queue_name = queue_name
+        self.on_missing = on_missing
         self.until = until
         self.fail_if = fail_if
         self.spooled_conn_id = spooled_conn_id
@@ -245,7 +249,7 @@ class QueueTrigger(SpooledTrigger):
                 if fail_if and fail_if(stats):
                     message = f"{describe_queue(last)} That is {self.fail_if}."
                     return WaitEvent(EventStatus.FAILED, message, stats)
-                if until(stats):
+                if until(stats) and (last.total or self.on_missing != "wait"):
                     return WaitEvent(EventStatus.SETTLED, stats=stats)
             outage = changes.outage
         if outage is not None:
