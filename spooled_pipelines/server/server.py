@@ -215,6 +215,12 @@ class Server(Service):
         cleanup.push_async_callback(self._interceptor.stop, settings.grace_seconds)
         cleanup.callback(notifier.close)
         if health is not None:
+            readiness = self._readiness
+
+            def tell() -> None:
+                health.set_serving(not (readiness.loops.failing or readiness.stopping))
+
+            readiness.loops.watch(tell)
             cleanup.push_async_callback(health.drain)
         cleanup.callback(setattr, self._readiness, "stopping", True)
         await server.start()

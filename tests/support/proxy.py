@@ -43,7 +43,10 @@ class Proxy:
 
     def __init__(self, *targets: str) -> None:
         parted = [target.rpartition(":") for target in targets]
-        self._targets = deque((host, int(port)) for host, _, port in parted)
+        # One with a "/" is a socket of this machine.
+        self._targets = deque(
+            port if "/" in port else (host, int(port)) for host, _, port in parted
+        )
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: set[socket.socket] = set()
@@ -128,8 +131,13 @@ class Proxy:
     def _connection(self) -> socket.socket | None:
         for _ in range(len(self._targets)):
             self._targets.rotate(-1)
+            target = self._targets[-1]
             with contextlib.suppress(OSError):
-                return socket.create_connection(self._targets[-1])
+                if not isinstance(target, str):
+                    return socket.create_connection(target)
+                local = socket.socket(socket.AF_UNIX)
+                local.connect(target)
+                return local
         return None
 
     def _count(self, piece: bytes) -> tuple[bytes, Callable[[], object] | None]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -61,6 +61,11 @@ class LoopMonitor:
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()
         self._failing: dict[str, None] = {}
+        self._on_change: Callable[[], object] = tuple
+
+    def watch(self, on_change: Callable[[], object]) -> None:
+        """Have this called whenever a loop fails, or works again."""
+        self._on_change = on_change
 
     @property
     def failing(self) -> Sequence[str]:
@@ -75,12 +80,14 @@ class LoopMonitor:
         """Note that a loop failed."""
         self.failures[name] += 1
         self._failing[name] = None
+        self._on_change()
 
     def works(self, name: str) -> bool:
         """Note that a loop works; return whether it had failed before."""
         if name not in self._failing:
             return False
         del self._failing[name]
+        self._on_change()
         return True
 
 

@@ -46,7 +46,7 @@ class _Left(NamedTuple):
 
 async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[list[JobRecord]]:
     """Return for each claim its jobs: highest priority first, then oldest."""
-    async with context.claim_lock:
+    async with context.claim_turn():
         claimed = await run(context, lambda tx: _claim(tx, claims))
     for jobs in claimed.jobs:
         context.leases.update((job.seq, job.lease_id or "") for job in jobs)

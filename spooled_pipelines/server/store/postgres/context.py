@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.clock import Clock
@@ -12,6 +13,9 @@ from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.database import Pool, borrowed
 from spooled_pipelines.server.store.postgres.id_cache import IdCache
+
+# Longer than a claim or a sweep takes.
+_TURN_SECONDS = 1.0
 
 
 class StoreContext:
@@ -37,8 +41,26 @@ class StoreContext:
         self.leases: dict[int, str] = {}
         # A claim passes over what a sweep has locked, so within a server they take turns: what is
         # due is claimable at once.
-        self.claim_lock = asyncio.Lock()
+        self._claim_lock = asyncio.Lock()
         self._on_commit = on_commit
+
+    @contextlib.asynccontextmanager
+    async def claim_turn(self) -> AsyncIterator[None]:
+        """Take one's turn, or go ahead without: those before may wait for a lost connection."""
+        turn = self._claim_lock
+        try:
+            if turn.locked():
+                await asyncio.wait_for(turn.acquire(), _TURN_SECONDS)
+            else:
+                # Without the task that a time-out takes.
+                await turn.acquire()
+        except asyncio.TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            turn.release()
 
     def publish(self, changes: CommitEvent) -> None:
         """Tell those who wait in this server."""

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from contextlib import AsyncExitStack
 
 import psycopg
 from psycopg import sql
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.database import Connection, borrowed, connect, fetch
+from spooled_pipelines.server.store.postgres.database import (
+    Connection,
+    borrowed,
+    connect,
+    fetch,
+    send,
+)
+
+_log = logging.getLogger(__name__)
+
+# How often it says something itself, and after how long without a word it is taken for deaf.
+_BEAT_SECONDS, _DEAF_SECONDS = 2.0, 5.0
+# How often everyone looks for themselves, whatever was heard.
+_LOOK_SECONDS = 30.0
 
 
 class Listener(Loop):
@@ -28,7 +44,9 @@ class Listener(Loop):
         super().__init__("PostgreSQL listener", monitor)
         self._url = url
         self._context = context
+        self._channel = context.channel
         self._connection: Connection | None = None
+        self._heard_at = self._looked_at = 0.0
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
         # Here and not in the loop: a store whose database is away cannot be opened.
@@ -39,7 +57,7 @@ class Listener(Loop):
     async def _connect(self) -> Connection:
         connection = await connect(self._url)
         try:
-            channel = sql.Identifier(self._context.channel)
+            channel = sql.Identifier(self._channel)
             await connection.execute(sql.SQL("LISTEN {}").format(channel))
         except BaseException:
             await connection.close()
@@ -54,24 +72,63 @@ class Listener(Loop):
     async def _work(self) -> None:
         if self._connection is None:
             connection = await self._connect()
+            self._context.pool.is_away = False
             try:
                 await self._catch_up()
             except BaseException:
                 await connection.close()
                 raise
             self._connection = connection
+        self._heard_at = self._looked_at = asyncio.get_running_loop().time()
 
     async def _wait(self) -> None:
         connection = self._connection
         if connection is None:
             return
         try:
-            async for notice in connection.notifies():
-                sender, changes = notify_payloads.unpacked(notice.payload)
-                if sender != self._context.sender:
-                    self._heard(changes)
+            while True:
+                async for notice in connection.notifies(timeout=_BEAT_SECONDS):
+                    self._take(notice.payload)
+                await self._beat()
+        except Exception:
+            await self._lost()
+            raise
         finally:
             await self._disconnect()
+
+    def _take(self, payload: str) -> None:
+        """Do what a notice says; what is none of ours says that something may have changed."""
+        self._heard_at = asyncio.get_running_loop().time()
+        try:
+            sender, changes = notify_payloads.unpacked(payload)
+        except ValueError:
+            _log.warning("a notice on channel %s is not ours: all is looked at", self._channel)
+            sender, changes = "", CommitEvent(everything=True)
+        if sender != self._context.sender:
+            self._heard(changes)
+
+    async def _beat(self) -> None:
+        """Say something, which is to be heard; and look at everything now and then.
+
+        A connection may be deaf without a word: then what was committed elsewhere is never heard.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._heard_at > _DEAF_SECONDS:
+            raise StoreUnavailableError(
+                f"nothing was heard on channel {self._channel} for {_DEAF_SECONDS:g} s"
+            )
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = now
+            self._heard(CommitEvent(everything=True))
+        async with borrowed(self._context.pool) as connection:
+            beat = notify_payloads.beat(self._context.sender)
+            await send(connection, "notify", channel=self._channel, payload=beat)
+
+    async def _lost(self) -> None:
+        """Let nobody wait for what is not heard: who asks again is told that the store is away."""
+        self._context.pool.is_away = True
+        await self._context.pool.replace_idle()
+        self._heard(CommitEvent(everything=True))
 
     def _heard(self, changes: CommitEvent) -> None:
         for job_id in changes.released_jobs:
@@ -80,7 +137,7 @@ class Listener(Loop):
 
     async def _catch_up(self) -> None:
         """Wake everyone, to look for themselves: what happened meanwhile was not heard."""
-        await self._context.pool.check()
+        await self._context.pool.replace_idle()
         leases = self._context.leases
         values = {"seqs": list(leases), "leases": list(leases.values())}
         async with borrowed(self._context.pool) as connection:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from spooled_pipelines.server.core.errors import RefusedError
 
 T = TypeVar("T")
 R = TypeVar("R")
 _GATHERED_MAX = 500
+# A lot that takes longer may wait for a lost connection; those behind it go ahead over another one.
+_STUCK_SECONDS = 1.0
 
 
 class MicroBatcher(Generic[T, R]):
@@ -25,24 +27,26 @@ class MicroBatcher(Generic[T, R]):
     ) -> None:
         self._perform = perform
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._running: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._began = 0.0
 
     async def submit(self, item: T) -> R:
         """Return the item's result; a caller that is cancelled does not take the item back."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
+        if not self._running or asyncio.get_running_loop().time() - self._began > _STUCK_SECONDS:
+            self._running.add(asyncio.create_task(self._run()))
         return await answer
 
     async def drained(self) -> None:
         """Wait until everything that was submitted is answered."""
-        while self._running is not None:
-            await asyncio.wait([self._running])
+        while self._running:
+            await asyncio.wait(self._running)
 
     async def _run(self) -> None:
         while self._waiting:
             lot, self._waiting = self._waiting[:_GATHERED_MAX], self._waiting[_GATHERED_MAX:]
+            self._began = asyncio.get_running_loop().time()
             results = await self._results([item for item, _ in lot])
             for (_, answer), result in zip(lot, results, strict=True):
                 if answer.done():
@@ -51,7 +55,8 @@ class MicroBatcher(Generic[T, R]):
                     answer.set_exception(result)
                 else:
                     answer.set_result(result)
-        self._running = None
+        # Here and not later: who submits next would wait for this one.
+        self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _results(self, items: Sequence[T]) -> Sequence[R | Exception]:
         try:

@@ -43,8 +43,21 @@ def packed(sender: str, changes: CommitEvent) -> Iterator[str]:
         yield json.dumps([sender, notice])
 
 
+def beat(sender: str) -> str:
+    """Return a notice that says nothing but that it can be heard."""
+    return json.dumps([sender, {}])
+
+
 def unpacked(payload: str) -> tuple[str, CommitEvent]:
-    """Return who sent a notice, and what it says."""
+    """Return who sent a notice, and what it says; ValueError where it is not one."""
+    try:
+        return _unpacked(payload)
+    # Anybody may send anything.
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError("this is not a notice") from error
+
+
+def _unpacked(payload: str) -> tuple[str, CommitEvent]:
     sender, notice = json.loads(payload)
     changes = CommitEvent(
         ready_queues=_topics(notice.get("q", ())),

@@ -42,7 +42,7 @@ class PruningSteps:
         return await forget(self._context, before)
 
     async def forget_dead(self, before: int) -> bool:
-        async with self._context.claim_lock:
+        async with self._context.claim_turn():
             step = partial(_forget_alone, statement="forget_dead_letters", before=before)
             return await run(self._context, step)
 
@@ -52,7 +52,7 @@ class PruningSteps:
         await batch_marks.note(context)
         room = STEP_JOBS
         for _ in range(_STEP_BATCHES):
-            async with context.claim_lock:
+            async with context.claim_turn():
                 gone = await run(context, partial(_forget_next, limit=room))
                 if gone is None:
                     begin = partial(_begin_forgetting, before=before, before_dead=before_dead)
@@ -67,13 +67,13 @@ class PruningSteps:
 
 async def strip(context: StoreContext, before: int) -> bool:
     """Take payload, result and tags from jobs; True where there may be more of them."""
-    async with context.claim_lock:
+    async with context.claim_turn():
         return await run(context, partial(_strip, before=before))
 
 
 async def forget(context: StoreContext, before: int) -> bool:
     """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
-    async with context.claim_lock:
+    async with context.claim_turn():
         return await run(context, partial(_forget_alone, statement="forget_jobs", before=before))
 
 

@@ -1075,8 +1075,9 @@ DELETE FROM batches WHERE id = %(batch)s
 -- ======
 
 -- name: allow_scans
--- Let the planner read whole tables until the commit.
-SELECT set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true)
+-- Let the planner read whole tables until the commit, however long it takes.
+SELECT set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
+    set_config('statement_timeout', '0', true)
 
 -- name: recount_queues
 -- Return the counters of queues, as they are kept and as they are counted.

@@ -50,6 +50,8 @@ async def prepare(connection: Connection, url: str) -> str:
     if encoding != "UTF8":
         raise StoreUnavailableError(f"{shown(url)} is encoded in {encoding}; it must be UTF8")
     try:
+        # Of a large table an index takes its time; a lock is waited for as the migration says.
+        await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         if (await _version(connection)).number < SCHEMA_VERSION:
             await _migrate(connection)
         schema = await _version(connection)

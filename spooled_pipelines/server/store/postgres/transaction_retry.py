@@ -25,7 +25,7 @@ async def run(context: StoreContext, body: Callable[[Transaction], Awaitable[T]]
         attempt += 1
         transaction: Transaction | None = None
         try:
-            async with borrowed(context.pool) as connection:
+            async with borrowed(context.pool, tries_again=True) as connection:
                 transaction = Transaction(connection, context)
                 result = await body(transaction)
                 seconds = time.perf_counter() - transaction.committing_since
@@ -39,8 +39,7 @@ async def run(context: StoreContext, body: Callable[[Transaction], Awaitable[T]]
                 raise
             if transaction is None or transaction.is_committing:
                 raise
-            # The other idle connections are as old as this one was.
-            await context.pool.check()
+            await context.pool.replace_idle()
     changes = transaction.changes
     changes.jobs = transaction.deltas.status_changes
     # Reads commit nothing.
