@@ -127,6 +127,8 @@ def test_durations_rates_and_limits_are_rendered_too(
         ({"on_rerun": "{{ params.day }}"}, "on_rerun must be 'resume', 'retry_failed' or 'fresh'"),
         ({"on_changed": "{{ params.day }}"}, "on_changed must be 'keep', 'raise' or 'replace'"),
         ({"on_lossy": {"id": "{{ 7 }}"}}, "on_lossy['id'] must be"),
+        ({"table_version": "{{ params.at }}"}, "table_version is for Delta and Iceberg tables"),
+        ({"table_version": "{{ params.at[:-1] }}"}, "table_version: a time must have a zone"),
         ({"priority": "{{ params.day }}"}, "priority: there is no column 'tue'"),
         ({"rate": "{{ params.day }}"}, "rate must be a number of jobs a second above 0, got 'tue'"),
         ({"spread": "{{ params.day }}"}, "spread must be a timedelta, or a template of a number"),

@@ -46,14 +46,15 @@ class ValueContext:
         """Whether a value that is not a number and does not fit is an error."""
         return self.on_lossy in ("raise", "round")
 
-    def raise_lossy(self, index: int, value: str, why: str) -> NoReturn:
-        """Raise the LossyValueError of the value at `index`."""
+    def raise_lossy(self, index: int, value: str, why: str, *, rounds: bool = False) -> NoReturn:
+        """Raise the LossyValueError of the value at `index`; `rounds`: it has a nearest double."""
+        nearest = ', or "round" to send the nearest number that fits' if rounds else ""
         row = self.row_of(index)
         short = shorten(value, 60)
         raise LossyValueError(
             f"column {self.path!r}, row {row}: {short} {why}. Nothing was sent.",
-            hint='Change the column, or pass on_lossy="string" to send such values as text, '
-            '"null" to leave them out, or "round" to send the nearest number that fits.',
+            hint='Change the column, or pass on_lossy="string" to send such values as text, or '
+            f'"null" to leave them out{nearest}.',
             column=self.path,
             row=row,
             value=short,
@@ -68,7 +69,7 @@ class ValueContext:
             self.rounded[self.path] += 1
             return VALUE_NUMBER + double(nearest)
         if self.refuses:
-            self.raise_lossy(index, text, why)
+            self.raise_lossy(index, text, why, rounds=nearest is not None)
         if self.on_lossy == "null":
             return VALUE_NULL
         return bytes_field(VALUE_STRING, text.encode())

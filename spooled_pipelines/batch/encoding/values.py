@@ -126,7 +126,7 @@ def _encode_integers(array: pa.Array, context: ValueContext) -> EncodedColumn:
     if inexact is not None and context.on_lossy == "raise":
         index = pc.index(inexact, True).as_py()
         why = "is beyond ±2**53, where a payload's number (a double) is not exact"
-        context.raise_lossy(index, str(array[index].as_py()), why)
+        context.raise_lossy(index, str(array[index].as_py()), why, rounds=True)
     numbers = _encode_doubles(array.cast(pa.float64(), safe=False))
     if inexact is not None and context.on_lossy == "round":
         context.rounded[context.path] += pc.sum(inexact).as_py() or 0

@@ -188,7 +188,7 @@ def _require(module: str, kind: _Kind, name: str) -> None:
     # Without importing it: a broken installation should say so itself.
     if find_spec(module) is None:
         raise InvalidArgumentError(
-            f"{name!r} is of a {kind} table, and reading it needs {module}: "
+            f"reading the {kind} table {name!r} needs {module}: "
             f"pip install 'spooled-pipelines[{kind.lower()}]'. Nothing was sent."
         )
 
@@ -205,9 +205,8 @@ def _address_of(location: Location, kind: _Kind) -> str:
             if kind == "Iceberg":
                 opened = "load_catalog(…).load_table(…)"
             raise InvalidArgumentError(
-                f"{location.name!r} is of a {kind} table, whose library has file systems of its "
-                f"own and does not know this one. Open it and pass that: {opened}. "
-                "Nothing was sent."
+                f"the library of the {kind} table {location.name!r} has file systems of its own, "
+                f"and does not know this one. Open it and pass that: {opened}. Nothing was sent."
             )
         return location.path
     if isinstance(filesystem, LocalFileSystem):
