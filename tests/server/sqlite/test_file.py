@@ -142,9 +142,7 @@ def test_every_statement_finds_its_rows_by_index(name: str) -> None:
     connection.create_function("digest_of_payload", 1, payload_digest)
     for migration in MIGRATIONS:
         connection.executescript(migration.statements)
-    named = dict.fromkeys(re.findall(r":(\w+)", SQL[name]))
-    numbered = [int(number) for number in re.findall(r"\?(\d)", SQL[name])]
-    parameters = named or [None] * (max(numbered) if numbered else SQL[name].count("?"))
+    parameters = [None] * len(set(re.findall(r"\?\d+", SQL[name])))
     plan = connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters).fetchall()
     steps = [row[3] for row in plan]
     connection.close()

@@ -90,7 +90,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
         # A sender of a table must not lose the batch in the middle.
         tx.connection.execute(SQL["use_batch"], (tx.now, row[0]))
         if opening.name:
-            tx.connection.execute(SQL["name_batch"], (opening.name, row[0], opening.name))
+            tx.connection.execute(SQL["name_batch"], (opening.name, row[0]))
     if opening.cancels_older:
         values = (owner, opening.batch_id, opening.generation)
         tx.connection.execute(SQL["cancel_older"], values)

@@ -21,7 +21,7 @@ from spooled_pipelines.server.store.requests import NEWEST, JobSearch
 from spooled_pipelines.server.store.rows import queue_control
 from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
-from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot
 
 _WIDTH = len(Counts._fields)
@@ -43,7 +43,7 @@ def queues(
         row
         for lowest, highest in ranges
         for row in snapshot.connection.execute(
-            SQL["list_queues_of_organization"],
+            NAMED["list_queues_of_organization"],
             {
                 "organization": organization,
                 "lowest": lowest,
@@ -81,7 +81,7 @@ def batches(
                 row
                 for name in queues
                 for row in snapshot.connection.execute(
-                    SQL["list_batches_of_queue"],
+                    NAMED["list_batches_of_queue"],
                     {
                         "organization": organization,
                         "name": name,
@@ -115,10 +115,10 @@ def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     batch, text = reading.batch_number(snapshot, organization, query.batch_id), query.text
     place = {"batch": batch, "after": query.after}
     last = snapshot.connection.execute(
-        SQL["find_last_searched"], {**place, "searched": SEARCHED_MAX - 1}
+        NAMED["find_last_searched"], {**place, "searched": SEARCHED_MAX - 1}
     ).fetchone()
     rows = snapshot.connection.execute(
-        SQL["search_jobs"],
+        NAMED["search_jobs"],
         {
             **place,
             "last": NEWEST if last is None else last[0],

@@ -10,78 +10,84 @@
 
 -- name: read_meta
 -- Return one thing that the store knows of itself.
-SELECT value FROM meta WHERE name = ?
+SELECT value FROM meta WHERE name = :name
 
 -- name: write_meta
 -- Keep one thing that the store knows of itself.
-INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+INSERT INTO meta (name, value) VALUES (:name, :value)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value
 
 -- Numbers and names
 -- =================
 
 -- name: find_organization
 -- Return an organization's number.
-SELECT id FROM organizations WHERE name = ?
+SELECT id FROM organizations WHERE name = :name
 
 -- name: add_organization
 -- Make an organization.
-INSERT INTO organizations (name) VALUES (?)
+INSERT INTO organizations (name) VALUES (:name)
 
 -- name: find_queue
 -- Return a queue's number.
-SELECT id FROM queues WHERE organization = ? AND name = ?
+SELECT id FROM queues WHERE organization = :organization AND name = :name
 
 -- name: add_queue
 -- Make a queue.
-INSERT INTO queues (organization, name) VALUES (?, ?)
+INSERT INTO queues (organization, name) VALUES (:organization, :name)
 
 -- name: read_queue_names
 -- Return the organization and the name of queues by number.
-SELECT o.name, q.name FROM queues q JOIN organizations o ON o.id = q.organization WHERE q.id = ?
+SELECT o.name, q.name FROM queues q JOIN organizations o ON o.id = q.organization
+    WHERE q.id = :queue
 
 -- name: read_batch_names
 -- Return the organization and the id of batches by number.
 SELECT o.name, b.batch_id FROM batches b JOIN organizations o ON o.id = b.organization
-WHERE b.id = ?
+WHERE b.id = :batch
 
 -- Counters
 -- ========
 
 -- name: count_queues
 -- Add to the counters of queues.
-UPDATE queues SET pending = pending + ?, waiting = waiting + ?, scheduled = scheduled + ?,
-    processing = processing + ?, completed = completed + ?, failed = failed + ?,
-    deadletter = deadletter + ?, cancelled = cancelled + ?
-WHERE id = ?
+UPDATE queues SET pending = pending + :pending, waiting = waiting + :waiting,
+    scheduled = scheduled + :scheduled,
+    processing = processing + :processing, completed = completed + :completed,
+    failed = failed + :failed,
+    deadletter = deadletter + :deadletter, cancelled = cancelled + :cancelled
+WHERE id = :queue
 
 -- name: note_lease_expiry
 -- Note that a lease of the queue ran out just now.
-UPDATE queues SET lease_expired_at = ? WHERE id = ?
+UPDATE queues SET lease_expired_at = :now WHERE id = :queue
 
 -- name: count_batches
 -- Add to the counters of batches.
-UPDATE batches SET pending = pending + ?, waiting = waiting + ?, scheduled = scheduled + ?,
-    processing = processing + ?, completed = completed + ?, failed = failed + ?,
-    deadletter = deadletter + ?, cancelled = cancelled + ?, changed_at = ?
-WHERE id = ?
+UPDATE batches SET pending = pending + :pending, waiting = waiting + :waiting,
+    scheduled = scheduled + :scheduled,
+    processing = processing + :processing, completed = completed + :completed,
+    failed = failed + :failed,
+    deadletter = deadletter + :deadletter, cancelled = cancelled + :cancelled, changed_at = :now
+WHERE id = :batch
 
 -- name: count_changed
 -- Count rows that came to a batch with another payload than their job had.
-UPDATE batches SET changed = changed + ?, replaced = replaced + ? WHERE id = ?
+UPDATE batches SET changed = changed + :changed, replaced = replaced + :replaced WHERE id = :batch
 
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
-INSERT INTO batch_errors (batch, error, count) VALUES (?, ?, ?)
+INSERT INTO batch_errors (batch, error, count) VALUES (:batch, :error, :count)
 ON CONFLICT (batch, error) DO UPDATE SET count = count + excluded.count
 
 -- name: read_daily_jobs
 -- Return how many jobs the organization made today. A day of which the clock was ahead
 -- lasts until the clock is there again.
-SELECT jobs FROM daily_jobs WHERE organization = ? AND day >= ?
+SELECT jobs FROM daily_jobs WHERE organization = :organization AND day >= :day
 
 -- name: write_daily_jobs
 -- Keep how many jobs the organization made today.
-INSERT INTO daily_jobs (organization, day, jobs) VALUES (?, ?, ?)
+INSERT INTO daily_jobs (organization, day, jobs) VALUES (:organization, :day, :jobs)
 ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = excluded.jobs
 
 -- Enqueue
@@ -91,25 +97,27 @@ ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = ex
 -- Store a job, unless its key is there.
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max_retries,
     timeout_seconds, created_at, scheduled_at, idempotency_key, tags, payload)
-VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :batch, :max_retries, :timeout_seconds, :created_at, :scheduled_at, :idempotency_key, :tags, :payload)
+VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :batch, :max_retries,
+    :timeout_seconds, :created_at, :scheduled_at, :idempotency_key, :tags, :payload)
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: find_job_of_key
 -- Return the job that has this key.
-SELECT seq, status, due_at, batch FROM jobs WHERE organization = ? AND idempotency_key = ?
+SELECT seq, status, due_at, batch FROM jobs WHERE organization = :organization
+    AND idempotency_key = :key
 
 -- name: find_job_of_row
 -- Return the job that has this key, and whether it has this payload, byte for byte.
-SELECT seq, status, due_at, batch, pruned = 0 AND payload = ?1 FROM jobs
-WHERE organization = ?2 AND idempotency_key = ?3
+SELECT seq, status, due_at, batch, pruned = 0 AND payload = :payload FROM jobs
+WHERE organization = :organization AND idempotency_key = :key
 
 -- name: read_kept
 -- Return the payload of a job, or the hash of what was taken away.
-SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ?
+SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = :seq
 
 -- name: replace_payload
 -- Give a job another payload.
-UPDATE jobs SET payload = ? WHERE seq = ?
+UPDATE jobs SET payload = :payload WHERE seq = :seq
 
 -- name: find_key_of_queue
 -- Return the job of this queue that has this key, and whether it has this payload.
@@ -124,52 +132,56 @@ WHERE o.name = :organization
 -- name: read_terms
 -- Return what holds a queue back: paused, how many are in flight, limits.
 SELECT q.paused, q.processing, {limits l}
-FROM queues q LEFT JOIN queue_limits l ON l.queue = q.id WHERE q.id = ?
+FROM queues q LEFT JOIN queue_limits l ON l.queue = q.id WHERE q.id = :queue
 
 -- name: find_claimable
 -- Return the first jobs that can be claimed.
 SELECT seq, batch, linked, length(payload) FROM jobs INDEXED BY jobs_ready
-WHERE queue = ? AND status = 1 AND due_at IS NULL
-ORDER BY priority DESC, seq LIMIT ?
+WHERE queue = :queue AND status = 1 AND due_at IS NULL
+ORDER BY priority DESC, seq LIMIT :limit
 
 -- name: lease_job
 -- Lease a job to a worker.
-UPDATE jobs SET status = 3, worker_id = ?, lease_id = ?, started_at = ?, lease_expires_at = ?
-WHERE seq = ?
+UPDATE jobs SET status = 3, worker_id = :worker_id, lease_id = :lease_id,
+    started_at = :started_at, lease_expires_at = :lease_expires_at
+WHERE seq = :seq
 RETURNING jobs.seq, {job_columns}, '', result, payload, tags
 
 -- name: spend_limits
 -- Take claimed jobs out of a queue's bucket.
-UPDATE queue_limits SET level = ?, filled_at = ? WHERE queue = ?
+UPDATE queue_limits SET level = :level, filled_at = :filled_at WHERE queue = :queue
 
 -- Settle
 -- ======
 
 -- name: lock_job
 -- Return a job of an organization, to be changed.
-SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = ? AND organization = ?
+SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = :seq AND organization = :organization
 
 -- name: write_job
 -- Write what a transition made of a job.
-UPDATE jobs SET status = ?, retry_count = ?, due_at = ?, started_at = ?, completed_at = ?,
-    lease_expires_at = ?, worker_id = ?, lease_id = ?, last_error = ?, result = coalesce(?, result)
-WHERE seq = ?
+UPDATE jobs SET status = :status, retry_count = :retry_count, due_at = :due_at,
+    started_at = :started_at, completed_at = :completed_at,
+    lease_expires_at = :lease_expires_at, worker_id = :worker_id, lease_id = :lease_id,
+    last_error = :last_error, result = coalesce(:result, result)
+WHERE seq = :seq
 
 -- name: add_attempt
 -- Keep an attempt that failed.
 INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
-VALUES (?1, coalesce((SELECT max(number) FROM attempts WHERE job = ?1), 0) + 1, ?2, ?3, ?4, ?5)
+VALUES (:job, coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, :worker_id,
+    :started_at, :ended_at, :error)
 
 -- name: complete_job
 -- Complete a job whose lease lives and is this one; else nothing.
-UPDATE jobs SET status = 4, completed_at = ?1, result = ?2, lease_expires_at = NULL
-WHERE seq = ?3 AND organization = ?4 AND status = 3 AND lease_id = ?5
-    AND (?6 = '' OR worker_id = ?6) AND lease_expires_at > ?1
+UPDATE jobs SET status = 4, completed_at = :now, result = :result, lease_expires_at = NULL
+WHERE seq = :seq AND organization = :organization AND status = 3 AND lease_id = :lease_id
+    AND (:worker_id = '' OR worker_id = :worker_id) AND lease_expires_at > :now
 RETURNING seq, queue, batch, linked, {is_capped}
 
 -- name: list_batches_of_job
 -- Return the batches that a job is linked to.
-SELECT batch FROM batch_links WHERE job = ?
+SELECT batch FROM batch_links WHERE job = :job
 
 -- Sweep
 -- =====
@@ -177,11 +189,11 @@ SELECT batch FROM batch_links WHERE job = ?
 -- name: find_due
 -- Return jobs that are due.
 SELECT seq, queue, status, batch, linked FROM jobs INDEXED BY jobs_due
-WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?
+WHERE due_at IS NOT NULL AND due_at <= :now ORDER BY due_at LIMIT :limit
 
 -- name: release_job
 -- Make a job claimable that is due.
-UPDATE jobs SET status = 1, due_at = NULL WHERE seq = ?
+UPDATE jobs SET status = 1, due_at = NULL WHERE seq = :seq
 
 -- name: lock_expired
 -- Return jobs whose leases ran out, to be changed.
@@ -206,7 +218,8 @@ SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NUL
 SELECT jobs.seq, {job_columns}, q.name,
     jobs.result, jobs.payload, NULL
 FROM jobs JOIN queues q ON q.id = jobs.queue
-WHERE jobs.seq = ? AND jobs.organization = (SELECT id FROM organizations WHERE name = ?)
+WHERE jobs.seq = :seq AND jobs.organization = (SELECT id FROM organizations
+    WHERE name = :organization)
 
 -- name: list_attempts
 -- Return the attempts that failed, then the one that runs or completed.
@@ -251,15 +264,18 @@ ORDER BY 1 LIMIT 1 OFFSET :searched
 SELECT jobs.seq, {job_columns}, q.name,
     NULL, NULL, NULL
 FROM jobs CROSS JOIN queues q ON q.id = jobs.queue
-WHERE jobs.batch = :batch AND jobs.seq > :after AND jobs.seq <= :last AND (:statuses >> jobs.status) & 1
-    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text OR jobs.idempotency_key = :key
+WHERE jobs.batch = :batch AND jobs.seq > :after AND jobs.seq <= :last
+    AND (:statuses >> jobs.status) & 1
+    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text
+    OR jobs.idempotency_key = :key
         OR jobs.seq = :number)
 UNION ALL
 SELECT l.job, {job_columns}, q.name,
     NULL, NULL, NULL
 FROM batch_links l CROSS JOIN jobs ON jobs.seq = l.job CROSS JOIN queues q ON q.id = jobs.queue
 WHERE l.batch = :batch AND l.job > :after AND l.job <= :last AND (:statuses >> jobs.status) & 1
-    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text OR jobs.idempotency_key = :key
+    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text
+    OR jobs.idempotency_key = :key
         OR jobs.seq = :number)
 ORDER BY 1 LIMIT :limit
 
@@ -269,12 +285,12 @@ ORDER BY 1 LIMIT :limit
 -- name: find_batch
 -- Return the newest generation of a batch.
 SELECT id, queue, sealed, generation, name FROM batches
-WHERE organization = ? AND batch_id = ? AND superseded = 0
+WHERE organization = :organization AND batch_id = :batch_id AND superseded = 0
 
 -- name: find_batch_number
 -- Return the number of the newest generation of a batch.
 SELECT b.id FROM batches b JOIN organizations o ON o.id = b.organization
-WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
+WHERE o.name = :organization AND b.batch_id = :batch_id AND b.superseded = 0
 
 -- name: add_batch
 -- Make a batch.
@@ -287,19 +303,19 @@ INSERT INTO batches (
 
 -- name: name_batch
 -- Give a batch another name.
-UPDATE batches SET name = ? WHERE id = ? AND name <> ?
+UPDATE batches SET name = :name WHERE id = :batch AND name <> :name
 
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
-UPDATE batches SET superseded = 1, seal_asked = 0 WHERE id = ?
+UPDATE batches SET superseded = 1, seal_asked = 0 WHERE id = :batch
 
 -- name: use_batch
 -- Note that a table was sent again: its batch must not be forgotten in the middle.
-UPDATE batches SET used_at = ? WHERE id = ?
+UPDATE batches SET used_at = :now WHERE id = :batch
 
 -- name: set_sealed
 -- Seal a batch, or open it again.
-UPDATE batches SET sealed = ?, seal_asked = 0, changed_at = ? WHERE id = ?
+UPDATE batches SET sealed = :sealed, seal_asked = 0, changed_at = :now WHERE id = :batch
 
 -- name: read_batches
 -- Return batches with their counters and what tells why nothing moves.
@@ -309,12 +325,12 @@ SELECT b.id,
     b.generation, b.changed, b.replaced, b.made_by, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = q.id
-WHERE o.name = ? AND b.batch_id = ? AND b.superseded = 0
+WHERE o.name = :organization AND b.batch_id = :batch_id AND b.superseded = 0
 
 -- name: list_top_errors
 -- Return the errors that most dead letters of a batch ended with.
 SELECT error, count FROM batch_errors INDEXED BY batch_errors_by_count
-WHERE batch = ? AND count > 0 ORDER BY count DESC LIMIT 5
+WHERE batch = :batch AND count > 0 ORDER BY count DESC LIMIT 5
 
 -- name: list_open_batches
 -- Return how many batches of each queue are not settled.
@@ -325,14 +341,15 @@ FROM batches b INDEXED BY batches_open
 CROSS JOIN queues q ON q.id = b.queue CROSS JOIN organizations o ON o.id = q.organization
 WHERE b.queue > 0 AND b.forgotten = 0
     AND ((b.sealed = 0 AND b.superseded = 0) OR b.pending + b.scheduled + b.processing > 0)
-GROUP BY b.queue ORDER BY b.queue LIMIT ?
+GROUP BY b.queue ORDER BY b.queue LIMIT :limit
 
 -- Chunks
 -- ======
 
 -- name: read_chunk
 -- Return the outcome of a chunk that is stored.
-SELECT rows, duplicates, changed, replaced FROM upload_chunks WHERE batch = ? AND upload_id = ? AND number = ?
+SELECT rows, duplicates, changed, replaced FROM upload_chunks WHERE batch = :batch
+    AND upload_id = :upload_id AND number = :number
 
 -- name: write_chunk
 -- Keep the outcome of a chunk.
@@ -351,31 +368,31 @@ SELECT first.number, (
     ORDER BY last.number LIMIT 1
 )
 FROM upload_chunks AS first
-WHERE first.batch = ? AND first.upload_id = ? AND NOT EXISTS (
+WHERE first.batch = :batch AND first.upload_id = :upload_id AND NOT EXISTS (
     SELECT 1 FROM upload_chunks AS before WHERE before.batch = first.batch
         AND before.upload_id = first.upload_id AND before.number = first.number - 1
 )
-ORDER BY first.number LIMIT ?
+ORDER BY first.number LIMIT :limit
 
 -- name: forget_chunks
 -- Remove the outcomes of a batch's chunks.
-DELETE FROM upload_chunks WHERE batch = ?
+DELETE FROM upload_chunks WHERE batch = :batch
 
 -- Uploads
 -- =======
 
 -- name: begin_upload
 -- Note that an upload is not finished.
-INSERT INTO uploads (batch, part_id, rows_id, seen_at) VALUES (?, ?, ?, ?)
+INSERT INTO uploads (batch, part_id, rows_id, seen_at) VALUES (:batch, :part_id, :rows_id, :now)
 ON CONFLICT (batch, part_id, rows_id) DO UPDATE SET seen_at = excluded.seen_at
 
 -- name: hear_upload
 -- Note that an upload goes on.
-UPDATE uploads SET seen_at = ? WHERE batch = ? AND part_id = ? AND rows_id = ?
+UPDATE uploads SET seen_at = :now WHERE batch = :batch AND part_id = :part_id AND rows_id = :rows_id
 
 -- name: finish_upload
 -- Note that an upload's last row is in.
-DELETE FROM uploads WHERE batch = ? AND part_id = ? AND rows_id = ?
+DELETE FROM uploads WHERE batch = :batch AND part_id = :part_id AND rows_id = :rows_id
 
 -- name: find_upload
 -- Return whether an upload of a batch goes on, or of a part.
@@ -384,16 +401,16 @@ WHERE batch = :batch AND seen_at > :since AND (:part_id = '' OR part_id = :part_
 
 -- name: forget_uploads
 -- Remove a batch's uploads.
-DELETE FROM uploads WHERE batch = ?
+DELETE FROM uploads WHERE batch = :batch
 
 -- name: ask_seal
 -- Note that an upload has ended while others go on.
-UPDATE batches SET seal_asked = 1, changed_at = ? WHERE id = ?
+UPDATE batches SET seal_asked = 1, changed_at = :now WHERE id = :batch
 
 -- name: find_sealable
 -- Return a batch of which an upload has ended, and whose others are gone.
 SELECT b.id FROM batches b INDEXED BY batches_seal_asked WHERE b.seal_asked = 1 AND b.id > 0
-    AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.batch = b.id AND u.seen_at > ?)
+    AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.batch = b.id AND u.seen_at > :heard_since)
 ORDER BY b.id LIMIT 1
 
 -- Parts
@@ -401,7 +418,7 @@ ORDER BY b.id LIMIT 1
 
 -- name: begin_part
 -- Note that a part of a batch has begun.
-INSERT INTO batch_parts (batch, part_id) VALUES (?, ?) ON CONFLICT DO NOTHING
+INSERT INTO batch_parts (batch, part_id) VALUES (:batch, :part_id) ON CONFLICT DO NOTHING
 
 -- name: finish_part
 -- Note that a part's last row is in; chunks that are on their way into it are waited for.
@@ -410,35 +427,35 @@ ON CONFLICT (batch, part_id) DO UPDATE SET finished = excluded.finished, rows = 
 
 -- name: reopen_part
 -- Note that a part got another row.
-UPDATE batch_parts SET finished = 0 WHERE batch = ? AND part_id = ?
+UPDATE batch_parts SET finished = 0 WHERE batch = :batch AND part_id = :part_id
 
 -- name: list_parts
 -- Return parts of a batch by id.
-SELECT part_id, finished, rows FROM batch_parts WHERE batch = ? AND part_id > ?
-ORDER BY part_id LIMIT ?
+SELECT part_id, finished, rows FROM batch_parts WHERE batch = :batch AND part_id > :after
+ORDER BY part_id LIMIT :limit
 
 -- name: forget_parts
 -- Remove a batch's parts.
-DELETE FROM batch_parts WHERE batch = ?
+DELETE FROM batch_parts WHERE batch = :batch
 
 -- Links: jobs that are in a batch though another made them
 -- ========================================================
 
 -- name: add_link
 -- Make a job part of a batch.
-INSERT INTO batch_links (batch, job) VALUES (?, ?) ON CONFLICT DO NOTHING
+INSERT INTO batch_links (batch, job) VALUES (:batch, :job) ON CONFLICT DO NOTHING
 
 -- name: find_link
 -- Return whether a job is linked to a batch.
-SELECT 1 FROM batch_links WHERE batch = ? AND job = ?
+SELECT 1 FROM batch_links WHERE batch = :batch AND job = :job
 
 -- name: read_last_error
 -- Return the error of a job.
-SELECT last_error FROM jobs WHERE seq = ?
+SELECT last_error FROM jobs WHERE seq = :seq
 
 -- name: mark_linked
 -- Note on a job that it has links.
-UPDATE jobs SET linked = 1 WHERE seq = ?
+UPDATE jobs SET linked = 1 WHERE seq = :seq
 
 -- name: unmark_linked
 -- Note on a job that it has no links, where that is so.
@@ -447,32 +464,34 @@ WHERE seq = :seq AND NOT EXISTS (SELECT 1 FROM batch_links WHERE job = :seq)
 
 -- name: list_links
 -- Return jobs that are linked to a batch.
-SELECT job FROM batch_links WHERE batch = ? ORDER BY job LIMIT ?
+SELECT job FROM batch_links WHERE batch = :batch ORDER BY job LIMIT :limit
 
 -- name: remove_link
 -- Remove a link.
-DELETE FROM batch_links WHERE batch = ? AND job = ?
+DELETE FROM batch_links WHERE batch = :batch AND job = :job
 
 -- Cancel and retry
 -- ================
 
 -- name: read_request
 -- Return how far a call is that came before.
-SELECT progress FROM requests WHERE organization = ? AND request_id = ?
+SELECT progress FROM requests WHERE organization = :organization AND request_id = :request_id
 
 -- name: write_request
 -- Keep how far a call is.
-INSERT INTO requests (organization, request_id, at, progress) VALUES (?, ?, ?, ?)
+INSERT INTO requests (organization, request_id, at, progress) VALUES (:organization, :request_id,
+    :at, :progress)
 ON CONFLICT (organization, request_id) DO UPDATE SET progress = excluded.progress
 
 -- name: forget_requests
 -- Remove calls that nobody repeats any longer.
-DELETE FROM requests WHERE at < ?
+DELETE FROM requests WHERE at < :before
 
 -- name: cancel_older
 -- Note that older generations of a batch are to be cancelled.
 UPDATE batches SET cancel_after = 0
-WHERE organization = ? AND batch_id = ? AND generation < ? AND forgotten = 0
+WHERE organization = :organization AND batch_id = :batch_id AND generation < :generation
+    AND forgotten = 0
     AND pending + scheduled > 0
 
 -- name: find_cancelled
@@ -482,17 +501,17 @@ WHERE cancel_after IS NOT NULL AND id > 0 ORDER BY id LIMIT 1
 
 -- name: note_cancelled
 -- Note how far a batch is cancelled.
-UPDATE batches SET cancel_after = ? WHERE id = ?
+UPDATE batches SET cancel_after = :cancel_after WHERE id = :batch
 
 -- name: list_generations
 -- Return the generations of a batch.
 SELECT id, generation FROM batches
-WHERE organization = ? AND batch_id = ? AND forgotten = 0 ORDER BY generation
+WHERE organization = :organization AND batch_id = :batch_id AND forgotten = 0 ORDER BY generation
 
 -- name: read_generation_counts
 -- Return the counters of generations.
 SELECT {counts}
-FROM batches WHERE id = ?
+FROM batches WHERE id = :batch
 
 -- name: lock_jobs_of_batch
 -- Return a batch's own jobs and those that others made, by number, to be changed.
@@ -535,7 +554,7 @@ UPDATE jobs SET payload = :payload WHERE seq = :seq
 -- Return a queue's counters.
 SELECT q.id, {counts q}
 FROM queues q JOIN organizations o ON o.id = q.organization
-WHERE o.name = ? AND q.name = ?
+WHERE o.name = :organization AND q.name = :name
 
 -- name: read_oldest_claimable
 -- Return when the oldest claimable job was made: the first of each priority, priority by
@@ -554,7 +573,8 @@ WITH RECURSIVE priorities (priority) AS (
 )
 SELECT min((
     SELECT j.created_at FROM jobs j INDEXED BY jobs_ready
-    WHERE j.queue = :queue AND j.status = 1 AND j.due_at IS NULL AND j.priority = priorities.priority
+    WHERE j.queue = :queue AND j.status = 1 AND j.due_at IS NULL
+    AND j.priority = priorities.priority
     ORDER BY j.seq LIMIT 1
 ))
 FROM priorities WHERE priority IS NOT NULL
@@ -562,18 +582,18 @@ FROM priorities WHERE priority IS NOT NULL
 -- name: list_queues
 -- Return the oldest queues.
 SELECT o.name, q.name FROM queues q CROSS JOIN organizations o ON o.id = q.organization
-WHERE q.id > 0 ORDER BY q.id LIMIT ?
+WHERE q.id > 0 ORDER BY q.id LIMIT :limit
 
 -- name: read_control
 -- Return what holds a queue back.
 SELECT q.paused, {limits l}
 FROM queues q JOIN organizations o ON o.id = q.organization
 LEFT JOIN queue_limits l ON l.queue = q.id
-WHERE o.name = ? AND q.name = ?
+WHERE o.name = :organization AND q.name = :name
 
 -- name: set_paused
 -- Pause a queue, or resume it.
-UPDATE queues SET paused = ? WHERE id = ?
+UPDATE queues SET paused = :paused WHERE id = :queue
 
 -- name: put_limits
 -- Set a queue's limits.
@@ -585,37 +605,39 @@ ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst,
 
 -- name: remove_limits
 -- Remove a queue's limits.
-DELETE FROM queue_limits WHERE queue = ?
+DELETE FROM queue_limits WHERE queue = :queue
 
 -- Workers
 -- =======
 
 -- name: find_worker
 -- Return whose a worker is.
-SELECT organization FROM workers WHERE worker_id = ?
+SELECT organization FROM workers WHERE worker_id = :worker_id
 
 -- name: put_worker
 -- Add a worker, or update it.
 INSERT INTO workers (worker_id, organization, queue, hostname, worker_type, max_concurrency,
     version, metadata, registered_at, seen_at)
-VALUES (:worker_id, :organization, :queue, :hostname, :worker_type, :max_concurrency, :version, :metadata, :registered_at, :seen_at)
+VALUES (:worker_id, :organization, :queue, :hostname, :worker_type, :max_concurrency, :version,
+    :metadata, :registered_at, :seen_at)
 ON CONFLICT (worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
     worker_type = excluded.worker_type, max_concurrency = excluded.max_concurrency,
     version = excluded.version, metadata = excluded.metadata, seen_at = excluded.seen_at
 
 -- name: touch_worker
 -- Note that a worker lives.
-UPDATE workers SET seen_at = :seen_at, current_jobs = :current_jobs, status = :status, metadata = :metadata WHERE worker_id = :worker_id
+UPDATE workers SET seen_at = :seen_at, current_jobs = :current_jobs, status = :status,
+    metadata = :metadata WHERE worker_id = :worker_id
 
 -- name: remove_worker
 -- Forget a worker.
-DELETE FROM workers WHERE worker_id = ?
+DELETE FROM workers WHERE worker_id = :worker_id
 
 -- name: find_queue_of_worker
 -- Return the queue that a worker is registered for.
 SELECT q.name FROM workers w JOIN queues q ON q.id = w.queue
     JOIN organizations o ON o.id = w.organization
-WHERE w.worker_id = ? AND o.name = ?
+WHERE w.worker_id = :worker_id AND o.name = :organization
 
 -- API keys
 -- ========
@@ -627,15 +649,16 @@ VALUES (:key_id, :organization, :name, :role, :queues, :digest, :created_at, :ex
 
 -- name: revoke_key
 -- End a key, unless it ended before.
-UPDATE keys SET revoked_at = ?
-WHERE key_id = ? AND organization = (SELECT id FROM organizations WHERE name = ?)
+UPDATE keys SET revoked_at = :now
+WHERE key_id = :key_id AND organization = (SELECT id FROM organizations WHERE name = :organization)
     AND revoked_at IS NULL
 
 -- name: find_key
 -- Return a key.
 SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
     k.revoked_at
-FROM keys k JOIN organizations o ON o.id = k.organization WHERE k.key_id = ? AND o.name = ?
+FROM keys k JOIN organizations o ON o.id = k.organization WHERE k.key_id = :key_id
+    AND o.name = :organization
 
 -- name: list_keys
 -- Return every key, oldest first.
@@ -659,15 +682,16 @@ ORDER BY q.name LIMIT :limit
 -- Return batches, newest first.
 SELECT b.id, b.batch_id
 FROM organizations o CROSS JOIN batches b INDEXED BY batches_listed ON b.organization = o.id
-WHERE o.name = ? AND b.superseded = 0 AND b.forgotten = 0 AND b.id < ?
-ORDER BY b.id DESC LIMIT ?
+WHERE o.name = :organization AND b.superseded = 0 AND b.forgotten = 0 AND b.id < :before
+ORDER BY b.id DESC LIMIT :limit
 
 -- name: list_batches_of_queue
 -- Return batches of a queue, newest first.
 SELECT b.id, b.batch_id
 FROM organizations o CROSS JOIN queues q ON q.organization = o.id
 CROSS JOIN batches b INDEXED BY batches_listed_of_queue ON b.queue = q.id
-WHERE o.name = :organization AND q.name = :name AND b.superseded = 0 AND b.forgotten = 0 AND b.id < :before
+WHERE o.name = :organization AND q.name = :name AND b.superseded = 0 AND b.forgotten = 0
+    AND b.id < :before
 ORDER BY b.id DESC LIMIT :limit
 
 -- name: list_workers
@@ -676,7 +700,7 @@ SELECT w.worker_id, q.name, w.hostname, w.worker_type, w.max_concurrency, w.vers
     w.status, w.current_jobs, w.registered_at, w.seen_at
 FROM organizations o CROSS JOIN workers w INDEXED BY workers_listed ON w.organization = o.id
 CROSS JOIN queues q ON q.id = w.queue
-WHERE o.name = ?
+WHERE o.name = :organization
 ORDER BY w.seen_at DESC
 
 -- Retention
@@ -688,20 +712,21 @@ UPDATE jobs SET payload = x'', payload_digest = digest_of_payload(payload), resu
     tags = NULL, pruned = 1
 WHERE seq IN (
     SELECT seq FROM jobs INDEXED BY jobs_settled
-    WHERE status IN (4, 7) AND pruned = 0 AND completed_at <= ? ORDER BY completed_at LIMIT ?
+    WHERE status IN (4, 7) AND pruned = 0 AND completed_at <= :before
+    ORDER BY completed_at LIMIT :limit
 )
 
 -- name: find_old_jobs
 -- Return jobs in no batch that settled long ago.
 SELECT seq, queue, status FROM jobs INDEXED BY jobs_pruned
-WHERE pruned = 1 AND batch IS NULL AND linked = 0 AND completed_at <= ?
-ORDER BY completed_at LIMIT ?
+WHERE pruned = 1 AND batch IS NULL AND linked = 0 AND completed_at <= :before
+ORDER BY completed_at LIMIT :limit
 
 -- name: find_old_dead_letters
 -- Return dead letters in no batch that died long ago.
 SELECT seq, queue, status FROM jobs INDEXED BY jobs_dead_alone
-WHERE status = 6 AND batch IS NULL AND linked = 0 AND completed_at <= ?
-ORDER BY completed_at LIMIT ?
+WHERE status = 6 AND batch IS NULL AND linked = 0 AND completed_at <= :before
+ORDER BY completed_at LIMIT :limit
 
 -- name: find_old_batch
 -- Return a batch that settled long ago. Older generations go first: while there are any,
@@ -709,7 +734,7 @@ ORDER BY completed_at LIMIT ?
 SELECT b.id FROM batches b INDEXED BY batches_settled
 WHERE b.forgotten = 0 AND (b.sealed = 1 OR b.superseded = 1)
     AND b.pending + b.scheduled + b.processing = 0
-    AND (b.deadletter > 0) = ? AND max(b.changed_at, b.used_at) <= ?
+    AND (b.deadletter > 0) = :has_dead_letters AND max(b.changed_at, b.used_at) <= :before
     AND NOT EXISTS (
         SELECT 1 FROM batches o
         WHERE o.organization = b.organization AND o.batch_id = b.batch_id
@@ -720,7 +745,7 @@ ORDER BY max(b.changed_at, b.used_at) LIMIT 1
 -- name: begin_forgetting
 -- Let nobody find a batch any longer that settled long ago. Older generations go first:
 -- while there are any, the newest one's name is not free.
-UPDATE batches SET forgotten = 1, superseded = 1 WHERE id = ?
+UPDATE batches SET forgotten = 1, superseded = 1 WHERE id = :batch
 
 -- name: find_being_forgotten
 -- Return a batch that is being removed.
@@ -729,36 +754,38 @@ WHERE forgotten = 1 AND id > 0 ORDER BY id LIMIT 1
 
 -- name: find_forgotten
 -- Return a batch of this name that is being removed; who is at it is waited for.
-SELECT id FROM batches WHERE organization = ? AND batch_id = ? AND forgotten = 1 LIMIT 1
+SELECT id FROM batches WHERE organization = :organization AND batch_id = :batch_id
+    AND forgotten = 1 LIMIT 1
 
 -- name: list_own_jobs
 -- Return jobs that a batch made.
-SELECT seq, queue, status FROM jobs INDEXED BY jobs_of_batch WHERE batch = ? ORDER BY seq LIMIT ?
+SELECT seq, queue, status FROM jobs INDEXED BY jobs_of_batch WHERE batch = :batch
+    ORDER BY seq LIMIT :limit
 
 -- name: hand_over
 -- Make a job another batch's own.
-UPDATE jobs SET batch = ? WHERE seq = ?
+UPDATE jobs SET batch = :batch WHERE seq = :seq
 
 -- name: forget_attempts
 -- Remove attempts of jobs.
-DELETE FROM attempts WHERE job = ?
+DELETE FROM attempts WHERE job = :job
 
 -- name: remove_jobs
 -- Remove jobs.
-DELETE FROM jobs WHERE seq = ?
+DELETE FROM jobs WHERE seq = :seq
 
 -- name: forget_errors
 -- Remove a batch's errors.
-DELETE FROM batch_errors WHERE batch = ?
+DELETE FROM batch_errors WHERE batch = :batch
 
 -- name: note_last_batch
 -- Keep a batch's number from being given away again.
-INSERT INTO meta (name, value) VALUES ('last_batch', ?)
+INSERT INTO meta (name, value) VALUES ('last_batch', :batch)
 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
 
 -- name: forget_batch
 -- Remove a batch, unless it has been handed a job just now.
-DELETE FROM batches WHERE id = ?
+DELETE FROM batches WHERE id = :batch
 
 -- Checks
 -- ======

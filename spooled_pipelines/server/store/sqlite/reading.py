@@ -31,7 +31,7 @@ from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
 from spooled_pipelines.server.store.rows import batch_record, queue_control
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
-from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot
 
 
@@ -47,7 +47,7 @@ def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
     """Return every attempt at a job, oldest first."""
     seq = job(snapshot, organization, job_id).seq
-    rows = snapshot.connection.execute(SQL["list_attempts"], {"job": seq}).fetchall()
+    rows = snapshot.connection.execute(NAMED["list_attempts"], {"job": seq}).fetchall()
     return [AttemptRecord._make(row) for row in rows]
 
 
@@ -59,7 +59,7 @@ def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFou
     for place, key in enumerate(query.keys):
         payload = query.payloads[place] if query.payloads else None
         values = {**queue, "key": stored_key(key), "payload": payload}
-        row = find(SQL["find_key_of_queue"], values).fetchone()
+        row = find(NAMED["find_key_of_queue"], values).fetchone()
         if row is None:
             continue
         found.found.append(place)
@@ -85,7 +85,7 @@ def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord
 
 def oldest_claimable(snapshot: Snapshot, queue: int) -> int | None:
     """Return when the oldest claimable job of a queue was made."""
-    found = snapshot.connection.execute(SQL["read_oldest_claimable"], {"queue": queue})
+    found = snapshot.connection.execute(NAMED["read_oldest_claimable"], {"queue": queue})
     oldest: int | None = found.fetchone()[0]
     return oldest
 
@@ -162,14 +162,14 @@ def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) 
     page = {"after": query.after, "limit": query.limit + 1}
     if isinstance(query, DeadLetters):
         queue = {"organization": organization, "name": query.queue_name}
-        rows = snapshot.connection.execute(SQL["list_dead_letters"], {**queue, **page})
+        rows = snapshot.connection.execute(NAMED["list_dead_letters"], {**queue, **page})
         return _page(snapshot.prefix, query.limit, ANSWER_BYTES, rows)
     batch = {
         "batch": batch_number(snapshot, organization, query.batch_id),
         "omit_payload": query.omit_payload,
         "statuses": status_bits(query.statuses),
     }
-    rows = snapshot.connection.execute(SQL["list_jobs_of_batch"], {**batch, **page})
+    rows = snapshot.connection.execute(NAMED["list_jobs_of_batch"], {**batch, **page})
     return _page(snapshot.prefix, query.limit, PAGE_BYTES, rows)
 
 

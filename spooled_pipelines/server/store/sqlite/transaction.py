@@ -11,7 +11,7 @@ from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJo
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
-from spooled_pipelines.server.store.sqlite.queries import SQL
+from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 
 
 class JobNumbers:
@@ -77,15 +77,15 @@ class Transaction:
 
     def rows(self, statement: str, **values: object) -> list[Any]:
         """Return what a statement finds."""
-        return self.connection.execute(SQL[statement], values).fetchall()
+        return self.connection.execute(NAMED[statement], values).fetchall()
 
     def send(self, statement: str, **values: object) -> int:
         """Run a statement; return how many rows it changed."""
-        return self.connection.execute(SQL[statement], values).rowcount
+        return self.connection.execute(NAMED[statement], values).rowcount
 
     def locked(self, statement: str, **values: object) -> list[LockedJob]:
         """Return the jobs that a statement with `{locked_columns}` finds."""
-        return [self._locked_job(row) for row in self.connection.execute(SQL[statement], values)]
+        return [self._locked_job(row) for row in self.connection.execute(NAMED[statement], values)]
 
     def locked_job(self, seq: int | None, organization: int) -> LockedJob | None:
         """Return a job of an organization."""
