@@ -12,7 +12,6 @@ import dagster as dg
 from spooled_pipelines.dagster.schema import column_schema
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
-from spooled_pipelines.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +121,7 @@ class RunBatch:
         }
         if stats.top_errors:
             errors = [
-                dg.TableRecord({"error": one_line(error), "jobs": count})
+                dg.TableRecord({"error": error.partition("\n")[0], "jobs": count})
                 for error, count in stats.top_errors
             ]
             found["spooled/errors"] = dg.MetadataValue.table(errors)

@@ -9,8 +9,6 @@ import prefect.runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-from spooled_pipelines.text import one_line
-
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import Artifact
 
@@ -71,8 +69,9 @@ def markdown(batch: SpooledBatch, stats: BatchStats | None) -> str:
         "| " + " | ".join(f"{count:,}" for count in counts.values() if count is not None) + " |",
     ]
     if stats is not None and stats.top_errors:
-        lines += ["", "| error | jobs |", "| --- | ---: |"]
-        lines += [f"| {_code(one_line(error))} | {count:,} |" for error, count in stats.top_errors]
+        lines += ["", "| jobs | error |", "| ---: | --- |"]
+        # The first line of an error says what it is; the others are where it happened.
+        lines += [f"| {n:,} | {_code(e.partition(chr(10))[0])} |" for e, n in stats.top_errors]
     return "\n".join(lines)
 
 

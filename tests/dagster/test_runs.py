@@ -94,7 +94,7 @@ def work(client: SpooledClient, queue: str, *, failed: int = 0) -> None:
     while jobs := client.dequeue(queue, "worker", batch_size=100):
         for job in jobs:
             if job.payload["id"] < failed:
-                client.fail(job, "no such customer", retry=False)
+                client.fail(job, "no such customer\n  in line 3", retry=False)
             else:
                 client.complete(job, result={"double": job.payload["amount"] * 2})
 

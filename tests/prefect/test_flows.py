@@ -73,7 +73,7 @@ def work(client: SpooledClient, queue: str, *, failed: int = 0) -> None:
     while jobs := client.dequeue(queue, "worker", batch_size=100):
         for job in jobs:
             if job.payload["id"] < failed:
-                client.fail(job, "no | `customer`", retry=False)
+                client.fail(job, "no | `customer`\n  in line 3", retry=False)
             else:
                 client.complete(job, result={"double": job.payload["amount"] * 2})
 
@@ -333,7 +333,7 @@ def test_a_run_shows_progress_and_a_card_with_counts_errors_and_link(
     card = next(card for card in cards if "completed" in card)
     assert "(http://page.example/batches/b_" in card
     assert "| 10 | 9 | 1 | 0 | 0 |" in card
-    assert "`no ¦ 'customer'` | 1 |" in card
+    assert "| 1 | `no ¦ 'customer'` |" in card
 
 
 def test_an_asset_is_materialized_with_the_counts(
