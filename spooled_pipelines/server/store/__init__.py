@@ -218,7 +218,7 @@ class JobStore(Protocol):
     # Workers
 
     async def register_worker(self, organization: str, worker: WorkerRecord) -> None:
-        """Add a worker or update it; ALREADY_EXISTS where another organization has the id."""
+        """Add a worker or update it; RESOURCE_EXHAUSTED where there are too many."""
 
     async def heartbeat(self, organization: str, heartbeat: Heartbeat) -> None:
         """Note that a worker lives."""

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.server.core.errors import RefusedError
+
 # Jobs that one step of a cancel or a retry looks at.
 STEP_JOBS = 2_000
 # Jobs that one sweep releases or takes back.
 SWEEP_JOBS = 1_000
 # Payloads in one answer: a client takes messages of 4 MiB unless it is told otherwise.
 ANSWER_BYTES = 3 << 20
+# Queues and workers of one organization, and after what silence a worker is forgotten.
+QUEUES_MAX = 10_000
+WORKERS_MAX = 5_000
+WORKER_FORGOTTEN_MS = 24 * 3_600_000
 # Jobs that one search looks at; the next page goes on from there.
 SEARCHED_MAX = 10_000
+
+
+def too_many(what: str, most: int) -> RefusedError:
+    """Return the refusal of one more."""
+    return RefusedError(
+        "RESOURCE_EXHAUSTED", f"this organization has {most} {what}, and no more fit"
+    )

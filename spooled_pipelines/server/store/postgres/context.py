@@ -81,3 +81,11 @@ class StoreContext:
             return known
         async with borrowed(self.pool) as connection:
             return await self.names.queue(connection, organization, queue_name)
+
+    async def find_place(self, organization: str, queue_name: str) -> tuple[int, int] | None:
+        """Return the organization's and the queue's number; None where there is no such queue."""
+        known = self.names.known_queue(organization, queue_name)
+        if known is not None:
+            return known
+        async with borrowed(self.pool) as connection:
+            return await self.names.find_queue(connection, organization, queue_name)

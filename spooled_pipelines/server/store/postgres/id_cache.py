@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from spooled_pipelines.server.core.notifier import QualifiedName
+from spooled_pipelines.server.store.limits import QUEUES_MAX, too_many
 from spooled_pipelines.server.store.postgres.database import Connection, fetch
 
 # Beyond this everything is forgotten and asked for again.
@@ -46,9 +47,26 @@ class IdCache:
         owner = await self.organization(connection, organization)
         number = self._queues.get((organization, name))
         if number is None:
+            rows = await fetch(connection, "count_queues_of_organization", organization=owner)
+            there = await self.find_queue(connection, organization, name)
+            if there is None and rows[0][0] >= QUEUES_MAX:
+                raise too_many("queues", QUEUES_MAX)
             number = await _number(connection, "ensure_queue", organization=owner, name=name)
             self._queues[organization, name] = number
             self._queue_topics[number] = (organization, name)
+        return owner, number
+
+    async def find_queue(
+        self, connection: Connection, organization: str, name: str
+    ) -> tuple[int, int] | None:
+        """Return the organization's and the queue's number; None where there is no such queue."""
+        rows = await fetch(connection, "find_queue", organization=organization, name=name)
+        if not rows:
+            return None
+        owner, number = rows[0]
+        self._organizations[organization] = owner
+        self._queues[organization, name] = number
+        self._queue_topics[number] = (organization, name)
         return owner, number
 
     async def queue_topics(

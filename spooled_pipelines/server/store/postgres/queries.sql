@@ -61,6 +61,15 @@ WITH made AS (
 )
 SELECT id FROM made UNION ALL SELECT id FROM organizations WHERE name = %(name)s
 
+-- name: find_queue
+-- Return the organization's and the queue's number.
+SELECT o.id, q.id FROM queues q JOIN organizations o ON o.id = q.organization
+WHERE o.name = %(organization)s AND q.name = %(name)s
+
+-- name: count_queues_of_organization
+-- Return how many queues an organization has.
+SELECT count(*) FROM queues WHERE organization = %(organization)s
+
 -- name: ensure_queue
 -- Return a queue's number; make it if it is not there.
 WITH made AS (
@@ -808,9 +817,12 @@ WITH RECURSIVE first AS (
 SELECT min(created_at) FROM first
 
 -- name: list_queues
--- Return the oldest queues.
-SELECT o.name, q.name FROM queues q JOIN organizations o ON o.id = q.organization
-WHERE q.id > 0 ORDER BY q.id LIMIT %(limit)s
+-- Return the oldest queues: of each organization the first, then of each the second, and so on.
+SELECT o.name, q.name FROM (
+    SELECT id, organization, name, row_number() OVER (PARTITION BY organization ORDER BY id) AS place
+    FROM queues WHERE id > 0
+) AS q JOIN organizations o ON o.id = q.organization
+ORDER BY q.place, q.id LIMIT %(limit)s
 
 -- name: read_control
 -- Return what holds a queue back.
@@ -838,16 +850,24 @@ DELETE FROM queue_limits WHERE queue = %(queue)s
 -- Workers
 -- =======
 
+-- name: forget_workers
+-- Forget the workers of an organization that were not heard of for long.
+DELETE FROM workers WHERE organization = %(organization)s AND seen_at < %(before)s
+RETURNING worker_id
+
 -- name: put_worker
--- Add a worker, or update it.
-INSERT INTO workers AS w (worker_id, organization, queue, hostname, worker_type, max_concurrency,
+-- Add a worker, or update it; nothing where the organization has too many.
+INSERT INTO workers (worker_id, organization, queue, hostname, worker_type, max_concurrency,
     version, metadata, registered_at, seen_at)
-VALUES (%(worker_id)s, %(organization)s, %(queue)s, %(hostname)s, %(worker_type)s,
-    %(max_concurrency)s, %(version)s, %(metadata)s, %(now)s, %(now)s)
-ON CONFLICT (worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
+SELECT %(worker_id)s, %(organization)s, %(queue)s, %(hostname)s, %(worker_type)s,
+    %(max_concurrency)s, %(version)s, %(metadata)s, %(now)s, %(now)s
+WHERE (
+    SELECT count(*) FROM workers
+    WHERE organization = %(organization)s AND worker_id <> %(worker_id)s
+) < %(most)s
+ON CONFLICT (organization, worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
     worker_type = excluded.worker_type, max_concurrency = excluded.max_concurrency,
     version = excluded.version, metadata = excluded.metadata, seen_at = excluded.seen_at
-WHERE w.organization = excluded.organization
 RETURNING worker_id
 
 -- name: touch_worker

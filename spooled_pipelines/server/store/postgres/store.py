@@ -160,9 +160,12 @@ class PostgresStore(Service):
         return await self._enqueues.submit(enqueueing.Addition(owner, queue, job, quota))
 
     async def claim(self, organization: str, request: ClaimRequest) -> list[JobRecord]:
-        _, queue = await self.context.place(organization, request.queue_name)
+        # Asking makes no queue: its name may be a mistake, and anybody may ask for many.
+        place = await self.context.find_place(organization, request.queue_name)
+        if place is None:
+            return []
         topic = (organization, request.queue_name)
-        return await self._claims.submit(claiming.QueueClaim(topic, queue, request))
+        return await self._claims.submit(claiming.QueueClaim(topic, place[1], request))
 
     async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
         owner = await self.context.owner(organization)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.errors import RefusedError, not_found
+from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS, WORKERS_MAX, too_many
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Snapshot, borrowed, fetch
 from spooled_pipelines.server.store.requests import Heartbeat
@@ -12,10 +13,14 @@ from spooled_pipelines.server.store.requests import Heartbeat
 async def register(context: StoreContext, organization: str, worker: WorkerRecord) -> None:
     """Add a worker or update it."""
     owner, queue = await context.place(organization, worker.queue_name)
+    now = context.clock.now()
     async with borrowed(context.pool) as connection:
+        before = now - WORKER_FORGOTTEN_MS
+        await fetch(connection, "forget_workers", organization=owner, before=before)
         rows = await fetch(
             connection,
             "put_worker",
+            most=WORKERS_MAX,
             worker_id=worker.worker_id,
             organization=owner,
             queue=queue,
@@ -24,11 +29,10 @@ async def register(context: StoreContext, organization: str, worker: WorkerRecor
             max_concurrency=worker.max_concurrency,
             version=worker.version.encode(),
             metadata=worker.metadata.encode(),
-            now=context.clock.now(),
+            now=now,
         )
     if not rows:
-        message = f"worker_id {worker.worker_id!r} is taken; choose another"
-        raise RefusedError("ALREADY_EXISTS", message)
+        raise too_many("workers", WORKERS_MAX)
 
 
 async def heartbeat(context: StoreContext, organization: str, heartbeat: Heartbeat) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from spooled_pipelines.server.core.notifier import QualifiedName
+from spooled_pipelines.server.store.limits import QUEUES_MAX, too_many
 from spooled_pipelines.server.store.sqlite.queries import SQL
 
 
@@ -35,10 +36,22 @@ class IdCache:
 
     def queue(self, organization: int, name: str) -> int:
         """Return the queue's number; make the queue if it is not there."""
-        number = self._queues.get((organization, name))
+        number = self.known_queue(organization, name)
         if number is None:
+            counted = self._connection.execute(SQL["count_queues_of_organization"], (organization,))
+            if counted.fetchone()[0] >= QUEUES_MAX:
+                raise too_many("queues", QUEUES_MAX)
             number = self._number(SQL["find_queue"], SQL["add_queue"], (organization, name))
             self._queues[organization, name] = number
+        return number
+
+    def known_queue(self, organization: int, name: str) -> int | None:
+        """Return the queue's number; None where there is no such queue."""
+        number = self._queues.get((organization, name))
+        if number is None:
+            row = self._connection.execute(SQL["find_queue"], (organization, name)).fetchone()
+            if row is not None:
+                number = self._queues[organization, name] = int(row[0])
         return number
 
     def queue_topic(self, queue: int) -> QualifiedName:

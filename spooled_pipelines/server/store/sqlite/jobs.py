@@ -144,7 +144,10 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
     """Lease the first claimable jobs."""
     # The timer may be a moment behind; a claim is not.
     release_due(tx)
-    queue = tx.names.queue(tx.names.organization(organization), request.queue_name)
+    # Asking makes no queue: its name may be a mistake, and anybody may ask for many.
+    queue = tx.names.known_queue(tx.names.organization(organization), request.queue_name)
+    if queue is None:
+        return []
     is_paused, in_flight, *limits = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()
     if is_paused:
         return []

@@ -32,6 +32,10 @@ INSERT INTO organizations (name) VALUES (:name)
 -- Return a queue's number.
 SELECT id FROM queues WHERE organization = :organization AND name = :name
 
+-- name: count_queues_of_organization
+-- Return how many queues an organization has.
+SELECT count(*) FROM queues WHERE organization = :organization
+
 -- name: add_queue
 -- Make a queue.
 INSERT INTO queues (organization, name) VALUES (:organization, :name)
@@ -580,9 +584,12 @@ SELECT min((
 FROM priorities WHERE priority IS NOT NULL
 
 -- name: list_queues
--- Return the oldest queues.
-SELECT o.name, q.name FROM queues q CROSS JOIN organizations o ON o.id = q.organization
-WHERE q.id > 0 ORDER BY q.id LIMIT :limit
+-- Return the oldest queues: of each organization the first, then of each the second, and so on.
+SELECT o.name, q.name FROM (
+    SELECT id, organization, name, row_number() OVER (PARTITION BY organization ORDER BY id) AS place
+    FROM queues WHERE id > 0
+) q CROSS JOIN organizations o ON o.id = q.organization
+ORDER BY q.place, q.id LIMIT :limit
 
 -- name: read_control
 -- Return what holds a queue back.
@@ -610,9 +617,13 @@ DELETE FROM queue_limits WHERE queue = :queue
 -- Workers
 -- =======
 
--- name: find_worker
--- Return whose a worker is.
-SELECT organization FROM workers WHERE worker_id = :worker_id
+-- name: forget_workers
+-- Forget the workers of an organization that were not heard of for long.
+DELETE FROM workers WHERE organization = :organization AND seen_at < :before
+
+-- name: count_other_workers
+-- Return how many workers an organization has besides this one.
+SELECT count(*) FROM workers WHERE organization = :organization AND worker_id <> :worker_id
 
 -- name: put_worker
 -- Add a worker, or update it.
@@ -620,18 +631,18 @@ INSERT INTO workers (worker_id, organization, queue, hostname, worker_type, max_
     version, metadata, registered_at, seen_at)
 VALUES (:worker_id, :organization, :queue, :hostname, :worker_type, :max_concurrency, :version,
     :metadata, :registered_at, :seen_at)
-ON CONFLICT (worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
+ON CONFLICT (organization, worker_id) DO UPDATE SET queue = excluded.queue, hostname = excluded.hostname,
     worker_type = excluded.worker_type, max_concurrency = excluded.max_concurrency,
     version = excluded.version, metadata = excluded.metadata, seen_at = excluded.seen_at
 
 -- name: touch_worker
 -- Note that a worker lives.
-UPDATE workers SET seen_at = :seen_at, current_jobs = :current_jobs, status = :status,
-    metadata = :metadata WHERE worker_id = :worker_id
+UPDATE workers SET seen_at = :seen_at, current_jobs = :current_jobs, status = :status, metadata = :metadata
+WHERE organization = :organization AND worker_id = :worker_id
 
 -- name: remove_worker
 -- Forget a worker.
-DELETE FROM workers WHERE worker_id = :worker_id
+DELETE FROM workers WHERE organization = :organization AND worker_id = :worker_id
 
 -- name: find_queue_of_worker
 -- Return the queue that a worker is registered for.

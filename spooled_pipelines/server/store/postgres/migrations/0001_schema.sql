@@ -245,8 +245,8 @@ CREATE TABLE requests (
 CREATE INDEX requests_by_age ON requests (at);
 
 CREATE TABLE workers (
-    worker_id text PRIMARY KEY,
     organization integer NOT NULL REFERENCES organizations,
+    worker_id text NOT NULL,
     queue integer NOT NULL REFERENCES queues,
     max_concurrency integer NOT NULL,
     current_jobs integer NOT NULL DEFAULT 0,
@@ -256,7 +256,8 @@ CREATE TABLE workers (
     worker_type bytea NOT NULL,
     version bytea NOT NULL,
     status bytea NOT NULL DEFAULT 'healthy',
-    metadata bytea NOT NULL
+    metadata bytea NOT NULL,
+    PRIMARY KEY (organization, worker_id)
 );
 CREATE INDEX workers_of_queue ON workers (queue, seen_at);
 CREATE INDEX workers_listed ON workers (organization, seen_at);

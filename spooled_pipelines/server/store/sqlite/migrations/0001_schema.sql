@@ -225,8 +225,8 @@ CREATE TABLE requests (
 CREATE INDEX requests_by_age ON requests (at);
 
 CREATE TABLE workers (
-    worker_id TEXT PRIMARY KEY,
     organization INTEGER NOT NULL REFERENCES organizations,
+    worker_id TEXT NOT NULL,
     queue INTEGER NOT NULL REFERENCES queues,
     hostname TEXT NOT NULL,
     worker_type TEXT NOT NULL,
@@ -236,7 +236,8 @@ CREATE TABLE workers (
     status TEXT NOT NULL DEFAULT 'healthy',
     current_jobs INTEGER NOT NULL DEFAULT 0,
     registered_at INTEGER NOT NULL,
-    seen_at INTEGER NOT NULL
+    seen_at INTEGER NOT NULL,
+    PRIMARY KEY (organization, worker_id)
 ) WITHOUT ROWID;
 CREATE INDEX workers_of_queue ON workers (queue, seen_at);
 CREATE INDEX workers_listed ON workers (organization, seen_at);
