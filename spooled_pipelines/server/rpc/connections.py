@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import resource
 import socket
 import sys
@@ -26,7 +27,7 @@ from spooled_pipelines.token_bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 # Calls without a good key: of one address so many at once and in a second, and of all.
-_BURST, _A_SECOND = 300, 100.0
+_BURST, _A_SECOND = 200, 100.0
 _TOLD_SECONDS = 60.0
 _IN_ALL = 5
 _REMEMBERED = 10_000
@@ -35,6 +36,8 @@ _LOOK_SECONDS = 1.0
 _OF_FILES, _OF_FILES_PER_ADDRESS = 0.8, 0.25
 # Linux has both; elsewhere connections are not counted by address, and none is cut.
 _FILES, _TABLES = Path("/proc/self/fd"), (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
+# So many files are looked through in a few milliseconds.
+_QUICKLY_SEARCHED = 500
 _CAN_LOOK = _FILES.is_dir()
 _ESTABLISHED = "01"
 
@@ -67,7 +70,9 @@ class ConnectionGuard(Loop):
         self._of_all = TokenBucket(_IN_ALL * _A_SECOND / 1000, _IN_ALL * self._burst, clock.now())
         # Peers that have shown a good key: they are cut last.
         self._known: OrderedDict[str, None] = OrderedDict()
+        # Those that are to be cut, and those that were, since the last look.
         self._to_cut: set[_Peer] = set()
+        self._cut: set[_Peer] = set()
         self._wanted = asyncio.Event()
         self._shut, self._tell_next_at = 0, 0.0
         # Where the server listens; 0 where it is not an address.
@@ -97,22 +102,29 @@ class ConnectionGuard(Loop):
     def cut(self, peer: str) -> None:
         """Close a connection, soon."""
         parsed = _parsed(peer)
-        if parsed is not None:
+        if parsed is None or parsed in self._cut or not _CAN_LOOK:
+            return
+        self._cut.add(parsed)
+        if len(os.listdir(_FILES)) <= _QUICKLY_SEARCHED:  # noqa: PTH208  # names are enough
+            # At once: each call that still waits on it costs something.
+            self._shut += _shut({parsed})
+        else:
             self._to_cut.add(parsed)
-            self._wanted.set()
+        self._wanted.set()
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
         if _CAN_LOOK:
             await super()._start(cleanup)
 
     async def _work(self) -> None:
-        if not self._to_cut and self.port:
-            self._to_cut |= await asyncio.to_thread(self._too_many)
         self._wanted.clear()
-        if self._to_cut:
-            peers, self._to_cut = self._to_cut, set()
+        peers, self._to_cut = self._to_cut, set()
+        if not peers and self.port:
+            self._cut.clear()
+            peers = await asyncio.to_thread(self._too_many)
+        if peers:
             self._shut += await asyncio.to_thread(_shut, peers)
-            self._tell()
+        self._tell()
 
     async def _wait(self) -> None:
         with contextlib.suppress(asyncio.TimeoutError):

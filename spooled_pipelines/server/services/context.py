@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,9 +18,12 @@ from spooled_pipelines.server.core.notifier import Notifier, queue_topic
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.services.validation.structs import SURELY_SMALL_BYTES
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.wire import limits
 
 T = TypeVar("T")
 _QUEUES_REMEMBERED = 10_000
+# The row or job is refused: linked to it, the key would see what became of that job.
+KEY_ELSEWHERE = "idempotency_key is that of a job in a queue that this API key may not touch"
 
 
 @dataclass
@@ -73,6 +76,14 @@ class ServiceContext:
         if message.ByteSize() <= SURELY_SMALL_BYTES:
             return check()
         return await self.large.check(caller.organization, check)
+
+    async def keys_elsewhere(self, caller: Caller, keys: Sequence[str]) -> list[int]:
+        """Return the places of keys of jobs in queues that the caller's key may not touch."""
+        if caller.queues is None or not any(keys):
+            return []
+        # More are refused as a whole.
+        some = list(keys[: limits.CHUNK_ROWS_MAX])
+        return await self.store.keys_elsewhere(caller.organization, caller.queues, some)
 
     def has_consumer(self, organization: str, queue_name: str) -> bool:
         """Return whether a stream takes jobs of this queue, or a Dequeue did a moment ago."""

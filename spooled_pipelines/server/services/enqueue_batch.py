@@ -13,7 +13,7 @@ from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core.errors import RefusedError, conflict, invalid
 from spooled_pipelines.server.core.in_flight import Received
 from spooled_pipelines.server.core.records import BatchOpening, ChunkStored
-from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.context import KEY_ELSEWHERE, ServiceContext
 from spooled_pipelines.server.services.encoding import batch_stats, chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     RowsChecked,
@@ -102,8 +102,11 @@ async def _read(
     try:
         async for received in requests:
             data = received.data
-            check = partial(checked_chunk, opening, data, _chunk(data))
-            if takes_long(data, check.args[2]):
+            chunk = _chunk(data)
+            places = await context.keys_elsewhere(caller, chunk.idempotency_keys)
+            elsewhere = dict.fromkeys(places, KEY_ELSEWHERE)
+            check = partial(checked_chunk, opening, data, chunk, elsewhere)
+            if takes_long(data, chunk):
                 checked = await context.large.check(caller.organization, check)
             else:
                 checked = check()
@@ -114,7 +117,7 @@ async def _read(
             storing.add_done_callback(partial(_stored, received))
             found = checked.found
             # Until the next one comes, nothing of this one is kept here.
-            del checked, received, data, check
+            del checked, received, data, check, chunk
             await stored.put((found, storing))
     except Exception as error:  # noqa: BLE001  # handed to the one who answers, who raises it
         await stored.put(error)

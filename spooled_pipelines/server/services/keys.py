@@ -21,6 +21,9 @@ from spooled_pipelines.wire.keys_v1 import (
     RevokeKeyResponse,
 )
 
+# Of one organization, with those that ended.
+_KEYS_MAX = 5_000
+
 
 class KeyService:
     """The service of API keys. A change counts on this server before it is answered."""
@@ -35,6 +38,11 @@ class KeyService:
 
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         organization = _organization(caller, request.organization)
+        there = sum(key.organization == organization for key in await self._store.keys())
+        if there >= _KEYS_MAX:
+            raise RefusedError(
+                "RESOURCE_EXHAUSTED", f"this organization has {_KEYS_MAX} keys, and no more fit"
+            )
         has_end = request.HasField("expires_at")
         # A time before the epoch has passed just as the epoch has.
         expires_at = (

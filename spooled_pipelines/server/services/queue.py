@@ -8,10 +8,11 @@ from functools import partial
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services import lease_calls
 from spooled_pipelines.server.services.claiming import Consumer, claim
-from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.context import KEY_ELSEWHERE, ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
 from spooled_pipelines.server.services.job_stream import JobStream
 from spooled_pipelines.server.services.process_jobs import process_jobs
@@ -43,6 +44,8 @@ class QueueService:
 
     async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
         job = await self._context.checked(caller, request, partial(new_job, request))
+        if await self._context.keys_elsewhere(caller, [request.idempotency_key]):
+            raise RefusedError("PERMISSION_DENIED", KEY_ELSEWHERE, reason="queue")
         job_id, created = await self._context.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)
 

@@ -5,7 +5,7 @@ docs/states.md says what can happen to a job and to a batch; both stores are tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from spooled_pipelines.server.core.errors import RefusedError
@@ -107,6 +107,11 @@ class JobStore(Protocol):
 
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         """Return every attempt at a job, oldest first."""
+
+    async def keys_elsewhere(
+        self, organization: str, queues: Collection[str], keys: Sequence[str]
+    ) -> list[int]:
+        """Return the places of those keys that jobs of other queues than these have."""
 
     async def find_keys(self, organization: str, query: KeyQuery) -> KeysFound:
         """Return the places of those keys that jobs of this queue have, in order."""

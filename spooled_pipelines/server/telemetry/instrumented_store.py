@@ -100,6 +100,7 @@ class InstrumentedStore:
     jobs = _timed(JobStore.jobs)
     attempts = _timed(JobStore.attempts)
     find_keys = _timed(JobStore.find_keys)
+    keys_elsewhere = _timed(JobStore.keys_elsewhere)
     open_batch = _timed(JobStore.open_batch)
     _add_chunk = _timed(JobStore.add_chunk)
     stored_chunks = _timed(JobStore.stored_chunks)

@@ -57,6 +57,9 @@ VALUES: dict[str, Any] = {
 NUMBERED = {"organization": 1}
 OWN: dict[str, dict[str, Any]] = {
     "ensure_queue": NUMBERED,
+    "count_queues_of_organization": NUMBERED,
+    "forget_workers": NUMBERED,
+    "find_keys_elsewhere": {"queues": ["q"]},
     "count_daily_jobs": {**NUMBERED, "jobs": 1},
     "uncount_daily_jobs": {**NUMBERED, "jobs": 1},
     "add_batch": NUMBERED,

@@ -152,7 +152,8 @@ async def test_a_limited_key_sees_only_its_queues_jobs_of_a_batch(wire: Wire) ->
     made = await make(wire, "produce", queues=["q"])
     opening = batch.OpenBatch(batch_id="b", queue_name="q", upload_id="u")
     rows = batch.JobChunk(payloads=[b"", b""], idempotency_keys=["mine", "guessed"])
-    async with wire.conversation("EnqueueBatch", key=made.secret) as upload:
+    # By a key of all queues: another would not link the job of "secret".
+    async with wire.conversation("EnqueueBatch") as upload:
         await upload.write(batch.EnqueueBatchRequest(open=opening))
         await upload.write(batch.EnqueueBatchRequest(chunk=rows))
         await upload.read()
@@ -161,6 +162,27 @@ async def test_a_limited_key_sees_only_its_queues_jobs_of_a_batch(wire: Wire) ->
     for key, queues in ((made.secret, ["q"]), (KEY, ["secret", "q"])):
         async with wire.stream(request, "ListBatchJobs", key=key) as pages:
             assert [job.queue_name for job in (await pages.read()).jobs] == queues
+
+
+async def test_a_limited_key_links_no_job_of_another_queue(wire: Wire) -> None:
+    """Linked, it would see that job's errors, retry it and cancel it."""
+    made = await make(wire, "produce", queues=["q"])
+    theirs = await wire.enqueue("secret", idempotency_key="k1")
+    await wire.enqueue("q", idempotency_key="k2")
+    single = spooled.EnqueueRequest(queue_name="q", idempotency_key="k1")
+    with answered("PERMISSION_DENIED", "a job in a queue that this API key may not touch"):
+        await wire.call(single, key=made.secret)
+    opening = batch.OpenBatch(batch_id="b", queue_name="q", upload_id="u")
+    chunk = batch.JobChunk(payloads=[b""] * 3, idempotency_keys=["k1", "k2", "k3"])
+    async with wire.conversation("EnqueueBatch", key=made.secret) as upload:
+        await upload.write(batch.EnqueueBatchRequest(open=opening))
+        await upload.read()
+        await upload.write(batch.EnqueueBatchRequest(chunk=chunk))
+        outcome = (await upload.read()).outcome
+    assert [row.row for row in outcome.rejected] == [0]
+    assert (outcome.created, outcome.duplicates, outcome.job_ids[0]) == (1, 1, "")
+    # The key of all queues links it.
+    assert (await wire.call(single)).job_id == theirs
 
 
 async def test_wrong_keys_of_a_peer_are_counted(wire: Wire) -> None:

@@ -247,6 +247,7 @@ def _keyed_bombs(target: Target) -> None:
 
 
 WITHOUT_KEY: dict[str, Attack] = {
+    "nothing, for 5 s": lambda target: time.sleep(5 * target.scale),
     "400 packed messages of 14 MB to Enqueue": _bombs(_ENQUEUE, 400),
     "200 of them to reflection": _bombs(_REFLECTION, 200),
     "200 of them to Health.Watch": _bombs(_WATCH, 200),

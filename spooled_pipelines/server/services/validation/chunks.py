@@ -38,6 +38,7 @@ REPLACEABLE: Mapping[int, tuple[int, ...]] = {
     ),
 }
 _CONTEXT = ("traceparent", "tracestate")
+_NONE: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,18 @@ def takes_long(request: bytes, chunk: JobChunk) -> bool:
     )
 
 
-def checked_chunk(upload: Upload, request: bytes, chunk: JobChunk) -> CheckedChunk:
-    """Return the chunk's rows as columns; `request` is the whole message that it came in."""
+def checked_chunk(
+    upload: Upload, request: bytes, chunk: JobChunk, refused: Mapping[int, str] = _NONE
+) -> CheckedChunk:
+    """Return the chunk's rows as columns; `request` is the whole message that it came in.
+
+    Some rows are refused already: why, by their place.
+    """
     # A chunk that is stored already may come without its payloads.
     rows = len(chunk.payloads) or len(chunk.idempotency_keys)
     _check_lengths(chunk, rows)
     payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
-    rejected: dict[int, str] = {}
+    rejected = dict(refused)
     for place, message in check_chunk_request(request, payloads):
         rejected.setdefault(place, message)
     _check_column(keys, _key_ok, _check_key, rejected)

@@ -197,6 +197,20 @@ ORDER BY seq FOR UPDATE
 UPDATE jobs j SET payload = n.payload
 FROM unnest(%(seqs)s::int8[], %(payloads)s::bytea[]) AS n (seq, payload) WHERE j.seq = n.seq
 
+-- name: find_keys_elsewhere
+-- Return the places of those keys that jobs of other queues than these have.
+SELECT (k.place - 1)::int4
+FROM organizations o
+CROSS JOIN unnest(%(keys)s::bytea[]) WITH ORDINALITY AS k (idempotency_key, place)
+CROSS JOIN LATERAL (
+    SELECT queue FROM jobs
+    WHERE organization = o.id AND idempotency_key = k.idempotency_key
+        AND idempotency_key IS NOT NULL
+) AS j
+JOIN queues q ON q.id = j.queue
+WHERE o.name = %(organization)s AND q.name <> ALL(%(queues)s::text[])
+ORDER BY k.place
+
 -- name: find_keys_of_queue
 -- Return the places of those keys that jobs of this queue have, and whether with this payload.
 SELECT (k.place - 1)::int4, j.seq, NOT j.pruned AND j.payload = k.payload

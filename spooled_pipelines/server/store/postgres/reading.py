@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from spooled_pipelines.server.core import ids
@@ -50,6 +50,20 @@ async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[A
         AttemptRecord._make((*made, None if error is None else error.decode()))
         for *made, error in await fetch(snapshot.connection, "list_attempts", job=seq)
     ]
+
+
+async def keys_elsewhere(
+    snapshot: Snapshot, organization: str, queues: Collection[str], keys: Sequence[str]
+) -> list[int]:
+    """Return the places of those keys that jobs of other queues than these have."""
+    rows = await fetch(
+        snapshot.connection,
+        "find_keys_elsewhere",
+        organization=organization,
+        queues=list(queues),
+        keys=[stored_key(key) for key in keys],
+    )
+    return [place for (place,) in rows]
 
 
 async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:

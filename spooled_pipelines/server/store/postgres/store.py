@@ -192,6 +192,7 @@ class PostgresStore(Service):
 
     attempts = _reads(reading.attempts)
     find_keys = _reads(reading.find_keys)
+    keys_elsewhere = _reads(reading.keys_elsewhere)
 
     open_batch = _shielded(batch_operations.open_batch)
 

@@ -123,6 +123,12 @@ SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = :seq
 -- Give a job another payload.
 UPDATE jobs SET payload = :payload WHERE seq = :seq
 
+-- name: find_queue_of_key
+-- Return the name of the queue whose job has this key.
+SELECT q.name FROM organizations o JOIN jobs j ON j.organization = o.id AND j.idempotency_key = :key
+    JOIN queues q ON q.id = j.queue
+WHERE o.name = :organization
+
 -- name: find_key_of_queue
 -- Return the job of this queue that has this key, and whether it has this payload.
 SELECT j.seq, j.pruned = 0 AND j.payload = :payload FROM organizations o

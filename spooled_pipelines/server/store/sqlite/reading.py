@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from spooled_pipelines.server.core import ids
@@ -49,6 +49,17 @@ def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[Attempt
     seq = job(snapshot, organization, job_id).seq
     rows = snapshot.connection.execute(NAMED["list_attempts"], {"job": seq}).fetchall()
     return [AttemptRecord._make(row) for row in rows]
+
+
+def keys_elsewhere(
+    snapshot: Snapshot, organization: str, queues: Collection[str], keys: Sequence[str]
+) -> list[int]:
+    """Return the places of those keys that jobs of other queues than these have."""
+    find = snapshot.connection.execute
+    rows = (
+        find(SQL["find_queue_of_key"], (stored_key(key), organization)).fetchone() for key in keys
+    )
+    return [place for place, row in enumerate(rows) if row is not None and row[0] not in queues]
 
 
 def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:

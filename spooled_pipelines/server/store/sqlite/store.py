@@ -202,6 +202,7 @@ class SqliteStore(Service):
 
     attempts = _reads(reading.attempts)
     find_keys = _reads(reading.find_keys)
+    keys_elsewhere = _reads(reading.keys_elsewhere)
 
     async def open_batch(self, organization: str, opening: BatchOpening) -> BatchRecord:
         # None while one of this name is being forgotten, a step at a time.

@@ -1,0 +1,112 @@
+"""Clients that leave their answers unread: what they still get done, and what is kept for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from spooled_pipelines.server.core.in_flight import ByteBudget
+from spooled_pipelines.server.rpc import interceptor
+from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire import keys_v1 as keys
+from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.proof.http2_peer import Peer, message
+from tests.support.waiting import aeventually
+from tests.support.wire import Wire, method_named
+
+# Too little for an answer: whatever the server writes waits.
+SHUT = 1
+
+
+@pytest.fixture
+async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
+    async with Wire(tmp_path) as running:
+        yield running
+
+
+async def run(peer: Peer, seconds: float = 0.2) -> None:
+    await asyncio.to_thread(peer.run, seconds)
+
+
+def chunk(number: int) -> bytes:
+    ids = [f"{number}-{row}" for row in range(10)]
+    rows = batch.JobChunk(payloads=[b""] * 10, idempotency_keys=ids, number=number)
+    return message(batch.EnqueueBatchRequest(chunk=rows).SerializeToString())
+
+
+async def test_a_revoked_key_gets_nothing_more_done_on_a_stream_that_is_not_read(
+    wire: Wire,
+) -> None:
+    made = await wire.call(keys.CreateKeyRequest(name="n", role="admin"))
+    await wire.enqueue("q")
+
+    async def processing() -> int:
+        return int((await wire.call(spooled.GetQueueStatsRequest(queue_name="q"))).processing)
+
+    opening = batch.OpenBatch(batch_id="b", queue_name="other", upload_id="u")
+    opened = message(batch.EnqueueBatchRequest(open=opening).SerializeToString())
+    empty = message(spooled.ProcessRequest().SerializeToString())
+    with Peer(wire.address, window=SHUT) as peer:
+        upload = peer.call(
+            method_named("EnqueueBatch").path, opened + chunk(0), key=made.secret, end=False
+        )
+        worker = peer.call(method_named("ProcessJobs").path, empty, key=made.secret, end=False)
+        streams = wire.server._interceptor._streams
+        while len(streams) < 2 or any(stream.writing_since is None for stream in streams):
+            await run(peer)
+        await wire.call(keys.RevokeKeyRequest(id=made.key.id))
+        await aeventually(lambda: not streams)
+        dequeue = spooled.DequeueRequest(queue_name="q", worker_id="w")
+        peer.send(upload, chunk(1))
+        peer.send(worker, message(spooled.ProcessRequest(dequeue=dequeue).SerializeToString()))
+        await run(peer, 0.5)
+        assert await processing() == 0
+        stats = await wire.call(batch.GetBatchStatsRequest(batch_ids=["b"]))
+        assert stats.batches[0].total <= 10
+
+
+async def test_an_answer_that_stays_unread_ends_its_stream(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptor, "_UNREAD_SECONDS", 0.3)
+    opening = batch.OpenBatch(batch_id="b", queue_name="q", upload_id="u")
+    opened = message(batch.EnqueueBatchRequest(open=opening).SerializeToString())
+    with Peer(wire.address, window=SHUT) as peer:
+        peer.call(method_named("EnqueueBatch").path, opened, key="sp_wrong", end=False)
+        peer.call(method_named("EnqueueBatch").path, opened, key=await new_key(wire), end=False)
+        streams = wire.server._interceptor._streams
+        while not any(stream.writing_since is not None for stream in streams):
+            await run(peer)
+        await aeventually(lambda: not streams)
+
+
+async def new_key(wire: Wire) -> str:
+    made = await wire.call(keys.CreateKeyRequest(name="n", role="produce"))
+    return str(made.secret)
+
+
+async def test_bytes_in_flight_wait_for_room_in_their_order() -> None:
+    budget = ByteBudget(10)
+    first = await budget.take("a", 8)
+    second = asyncio.ensure_future(budget.take("a", 5))
+    third = asyncio.ensure_future(budget.take("a", 1))
+    given_up = asyncio.ensure_future(budget.take("a", 1))
+    # Another organization has room of its own, and what is larger than all room passes alone.
+    (await budget.take("b", 99)).release()
+    await asyncio.sleep(0)
+    assert not second.done()
+    assert not third.done()
+    given_up.cancel()
+    first.release()
+    first.release()
+    share = await second
+    await third
+    share.shrink(1)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            stack.callback((await budget.take("a", 4)).release)
+    assert not (await budget.take("a", 0)).counts
