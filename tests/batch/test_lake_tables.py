@@ -16,7 +16,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, convert_to_deltalake, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
@@ -329,3 +329,35 @@ def test_the_shell_reads_a_version_and_says_which(delta: Path, tmp_path: Path) -
     assert "Delta table, version 1" in sent.stdout
     refused_version = command("enqueue", str(delta), "q", "--table-version", "9", *server)
     assert "has no version 9; its newest is 3" in refused_version.stderr
+
+
+def test_a_delta_table_says_the_same_with_and_without_a_filter(tmp_path: Path) -> None:
+    odd = pa.table(
+        {
+            "id": range(4),
+            "part": ["a", "b/c", "ü ?&#%", None],
+            "day": [dt.date(2024, 2, 29), None, dt.date(1, 1, 1), dt.date(9999, 12, 31)],
+            "bytes": [b"x", None, b"", b"\0"],
+            "map": pa.array(
+                [[("k", 1)], None, [], [("a", None)]], pa.map_(pa.string(), pa.int64())
+            ),
+            "object": [{"x": [1], "y": "a"}, None, {"x": None, "y": None}, {"x": [], "y": ""}],
+            "price": [Decimal("1.10"), None, Decimal("-0.01"), Decimal("0.00")],
+            "number": [1.5, None, float("inf"), -0.0],
+        }
+    )
+    write_deltalake(tmp_path / "odd", odd, partition_by=["part", "day"])
+    times = [dt.datetime(9999, 12, 31), dt.datetime(1500, 1, 1), dt.datetime(2024, 1, 1, 1, 2, 3)]  # noqa: DTZ001
+    (tmp_path / "int96").mkdir()
+    pq.write_table(
+        pa.table({"id": range(3), "at": pa.array(times, pa.timestamp("us", "UTC"))}),
+        tmp_path / "int96" / "a.parquet",
+        use_deprecated_int96_timestamps=True,
+    )
+    convert_to_deltalake(tmp_path / "int96")
+    for name, rows in (("odd", odd.to_pylist()), ("int96", None)):
+        read = sorted(rows_of(tmp_path / name), key=lambda row: row["id"])
+        filtered = rows_of(tmp_path / name, where=[("id", ">=", 0)])
+        assert sorted(filtered, key=lambda row: row["id"]) == read
+        assert rows in (read, None)
+    assert [row["at"].replace(tzinfo=None) for row in read] == times

@@ -39,19 +39,20 @@ def open_table(table: DeltaTable, scan: Scan, rows: int) -> Opened:
         version = table.version()
         scan.versions_read.append(version)
         scan.notes.append(f"Delta table, version {version}")
-        if scan.where is not None:
-            scan.counts["filtered"] += table.count()
+        if scan.where is None:
+            return _open_by_engine(table, scan, rows)
+        scan.counts["filtered"] += table.count()
         files = _as_dataset(table)
-        if files is not None:
-            options = dataset.ParquetFragmentScanOptions(
-                pre_buffer=False, use_buffered_stream=True, buffer_size=_READ_BYTES
-            )
-            return from_dataset(files, scan, rows, options, counts=False)
-        return _open_by_engine(table, scan, rows)
+        if files is None:
+            return _open_by_engine(table, scan, rows)
+        options = dataset.ParquetFragmentScanOptions(
+            pre_buffer=False, use_buffered_stream=True, buffer_size=_READ_BYTES
+        )
+        return from_dataset(files, scan, rows, options, counts=False)
 
 
 def _as_dataset(table: DeltaTable) -> dataset.Dataset | None:
-    """Return the table's files, which Arrow filters best; None: Arrow cannot read them alone."""
+    """Return the table's files, of which Arrow reads what a filter leaves; None: it cannot."""
     if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
         # Arrow would look for columns by names that the files do not have, and find nulls.
         return None
@@ -65,7 +66,7 @@ def _as_dataset(table: DeltaTable) -> dataset.Dataset | None:
 
 
 def _open_by_engine(table: DeltaTable, scan: Scan, rows: int) -> Opened:
-    """Open a table by the engine in its library, in the order of its files."""
+    """Open a table by the engine in its library, in the order of its files, in little memory."""
     known = pa.schema(table.schema().to_arrow())
     columns = scan.columns_to_read(known.names) or known.names
     schema = pa.schema([known.field(name) for name in columns])

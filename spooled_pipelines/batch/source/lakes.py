@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -139,11 +140,11 @@ def refuse_file(file: Location) -> None:
 
 def _refuse_below_table(location: Location) -> None:
     for folder in _folders_above(location):
-        try:
+        kind = None
+        # Who may read a folder need not be allowed to see the one that it is in, and each file
+        # system has errors of its own for that.
+        with suppress(Exception):
             kind = kind_of(folder)
-        except OSError:
-            # Who may read a folder need not be allowed to see the one that it is in.
-            return
         if kind is not None:
             raise _inside(location.name, kind, folder.name)
 
