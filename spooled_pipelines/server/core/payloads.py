@@ -17,12 +17,16 @@ _DIGEST_BYTES = 16
 
 
 class KeptPayload(NamedTuple):
-    """A job's payload; its digest instead where it was taken away."""
+    """A job's payload; its digest instead where it was taken away.
+
+    Payloads that are equal have the same length, in whatever order their fields are. So `payload`
+    is None where no row that is compared is as long: what is read is never more than what came.
+    """
 
     seq: int
     queue: int
     status: int
-    payload: bytes
+    payload: bytes | None
     digest: bytes | None
 
 
@@ -46,17 +50,21 @@ def compare(
     Jobs in a `replaceable` status get the row's payload, if theirs was not taken away. Those of
     other queues are passed over: whoever may send to this queue may know nothing of them.
     """
-    jobs = {job.seq: job for job in kept if job.queue == queue}
+    jobs: dict[int, KeptPayload] = {}
+    for job in kept:
+        # A job is there once for each length that its rows have.
+        if job.queue == queue and (job.payload is not None or job.seq not in jobs):
+            jobs[job.seq] = job
     found = Comparison([], [], {})
     for place, seq, payload in rows:
-        job = jobs.get(seq)
-        if job is None or not differs(payload, job):
+        mine = jobs.get(seq)
+        if mine is None or not differs(payload, mine):
             continue
         found.changed.append(place)
-        if job.status in replaceable and job.digest is None:
+        if mine.status in replaceable and mine.digest is None:
             found.replaced.append(place)
             found.payloads[seq] = payload
-            jobs[seq] = job._replace(payload=payload)
+            jobs[seq] = mine._replace(payload=payload)
     return found
 
 
@@ -64,6 +72,8 @@ def differs(payload: bytes, job: KeptPayload) -> bool:
     """Return whether the payload is another one than the job's, by value."""
     if job.digest is not None:
         return payload_digest(payload) != job.digest
+    if job.payload is None or len(payload) != len(job.payload):
+        return True
     return payload != job.payload and _canonical(payload) != _canonical(job.payload)
 
 

@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "keys": [b"h1", b"h2"],
     "payloads": [],
     "digests": [b"", b"", b""],
+    "sizes": [1, 2, 3],
     "seq": 1,
     "organization": "acme",
     "batch": 1,

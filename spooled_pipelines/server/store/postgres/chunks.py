@@ -281,11 +281,19 @@ async def _compare(
     """
     if not other:
         return [], []
-    statement = "lock_kept" if chunk.replaceable else "read_kept"
-    kept = await tx.rows(statement, seqs=sorted(other))
-    rows = ((row, found[row].seq, chunk.payloads[row]) for row in duplicates)
+    if chunk.replaceable:
+        await tx.rows("lock_payloads", seqs=sorted(other))
+    rows = [
+        (row, found[row].seq, chunk.payloads[row]) for row in duplicates if found[row].seq in other
+    ]
+    lengths = {(seq, len(payload)) for _, seq, payload in rows}
+    kept = await tx.rows(
+        "read_kept", seqs=[seq for seq, _ in lengths], sizes=[size for _, size in lengths]
+    )
     jobs = map(KeptPayload._make, kept)
-    changed, replaced, payloads = compare(rows, jobs, place.queue, chunk.replaceable)
+    changed, replaced, payloads = await asyncio.to_thread(
+        compare, rows, jobs, place.queue, chunk.replaceable
+    )
     if payloads:
         await tx.send("replace_payloads", seqs=list(payloads), payloads=list(payloads.values()))
     return changed, replaced

@@ -184,13 +184,14 @@ CROSS JOIN LATERAL (
 ) AS j
 
 -- name: read_kept
--- Return the payloads of jobs, or the hashes of those that were taken away.
-SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ANY(%(seqs)s)
+-- Return the payloads of jobs where they are so long, or the hashes of those that were taken away.
+SELECT j.seq, j.queue, j.status, CASE WHEN octet_length(j.payload) = n.size THEN j.payload END,
+    j.payload_digest
+FROM unnest(%(seqs)s::int8[], %(sizes)s::int8[]) AS n (seq, size) JOIN jobs j ON j.seq = n.seq
 
--- name: lock_kept
--- The same of jobs that stay as they are until the commit.
-SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = ANY(%(seqs)s)
-ORDER BY seq FOR UPDATE
+-- name: lock_payloads
+-- Let jobs stay as they are until the commit.
+SELECT seq FROM jobs WHERE seq = ANY(%(seqs)s) ORDER BY seq FOR UPDATE
 
 -- name: replace_payloads
 -- Give locked jobs other payloads.
@@ -731,10 +732,15 @@ DELETE FROM requests WHERE (organization, request_id) IN (
 )
 
 -- name: cancel_older
--- Note that older generations of a batch are to be cancelled.
+-- Note that older generations of a batch are to be cancelled, unless this one is refused.
 UPDATE batches SET cancel_after = 0
 WHERE organization = %(organization)s AND batch_id = %(batch_id)s
     AND generation < %(generation)s AND NOT forgotten
+    AND EXISTS (
+        SELECT FROM batches n WHERE n.organization = %(organization)s
+            AND n.batch_id = %(batch_id)s AND NOT n.superseded
+            AND n.generation = %(generation)s AND n.queue = %(queue)s
+    )
 
 -- name: find_cancelled
 -- Return a batch that is being cancelled, and the place to go on from; nobody else is at it.

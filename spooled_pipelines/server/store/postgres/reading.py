@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.core.payloads import KeptPayload, differs
+from spooled_pipelines.server.core.payloads import KeptPayload, compare
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
     PAGE_BYTES,
@@ -76,13 +77,21 @@ async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> K
         keys=[stored_key(key) for key in query.keys],
         payloads=list(query.payloads),
     )
-    other = {seq for _, seq, is_same in rows if query.payloads and not is_same}
-    kept = await fetch(snapshot.connection, "read_kept", seqs=list(other)) if other else []
-    jobs = {job.seq: job for job in map(KeptPayload._make, kept)}
-    changed = [
-        place for place, seq, _ in rows if seq in jobs and differs(query.payloads[place], jobs[seq])
-    ]
-    return KeysFound([place for place, *_ in rows], changed)
+    found = [place for place, *_ in rows]
+    other = [(place, seq, query.payloads[place]) for place, seq, same in rows if same is False]
+    if not query.payloads or not other:
+        return KeysFound(found, [])
+    lengths = {(seq, len(payload)) for _, seq, payload in other}
+    kept = await fetch(
+        snapshot.connection,
+        "read_kept",
+        seqs=[seq for seq, _ in lengths],
+        sizes=[size for _, size in lengths],
+    )
+    jobs = list(map(KeptPayload._make, kept))
+    # They are all of this queue.
+    compared = await asyncio.to_thread(compare, other, jobs, jobs[0].queue, ())
+    return KeysFound(found, compared.changed)
 
 
 async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:

@@ -298,10 +298,11 @@ def _compare(
 ) -> Comparison:
     """Find the rows with other payloads than their jobs, which get them where they may."""
     other = {found[row].seq for row in duplicates if not found[row].is_same}
-    rows = (
+    rows = [
         (row, found[row].seq, chunk.payloads[row]) for row in duplicates if found[row].seq in other
-    )
-    kept = (reading.kept(tx, seq) for seq in other)
+    ]
+    lengths = {(seq, len(payload)) for _, seq, payload in rows}
+    kept = (reading.kept(tx, *one) for one in lengths)
     compared = compare(rows, kept, place.queue, chunk.replaceable)
     for seq, payload in compared.payloads.items():
         tx.connection.execute(SQL["replace_payload"], (payload, seq))

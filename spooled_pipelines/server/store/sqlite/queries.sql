@@ -116,8 +116,9 @@ SELECT seq, status, due_at, batch, pruned = 0 AND payload = :payload FROM jobs
 WHERE organization = :organization AND idempotency_key = :key
 
 -- name: read_kept
--- Return the payload of a job, or the hash of what was taken away.
-SELECT seq, queue, status, payload, payload_digest FROM jobs WHERE seq = :seq
+-- Return the payload of a job where it is so long, or the hash of what was taken away.
+SELECT seq, queue, status, iif(length(payload) = :size, payload, NULL), payload_digest FROM jobs
+WHERE seq = :seq
 
 -- name: replace_payload
 -- Give a job another payload.

@@ -74,14 +74,18 @@ def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFou
         if row is None:
             continue
         found.found.append(place)
-        if payload is not None and not row[1] and differs(payload, kept(snapshot, row[0])):
+        if (
+            payload is not None
+            and not row[1]
+            and differs(payload, kept(snapshot, row[0], len(payload)))
+        ):
             found.changed.append(place)
     return found
 
 
-def kept(snapshot: Snapshot, seq: int) -> KeptPayload:
-    """Return a job's payload, or the hash of it."""
-    row = snapshot.connection.execute(SQL["read_kept"], (seq,)).fetchone()
+def kept(snapshot: Snapshot, seq: int, size: int) -> KeptPayload:
+    """Return a job's payload where it is so long, or the hash of it."""
+    row = snapshot.connection.execute(SQL["read_kept"], (size, seq)).fetchone()
     return KeptPayload._make(row)
 
 
