@@ -361,3 +361,17 @@ def test_a_delta_table_says_the_same_with_and_without_a_filter(tmp_path: Path) -
         assert sorted(filtered, key=lambda row: row["id"]) == read
         assert rows in (read, None)
     assert [row["at"].replace(tzinfo=None) for row in read] == times
+
+
+def test_a_call_that_breaks_off_says_with_which_version_it_goes_on(
+    delta: Path, client: SpooledClient
+) -> None:
+    def interrupted(acknowledged: int, _: int) -> None:
+        if acknowledged:
+            raise RuntimeError("the connection broke")
+
+    with pytest.raises(RuntimeError) as caught:
+        client.enqueue_batch(delta, "q", table_version=2, progress=interrupted)
+    if sys.version_info >= (3, 11):
+        (note,) = caught.value.__notes__
+        assert "Repeat the same call with table_version=2 to resume" in note
