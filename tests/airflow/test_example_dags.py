@@ -52,6 +52,10 @@ run("readings")
 run("retry_dead_letters")
 for dag_id in ("passed", "grouped", "nothing", "joined", "blue", "red"):
     run(dag_id)
+for dag_id in ("templated", "native"):
+    run(dag_id)
+    # This once, as a person who triggers the DAG asks for it.
+    run(dag_id, run_conf={"rerun": "fresh"})
 """
 
 
@@ -246,14 +250,21 @@ def test_results_have_the_rows_key_and_payload_in_whatever_file_they_are(
         ]
 
 
+def test_arguments_come_from_the_parameters_of_the_run(world: dict[str, Any]) -> None:
+    for dag_id, rows in (("templated", 2), ("native", 1)):
+        first, fresh = (values["enqueue"] for values in returned(world, dag_id))
+        assert (first["rows"], first["queue_name"], first["name"]) == (rows, "v2.10", "2.10")
+        assert (fresh["created"], fresh["generation"]) == (rows, first["generation"] + 1)
+
+
 def test_a_batch_of_another_dag_is_named_in_the_log_and_parts_have_none(
     world: dict[str, Any],
 ) -> None:
     (blue,), (red,) = returned(world, "blue"), returned(world, "red")
     assert [dag["part"]["created"] for dag in (blue, red)] == [1, 1]
     assert [dag["named"]["created"] for dag in (blue, red)] == [1, 0]
-    (line,) = [line for line in world["log"].splitlines() if "not by this DAG" in line]
-    assert "was made by airflow/blue/named" in line
+    (line,) = [line for line in world["log"].splitlines() if "by airflow/blue" in line]
+    assert "was made by airflow/blue/named, not by this DAG" in line
     assert world["client"].batch(red["named"]).stats().made_by == "airflow/blue/named"
 
 

@@ -133,6 +133,7 @@ def test_durations_rates_and_limits_are_rendered_too(
         ({"rate": "{{ params.day }}"}, "rate must be a number of jobs a second above 0, got 'tue'"),
         ({"spread": "{{ params.day }}"}, "spread must be a timedelta, or a template of a number"),
         ({"max_failed": "{{ params.day }}", "wait_for_completion": True}, "max_failed must be"),
+        ({"where": [("id", "==", "{{ params.n }}")]}, "a number with a number, not with its text"),
         ({"part": "1", "on_rerun": "{{ params.rerun }}"}, "starts a whole batch over"),
     ],
 )

@@ -166,7 +166,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
     ("worked on; the run is deleted, and made again under its run_id", "retry_failed"): Scenario(
         "run_deleted", delete_run_and_trigger, worked_on=True
     ),
-    ('another run of the same date, with `name="{{ ds }}"', "retry_failed"): Scenario(
+    ('another run of the same date, with `name="orders/{{ ds }}"', "retry_failed"): Scenario(
         "named_by_date", run_later_that_day
     ),
     ("one instance of a mapped task (100 rows each of 3) is cleared", "retry_failed"): Scenario(

@@ -92,7 +92,8 @@ class Scan:
                 _cast_views(schema.empty_table()).filter(self.where)
             except (pa.ArrowException, TypeError) as error:
                 raise InvalidArgumentError(
-                    f"where does not fit the table: {one_line(error)}"
+                    f"where does not fit the table: {one_line(error)}. Compare a column with a "
+                    "value of its own type: a number with a number, not with its text."
                 ) from None
 
     def _check_columns(self, names: Sequence[str]) -> None:

@@ -136,3 +136,17 @@ for dag_id in ("blue", "red"):
         pasted: dict[str, Any] = {"data": [{"id": 1}], "key": "id", "queue_name": "pasted"}
         EnqueueBatchOperator(task_id="part", part="{{ ti.map_index }}", **pasted)
         EnqueueBatchOperator(task_id="named", name="nightly", **pasted)
+
+for dag_id, native in (("templated", False), ("native", True)):
+    params = {"day": "tue", "least": 2, "rerun": "resume", "version": "2.10"}
+    with DAG(dag_id, schedule=None, params=params, render_template_as_native_obj=native):
+        number = [("id", ">=", "{{ params.least }}")] if native else []
+        EnqueueBatchOperator(
+            task_id="enqueue",
+            data=[{"id": 1, "day": "tue"}, {"id": 2, "day": "tue"}, {"id": 3, "day": "wed"}],
+            where=[("day", "==", "{{ params.day }}"), *number],
+            queue_name="v{{ params.version }}",
+            name="{{ params.version }}",
+            priority="{{ params.least }}",
+            on_rerun="{{ params.rerun }}",
+        )

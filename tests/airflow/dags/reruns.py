@@ -68,7 +68,7 @@ for name in ("backfill_new", "backfill_reprocess"):
         enqueue(dag)
 
 with make_dag("named_by_date") as dag:
-    enqueue(dag, name="{{ ds }}")
+    enqueue(dag, name="orders/{{ ds }}")
 
 with make_dag("mapped") as dag:
     EnqueueBatchOperator.partial(
