@@ -54,8 +54,8 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
     """Waits for jobs, and never claims any: until a batch is settled, or a queue is as asked.
 
     It keeps waiting while the server is away, and returns the statistics (a small dict).
-    ``batch``, ``queue_name``, ``until``, ``fail_if``, ``max_failed`` and ``on_empty`` are
-    templated.
+    Templated are ``batch``, ``queue_name``, ``until``, ``fail_if``, ``on_missing``,
+    ``max_failed`` and ``on_empty``.
 
     Args:
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
@@ -94,7 +94,8 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("batch", "queue_name", "until", "fail_if", "max_failed", "on_empty", "spooled_conn_id"),
+        *("batch", "queue_name", "until", "fail_if", "on_missing", "max_failed", "on_empty"),
+        "spooled_conn_id",
     )
     text_fields: ClassVar[tuple[str, ...]] = ("queue_name", "until", "fail_if", "spooled_conn_id")
     untemplated_fields: ClassVar[tuple[str, ...]] = ("deferrable", "cancel_on_kill")
@@ -108,7 +109,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         queue_name: str | XComArg | None = None,
         until: str = _IDLE,
         fail_if: str | None = None,
-        on_missing: OnMissing = "wait",
+        on_missing: OnMissing | str = "wait",
         max_failed: float | str = 0,
         on_empty: OnEmpty | str = "success",
         deferrable: bool | None = None,
@@ -122,7 +123,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         self.queue_name = queue_name
         self.until = until
         self.fail_if = fail_if
-        self.on_missing = on_missing
+        self.on_missing: Any = on_missing
         # A text until it is rendered.
         self.max_failed: Any = max_failed
         self.on_empty = on_empty
@@ -224,7 +225,8 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
     def _check_arguments(self) -> None:
         """Refuse what can be known to be wrong when the DAG is read."""
         check_on_empty(self.on_empty)
-        validation.one_of(self.on_missing, "on_missing", get_args(OnMissing))
+        if not is_template(self.on_missing):
+            validation.one_of(self.on_missing, "on_missing", get_args(OnMissing))
         if not is_template(self.max_failed):
             check_max_failed(self.max_failed)
         if (self.batch is None) == (self.queue_name is None):
@@ -261,6 +263,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         """Return what it waits for, now that the fields are rendered."""
         try:
             if self.queue_name is not None:
+                validation.one_of(self.on_missing, "on_missing", get_args(OnMissing))
                 return QueueTarget(
                     parse_text(self.queue_name), self.until, self.fail_if, self.on_missing
                 )
