@@ -75,7 +75,7 @@ def workers(server: ServerProcess) -> Iterator[None]:
 
     def go_on() -> None:
         with connect(server.address, api_key=server.api_key) as client:
-            while not over.wait(0.05):
+            while not over.wait(0.2):
                 work(client)
 
     working = threading.Thread(target=go_on)
