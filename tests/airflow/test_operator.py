@@ -26,7 +26,7 @@ from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.operators.enqueue_request import batch_name
 from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.batch.options.row_options import BatchOptions, JobOptions
-from spooled_pipelines.errors import SourceError, UnavailableError
+from spooled_pipelines.errors import InvalidArgumentError, SourceError, UnavailableError
 from tests.support.airflow_versions import DagSerialization
 from tests.support.server_process import ServerProcess
 
@@ -495,3 +495,10 @@ def test_it_takes_every_option_of_enqueue_batch() -> None:
     op = operator("q", data="x.parquet")
     fields = {*op.untemplated_fields, *op.template_fields}
     assert JobOptions.__annotations__.keys() <= fields
+
+
+def test_the_executors_queue_is_not_taken_for_that_of_the_jobs() -> None:
+    with pytest.raises(InvalidArgumentError, match="queue= is Airflow's own"):
+        EnqueueBatchOperator(task_id="e", data=[], queue="orders")
+    with pytest.raises(InvalidArgumentError, match=r"the queue of the jobs$"):
+        EnqueueBatchOperator(task_id="e", data=[])

@@ -179,7 +179,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
     def __init__(
         self,
         *,
-        queue_name: str,
+        queue_name: str = "",
         data: Any = None,
         sql: str | None = None,
         sql_conn_id: str | None = None,
@@ -220,6 +220,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
     ) -> None:
         given = dict(locals())
         super().__init__(**kwargs)
+        enqueue_options.check_queue(queue_name, kwargs)
         if isinstance(data, Asset):
             self.inlets = [*self.inlets, data]
         self.data = wrap(data)

@@ -57,6 +57,13 @@ _PARSE: dict[str, Callable[[Any], Any]] = {
 _CHECKED = (*ROW_FIELDS, *_CHOICES, "max_failed", "wait_timeout", "ledger", "results")
 
 
+def check_queue(queue_name: Any, others: Mapping[str, Any]) -> None:
+    """Raise InvalidArgumentError where there is no queue, or the executor's instead of it."""
+    if queue_name is None or queue_name == "":
+        hint = ": queue= is Airflow's own, and names workers of its executor" * ("queue" in others)
+        raise InvalidArgumentError(f"queue_name= must name the queue of the jobs{hint}")
+
+
 def find_templates(arguments: Mapping[str, Any]) -> set[str]:
     """Return the names of those arguments whose rendered text says something else than text."""
     return {name for name in _PARSE if is_template(arguments[name])}

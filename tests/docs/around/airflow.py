@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_setup import connect_airflow
+from spooled_pipelines.airflow import EnqueueBatchOperator
+from tests.support.doc_setup import TaskContext, connect_airflow
 
 
 @contextmanager
@@ -18,6 +19,33 @@ def dags(page: Any) -> Iterator[None]:
         "done",
         "results",
     }
+
+
+@contextmanager
+def terminal(page: Any) -> Iterator[None]:
+    """The variables lead to the server of the page."""
+    page.replace['@localhost:50051"'] = f'@{page.address}"'
+    yield
+
+
+@contextmanager
+def first_dag(page: Any) -> Iterator[None]:
+    """Each task of the DAG does its part, one after the other."""
+    connect_airflow(page)
+    yield
+    names = page.names
+    rows = names["orders"].function()
+    enqueue = EnqueueBatchOperator(
+        task_id="e", data=rows, queue_name="first", key="order_id", max_retries=0
+    )
+    batch = enqueue.execute(TaskContext("e"))
+    for task in (names["work"], names["results"]):
+        task.batch = batch
+    assert names["work"].execute(TaskContext("work"))["completed"] == 10
+    charged = {
+        row["order_id"]: row["charged"] for row in names["results"].execute(TaskContext("r"))
+    }
+    assert charged[9] == 22.2
 
 
 @contextmanager
