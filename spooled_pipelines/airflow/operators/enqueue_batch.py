@@ -24,7 +24,6 @@ from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name, made_by
 from spooled_pipelines.airflow.operators.output_file import write_file
 from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
-from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.airflow.versions import (
     AirflowFailException,
     AirflowTaskTimeout,
@@ -291,6 +290,9 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             if self._guard is not None:
                 self._guard.raise_if_killed()
         self._guard = None
+        # Nothing that reads a DAG needs it, and it takes longest to load.
+        from spooled_pipelines.airflow.triggers import BatchTrigger
+
         arguments = (self.spooled_conn_id, self.max_failed, deadline, self._cancels_on_kill())
         trigger = BatchTrigger.waiting_for([BatchRef.parse(batch)], *arguments)
         raise trigger.deferral(self.log, batch=batch)

@@ -18,12 +18,6 @@ from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_e
 from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.queue_condition import OnMissing
-from spooled_pipelines.airflow.sensors.wait_targets import (
-    BatchTarget,
-    PokeResult,
-    QueueTarget,
-    WaitTarget,
-)
 from spooled_pipelines.airflow.templates import (
     TextTemplates,
     is_template,
@@ -45,6 +39,7 @@ from spooled_pipelines.rpc import validation
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from spooled_pipelines.airflow.sensors.wait_targets import PokeResult, WaitTarget
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
 _IDLE = "open == 0"
@@ -261,6 +256,9 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
 
     def _target(self) -> WaitTarget:
         """Return what it waits for, now that the fields are rendered."""
+        # Nothing that reads a DAG needs the triggers, which take longest to load.
+        from spooled_pipelines.airflow.sensors.wait_targets import BatchTarget, QueueTarget
+
         try:
             if self.queue_name is not None:
                 validation.one_of(self.on_missing, "on_missing", get_args(OnMissing))

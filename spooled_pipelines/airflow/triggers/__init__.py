@@ -6,9 +6,14 @@ move, so that a task that is deferred during an upgrade resumes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import spooled_pipelines.airflow.versions  # noqa: F401 - it says which Airflow is needed, first
-from spooled_pipelines.airflow.triggers.asset_events import BatchDoneTrigger, DeadLettersTrigger
-from spooled_pipelines.airflow.triggers.batch import BatchTrigger, QueueTrigger, SpooledTrigger
+from spooled_pipelines._lazy import attach
+
+if TYPE_CHECKING:
+    from spooled_pipelines.airflow.triggers.asset_events import BatchDoneTrigger, DeadLettersTrigger
+    from spooled_pipelines.airflow.triggers.batch import BatchTrigger, QueueTrigger, SpooledTrigger
 
 __all__ = [
     "BatchDoneTrigger",
@@ -17,3 +22,14 @@ __all__ = [
     "QueueTrigger",
     "SpooledTrigger",
 ]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "BatchDoneTrigger": "airflow.triggers.asset_events",
+        "BatchTrigger": "airflow.triggers.batch",
+        "DeadLettersTrigger": "airflow.triggers.asset_events",
+        "QueueTrigger": "airflow.triggers.batch",
+        "SpooledTrigger": "airflow.triggers.batch",
+    },
+)

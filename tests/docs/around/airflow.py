@@ -38,7 +38,8 @@ def first_dag(page: Any) -> Iterator[None]:
     enqueue = EnqueueBatchOperator(
         task_id="e", data=rows, queue_name="first", key="order_id", max_retries=0
     )
-    batch = enqueue.execute(TaskContext("e"))
+    context: Any = TaskContext("e")
+    batch = enqueue.execute(context)
     for task in (names["work"], names["results"]):
         task.batch = batch
     assert names["work"].execute(TaskContext("work"))["completed"] == 10
