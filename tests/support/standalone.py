@@ -234,6 +234,7 @@ class World:
             # On a busy machine tasks would fail of the default of 5 s.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__CORE__PARALLELISM": "3",
+            "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
             **({} if database is None else on_postgresql(database)),
             **environment,
         }

@@ -11,6 +11,8 @@ from spooled_pipelines.server.core.records import BatchRecord
 from spooled_pipelines.wire.batch_v1 import Stall
 
 _EXPIRING_MS = 5 * 60 * 1000
+# A worker that is heard of this long after a lease ran out, while none did since.
+_BACK_MS = 60 * 1000
 
 
 def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
@@ -57,6 +59,10 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
         )
     expired = record.lease_expired_at
     if record.open_jobs and expired is not None and now - expired < _EXPIRING_MS:
+        seen = record.worker_seen_at
+        if seen is not None and seen - expired >= _BACK_MS and (counts.processing or not ready):
+            # Workers outlived it, as after a restart of this server, and their leases are back.
+            return found
         found.append(
             Stall(
                 cause=Stall.CAUSE_LEASES_EXPIRING,

@@ -350,6 +350,11 @@ async def test_a_stall_names_what_holds_the_batch_back(wire: Wire) -> None:
     assert Stall.CAUSE_NO_WORKER in causes(await stats(wire))
     await wire.call(spooled.RegisterWorkerRequest(queue_name="q", worker_id="w"), "Register")
     assert causes(await stats(wire)) == [Stall.CAUSE_LEASES_EXPIRING]
+    # A minute later a worker has a job, and no other lease ran out.
+    job = await wire.claim()
+    assert causes(await stats(wire)) == []
+    await wire.call(spooled.FailRequest(job_id=job.id, error="x"))
+    assert causes(await stats(wire)) == [Stall.CAUSE_ALL_DUE_LATER]
     wire.clock.advance(300)
     job = await wire.claim()
     await wire.call(spooled.FailRequest(job_id=job.id, error="x"))
