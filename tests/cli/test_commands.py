@@ -109,6 +109,7 @@ def test_the_shell_says_what_has_changed_and_replaces_it_on_demand(
     refused = spooled(*arguments, "--on-changed", "raise")
     assert refused.returncode == 2
     assert "1 of 2 rows have changed" in refused.stderr
+    assert "Give --on-changed replace" in refused.stderr
     replaced = spooled(*arguments, "--on-changed", "replace")
     assert "changed     1 (1 replaced)" in replaced.stdout
     told = json.loads(spooled(*arguments, "--json").stdout)
