@@ -15,8 +15,8 @@ HINTS = {
     "--on-lossy null to leave them out.",
     "rows_rejected": "--ledger FILE lists all of them. Correct them, or give --on-rejected skip to "
     "enqueue the others.",
-    "changed": "--ledger FILE lists all of them. Give --on-changed replace to give jobs that have not "
-    "started the new payload, or --on-changed keep to leave all as they are.",
+    "changed": "--ledger FILE lists all of them. Give --on-changed replace, which gives jobs that "
+    "have not started the new payload, or --on-changed keep to leave all as they are.",
     "no_such_host": "Check the name, and the DNS of this network.",
     "tls_handshake": "The server may require a client certificate; if it is meant to be without "
     "TLS, set tls = false in the profile.",
