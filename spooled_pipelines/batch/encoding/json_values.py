@@ -31,6 +31,9 @@ from spooled_pipelines.batch.values.exact_json import (
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
 
+# So many texts of so many characters are encoded once for a record batch.
+_REMEMBERED, _REMEMBERED_CHARACTERS = 4096, 24
+
 
 def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
     """Return the Value message of each text; null where the text is.
@@ -40,9 +43,12 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
         LossyValueError: as `context` says.
     """
     encoded: list[bytes | None] = []
+    # Values come again and again; what is rounded is counted each time.
+    known: dict[str | None, bytes | None] = {None: None}
+    remembers = context.on_lossy != "round"
     for index, text in enumerate(texts.to_pylist()):
-        if text is None:
-            encoded.append(None)
+        if text in known:
+            encoded.append(known[text])
             continue
         value = parse_or_invalid(text)
         if isinstance(value, _Invalid):
@@ -50,7 +56,10 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
                 f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or an "
                 "object in it has one name twice. Nothing was sent."
             )
-        encoded.append(_encode_value(value, index, context, context.depth))
+        made = _encode_value(value, index, context, context.depth)
+        encoded.append(made)
+        if remembers and len(text) <= _REMEMBERED_CHARACTERS and len(known) < _REMEMBERED:
+            known[text] = made
     return pa.array(encoded, pa.binary())
 
 
@@ -82,6 +91,10 @@ def parse_or_invalid(text: str | bytes) -> Json | _Invalid:
 
 def _encode_value(value: Json, index: int, context: ValueContext, depth: int) -> bytes:
     """Return a google.protobuf.Value: the same bytes as a column of an Arrow type would give."""
+    if type(value) is str:
+        return VALUE_STRING + _encode_text(value)
+    if type(value) is float and math.isfinite(value):
+        return VALUE_NUMBER + double(value + 0.0 if context.unsigned_zeros else value)
     if isinstance(value, str):
         if context.trims_decimals and isinstance(value, DecimalText):
             value = trim_decimal(value)
@@ -98,11 +111,9 @@ def _encode_value(value: Json, index: int, context: ValueContext, depth: int) ->
     if isinstance(value, float):
         if math.isnan(value):
             return VALUE_NULL
-        if math.isinf(value):
-            text = "Infinity" if value > 0 else "-Infinity"
-            why = "is not a number that a payload can hold"
-            return context.replacement(index, text, why, None)
-        return VALUE_NUMBER + double(value + 0.0 if context.unsigned_zeros else value)
+        text = "Infinity" if value > 0 else "-Infinity"
+        why = "is not a number that a payload can hold"
+        return context.replacement(index, text, why, None)
     if isinstance(value, InexactNumber):
         why = "has more digits than a payload's number (a double) holds"
         return context.replacement(index, str(value), why, _nearest(value))
