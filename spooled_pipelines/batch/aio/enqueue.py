@@ -125,11 +125,11 @@ async def _send(
     backend = await service.backend()
     backend.require_for(staged)
     queue_name = staged.scope.queue_name
-    ledger = Ledger()
-    bar = Progress(progress, staged.sendable, queue_name)
     start = await backend.start(staged.batch_id, queue_name, on_rerun)
     if staged.on_changed == "raise":
         await refuse_changed(backend, staged, start.generation or 0)
+    ledger = Ledger()
+    bar = Progress(progress, staged.sendable, queue_name)
     sending = Upload(staged, ledger, bar, start.generation or 0, on_rerun, max_outstanding)
     service.rows_per_second = await upload(backend, sending)
     retried = 0
