@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow.sdk import ObjectStoragePath
+
 from spooled_pipelines.airflow.hooks import SpooledHook
 from spooled_pipelines.airflow.versions import BaseHook
 from spooled_pipelines.errors import SpooledError
@@ -21,8 +23,9 @@ _COUNTS = (
 
 
 def of_enqueue(operator: Any) -> Any:
-    """Return what an enqueue read (a file, or a query's tables) and what it wrote."""
-    files = [operator.data] if isinstance(operator.data, str) else []
+    """Return what an enqueue read (files, or a query's tables) and what it wrote."""
+    data = operator.data if isinstance(operator.data, list) else [operator.data]
+    files = [str(path) for path in data if isinstance(path, (str, ObjectStoragePath))]
     written = [operator.ledger, operator.results]
     found = _lineage(operator, files, written, reads_queue=False, counts=operator.shown_batch)
     if found is not None and operator.sql is not None:

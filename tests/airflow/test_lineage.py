@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.openlineage.sqlparser import DatabaseInfo
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
+from airflow.sdk import ObjectStoragePath
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import BatchResultsOperator, EnqueueBatchOperator, StreamJobsSensor
@@ -37,6 +38,8 @@ def test_without_it_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("/data/orders.parquet", [("file", "/data/orders.parquet")]),
         ("s3://lake@shop/a/b.parquet", [("s3://shop", "a/b.parquet")]),
+        (["/a.csv", "/b.csv"], [("file", "/a.csv"), ("file", "/b.csv")]),
+        (ObjectStoragePath("s3://lake@shop/a.csv"), [("s3://shop", "a.csv")]),
         ([{"id": 1}], []),
     ],
 )
