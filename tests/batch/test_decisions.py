@@ -108,6 +108,20 @@ def test_on_a_shared_queue_only_open_jobs_are_asked_for_and_only_after_a_change(
     assert (stats.settled, stats.failed, stats.top_errors) == (True, 1, (("boom", 1),))
 
 
+def test_jobs_that_the_server_has_forgotten_count_no_longer() -> None:
+    view = JobTracker("b", "q", "", ["1", "2"])
+    queue = QueueStats("q", total=0)
+    assert list(view.to_ask(queue)) == ["1", "2"]
+    view.learn(None)
+    view.learn(_job("2", spooled_v1.JOB_STATUS_COMPLETED))
+    # Once may be too early.
+    assert (view.stats(queue).settled, view.stats(queue).total) == (False, 2)
+    assert list(view.to_ask(queue)) == ["1"]
+    view.learn(None)
+    stats = view.stats(queue)
+    assert (stats.settled, stats.total, stats.completed) == (True, 1, 1)
+
+
 def test_without_its_jobs_a_batch_is_settled_once_its_queue_is_empty() -> None:
     before = QueueStats("q", completed=10, deadletter=2, total=12)
     busy = stats_from_queue("b", "", before, QueueStats("q", pending=1, completed=11, deadletter=2))

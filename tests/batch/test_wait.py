@@ -93,6 +93,16 @@ def test_a_batch_that_was_done_before_is_done_at_once(
     assert again.wait(timeout=30).completed == 60
 
 
+def test_what_the_last_look_sees_settled_is_settled(
+    door: Any, queue: str, flights: pa.Table, work: Work
+) -> None:
+    batch = door.enqueue_batch(flights, queue)
+    work(queue, every_third())
+    assert batch.wait(timeout=0, max_failed=20).deadletter == 20
+    with pytest.raises(BatchFailedError):
+        batch.wait(timeout=0)
+
+
 def test_only_this_batch_counts_on_a_shared_queue(
     door: Any, queue: str, flights: pa.Table, work: Work
 ) -> None:

@@ -10,6 +10,7 @@ class ManualClock:
 
     def __init__(self, now: int = 1_700_000_000_000) -> None:
         self._now = now
+        self.step = 0
         self._sleepers: list[tuple[int, asyncio.Event]] = []
 
     def now(self) -> int:
@@ -21,6 +22,17 @@ class ManualClock:
         for moment, woken in self._sleepers:
             if moment <= self._now:
                 woken.set()
+
+    def jump(self, seconds: float) -> None:
+        """Be set forward, or back: no time passes."""
+        self._now += round(seconds * 1000)
+        self.step += round(seconds * 1000)
+
+    def forget_step(self, step: int) -> None:
+        self.step -= step
+
+    def follow(self, now: int) -> None:
+        """Stands still all the same."""
 
     async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
         if moment is None:

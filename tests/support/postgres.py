@@ -104,7 +104,7 @@ class Cluster:
 
 def _marks(connection: psycopg.Connection) -> _Marks:
     """What `emptied` leaves as it is."""
-    query = "SELECT 'store', to_jsonb(s) FROM spooled.store s UNION ALL "
+    query = "SELECT 'store', to_jsonb(s) - 'origin' FROM spooled.store s UNION ALL "
     query += "SELECT 'migration', to_jsonb(m) FROM spooled.migrations m ORDER BY 1, 2"
     return connection.execute(query.encode()).fetchall()
 

@@ -206,15 +206,13 @@ class AsyncBatch:
         try:
             async with aclosing(self._watch(deadline)) as changes:
                 async for last in changes:
-                    bar.update(last)
-                    if verdict.breached(last, max_failed):
-                        stopped = await self.cancel() if on_breach == "stop" else None
-                        raise verdict.failed_error(last, max_failed, stopped)
-                    if last.settled:
+                    if await self._is_over(last, max_failed, bar.update, on_breach):
                         return last
             if timeout is not None:
                 # What was seen last may be long past, and stalls come with time alone.
                 last = await self._stats(_LAST_LOOK_SECONDS)
+                if await self._is_over(last, max_failed, bar.update, on_breach):
+                    return last
         except (UnavailableError, DeadlineExceededError) as error:
             if deadline is None:
                 raise
@@ -222,6 +220,20 @@ class AsyncBatch:
         finally:
             bar.close()
         raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
+
+    async def _is_over(
+        self,
+        stats: BatchStats,
+        max_failed: float,
+        show: Callable[[BatchStats], object],
+        on_breach: verdict.OnBreach,
+    ) -> bool:
+        """Return whether the batch is settled; raise BatchFailedError where too many failed."""
+        show(stats)
+        if verdict.breached(stats, max_failed):
+            stopped = await self.cancel() if on_breach == "stop" else None
+            raise verdict.failed_error(stats, max_failed, stopped)
+        return stats.settled
 
     async def results(
         self,

@@ -67,8 +67,7 @@ class AsyncV1Backend(AsyncBatchBackend):
             return stats_from_queue(record.id, name, record.queue_before, queue)
         async with aclosing(get_jobs(self.connection, tracker.to_ask(queue))) as jobs:
             async for job in jobs:
-                if job is not None:
-                    tracker.learn(job)
+                tracker.learn(job)
         return tracker.stats(queue)
 
     async def stats_of(

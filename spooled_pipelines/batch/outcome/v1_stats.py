@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from spooled_pipelines.batch.spill.database import insert, spill_database
@@ -47,6 +47,19 @@ class JobStatusTable:
         self._counts[JobStatus(known[0])] -= 1
         self._counts[status] += 1
 
+    def missing(self, job_id: str) -> None:
+        """Record that the server does not know a job: the second time it is forgotten.
+
+        Once may be too early, where a server's replicas hear of new jobs one after the other.
+        """
+        known = self._jobs.execute("SELECT status FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if known == (JobStatus.UNSPECIFIED.value,):
+            self._jobs.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            self._counts[JobStatus.UNSPECIFIED] -= 1
+            self.total -= 1
+        else:
+            self.learn(job_id, JobStatus.UNSPECIFIED)
+
     def counts(self) -> Counter[JobStatus]:
         """Return the number of jobs by status."""
         return Counter(self._counts)
@@ -63,16 +76,29 @@ class JobTracker:
         self._queue_name = queue_name
         self._name = name
         self._jobs = JobStatusTable(job_ids)
+        self._asked: deque[str] = deque()
         self._errors: Counter[str] = Counter()
         self._looked_at: tuple[int, int, int] | None = None
 
     def to_ask(self, queue: QueueStats) -> Iterator[str]:
         """Yield the jobs whose status has to be asked for, given the queue's statistics."""
-        if _fingerprint(queue) != self._looked_at and not self._alone(queue):
-            yield from self._jobs.open()
+        self._asked.clear()
+        is_missing = self._jobs.counts()[JobStatus.UNSPECIFIED] > 0
+        is_news = is_missing or _fingerprint(queue) != self._looked_at
+        if is_news and not self._alone(queue):
+            for job_id in self._jobs.open():
+                self._asked.append(job_id)
+                yield job_id
 
-    def learn(self, job: spooled_v1.Job) -> None:
-        """Record a job as the server returned it."""
+    def learn(self, job: spooled_v1.Job | None) -> None:
+        """Record a job as the server returned it, in the order of `to_ask`; None: it has none.
+
+        What a server has forgotten settled long ago, and counts no longer.
+        """
+        job_id = self._asked.popleft()
+        if job is None:
+            self._jobs.missing(job_id)
+            return
         status = job_status_from(job.status)
         self._jobs.learn(job.id, status)
         if status is JobStatus.DEADLETTER:

@@ -68,8 +68,7 @@ class V1Backend(BatchBackend):
             return stats_from_queue(record.id, name, record.queue_before, queue)
         with closing(get_jobs(self.connection, tracker.to_ask(queue))) as jobs:
             for job in jobs:
-                if job is not None:
-                    tracker.learn(job)
+                tracker.learn(job)
         return tracker.stats(queue)
 
     def stats_of(

@@ -7,7 +7,11 @@ import time
 from typing import Protocol
 
 # The wall clock may be set while we sleep, so no sleep is longer than this.
-_LONGEST_SLEEP_SECONDS = 60.0
+_LONGEST_SLEEP_SECONDS = 5.0
+# What is less is how clocks drift, and are corrected.
+_STEP_MS = 1_000
+# Goes on while the machine sleeps, where there is such a clock.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -15,15 +19,43 @@ class Clock(Protocol):
 
     def now(self) -> int: ...
 
+    @property
+    def step(self) -> int:
+        """By how many milliseconds the clock was set since that was last forgotten, if it was."""
+
+    def forget_step(self, step: int) -> None:
+        """Count on from the clock as it was set by this."""
+
+    def follow(self, now: int) -> None:
+        """Go on from this moment, steadily, whatever the machine's clock is set to."""
+
     async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
         """Return at `moment` (None: never) or as soon as `woken` is set; may return early."""
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, or another one that it follows: a database's."""
+
+    def __init__(self) -> None:
+        # How far ahead it is of a clock that nobody sets.
+        self._ahead_of_steady = _wall() - _steady()
+        self._follows = False
 
     def now(self) -> int:
-        return time.time_ns() // 1_000_000
+        return _steady() + self._ahead_of_steady if self._follows else _wall()
+
+    @property
+    def step(self) -> int:
+        if self._follows:
+            return 0
+        step = _wall() - _steady() - self._ahead_of_steady
+        return step if abs(step) >= _STEP_MS else 0
+
+    def forget_step(self, step: int) -> None:
+        self._ahead_of_steady += step
+
+    def follow(self, now: int) -> None:
+        self._ahead_of_steady, self._follows = now - _steady(), True
 
     async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
         if moment is None:
@@ -36,10 +68,19 @@ class SystemClock:
             return
 
 
+def _wall() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _steady() -> int:
+    return time.clock_gettime_ns(_STEADY) // 1_000_000
+
+
 class MovableClock(SystemClock):
     """The machine's clock, and what it was moved forward by."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._ahead = 0
         self._sleepers: list[asyncio.Event] = []
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import uuid
 
 _NUMBER_DIGITS = 12
 _NUMBER = re.compile(f"[0-9a-f]{{{_NUMBER_DIGITS}}}")
 _LEASE_BYTES = 16
+# The share of the numbers that are left which a restore may pass over.
+_RESTORES = 16
 
 
 def new_prefix() -> str:
@@ -25,6 +28,16 @@ def new_prefix() -> str:
 def job_id(prefix: str, seq: int) -> str:
     """Return the id of the job with this number."""
     return f"{prefix}{seq:012x}"
+
+
+def number_after_restore(following: int) -> int:
+    """Return the number to go on from in a store that was restored from a backup.
+
+    What was handed out since the backup is not known. So far ahead by chance, neither those numbers
+    nor those of another restored copy come again.
+    """
+    left = 16**_NUMBER_DIGITS - following
+    return following + 1 + secrets.randbelow(max(left // _RESTORES, 1))
 
 
 def job_number(prefix: str, text: str) -> int | None:

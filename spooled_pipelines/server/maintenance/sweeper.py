@@ -33,7 +33,7 @@ class Sweeper(Loop):
         notifier = self._notifier
         while not notifier.sweep_requested:
             now = self._clock.now()
-            if self._due is not None and self._due <= now:
+            if (self._due is not None and self._due <= now) or self._clock.step:
                 return
             notifier.sweeper_woken.clear()
             await self._clock.sleep_until(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 from spooled_pipelines.server.core import ids
@@ -11,11 +12,17 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.postgres import notify_payloads
-from spooled_pipelines.server.store.postgres.database import Pool, borrowed
+from spooled_pipelines.server.store.postgres.database import (
+    Connection,
+    Pool,
+    borrowed,
+    fetch,
+)
 from spooled_pipelines.server.store.postgres.id_cache import IdCache
 
 # Longer than a claim or a sweep takes.
 _TURN_SECONDS = 1.0
+_PRECISE_SECONDS = 1.0
 
 
 class StoreContext:
@@ -61,6 +68,16 @@ class StoreContext:
             yield
         finally:
             turn.release()
+
+    async def follow_clock(self, connection: Connection) -> None:
+        """Read the database's clock, which all its servers follow, and say that we are there."""
+        began = time.monotonic()
+        payload = notify_payloads.beat(self.sender)
+        ((_, now),) = await fetch(connection, "beat", channel=self.channel, payload=payload)
+        # Halfway there and back; a slow answer says little.
+        taken = time.monotonic() - began
+        if taken < _PRECISE_SECONDS:
+            self.clock.follow(now + round(taken * 500))
 
     def publish(self, changes: CommitEvent) -> None:
         """Tell those who wait in this server."""

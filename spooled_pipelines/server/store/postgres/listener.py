@@ -20,7 +20,6 @@ from spooled_pipelines.server.store.postgres.database import (
     borrowed,
     connect,
     fetch,
-    send,
 )
 
 _log = logging.getLogger(__name__)
@@ -121,8 +120,7 @@ class Listener(Loop):
             self._looked_at = now
             self._heard(CommitEvent(everything=True))
         async with borrowed(self._context.pool) as connection:
-            beat = notify_payloads.beat(self._context.sender)
-            await send(connection, "notify", channel=self._channel, payload=beat)
+            await self._context.follow_clock(connection)
 
     async def _lost(self) -> None:
         """Let nobody wait for what is not heard: who asks again is told that the store is away."""

@@ -31,6 +31,10 @@ ROLLBACK TO SAVEPOINT so_far
 -- Tell the other servers, at the commit, what changed.
 SELECT pg_notify(%(channel)s, %(payload)s)
 
+-- name: beat
+-- Tell the other servers, and ourselves, something; return the database's time.
+SELECT pg_notify(%(channel)s, %(payload)s), (extract(epoch FROM clock_timestamp()) * 1000)::int8
+
 -- The store itself
 -- ================
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -29,6 +29,14 @@ _INVALID_INDEXES = """
 SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND NOT i.indisvalid
 """
+
+
+# Of the table and database (a dump makes others), then of the cluster and of its timeline (which
+# a restore to a point in time begins).
+_ORIGIN = (
+    "SELECT 'store'::regclass::oid, oid FROM pg_database WHERE datname = current_database()",
+    "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()",
+)
 
 
 class _Version(NamedTuple):
@@ -60,6 +68,7 @@ async def prepare(connection: Connection, url: str) -> str:
                 f"{shown(url)} has schema version {schema.number}, and this server knows up to "
                 f"{SCHEMA_VERSION}; use a newer server"
             )
+        await _number_after_restore(connection)
         cursor = await connection.execute(SQL["read_id_prefix"])
         row = await cursor.fetchone()
     except psycopg.Error as error:
@@ -68,6 +77,29 @@ async def prepare(connection: Connection, url: str) -> str:
     if row is None:
         raise StoreUnavailableError(f"{shown(url)} has lost the row of its table spooled.store")
     return str(row[0])
+
+
+async def _number_after_restore(connection: Connection) -> None:
+    """Pass over the numbers that were handed out since the backup which this database is of."""
+    origin = " ".join(
+        [str(part) for query in _ORIGIN for part in await _one_row(connection, query)]
+    )
+    async with connection.transaction():
+        following, known = await _one_row(
+            connection, "SELECT next_seq, origin FROM store FOR UPDATE"
+        )
+        if known != origin:
+            if following > 1:
+                following = ids.number_after_restore(following)
+            values = (following, origin)
+            await connection.execute("UPDATE store SET next_seq = %s, origin = %s", values)
+
+
+async def _one_row(connection: Connection, query: str) -> tuple[Any, ...]:
+    """Return a row; none where this user may not ask."""
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+        return await (await connection.execute(query.encode())).fetchone() or ()
+    return ()
 
 
 async def _version(connection: Connection) -> _Version:
@@ -115,7 +147,9 @@ async def _create(connection: Connection) -> None:
             "compatible_from integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         await connection.execute(MIGRATIONS[0].statements.encode())
-        await connection.execute("INSERT INTO store VALUES (%s, 1)", (ids.new_prefix(),))
+        await connection.execute(
+            "INSERT INTO store (id_prefix, next_seq) VALUES (%s, 1)", (ids.new_prefix(),)
+        )
         await _note(connection, MIGRATIONS[0])
 
 

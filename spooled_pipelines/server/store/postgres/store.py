@@ -97,8 +97,8 @@ def _reads(
 class PostgresStore(Service):
     """See `JobStore` for what each operation does.
 
-    Times are the server's clock, not the database's: leases that one server gives are judged by
-    another, so the clocks of all servers on one database must agree to well below a lease.
+    Times are the database's clock, which the server's follows: leases that one server gives are
+    judged by another.
     """
 
     def __init__(
@@ -139,6 +139,8 @@ class PostgresStore(Service):
         cleanup.push_async_callback(self._pool.close)
         try:
             await self._pool.open(wait=True, timeout=_OPEN_SECONDS)
+            async with borrowed(self._pool) as connection:
+                await self.context.follow_clock(connection)
             await listener.start()
         except (psycopg.Error, StoreUnavailableError) as error:
             raise StoreUnavailableError(f"cannot connect to {shown(self._url)}: {error}") from error

@@ -108,7 +108,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if not version:
         script.append(
             f"PRAGMA application_id = {APPLICATION_ID};\n"
-            f"INSERT INTO meta VALUES ('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1);"
+            f"INSERT INTO meta VALUES ('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1), "
+            "('opened_by', '');"
         )
     # Only whole numbers of our own are in the text.
     compatible_from = max(migration.compatible_from for migration in missing)
@@ -122,6 +123,23 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         if connection.in_transaction:
             connection.rollback()
         raise
+
+
+def following_number(connection: sqlite3.Connection, last_token: str, token: str) -> int:
+    """Return the number of the next job; note whose turn it is with the file.
+
+    The file and its lock name the same last owner, unless the file is a copy that was restored.
+    """
+    following = int(read_meta(connection, "next_seq"))
+    row = connection.execute(SQL["read_meta"], ("opened_by",)).fetchone()
+    if row is None or row[0] != last_token:
+        following = ids.number_after_restore(following)
+    # On a full disk there is still much to read. What is not noted here is passed over again.
+    with contextlib.suppress(sqlite3.Error), connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(SQL["write_meta"], ("next_seq", following))
+        connection.execute(SQL["write_meta"], ("opened_by", token))
+    return following
 
 
 def read_meta(connection: sqlite3.Connection, name: str) -> str | int:

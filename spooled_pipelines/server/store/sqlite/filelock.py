@@ -35,6 +35,8 @@ class FileLock:
         self._file: int | None = None
         self.inode: tuple[int, int] | None = None
         self.token = ""
+        # That of the one before us: what is in the file tells whether it was restored since.
+        self.last_token = ""
 
     def take(self) -> None:
         """Take the lock. May be repeated.
@@ -61,6 +63,7 @@ class FileLock:
             raise
         self._descriptor = descriptor
         _held.add(self)
+        self.last_token = _last_token(descriptor)
         self.token = secrets.token_hex(8)
         line = f"{os.getpid()} {self._kind} {self.token}\n".encode()
         os.pwrite(descriptor, line, 0)
@@ -94,7 +97,9 @@ class FileLock:
         if descriptor is not None:
             # Without a word of who had it, where there is still room to say so.
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, 0)
+                line = f"\n{self.token}\n".encode()
+                os.pwrite(descriptor, line, 0)
+                os.ftruncate(descriptor, len(line))
             os.close(descriptor)
         self._close_store()
 
@@ -127,6 +132,12 @@ os.register_at_fork(after_in_child=_in_child)
 def _read(descriptor: int) -> FileOwner:
     line = os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace").partition("\n")[0]
     return FileOwner(*line.split()[:3])
+
+
+def _last_token(descriptor: int) -> str:
+    """Return the token of the last owner, which has ended or died."""
+    words = os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace").split()
+    return words[-1] if words else ""
 
 
 def _not_ours(path: Path) -> str:

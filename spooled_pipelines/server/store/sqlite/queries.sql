@@ -211,6 +211,11 @@ UPDATE jobs SET status = 1, due_at = NULL WHERE seq = :seq
 SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
 WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :limit
 
+-- name: shift_leases
+-- Move the ends of leases along with a clock that was set.
+UPDATE jobs SET lease_expires_at = lease_expires_at + ?
+WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_leased WHERE status = 3 AND lease_expires_at > 0)
+
 -- name: read_next_moment
 -- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
 -- a seal back; and whether a batch is being cancelled.

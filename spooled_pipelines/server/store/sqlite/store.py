@@ -159,7 +159,9 @@ class SqliteStore(Service):
         self._connections.append(connection)
         cleanup.callback(self._close_connections)
         self._prefix = str(database.read_meta(connection, "id_prefix"))
-        numbers = JobNumbers(int(database.read_meta(connection, "next_seq")))
+        numbers = JobNumbers(
+            database.following_number(connection, self._lock.last_token, self._lock.token)
+        )
         transaction = Transaction(
             connection, IdCache(connection), numbers, self._prefix, self._quotas
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -16,9 +17,11 @@ from spooled_pipelines.server.core.errors import MovedStoreError, RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
 from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
+from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 # Longer, and the first caller would wait for the others' sake.
 _GATHER_SECONDS = 0.05
 
@@ -126,6 +129,9 @@ class Writer:
         deadline = self._clock.now() + _GATHER_SECONDS * 1000
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            step = self._clock.step
+            if step:
+                self._shift_leases(step, changes)
             request: _Request | None = first
             while request is not None:
                 gathered = self._gather(request)
@@ -139,6 +145,8 @@ class Writer:
             self._transaction.numbers.keep(self._connection)
             began = time.perf_counter()
             self._connection.execute("COMMIT")
+            if step:
+                self._clock.forget_step(step)
             # Not before: it may go at any moment, and only then is it answered.
             self._file.check()
             changes.commit_seconds = time.perf_counter() - began
@@ -150,6 +158,12 @@ class Writer:
             changes = CommitEvent()
         self._loop.call_soon_threadsafe(self._deliver, answers, changes)
         return more
+
+    def _shift_leases(self, step: int, changes: CommitEvent) -> None:
+        """Let leases last as long as they were given for, though the clock was set."""
+        self._connection.execute(SQL["shift_leases"], (step,))
+        changes.due_at(self._clock.now())
+        _log.warning("the clock was set by %g s; leases were moved along with it", step / 1000)
 
     def _waiting(self) -> tuple[_Request | None, bool]:
         """Return the next one, if it is there; False: there will be no more."""

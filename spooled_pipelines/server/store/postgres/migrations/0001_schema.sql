@@ -13,7 +13,9 @@
 CREATE TABLE store (
     id_prefix text NOT NULL,
     -- The number of the next job. Taken in a transaction of its own, so that nobody waits for it.
-    next_seq bigint NOT NULL
+    next_seq bigint NOT NULL,
+    -- Which database this is. It is another one after a restore, whose numbers must not come again.
+    origin text
 );
 
 CREATE TABLE organizations (

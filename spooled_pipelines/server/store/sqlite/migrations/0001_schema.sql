@@ -7,7 +7,8 @@
 -- 5 failed (never stored: a job that failed is pending again or a dead letter), 6 deadletter,
 -- 7 cancelled.
 
--- What the store knows of itself: id_prefix, next_seq, last_batch, compatible_from.
+-- What the store knows of itself: id_prefix, next_seq, last_batch, compatible_from, and in
+-- opened_by the token of its last owner.
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value NOT NULL
