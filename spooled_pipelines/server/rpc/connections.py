@@ -85,8 +85,11 @@ class ConnectionGuard(Loop):
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
 
-    def stranger(self, peer: str) -> None:
-        """Count a call without a good key, and cut its connection if there were too many."""
+    def stranger(self, peer: str, *, refused: bool = True) -> None:
+        """Count a call without a good key, and cut its connection if there were too many.
+
+        One that is refused counts twice: the others are of health, which balancers ask for.
+        """
         host, now = peer_host(peer), self._clock.now()
         bucket = self._buckets.get(host)
         if bucket is None:
@@ -94,8 +97,8 @@ class ConnectionGuard(Loop):
             if len(self._buckets) > _REMEMBERED:
                 self._buckets.popitem(last=False)
         if bucket.available(now) and self._of_all.available(now):
-            bucket.take()
-            self._of_all.take()
+            bucket.take(1 + refused)
+            self._of_all.take(1 + refused)
         else:
             self.cut(peer)
 

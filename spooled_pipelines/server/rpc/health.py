@@ -200,7 +200,7 @@ class _Places:
 @contextlib.asynccontextmanager
 async def _refusing(context: Context, guard: ConnectionGuard) -> AsyncIterator[None]:
     """Count a call without a key, and turn a refusal into its status."""
-    guard.stranger(context.peer())
+    guard.stranger(context.peer(), refused=False)
     try:
         yield
     except RefusedError as refusal:

@@ -17,6 +17,7 @@ from spooled_pipelines.server.core.records import (
     NewJob,
     Status,
 )
+from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
 
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
@@ -113,7 +114,8 @@ class Model:
         # How many jobs of a queue may be in flight.
         self.caps: dict[tuple[str, str], int] = {}
         # By id: organization, queue, when it was heard of.
-        self.workers: dict[str, tuple[str, str, int]] = {}
+        # By organization and id: their queue, and when they were last heard of.
+        self.workers: dict[tuple[str, str], tuple[str, int]] = {}
         self.expired_at: dict[tuple[str, str], int] = {}
 
     def enqueue(self, organization: str, job: NewJob) -> tuple[Job, bool]:
@@ -313,21 +315,22 @@ class Model:
         return batch
 
     def register(self, organization: str, worker_id: str, queue_name: str) -> None:
-        if self.workers.get(worker_id, (organization,))[0] != organization:
-            raise RefusalError("ALREADY_EXISTS", "is taken")
-        self.workers[worker_id] = (organization, queue_name, self.now)
+        # Those of the organization that were silent for a day make room.
+        self.workers = {
+            (owner, name): (queue, at)
+            for (owner, name), (queue, at) in self.workers.items()
+            if owner != organization or at >= self.now - WORKER_FORGOTTEN_MS
+        }
+        self.workers[organization, worker_id] = (queue_name, self.now)
 
     def heartbeat(self, organization: str, worker_id: str) -> None:
-        owner, queue_name, _ = self.workers.get(worker_id, ("", "", 0))
-        if owner != organization:
+        known = self.workers.get((organization, worker_id))
+        if known is None:
             raise RefusalError("NOT_FOUND", "there is no worker")
-        self.workers[worker_id] = (owner, queue_name, self.now)
+        self.workers[organization, worker_id] = (known[0], self.now)
 
     def deregister(self, organization: str, worker_id: str) -> bool:
-        if self.workers.get(worker_id, ("",))[0] != organization:
-            return False
-        del self.workers[worker_id]
-        return True
+        return self.workers.pop((organization, worker_id), None) is not None
 
     @property
     def batches(self) -> dict[tuple[str, str], Batch]:

@@ -233,7 +233,8 @@ class SideBySide(RuleBasedStateMachine):
         self, record: BatchRecord, organization: str, batch_id: str, batch: Batch
     ) -> None:
         place = (organization, batch.queue_name)
-        seen = [at for *where, at in self.model.workers.values() if tuple(where) == place]
+        workers = self.model.workers.items()
+        seen = [at for (owner, _), (queue, at) in workers if (owner, queue) == place]
         assert record._replace(top_errors=()) == BatchRecord(
             batch_id,
             batch.queue_name,
