@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.dagster.run_batch import RunBatch, cancelled_if_terminated
-from spooled_pipelines.dagster.run_names import batch_name
+from spooled_pipelines.dagster.run_names import RunContext, batch_name
 from spooled_pipelines.dagster.schema import column_schema
 from spooled_pipelines.orchestration.run_batches import enqueue_for_run, run_batch_id
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
-
-RunContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
 
 
 class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it is its own value

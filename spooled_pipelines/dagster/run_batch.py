@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
 
 import dagster as dg
@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spooled_pipelines.batch.outcome.verdict import OnBreach
-    from spooled_pipelines.dagster.resource import RunContext, SpooledResource
+    from spooled_pipelines.client import SpooledClient
+    from spooled_pipelines.dagster.run_names import RunContext
     from spooled_pipelines.types import BatchStats
+
+
+class _Server(Protocol):
+    """What a batch needs of `SpooledResource`."""
+
+    page: str | None
+
+    def get_client(self) -> SpooledClient: ...
 
 
 class RunBatch:
@@ -31,7 +40,7 @@ class RunBatch:
 
     def __init__(
         self,
-        resource: SpooledResource,
+        resource: _Server,
         context: RunContext,
         record: dict[str, Any],
         schema: dg.TableSchema | None = None,
@@ -133,7 +142,7 @@ class RunBatch:
 
 @contextmanager
 def cancelled_if_terminated(
-    resource: SpooledResource, context: RunContext, batch_id: str, wanted: bool
+    resource: _Server, context: RunContext, batch_id: str, wanted: bool
 ) -> Generator[None]:
     """Cancel what the batch has not started if Dagster terminates the run meanwhile."""
     try:
@@ -144,7 +153,7 @@ def cancelled_if_terminated(
         raise
 
 
-def _cancel(resource: SpooledResource, context: RunContext, batch_id: str) -> None:
+def _cancel(resource: _Server, context: RunContext, batch_id: str) -> None:
     try:
         with resource.get_client() as client:
             done = client.batch(batch_id).cancel()

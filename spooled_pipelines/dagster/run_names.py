@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import dagster as dg
 
 from spooled_pipelines.orchestration.run_batches import run_batch_name
 
+RunContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
 
-def batch_name(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:
+
+def batch_name(context: RunContext) -> str:
     """Return the name of the batch that an op or asset enqueues.
 
     A partition has one batch, whichever run materializes it. Without partitions it is the root
