@@ -11,13 +11,17 @@ from tests.support.doc_setup import ORDERS, a_dag, client_in, enqueues, working,
 
 @contextmanager
 def page(page: Any) -> Iterator[None]:
+    import pandas as pd
     from airflow.sdk import task
 
-    from spooled_pipelines.airflow import EnqueueBatchOperator, SpooledHook
+    from spooled_pipelines.airflow import BatchResultsOperator, EnqueueBatchOperator, SpooledHook
 
     write_files()
     page.replace["s3://shop/results/"] = "results-"
-    page.names.update(task=task, SpooledHook=SpooledHook, EnqueueBatchOperator=EnqueueBatchOperator)
+    page.names.update(task=task, pd=pd, SpooledHook=SpooledHook)
+    page.names.update(
+        EnqueueBatchOperator=EnqueueBatchOperator, BatchResultsOperator=BatchResultsOperator
+    )
     with client_in(page) as client, working(client, "orders"):
         yield
 
