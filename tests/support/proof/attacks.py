@@ -34,6 +34,7 @@ from tests.support.raw_calls import Caller, named
 from tests.support.server_process import API_KEY, ServerProcess
 
 MIB = 1 << 20
+_FILES = 1_024
 _ENQUEUE = "/spooled.v1.QueueService/Enqueue"
 _BATCH = "/spooled_pipelines.v1.BatchService/EnqueueBatch"
 _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -151,6 +152,9 @@ def _header_bombs(target: Target) -> None:
 
 
 def _silent(target: Target) -> None:
+    """More connections than the server may have files; this process may have more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _FILES), most))
     with ExitStack() as stack:
         for _ in range(target.many(1_124)):
             with suppress(OSError):
@@ -285,6 +289,9 @@ def cost(attack: Attack, store: Path, scale: float = 1.0, version: Path | None =
     """Start a server over a new file, attack it, and say what it cost."""
     server = ServerProcess(store)
     server.version = version
+    # What the server may have open; it inherits this.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _FILES), most))
     with server:
         with Caller(server.address, API_KEY) as operator:
             made = [
@@ -316,8 +323,6 @@ def _table(version: Path | None, wanted: str) -> Iterator[str]:
 
 
 def main(version: str = "", wanted: str = "") -> None:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
     for line in _table(Path(version) if version else None, wanted):
         print(line, flush=True)
 
