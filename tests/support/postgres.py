@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,7 +48,9 @@ class Cluster:
     def make_template(self) -> None:
         """Make what `database()` copies."""
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
-        asyncio.run(_open_once(self.url(_TEMPLATE)))
+        # In a thread of its own: where a browser was started, an event loop runs in this one.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, _open_once(self.url(_TEMPLATE))).result()
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres:@/{database}?host={self._data}"
