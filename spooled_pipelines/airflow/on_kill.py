@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.versions import AirflowException
 from spooled_pipelines.errors import NotFoundError, SpooledError
+from spooled_pipelines.orchestration.run_batches import run_batch_id
 
 if TYPE_CHECKING:
     from spooled_pipelines.client.sync.client import SpooledClient
@@ -53,13 +54,11 @@ class EnqueueGuard:
             raise AirflowException("The task was told to end, so its enqueue was broken off.")
 
     def _kill(self, cancels: bool) -> None:
-        from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
-
         self._client.close()
         if cancels:
             # Rows that were in flight when the upload broke off are stored by then.
             time.sleep(_SETTLE_SECONDS)
-            batch = batch_id(KeyScope(self._queue_name, self._name), 0, 0)
+            batch = run_batch_id(self._queue_name, self._name)
             cancel_batches(
                 self._client.settings, [BatchRef(batch, generation=self.generation)], self._log
             )

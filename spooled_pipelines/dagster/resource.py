@@ -10,7 +10,7 @@ from pydantic import Field
 
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.dagster.run_batch import RunBatch, cancelled_if_terminated
-from spooled_pipelines.dagster.run_names import RunContext, batch_name
+from spooled_pipelines.dagster.run_names import RunContext, batch_name, made_by
 from spooled_pipelines.dagster.schema import column_schema
 from spooled_pipelines.orchestration.run_batches import enqueue_for_run, run_batch_id
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
@@ -59,8 +59,11 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
         default=None, description="The address of the server's status page, for links."
     )
 
-    def get_client(self) -> SpooledClient:
+    def get_client(self, made_by: str = "") -> SpooledClient:
         """Return a client; use it in a `with`, or close it.
+
+        Args:
+            made_by: what makes batches with it, which each of them keeps.
 
         Raises:
             InvalidArgumentError: a field makes no sense; the message says which and why.
@@ -77,6 +80,7 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
             tls=tls,
             api_key_source="the resource's api_key",
             organization=self.organization,
+            made_by=made_by,
         )
         return SpooledClient(settings)
 
@@ -111,7 +115,7 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
         """
         name = batch_name(context) if name is None else name
         schema = column_schema(data)
-        with self.get_client() as client:
+        with self.get_client(made_by(context)) as client:
             meanwhile = cancelled_if_terminated(
                 self, context, run_batch_id(queue_name, name), cancel_on_termination
             )

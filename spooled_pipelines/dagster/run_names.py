@@ -28,3 +28,11 @@ def batch_name(context: RunContext) -> str:
         partition = f"{op.partition_key_range.start}...{op.partition_key_range.end}"
     of = "asset" if op.has_assets_def else run.job_name
     return run_batch_name("dagster", of, step, partition)
+
+
+def made_by(context: RunContext) -> str:
+    """Return which job and op make a batch, or which asset, as the batch keeps it."""
+    op = context.op_execution_context if isinstance(context, dg.AssetExecutionContext) else context
+    # An asset is the same in whatever job it is materialized.
+    of = str(op.op_handle) if op.has_assets_def else op.run.job_name
+    return run_batch_name("dagster", of, op.op_handle)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.display.batch_card import changed_text
-from spooled_pipelines.errors import EmptyTableError
+from spooled_pipelines.errors import EmptyTableError, NotFoundError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.wire import limits
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from spooled_pipelines.batch.options.row_options import OnRerun, PartOptions
     from spooled_pipelines.client.sync.client import SpooledClient
+    from spooled_pipelines.types import BatchStats
 
 _COUNTS = ("rows", "created", "duplicates", "changed", "replaced", "rejected")
 
@@ -34,6 +35,32 @@ def run_batch_id(queue_name: str, name: str) -> str:
     from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 
     return batch_id(KeyScope(queue_name, name), 0, 0)
+
+
+def warn_of_another_maker(client: SpooledClient, batch_id: str, log: Any) -> BatchStats | None:
+    """Return what is there of a batch; warn if another pipeline has made it.
+
+    Pipelines are told apart by the first two parts of what made a batch: the orchestrator, and the
+    DAG, flow or job.
+    """
+    try:
+        stats = client.batch(batch_id).stats()
+    except NotFoundError:
+        return None
+    theirs, ours = (maker.split("/")[:2] for maker in (stats.made_by, client.settings.made_by))
+    if stats.made_by and theirs != ours:
+        log.warning(
+            "Batch %s, %r on queue %s, was made by %s, not by %s: rows with the keys of its jobs "
+            "become no jobs. Leave name= out, or make a name of this pipeline a part of it.",
+            *(batch_id, stats.name, stats.queue_name, stats.made_by, "/".join(ours)),
+        )
+    return stats
+
+
+def retry_cancelled(client: SpooledClient, batch_id: str) -> int:
+    """Retry what an earlier kill cancelled: it is wanted again, now that the run goes on."""
+    batch = client.batch(batch_id)
+    return batch.retry_failed(cancelled=True) if batch.stats().cancelled else 0
 
 
 def enqueue_for_run(
@@ -64,6 +91,8 @@ def enqueue_for_run(
     if on_rerun == "retry_failed" and not client.batch_backend().supports_retry:
         log.info("This server keeps no batches: its dead letters cannot be retried")
         on_rerun = "resume"
+    if client.batch_backend().keeps_batches:
+        warn_of_another_maker(client, run_batch_id(queue_name, name), log)
     logged = ProgressLogger(log)
 
     def sent(done: int, rows: int) -> None:
@@ -81,9 +110,7 @@ def enqueue_for_run(
         empty = client.open_batch(name, queue_name).seal()
         batch = {**empty.to_dict(), **dict.fromkeys(_COUNTS, 0)}
     if on_rerun == "retry_failed":
-        again = client.batch(batch["batch_id"])
-        if again.stats().cancelled:
-            batch["retried"] += again.retry_failed(cancelled=True)
+        batch["retried"] += retry_cancelled(client, batch["batch_id"])
     log.info(describe_enqueued(batch))
     return batch
 

@@ -61,6 +61,13 @@ def batch_name(queue_name: str, given: str | None) -> str:
     return name
 
 
+def made_by() -> str:
+    """Return which flow and task make a batch, as the batch keeps it."""
+    flow, task = FlowRunContext.get(), TaskRunContext.get()
+    names = (flow and flow.flow and flow.flow.name, task and task.task.name)
+    return run_batch_name("prefect", *(name or "" for name in names))
+
+
 def was_suspended_for(batch_id: str) -> bool:
     """Return whether the flow run was resumed for this batch, and not retried since."""
     return bool(suspensions(batch_id))

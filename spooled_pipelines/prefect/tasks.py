@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from prefect import get_run_logger, task
@@ -18,7 +20,7 @@ from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.orchestration.run_batches import enqueue_for_run, run_batch_id
 from spooled_pipelines.prefect import artifacts
 from spooled_pipelines.prefect.credentials import SpooledCredentials
-from spooled_pipelines.prefect.run_names import batch_name, was_suspended_for
+from spooled_pipelines.prefect.run_names import batch_name, made_by, was_suspended_for
 from spooled_pipelines.prefect.spooled_batch import SpooledBatch
 from spooled_pipelines.types import BatchStats
 
@@ -40,8 +42,7 @@ def _enqueue(
     if on_rerun == "retry_failed" and was_suspended_for(batch_id):
         # The flow goes on: to retry what failed would only suspend it again.
         on_rerun = "resume"
-    client = SpooledClient() if credentials is None else credentials.get_client()
-    with client:
+    with _client(credentials) as client:
         block = None if credentials is None else credentials._block_document_name  # noqa: SLF001
         # Before the first row is sent, so that a flow that is cancelled meanwhile finds the batch.
         progress = artifacts.ProgressArtifact("Enqueueing", batch_id, block)
@@ -59,6 +60,21 @@ def _enqueue(
     artifacts.card(batch, None)
     _tell_assets({n: record[n] for n in ("batch_id", "queue_name", "rows", "created")})
     return batch
+
+
+@contextmanager
+def _client(credentials: SpooledCredentials | None) -> Generator[SpooledClient]:
+    """Connect as the maker of a batch."""
+    if credentials is not None:
+        with credentials.get_client(made_by=made_by()) as client:
+            yield client
+        return
+    # Of an `embedded:` file the first one keeps the server.
+    with (
+        SpooledClient() as of_environment,
+        SpooledClient(replace(of_environment.settings, made_by=made_by())) as client,
+    ):
+        yield client
 
 
 @task(name="enqueue_batch", cache_policy=NO_CACHE)

@@ -74,6 +74,16 @@ def test_a_re_run_finds_its_batch_and_doubles_no_row(
     assert client.batch(first.batch["batch_id"]).stats().total == 10
 
 
+def test_a_batch_says_which_pipeline_made_it(
+    orchestrator: Orchestrator, client: SpooledClient, queue: str
+) -> None:
+    ran = orchestrator.run(Pipeline(TABLE, queue, options={"key": "id"}))
+
+    made_by = client.batch(ran.batch["batch_id"]).stats().made_by
+    assert made_by.split("/")[0] == type(orchestrator).__name__.lower()
+    assert len(made_by.split("/")) == 3
+
+
 def test_another_run_has_a_batch_of_its_own(
     orchestrator: Orchestrator, client: SpooledClient, queue: str
 ) -> None:

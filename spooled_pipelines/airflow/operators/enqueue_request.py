@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spooled_pipelines.airflow.on_empty import OnEmpty, report_empty
 from spooled_pipelines.batch.display.batch_card import changed_text
-from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError, NotFoundError
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
+from spooled_pipelines.orchestration.run_batches import (
+    retry_cancelled,
+    run_batch_id,
+    run_batch_name,
+    warn_of_another_maker,
+)
 from spooled_pipelines.wire import limits
 
 if TYPE_CHECKING:
@@ -77,7 +82,7 @@ class EnqueueRequest:
         batch = enqueued.batch
         cancelled = 0
         if on_rerun == "retry_failed":
-            cancelled = _retry_cancelled(client, batch["batch_id"])
+            cancelled = retry_cancelled(client, batch["batch_id"])
             batch["retried"] += cancelled
         key = self.row_options.get("key")
         if key is not None:
@@ -96,22 +101,9 @@ class EnqueueRequest:
 
     def _look_at_batch(self, client: SpooledClient) -> None:
         """Warn of a batch that another DAG has made, and refuse a new part of a complete one."""
-        from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
-
-        number = batch_id(KeyScope(self.queue_name, self.name), 0, 0)
-        try:
-            stats = client.batch(number).stats()
-        except NotFoundError:
-            return
-        # Airflow, and the DAG.
-        theirs, ours = (maker.split("/")[:2] for maker in (stats.made_by, client.settings.made_by))
-        if stats.made_by and theirs != ours:
-            self.log.warning(
-                "Batch %s, %r on queue %s, was made by %s, not by this DAG: rows with the keys of "
-                "its jobs become no jobs. Leave name= out, or make {{ dag.dag_id }} a part of it.",
-                *(number, self.name, self.queue_name, stats.made_by),
-            )
-        if self.part is None or not stats.settled:
+        number = run_batch_id(self.queue_name, self.name)
+        stats = warn_of_another_maker(client, number, self.log)
+        if stats is None or self.part is None or not stats.settled:
             return
         parts = client.open_batch(self.name, self.queue_name).parts()
         if str(self.part) not in {part.part_id for part in parts}:
@@ -192,16 +184,5 @@ def batch_name(context: Context, *, whole: bool = True) -> str:
         whole: whether the task's rows are all of the batch; else it is one of all map indexes.
     """
     ti = context["ti"]
-    name = f"airflow/{ti.dag_id}/{ti.task_id}/{context['run_id']}"
-    if whole:
-        name = f"{name}/{ti.map_index}"
-    if len(name) <= limits.BATCH_NAME_MAX:
-        return name
-    digest = blake2b(name.encode(), digest_size=16).hexdigest()
-    return f"{name[: limits.BATCH_NAME_MAX - len(digest) - 1]}~{digest}"
-
-
-def _retry_cancelled(client: SpooledClient, batch_id: str) -> int:
-    """Retry what an earlier kill cancelled: it is wanted again, now that the task runs again."""
-    batch = client.batch(batch_id)
-    return batch.retry_failed(cancelled=True) if batch.stats().cancelled else 0
+    index = (ti.map_index,) if whole else ()
+    return run_batch_name("airflow", ti.dag_id, ti.task_id, context["run_id"], *index)
