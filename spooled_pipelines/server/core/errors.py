@@ -92,6 +92,15 @@ class ReadOnlyStoreError(StoreFaultError):
     )
 
 
+class LockedStoreError(StoreFaultError):
+    """Another program holds the file's lock."""
+
+    sentence = (
+        "another program has locked the file of the server's store, and its log says which; what "
+        "is acknowledged is kept; try again later"
+    )
+
+
 class MovedStoreError(StoreFaultError):
     """The file was moved, deleted or replaced while it was open."""
 

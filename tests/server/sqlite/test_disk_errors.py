@@ -6,6 +6,8 @@ import asyncio
 import logging
 import resource
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +20,7 @@ from spooled_pipelines.errors import UnavailableError
 from spooled_pipelines.server.core.errors import (
     CorruptStoreError,
     DiskFullError,
+    LockedStoreError,
     ReadOnlyStoreError,
     StoreFaultError,
 )
@@ -175,3 +178,20 @@ def test_a_server_on_a_full_disk_answers_with_a_sentence_and_goes_on_after_it(
     assert str(server.store) in log
     assert "Traceback" not in log
     assert find_faults(f"sqlite:///{server.store}") == []
+
+
+async def test_a_file_that_another_program_has_locked_is_unavailable_and_the_log_names_it(
+    sqlite: StoreKit, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer(sqlite).execute("PRAGMA busy_timeout = 10")
+    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    code += "c.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read()"
+    program = [sys.executable, "-c", code, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(program, text=True, **pipes) as other:  # type: ignore[call-overload]  # noqa: ASYNC220
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(LockedStoreError, match="another program has locked the file"):
+            await sqlite.enqueue()
+        assert f"process {other.pid} (python" in caplog.text
+        other.stdin.close()
+    assert await sqlite.enqueue()

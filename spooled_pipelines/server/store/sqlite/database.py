@@ -9,6 +9,7 @@ from pathlib import Path
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.payloads import payload_digest
+from spooled_pipelines.server.store.sqlite.disk_errors import explained
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 
 SCHEMA_VERSION = MIGRATIONS[-1].number
@@ -53,7 +54,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
             _configure(connection, _WRITER_CACHE_KIB)
             _prepare(connection, path)
         except sqlite3.Error as error:
-            raise StoreUnavailableError(f"{path} cannot be opened as a store: {error}") from error
+            reason = explained(error, path)
+            raise StoreUnavailableError(f"{path} cannot be opened as a store: {reason}") from error
         stack.pop_all()
     return connection
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from pathlib import Path
 from spooled_pipelines.server.core.errors import (
     CorruptStoreError,
     DiskFullError,
+    LockedStoreError,
     ReadOnlyStoreError,
     RefusedError,
     StoreFaultError,
@@ -26,7 +29,7 @@ _FAULTS: tuple[tuple[str, type[StoreFaultError]], ...] = (
     ("not a database", CorruptStoreError),
     ("disk I/O error", StoreFaultError),
     ("unable to open database file", StoreFaultError),
-    ("database is locked", StoreFaultError),
+    ("database is locked", LockedStoreError),
 )
 
 
@@ -36,6 +39,26 @@ def fault_of(error: Exception) -> StoreFaultError | None:
         return None
     text = str(error)
     return next((kind(text) for mark, kind in _FAULTS if mark in text), None)
+
+
+def explained(error: Exception, path: Path) -> str:
+    """Return what SQLite said; of a locked file, who else has it open."""
+    if not isinstance(fault_of(error), LockedStoreError):
+        return str(error)
+    return f"{error}; open in {', '.join(_others_at(path)) or 'a process of another user'}"
+
+
+def _others_at(path: Path) -> list[str]:
+    """Return the other processes that have the file open, as far as this user may know."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(process.name) == os.getpid():
+                continue
+            if any(link.samefile(path) for link in (process / "fd").iterdir() if link.exists()):
+                name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                found.append(f"process {process.name} ({name})")
+    return found
 
 
 class FaultLog:
@@ -68,7 +91,7 @@ class FaultLog:
         again = refusal.message == self._said and now - self._said_at < _SAID_SECONDS
         if not self._told and not again:
             self._said, self._said_at, self._told = refusal.message, now, True
-            _log.error("%s: %s (%s)", self._path, refusal.message, error)
+            _log.error("%s: %s (%s)", self._path, refusal.message, explained(error, self._path))
         return refusal
 
     def works(self) -> None:
