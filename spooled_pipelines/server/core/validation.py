@@ -181,6 +181,8 @@ def lease_holder(job_id: str, worker: str, lease_id: str, *, lease_required: boo
         raise invalid("job_id is empty; take it from the job that was claimed")
     if lease_required and not lease_id:
         raise invalid("lease_id is required; take it from the job that was claimed")
+    if "\0" in lease_id:
+        raise invalid("lease_id holds a NUL character; take it from the job that was claimed")
     return LeaseHolder(job_id, worker_id(worker, required=False), lease_id)
 
 

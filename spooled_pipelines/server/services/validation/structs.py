@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ _COUNTED_TO_BYTES = limits.PAYLOAD_MAX_BYTES + (64 << 10)
 # Payloads of larger chunks are unpacked one by one: the parser makes sixty bytes of one.
 PARSED_AT_ONCE_BYTES = 2 << 20
 _PACKAGE = "spooled_pipelines.server"
+# The last two bytes of infinity and of what is not a number. The second is rare, and looked for
+# first; whatever else has both is looked at field by field.
+_NOT_FINITE, _LAST_BYTES = re.compile(rb"[\xf0-\xff][\x7f\xff]"), (b"\x7f", b"\xff")
 
 
 def _checking_messages() -> tuple[Any, Any]:
@@ -70,6 +74,7 @@ _CHUNK_REQUEST, _NESTED = _checking_messages()
 def check_object(name: str, data: bytes) -> None:
     """Raise RefusedError INVALID_ARGUMENT for what is not a Struct, too deep, or too large.
 
+    So too for fields that a Struct does not have, and numbers that JSON cannot write.
     What is larger than `SURELY_SMALL_BYTES` takes so long that it belongs into a thread.
     """
     if len(data) > _SURELY_LARGE_BYTES:
@@ -78,14 +83,21 @@ def check_object(name: str, data: bytes) -> None:
         )
     inner = b"\x12" + varint(len(data)) + data
     try:
-        _NESTED.FromString(b"\x0a" + varint(len(inner)) + inner)
+        nested = _NESTED.FromString(b"\x0a" + varint(len(inner)) + inner)
     except DecodeError:
         raise invalid(
             f"{name} is not a google.protobuf.Struct, or nests more than 32 objects in one another"
         ) from None
-    if len(data) <= SURELY_SMALL_BYTES:
+    size = nested.ByteSize()
+    nested.DiscardUnknownFields()
+    if nested.ByteSize() != size:
+        raise invalid(f"{name} has fields that no google.protobuf.Struct has")
+    if len(data) <= SURELY_SMALL_BYTES and not _may_be_not_finite(data):
         return
-    size = _COUNTED_TO_BYTES - _room_after_object(Struct.FromString(data), _COUNTED_TO_BYTES)
+    try:
+        size = _COUNTED_TO_BYTES - _room_after_object(Struct.FromString(data), _COUNTED_TO_BYTES)
+    except ValueError as error:
+        raise invalid(f"{name} holds {error}, which JSON cannot write; send null or text") from None
     if size > limits.PAYLOAD_MAX_BYTES:
         shown = f"more than {_COUNTED_TO_BYTES}" if size > _COUNTED_TO_BYTES else size
         raise invalid(f"{name} is {shown} bytes as JSON, and at most 1048576 (1 MiB) are allowed")
@@ -96,14 +108,33 @@ def check_chunk_request(request: bytes, payloads: Sequence[bytes]) -> list[tuple
     suspects = list(range(len(payloads)))
     if len(request) <= PARSED_AT_ONCE_BYTES:
         with contextlib.suppress(DecodeError):
-            _CHUNK_REQUEST.FromString(request)
-            suspects = [at for at, data in enumerate(payloads) if len(data) > SURELY_SMALL_BYTES]
+            chunk = _CHUNK_REQUEST.FromString(request)
+            chunk.DiscardUnknownFields()
+            # What is written again without unknown fields, and is as long, had none.
+            if chunk.value.ByteSize() == _written_size(payloads):
+                suspicious = _may_be_not_finite(request)
+                suspects = [
+                    at
+                    for at, data in enumerate(payloads)
+                    if len(data) > SURELY_SMALL_BYTES or (suspicious and _may_be_not_finite(data))
+                ]
     reasons = ((place, why_not(_check_payload, payloads[place])) for place in suspects)
     return [(place, reason) for place, reason in reasons if reason is not None]
 
 
 def _check_payload(data: bytes) -> None:
     check_object("payload", data)
+
+
+def _written_size(payloads: Sequence[bytes]) -> int:
+    # In front of each are its tag and its length, a byte for seven bits.
+    lengths = list(map(len, payloads))
+    longer = (sum(map((1 << bits).__le__, lengths)) for bits in (7, 14, 21))
+    return 2 * len(lengths) + sum(lengths) + sum(longer)
+
+
+def _may_be_not_finite(data: bytes) -> bool:
+    return any(byte in data for byte in _LAST_BYTES) and _NOT_FINITE.search(data) is not None
 
 
 def _room_after_object(value: Struct, room: int) -> int:
@@ -141,7 +172,7 @@ def _room_after(value: Value, room: int) -> int:
     if kind == "number_value":
         number = value.number_value
         if not math.isfinite(number):
-            raise invalid(f"it holds {number}, which JSON cannot write; send null or a text")
+            raise ValueError(number)
         return room - len(repr(number))
     return room - (5 if kind == "bool_value" and not value.bool_value else 4)
 
