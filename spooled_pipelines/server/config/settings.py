@@ -13,7 +13,7 @@ from spooled_pipelines.wire import limits
 
 DEFAULT_ORGANIZATION = "default"
 _GRACE_MAX = 86_400.0
-_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.*-]+)(:\d{1,5}|:\*)?", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import AsyncExitStack
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from spooled_pipelines.server.config.settings import host_and_port
 from spooled_pipelines.server.core.lifecycle import Service
 from spooled_pipelines.server.dashboard.app import AppContext, make_app
 from spooled_pipelines.server.dashboard.http_protocol import (
     CONNECTIONS_MAX,
+    HANDSHAKE_SECONDS,
     IDLE_SECONDS,
     BoundedConnection,
 )
@@ -47,7 +50,8 @@ class DashboardServer(Service):
         # it has to end.
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[listening])
+        await server.startup(sockets=[])
+        server.servers = [await self._accept(config, server.server_state, listening)]
         cleanup.push_async_callback(server.shutdown, sockets=[listening])
         shown = f"[{host}]" if ":" in host else host
         scheme = "https" if self._files is not None else "http"
@@ -73,8 +77,21 @@ class DashboardServer(Service):
         )
         config.load()
         if self._files is not None:
-            config.ssl = HttpCertificates(self._files).context()
+            config.ssl = HttpCertificates.of(self._files)
         return config
+
+    async def _accept(
+        self, config: uvicorn.Config, state: ServerState, listening: socket.socket
+    ) -> asyncio.Server:
+        """Serve what connects. uvicorn's own start would wait a minute for each handshake."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            lambda: BoundedConnection(config=config, server_state=state, app_state={}),
+            sock=listening,
+            ssl=config.ssl,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if config.ssl else None,
+            backlog=_BACKLOG,
+        )
 
     def _bound(self, host: str, port: int) -> socket.socket:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,7 +11,9 @@ from spooled_pipelines.server.auth import ApiKeys, Caller, peer_of
 from spooled_pipelines.server.config.settings import hash_key
 from spooled_pipelines.server.core.clock import Clock
 
-# Beyond these the longest unused are signed out.
+# Beyond these the longest unused are signed out: of the same key, or in all, then of the
+# organization that has the most.
+SESSIONS_OF_KEY_MAX = 100
 SESSIONS_MAX = 10_000
 SESSION_SECONDS = 12 * 3_600
 
@@ -52,8 +54,7 @@ class Sessions:
         cookie = secrets.token_urlsafe(32)
         ends_at = self._clock.now() + SESSION_SECONDS * 1000
         self._sessions[hash_key(cookie)] = Session(caller, ends_at)
-        if len(self._sessions) > SESSIONS_MAX:
-            self._sessions.popitem(last=False)
+        self._make_room(caller)
         return cookie
 
     def find(self, cookie: str | None) -> Session | None:
@@ -76,3 +77,22 @@ class Sessions:
     def end(self, cookie: str | None) -> None:
         """Sign out."""
         self._sessions.pop(hash_key(cookie or ""), None)
+
+    def _make_room(self, caller: Caller) -> None:
+        of_key = [
+            digest
+            for digest, session in self._sessions.items()
+            if session.caller.digest == caller.digest
+        ]
+        if len(of_key) > SESSIONS_OF_KEY_MAX:
+            del self._sessions[of_key[0]]
+        elif len(self._sessions) > SESSIONS_MAX:
+            counts = Counter(one.caller.organization for one in self._sessions.values())
+            ((largest, _),) = counts.most_common(1)
+            del self._sessions[
+                next(
+                    digest
+                    for digest, session in self._sessions.items()
+                    if session.caller.organization == largest
+                )
+            ]

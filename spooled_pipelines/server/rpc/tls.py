@@ -8,9 +8,12 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -95,23 +98,26 @@ class Certificates:
         )
 
 
-class HttpCertificates:
-    """Certificates for Python's own TLS."""
+class HttpCertificates(ssl.SSLContext):
+    """Certificates for Python's own TLS: what a port is opened with.
 
-    def __init__(self, files: CertificateFiles) -> None:
-        self._latest = _Latest(files, _context)
+    Each connection is made by the context of the files as they are. Tickets and cached sessions are
+    known to the context that gave them, so none outlives a change of the client authority.
+    """
 
-    def context(self) -> ssl.SSLContext:
-        """Return what a port is opened with. Open connections stay as they are."""
-        first = self._latest.made
+    _latest: _Latest[ssl.SSLContext]
 
-        def renew(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-            self._latest.newer()
-            connection.context = self._latest.made
+    @classmethod
+    def of(cls, files: CertificateFiles) -> Self:
+        """Return the certificates of these files. Open connections stay as they are."""
+        made = cls(ssl.PROTOCOL_TLS_SERVER)
+        made._latest = _Latest(files, _context)
+        return made
 
-        # Called for each new connection, whether it names a server or not.
-        first.sni_callback = renew
-        return first
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """Begin a connection, as asyncio does for each that it accepts."""
+        self._latest.newer()
+        return self._latest.made.wrap_bio(*arguments, **options)
 
 
 def _stamps(files: CertificateFiles) -> tuple[_Stamp, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -72,14 +73,39 @@ async def test_one_that_asks_now_and_then_stays(
             await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
 
 
-async def test_there_are_only_so_many_and_a_place_that_is_free_is_taken(
+async def test_a_client_that_does_not_read_its_answers_is_closed(
     paged: PagedWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BoundedConnection, "connections_max", 2)
-    async with connected(paged) as (_, first), connected(paged):
-        async with connected(paged) as (reader, _):
-            assert await ended(reader) == b""
-        first.close()
-        await first.wait_closed()
+    monkeypatch.setattr(BoundedConnection, "idle_seconds", 0.5)
+    url = urlsplit(paged.url)
+    loop = asyncio.get_running_loop()
+    asking = b"GET /static/htmx.min.js HTTP/1.1\r\nHost: here\r\n\r\n" * 10_000
+
+    async def ask_on(client: socket.socket) -> None:
+        # Until the buffers of both sides are full, so that the server waits.
+        while True:
+            await loop.sock_sendall(client, asking)
+
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, (url.hostname, url.port))
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask_on(client), WAIT_SECONDS)
+
+
+async def test_silent_connections_lose_their_place_to_one_that_asks(
+    paged: PagedWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedConnection, "connections_max", 8)
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(connected(paged)) for _ in range(12)]
         async with paged.visitor(None) as visitor:
-            assert (await visitor.get("/healthz")).status_code == 200
+            for path in ("/healthz", "/readyz", "/sign-in"):
+                assert (await visitor.get(path)).status_code == 200
+                await stack.enter_async_context(connected(paged))
+        for reader, _ in silent[:4]:
+            assert await ended(reader) == b""
+        # The latest are still there.
+        reader, writer = silent[-1]
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert b"200 OK" in await asyncio.wait_for(reader.readline(), WAIT_SECONDS)

@@ -75,6 +75,9 @@ async def test_a_page_that_is_named_may_show_this_one_in_a_frame(tmp_path: Path)
         "https://a.example/path",
         "https://a.example; script-src *",
         "'self'",
+        "https://*",
+        "http://*:*",
+        "https://*.example.org",
         "",
     ],
 )

@@ -192,8 +192,9 @@ async def test_probes_tell_machines_how_the_server_is(tmp_path: Path) -> None:
 
 async def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
     async with PagedWire(tmp_path, rate_limit=1) as wire, wire.visitor() as visitor:
-        answers = [await visitor.get("/queues") for _ in range(3)]
-        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        # Two at once are allowed, and signing in was the first.
+        answers = [await visitor.get("/queues") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 429]
         assert answers[-1].headers["retry-after"] == "1"
         assert "requests a second" in read(answers[-1].text)
         assert KEY not in answers[-1].text

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from spooled_pipelines.server.dashboard import sessions
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
@@ -95,6 +99,23 @@ async def test_a_key_that_ended_ends_its_sessions(paged: PagedWire) -> None:
         assert "has expired" in (await two.sign_in(expiring.secret)).text
 
 
+async def test_signing_in_often_signs_out_no_other_key(
+    paged: PagedWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_OF_KEY_MAX", 3)
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 5)
+    one, two = [(await paged.new_key("read")).secret for _ in range(2)]
+    async with paged.visitor(OTHER_KEY) as other, paged.visitor() as first:
+        async with paged.visitor(None) as busy:
+            for key in (one, two, one, two, one, two, one, two):
+                busy.client.cookies.clear()
+                await busy.sign_in(key)
+            await busy.page("/queues")
+        await other.page("/queues")
+        # All of its organization share what is left.
+        assert (await first.get("/queues")).status_code == 303
+
+
 async def test_a_session_ends_after_half_a_day_and_on_signing_out(paged: PagedWire) -> None:
     async with paged.visitor() as visitor, paged.visitor() as other:
         cookie = visitor.client.cookies[SESSION]
@@ -116,6 +137,41 @@ async def test_a_cookie_that_was_there_before_is_not_the_session(paged: PagedWir
         visitor.client.cookies.delete(SESSION)
         await visitor.sign_in(KEY)
         assert visitor.client.cookies[SESSION] != planted
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_ticket_does_not_outlive_the_authority_that_let_its_client_in(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    pem, key, authority = (tmp_path / name for name in ("cert.pem", "key.pem", "clients.pem"))
+    made, client, another = make_certificate(), make_certificate("client"), make_certificate("x")
+    made.write(pem, key)
+    authority.write_bytes(client.pem)
+    client.write(tmp_path / "client.pem", tmp_path / "client.key")
+    context = ssl.create_default_context(cadata=made.pem.decode())
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+    files = {"tls_cert": str(pem), "tls_key": str(key), "tls_client_ca": str(authority)}
+    async with PagedWire(tmp_path, http="localhost:0", **files) as wire:
+
+        def ask(session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession | None, bool | None]:
+            """Return the TLS session, and whether the one that was given was taken."""
+            url = urlsplit(wire.url)
+            with (
+                socket.create_connection((url.hostname, url.port), 20) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as link,
+            ):
+                link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                # With TLS 1.3 a refusal, and a ticket, come with what is read.
+                if b"200 OK" not in link.recv(4096):
+                    raise ConnectionError("no answer")
+                return link.session, link.session_reused
+
+        session, _ = await asyncio.to_thread(ask)
+        assert (await asyncio.to_thread(ask, session))[1] is True
+        authority.write_bytes(another.pem)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(ask, session)
 
 
 async def test_over_tls_cookies_are_secure_and_certificates_may_change(tmp_path: Path) -> None:
