@@ -28,6 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.text import plain
+
 if TYPE_CHECKING:
     from spooled_pipelines.types import BatchStats
 
@@ -87,7 +89,8 @@ class SpooledError(Exception):
 
     @property
     def message(self) -> str:
-        return f"{self.problem} {self.hint}" if self.hint else self.problem
+        # What a server or a row says may hold what terminals obey.
+        return plain(f"{self.problem} {self.hint}" if self.hint else self.problem)
 
     def __str__(self) -> str:
         return self.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from spooled_pipelines.cli.output import say
 from spooled_pipelines.errors import RowsRejectedError, SpooledError
 
 # What to do, by an error's reason, in options of commands instead of arguments of functions.
@@ -32,7 +33,7 @@ HINTS = {
 
 def print_error(message: str) -> None:
     """Print one line on standard error, whatever line breaks the message has."""
-    print("spooled-pipelines: " + " ".join(message.split()), file=sys.stderr)
+    say("spooled-pipelines: " + " ".join(message.split()), file=sys.stderr)
 
 
 def describe(error: SpooledError) -> str:

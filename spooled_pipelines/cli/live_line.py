@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from spooled_pipelines.text import plain
+
 if TYPE_CHECKING:
     from rich.live import Live
     from typing_extensions import Self
@@ -35,7 +37,7 @@ class LiveLine:
 
     def show(self, text: str) -> None:
         """Show the state, unless another one was shown a moment ago."""
-        self._latest = text
+        text = self._latest = plain(text)
         if self.live:
             display = self._display or self._start()
             display.update(text)

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from spooled_pipelines.text import plain, plain_json
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.plan import BatchPlan
@@ -19,7 +21,13 @@ _SAMPLE_CHARACTERS = 200
 
 def print_json(value: object) -> None:
     """Print one line of JSON."""
-    print(json.dumps(value, default=_to_jsonable, ensure_ascii=False), flush=True)
+    text = json.dumps(value, default=_to_jsonable, ensure_ascii=False)
+    print(plain_json(text), flush=True)
+
+
+def say(text: str = "", file: TextIO | None = None) -> None:
+    """Print lines for people; characters that a terminal would obey are shown instead."""
+    print(plain(text), file=file, flush=True)
 
 
 @contextmanager
@@ -48,7 +56,7 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
         text = (
             f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         )
-        print(f"{name:<{width}}  {text}")
+        say(f"{name:<{width}}  {' '.join(text.splitlines())}")
 
 
 def print_record(pairs: Mapping[str, object], as_json: bool) -> None:
@@ -80,10 +88,10 @@ def print_plan(plan: BatchPlan, as_json: bool) -> None:
         }
     )
     for note in plan.notes:
-        print(note)
+        say(note)
     for reason, count in plan.reasons.items():
-        print(f"rejected: {count} × {reason}")
+        say(f"rejected: {count} × {reason}")
     for sample in plan.samples:
         payload = json.dumps(sample, ensure_ascii=False, sort_keys=True)
-        print(f"payload: {payload[:_SAMPLE_CHARACTERS]}")
+        say(f"payload: {payload[:_SAMPLE_CHARACTERS]}")
     print("nothing was written")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from enum import Enum
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from spooled_pipelines.text import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,14 +25,21 @@ class TableFormat(str, Enum):
     ARROW = "arrow"
 
 
-def write_rows(reader: pa.RecordBatchReader, stream: BinaryIO, file_format: TableFormat) -> None:
+def write_rows(
+    reader: pa.RecordBatchReader,
+    stream: BinaryIO,
+    file_format: TableFormat,
+    *,
+    escape_formulas: bool = True,
+) -> None:
     """Write the rows in a format other than `TABLE`, which is for `print_table`."""
     from spooled_pipelines.batch.outcome.writers import write_as
 
     write_as(
         "json" if file_format is TableFormat.JSONL else file_format.value,
         reader,
-        _CountingStream(stream),
+        _TerminalStream(stream) if stream.isatty() else _CountingStream(stream),
+        escape_formulas=escape_formulas,
     )
     stream.flush()
 
@@ -66,6 +76,18 @@ class _CountingStream:
         self.closed = True
 
 
+class _TerminalStream(_CountingStream):
+    """A terminal, which is shown what it would obey."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def write(self, data: Any) -> int:
+        super().write(plain(self._decoder.decode(bytes(data))).encode())
+        return len(data)
+
+
 def print_table(table: pa.Table) -> None:
     """Print the first rows in columns, and how many there are."""
     from rich.console import Console
@@ -78,7 +100,7 @@ def print_table(table: pa.Table) -> None:
         table = table.drop_columns(empty)
     drawn = Table()
     for name in table.column_names:
-        drawn.add_column(Text(name), overflow="ellipsis", no_wrap=True)
+        drawn.add_column(Text(plain(name)), overflow="ellipsis", no_wrap=True)
     for row in table.slice(0, _SHOWN_ROWS).to_pylist():
         drawn.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console()
@@ -88,4 +110,4 @@ def print_table(table: pa.Table) -> None:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value).split("\n", 1)[0]
+    return "" if value is None else plain(str(value).split("\n", 1)[0])

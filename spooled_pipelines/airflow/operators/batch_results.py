@@ -36,7 +36,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
     column for each field of the results. Names that are there already become ``job.status``,
     ``result.amount``.
 
-    Every argument is templated.
+    Every argument but `escape_formulas` is templated.
 
     Args:
         batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id,
@@ -46,6 +46,8 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
             returns the rows as a list of dicts.
         max_rows: without a path: more rows than this fail the task. None: as the configuration's
             ``[spooled] xcom_rows_max`` says.
+        escape_formulas: put an apostrophe in front of texts in CSV that a spreadsheet would
+            compute, such as ``=1+1``.
         on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
             or mapped over nothing: ``"success"`` (no rows), ``"skip"`` or ``"fail"``.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
@@ -67,6 +69,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
         batch: Mapping[str, Any] | str | Sequence[Any] | XComArg,
         path: Any = None,
         max_rows: int | str | None = None,
+        escape_formulas: bool = True,
         on_empty: OnEmpty | str = "success",
         spooled_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
@@ -76,6 +79,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
             check_output_path(path, "path")
         self.batch = batch
         self.path = path
+        self.escape_formulas = escape_formulas
         self.max_rows = max_rows
         check_on_empty(on_empty)
         self.on_empty = on_empty
@@ -94,7 +98,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
             self._check_rows(table.num_rows)
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
-        written = write_file(reader, self.path)
+        written = write_file(reader, self.path, escape_formulas=self.escape_formulas)
         for outlet in self.outlets:
             if isinstance(outlet, Asset) and "outlet_events" in context:
                 context["outlet_events"][outlet].extra.update(written._asdict())

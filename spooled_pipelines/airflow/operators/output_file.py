@@ -47,7 +47,9 @@ def check_output_format(path: OutputPath, formats: tuple[str, ...] | None = None
     output_format(location) if formats is None else output_format(location, formats)
 
 
-def write_file(reader: pa.RecordBatchReader, path: OutputPath) -> WrittenFile:
+def write_file(
+    reader: pa.RecordBatchReader, path: OutputPath, *, escape_formulas: bool = True
+) -> WrittenFile:
     """Write all of it in flat memory, in the format that the file's name says.
 
     The file appears whole or not at all. A URI is written through Airflow's object storage:
@@ -61,7 +63,9 @@ def write_file(reader: pa.RecordBatchReader, path: OutputPath) -> WrittenFile:
     file_format = output_format(location)
     if isinstance(location.filesystem, LocalFileSystem):
         Path(location.path).parent.mkdir(parents=True, exist_ok=True)
-    return WrittenFile(location.name, write_to(location, file_format, reader))
+    return WrittenFile(
+        location.name, write_to(location, file_format, reader, escape_formulas=escape_formulas)
+    )
 
 
 def _locate(path: OutputPath) -> Location:

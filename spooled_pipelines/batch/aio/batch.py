@@ -295,6 +295,7 @@ class AsyncBatch:
         join: object = None,
         schema: ResultSchema = None,
         payload: bool = False,
+        escape_formulas: bool = True,
     ) -> int:
         """Write `results_reader` to a path or URI; return the number of rows.
 
@@ -302,12 +303,14 @@ class AsyncBatch:
             path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
                 whole or not at all.
             order, join, schema, payload: as of `results_reader`.
+            escape_formulas: put an apostrophe in front of texts in CSV that a spreadsheet would
+                compute, such as `=1+1`.
         """
         from spooled_pipelines.batch.outcome.writers import parse_output_path, write_stream
 
         parse_output_path(path)
         reader = await self.results_reader(order=order, join=join, schema=schema, payload=payload)
-        return await in_thread(write_stream, reader, path)
+        return await in_thread(write_stream, reader, path, escape_formulas=escape_formulas)
 
     async def timeline(self) -> pa.Table:
         """Return when every job came, began and ended: all of `timeline_reader` in memory."""

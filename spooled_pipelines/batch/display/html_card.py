@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
+
+from spooled_pipelines.text import plain
 
 _CELL = "text-align:left;padding:1px 12px 1px 0"
 
@@ -57,7 +59,7 @@ class Card:
         lines += [f"  {line}" for line in self.lines]
         if self.details is not None and self.details[1]:
             lines += [f"  {self.details[0]}:", *(f"    {text}" for text in self.details[1])]
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
     def __repr__(self) -> str:
         return self.text()
@@ -106,3 +108,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def escape(text: str) -> str:
+    """Return text from outside as HTML, with its invisible characters made visible."""
+    return escape_html(plain(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 from spooled_pipelines.batch.source.files import file_format_of
 from spooled_pipelines.batch.source.location import Location, locate
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
-from spooled_pipelines.text import one_line
+from spooled_pipelines.text import one_line, plain_json
 from spooled_pipelines.types import StrPath
 
 
@@ -27,6 +29,8 @@ class BinaryWriter(Protocol):
 
 
 _FORMATS = ("parquet", "arrow", "csv", "json")
+# What spreadsheets compute.
+_FORMULA = r"^[=+\-@\t\r]"
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
@@ -59,19 +63,28 @@ def output_format(location: Location, formats: tuple[str, ...] = _FORMATS) -> st
     return file_format
 
 
-def write_stream(reader: pa.RecordBatchReader, path: StrPath) -> int:
+def write_stream(
+    reader: pa.RecordBatchReader, path: StrPath, *, escape_formulas: bool = False
+) -> int:
     """Write all record batches to a path or URI; return the number of rows.
 
+    With `escape_formulas`, texts in CSV that a spreadsheet would compute begin with an apostrophe.
     The file appears whole or not at all.
 
     Raises:
         SourceError: the disk or the network failed.
     """
     location = locate(parse_output_path(path))
-    return write_to(location, file_format_of(location), reader)
+    return write_to(location, file_format_of(location), reader, escape_formulas=escape_formulas)
 
 
-def write_to(location: Location, file_format: str, reader: pa.RecordBatchReader) -> int:
+def write_to(
+    location: Location,
+    file_format: str,
+    reader: pa.RecordBatchReader,
+    *,
+    escape_formulas: bool = False,
+) -> int:
     """Write all record batches to a located file; return the number of rows.
 
     The file appears whole or not at all.
@@ -80,12 +93,12 @@ def write_to(location: Location, file_format: str, reader: pa.RecordBatchReader)
         SourceError: the disk or the network failed.
     """
     if not isinstance(location.filesystem, LocalFileSystem):
-        return _write_to_object_store(location, file_format, reader)
+        return _write_to_object_store(location, file_format, reader, escape_formulas)
     path = Path(location.path).absolute()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            rows = write_as(file_format, reader, file)
+            rows = write_as(file_format, reader, file, escape_formulas=escape_formulas)
         # Temporary files are made for their owner alone; this one is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
@@ -98,20 +111,28 @@ def write_to(location: Location, file_format: str, reader: pa.RecordBatchReader)
     return rows
 
 
-def write_as(file_format: str, reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
+def write_as(
+    file_format: str,
+    reader: pa.RecordBatchReader,
+    file: BinaryWriter,
+    *,
+    escape_formulas: bool = False,
+) -> int:
     """Write all record batches from front to back as parquet, arrow, csv or json.
 
     `file` is opened for bytes, and stays open. Return the number of rows.
     """
+    if file_format == "csv":
+        return _csv(reader, file, escape_formulas=escape_formulas)
     return _WRITERS[file_format](reader, file)
 
 
 def _write_to_object_store(
-    location: Location, file_format: str, reader: pa.RecordBatchReader
+    location: Location, file_format: str, reader: pa.RecordBatchReader, escape_formulas: bool
 ) -> int:
     try:
         with location.filesystem.open_output_stream(location.path) as file:
-            return write_as(file_format, reader, file)
+            return write_as(file_format, reader, file, escape_formulas=escape_formulas)
     except BaseException as error:
         # The store may have half of it.
         with suppress(Exception):
@@ -138,12 +159,28 @@ def _arrow(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
         return _write_each(reader, writer.write_batch)
 
 
-def _csv(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
+def _csv(reader: pa.RecordBatchReader, file: BinaryWriter, *, escape_formulas: bool) -> int:
     from pyarrow import csv
 
     flat = pa.schema([pa.field(f.name, _flat_type(f.type)) for f in reader.schema])
-    with csv.CSVWriter(file, flat) as writer:
-        return _write_each(reader, lambda batch: writer.write_batch(_flatten(batch, flat)))
+    named = flat
+    if escape_formulas:
+        named = pa.schema([f.with_name(re.sub(_FORMULA, r"'\g<0>", f.name)) for f in flat])
+
+    def write(record_batch: pa.RecordBatch) -> None:
+        columns = _flatten(record_batch, flat).columns
+        if escape_formulas:
+            columns = [_without_formulas(column) for column in columns]
+        writer.write_batch(pa.record_batch(columns, schema=named))
+
+    with csv.CSVWriter(file, named) as writer:
+        return _write_each(reader, write)
+
+
+def _without_formulas(column: pa.Array) -> pa.Array:
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    return pc.replace_substring_regex(column, _FORMULA, r"'\0")
 
 
 def _json(reader: pa.RecordBatchReader, file: BinaryWriter) -> int:
@@ -181,12 +218,11 @@ def _flatten(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _json_text(value: object) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return plain_json(json.dumps(value, default=str, ensure_ascii=False))
 
 
 _WRITERS: dict[str, Callable[[pa.RecordBatchReader, BinaryWriter], int]] = {
     "parquet": _parquet,
     "arrow": _arrow,
-    "csv": _csv,
     "json": _json,
 }

@@ -296,6 +296,7 @@ class Batch:
         join: object = None,
         schema: ResultSchema = None,
         payload: bool = False,
+        escape_formulas: bool = True,
     ) -> int:
         """Write `results_reader` to a path or URI; return the number of rows.
 
@@ -303,12 +304,14 @@ class Batch:
             path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
                 whole or not at all.
             order, join, schema, payload: as of `results_reader`.
+            escape_formulas: put an apostrophe in front of texts in CSV that a spreadsheet would
+                compute, such as `=1+1`.
         """
         from spooled_pipelines.batch.outcome.writers import parse_output_path, write_stream
 
         parse_output_path(path)
         reader = self.results_reader(order=order, join=join, schema=schema, payload=payload)
-        return in_thread(write_stream, reader, path)
+        return in_thread(write_stream, reader, path, escape_formulas=escape_formulas)
 
     def timeline(self) -> pa.Table:
         """Return when every job came, began and ended: all of `timeline_reader` in memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.cli.exit_codes import FAILED, OK
 from spooled_pipelines.cli.options import AsJson
-from spooled_pipelines.cli.output import print_json
+from spooled_pipelines.cli.output import print_json, say
 from spooled_pipelines.cli.store_access import StoreUrl, usage_error_if_unavailable
 
 
@@ -21,7 +21,7 @@ def check(store: StoreUrl = "sqlite:///spooled.db", as_json: AsJson = False) -> 
         print_json({"faults": [str(fault) for fault in faults]})
         return FAILED if faults else OK
     for fault in faults:
-        print(fault)
+        say(fault)
     if not faults:
         print("all counters equal a recount, and nothing is damaged")
     return FAILED if faults else OK

@@ -16,7 +16,7 @@ from spooled_pipelines.cli.options import (
     Queue,
     connected,
 )
-from spooled_pipelines.cli.output import print_json, print_record
+from spooled_pipelines.cli.output import print_json, print_record, say
 
 app = typer.Typer(
     help="List, retry and discard the dead letters of a queue.", rich_markup_mode=None
@@ -41,7 +41,7 @@ def list_(
         if as_json:
             print_json({"id": job.id, "died_at": died, "retries": job.retry_count, "error": error})
         else:
-            print(f"{job.id}  {died}  {job.retry_count} retries  {error}")
+            say(f"{job.id}  {died}  {job.retry_count} retries  {error}")
 
 
 @app.command("errors")
@@ -61,7 +61,7 @@ def errors_(
         else:
             example = line["job_ids"][0]
             retries = f"{line['retries']} retries at most"
-            print(f"{line['count']:>8,}  {line['error']}  ({retries}, such as {example})")
+            say(f"{line['count']:>8,}  {line['error']}  ({retries}, such as {example})")
 
 
 @app.command()
@@ -84,7 +84,7 @@ def history(
         if attempt.ended_at is not None:
             seconds = f" for {(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
         error = " ".join((attempt.error or "did not fail").split())
-        print(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {error}")
+        say(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {error}")
 
 
 @app.command()

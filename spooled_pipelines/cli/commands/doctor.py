@@ -9,6 +9,7 @@ import typer
 
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
 from spooled_pipelines.cli.output import print_json
+from spooled_pipelines.text import plain
 
 _MARKS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
 
@@ -34,9 +35,9 @@ def doctor(
             print_json(step.to_dict())
             continue
         mark = _coloured(_MARKS[step.state], step.state)
-        print(f"{mark}  {step.name:<12}{step.text}", flush=True)
+        print(f"{mark}  {step.name:<12}{plain(step.text)}", flush=True)
         if step.advice:
-            print(f"    {'':<12}→ {step.advice}", flush=True)
+            print(f"    {'':<12}→ {plain(step.advice)}", flush=True)
     return code
 
 

@@ -19,7 +19,7 @@ from spooled_pipelines.cli.options import (
     RateLimit,
     connected,
 )
-from spooled_pipelines.cli.output import print_json, print_pairs, print_plan
+from spooled_pipelines.cli.output import print_json, print_pairs, print_plan, say
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 
 if TYPE_CHECKING:
@@ -285,11 +285,11 @@ def print_batch(batch: Batch) -> None:
         }
     )
     for note in batch.notes:
-        print(note)
+        say(note)
     # A server without the batch extension knows queues, but not batches.
     watchable = batch.client.batch_backend().keeps_batches
     following = f"watch {batch.id}" if watchable else f"stats {batch.queue_name}"
-    print(f"next: spooled-pipelines {following}")
+    say(f"next: spooled-pipelines {following}")
 
 
 def number_or_column(text: str | None) -> int | str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.cli.options import AsJson
-from spooled_pipelines.cli.output import print_json
+from spooled_pipelines.cli.output import print_json, say
 
 
 def profiles(as_json: AsJson = False) -> None:
@@ -26,9 +26,9 @@ def profiles(as_json: AsJson = False) -> None:
             }
         )
         return
-    print(loaded.path if loaded.named else f"no profiles in {loaded.path}")
+    say(str(loaded.path) if loaded.named else f"no profiles in {loaded.path}")
     for name, profile in loaded.named.items():
         marker = "*" if name == loaded.default else " "
         embedded = profile.address.startswith("embedded:")
         key = "needs no key" if embedded else f"key: {profile.api_key_source}"
-        print(f"{marker} {name:<16}{profile.address:<32}{key}")
+        say(f"{marker} {name:<16}{profile.address:<32}{key}")

@@ -9,7 +9,7 @@ import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Profile, connected
-from spooled_pipelines.cli.output import ignore_broken_pipe
+from spooled_pipelines.cli.output import ignore_broken_pipe, say
 from spooled_pipelines.cli.table_output import TableFormat, print_table, write_rows
 
 
@@ -29,6 +29,14 @@ def results(
             help="What to write to standard output.",
         ),
     ] = None,
+    formulas: Annotated[
+        bool,
+        typer.Option(
+            "--formulas",
+            help="Leave texts in CSV that a spreadsheet would compute, such as =1+1, as they are; "
+            "else an apostrophe is put in front of them.",
+        ),
+    ] = False,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
@@ -43,12 +51,14 @@ def results(
     with connected(address, api_key, profile) as client, ignore_broken_pipe():
         jobs = client.batch(batch)
         if output is not None:
-            rows = jobs.write_results(output)
-            print(f"{rows:,} rows written to {output}", file=sys.stderr)
+            rows = jobs.write_results(output, escape_formulas=not formulas)
+            say(f"{rows:,} rows written to {output}", sys.stderr)
         elif file_format is TableFormat.TABLE:
             print_table(jobs.results())
         else:
-            write_rows(jobs.results_reader(), sys.stdout.buffer, file_format)
+            write_rows(
+                jobs.results_reader(), sys.stdout.buffer, file_format, escape_formulas=not formulas
+            )
 
 
 def _output_format(chosen: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:

@@ -11,7 +11,7 @@ from spooled_pipelines.cli.options import (
     Profile,
     connected,
 )
-from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.output import print_json, print_pairs, say
 
 
 def retry(
@@ -30,4 +30,4 @@ def retry(
         return
     print_pairs({"batch": batch, "retried": retried})
     if retried:
-        print(f"next: spooled-pipelines watch {batch}")
+        say(f"next: spooled-pipelines watch {batch}")

@@ -17,6 +17,7 @@ from spooled_pipelines.cli.live_line import CLEAR_LINE, LiveLine
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.telemetry import export_traces
+from spooled_pipelines.text import plain
 
 if TYPE_CHECKING:
     from spooled_pipelines.worker import WorkerReport
@@ -240,7 +241,7 @@ def _configure_logging(verbose: bool, log_format: str, *, clears_line: bool) -> 
 
         def emit(self, record: logging.LogRecord) -> None:
             try:
-                print(self.prefix + self.format(record), file=sys.stderr, flush=True)
+                print(self.prefix + plain(self.format(record)), file=sys.stderr, flush=True)
             except Exception:  # noqa: BLE001 - as handlers do: a log line must not end the work
                 self.handleError(record)
 

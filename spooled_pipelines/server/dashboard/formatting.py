@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import datetime, timezone
 from typing import Any
 
+from spooled_pipelines.text import plain
 from spooled_pipelines.wire.well_known import Struct, Timestamp, Value
 
 PAYLOAD_SHOWN_MAX = 100_000
-# Control characters, and those that change the order or width of text: shown, not obeyed.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-
-
-def plain(text: str) -> str:
-    """Return text from outside with its invisible characters made visible."""
-    return _HIDDEN.sub(_visible, text)
-
-
-def _visible(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
 
 
 def number(value: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spooled_pipelines.server.dashboard import formatting, view_models
+from spooled_pipelines.text import plain
 from spooled_pipelines.version import __version__
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ class Pages:
             lstrip_blocks=True,
         )
         environment.filters.update(
-            plain=formatting.plain,
+            plain=plain,
             number=formatting.number,
             rate=formatting.rate,
             duration=formatting.duration,

@@ -9,6 +9,7 @@ import pytest
 
 from spooled_pipelines.server.dashboard import formatting
 from spooled_pipelines.server.dashboard.throughput import Rate, Rates
+from spooled_pipelines.text import plain
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.paged_wire import HOSTILE, SCRIPT, PagedWire, Reader, read
@@ -235,7 +236,7 @@ def test_rates_are_those_of_the_last_minute() -> None:
     ],
 )
 def test_what_cannot_be_seen_is_made_visible(text: str, expected: str) -> None:
-    assert formatting.plain(text) == expected
+    assert plain(text) == expected
 
 
 def test_a_payload_has_an_end() -> None:
