@@ -49,7 +49,7 @@ def _raising() -> Iterator[dict[str, Any]]:
         (GOOD, {"key": "idd"}, InvalidArgumentError, "Did you mean 'id'"),
         (GOOD, {"priority": 1000}, InvalidArgumentError, "1000"),
         (GOOD, {"on_rejected": "ignore"}, InvalidArgumentError, "'raise' or 'skip'"),
-        (GOOD, {"on_lossy": "nil"}, InvalidArgumentError, "'raise', 'string' or 'null'"),
+        (GOOD, {"on_lossy": "nil"}, InvalidArgumentError, "'raise', 'string', 'null' or 'round'"),
         (GOOD, {"name": ""}, InvalidArgumentError, "name"),
         (GOOD, {"name": "x" * 256}, InvalidArgumentError, "name"),
         (_late({"id": 2**60, "n": 1}), {}, LossyValueError, "row 30000"),

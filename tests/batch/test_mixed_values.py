@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,8 +16,14 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from google.protobuf.struct_pb2 import Value
 
 from spooled_pipelines import errors
+from spooled_pipelines.batch.encoding.json_values import encode_json
+from spooled_pipelines.batch.encoding.protobuf_wire import VALUE_NULL
+from spooled_pipelines.batch.encoding.value_context import ValueContext
+from spooled_pipelines.batch.encoding.values import encode_values
+from spooled_pipelines.batch.source.python_values import to_array
 from spooled_pipelines.testing import MemoryClient, server
 
 MIXED = [1, "x", None, 2.5, [1, "y"], {"k": {"l": None}}, True, 2**53]
@@ -213,3 +220,58 @@ def test_rounded_numbers_are_the_nearest_doubles_and_are_counted(
 def test_what_has_no_nearest_double_is_refused(client: MemoryClient, value: Any) -> None:
     with pytest.raises((errors.LossyValueError, errors.InvalidArgumentError)):
         client.enqueue_batch([{"a": 1, "n": 0}, {"a": value, "n": 1}], "none", on_lossy="round")
+
+
+ODD_VALUES = [
+    *(-0.0, 0.0, 1.0, -2.0, 1e-5, 1e16, 1e22, 5e-324, 0.1, 123456789.123, 0.8444218515250481),
+    *(-1, 2**53, 10**15, True, False, None),
+    *("", "null", "NaN", "1", '"', "\\", "\n\x00\x1f\x7f", "ü€😀\u2028", "x" * 300),
+    *([], {}, (1, "y"), [[None, {"b": [1.5, {"a": -0.0}]}]], {"z": 1, "a": "\t"}, [float("nan")]),
+]
+
+
+@pytest.mark.parametrize("beside", [[], [dt.date(2024, 1, 31), Decimal("1.10"), np.float64(0.5)]])
+def test_values_that_are_written_together_are_what_each_is_alone(beside: list[object]) -> None:
+    together = to_array([*ODD_VALUES, *beside]).storage
+    context = ValueContext("a", lambda index: index, "raise")
+    encoded = encode_json(together, context).fill_null(VALUE_NULL).to_pylist()
+    for value, message in zip([*ODD_VALUES, *beside], encoded, strict=True):
+        alone = encode_values(pa.array([None]) if value is None else to_array([value]), context)
+        assert message == alone.to_array(1)[0].as_py(), value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-0", "-0.0", " 1", "1 ", '"x" ', r'"\u00fc"', "1e2", "12345678901234567.0", "[1]"],
+)
+def test_a_json_text_is_read_as_python_reads_it(text: str) -> None:
+    context = ValueContext("a", lambda index: index, "string")
+    (message,) = encode_json(pa.array([text]), context).to_pylist()
+    value = Value.FromString(message)
+    expected = json.loads(text)
+    if isinstance(expected, float) and len(text) > 17:
+        assert value.string_value == text
+    elif isinstance(expected, list):
+        assert [item.number_value for item in value.list_value.values] == expected
+    elif isinstance(expected, str):
+        assert value.string_value == expected
+    else:
+        assert (value.number_value, math.copysign(1, value.number_value)) == (
+            expected,
+            math.copysign(1, expected),
+        )
+
+
+@pytest.mark.parametrize(
+    "text", ["01", "1.", ".5", "+1", "1,2", '"a', 'a"', '"\t"', "inf", "", "]["]
+)
+def test_what_is_not_json_is_named_with_its_row(text: str) -> None:
+    context = ValueContext("a", lambda index: index, "string")
+    with pytest.raises(errors.InvalidArgumentError, match=r"column 'a', row 1: this is not JSON"):
+        encode_json(pa.array(["1", text]), context)
+
+
+def test_a_nested_name_that_is_not_text_is_refused_with_its_row(client: MemoryClient) -> None:
+    rows = [{"a": 1}, {"a": [{"b": {2: 3}}]}]
+    with pytest.raises(errors.InvalidArgumentError, match=r"row 1: .*an object has the key 2"):
+        client.enqueue_batch(rows, "names")

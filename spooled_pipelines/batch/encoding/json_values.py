@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from spooled_pipelines.batch.encoding.json_scalars import encode_scalars
 from spooled_pipelines.batch.encoding.protobuf_wire import (
     FIELD_1,
     FIELD_2,
@@ -22,6 +25,7 @@ from spooled_pipelines.batch.encoding.protobuf_wire import (
     varint,
 )
 from spooled_pipelines.batch.encoding.value_context import ValueContext
+from spooled_pipelines.batch.options.row_options import Lossy
 from spooled_pipelines.batch.values.exact_json import (
     DecimalText,
     InexactNumber,
@@ -31,8 +35,10 @@ from spooled_pipelines.batch.values.exact_json import (
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.wire.limits import EXACT_INTEGER_MAX, MESSAGE_DEPTH_MAX
 
-# So many texts of so many characters are encoded once for a record batch.
-_REMEMBERED, _REMEMBERED_CHARACTERS = 4096, 24
+# So many texts of so many characters are remembered: values come again and again.
+_REMEMBERED, _REMEMBERED_CHARACTERS = 4096, 80
+# The Value messages of texts, by all that a message depends on.
+_known: defaultdict[tuple[Lossy, int, bool, bool], dict[str, bytes]] = defaultdict(dict)
 
 
 def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
@@ -42,25 +48,32 @@ def encode_json(texts: pa.StringArray, context: ValueContext) -> pa.BinaryArray:
         InvalidArgumentError: a text is not JSON, with its column and row.
         LossyValueError: as `context` says.
     """
-    encoded: list[bytes | None] = []
-    # Values come again and again; what is rounded is counted each time.
-    known: dict[str | None, bytes | None] = {None: None}
+    encoded = encode_scalars(texts, unsigned_zeros=context.unsigned_zeros)
+    is_left = pc.and_(encoded.is_null(), texts.is_valid())
+    left = texts.filter(is_left).to_pylist()
+    if not left:
+        return encoded
+    indices = pc.indices_nonzero(is_left).to_pylist()
+    messages: list[bytes] = []
+    known = _known[context.on_lossy, context.depth, context.trims_decimals, context.unsigned_zeros]
+    # What is rounded is counted each time.
     remembers = context.on_lossy != "round"
-    for index, text in enumerate(texts.to_pylist()):
-        if text in known:
-            encoded.append(known[text])
-            continue
-        value = parse_or_invalid(text)
-        if isinstance(value, _Invalid):
-            raise InvalidArgumentError(
-                f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or an "
-                "object in it has one name twice. Nothing was sent."
-            )
-        made = _encode_value(value, index, context, context.depth)
-        encoded.append(made)
-        if remembers and len(text) <= _REMEMBERED_CHARACTERS and len(known) < _REMEMBERED:
-            known[text] = made
-    return pa.array(encoded, pa.binary())
+    for index, text in zip(indices, left, strict=True):
+        made = known.get(text)
+        if made is None:
+            value = parse_or_invalid(text)
+            if isinstance(value, _Invalid):
+                raise InvalidArgumentError(
+                    f"column {context.path!r}, row {context.row_of(index)}: this is not JSON, or "
+                    "an object in it has one name twice. Nothing was sent."
+                )
+            made = _encode_value(value, index, context, context.depth)
+            if remembers and len(text) <= _REMEMBERED_CHARACTERS:
+                if len(known) >= _REMEMBERED:
+                    known.clear()
+                known[text] = made
+        messages.append(made)
+    return pc.replace_with_mask(encoded, is_left, pa.array(messages, pa.binary()))
 
 
 def encode_json_object(value: dict[str, Json], index: int, context: ValueContext) -> bytes:

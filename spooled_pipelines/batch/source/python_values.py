@@ -11,16 +11,16 @@ from __future__ import annotations
 import datetime as dt
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
-from json.encoder import encode_basestring
 from numbers import Integral, Real
 from typing import Any
 
 import pyarrow as pa
 
+from spooled_pipelines.batch.source.json_texts import json_texts
 from spooled_pipelines.batch.values.arrow_types import storage_array, to_text
 from spooled_pipelines.batch.values.exact_json import (
     InexactNumber,
@@ -152,8 +152,8 @@ class NotJsonError(Exception):
 
 
 def _json_array(values: list[Any]) -> pa.Array:
-    texts = [_json_text_or_null(value, index) for index, value in enumerate(values)]
-    return pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(texts, pa.string()))
+    texts = json_texts(values, _json_text_or_null)
+    return pa.ExtensionArray.from_storage(pa.json_(pa.string()), texts)
 
 
 def _are_alike(values: list[Any]) -> bool:
@@ -189,29 +189,10 @@ def _check_names(names: Iterable[Any]) -> None:
 
 
 def _json_text_or_null(value: object, index: int) -> str | None:
-    write = _WRITERS.get(type(value))
-    if write is not None:
-        return write(value)
     try:
         return None if isinstance(value, float) and math.isnan(value) else _json_text(value)
     except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise NotJsonError(index, one_line(error)) from None
-
-
-def _float_text(value: float) -> str | None:
-    if math.isfinite(value):
-        return repr(value)
-    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-# Most values need no encoder.
-_WRITERS: dict[type, Callable[[Any], str | None]] = {
-    type(None): lambda _: None,
-    bool: lambda value: "true" if value else "false",
-    int: repr,
-    float: _float_text,
-    str: encode_basestring,
-}
 
 
 def _json_text(value: object) -> str:
