@@ -169,3 +169,35 @@ def test_the_handler_of_compose_is_there() -> None:
     module, _, function = worker[2].partition(":")
     source = (ROOT / "deploy" / "handlers" / f"{module}.py").read_text()
     assert f"def {function}(" in source
+
+
+def test_who_may_connect_to_what_is_named_for_every_port() -> None:
+    pods = {
+        document["metadata"]["name"]: document["spec"]["template"]
+        for document in manifests("Deployment")
+    }
+    for name, pod in pods.items():
+        policy = named("NetworkPolicy", name)["spec"]
+        assert policy["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+        assert policy["policyTypes"] == ["Ingress"]
+        # A rule without `from` lets everybody in, and one without `ports` to all of them.
+        rules = policy.get("ingress", [])
+        assert all(rule["from"] for rule in rules)
+        opened = [port["port"] for rule in rules for port in rule["ports"]]
+        there = [port["name"] for port in pod["spec"]["containers"][0].get("ports", [])]
+        assert sorted(opened) == sorted(there)
+
+
+def test_the_image_is_installed_by_hash_alone() -> None:
+    steps = re.sub(r"\\\n", "", (ROOT / "deploy" / "Dockerfile").read_text())
+    installs = re.findall(r"pip (?:install|wheel) ([^&\n]+)", steps)
+    assert len(installs) == 4
+    for arguments in installs:
+        assert "--require-hashes" in arguments or "--no-deps" in arguments
+    assert re.findall("FROM ([^ \n]+)", steps) == ["${PYTHON}", "${PYTHON}"]
+
+
+def test_the_unit_bounds_what_a_fault_may_do() -> None:
+    lines = (ROOT / "deploy" / "spooled.service").read_text().splitlines()
+    for line in ("UMask=0077", "MemoryMax=2G", "SystemCallFilter=@system-service"):
+        assert line in lines
