@@ -182,6 +182,7 @@ class Server(Service):
             readiness=self._readiness,
             metrics=metrics,
             frame_ancestors=self._settings.http_frame_ancestors,
+            public_url=self._settings.http_public_url,
         )
         files = _certificate_files(self._settings)
         self._dashboard = DashboardServer(self._settings.http, files, context)

@@ -62,6 +62,9 @@ keep_dead_letters       DURATION      How long dead letters are kept; a batch th
 metrics                 TEXT          HOST:PORT where Prometheus finds /metrics, in plain HTTP.
 http                    TEXT          HOST:PORT of the dashboard, with /metrics, /healthz and
                                       /readyz; over TLS where --tls-cert is given.
+http_public_url         TEXT          Where browsers reach the dashboard through a proxy, such as
+                                      https://spooled.example.org, without a path: forms are taken
+                                      from there alone, and with https cookies are Secure.
 http_frame_ancestors    WORDS         Sites that may show the dashboard in a frame, such as
                                       https://airflow.example.org, without a path: repeat the flag,
                                       separate them by spaces in a variable.

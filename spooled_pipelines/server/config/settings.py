@@ -148,6 +148,7 @@ class ServerSettings:
     retention: Retention = KEEP_ALL
     metrics: str | None = None
     http: str | None = None
+    http_public_url: str | None = None
     http_frame_ancestors: tuple[str, ...] = ()
     grace_seconds: float = 5.0
 
@@ -163,7 +164,9 @@ class ServerSettings:
             number = self.wrong_keys_per_minute
             raise ValueError(f"wrong_keys_per_minute must be 1 or more, got {number}")
         for origin in self.http_frame_ancestors:
-            _check_origin(origin)
+            _check_origin("http_frame_ancestors", origin)
+        if self.http_public_url is not None:
+            _check_origin("http_public_url", self.http_public_url)
         # Its own checks.
         OrganizationLimits(self.rate_limit, self.daily_quota)
 
@@ -179,11 +182,11 @@ class ServerSettings:
         return tuple(key for key in self.api_keys if isinstance(key, HashedKey))
 
 
-def _check_origin(text: str) -> None:
+def _check_origin(setting: str, text: str) -> None:
     # It goes into a header, where a blank or a semicolon would have a meaning.
     if not _ORIGIN.fullmatch(text):
         raise ValueError(
-            f"http_frame_ancestors has {text!r}, and wants scheme, host and port alone, such as "
+            f"{setting} has {text!r}, and wants scheme, host and port alone, such as "
             "https://airflow.example.org"
         )
 

@@ -25,7 +25,7 @@ from spooled_pipelines.server.dashboard.context import (
     web_of,
 )
 from spooled_pipelines.server.dashboard.rendering import STATIC, Pages
-from spooled_pipelines.server.dashboard.security import Cookies, SecureHeaders
+from spooled_pipelines.server.dashboard.security import Cookies, Origin, SecureHeaders
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.views import batches, jobs, queues, sign_in, workers
 from spooled_pipelines.server.rpc import InProcessClient
@@ -44,6 +44,8 @@ class AppContext:
     metrics: Metrics
     # The sites that may show it in a frame.
     frame_ancestors: tuple[str, ...]
+    # Where browsers reach it, if not at its own address.
+    public_url: str | None = None
 
 
 class _KeptFiles(StaticFiles):
@@ -56,9 +58,12 @@ class _KeptFiles(StaticFiles):
 
 
 def make_app(context: AppContext, *, secure: bool) -> Starlette:
-    """Return the dashboard as an ASGI app; `secure` says that it is served over TLS."""
+    """Return the dashboard as an ASGI app; `secure` says that it is served over TLS by itself."""
+    origin = Origin(context.public_url)
+    secure = secure or origin.is_secure
     sessions = Sessions(context.keys, context.clock, context.calls.count)
-    web = WebContext(context.calls, sessions, Cookies(secure=secure), Pages(), context.clock)
+    cookies = Cookies(secure=secure)
+    web = WebContext(context.calls, sessions, cookies, origin, Pages(), context.clock)
     app = Starlette(
         routes=[
             Route("/healthz", probes.healthz),
@@ -84,7 +89,7 @@ def make_app(context: AppContext, *, secure: bool) -> Starlette:
             Route("/jobs/{job_id}/contents", signed_in(jobs.contents)),
             Route("/workers", signed_in(workers.workers)),
         ],
-        middleware=[Middleware(SecureHeaders, context.frame_ancestors)],
+        middleware=[Middleware(SecureHeaders, context.frame_ancestors, secure=secure)],
         exception_handlers={HTTPException: _no_such_page, Exception: _failed},
     )
     app.state.web = web

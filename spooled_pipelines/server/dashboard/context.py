@@ -14,7 +14,7 @@ from spooled_pipelines.server.auth import SEES_PAYLOADS
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.dashboard.rendering import Pages
-from spooled_pipelines.server.dashboard.security import Cookies, check_origin, check_token, form_of
+from spooled_pipelines.server.dashboard.security import Cookies, Origin, check_token, form_of
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
 from spooled_pipelines.server.dashboard.throughput import Rates
 from spooled_pipelines.server.rpc import InProcessClient
@@ -38,6 +38,7 @@ class WebContext:
     calls: InProcessClient
     sessions: Sessions
     cookies: Cookies
+    origin: Origin
     pages: Pages
     clock: Clock
     rates: Rates = field(default_factory=Rates)
@@ -125,7 +126,7 @@ def action(view: Callable[[SignedInRequest, Form], Awaitable[Response]]) -> View
     """Return such a view for what changes something: it takes only forms of this very session."""
 
     async def act(ctx: SignedInRequest) -> Response:
-        check_origin(ctx.request.headers)
+        ctx.web.origin.check(ctx.request.headers)
         form = await form_of(ctx.request)
         check_token(form, ctx.session.token)
         return await view(ctx, form)

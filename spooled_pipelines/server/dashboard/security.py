@@ -33,22 +33,25 @@ _HEADERS = {
 }
 
 
-def _headers(frame_ancestors: Sequence[str]) -> dict[str, str]:
+def _headers(frame_ancestors: Sequence[str], *, secure: bool) -> dict[str, str]:
     who = " ".join(frame_ancestors) or "'none'"
     policy = "; ".join((*_POLICY, f"frame-ancestors {who}"))
     headers = {**_HEADERS, "content-security-policy": policy}
     if not frame_ancestors:
         # For browsers without frame-ancestors; it cannot name sites that may.
         headers["x-frame-options"] = "DENY"
+    if secure:
+        # Browsers ask this host over TLS alone for a year.
+        headers["strict-transport-security"] = "max-age=31536000"
     return headers
 
 
 class SecureHeaders:
     """Middleware that puts the security headers on every answer, and lets nothing be cached."""
 
-    def __init__(self, app: ASGIApp, frame_ancestors: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, frame_ancestors: Sequence[str], *, secure: bool) -> None:
         self._app = app
-        self._headers = _headers(frame_ancestors)
+        self._headers = _headers(frame_ancestors, secure=secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
@@ -91,12 +94,38 @@ class Cookies:
         response.delete_cookie(name, path="/", secure=self._secure, httponly=True, samesite="lax")
 
 
-def check_origin(headers: Headers) -> None:
-    """Raise RefusedError PERMISSION_DENIED where another site's page sent the request."""
-    origin, host = headers.get("origin"), headers.get("host", "")
-    foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    if foreign or (origin is not None and urlsplit(origin).netloc != host):
-        raise RefusedError("PERMISSION_DENIED", "this form was sent from another site")
+class Origin:
+    """The site that our forms come from: a public URL, or else the host that the request names."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._public = _origin(public_url) if public_url else None
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers reach it over TLS, whatever a proxy speaks with us."""
+        return self._public is not None and self._public[0] == "https"
+
+    def check(self, headers: Headers) -> None:
+        """Raise RefusedError PERMISSION_DENIED where another site's page sent the request."""
+        origin = headers.get("origin")
+        foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+        if origin is not None and self._public is not None:
+            foreign = foreign or _origin(origin) != self._public
+        elif origin is not None:
+            foreign = foreign or urlsplit(origin).netloc != headers.get("host", "")
+        if foreign:
+            raise RefusedError(
+                "PERMISSION_DENIED",
+                "this form was sent from another site; behind a proxy, http_public_url has to be "
+                "the address that browsers show",
+            )
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Return scheme and host of a URL as browsers write them: without the port that is usual."""
+    parts = urlsplit(url.lower())
+    usual = {"https": ":443", "http": ":80"}.get(parts.scheme, "")
+    return parts.scheme, parts.netloc.removesuffix(usual)
 
 
 def check_token(form: Mapping[str, str], token: str | None) -> None:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.paged_wire import PagedWire, Reader, token_of
-from tests.support.wire import struct
+from tests.support.wire import KEY, struct
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -142,6 +142,39 @@ async def test_a_form_from_another_site_is_refused(
             answer = await visitor.client.post(path, data={"token": token}, headers=headers)
             assert (answer.status_code, "another site" in answer.text) == (403, True)
         assert "paused" not in await visitor.page("/queues/q")
+
+
+async def test_behind_a_proxy_with_tls_it_is_as_safe_as_with_tls_of_its_own(tmp_path: Path) -> None:
+    public = "https://Spooled.example.org:443"
+    async with PagedWire(tmp_path, http_public_url=public) as wire, wire.visitor(None) as visitor:
+        page = await visitor.get("/sign-in")
+        assert page.headers["strict-transport-security"] == "max-age=31536000"
+        (cookie,) = page.headers.get_list("set-cookie")
+        assert cookie.startswith("__Host-spooled-visitor=")
+        assert "; Secure" in cookie
+        form = {"token": token_of(page.text), "key": KEY}
+        for origin, code in (
+            ("https://spooled.example.org", 303),
+            ("http://spooled.example.org", 403),
+            ("https://evil.example", 403),
+            # What the Host header says: a proxy's own choice.
+            (wire.url.rstrip("/"), 403),
+        ):
+            # The browser's side has TLS, so it sends the cookie; this client's has none.
+            headers = {"origin": origin, "cookie": cookie.partition(";")[0]}
+            answer = await visitor.client.post("/sign-in", data=form, headers=headers)
+            assert answer.status_code == code, origin
+            assert code == 303 or "http_public_url" in answer.text
+
+
+async def test_without_tls_nothing_is_promised_about_it(paged: PagedWire) -> None:
+    async with paged.visitor(None) as visitor:
+        assert "strict-transport-security" not in (await visitor.get("/sign-in")).headers
+
+
+def test_a_public_url_is_an_origin() -> None:
+    with pytest.raises(ValueError, match=r"http_public_url has .* scheme, host and port"):
+        ServerSettings(http_public_url="https://example.org/spooled")
 
 
 async def test_what_is_no_form_is_refused(paged: PagedWire) -> None:

@@ -189,6 +189,7 @@ async def test_over_tls_cookies_are_secure_and_certificates_may_change(tmp_path:
             (cookie,) = [c for c in answer.headers.get_list("set-cookie") if SESSION in c]
             assert cookie.startswith("__Host-spooled-session=")
             assert "; Secure" in cookie
+            assert "max-age" in answer.headers["strict-transport-security"]
             await visitor.page("/queues")
         second.write(pem, key)
         trusting = ssl.create_default_context(cadata=second.pem.decode())

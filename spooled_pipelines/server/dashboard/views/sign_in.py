@@ -16,7 +16,6 @@ from spooled_pipelines.server.dashboard.context import (
     web_of,
 )
 from spooled_pipelines.server.dashboard.security import (
-    check_origin,
     check_token,
     form_of,
     local_path,
@@ -39,7 +38,7 @@ async def sign_in(request: Request) -> Response:
     web = web_of(request)
     form: Form = {}
     try:
-        check_origin(request.headers)
+        web.origin.check(request.headers)
         form = await form_of(request)
         check_token(form, request.cookies.get(web.cookies.visitor))
         host = request.client.host if request.client else ""
