@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import grpc
@@ -18,6 +19,9 @@ ORGANIZATION_HEADER = "x-spooled-organization"
 # gzip makes rows a fifth of their size, at some 60 MB a second and core: it pays if the way to the
 # server is slower than that. A network that responds sooner than this is most often faster.
 _FAR_SECONDS = 0.002
+_log = logging.getLogger("spooled_pipelines.rpc")
+# The names of servers.
+_warned_of: set[str] = set()
 
 # A message, or the wire bytes of one.
 Request: TypeAlias = "Message | bytes"
@@ -89,6 +93,19 @@ def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials
     if tls is None:
         return None
     return credentials_of(tls)
+
+
+def warn_of_plaintext(settings: ConnectionSettings) -> None:
+    """Log once for each server that keys and payloads go unencrypted to another machine."""
+    if settings.tls_material is not None or settings.endpoint.is_local:
+        return
+    if settings.name not in _warned_of:
+        _warned_of.add(settings.name)
+        _log.warning(
+            "the connection to %s is without TLS: the API key and all payloads can be read on the "
+            "way; leave out tls=False (SPOOLED_TLS=off) once the server has a certificate",
+            settings.name,
+        )
 
 
 def compression_pays(*, is_local: bool, round_trip: float | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import grpc
 import grpc.aio
 
 from spooled_pipelines.server.auth import ApiKeys, FailedAuthLimiter, RateLimiter
-from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings
+from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings, is_local
 from spooled_pipelines.server.core.clock import Clock, SystemClock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Notifier
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 # How long the server waits for clients that do not read their answers.
 _FLUSH_SECONDS = 0.25
+_log = logging.getLogger(__name__)
 
 
 class Server(Service):
@@ -212,6 +214,15 @@ class Server(Service):
                 port = server.add_secure_port(listen, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {listen}: is the port in use?") from error
+        if credentials is None:
+            for setting, address in (("listen", listen), ("http", settings.http)):
+                if address is not None and not is_local(address):
+                    _log.warning(
+                        "%s %s is open to other machines without TLS: keys and payloads can be "
+                        "read on the way; give tls_cert and tls_key, or let a proxy do it",
+                        setting,
+                        address,
+                    )
         cleanup.push_async_callback(server.stop, _FLUSH_SECONDS)
         cleanup.push_async_callback(self._interceptor.stop, settings.grace_seconds)
         cleanup.callback(notifier.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,9 +58,12 @@ class HealthFile:
                 self._path.unlink(missing_ok=True)
 
     def _write(self, text: str) -> None:
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        beside = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
         try:
-            beside.write_text(text + "\n")
+            # Made here, never written through a link that somebody planted.
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text + "\n")
             beside.replace(self._path)
         except OSError as error:
             # The probe will say so; the work goes on until then.

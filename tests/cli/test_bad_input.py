@@ -13,7 +13,7 @@ from spooled_pipelines import SpooledClient
 from tests.support.server_process import ServerProcess
 
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
-NOWHERE = {"SPOOLED_GRPC_ADDRESS": "127.0.0.1:1", "SPOOLED_API_KEY": "sp_test_any"}
+NOWHERE = {"SPOOLED_GRPC_ADDRESS": "127.0.0.1:1", "SPOOLED_API_KEY": "sp_test_of_any_server"}
 
 
 def assert_one_line(
@@ -168,7 +168,9 @@ def test_a_store_that_another_server_has_is_refused(
     spooled: Spooled, server: ServerProcess
 ) -> None:
     store = ("--store", f"sqlite:///{server.store}", "--listen", "127.0.0.1:0")
-    assert_one_line(spooled("serve", *store, "--api-key", "sp_test_any"), 2, "another server")
+    assert_one_line(
+        spooled("serve", *store, "--api-key", "sp_test_0123456789"), 2, "another server"
+    )
     embedded = spooled("stats", "q", "--address", f"embedded:{server.store}")
     assert_one_line(embedded, 3, "another server")
 

@@ -121,6 +121,9 @@ def test_the_servers_take_the_config_file_that_they_are_given(tmp_path: Path) ->
         (tmp_path / name).write_text(secret[name])
     path = tmp_path / "spooled.toml"
     path.write_text(text.replace("/run/secrets/spooled", str(tmp_path)))
+    with pytest.raises(ValueError, match="still a placeholder"):
+        load({}, {}, str(path))
+    (tmp_path / "admin-key").write_text("sp_live_in_place_of_it")
     settings = load({}, {}, str(path)).settings
     assert settings.store == secret["store"]
     assert settings.connections.max_age_seconds == 300

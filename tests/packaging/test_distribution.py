@@ -61,7 +61,8 @@ assert "keyring set spooled-pipelines p" in done.stderr, done.stderr
     "page": """
 import subprocess, urllib.request
 command = ["spooled-pipelines", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-server = subprocess.Popen([*command, "--api-key", "sp_test_k"], stdout=subprocess.PIPE, text=True)
+command += ["--api-key", "sp_test_0123456789"]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 url = server.stdout.readline().split()[-1]
 assert server.stdout.readline().startswith("listening on")
 assert b"API key" in urllib.request.urlopen(url).read()

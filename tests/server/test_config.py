@@ -196,7 +196,7 @@ def test_a_file_that_is_not_there_is_refused() -> None:
 
 def test_secrets_may_be_in_files_of_their_own(tmp_path: Path, write: Write) -> None:
     keys, store = tmp_path / "keys", tmp_path / "store"
-    keys.write_text(f"{SECRET}\nsp_live_second\n")
+    keys.write_text(f"{SECRET}\nsp_live_the_second\n")
     store.write_text(f"postgresql://me:{SECRET}@db/jobs\n")
     path = write(f"api_key_file = '{keys}'\n")
     config = load({}, {"SPOOLED_SERVER_STORE_FILE": str(store)}, path)
@@ -206,7 +206,9 @@ def test_secrets_may_be_in_files_of_their_own(tmp_path: Path, write: Write) -> N
     assert f'api_key = ["(hidden)", "(hidden)"]  # {keys}, named by {path}' in text
     assert f'store = "postgresql://db/jobs"  # {store}, named by SPOOLED_SERVER_STORE_FILE' in text
     # A stronger source takes their place, whichever way it says it.
-    config = load({"api_key": ["other"]}, {"SPOOLED_SERVER_STORE": "sqlite:///x"}, path)
+    config = load(
+        {"api_key": ["sp_live_another_one"]}, {"SPOOLED_SERVER_STORE": "sqlite:///x"}, path
+    )
     assert (len(config.settings.hashed_keys), config.settings.store) == (1, "sqlite:///x")
 
 
@@ -221,7 +223,7 @@ def test_a_secret_file_that_says_nothing_is_refused(tmp_path: Path, write: Write
 
 
 def test_keys_of_the_environment() -> None:
-    keys = {"SPOOLED_SERVER_API_KEY": f"{SECRET} second", "SPOOLED_API_KEY": "third"}
+    keys = {"SPOOLED_SERVER_API_KEY": f"{SECRET} {SECRET}2", "SPOOLED_API_KEY": f"{SECRET}3"}
     config = load({}, keys)
     assert len(config.settings.hashed_keys) == 2
     assert "SPOOLED_SERVER_API_KEY" in shown(config)

@@ -22,7 +22,7 @@ from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support import forked
 from tests.support.certificates import make_certificate
-from tests.support.server_process import ServerProcess
+from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.wire import method_named, struct
 
 ROWS = 100
@@ -181,12 +181,12 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
     store = ("--store", f"sqlite:///{tmp_path / 'jobs.db'}")
     for arguments, text in (
         (store, "the server needs an API key"),
-        ((*store, "--api-key", "k", "--rate-limit", "0"), "rate_limit"),
-        ((*store, "--api-key", "k", "--tls-cert", "x"), "tls_cert and tls_key"),
-        (("--store", "mysql:///x", "--api-key", "k"), "mysql:///x"),
-        ((*store, "--api-key", "k", "--listen", "nowhere.invalid:1"), "nowhere.invalid:1"),
+        ((*store, "--api-key", API_KEY, "--rate-limit", "0"), "rate_limit"),
+        ((*store, "--api-key", API_KEY, "--tls-cert", "x"), "tls_cert and tls_key"),
+        (("--store", "mysql:///x", "--api-key", API_KEY), "mysql:///x"),
+        ((*store, "--api-key", API_KEY, "--listen", "nowhere.invalid:1"), "nowhere.invalid:1"),
         (
-            (*store, "--api-key", "k", "--tls-cert", "no-file", "--tls-key", "no-file"),
+            (*store, "--api-key", API_KEY, "--tls-cert", "no-file", "--tls-key", "no-file"),
             "no-file",
         ),
     ):

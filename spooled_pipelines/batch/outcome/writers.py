@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +31,7 @@ class BinaryWriter(Protocol):
 _FORMATS = ("parquet", "arrow", "csv", "json")
 # What spreadsheets compute.
 _FORMULA = r"^[=+\-@\t\r]"
+_NAME_SHOWN = 50
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
@@ -95,19 +96,16 @@ def write_to(
     if not isinstance(location.filesystem, LocalFileSystem):
         return _write_to_object_store(location, file_format, reader, escape_formulas)
     path = Path(location.path).absolute()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name[:_NAME_SHOWN]}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # An ordinary file, whose mode the umask says; the umask itself belongs to all threads.
+        with temporary.open("xb") as file:
             rows = write_as(file_format, reader, file, escape_formulas=escape_formulas)
-        # Temporary files are made for their owner alone; this one is an ordinary file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise _not_written(location, error) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return rows
 
 

@@ -26,7 +26,12 @@ from spooled_pipelines.rpc.aio.runtime import (
     monotonic,
     sleep,
 )
-from spooled_pipelines.rpc.channel import Request, call_metadata, compression_pays
+from spooled_pipelines.rpc.channel import (
+    Request,
+    call_metadata,
+    compression_pays,
+    warn_of_plaintext,
+)
 from spooled_pipelines.rpc.error_mapping import Call, error_from_grpc
 from spooled_pipelines.rpc.rate_limiter import RateLimiter
 from spooled_pipelines.rpc.retry import delay_before_retry
@@ -231,6 +236,7 @@ class AsyncConnection(AsyncClosing):
             if self._closed:
                 raise ConflictError("this client is closed: make a new one with connect()")
             if self._channel is None or not self._channel.usable_here():
+                warn_of_plaintext(self.settings)
                 self._channel = AsyncChannel(self.settings)
             return self._channel
 

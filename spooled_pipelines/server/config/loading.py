@@ -108,6 +108,12 @@ Options = create_model(
 )
 
 
+_KEY_MIN = 16
+# What manifests and examples have in the place of a key.
+_PLACEHOLDER = re.compile(r"replace.?me|change.?me|your.?key|[<>]|\.\.\.$", re.IGNORECASE)
+_MAKE_KEY = "make one such as `echo sp_live_$(openssl rand -hex 16)` prints"
+
+
 class ConfigError(ValueError):
     """Settings that cannot hold, with a sentence for each thing that is wrong."""
 
@@ -167,11 +173,29 @@ def load(
     given = _of_file(path) if path else {}
     given |= _of_environment(environment) | _of_flags(flags)
     origins = {name: origin for name, (_, origin) in given.items()}
+    for key, origin in _given_keys(given):
+        _refuse_weak_key(key, origin)
     values = dict(Options.model_construct(**{name: value for name, (value, _) in given.items()}))
     try:
         return Config(values, origins, _settings(values))
     except ValueError as error:
         raise ConfigError(_with_origins(str(error), origins)) from error
+
+
+def _given_keys(given: _Given) -> Iterator[tuple[str, str]]:
+    keys, origin = given.get("api_key", ((), ""))
+    return ((key.get_secret_value(), origin) for key in keys or ())
+
+
+def _refuse_weak_key(key: str, origin: str) -> None:
+    """ConfigError for a key that somebody may guess, or that was never put in."""
+    if _PLACEHOLDER.search(key):
+        raise ConfigError(f"{origin}: api_key is still a placeholder; {_MAKE_KEY}")
+    if len(key) < _KEY_MIN:
+        raise ConfigError(
+            f"{origin}: api_key has {len(key)} characters, which can be guessed, and needs "
+            f"{_KEY_MIN}; {_MAKE_KEY}"
+        )
 
 
 def _of_flags(flags: Mapping[str, object]) -> _Given:

@@ -25,6 +25,7 @@ store                   SECRET_URL    Where jobs are kept: sqlite:///PATH (three
 store_file              TEXT          A file that holds --store, as for its password.
 api_key                 SECRET_WORDS  Admin keys besides those in the store: repeat the flag,
                                       separate them by spaces in a variable. Also SPOOLED_API_KEY.
+                                      As a flag, other users of this machine see them in `ps`.
 api_key_file            TEXT          A file that holds such keys, one a line.
 tls_cert                TEXT          PEM file of the certificate chain, read again when it changes;
                                       without it the server uses no TLS.

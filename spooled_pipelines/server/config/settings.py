@@ -38,9 +38,12 @@ class OrganizationKey:
 
 def shown_store(url: str) -> str:
     """Return a store's URL without what may be a password."""
-    scheme, _, rest = url.partition(":")
+    scheme, separator, rest = url.partition(":")
     if scheme == "sqlite":
         return url
+    if not separator or not re.fullmatch("[A-Za-z0-9+.-]+", scheme):
+        # Not a URL: such as host=... password=..., whose password may stand anywhere.
+        return "(hidden, and not a URL)"
     place = rest.rpartition("@")[2].removeprefix("//").partition("?")[0]
     return f"{scheme}://{place}"
 
@@ -52,6 +55,12 @@ def host_and_port(address: str, setting: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f"{setting} address must be HOST:PORT, got {address!r}")
     return host, int(port)
+
+
+def is_local(address: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    return address.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
 
 
 def hash_key(key: str) -> bytes:

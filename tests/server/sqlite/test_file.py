@@ -62,7 +62,7 @@ def test_a_second_server_process_stops_with_one_line(tmp_path: Path) -> None:
         "--listen",
         "127.0.0.1:0",
     ]
-    command += ["--store", f"sqlite:///{path}", "--api-key", "sp_test_k"]
+    command += ["--store", f"sqlite:///{path}", "--api-key", "sp_test_of_16_more"]
     with forked.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline().startswith("listening on ")

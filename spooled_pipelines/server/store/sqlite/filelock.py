@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -47,9 +48,16 @@ class FileLock:
             return
         refuse_aliases(self._store)
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self._path, flags, 0o600)
         except PermissionError as error:
             raise StoreUnavailableError(_not_ours(self._path)) from error
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise StoreUnavailableError(
+                f"{self._path} is a link, which is not followed; remove it"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -81,6 +89,7 @@ class FileLock:
             self.inode = None
         if self.inode is not None and any(self.inode == lock.inode for lock in _held):
             raise StoreUnavailableError(_other_name(self._store))
+        # SQLite gives its log the mode of the file, which is made here.
         file = os.open(self._store, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
