@@ -183,9 +183,11 @@ def test_a_table_whose_decimals_get_more_zeros_is_the_same_table(
 ) -> None:
     queue = f"scale-{type_.scale}"
     for scale in (2, type_.scale):
-        values = pa.array([Decimal("1.10"), None]).cast(pa.decimal128(12, scale))
-        batch = client.enqueue_batch(pa.table({"a": values, "b": [[1.5], []]}), queue, name="t")
-    assert (batch.created, batch.duplicates) == (0, 2)
+        digits = [Decimal("1.10"), None, Decimal("2.34"), Decimal(0), Decimal("-20.00")]
+        values = pa.array(digits).cast(pa.decimal128(12, scale))
+        table = pa.table({"a": values, "b": [[1.5], [], [0.5], None, [2.0]], "c": list("vwxyz")})
+        batch = client.enqueue_batch(table, queue, name="t")
+    assert (batch.created, batch.duplicates) == (0, 5)
 
 
 def test_minus_zero_is_zero_wherever_it_is_in_a_key(client: MemoryClient) -> None:

@@ -54,6 +54,14 @@ class EncodedColumn:
         """Return the column with `null` in the rows that are null."""
         return replace(self, null=null)
 
+    def filter(self, mask: pa.BooleanArray) -> EncodedColumn:
+        """Return the rows for which the mask is true."""
+        fragments = tuple(
+            item if isinstance(item, bytes) else item.filter(mask) for item in self.fragments
+        )
+        size = self.size if isinstance(self.size, int) else self.size.filter(mask)
+        return EncodedColumn(fragments, size, self.null)
+
     def to_array(self, rows: int) -> pa.BinaryArray:
         """Return one array of `rows` entries, without nulls."""
         array = join_columns(self.fragments, rows)

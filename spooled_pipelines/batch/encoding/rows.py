@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,8 +37,14 @@ from spooled_pipelines.batch.encoding.tags import too_large as too_large_tags
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_values, struct_field
 from spooled_pipelines.batch.options.row_options import OnLossy
-from spooled_pipelines.batch.values.arrow_types import any_type, is_json, storage_array
-from spooled_pipelines.batch.values.exact_json import has_decimals
+from spooled_pipelines.batch.values.arrow_types import (
+    any_type,
+    is_json,
+    storage_array,
+    to_text,
+    without_zeros,
+)
+from spooled_pipelines.batch.values.exact_json import decimals_in, has_decimals
 from spooled_pipelines.batch.values.iso8601 import PER_SECOND
 from spooled_pipelines.rpc.struct import from_struct, json_size
 from spooled_pipelines.wire.limits import NO_RETRIES, PAYLOAD_MAX_BYTES
@@ -145,15 +151,22 @@ class _RowEncoder:
         on_lossy: OnLossy,
         returned: pa.RecordBatch | None,
         rounded: Counter[str],
+        *,
+        trims_decimals: bool = False,
     ) -> None:
-        self._columns = columns
+        # Decimals are made texts once; they are trimmed for keys alone.
+        self._decimals = {name for name, column in columns.items() if types.is_decimal(column.type)}
+        self._columns = {
+            name: to_text(column, name) if name in self._decimals else column
+            for name, column in columns.items()
+        }
         self._rows = rows
         self._mapping = mapping
         self._on_lossy = on_lossy
         # What the function made that makes the payloads, if there is one.
         self._returned = returned
         self._rounded = rounded
-        self._trims_decimals = False
+        self._trims_decimals = trims_decimals
         self._values: dict[str, EncodedColumn] = {}
 
     def payload(self) -> EncodedColumn:
@@ -204,18 +217,35 @@ class _RowEncoder:
 
     def content(self, encoded: pa.BinaryArray, tags: EncodedColumn | None) -> pa.BinaryArray:
         """Return the bytes that identify a row without a key: its job, with decimals by value."""
-        sent = self._columns if self._returned is None else self._returned.columns
-        arrays = sent.values() if isinstance(sent, dict) else sent
-        if not any(map(_has_decimals, arrays)):
+        returned, sent = self._returned, self._columns
+        if returned is not None:
+            sent = dict(zip(returned.schema.names, returned.columns, strict=True))
+        may_differ = [
+            _may_end_with_zeros(column)
+            for name, column in sent.items()
+            if _has_decimals(column) or (returned is None and name in self._decimals)
+        ]
+        mask = reduce(pc.or_, may_differ) if may_differ else None
+        if mask is None or not pc.any(mask).as_py():
             return encoded
-        # Only what holds decimals is encoded again, and what is rounded is not counted again.
-        self._trims_decimals, self._rounded = True, Counter()
-        if self._returned is None:
-            decimals = {name for name, column in self._columns.items() if _has_decimals(column)}
-            self._values = {
-                name: values for name, values in self._values.items() if name not in decimals
-            }
-        return self.jobs(self.payload(), tags)
+        # Only such rows are encoded again, and of them only what holds decimals.
+        encoder = _RowEncoder(
+            {name: self._by_value(name).filter(mask) for name in self._columns},
+            self._rows.filter(mask),
+            self._mapping,
+            self._on_lossy,
+            None if returned is None else returned.filter(mask),
+            # What is rounded is not counted again.
+            Counter(),
+            trims_decimals=True,
+        )
+        encoder._values = {
+            name: values.filter(mask)
+            for name, values in self._values.items()
+            if name not in self._decimals and not _has_decimals(self._columns[name])
+        }
+        tags = None if tags is None else tags.filter(mask)
+        return pc.replace_with_mask(encoded, mask, encoder.jobs(encoder.payload(), tags))
 
     def key(self) -> pa.BinaryArray:
         """Return the bytes of the columns that identify a row."""
@@ -230,9 +260,10 @@ class _RowEncoder:
         return self._values[column]
 
     def _key_values_of(self, column: str) -> EncodedColumn:
-        context, array = self._context_of(column), self._columns[column]
+        context, array = self._context_of(column), self._by_value(column)
         keeps_value = context.on_lossy in ("raise", "string")
-        if keeps_value and not _has_decimals(array) and not _may_have_negative_zeros(array):
+        changes = column in self._decimals or _has_decimals(array)
+        if keeps_value and not changes and not _may_have_negative_zeros(array):
             return self._values_of(column)
         # A value that the payload leaves out or rounds still tells rows apart.
         return encode_values(
@@ -244,6 +275,11 @@ class _RowEncoder:
                 unsigned_zeros=True,
             ),
         )
+
+    def _by_value(self, column: str) -> pa.Array:
+        """Return a column with decimals as texts that are equal where they are."""
+        array = self._columns[column]
+        return without_zeros(array) if column in self._decimals else array
 
     def _context_of(self, column: str) -> ValueContext:
         by_column = self._on_lossy
@@ -322,6 +358,17 @@ def _has_decimals(column: pa.Array) -> bool:
     if is_json(column.type):
         return has_decimals(column.storage)
     return any_type(column.type, types.is_decimal)
+
+
+def _may_end_with_zeros(column: pa.Array) -> pa.BooleanArray:
+    """Return true for each row whose decimals may have another text in a key."""
+    if is_json(column.type):
+        return decimals_in(column.storage).fill_null(False)
+    if types.is_nested(column.type):
+        return pa.repeat(pa.scalar(True), len(column))
+    texts = to_text(column, "")
+    has_zero = pc.and_(pc.ends_with(texts, "0"), pc.match_substring(texts, "."))
+    return has_zero.fill_null(False)
 
 
 def _may_have_negative_zeros(column: pa.Array) -> bool:

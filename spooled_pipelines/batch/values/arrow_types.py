@@ -114,7 +114,7 @@ def to_text(array: pa.Array, path: str, *, trims: bool = False) -> pa.StringArra
         return iso8601.duration_text(array)
     if types.is_decimal(arrow_type):
         texts = _decimal_text(array.cast(pa.string()))
-        return _without_zeros(texts) if trims else texts
+        return without_zeros(texts) if trims else texts
     raise unsupported_type(path, arrow_type)
 
 
@@ -135,7 +135,8 @@ def _decimal_text(texts: pa.StringArray) -> pa.StringArray:
     return pa.array(digits, pa.string())
 
 
-def _without_zeros(texts: pa.StringArray) -> pa.StringArray:
+def without_zeros(texts: pa.StringArray) -> pa.StringArray:
+    """Return decimals without zeros at the end of their fractions."""
     has_fraction = pc.match_substring(texts, ".")
     if not pc.any(has_fraction).as_py():
         return texts

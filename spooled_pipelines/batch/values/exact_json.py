@@ -39,9 +39,14 @@ def mark_decimal(text: str) -> dict[str, str]:
     return {_DECIMAL: text}
 
 
+def decimals_in(texts: pa.StringArray) -> pa.BooleanArray:
+    """Return true for each JSON text that has a marked decimal."""
+    return pc.match_substring(texts, _DECIMAL)
+
+
 def has_decimals(texts: pa.StringArray) -> bool:
     """Return whether one of the JSON texts has a marked decimal."""
-    return bool(pc.any(pc.match_substring(texts, _DECIMAL), min_count=0).as_py())
+    return bool(pc.any(decimals_in(texts), min_count=0).as_py())
 
 
 def unmark_decimals(texts: pa.StringArray) -> pa.StringArray:
