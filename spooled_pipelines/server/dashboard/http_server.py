@@ -13,7 +13,6 @@ from spooled_pipelines.server.config.settings import host_and_port
 from spooled_pipelines.server.core.lifecycle import Service
 from spooled_pipelines.server.dashboard.app import AppContext, make_app
 from spooled_pipelines.server.dashboard.http_protocol import (
-    CONNECTIONS_MAX,
     HANDSHAKE_SECONDS,
     IDLE_SECONDS,
     BoundedConnection,
@@ -70,7 +69,8 @@ class DashboardServer(Service):
             server_header=False,
             # uvicorn would set it ten times a second, as long as it lives.
             date_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
+            # It would refuse requests, not connections: `BoundedConnection` makes room instead.
+            limit_concurrency=None,
             timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=_HEADERS_MAX_BYTES,
