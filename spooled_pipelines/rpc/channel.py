@@ -61,8 +61,8 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_send_message_length", limits.MESSAGE_MAX_BYTES),
         # A response that is refused for its size leaves its jobs idle until their leases end, and a
-        # hundred jobs of a mebibyte are a valid response.
-        ("grpc.max_receive_message_length", -1),
+        # hundred jobs of a mebibyte are a valid response; beyond that it is not a server of ours.
+        ("grpc.max_receive_message_length", limits.RESPONSE_MAX_BYTES),
         # gRPC's own pause before it connects again starts at a second and grows to two minutes:
         # our retries would all fail within it, though the server has long been back. Where
         # another program takes over, it is back within tenths of a second.

@@ -18,6 +18,8 @@ LEASE_LOST_TEXTS = ("does not match the job's current lease", "lease expired")
 ALREADY_SETTLED = re.compile(r"job is already (\w+)", re.IGNORECASE)
 QUOTA_REACHED = re.compile(r"limit reached \(\d+/\d+\)", re.IGNORECASE)
 TOO_LARGE = re.compile(r"(sent|received) message larger than max", re.IGNORECASE)
+# What gRPC says of an answer that it refused here, packed or not.
+_ANSWER_TOO_LARGE = re.compile(r"CLIENT: \w+ message larger than max")
 RETRY_AFTER_HEADER = "retry-after"
 # The id of the refused call in the server's log.
 REQUEST_ID_HEADER = "x-request-id"
@@ -144,6 +146,10 @@ def _lease_lost(status: _Status) -> errors.LeaseLostError:
 
 
 def _exhausted(status: _Status) -> errors.SpooledError:
+    if _ANSWER_TOO_LARGE.search(status.text):
+        return errors.ServerError(
+            f"{status.where}: the server's answer is larger than any answer may be ({status.said})"
+        )
     if TOO_LARGE.search(status.text):
         return errors.InvalidArgumentError(
             f"{status.where}: a message is too large ({status.said}): send or request less at once"

@@ -40,6 +40,9 @@ QUEUE_JOBS_MAX = 1_000_000
 MESSAGE_DEPTH_MAX = 96
 # One gRPC message, either way; a chunk stays well below it.
 MESSAGE_MAX_BYTES = 16 << 20
+# What clients take in one message: as many jobs as one call claims, each with its payload, of which
+# a byte of JSON is at most three of a Struct.
+RESPONSE_MAX_BYTES = 3 * DEQUEUE_MAX * PAYLOAD_MAX_BYTES + MESSAGE_MAX_BYTES
 # What a chunk aims at: large enough to make a commit cheap per row, small enough to flow.
 CHUNK_TARGET_BYTES = 1 << 20
 SETTLED_PER_MESSAGE_MAX = 1_000

@@ -8,6 +8,7 @@ from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.rpc.channel import channel_credentials, channel_options
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
+from spooled_pipelines.wire import limits
 
 KEY = "sp_live_secret0123456789"
 
@@ -130,7 +131,9 @@ def test_a_tls_file_without_pem_is_named(tmp_path: Path) -> None:
 
 def test_an_answer_may_be_as_large_as_the_contract_lets_it_be() -> None:
     options = dict(channel_options(ConnectionSettings("localhost:1", api_key=KEY)))
-    assert options["grpc.max_receive_message_length"] == -1
+    jobs = limits.DEQUEUE_MAX * limits.PAYLOAD_MAX_BYTES
+    # Numbers in a list take four bytes of JSON each, and eleven of a Struct.
+    assert jobs * 11 / 4 < cast("int", options["grpc.max_receive_message_length"]) < 1 << 29
 
 
 @pytest.mark.parametrize("address", ["dns:///queue.example.org", "10.0.0.1:1,10.0.0.2:1"])

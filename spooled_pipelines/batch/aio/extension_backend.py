@@ -36,10 +36,12 @@ from spooled_pipelines.errors import (
     ConflictError,
     InvalidArgumentError,
     NotFoundError,
+    ServerError,
 )
 from spooled_pipelines.rpc import decode, validation
-from spooled_pipelines.rpc.aio.paging import paged
+from spooled_pipelines.rpc.aio.paging import EMPTY_PAGES_MAX, endless, paged
 from spooled_pipelines.rpc.aio.runtime import with_retries
+from spooled_pipelines.text import shown
 from spooled_pipelines.types import BatchStats, CancelResult, Job, JobStatus
 from spooled_pipelines.wire import batch_v1, methods, spooled_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
@@ -76,6 +78,7 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         keys = [key.decode() for key in chunk.keys.to_pylist()]
         request = batch_v1.FindKeysRequest(queue_name=queue_name, idempotency_keys=keys)
         found = list((await self._unary("FindKeys", request)).found)
+        _check_places("FindKeys", found, len(keys))
         if not found:
             return ExistingRows([], [])
         # Only payloads of rows that are jobs go to the server, to be compared.
@@ -86,6 +89,7 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             payloads=[payloads[row] for row in found],
         )
         compared = await self._unary("FindKeys", request)
+        _check_places("FindKeys", compared.changed, len(found))
         return ExistingRows(found, [found[place] for place in compared.changed])
 
     async def stats(self, record: BatchRecord, timeout: float | None = None) -> BatchStats:
@@ -102,6 +106,12 @@ class AsyncExtensionBackend(AsyncBatchBackend):
                 batch_ids=batch_ids[start : start + BATCH_IDS_PER_CALL_MAX]
             )
             response = await self._unary("GetBatchStats", request, timeout=timeout)
+            asked, said = list(request.batch_ids), [one.batch_id for one in response.batches]
+            if asked != said:
+                raise ServerError(
+                    f"GetBatchStats: the server answered about {len(said)} batches, "
+                    f"{shown(said)}, and was asked about {shown(asked)}"
+                )
             stats += [decode.batch_stats_from(message) for message in response.batches]
         return stats
 
@@ -257,12 +267,22 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         )
         budget = RetryBudget(self.connection.settings.retry)
 
+        method = methods.BATCH["ListBatchJobs"]
+        seen = set[str]()
+
         async def read() -> None:
-            stream = self.connection.stream(methods.BATCH["ListBatchJobs"], request)
+            empty_pages = 0
+            stream = self.connection.stream(method, request)
             async with aclosing(stream):
                 async for page in stream:
+                    empty_pages = 0 if page.jobs else empty_pages + 1
+                    # A page of a batch goes on behind the last: it is never the same again.
+                    if page.next_page_token in seen or empty_pages > EMPTY_PAGES_MAX:
+                        raise endless(method, page.next_page_token)
                     for job in page.jobs:
                         visitor.add(job)
+                    if page.next_page_token:
+                        seen.add(page.next_page_token)
                     request.page_token = page.next_page_token
                     budget.reset()
 
@@ -271,6 +291,14 @@ class AsyncExtensionBackend(AsyncBatchBackend):
     async def _unary(self, name: str, request: Any, *, timeout: float | None = None) -> Any:
         method = methods.BATCH[name]
         return await self.connection.unary(method, request, timeout=timeout, repeatable=True)
+
+
+def _check_places(call: str, places: Sequence[int], rows: int) -> None:
+    if len(places) > rows or any(place >= rows for place in places):
+        raise ServerError(
+            f"{call}: the server answered with {len(places)} places up to {max(places)}, and was "
+            f"asked about {rows} rows"
+        )
 
 
 def _name_of(status: str) -> str:

@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from spooled_pipelines.errors import ServerError
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
+from spooled_pipelines.text import shown
 from spooled_pipelines.wire.limits import PAGE_JOBS_MAX
 from spooled_pipelines.wire.methods import Method
+
+# More pages without an entry come of no list.
+EMPTY_PAGES_MAX = 100
+
+
+def endless(method: Method, token: str) -> ServerError:
+    """Return the error for pages that do not end."""
+    return ServerError(
+        f"{method.name}: the server's pages do not end: it gave the page token {shown(token)} "
+        f"twice, or more than {EMPTY_PAGES_MAX} pages without an entry"
+    )
 
 
 async def paged(
@@ -23,12 +36,19 @@ async def paged(
         limit: the largest number of messages; None: all.
     """
     left = limit
+    empty_pages, seen = 0, set[str]()
     while left is None or left > 0:
         request.page_size = PAGE_JOBS_MAX if left is None else min(left, PAGE_JOBS_MAX)
         page = await connection.unary(method, request, repeatable=True)
-        for message in getattr(page, items):
+        found = getattr(page, items)[:left]
+        for message in found:
             yield message
             left = None if left is None else left - 1
         request.page_token = page.next_page_token
         if not request.page_token:
             return
+        # Of a list that never ends, no page is worth another call.
+        empty_pages = 0 if found else empty_pages + 1
+        if request.page_token in seen or empty_pages > EMPTY_PAGES_MAX:
+            raise endless(method, request.page_token)
+        seen.add(request.page_token)
