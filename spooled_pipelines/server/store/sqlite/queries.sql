@@ -213,7 +213,7 @@ WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :l
 
 -- name: shift_leases
 -- Move the ends of leases along with a clock that was set.
-UPDATE jobs SET lease_expires_at = lease_expires_at + ?
+UPDATE jobs SET lease_expires_at = lease_expires_at + :step
 WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_leased WHERE status = 3 AND lease_expires_at > 0)
 
 -- name: read_next_moment
