@@ -104,9 +104,16 @@ def test_a_quota_is_told_from_a_rate_limit() -> None:
 
 def test_a_message_that_is_too_large_is_the_callers_business() -> None:
     error = error_from_status(
-        "RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (17 vs. 16)", CALL
+        "RESOURCE_EXHAUSTED", "SERVER: Received message larger than max (17 vs. 16)", CALL
     )
     assert type(error) is errors.InvalidArgumentError
+
+
+def test_an_answer_that_is_too_large_is_the_servers_business() -> None:
+    error = error_from_status(
+        "RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (17 vs. 16)", CALL
+    )
+    assert type(error) is errors.ServerError
 
 
 def test_a_wrong_key_is_traced_to_where_it_came_from() -> None:
