@@ -171,6 +171,7 @@ UNTEMPLATED: list[tuple[type[Any], dict[str, Any]]] = [
     (EnqueueBatchOperator, {"payload_schema": {"properties": {"a": {"const": "{{ x }}"}}}}),
     (StreamJobsSensor, {"deferrable": "{{ x }}"}),
     (SpooledWorkOperator, {"executor": "{{ x }}"}),
+    (BatchResultsOperator, {"escape_formulas": "{{ x }}"}),
 ]
 
 
@@ -178,7 +179,8 @@ UNTEMPLATED: list[tuple[type[Any], dict[str, Any]]] = [
 def test_a_template_that_nothing_would_render_is_refused_with_the_dag(
     kind: type[Any], arguments: dict[str, Any]
 ) -> None:
-    given: dict[str, Any] = {"task_id": "t", "queue_name": "q"}
+    mapped = "batch" if kind is BatchResultsOperator else "queue_name"
+    given: dict[str, Any] = {"task_id": "t", mapped: "q"}
     if kind is EnqueueBatchOperator:
         given["data"] = "x.parquet"
     if kind is SpooledWorkOperator:
@@ -186,9 +188,9 @@ def test_a_template_that_nothing_would_render_is_refused_with_the_dag(
     (name,) = arguments
     with pytest.raises(InvalidArgumentError, match=f"^{name} is read with the DAG"):
         kind(**given, **arguments)
-    given.pop("queue_name")
+    given.pop(mapped)
     with DAG("d", schedule=None), pytest.raises(InvalidArgumentError, match="cannot be a template"):
-        kind.partial(**given, **arguments).expand(queue_name=["q"])
+        kind.partial(**given, **arguments).expand(**{mapped: ["q"]})
     if kind is EnqueueBatchOperator:
         with pytest.raises(InvalidArgumentError, match="cannot be a template"):
             enqueue_batch(queue_name="q", **arguments)

@@ -20,7 +20,7 @@ from spooled_pipelines.airflow.operators.output_file import (
     check_output_path,
     write_file,
 )
-from spooled_pipelines.airflow.templates import TextTemplates, parse_number
+from spooled_pipelines.airflow.templates import TextTemplates, parse_number, refuse_templates
 from spooled_pipelines.airflow.versions import AirflowFailException
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
 
     template_fields: Sequence[str] = ("batch", "path", "max_rows", "on_empty", "spooled_conn_id")
     text_fields: ClassVar[tuple[str, ...]] = ("path", "spooled_conn_id")
+    untemplated_fields: ClassVar[tuple[str, ...]] = ("escape_formulas",)
     operator_extra_links = (BatchLink(),)
     ui_color = "#fef9c3"
 
@@ -75,6 +76,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        refuse_templates(type(self), {"escape_formulas": escape_formulas})
         if path is not None:
             check_output_path(path, "path")
         self.batch = batch
