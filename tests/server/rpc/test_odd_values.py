@@ -50,6 +50,18 @@ def test_of_a_chunk_only_the_odd_payloads_are_refused(name: str) -> None:
         check_object("result", odd)
 
 
+def test_a_number_behind_a_tag_that_is_longer_than_need_be_is_found() -> None:
+    import struct
+
+    value = b"\x91\x00" + struct.pack("<d", float("nan"))
+    odd = field(1, field(1, b"k") + field(2, value))
+    Struct.FromString(odd)
+    payloads = [FINE.SerializeToString(), odd]
+    request = batch.EnqueueBatchRequest(chunk=batch.JobChunk(payloads=payloads)).SerializeToString()
+    ((place, message),) = check_chunk_request(request, payloads)
+    assert (place, "holds nan" in message) == (1, True)
+
+
 def test_payloads_of_all_lengths_are_taken() -> None:
     lengths = (0, 118, 119, 120, 121, 127, 128, 16_370, 16_374, 16_375, 16_384, 20_000)
     structs = [Struct(fields={"a": Value(string_value="x" * n)}) for n in lengths]
