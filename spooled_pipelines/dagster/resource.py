@@ -13,7 +13,7 @@ from spooled_pipelines.dagster.run_batch import RunBatch, cancelled_if_terminate
 from spooled_pipelines.dagster.run_names import RunContext, batch_name, made_by
 from spooled_pipelines.dagster.schema import column_schema
 from spooled_pipelines.orchestration.run_batches import enqueue_for_run, run_batch_id
-from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
+from spooled_pipelines.orchestration.server_settings import server_settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,17 +68,15 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
         Raises:
             InvalidArgumentError: a field makes no sense; the message says which and why.
         """
-        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         names = ("ca", "client_certificate", "client_key", "server_name")
-        certificates = {name: getattr(self, name) or None for name in names}
-        tls: TLS | bool | None = {"auto": None, "on": True, "off": False}[self.tls]
-        if tls is not False and any(certificates.values()):
-            tls = TLS(**certificates)
-        settings = ConnectionSettings(
-            f"{host}:{self.port}",
+        settings = server_settings(
+            self.host,
+            self.port,
             api_key=self.api_key,
-            tls=tls,
             api_key_source="the resource's api_key",
+            address_source="the resource's host and port",
+            tls=self.tls,
+            certificates={name: getattr(self, name) for name in names},
             organization=self.organization,
             made_by=made_by,
         )

@@ -9,7 +9,8 @@ from pydantic import Field, SecretStr
 
 from spooled_pipelines.client.aio.client import AsyncSpooledClient
 from spooled_pipelines.client.sync.client import SpooledClient
-from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
+from spooled_pipelines.orchestration.server_settings import server_settings
+from spooled_pipelines.rpc.settings import ConnectionSettings
 
 
 class SpooledCredentials(CredentialsBlock):
@@ -62,22 +63,20 @@ class SpooledCredentials(CredentialsBlock):
         Raises:
             InvalidArgumentError: a field makes no sense; the message says which and why.
         """
-        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         key = self.client_key
-        certificates = {
-            "ca": self.ca,
-            "client_certificate": self.client_certificate,
-            "client_key": None if key is None else key.get_secret_value(),
-            "server_name": self.server_name,
-        }
-        tls: TLS | bool | None = {"auto": None, "on": True, "off": False}[self.tls]
-        if tls is not False and any(certificates.values()):
-            tls = TLS(**{name: value or None for name, value in certificates.items()})
-        return ConnectionSettings(
-            f"{host}:{self.port}",
+        return server_settings(
+            self.host,
+            self.port,
             api_key=self.api_key.get_secret_value(),
-            tls=tls,
             api_key_source="the block's api_key",
+            address_source="the block's host and port",
+            tls=self.tls,
+            certificates={
+                "ca": self.ca,
+                "client_certificate": self.client_certificate,
+                "client_key": None if key is None else key.get_secret_value(),
+                "server_name": self.server_name,
+            },
             organization=self.organization,
             **options,
         )
