@@ -15,6 +15,7 @@ from spooled_pipelines.text import one_line
 PROBLEMS = {
     "no_such_host": "cannot be found: there is no host of this name as far as this machine knows",
     "unreachable": "does not answer: no server there takes connections",
+    "silent": "takes connections, but then says nothing",
     "server_without_tls": "answers without TLS, but this client expects TLS",
     "client_without_tls": "seems to expect TLS, but this client does not use it",
     "tls_name": "shows a certificate for another name",
@@ -28,6 +29,7 @@ PROBLEMS = {
     "too_many_calls": "takes no more calls on this connection at the same time",
 }
 _HINTS = {
+    "silent": "Check the port, and whether a proxy or firewall stands between.",
     "server_without_tls": "Pass tls=False if the server is meant to be without TLS.",
     "client_without_tls": "Pass tls=True or a TLS(...).",
     "tls_name": "Use the name in the certificate as the address, or pass TLS(server_name=...).",
@@ -53,6 +55,7 @@ _SIGNS = (
     ("certificate_verify_failed", "tls_untrusted"),
     ("failed to create security handshaker", "tls_material"),
     ("handshake failed", "tls_handshake"),
+    ("before receiving settings frame", "silent"),
     ("http1.x server", "not_grpc"),
     ("failed parsing http/2", "not_grpc"),
     ("resolv", "no_such_host"),
@@ -104,7 +107,7 @@ def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
 
 
 def _not_connected(lowered: str, settings: ConnectionSettings) -> str:
-    if "socket closed" in lowered and not any(sign in lowered for sign, _ in _SIGNS[:7]):
+    if "socket closed" in lowered and not any(sign in lowered for sign, _ in _SIGNS[:8]):
         secure = settings.tls_material is not None
         return "tls_client_certificate" if secure else "client_without_tls"
     return next((reason for sign, reason in _SIGNS if sign in lowered), "unreachable")

@@ -152,6 +152,11 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
         (REFUSED + "Socket closed", "client_without_tls", "tls=True"),
         (REFUSED + "Failed parsing HTTP/2", "not_grpc", "web server"),
         (
+            REFUSED + "connection attempt timed out before receiving SETTINGS frame",
+            "silent",
+            "firewall",
+        ),
+        (
             "Stream removed (RST_STREAM (Received RST_STREAM with error code 7))",
             "too_many_calls",
             "max_streams",

@@ -37,6 +37,11 @@ _ADVICE = {
     "unreachable": "Check host and port, and that it runs.",
     "connection_lost": "Try again.",
 }
+# gRPC gives a connection up that says nothing, at about the time at which the call's budget ends.
+_SILENT = (
+    f"does not answer within {BUDGET_SECONDS:g} s. Check host and port, and whether a firewall "
+    "blocks the connection."
+)
 
 
 def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
@@ -56,14 +61,13 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
     except PermissionDeniedError as error:
         return False, f"{where} knows the API key, but gives it no permission: {error.message}"
     except UnavailableError as error:
+        if error.reason == "silent":
+            return False, f"{where} {_SILENT}"
         if error.reason not in _ADVICE:
             return False, error.message
         return False, f"{where} {PROBLEMS[error.reason]}. {_ADVICE[error.reason]}"
     except DeadlineExceededError:
-        return False, (
-            f"{where} does not answer within {BUDGET_SECONDS:g} s. Check host and port, and "
-            "whether a firewall blocks the connection."
-        )
+        return False, f"{where} {_SILENT}"
     except SpooledError as error:
         return False, error.message
     if not may_enqueue:
