@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
-from spooled_pipelines.airflow.queue_condition import NAMES, parse
+from spooled_pipelines.airflow.arguments.queue_condition import NAMES, parse
 from spooled_pipelines.airflow.triggers import QueueTrigger
 from spooled_pipelines.airflow.versions import (
     AirflowFailException,

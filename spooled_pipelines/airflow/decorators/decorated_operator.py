@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
+from spooled_pipelines.airflow.arguments.templates import refuse_templates
 from spooled_pipelines.airflow.operators import EnqueueBatchOperator
-from spooled_pipelines.airflow.templates import refuse_templates
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Asset, BaseOperator, XComArg
 
 from spooled_pipelines.airflow import config
+from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
+from spooled_pipelines.airflow.arguments.opaque import describe
+from spooled_pipelines.airflow.arguments.templates import (
+    TextTemplates,
+    parse_number,
+    refuse_templates,
+)
 from spooled_pipelines.airflow.batch_refs import parse_batch_refs
 from spooled_pipelines.airflow.events import NON_RETRYABLE
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink
-from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
-from spooled_pipelines.airflow.opaque import describe
 from spooled_pipelines.airflow.operators.batch_table import open_table
 from spooled_pipelines.airflow.operators.output_file import (
     check_output_format,
     check_output_path,
     write_file,
 )
-from spooled_pipelines.airflow.templates import TextTemplates, parse_number, refuse_templates
 from spooled_pipelines.airflow.versions import AirflowFailException
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from airflow.sdk import Asset, ObjectStoragePath
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
-from spooled_pipelines.airflow.opaque import Opaque, describe, is_function, unwrap
+from spooled_pipelines.airflow.arguments.opaque import Opaque, describe, is_function, unwrap
 from spooled_pipelines.airflow.versions import BaseHook, determine_kwargs
 from spooled_pipelines.errors import InvalidArgumentError
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from airflow.sdk import Asset, BaseOperator, XComArg
 
 from spooled_pipelines.airflow import config
+from spooled_pipelines.airflow.arguments.opaque import unwrap, wrap, wrap_arguments, wrap_function
+from spooled_pipelines.airflow.arguments.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.batch_refs import BatchRef
 from spooled_pipelines.airflow.events import EventStatus, WaitEvent, batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
-from spooled_pipelines.airflow.opaque import unwrap, wrap, wrap_arguments, wrap_function
 from spooled_pipelines.airflow.operators import enqueue_options
 from spooled_pipelines.airflow.operators.batch_table import open_table
 from spooled_pipelines.airflow.operators.data_source import open_data, open_query
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name, made_by
 from spooled_pipelines.airflow.operators.output_file import write_file
-from spooled_pipelines.airflow.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.versions import (
     AirflowFailException,
     AirflowTaskTimeout,
@@ -39,7 +39,7 @@ from spooled_pipelines.orchestration.progress_log import ProgressLogger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from spooled_pipelines.airflow.on_empty import OnEmpty
+    from spooled_pipelines.airflow.arguments.on_empty import OnEmpty
     from spooled_pipelines.airflow.operators.output_file import OutputPath
     from spooled_pipelines.batch.options.row_options import (
         OnChanged,

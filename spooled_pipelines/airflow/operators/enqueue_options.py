@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
-from spooled_pipelines.airflow.on_empty import OnEmpty
+from spooled_pipelines.airflow.arguments.on_empty import OnEmpty
+from spooled_pipelines.airflow.arguments.templates import (
+    is_template,
+    parse_duration,
+    parse_moment,
+    parse_number,
+    parse_text,
+)
 from spooled_pipelines.airflow.operators.data_source import check_source
 from spooled_pipelines.airflow.operators.enqueue_request import check_part
 from spooled_pipelines.airflow.operators.output_file import (
     LEDGER_FORMATS,
     check_output_format,
     check_output_path,
-)
-from spooled_pipelines.airflow.templates import (
-    is_template,
-    parse_duration,
-    parse_moment,
-    parse_number,
-    parse_text,
 )
 from spooled_pipelines.batch.options.row_options import OnRerun, RowOptions
 from spooled_pipelines.batch.outcome.verdict import OnBreach, check_max_failed

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spooled_pipelines.airflow.on_empty import OnEmpty, report_empty
+from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, report_empty
 from spooled_pipelines.batch.display.batch_card import changed_text
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator, XComArg
 
-from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
-from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
-from spooled_pipelines.airflow.templates import (
+from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
+from spooled_pipelines.airflow.arguments.templates import (
     TextTemplates,
     is_template,
     parse_duration,
@@ -20,6 +18,8 @@ from spooled_pipelines.airflow.templates import (
     parse_text,
     refuse_templates,
 )
+from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.versions import AirflowException, AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
 from spooled_pipelines.errors import InvalidArgumentError

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_args
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
 
-from spooled_pipelines.airflow import queue_condition
-from spooled_pipelines.airflow.batch_refs import clear_advice, parse_batch_refs
-from spooled_pipelines.airflow.config import default_deferrable
-from spooled_pipelines.airflow.events import NON_RETRYABLE, OUTAGES, EventStatus, WaitEvent
-from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook, server_of
-from spooled_pipelines.airflow.links import BatchLink, QueueLink
-from spooled_pipelines.airflow.on_empty import OnEmpty, check_on_empty, report_empty
-from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
-from spooled_pipelines.airflow.opaque import describe
-from spooled_pipelines.airflow.queue_condition import OnMissing
-from spooled_pipelines.airflow.templates import (
+from spooled_pipelines.airflow.arguments import queue_condition
+from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
+from spooled_pipelines.airflow.arguments.opaque import describe
+from spooled_pipelines.airflow.arguments.queue_condition import OnMissing
+from spooled_pipelines.airflow.arguments.templates import (
     TextTemplates,
     is_template,
     parse_number,
     parse_text,
     refuse_templates,
 )
+from spooled_pipelines.airflow.batch_refs import clear_advice, parse_batch_refs
+from spooled_pipelines.airflow.config import default_deferrable
+from spooled_pipelines.airflow.events import NON_RETRYABLE, OUTAGES, EventStatus, WaitEvent
+from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook, server_of
+from spooled_pipelines.airflow.links import BatchLink, QueueLink
+from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
 from spooled_pipelines.airflow.versions import (
     AirflowFailException,
     AirflowSensorTimeout,

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from spooled_pipelines.airflow import queue_condition
+from spooled_pipelines.airflow.arguments import queue_condition
+from spooled_pipelines.airflow.arguments.queue_condition import OnMissing
 from spooled_pipelines.airflow.batch_refs import (
     BatchGroupStats,
     BatchRef,
@@ -32,7 +33,6 @@ from spooled_pipelines.airflow.events import (
 )
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, server_of
 from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
-from spooled_pipelines.airflow.queue_condition import OnMissing
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from spooled_pipelines.airflow.versions import TaskDeferred
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
