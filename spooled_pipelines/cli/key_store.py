@@ -7,7 +7,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timezone
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spooled_pipelines.cli.exit_codes import UsageError
@@ -25,19 +24,18 @@ def open_keys(
     store: str | None, address: str | None, api_key: str | None, profile: str | None
 ) -> Iterator[KeyCall]:
     """Open the store itself, or ask its server if it has the store open."""
-    from spooled_pipelines.wire.keys_v1 import ListKeysRequest
+    with contextlib.ExitStack() as stack:
 
-    if store is not None:
-        direct = partial(_call_in_store, store)
-        try:
-            direct("ListKeys", ListKeysRequest())
-        except _InUseError as in_use:
-            print(f"{in_use}; asking that server", file=sys.stderr)
-        else:
-            yield direct
-            return
-    with connected(address, api_key, profile) as client:
-        yield partial(_call_server, client)
+        def call(name: str, request: Any) -> Any:
+            if store is not None:
+                try:
+                    return _call_in_store(store, name, request)
+                except _InUseError as in_use:
+                    print(f"{in_use}; asking that server", file=sys.stderr)
+            client = stack.enter_context(connected(address, api_key, profile))
+            return _call_server(client, name, request)
+
+        yield call
 
 
 def key_dict(key: Any) -> dict[str, Any]:
@@ -67,13 +65,16 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
         StoreUnavailableError,
     )
     from spooled_pipelines.server.services import KeyService
+    from spooled_pipelines.server.store.migrations import MigrationMode
     from spooled_pipelines.server.store.open import open_store
 
     caller = Caller(DEFAULT_ORGANIZATION, Role.ADMIN, None, b"", is_operator=True)
 
     async def run() -> Any:
         clock = SystemClock()
-        store = open_store(url, clock)
+        # The first key is made before there is a server. No schema is brought up to date.
+        mode = MigrationMode.CREATE if name == "CreateKey" else MigrationMode.REFUSE
+        store = open_store(url, clock, migrate=mode)
         await store.open(lambda _: None)
         try:
             service = KeyService(store, clock)

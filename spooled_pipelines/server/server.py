@@ -37,6 +37,7 @@ from spooled_pipelines.server.services import (
     WorkerService,
 )
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.telemetry import rpc_call, tracing
 from spooled_pipelines.server.telemetry.instrumented_store import InstrumentedStore
@@ -79,7 +80,11 @@ class Server(Service):
         self._clock = clock or SystemClock()
         # Not opened yet; given here, it takes the place of the one that the settings name.
         self._store = store or open_store(
-            settings.store, self._clock, settings.retention, settings.quotas
+            settings.store,
+            self._clock,
+            settings.retention,
+            settings.quotas,
+            MigrationMode(settings.migrate),
         )
         self._metrics = None
         self._observers: list[rpc_call.Observer] = [rpc_call.log_call]

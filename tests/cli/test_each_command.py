@@ -40,6 +40,7 @@ REMOTE: dict[str, tuple[str, ...]] = {
 LOCAL: dict[str, tuple[str, ...]] = {
     "check": ("check", "--store", "sqlite:///STORE"),
     "backup": ("backup", "COPY", "--store", "sqlite:///STORE"),
+    "migrate": ("migrate", "--plan", "--store", "sqlite:///STORE"),
     "profiles": ("profiles",),
 }
 ALL = {**REMOTE, **LOCAL}

@@ -98,6 +98,7 @@ def test_the_server_that_has_the_store_is_asked_instead(
 def test_what_makes_no_sense_is_one_line(
     spooled: Any, store: str, arguments: tuple[str, ...], text: str
 ) -> None:
+    created(spooled, "--store", store, "--role", "read", "--name", "n")
     done = spooled("keys", *arguments, "--store", store)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert text in done.stderr

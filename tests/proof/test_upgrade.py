@@ -48,7 +48,7 @@ def newer(tmp_path: Path) -> Path:
 
 def schema_of(url: str) -> int:
     with psycopg.connect(url) as connection:
-        query = "SELECT max(number) FROM spooled.migrations"
+        query = "SELECT count(*) FROM spooled.migrations"
         (number,) = connection.execute(query).fetchone() or (0,)
     return int(number)
 

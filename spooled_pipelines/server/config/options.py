@@ -23,6 +23,8 @@ store                   SECRET_URL    Where jobs are kept: sqlite:///PATH (three
                                       relative path, four and an absolute one), or
                                       postgresql://USER@HOST/DATABASE.
 store_file              TEXT          A file that holds --store, as for its password.
+migrate                 TEXT          auto makes the store's schema and brings it up to date at the
+                                      start; refuse leaves that to `spooled-pipelines migrate`.
 api_key                 SECRET_WORDS  Admin keys besides those in the store: repeat the flag,
                                       separate them by spaces in a variable. Also SPOOLED_API_KEY.
                                       As a flag, other users of this machine see them in `ps`.
@@ -147,6 +149,7 @@ _UNSET = {
 }
 _METAVARS = {"rate_limit": "N", "daily_quota": "N", "http_frame_ancestors": "ORIGIN"}
 _CHOICES = {
+    "migrate": ("auto", "refuse"),
     "log_format": ("text", "json"),
     "log_level": ("debug", "info", "warning", "error"),
 }

@@ -143,6 +143,7 @@ class ServerSettings:
 
     listen: str = "127.0.0.1:50051"
     store: str = field(default="sqlite:///spooled.db", repr=False)
+    migrate: str = "auto"
     api_keys: tuple[str | OrganizationKey | HashedKey, ...] = ()
     tls_cert: str | None = None
     tls_key: str | None = None

@@ -17,7 +17,7 @@ def back_up(url: str, destination: Path) -> int:
 
     StoreUnavailableError or OSError say why there is no copy.
     """
-    if not _is_sqlite(url):
+    if not is_sqlite(url):
         raise StoreUnavailableError(
             "only stores in SQLite are backed up so; for PostgreSQL use pg_dump --schema=spooled"
         )
@@ -25,23 +25,19 @@ def back_up(url: str, destination: Path) -> int:
 
 
 def find_faults(url: str) -> list[str]:
-    """Return a sentence for each thing that is wrong with the counters or the file.
+    """Return a sentence for each thing that is wrong with the schema, the counters or the file.
 
-    StoreUnavailableError where the store cannot be read, or is of another version.
+    Writes nothing. StoreUnavailableError where there is no store, or one of another version.
     """
-    if _is_sqlite(url):
+    if is_sqlite(url):
         return backup.find_faults(path_of(url))
-    return asyncio.run(_recount(url))
+    # What there is to say of the URL itself.
+    open_store(url, SystemClock())
+    from spooled_pipelines.server.store.postgres import inspection
+
+    return asyncio.run(inspection.find_faults(url))
 
 
-def _is_sqlite(url: str) -> bool:
+def is_sqlite(url: str) -> bool:
+    """Return whether the store is a file."""
     return url.partition(":")[0] == "sqlite"
-
-
-async def _recount(url: str) -> list[str]:
-    store = open_store(url, SystemClock())
-    await store.open(lambda _: None)
-    try:
-        return [line for mismatch in await store.recount() for line in mismatch.sentences()]
-    finally:
-        await store.close()

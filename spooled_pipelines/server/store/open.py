@@ -8,11 +8,16 @@ from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 
 
 def open_store(
-    url: str, clock: Clock, retention: Retention = KEEP_ALL, quotas: Quotas = UNLIMITED
+    url: str,
+    clock: Clock,
+    retention: Retention = KEEP_ALL,
+    quotas: Quotas = UNLIMITED,
+    migrate: MigrationMode = MigrationMode.AUTO,
 ) -> JobStore:
     """Return the store that a URL names, not opened yet.
 
@@ -20,7 +25,7 @@ def open_store(
     """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
-        return SqliteStore(url, clock, retention, quotas)
+        return SqliteStore(url, clock, retention, quotas, migrate=migrate)
     if scheme in ("postgresql", "postgres"):
         try:
             # An extra of its own, and slow to import.
@@ -30,7 +35,7 @@ def open_store(
                 "the store is PostgreSQL, and psycopg is not installed; "
                 "pip install 'spooled-pipelines[postgres]'"
             ) from error
-        return PostgresStore(url, clock, retention, quotas)
+        return PostgresStore(url, clock, retention, quotas, migrate)
     raise StoreUnavailableError(
         f"a store must be sqlite:///PATH or postgresql://HOST/DATABASE, got {shown_store(url)!r}"
     )

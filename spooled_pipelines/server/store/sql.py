@@ -12,6 +12,7 @@ where the next one begins. What stands in braces is a list of columns that is wr
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -26,6 +27,7 @@ from spooled_pipelines.server.store.rows import JOB_COLUMNS
 _MARK = "-- name: "
 _COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d+)$", re.MULTILINE)
 _CONCURRENTLY = "-- concurrently\n"
+_COMMENT = re.compile(r"--.*")
 _IS_CAPPED = (
     "EXISTS (SELECT 1 FROM queue_limits q WHERE q.queue = jobs.queue"
     " AND q.max_in_flight IS NOT NULL)"
@@ -82,11 +84,22 @@ class Migration(NamedTuple):
     takes something away raises it, and comes one release after the last that used it.
     """
 
-    number: int
+    name: str
     statements: str
     compatible_from: int
     # Run statement by statement, outside a transaction: CREATE INDEX CONCURRENTLY.
     is_concurrent: bool
+
+    @property
+    def number(self) -> int:
+        """Its place among the others."""
+        return int(self.name[:4])
+
+    @property
+    def checksum(self) -> str:
+        """What tells it from another one of this name; comments and blanks do not count."""
+        text = _COMMENT.sub("", self.statements)
+        return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:16]
 
 
 def load_migrations(package: str) -> list[Migration]:
@@ -99,8 +112,8 @@ def load_migrations(package: str) -> list[Migration]:
     found = []
     for file in folder.iterdir():
         if file.name.endswith(".sql"):
-            number, text = int(file.name[:4]), file.read_text(encoding="utf-8")
+            name, text = file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")
             compatible = _COMPATIBLE_FROM.search(text)
-            compatible_from = number if compatible is None else int(compatible[1])
-            found.append(Migration(number, text, compatible_from, _CONCURRENTLY in text))
+            compatible_from = int(name[:4] if compatible is None else compatible[1])
+            found.append(Migration(name, text, compatible_from, _CONCURRENTLY in text))
     return sorted(found)

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 
+from spooled_pipelines.server.core.operator_log import operator_log
 from spooled_pipelines.server.telemetry.rpc_call import request_id
 
 FORMATS = ("text", "json")
@@ -47,3 +48,4 @@ def configure_logging(log_format: str = "text", level: str = "warning") -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    operator_log.setLevel(min(logging.INFO, logging.getLogger().level) if level != "error" else 0)

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, NamedTuple
+import time
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.store.migrations import (
+    Applied,
+    MigrationMode,
+    lacks,
+    may_run,
+    missing,
+    missing_objects,
+    note_applied,
+)
 from spooled_pipelines.server.store.postgres.database import SCHEMA, Connection, shown
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS, SQL
 from spooled_pipelines.server.store.sql import Migration
 
-SCHEMA_VERSION = MIGRATIONS[-1].number
 _OLDEST_SERVER = 140_000
 # "SPLD": who migrates holds this lock of the database.
 _LOCK = 0x53504C44
@@ -39,44 +48,67 @@ _ORIGIN = (
 )
 
 
-class _Version(NamedTuple):
-    """What schema a database has, and the oldest version whose servers can use it."""
+async def prepare(connection: Connection, url: str, mode: MigrationMode) -> str:
+    """Bring the schema up to date, where that may be; return what this store's ids begin with.
 
-    number: int
-    compatible_from: int
-
-
-async def prepare(connection: Connection, url: str) -> str:
-    """Bring the schema up to date; returns what the ids of this store begin with.
-
-    StoreUnavailableError where the database is too old, or its schema newer than this server.
+    StoreUnavailableError where the database is too old, or its schema newer than this program.
     """
+    _refuse_unfit(connection, url)
+    try:
+        # Of a large table an index takes its time; a lock is waited for as the migration says.
+        await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+        noted = await _applied(connection, url)
+        steps = missing(shown(url), MIGRATIONS, noted or ())
+        if may_run(shown(url), steps, is_new=noted is None, mode=mode):
+            await _migrate(connection, url)
+        elif gone := missing_objects(MIGRATIONS, noted or (), await _objects(connection)):
+            raise lacks(shown(url), gone)
+        await _number_after_restore(connection)
+        return await _id_prefix(connection, url)
+    except psycopg.Error as error:
+        raise _unusable(error, url) from error
+
+
+async def look(connection: Connection, url: str) -> tuple[list[Migration], bool]:
+    """Return the migrations that are missing, and whether there is no store; write nothing."""
+    _refuse_unfit(connection, url)
+    try:
+        noted = await _applied(connection, url)
+    except psycopg.Error as error:
+        raise _unusable(error, url) from error
+    return missing(shown(url), MIGRATIONS, noted or ()), noted is None
+
+
+async def find_faults(connection: Connection, url: str) -> list[str]:
+    """Return what is missing of the schema, and which indexes are not whole, a sentence each."""
+    noted = await _applied(connection, url) or ()
+    gone = missing_objects(MIGRATIONS, noted, await _objects(connection))
+    faults = [f"{what} is missing" for what in gone]
+    cursor = await connection.execute(_INVALID_INDEXES, (SCHEMA,))
+    return faults + [f"the index {name} is not valid" async for (name,) in cursor]
+
+
+async def _id_prefix(connection: Connection, url: str) -> str:
+    row = await (await connection.execute(SQL["read_id_prefix"])).fetchone()
+    if row is None:
+        raise StoreUnavailableError(f"{shown(url)} has lost the row of its table spooled.store")
+    return str(row[0])
+
+
+def _refuse_unfit(connection: Connection, url: str) -> None:
     if connection.info.server_version < _OLDEST_SERVER:
         version = connection.info.server_version // 10_000
         raise StoreUnavailableError(f"{shown(url)} is PostgreSQL {version}; 14 or newer is needed")
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreUnavailableError(f"{shown(url)} is encoded in {encoding}; it must be UTF8")
-    try:
-        # Of a large table an index takes its time; a lock is waited for as the migration says.
-        await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
-        if (await _version(connection)).number < SCHEMA_VERSION:
-            await _migrate(connection)
-        schema = await _version(connection)
-        if schema.compatible_from > SCHEMA_VERSION:
-            raise StoreUnavailableError(
-                f"{shown(url)} has schema version {schema.number}, and this server knows up to "
-                f"{SCHEMA_VERSION}; use a newer server"
-            )
-        await _number_after_restore(connection)
-        cursor = await connection.execute(SQL["read_id_prefix"])
-        row = await cursor.fetchone()
-    except psycopg.Error as error:
-        reason = " ".join(str(error).split())
-        raise StoreUnavailableError(f"{shown(url)} cannot be used as a store: {reason}") from error
-    if row is None:
-        raise StoreUnavailableError(f"{shown(url)} has lost the row of its table spooled.store")
-    return str(row[0])
+
+
+def _unusable(error: psycopg.Error, url: str) -> StoreUnavailableError:
+    reason = " ".join(str(error).split())
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        reason += "; the page about PostgreSQL has the GRANTs that each role needs"
+    return StoreUnavailableError(f"{shown(url)} cannot be used as a store: {reason}")
 
 
 async def _number_after_restore(connection: Connection) -> None:
@@ -102,32 +134,48 @@ async def _one_row(connection: Connection, query: str) -> tuple[Any, ...]:
     return ()
 
 
-async def _version(connection: Connection) -> _Version:
+async def _applied(connection: Connection, url: str) -> list[Applied] | None:
+    """Return the migrations that the database notes; None where there is no store."""
     cursor = await connection.execute(
-        "SELECT to_regclass(%s) IS NOT NULL", (f"{SCHEMA}.migrations",)
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'migrations' "
+        "AND relnamespace = to_regnamespace(%s))",
+        (SCHEMA,),
     )
     if await cursor.fetchone() == (False,):
-        return _Version(0, 0)
+        return None
+    try:
+        cursor = await connection.execute("SELECT name, checksum, compatible_from FROM migrations")
+    except psycopg.errors.UndefinedColumn:
+        raise StoreUnavailableError(
+            f"{shown(url)} does not note its migrations by name: it was made by a version "
+            "before 0.1"
+        ) from None
+    return [Applied(*row) async for row in cursor]
+
+
+async def _objects(connection: Connection) -> set[str]:
     cursor = await connection.execute(
-        "SELECT coalesce(max(number), 0), coalesce(max(compatible_from), 0) FROM migrations"
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s)", (SCHEMA,)
     )
-    row = await cursor.fetchone()
-    return _Version(*row) if row else _Version(0, 0)
+    return {name async for (name,) in cursor}
 
 
-async def _migrate(connection: Connection) -> None:
+async def _migrate(connection: Connection, url: str) -> None:
     """Run what is missing; a second server waits, and then finds it done."""
     # Asked again and again: a statement that waits for the lock would be one that
     # CREATE INDEX CONCURRENTLY waits for.
     while not await _is_locked(connection):  # noqa: ASYNC110
         await asyncio.sleep(_LOCK_PAUSE_SECONDS)
     try:
-        version = (await _version(connection)).number
-        if not version:
-            await _create(connection)
-        for migration in MIGRATIONS:
-            if migration.number > max(version, 1):
-                await _run(connection, migration)
+        noted = await _applied(connection, url)
+        steps = missing(shown(url), MIGRATIONS, noted or ())
+        for step in steps:
+            began = time.monotonic()
+            if noted is None and step is steps[0]:
+                await _create(connection)
+            else:
+                await _run(connection, step)
+            note_applied(shown(url), step, time.monotonic() - began)
     finally:
         await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
@@ -141,9 +189,13 @@ async def _create(connection: Connection) -> None:
     """Make the schema of the first migration, or nothing at all."""
     async with connection.transaction():
         name = sql.Identifier(SCHEMA)
-        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+        # Even IF NOT EXISTS asks for CREATE on the database, which a role need not have where
+        # somebody else made the schema for it.
+        cursor = await connection.execute("SELECT to_regnamespace(%s) IS NULL", (SCHEMA,))
+        if await cursor.fetchone() == (True,):
+            await connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
         await connection.execute(
-            "CREATE TABLE migrations (number integer PRIMARY KEY, "
+            "CREATE TABLE migrations (name text PRIMARY KEY, checksum text NOT NULL, "
             "compatible_from integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         await connection.execute(MIGRATIONS[0].statements.encode())
@@ -185,6 +237,6 @@ async def _run_concurrently(connection: Connection, migration: Migration) -> Non
 
 async def _note(connection: Connection, migration: Migration) -> None:
     await connection.execute(
-        "INSERT INTO migrations (number, compatible_from) VALUES (%s, %s)",
-        (migration.number, migration.compatible_from),
+        "INSERT INTO migrations (name, checksum, compatible_from) VALUES (%s, %s, %s)",
+        (migration.name, migration.checksum, migration.compatible_from),
     )

@@ -29,6 +29,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Settled
+from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.postgres import (
     batch_marks,
     bulk_operations,
@@ -107,8 +108,10 @@ class PostgresStore(Service):
         clock: Clock,
         retention: Retention = KEEP_ALL,
         quotas: Quotas = UNLIMITED,
+        migrate: MigrationMode = MigrationMode.AUTO,
     ) -> None:
         super().__init__()
+        self._migrate = migrate
         self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._url = url
@@ -130,7 +133,7 @@ class PostgresStore(Service):
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
         async with await connect(self._url) as connection:
-            self._prefix = await schema.prepare(connection, self._url)
+            self._prefix = await schema.prepare(connection, self._url, self._migrate)
         self._pool = make_pool(self._url)
         self.context = StoreContext(
             self._pool, self._clock, self._prefix, self._quotas, self._on_commit

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.store.migrations import MigrationMode, may_run, no_store
 from spooled_pipelines.server.store.sqlite import database, reading
 
 
@@ -24,7 +25,7 @@ def back_up(source: Path, destination: Path) -> int:
         if path.exists():
             # SQLite would take the log of an older file for part of the new one.
             raise FileExistsError(17, "there is a file already; choose another name", str(path))
-    with _existing(source) as connection:
+    with existing(source) as connection:
         descriptor, name = tempfile.mkstemp(".part", f".{destination.name}.", destination.parent)
         os.close(descriptor)
         part = Path(name)
@@ -53,8 +54,11 @@ def find_faults(path: Path) -> list[str]:
     Reads the whole file. StoreUnavailableError where it is not a store of this version.
     """
     faults = []
-    with _existing(path) as connection:
-        _refuse_other_versions(connection, path)
+    with existing(path) as connection:
+        steps = database.lacking(connection, path)
+        may_run(str(path), steps, is_new=False, mode=MigrationMode.REFUSE)
+        if gone := database.lost(connection, path):
+            return [f"{what} is missing" for what in gone]
         try:
             checks = connection.execute("PRAGMA integrity_check").fetchall()
             faults += [f"file: {line}" for row in checks for line in row[0].splitlines()]
@@ -70,10 +74,10 @@ def find_faults(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _existing(path: Path) -> Iterator[sqlite3.Connection]:
+def existing(path: Path) -> Iterator[sqlite3.Connection]:
     """Return a connection to a store that is there, for reading."""
     if not path.exists():
-        raise StoreUnavailableError(f"there is no store at {path}")
+        raise no_store(str(path))
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
             connection.execute("PRAGMA query_only = ON")
@@ -83,16 +87,6 @@ def _existing(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise StoreUnavailableError(f"{path} cannot be read as a store: {error}") from error
-
-
-def _refuse_other_versions(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    known = database.SCHEMA_VERSION
-    if version != known:
-        advice = "use a newer spooled-pipelines" if version > known else "serve it once"
-        raise StoreUnavailableError(
-            f"{path} has schema version {version}, and this program checks {known}; {advice}"
-        )
 
 
 def _log_of(path: Path) -> Path:

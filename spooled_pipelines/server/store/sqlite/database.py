@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.payloads import payload_digest
+from spooled_pipelines.server.store.migrations import (
+    Applied,
+    MigrationMode,
+    lacks,
+    may_run,
+    missing,
+    missing_objects,
+    note_applied,
+)
+from spooled_pipelines.server.store.sql import Migration
 from spooled_pipelines.server.store.sqlite.disk_errors import explained
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 
-SCHEMA_VERSION = MIGRATIONS[-1].number
 # "SPLD": tells our files from others'.
 APPLICATION_ID = 0x53504C44
+_MIGRATIONS_TABLE = """
+CREATE TABLE migrations (
+    name TEXT PRIMARY KEY,
+    checksum TEXT NOT NULL,
+    compatible_from INTEGER NOT NULL,
+    applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) WITHOUT ROWID;
+"""
 # Enough for the keys of some million jobs, which are looked up in no order.
 _WRITER_CACHE_KIB = 128 << 10
 _READER_CACHE_KIB = 16 << 10
@@ -43,7 +62,7 @@ def connect(path: Path | str) -> sqlite3.Connection:
     )
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path, mode: MigrationMode = MigrationMode.AUTO) -> sqlite3.Connection:
     """Open the file or make it; StoreUnavailableError says what is wrong with it."""
     with contextlib.ExitStack() as stack:
         try:
@@ -52,7 +71,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
             stack.callback(connection.close)
             connection.create_function("digest_of_payload", 1, payload_digest, deterministic=True)
             _configure(connection, _WRITER_CACHE_KIB)
-            _prepare(connection, path)
+            _prepare(connection, path, mode)
         except sqlite3.Error as error:
             reason = explained(error, path)
             raise StoreUnavailableError(f"{path} cannot be opened as a store: {reason}") from error
@@ -74,17 +93,12 @@ def _configure(connection: sqlite3.Connection, cache_kib: int) -> None:
     connection.execute("PRAGMA temp_store = MEMORY")
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    owner = connection.execute("PRAGMA application_id").fetchone()[0]
-    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if not empty and owner != APPLICATION_ID:
+def _prepare(connection: sqlite3.Connection, path: Path, mode: MigrationMode) -> None:
+    there = _objects(connection)
+    if there and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise StoreUnavailableError(f"{path} is a database of something else; choose another path")
-    if version > SCHEMA_VERSION and _compatible_from(connection) > SCHEMA_VERSION:
-        raise StoreUnavailableError(
-            f"{path} has schema version {version}, and this server knows up to {SCHEMA_VERSION}; "
-            "use a newer server"
-        )
+    steps = lacking(connection, path)
+    may_run(str(path), steps, is_new=not there, mode=mode)
     connection.execute("PRAGMA journal_mode = WAL")
     # Acknowledged means on the disk.
     connection.execute("PRAGMA synchronous = FULL")
@@ -92,39 +106,61 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # A file that cannot be written is refused here rather than call by call.
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("ROLLBACK")
-    if version < SCHEMA_VERSION:
-        _migrate(connection, version)
+    if steps:
+        _migrate(connection, path, steps, is_new=not there)
+    elif gone := lost(connection, path):
+        raise lacks(str(path), gone)
 
 
-def _compatible_from(connection: sqlite3.Connection) -> int:
-    """Return the oldest version whose servers can use the file."""
-    row = connection.execute(SQL["read_meta"], ("compatible_from",)).fetchone()
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version if row is None else int(row[0])
+def lacking(connection: sqlite3.Connection, path: Path) -> list[Migration]:
+    """Return the migrations that the file lacks, in order."""
+    return missing(str(path), MIGRATIONS, _applied(connection, path))
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Run what is missing, in one transaction: a crash leaves the file as it was."""
-    missing = [migration for migration in MIGRATIONS if migration.number > version]
-    script = [migration.statements for migration in missing]
-    if not version:
-        script.append(
-            f"PRAGMA application_id = {APPLICATION_ID};\n"
-            f"INSERT INTO meta VALUES ('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1), "
-            "('opened_by', '');"
+def lost(connection: sqlite3.Connection, path: Path) -> list[str]:
+    """Return what the file should have by its migrations, and has not."""
+    return missing_objects(MIGRATIONS, _applied(connection, path), _objects(connection))
+
+
+def _objects(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+def _applied(connection: sqlite3.Connection, path: Path) -> list[Applied]:
+    there = _objects(connection)
+    if there and "migrations" not in there:
+        raise StoreUnavailableError(
+            f"{path} does not note its migrations: it was made by a version before 0.1"
         )
-    # Only whole numbers of our own are in the text.
-    compatible_from = max(migration.compatible_from for migration in missing)
-    script.append(
-        f"INSERT OR REPLACE INTO meta VALUES ('compatible_from', {compatible_from});\n"  # noqa: S608
-        f"PRAGMA user_version = {missing[-1].number};"
-    )
-    try:
-        connection.executescript("\n".join(("BEGIN IMMEDIATE;", *script, "COMMIT;")))
-    except sqlite3.Error:
-        if connection.in_transaction:
-            connection.rollback()
-        raise
+    if not there:
+        return []
+    query = "SELECT name, checksum, compatible_from FROM migrations"
+    return [Applied(*row) for row in connection.execute(query)]
+
+
+def _migrate(
+    connection: sqlite3.Connection, path: Path, steps: Sequence[Migration], *, is_new: bool
+) -> None:
+    """Run what is missing, each step in a transaction: a crash leaves the file as it was."""
+    for step in steps:
+        began = time.monotonic()
+        # Only names and numbers of our own are in the text.
+        noted = (
+            "INSERT INTO migrations (name, checksum, compatible_from) VALUES "  # noqa: S608
+            f"('{step.name}', '{step.checksum}', {step.compatible_from});"
+        )
+        script = ["BEGIN IMMEDIATE;", step.statements, noted, "COMMIT;"]
+        if is_new and step is steps[0]:
+            identity = f"('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1), ('opened_by', '')"
+            script[2:2] = [f"INSERT INTO meta VALUES {identity};", _MIGRATIONS_TABLE]  # noqa: S608
+            script[1:1] = [f"PRAGMA application_id = {APPLICATION_ID};"]
+        try:
+            connection.executescript("\n".join(script))
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.rollback()
+            raise
+        note_applied(str(path), step, time.monotonic() - began)
 
 
 def following_number(connection: sqlite3.Connection, last_token: str, token: str) -> int:

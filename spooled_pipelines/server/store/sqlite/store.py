@@ -33,6 +33,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Selector
+from spooled_pipelines.server.store.migrations import MigrationMode, no_store
 from spooled_pipelines.server.store.requests import BatchSelector, JobQuery, JobSearch
 from spooled_pipelines.server.store.sqlite import batches as batch_operations
 from spooled_pipelines.server.store.sqlite import (
@@ -122,8 +123,10 @@ class SqliteStore(Service):
         retention: Retention = KEEP_ALL,
         quotas: Quotas = UNLIMITED,
         lock: FileLock | None = None,
+        migrate: MigrationMode = MigrationMode.AUTO,
     ) -> None:
         super().__init__()
+        self._migrate = migrate
         self._quotas = quotas
         self._pruner = Pruner(retention, clock)
         self._path = database.path_of(url)
@@ -147,6 +150,8 @@ class SqliteStore(Service):
         await self.stop()
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
+        if self._migrate is MigrationMode.REFUSE and not self._path.exists():
+            raise no_store(str(self._path))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.take()
@@ -155,7 +160,7 @@ class SqliteStore(Service):
                 f"{self._path} cannot be opened as a store: {error}"
             ) from error
         cleanup.callback(self._lock.release)
-        connection = database.open_writer(self._path)
+        connection = database.open_writer(self._path, self._migrate)
         self._connections.append(connection)
         cleanup.callback(self._close_connections)
         self._prefix = str(database.read_meta(connection, "id_prefix"))
