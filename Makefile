@@ -57,7 +57,11 @@ check-long: install $(AIRFLOWS:%=.venv-airflow-%/.installed)
 	$(BIN)/python -m pytest -m long -s
 
 # The provider's tests on another Airflow, in an environment of its own, with libraries of its time:
-# later ones are more than that Airflow was made for.
+# later ones are more than that Airflow was made for. Its release is named in full, since the first
+# of a series bounds less, and would be taken together with libraries that break it.
+RELEASE_3.0 := 3.0.6
+RELEASE_3.1 := 3.1.8
+RELEASE_3.2 := 3.2.2
 BESIDE_AIRFLOW := -e '.[airflow,cli,postgres,schema,server]' \
 	'cadwyn<8' 'fastapi<0.137' 'svcs<26' \
 	apache-airflow-providers-openlineage apache-airflow-providers-sqlite \
@@ -65,7 +69,7 @@ BESIDE_AIRFLOW := -e '.[airflow,cli,postgres,schema,server]' \
 .venv-airflow-%/.installed: pyproject.toml
 	@echo "setting up .venv-airflow-$* with Airflow $*"
 	@$(call environment,.venv-airflow-$*)
-	@$(call install,.venv-airflow-$*,$(BESIDE_AIRFLOW) $(if $(filter 3.0,$*),'fastapi<0.117' 'universal-pathlib<0.3') 'apache-airflow==$*.*')
+	@$(call install,.venv-airflow-$*,$(BESIDE_AIRFLOW) $(if $(filter 3.0,$*),'fastapi<0.117' 'universal-pathlib<0.3') 'apache-airflow==$(RELEASE_$*)')
 	@touch $@
 
 test-oldest-airflow: $(OLDEST)/.installed
