@@ -461,11 +461,121 @@ class FindBatchJobsResponse(_message.Message):
     next_page_token: str
     def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class ClaimChunksRequest(_message.Message):
+    __slots__ = ("queue_name", "worker_id", "lease_duration_secs", "max_jobs", "max_bytes")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_DURATION_SECS_FIELD_NUMBER: _ClassVar[int]
+    MAX_JOBS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    worker_id: str
+    lease_duration_secs: int
+    max_jobs: int
+    max_bytes: int
+    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_duration_secs: _Optional[int] = ..., max_jobs: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+
+class ClaimChunksResponse(_message.Message):
+    __slots__ = ("chunks",)
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    chunks: _containers.RepeatedCompositeFieldContainer[LeasedChunk]
+    def __init__(self, chunks: _Optional[_Iterable[_Union[LeasedChunk, _Mapping]]] = ...) -> None: ...
+
+class LeasedChunk(_message.Message):
+    __slots__ = ("queue_name", "organization_id", "lease_id", "started_at", "lease_expires_at", "job_ids", "payloads", "retry_counts", "max_retries", "priorities", "timeout_seconds", "created_at", "scheduled_at", "idempotency_keys", "last_errors", "traceparents", "tracestates")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    PRIORITIES_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_AT_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENTS_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATES_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    organization_id: str
+    lease_id: str
+    started_at: _timestamp_pb2.Timestamp
+    lease_expires_at: _timestamp_pb2.Timestamp
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    retry_counts: _containers.RepeatedScalarFieldContainer[int]
+    max_retries: _containers.RepeatedScalarFieldContainer[int]
+    priorities: _containers.RepeatedScalarFieldContainer[int]
+    timeout_seconds: _containers.RepeatedScalarFieldContainer[int]
+    created_at: _containers.RepeatedScalarFieldContainer[int]
+    scheduled_at: _containers.RepeatedScalarFieldContainer[int]
+    idempotency_keys: _containers.RepeatedScalarFieldContainer[str]
+    last_errors: _containers.RepeatedScalarFieldContainer[str]
+    traceparents: _containers.RepeatedScalarFieldContainer[str]
+    tracestates: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queue_name: _Optional[str] = ..., organization_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., job_ids: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ..., retry_counts: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., priorities: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., created_at: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[int]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., last_errors: _Optional[_Iterable[str]] = ..., traceparents: _Optional[_Iterable[str]] = ..., tracestates: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RenewChunkRequest(_message.Message):
+    __slots__ = ("queue_name", "worker_id", "lease_id", "job_ids", "extension_secs")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    EXTENSION_SECS_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    worker_id: str
+    lease_id: str
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    extension_secs: int
+    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., job_ids: _Optional[_Iterable[str]] = ..., extension_secs: _Optional[int] = ...) -> None: ...
+
+class RenewChunkResponse(_message.Message):
+    __slots__ = ("new_expires_at", "lost")
+    NEW_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    new_expires_at: _timestamp_pb2.Timestamp
+    lost: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, new_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class SettleRequest(_message.Message):
-    __slots__ = ("outcomes",)
+    __slots__ = ("outcomes", "chunks")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[JobOutcome]
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[JobOutcome, _Mapping]]] = ...) -> None: ...
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkOutcomes]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[JobOutcome, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkOutcomes, _Mapping]]] = ...) -> None: ...
+
+class ChunkOutcomes(_message.Message):
+    __slots__ = ("queue_name", "worker_id", "lease_id", "job_ids", "results", "without_result", "exceptions")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_RESULT_FIELD_NUMBER: _ClassVar[int]
+    EXCEPTIONS_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    worker_id: str
+    lease_id: str
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    results: _containers.RepeatedScalarFieldContainer[bytes]
+    without_result: _containers.RepeatedScalarFieldContainer[int]
+    exceptions: _containers.RepeatedCompositeFieldContainer[JobException]
+    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., job_ids: _Optional[_Iterable[str]] = ..., results: _Optional[_Iterable[bytes]] = ..., without_result: _Optional[_Iterable[int]] = ..., exceptions: _Optional[_Iterable[_Union[JobException, _Mapping]]] = ...) -> None: ...
+
+class JobException(_message.Message):
+    __slots__ = ("index", "failed", "returned")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    failed: Failure
+    returned: Return
+    def __init__(self, index: _Optional[int] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., returned: _Optional[_Union[Return, _Mapping]] = ...) -> None: ...
 
 class JobOutcome(_message.Message):
     __slots__ = ("job_id", "worker_id", "lease_id", "completed", "failed", "returned")
@@ -504,10 +614,26 @@ class Return(_message.Message):
     def __init__(self) -> None: ...
 
 class SettleResponse(_message.Message):
-    __slots__ = ("settled",)
+    __slots__ = ("settled", "chunks")
     SETTLED_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
     settled: _containers.RepeatedCompositeFieldContainer[JobSettled]
-    def __init__(self, settled: _Optional[_Iterable[_Union[JobSettled, _Mapping]]] = ...) -> None: ...
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkSettled]
+    def __init__(self, settled: _Optional[_Iterable[_Union[JobSettled, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[ChunkSettled, _Mapping]]] = ...) -> None: ...
+
+class ChunkSettled(_message.Message):
+    __slots__ = ("exceptions",)
+    EXCEPTIONS_FIELD_NUMBER: _ClassVar[int]
+    exceptions: _containers.RepeatedCompositeFieldContainer[SettledException]
+    def __init__(self, exceptions: _Optional[_Iterable[_Union[SettledException, _Mapping]]] = ...) -> None: ...
+
+class SettledException(_message.Message):
+    __slots__ = ("index", "settled")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    settled: JobSettled
+    def __init__(self, index: _Optional[int] = ..., settled: _Optional[_Union[JobSettled, _Mapping]] = ...) -> None: ...
 
 class JobSettled(_message.Message):
     __slots__ = ("status", "next_retry_delay_secs", "code", "message")

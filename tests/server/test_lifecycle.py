@@ -25,9 +25,10 @@ from spooled_pipelines.server.embedded.memory_server import MemoryServer
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.services import ServiceContext
-from spooled_pipelines.server.services.claiming import Consumer, claim
+from spooled_pipelines.server.services.claiming import claim
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from spooled_pipelines.server.telemetry.metrics import Metrics, MetricsServer
@@ -327,7 +328,7 @@ async def test_a_server_stops_while_another_loop_has_claims_on_their_way_back(
     enqueued = await store.enqueue(ORGANIZATION, new_job())
     services = ServiceContext(store, Notifier(), CLOCK, False)
     caller = Caller(ORGANIZATION, Role.WORK, None, b"")
-    claiming = asyncio.create_task(claim(services, caller, Consumer("q", "w"), 30_000, 1))
+    claiming = asyncio.create_task(claim(services, caller, ClaimRequest("q", "w", 30_000, 1)))
     await aeventually(lambda: store.claiming)
     claiming.cancel()
     await asyncio.wait([claiming])

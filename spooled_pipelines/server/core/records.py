@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueControl
 
 
@@ -133,6 +134,35 @@ class Settlement(NamedTuple):
 
     holder: LeaseHolder
     act: Completion | Failure | GiveBack
+
+
+class LeasedJobs(NamedTuple):
+    """Jobs of one queue that somebody says to hold by one lease; an empty worker was not given."""
+
+    queue_name: str
+    worker_id: str
+    lease_id: str
+    job_ids: Sequence[str]
+
+    def holder(self, place: int) -> LeaseHolder:
+        """Return who says that it holds the job at this place."""
+        return LeaseHolder(self.job_ids[place], self.worker_id, self.lease_id)
+
+
+class ChunkSettlement(NamedTuple):
+    """What became of jobs of one lease: all completed, but for the exceptions, by place.
+
+    There are no results, or one for each job. What is refused already is left alone.
+    """
+
+    jobs: LeasedJobs
+    results: Sequence[bytes | None]
+    exceptions: Mapping[int, Failure | GiveBack | RefusedError]
+
+    def act(self, place: int) -> Completion | Failure | GiveBack | RefusedError:
+        """Return what became of the job at this place."""
+        result = self.results[place] if self.results else None
+        return self.exceptions.get(place) or Completion(result)
 
 
 class Revision(NamedTuple):

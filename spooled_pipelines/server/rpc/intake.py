@@ -45,6 +45,8 @@ _LARGEST = {
     "EnqueueJob": _JOB,
     "Complete": _JOB,
     "ProcessJobs": _JOB,
+    # As many ids as a chunk has.
+    "RenewChunk": _JOB,
 }
 # What is sent in bulk: as much as the server's setting says.
 _BULK = ("EnqueueBatch", "Settle", "ReviseDeadLetters", "FindKeys", "SealBatch")

@@ -18,6 +18,7 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     Status,
 )
+from spooled_pipelines.server.services import chunk_calls
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
     attempt,
@@ -43,6 +44,8 @@ from spooled_pipelines.wire.batch_v1 import (
     BatchStats,
     CancelBatchRequest,
     CancelBatchResponse,
+    ClaimChunksRequest,
+    ClaimChunksResponse,
     EnqueueJobRequest,
     FindBatchJobsRequest,
     FindKeysRequest,
@@ -58,6 +61,8 @@ from spooled_pipelines.wire.batch_v1 import (
     ListBatchJobsRequest,
     ListPartsRequest,
     ListPartsResponse,
+    RenewChunkRequest,
+    RenewChunkResponse,
     RetryBatchRequest,
     RetryBatchResponse,
     ReviseDeadLettersRequest,
@@ -65,6 +70,7 @@ from spooled_pipelines.wire.batch_v1 import (
     SealBatchRequest,
     SealBatchResponse,
     SettleRequest,
+    SettleResponse,
     WatchBatchRequest,
 )
 from spooled_pipelines.wire.spooled_v1 import EnqueueResponse
@@ -264,9 +270,17 @@ class BatchService:
     ) -> ReviseDeadLettersResponse:
         return await revise(self._context, caller, request)
 
+    async def claim_chunks(
+        self, caller: Caller, request: ClaimChunksRequest
+    ) -> ClaimChunksResponse:
+        return await chunk_calls.claim_chunks(self._context, caller, request)
+
+    async def renew_chunk(self, caller: Caller, request: RenewChunkRequest) -> RenewChunkResponse:
+        return await chunk_calls.renew_chunk(self._context, caller, request)
+
     def settle(
         self, caller: Caller, requests: AsyncIterator[SettleRequest]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncIterator[SettleResponse]:
         return settle(self._context, caller, requests)
 
     def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:

@@ -20,17 +20,11 @@ class Consumer:
     worker_id: str
 
 
-async def claim(
-    context: ServiceContext, caller: Caller, consumer: Consumer, lease_ms: int, limit: int
-) -> list[JobRecord]:
-    """Lease at most `limit` jobs; they go back at once where the caller is gone by then."""
-    organization, queue_name = caller.organization, consumer.queue_name
-    context.last_polled.note(organization, queue_name, context.clock.now())
-    claiming = asyncio.ensure_future(
-        context.store.claim(
-            organization, ClaimRequest(queue_name, consumer.worker_id, lease_ms, limit)
-        )
-    )
+async def claim(context: ServiceContext, caller: Caller, request: ClaimRequest) -> list[JobRecord]:
+    """Lease jobs; they go back at once where the caller is gone by then."""
+    organization = caller.organization
+    context.last_polled.note(organization, request.queue_name, context.clock.now())
+    claiming = asyncio.ensure_future(context.store.claim(organization, request))
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:

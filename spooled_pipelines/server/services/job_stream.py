@@ -9,6 +9,7 @@ from spooled_pipelines.server.core.notifier import job_topic, queue_topic
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.services.claiming import Consumer, claim, give_back
 from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire import limits
 
 # The most jobs that a subscription claims at once, so that several streams share what comes.
@@ -66,7 +67,10 @@ class JobStream:
                 room = self._room()
                 claimed: list[JobRecord] = []
                 if room > 0:
-                    claimed = await claim(context, caller, consumer, self._lease_ms, room)
+                    asked = ClaimRequest(
+                        consumer.queue_name, consumer.worker_id, self._lease_ms, room
+                    )
+                    claimed = await claim(context, caller, asked)
                 if not claimed:
                     await subscription.wait()
                     continue

@@ -17,6 +17,7 @@ from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
 from spooled_pipelines.server.services.job_stream import JobStream
 from spooled_pipelines.server.services.process_jobs import process_jobs
 from spooled_pipelines.server.services.validation.jobs import new_job
+from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.spooled_v1 import (
     CompleteRequest,
@@ -50,12 +51,13 @@ class QueueService:
         return EnqueueResponse(job_id=job_id, created=created)
 
     async def dequeue(self, caller: Caller, request: DequeueRequest) -> bytes:
-        queue_name = validation.queue_name(request.queue_name)
-        worker_id = validation.worker_id(request.worker_id)
-        lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
-        size = validation.batch_size(request.batch_size, request.limit)
-        consumer = Consumer(queue_name, worker_id)
-        jobs = await claim(self._context, caller, consumer, lease, size)
+        asked = ClaimRequest(
+            validation.queue_name(request.queue_name),
+            validation.worker_id(request.worker_id),
+            validation.lease_ms("lease_duration_secs", request.lease_duration_secs),
+            validation.batch_size(request.batch_size, request.limit),
+        )
+        jobs = await claim(self._context, caller, asked)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
 
     async def complete(self, caller: Caller, request: CompleteRequest) -> CompleteResponse:

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import lru_cache, partial
+from functools import partial
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.core.records import (
-    Completion,
-    FailOutcome,
-    Failure,
-    GiveBack,
-    Settlement,
-)
+from spooled_pipelines.server.core.records import Completion, GiveBack, Settlement
+from spooled_pipelines.server.services.chunk_calls import settle_chunk
 from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.lease_calls import code_in_band
+from spooled_pipelines.server.services.outcomes import failure, refused, settled
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import (
-    JobOutcome,
-    JobSettled,
-    SettleRequest,
-)
-from spooled_pipelines.wire.spooled_v1 import JobStatus
+from spooled_pipelines.wire.batch_v1 import JobOutcome, SettleRequest, SettleResponse
 
 # Messages of one stream that are done at the same time, so that one sync serves several.
 _IN_FLIGHT = 4
 
-# Of a SettleResponse.
-_SETTLED_FIELD = 1
 _WITHOUT_RESULT = Completion(None)
 
 _Asked = Settlement | RefusedError
@@ -40,9 +27,9 @@ _Asked = Settlement | RefusedError
 
 async def settle(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[SettleRequest]
-) -> AsyncIterator[bytes]:
-    """Yield the answers of one stream, serialized, in the order of its messages."""
-    answers: asyncio.Queue[asyncio.Future[bytes] | None] = asyncio.Queue(_IN_FLIGHT)
+) -> AsyncIterator[SettleResponse]:
+    """Yield the answers of one stream, in the order of its messages."""
+    answers: asyncio.Queue[asyncio.Future[SettleResponse] | None] = asyncio.Queue(_IN_FLIGHT)
     reading = asyncio.ensure_future(_read(context, caller, requests, answers))
     try:
         while (answer := await answers.get()) is not None:
@@ -58,7 +45,7 @@ async def _read(
     context: ServiceContext,
     caller: Caller,
     requests: AsyncIterator[SettleRequest],
-    answers: asyncio.Queue[asyncio.Future[bytes] | None],
+    answers: asyncio.Queue[asyncio.Future[SettleResponse] | None],
 ) -> None:
     try:
         async for request in requests:
@@ -70,27 +57,35 @@ async def _read(
         await answers.put(None)
 
 
-def _seen(answer: asyncio.Future[bytes]) -> None:
+def _seen(answer: asyncio.Future[SettleResponse]) -> None:
     if not answer.cancelled():
         answer.exception()
 
 
-async def _answer(context: ServiceContext, caller: Caller, request: SettleRequest) -> bytes:
-    if len(request.outcomes) > limits.SETTLED_PER_MESSAGE_MAX:
-        raise invalid(
-            f"outcomes has {len(request.outcomes)} entries, and at most "
-            f"{limits.SETTLED_PER_MESSAGE_MAX} are allowed in one message"
-        )
+async def _answer(
+    context: ServiceContext, caller: Caller, request: SettleRequest
+) -> SettleResponse:
+    _check_size("outcomes", len(request.outcomes), limits.SETTLED_PER_MESSAGE_MAX)
+    jobs = sum(len(chunk.job_ids) for chunk in request.chunks)
+    _check_size("chunks", jobs + len(request.outcomes), limits.CHUNK_ROWS_MAX)
+    chunks = [await settle_chunk(context, caller, chunk) for chunk in request.chunks]
+    if not request.outcomes:
+        return SettleResponse(chunks=chunks)
     asked = [await _checked(context, caller, outcome) for outcome in request.outcomes]
     settlements = [one for one in asked if isinstance(one, Settlement)]
     done = iter(await context.store.settle(caller.organization, settlements))
-    return b"".join(
-        field(
-            _SETTLED_FIELD,
-            _settled(one.act, next(done)) if isinstance(one, Settlement) else _refused(one),
-        )
+    answers = [
+        refused(one) if isinstance(one, RefusedError) else settled(one.act, next(done))
         for one in asked
-    )
+    ]
+    return SettleResponse(settled=answers, chunks=chunks)
+
+
+def _check_size(name: str, entries: int, most: int) -> None:
+    if entries > most:
+        raise invalid(
+            f"{name} has {entries} entries, and at most {most} are allowed in one message"
+        )
 
 
 async def _checked(context: ServiceContext, caller: Caller, outcome: JobOutcome) -> _Asked:
@@ -115,40 +110,7 @@ def _settlement(outcome: JobOutcome) -> Settlement:
         check_object("result", result)
         return Settlement(holder, Completion(result))
     if kind == "failed":
-        failed = outcome.failed
-        delay: int | None = None
-        if failed.HasField("retry_delay_secs"):
-            most = limits.RETRY_DELAY_SECONDS_MAX
-            delay = validation.integer("retry_delay_secs", failed.retry_delay_secs, 0, most)
-        return Settlement(holder, Failure(validation.error(failed.error), not failed.final, delay))
+        return Settlement(holder, failure(outcome.failed))
     if kind == "returned":
         return Settlement(holder, GiveBack())
     raise invalid("the outcome is empty: set one of completed, failed, returned")
-
-
-def _settled(
-    act: Completion | Failure | GiveBack, outcome: FailOutcome | RefusedError | None
-) -> bytes:
-    """Return a JobSettled, serialized."""
-    if isinstance(outcome, RefusedError):
-        return _refused(outcome)
-    if outcome is None:
-        done = isinstance(act, Completion)
-        return _told(JobStatus.JOB_STATUS_COMPLETED if done else JobStatus.JOB_STATUS_PENDING, 0)
-    if not outcome.will_retry:
-        return _told(JobStatus.JOB_STATUS_DEADLETTER, 0)
-    return _told(JobStatus.JOB_STATUS_PENDING, outcome.delay_seconds)
-
-
-# Most answers are alike.
-@lru_cache(maxsize=128)
-def _told(status: JobStatus, delay_seconds: int) -> bytes:
-    return JobSettled(status=status, next_retry_delay_secs=delay_seconds).SerializeToString()
-
-
-def _refused(refusal: RefusedError) -> bytes:
-    if refusal.code in ("UNAVAILABLE", "INTERNAL"):
-        # It concerns more than this job.
-        raise refusal
-    told = JobSettled(code=code_in_band(refusal), message=refusal.message)
-    return told.SerializeToString()

@@ -21,6 +21,7 @@ from spooled_pipelines.server.core.records import (
     CancelOutcome,
     Chunk,
     ChunkRange,
+    ChunkSettlement,
     ChunkStored,
     CounterMismatch,
     Depths,
@@ -31,6 +32,7 @@ from spooled_pipelines.server.core.records import (
     JobRecord,
     KeyRecord,
     KeysFound,
+    LeasedJobs,
     LeaseHolder,
     ListedWorker,
     NewJob,
@@ -91,8 +93,16 @@ class JobStore(Protocol):
     async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
         """Complete, fail or give back leased jobs, each in turn; what is refused is left alone."""
 
+    async def settle_chunk(
+        self, organization: str, settlement: ChunkSettlement
+    ) -> dict[int, Settled]:
+        """Settle jobs of one lease; return, by place, all but those that are now completed."""
+
     async def renew(self, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
         """Let a lease last this long from now; return when it ends."""
+
+    async def renew_chunk(self, organization: str, jobs: LeasedJobs, lease_ms: int) -> list[int]:
+        """Let the lease of these jobs last this long from now; return the places of those lost."""
 
     async def revise(
         self, organization: str, revisions: Sequence[Revision]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.store.limits import ANSWER_BYTES
 
 # Above the number of every batch and job.
 NEWEST = 2**62
@@ -13,12 +14,18 @@ NEWEST = 2**62
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """Who wants how many jobs of a queue, and for how long."""
+    """Who wants how many jobs of a queue, and for how long.
+
+    At least one job comes, and others while their payloads are at most so many bytes. All get the
+    lease of this id; without one, each gets a lease of its own.
+    """
 
     queue_name: str
     worker_id: str
     lease_ms: int
     limit: int
+    max_bytes: int = ANSWER_BYTES
+    lease_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

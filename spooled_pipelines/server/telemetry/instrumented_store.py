@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import (
     Chunk,
+    ChunkSettlement,
     ChunkStored,
     Completion,
     Enqueued,
@@ -83,17 +84,32 @@ class InstrumentedStore:
 
     async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
         outcomes = await self._settle(organization, settlements)
-        for settlement, outcome in zip(settlements, outcomes, strict=True):
+        done = zip(settlements, outcomes, strict=True)
+        completed = sum(out is None and isinstance(one.act, Completion) for one, out in done)
+        self.metrics.settled(organization, "completed", completed)
+        self._count_failures(organization, outcomes)
+        return outcomes
+
+    async def settle_chunk(
+        self, organization: str, settlement: ChunkSettlement
+    ) -> dict[int, Settled]:
+        outcomes = await self._settle_chunk(organization, settlement)
+        completed = len(settlement.jobs.job_ids) - len(outcomes)
+        self.metrics.settled(organization, "completed", completed)
+        self._count_failures(organization, outcomes.values())
+        return outcomes
+
+    def _count_failures(self, organization: str, outcomes: Iterable[Settled]) -> None:
+        for outcome in outcomes:
             if isinstance(outcome, FailOutcome):
                 kind = "retry" if outcome.will_retry else "deadletter"
                 self.metrics.settled(organization, kind)
-            elif outcome is None and isinstance(settlement.act, Completion):
-                self.metrics.settled(organization, "completed")
-        return outcomes
 
     _enqueue = _timed(JobStore.enqueue)
     _claim = _timed(JobStore.claim)
     _settle = _timed(JobStore.settle)
+    _settle_chunk = _timed(JobStore.settle_chunk)
+    renew_chunk = _timed(JobStore.renew_chunk)
     renew = _timed(JobStore.renew)
     revise = _timed(JobStore.revise)
     job = _timed(JobStore.job)

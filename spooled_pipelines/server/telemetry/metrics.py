@@ -111,9 +111,10 @@ class Metrics:
         """Count jobs that went to a worker."""
         self._claimed.labels(organization).inc(jobs)
 
-    def settled(self, organization: str, outcome: str) -> None:
-        """Count a job that a worker is done with."""
-        self._settled.labels(organization, outcome).inc()
+    def settled(self, organization: str, outcome: str, jobs: int = 1) -> None:
+        """Count jobs that a worker is done with."""
+        if jobs:
+            self._settled.labels(organization, outcome).inc(jobs)
 
     def watch(self, store: JobStore, clock: Clock, monitor: LoopMonitor) -> Callable[[], None]:
         """Show this store and these loops until the returned function is called."""

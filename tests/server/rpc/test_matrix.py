@@ -35,6 +35,7 @@ class Things:
             "queue_name": "q",
             "worker_id": "w",
             "job_id": self.job.id,
+            "job_ids": [self.job.id],
             "lease_id": self.job.lease_id,
             "batch_id": "b",
             "batch_ids": ["b"],
@@ -136,8 +137,11 @@ async def _ended(
         answer = await asyncio.wait_for(call.read(), patience)
         if isinstance(answer, spooled.ProcessResponse) and answer.HasField("error"):
             return str(answer.error.code), answer.error.message
-        if isinstance(answer, batch.SettleResponse) and answer.settled[0].code:
-            return answer.settled[0].code, answer.settled[0].message
+        if isinstance(answer, batch.SettleResponse):
+            exceptions = [each.settled for chunk in answer.chunks for each in chunk.exceptions]
+            for settled in (*answer.settled, *exceptions):
+                if settled.code:
+                    return settled.code, settled.message
         if answer is not grpc.aio.EOF:
             return "OK", ""
         return (await call.code()).name, await call.details()
@@ -218,7 +222,12 @@ async def test_a_key_of_this_queue_may_use_it(wire: Wire, things: Things) -> Non
 
 
 async def test_what_another_organization_has_is_not_there(wire: Wire, things: Things) -> None:
-    seen = ("spooled.v1.HeartbeatRequest", "spooled_pipelines.v1.RevokeKeyRequest")
+    seen = (
+        "spooled.v1.HeartbeatRequest",
+        "spooled_pipelines.v1.RevokeKeyRequest",
+        # Its jobs are named by id as well.
+        "spooled_pipelines.v1.ChunkOutcomes",
+    )
     # Last what makes a batch and a worker of theirs that have the same ids.
     makes = ("EnqueueBatch", "Register")
     for method in sorted(METHODS, key=lambda method: method.name in makes):

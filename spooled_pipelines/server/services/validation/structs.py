@@ -8,6 +8,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf import descriptor_pb2, message_factory
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError
 from spooled_pipelines.server.core.errors import invalid, why_not
 from spooled_pipelines.server.core.protobuf import varint
 from spooled_pipelines.wire import limits
+from spooled_pipelines.wire.batch_v1 import JobChunk
 from spooled_pipelines.wire.pool import POOL
 from spooled_pipelines.wire.well_known import Struct, Value
 
@@ -106,7 +108,17 @@ def check_object(name: str, data: bytes) -> None:
         raise invalid(f"{name} is {shown} bytes as JSON, and at most 1048576 (1 MiB) are allowed")
 
 
-def check_chunk_request(request: bytes, payloads: Sequence[bytes]) -> list[tuple[int, str]]:
+def check_results(results: Sequence[bytes]) -> list[tuple[int, str]]:
+    """Return the invalid results of a chunk of outcomes: (place, message)."""
+    if not results:
+        return []
+    chunk = JobChunk(payloads=results).SerializeToString()
+    return check_chunk_request(b"\x12" + varint(len(chunk)) + chunk, results, "result")
+
+
+def check_chunk_request(
+    request: bytes, payloads: Sequence[bytes], name: str = "payload"
+) -> list[tuple[int, str]]:
     """Return the invalid payloads of an EnqueueBatchRequest: (place, message)."""
     suspects = list(range(len(payloads)))
     if len(request) <= PARSED_AT_ONCE_BYTES:
@@ -122,12 +134,9 @@ def check_chunk_request(request: bytes, payloads: Sequence[bytes]) -> list[tuple
                         for at, data in enumerate(payloads)
                         if len(data) > SURELY_SMALL_BYTES or _may_be_not_finite(data)
                     ]
-    reasons = ((place, why_not(_check_payload, payloads[place])) for place in suspects)
+    check = partial(check_object, name)
+    reasons = ((place, why_not(check, payloads[place])) for place in suspects)
     return [(place, reason) for place, reason in reasons if reason is not None]
-
-
-def _check_payload(data: bytes) -> None:
-    check_object("payload", data)
 
 
 def _written_size(payloads: Sequence[bytes]) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
 from spooled_pipelines.server.core.records import JobRecord, Status
-from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
+from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.postgres import queue_limits
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.records import job_record
@@ -149,7 +149,8 @@ def _values(tx: Transaction, claim: QueueClaim, limit: int) -> dict[str, Any]:
         "worker": claim.request.worker_id,
         "now": tx.now,
         "expiry": tx.now + claim.request.lease_ms,
-        "budget": ANSWER_BYTES,
+        "budget": claim.request.max_bytes,
+        "lease": claim.request.lease_id,
     }
 
 

@@ -267,7 +267,7 @@ WITH first AS MATERIALIZED (
     FROM first WINDOW so_far AS (ORDER BY priority DESC, seq)
 )
 UPDATE jobs SET status = 3, worker_id = %(worker)s,
-    lease_id = encode(uuid_send(gen_random_uuid()), 'hex'),
+    lease_id = coalesce(%(lease)s, encode(uuid_send(gen_random_uuid()), 'hex')),
     started_at = %(now)s, lease_expires_at = %(expiry)s
 FROM placed WHERE jobs.seq = placed.seq AND (placed.place = 1 OR placed.total <= %(budget)s)
 RETURNING placed.place, jobs.batch, jobs.linked,
@@ -338,6 +338,24 @@ WHERE jobs.seq = n.seq AND jobs.organization + 0 = n.organization AND jobs.statu
     AND jobs.lease_id = n.lease_id AND (n.worker_id = '' OR jobs.worker_id = n.worker_id)
     AND jobs.lease_expires_at + 0 > %(now)s
 RETURNING jobs.seq, jobs.queue, jobs.batch, jobs.linked, {is_capped}
+
+-- name: complete_chunk
+-- Complete jobs of one lease that lives, in the same way.
+UPDATE jobs SET status = 4, completed_at = %(now)s, lease_expires_at = NULL,
+    result = coalesce(n.result, jobs.result)
+FROM unnest(%(seqs)s::int8[], %(results)s::bytea[]) AS n (seq, result)
+WHERE jobs.seq = n.seq AND jobs.queue + 0 = %(queue)s AND jobs.status + 0 = 3
+    AND jobs.lease_id = %(lease)s AND (%(worker)s = '' OR jobs.worker_id = %(worker)s)
+    AND jobs.lease_expires_at + 0 > %(now)s
+RETURNING jobs.seq, jobs.batch, jobs.linked, {is_capped}
+
+-- name: renew_chunk
+-- Let the lease of jobs last longer where it lives.
+UPDATE jobs SET lease_expires_at = %(expiry)s FROM unnest(%(seqs)s::int8[]) AS n (seq)
+WHERE jobs.seq = n.seq AND jobs.queue + 0 = %(queue)s AND jobs.status + 0 = 3
+    AND jobs.lease_id = %(lease)s AND (%(worker)s = '' OR jobs.worker_id = %(worker)s)
+    AND jobs.lease_expires_at + 0 > %(now)s
+RETURNING jobs.seq
 
 -- name: list_batches_of_jobs
 -- Return the batches that jobs are linked to.

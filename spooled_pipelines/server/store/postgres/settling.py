@@ -31,6 +31,8 @@ class SettleRequest(NamedTuple):
     organization: int
     holder: LeaseHolder
     act: Act
+    # Only a job of this queue.
+    queue: int | None = None
 
 
 class FastCompletion(NamedTuple):
@@ -62,7 +64,7 @@ async def settle(
     rest = [place for place in range(len(requests)) if place not in completed]
     if rest:
         given = [requests[place] for place in rest]
-        judged = await run(context, lambda tx: _settle(tx, given))
+        judged = await run(context, lambda tx: judge(tx, given))
         for place, outcome in zip(rest, judged, strict=True):
             outcomes[place] = outcome
     return outcomes
@@ -74,7 +76,7 @@ def fast_completions(prefix: str, requests: Sequence[SettleRequest]) -> list[Fas
     said = Counter(numbers)
     return [
         FastCompletion(number, place, organization, holder, act.result)
-        for place, (number, (organization, holder, act)) in enumerate(
+        for place, (number, (organization, holder, act, _)) in enumerate(
             zip(numbers, requests, strict=True)
         )
         if isinstance(act, Completion)
@@ -114,9 +116,8 @@ async def _complete(tx: Transaction, completions: Sequence[FastCompletion]) -> s
     return {places[row[0]] for row in rows}
 
 
-async def _settle(
-    tx: Transaction, requests: Sequence[SettleRequest]
-) -> list[Settled | RefusedError]:
+async def judge(tx: Transaction, requests: Sequence[SettleRequest]) -> list[Settled | RefusedError]:
+    """Do each in turn, or find out why not."""
     numbers = [ids.job_number(tx.prefix, request.holder.job_id) for request in requests]
     wanted = sorted({number for number in numbers if number is not None})
     async with tx.pipeline():
@@ -136,7 +137,11 @@ def _apply(
 ) -> Settled | RefusedError:
     """Do it to the job in hand; the next one that settles it finds it so."""
     holder, act = request.holder, request.act
-    if job is None or job.organization != request.organization:
+    if (
+        job is None
+        or job.organization != request.organization
+        or request.queue not in (None, job.queue)
+    ):
         return not_found(f"there is no job {holder.job_id!r}")
     refusal = why_not_held(job.state, holder, tx.now)
     if refusal is not None:

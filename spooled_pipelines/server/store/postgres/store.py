@@ -35,6 +35,7 @@ from spooled_pipelines.server.store.postgres import (
     bulk_operations,
     claiming,
     enqueueing,
+    leased_chunks,
     listing,
     pruning,
     queue_limits,
@@ -187,6 +188,8 @@ class PostgresStore(Service):
         request = settling.SettleRequest(owner, holder, Renewal(lease_ms))
         return cast("int", await self._settles.submit(request))
 
+    settle_chunk = _shielded(leased_chunks.settle)
+    renew_chunk = _shielded(leased_chunks.renew)
     revise = _shielded(bulk_operations.revise)
     job = _reads(reading.job)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from spooled_pipelines.server.core import ids
@@ -31,7 +30,7 @@ from spooled_pipelines.server.core.records import (
     Settlement,
     Status,
 )
-from spooled_pipelines.server.store.limits import ANSWER_BYTES, SWEEP_JOBS
+from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.rows import job_of_row
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
@@ -39,8 +38,8 @@ from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
-# Number, batch, whether it is linked, size of the payload.
-_Row = tuple[int, int | None, int, int]
+# Batch, whether it is linked, then the record, whose first is the number.
+_Row = tuple[Any, ...]
 
 
 def stored_key(key: str | None) -> str | bytes | None:
@@ -153,22 +152,17 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
         return []
     limiter = QueueLimiter.from_row(limits)
     if limiter is None:
-        rows = _claimable(tx, queue, request.limit)
+        rows = _claim(tx, queue, request, request.limit)
     else:
-        rows = _claim_within_limits(tx, queue, limiter.filled(tx.now), in_flight, request.limit)
+        rows = _claim_within_limits(tx, queue, limiter.filled(tx.now), in_flight, request)
     if not rows:
         return []
-    expiry = tx.now + request.lease_ms
-    moved = Counter(tx.batches_of(seq, batch, linked) for seq, batch, linked, _ in rows)
+    moved = Counter(tx.batches_of(row[2], row[0], row[1]) for row in rows)
     for batches, count in moved.items():
         tx.deltas.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
-    tx.deltas.due_at(expiry)
-    lease = partial(tx.connection.execute, SQL["lease_job"])
-    leased = [
-        lease((request.worker_id, ids.new_lease_id(), tx.now, expiry, row[0])).fetchone()
-        for row in rows
-    ]
-    return [job_record(tx.prefix, row, request.queue_name) for row in leased]
+    tx.deltas.due_at(tx.now + request.lease_ms)
+    jobs = [job_record(tx.prefix, row[2:], request.queue_name) for row in rows]
+    return sorted(jobs, key=lambda job: (-job.priority, job.seq))
 
 
 def settle(
@@ -230,24 +224,27 @@ def next_moment(tx: Transaction) -> tuple[int | None, bool]:
     return min((moment for moment in moments if moment is not None), default=None), bool(more)
 
 
-def _claimable(tx: Transaction, queue: int, limit: int) -> list[_Row]:
-    """Return the first jobs, at least one where there are any, that fit into one answer."""
-    rows: list[_Row] = []
-    size = 0
-    for row in tx.connection.execute(SQL["find_claimable"], (queue, limit)):
-        size += row[3]
-        if rows and size > ANSWER_BYTES:
-            break
-        rows.append(row)
-    return rows
+def _claim(tx: Transaction, queue: int, request: ClaimRequest, limit: int) -> list[_Row]:
+    """Lease the first jobs, at least one where there are any, that fit into one answer."""
+    return tx.rows(
+        "claim_jobs",
+        queue=queue,
+        limit=limit,
+        budget=request.max_bytes,
+        worker=request.worker_id,
+        lease=request.lease_id,
+        now=tx.now,
+        expiry=tx.now + request.lease_ms,
+    )
 
 
 def _claim_within_limits(
-    tx: Transaction, queue: int, limiter: QueueLimiter, in_flight: int, limit: int
+    tx: Transaction, queue: int, limiter: QueueLimiter, in_flight: int, request: ClaimRequest
 ) -> list[_Row]:
-    """Return `_claimable` of a limited queue, counted as claimed."""
+    """Lease jobs of a limited queue, counted as claimed."""
+    limit = request.limit
     allowed = min(limit, limiter.room(in_flight))
-    rows = _claimable(tx, queue, allowed) if allowed else []
+    rows = _claim(tx, queue, request, allowed) if allowed else []
     limiter = limiter.spent(len(rows))
     if rows:
         tx.connection.execute(SQL["spend_limits"], (limiter.level, limiter.filled_at, queue))

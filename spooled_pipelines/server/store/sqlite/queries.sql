@@ -145,18 +145,22 @@ WHERE o.name = :organization
 SELECT q.paused, q.processing, {limits l}
 FROM queues q LEFT JOIN queue_limits l ON l.queue = q.id WHERE q.id = :queue
 
--- name: find_claimable
--- Return the first jobs that can be claimed.
-SELECT seq, batch, linked, length(payload) FROM jobs INDEXED BY jobs_ready
-WHERE queue = :queue AND status = 1 AND due_at IS NULL
-ORDER BY priority DESC, seq LIMIT :limit
-
--- name: lease_job
--- Lease a job to a worker.
-UPDATE jobs SET status = 3, worker_id = :worker_id, lease_id = :lease_id,
-    started_at = :started_at, lease_expires_at = :lease_expires_at
-WHERE seq = :seq
-RETURNING jobs.seq, {job_columns}, '', result, payload, tags
+-- name: claim_jobs
+-- Lease the first jobs, at least one where there are any, that fit into one answer. They come in the
+-- order of their numbers.
+UPDATE jobs SET status = 3, worker_id = :worker,
+    lease_id = coalesce(:lease, lower(hex(randomblob(16)))),
+    started_at = :now, lease_expires_at = :expiry
+WHERE seq IN (
+    SELECT seq FROM (
+        SELECT seq, row_number() OVER so_far AS place, sum(size) OVER so_far AS total FROM (
+            SELECT seq, priority, length(payload) AS size FROM jobs INDEXED BY jobs_ready
+            WHERE queue = :queue AND status = 1 AND due_at IS NULL
+            ORDER BY priority DESC, seq LIMIT :limit
+        ) WINDOW so_far AS (ORDER BY priority DESC, seq ROWS UNBOUNDED PRECEDING)
+    ) WHERE place = 1 OR total <= :budget
+)
+RETURNING batch, linked, jobs.seq, {job_columns}, '', result, payload, tags
 
 -- name: spend_limits
 -- Take claimed jobs out of a queue's bucket.
@@ -189,6 +193,29 @@ UPDATE jobs SET status = 4, completed_at = :now, result = :result, lease_expires
 WHERE seq = :seq AND organization = :organization AND status = 3 AND lease_id = :lease_id
     AND (:worker_id = '' OR worker_id = :worker_id) AND lease_expires_at > :now
 RETURNING seq, queue, batch, linked, {is_capped}
+
+-- name: complete_chunk
+-- Complete jobs of a lease that lives, each with its result out of a long value: `cuts` says by the
+-- job's number where it begins and how long it is (24 bits), or null.
+UPDATE jobs SET status = 4, completed_at = :now, lease_expires_at = NULL,
+    result = substr(:results, n.value >> 24, n.value & 16777215)
+FROM json_each(:cuts) AS n
+WHERE jobs.seq = CAST(n.key AS INTEGER) AND jobs.queue + 0 = :queue AND jobs.status + 0 = 3
+    AND jobs.lease_id = :lease_id AND (:worker_id = '' OR jobs.worker_id = :worker_id)
+    AND jobs.lease_expires_at + 0 > :now
+RETURNING seq, batch, linked, {is_capped}
+
+-- name: find_queue_of_job
+-- Return a job's number if it is of this queue.
+SELECT seq FROM jobs WHERE seq = :seq AND queue + 0 = :queue
+
+-- name: renew_chunk
+-- Let the lease of jobs last longer where it lives.
+UPDATE jobs SET lease_expires_at = :expiry
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND queue + 0 = :queue AND status + 0 = 3
+    AND lease_id = :lease_id AND (:worker_id = '' OR worker_id = :worker_id)
+    AND lease_expires_at + 0 > :now
+RETURNING seq
 
 -- name: list_batches_of_job
 -- Return the batches that a job is linked to.

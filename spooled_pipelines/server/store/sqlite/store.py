@@ -39,6 +39,7 @@ from spooled_pipelines.server.store.sqlite import batches as batch_operations
 from spooled_pipelines.server.store.sqlite import (
     bulk_operations,
     database,
+    leased_chunks,
     listing,
     pruning,
     queue_control,
@@ -198,7 +199,9 @@ class SqliteStore(Service):
 
     claim = _writes(job_operations.claim)
     settle = _writes(job_operations.settle)
+    settle_chunk = _writes(leased_chunks.settle)
     renew = _writes(job_operations.renew)
+    renew_chunk = _writes(leased_chunks.renew)
     revise = _writes(bulk_operations.revise)
     job = _reads(reading.job)
 

@@ -1,0 +1,48 @@
+"""What became of jobs, between the wire and the store."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import Completion, Failure, GiveBack
+from spooled_pipelines.server.services.lease_calls import code_in_band
+from spooled_pipelines.server.store import Settled
+from spooled_pipelines.wire import batch_v1, limits
+from spooled_pipelines.wire.batch_v1 import JobSettled
+from spooled_pipelines.wire.spooled_v1 import JobStatus
+
+
+def failure(failed: batch_v1.Failure) -> Failure:
+    """Return a failure, checked."""
+    delay: int | None = None
+    if failed.HasField("retry_delay_secs"):
+        most = limits.RETRY_DELAY_SECONDS_MAX
+        delay = validation.integer("retry_delay_secs", failed.retry_delay_secs, 0, most)
+    return Failure(validation.error(failed.error), not failed.final, delay)
+
+
+def settled(act: Completion | Failure | GiveBack | RefusedError, outcome: Settled) -> JobSettled:
+    """Return what the holder of a job is told."""
+    if isinstance(outcome, RefusedError):
+        return refused(outcome)
+    if outcome is None:
+        done = isinstance(act, Completion)
+        return _told(JobStatus.JOB_STATUS_COMPLETED if done else JobStatus.JOB_STATUS_PENDING, 0)
+    if not outcome.will_retry:
+        return _told(JobStatus.JOB_STATUS_DEADLETTER, 0)
+    return _told(JobStatus.JOB_STATUS_PENDING, outcome.delay_seconds)
+
+
+def refused(refusal: RefusedError) -> JobSettled:
+    """Return a refusal in band; raise one that concerns more than its job."""
+    if refusal.code in ("UNAVAILABLE", "INTERNAL"):
+        raise refusal
+    return JobSettled(code=code_in_band(refusal), message=refusal.message)
+
+
+# Most answers are alike.
+@lru_cache(maxsize=128)
+def _told(status: JobStatus, delay_seconds: int) -> JobSettled:
+    return JobSettled(status=status, next_retry_delay_secs=delay_seconds)
