@@ -96,6 +96,7 @@ app = typer.Typer(
     # Drawing boxes around the help takes longer than everything else together.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

@@ -29,7 +29,8 @@ Address = Annotated[
     str | None,
     typer.Option(
         "--address",
-        show_default="SPOOLED_GRPC_ADDRESS, else the profile's, else localhost:50051",
+        show_default="SPOOLED_GRPC_ADDRESS, else the profile's, else localhost:50051 with a key, "
+        "else embedded:spooled.db",
         help="HOST:PORT, unix:/PATH, or embedded:PATH for that file with no server to start.",
     ),
 ]
@@ -69,8 +70,12 @@ def connected(
     profile: str | None = None,
     *,
     rate_limit: float | None = None,
+    creates: bool = False,
 ) -> SpooledClient:
-    """Return a client, to be used in a `with`."""
+    """Return a client, to be used in a `with`.
+
+    `creates`: if no server is named, the file ./spooled.db is made where it is missing.
+    """
     from spooled_pipelines.cli.profiles import chosen_profile
 
     named = chosen_profile(profile, address=address or None)
@@ -78,7 +83,30 @@ def connected(
         return _client_of(named, api_key or None, rate_limit)
     from spooled_pipelines import connect
 
-    return connect(address or None, api_key=api_key or None, rate_limit=rate_limit)
+    return connect(
+        address or _default_address(api_key, creates),
+        api_key=api_key or None,
+        rate_limit=rate_limit,
+    )
+
+
+def _default_address(api_key: str | None, creates: bool) -> str:
+    """Return where a command goes that names no server; say so if it is a file of this folder."""
+    from pathlib import Path
+
+    from spooled_pipelines.cli.error_output import print_error
+    from spooled_pipelines.cli.exit_codes import UsageError
+    from spooled_pipelines.client.settings import DEFAULT_STORE, default_address
+
+    address, note = default_address(api_key)
+    if note:
+        if not creates and not Path(DEFAULT_STORE).exists():
+            raise UsageError(
+                f"no server is named, and this folder has no {DEFAULT_STORE}: give --address, or "
+                "set SPOOLED_GRPC_ADDRESS and SPOOLED_API_KEY"
+            )
+        print_error(f"no server is named, so this is about {address.removeprefix('embedded:')}")
+    return address
 
 
 def _client_of(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from spooled_pipelines.client.settings import default_address
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension
@@ -28,8 +31,9 @@ def connect(
         address: ``host:port``, several servers as ``dns:///name:port`` or with commas between
             their IP addresses, ``unix:/path``, or ``embedded:PATH`` for the SQLite file PATH
             with no server to start: the first program of this user that connects serves it to
-            the others, and another takes over when it goes. None: SPOOLED_GRPC_ADDRESS, or else
-            ``localhost:50051``.
+            the others, and another takes over when it goes. None: SPOOLED_GRPC_ADDRESS; or else,
+            if there is an API key, ``localhost:50051``; or else ``embedded:spooled.db``, with a
+            warning in the log.
         api_key: None: SPOOLED_API_KEY. ``embedded:`` needs none.
         tls: True: on. False: off. A `TLS`: on, with these certificates. None: as SPOOLED_TLS (on or
             off), SPOOLED_TLS_CA, SPOOLED_TLS_CLIENT_CERT, SPOOLED_TLS_CLIENT_KEY (PEM files) and
@@ -45,6 +49,10 @@ def connect(
         InvalidArgumentError: an argument makes no sense; the message says which and why.
         UnavailableError: the file of ``embedded:`` cannot be opened, or a server of its own has it.
     """
+    if not address:
+        address, note = default_address(api_key)
+        if note:
+            logging.getLogger("spooled_pipelines.client").warning(note)
     return SpooledClient(
         address,
         api_key=api_key,

@@ -27,8 +27,28 @@ _TLS_VARIABLES = {
 }
 _SWITCH = {"on": True, "off": False}
 EMBEDDED = "embedded:"
+# Where the jobs are kept if nobody names a server.
+DEFAULT_STORE = "spooled.db"
 # Often, for as long as a server that leaves may take to end its calls.
 _WHILE_ANOTHER_TAKES_OVER = RetryPolicy(max_attempts=60, initial_seconds=0.05, max_seconds=0.25)
+
+
+def default_address(api_key: str | None = None) -> tuple[str, str]:
+    """Return the address for a caller who names none, and a sentence if nothing names a server.
+
+    SPOOLED_GRPC_ADDRESS; else, for those who have an API key, the server of this machine; else the
+    file ./spooled.db, which needs neither server nor key.
+    """
+    if named := os.environ.get(ADDRESS_VARIABLE):
+        return named, ""
+    if api_key or os.environ.get(KEY_VARIABLE):
+        return DEFAULT_ADDRESS, ""
+    address = f"{EMBEDDED}{Path(DEFAULT_STORE).resolve()}"
+    return address, (
+        f"No server was named, so the jobs are kept in {address.removeprefix(EMBEDDED)}; a worker "
+        f"in a terminal finds them at --address {address}. To use a server: address=…, or "
+        f"{ADDRESS_VARIABLE} and {KEY_VARIABLE}."
+    )
 
 
 def resolve_settings(

@@ -21,7 +21,6 @@ from pyspark.sql.datasource import (
 from pyspark.sql.types import StructType
 
 from spooled_pipelines.client import SpooledClient
-from spooled_pipelines.client.connect import connect
 from spooled_pipelines.engines._parts import add_part, read_key, seal, server_ref
 from spooled_pipelines.engines.spark import KEY_HINT, as_reader, part_of_this_task
 from spooled_pipelines.errors import InvalidArgumentError
@@ -131,7 +130,8 @@ _OURS = frozenset({"row", "job_id", "status", "error"})
 
 def _client(options: Mapping[str, str]) -> SpooledClient:
     path = options.get("api_key_file")
-    return connect(options.get("address"), api_key=None if path is None else read_key(path))
+    # Not `connect`: without a server, every machine would keep its rows in a file of its own.
+    return SpooledClient(options.get("address"), api_key=None if path is None else read_key(path))
 
 
 def _row_options(options: Mapping[str, str]) -> dict[str, Any]:

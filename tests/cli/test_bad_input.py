@@ -131,7 +131,8 @@ EACH_COMMAND = [
 def test_without_a_key_each_command_is_denied_and_says_how_to_give_one(
     spooled: Spooled, arguments: list[str]
 ) -> None:
-    assert_one_line(spooled(*arguments), 4, "SPOOLED_API_KEY")
+    done = spooled(*arguments, SPOOLED_GRPC_ADDRESS="127.0.0.1:1")
+    assert_one_line(done, 4, "SPOOLED_API_KEY")
 
 
 @pytest.mark.parametrize("arguments", EACH_COMMAND, ids=lambda arguments: arguments[0])

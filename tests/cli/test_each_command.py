@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from spooled_pipelines import SpooledClient
+from spooled_pipelines import SpooledClient, connect
 from tests.support.cli import command, on_terminal
 from tests.support.server_process import ServerProcess
 
@@ -93,11 +93,24 @@ def test_json_is_lines_of_json_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", REMOTE)
-def test_without_a_key_it_is_denied(name: str) -> None:
+def test_without_a_key_it_is_denied(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("SPOOLED_GRPC_ADDRESS", "127.0.0.1:1")
     done = command(*REMOTE[name])
     assert done.code == 4
     assert "SPOOLED_API_KEY" in done.stdout + done.stderr
     assert done.stderr.count("\n") <= 1
+
+
+def test_without_any_server_it_is_the_file_of_this_folder_and_says_so(folder: Path) -> None:
+    done = command("stats", "q")
+    assert done.code == 2
+    assert "no server is named, and this folder has no spooled.db" in done.stderr
+    done = command("enqueue", "orders.csv", "q")
+    assert done.code == 0, done.stderr
+    assert f"no server is named, so this is about {folder / 'spooled.db'}" in done.stderr
+    assert json.loads(command("stats", "q", "--json").stdout)["pending"] == 3
+    with connect() as client:
+        assert client.settings.name == f"embedded:{folder / 'spooled.db'}"
 
 
 @pytest.mark.parametrize("name", REMOTE)

@@ -95,7 +95,10 @@ def run_page(path: str, numbers: set[int]) -> None:
         if whole is not None:
             stack.enter_context(whole(page))
         for block in blocks:
-            if block.number in numbers:
+            if block.number in numbers and is_script(block, blocks):
+                Path(block.title).write_text(page.put(block.text))
+                print("ran", block.name, flush=True)
+            elif block.number in numbers:
                 prepared = getattr(around, block.around)(page) if block.around else _nothing()
                 with prepared:
                     _run(page, block)
@@ -103,6 +106,11 @@ def run_page(path: str, numbers: set[int]) -> None:
             elif block.is_output and block.number - 1 in numbers:
                 compare(block, page.as_shown())
                 print("ran", block.name, flush=True)
+
+
+def is_script(block: Block, blocks: list[Block]) -> bool:
+    """Whether a line of the page runs the block, as a file."""
+    return bool(block.title) and any(f"python {block.title}" in other.text for other in blocks)
 
 
 @contextmanager

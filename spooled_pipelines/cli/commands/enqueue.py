@@ -223,7 +223,7 @@ def enqueue(
         },
     }
     with (
-        connected(address, api_key, profile, rate_limit=rate_limit) as client,
+        connected(address, api_key, profile, rate_limit=rate_limit, creates=True) as client,
         stdin_as_file(file, input_format) as source,
         LiveLine() as line,
     ):

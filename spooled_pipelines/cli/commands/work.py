@@ -86,7 +86,7 @@ def work(
     from spooled_pipelines.worker import Worker
 
     supervised = link is not None
-    with connected(address, api_key, profile) as client, LiveLine() as line:
+    with connected(address, api_key, profile, creates=True) as client, LiveLine() as line:
         shows_line = line.live and not supervised
         _configure_logging(verbose, log_format, clears_line=line.live and supervised)
         worker = Worker(

@@ -1,16 +1,12 @@
-"""The five minutes of the start page take place, and the page of the wire knows every call."""
+"""The page of the wire knows every call and every limit."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from pathlib import Path
 
 from spooled_pipelines.server.auth import ROLES, Role
 from spooled_pipelines.wire import limits, methods
-from tests.support import forked
-from tests.support.server_process import ServerProcess
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SERVICES = (
@@ -20,32 +16,6 @@ SERVICES = (
     methods.QUEUE_ADMIN_SERVICE,
     methods.KEY_SERVICE,
 )
-
-
-def test_the_first_five_minutes(server: ServerProcess, tmp_path: Path) -> None:
-    page = (DOCS / "index.md").read_text()
-    handler, program = re.findall(r"^```python[^\n]*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    (command,) = re.findall(r"^\$ spooled-pipelines (work .*)$", page, re.MULTILINE)
-    (tmp_path / "handlers.py").write_text(handler)
-    (tmp_path / "program.py").write_text(program)
-    settings = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
-    environment = {**os.environ, **settings}
-    working = [sys.executable, "-m", "spooled_pipelines.cli.main", *command.split()]
-    with (tmp_path / "worker.log").open("w") as log:
-        worker = forked.Popen(working, cwd=tmp_path, env=environment, stdout=log, stderr=log)
-        try:
-            done = forked.run(
-                [sys.executable, "program.py"],
-                cwd=tmp_path,
-                env=environment,
-                timeout=100,
-            )
-        finally:
-            worker.terminate()
-            worker.wait(60)
-    assert done.returncode == 0, done.stderr + (tmp_path / "worker.log").read_text()
-    assert done.stdout.count("completed") == 3
-    assert "14.4" in done.stdout
 
 
 def test_the_page_of_the_wire_lists_every_call_and_who_may_make_it() -> None:

@@ -1,0 +1,83 @@
+"""Pages whose blocks are pasted, as they are, into real terminals and a real kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.doc_blocks import DOCS, ROOT, Block, blocks_of
+from tests.support.doc_setup import free_ports
+from tests.support.kernel import Kernel, shown
+from tests.support.terminal import Terminal
+
+
+def pasted(block: Block) -> str:
+    """What the copy button gives of a block of the shell: its lines without the prompts."""
+    return "".join(line.removeprefix("$ ") for line in block.text.splitlines(keepends=True))
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Save the blocks that are files."""
+    for block in blocks_of(page):
+        if block.title:
+            (folder / block.title).write_text(block.text)
+
+
+def test_the_first_five_minutes_in_two_terminals_and_with_a_server_in_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(DOCS / "index.md", tmp_path)
+    work, script, serve, work_there, script_there = [
+        pasted(block) for block in blocks_of(DOCS / "index.md") if block.language == "console"
+    ][1:]
+    # The port of the page may be another's here.
+    address = f"localhost:{free_ports(1)}"
+    elsewhere = {"SPOOLED_SERVER_LISTEN": address}
+    with Terminal(tmp_path, elsewhere) as one, Terminal(tmp_path) as two:
+        one.paste(work)
+        one.see("takes jobs from queue=orders")
+        text = two.run(script)
+        assert text.count("completed") == 3, text
+        assert "14.4" in text
+        assert f"kept in {tmp_path / 'spooled.db'}" in text
+        one.interrupt()
+        one.see("3 completed")
+        one.paste(serve)
+        one.see(f"listening on .*:{address.rpartition(':')[2]}")
+        with Terminal(tmp_path, {"SPOOLED_GRPC_ADDRESS": address}) as three:
+            two.run(f"export SPOOLED_GRPC_ADDRESS={address}")
+            two.paste(work_there)
+            two.see("takes jobs from queue=orders")
+            text = three.run(script_there)
+            assert text.count("completed") == 3, text
+            assert "No server was named" not in text
+            two.interrupt()
+            two.see("0 completed")
+        one.interrupt()
+        one.see("ready>$")
+
+
+def test_the_page_of_notebooks_in_a_kernel(tmp_path: Path) -> None:
+    named = {name: "" for name in os.environ if name.startswith("SPOOLED_")}
+    with Kernel(tmp_path, **named) as kernel:
+        for block in blocks_of(DOCS / "notebook.md"):
+            if block.language in ("python", "ipython"):
+                seen = kernel.run(block.text)
+                # Red, below the cell.
+                errors = [m for m in seen if m["content"].get("name") == "stderr"]
+                assert not errors, errors
+        table = shown(kernel.run("results.status.value_counts().to_dict()"), "text/plain")
+    assert table == "{'completed': 3000}"
+
+
+def test_prompts_and_output_are_not_copied(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    source = tmp_path / "page.html"
+    css = (DOCS / "copying.css").read_text()
+    line = '<span class="gp">$ </span>ls\n<span class="go">a b\n</span>'
+    source.write_text(f"<style>{css}</style><pre><code data-md-copying>{line}</code></pre>")
+    assert open_page(source.as_uri()).locator("code").inner_text().strip() == "ls"
+    assert "copying.css" in (ROOT / "mkdocs.yml").read_text()
