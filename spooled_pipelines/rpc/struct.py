@@ -46,6 +46,11 @@ def from_struct(struct: Struct) -> dict[str, Any]:
     return {name: _plain(value) for name, value in struct.fields.items()}
 
 
+def from_list_value(values: ListValue) -> list[Any]:
+    """Return the list in a ListValue."""
+    return [_plain(value) for value in values.values]
+
+
 def json_size(struct: Struct) -> int:
     """Return the size of a Struct as compact JSON in UTF-8, in bytes."""
     text = json.dumps(from_struct(struct), ensure_ascii=False, separators=(",", ":"))
@@ -232,5 +237,5 @@ def _plain(value: Value) -> Any:
     if kind == "struct_value":
         return from_struct(value.struct_value)
     if kind == "list_value":
-        return [_plain(item) for item in value.list_value.values]
+        return from_list_value(value.list_value)
     return None

@@ -1,0 +1,1 @@
+"""Payloads and results, which are Structs as wire bytes, as Arrow columns."""
