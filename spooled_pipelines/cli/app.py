@@ -44,6 +44,7 @@ _COMMANDS = {
     "check": "Recount every counter of a store and verify its file; exit code 1 if anything "
     "differs.",
     "keys": "Create, list and revoke API keys.",
+    "audit": "List who did what with which key, and which keys were refused, newest first.",
     "profiles": "List the servers that the configuration file names, and where their keys are "
     "kept.",
     "doctor": "Check a set-up step by step, from the settings to the server's clock, and write "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timezone
@@ -44,10 +45,18 @@ def key_dict(key: Any) -> dict[str, Any]:
         name: getattr(key, name).ToDatetime(timezone.utc).replace(microsecond=0)
         if key.HasField(name)
         else None
-        for name in ("created_at", "expires_at", "revoked_at")
+        for name in ("created_at", "expires_at", "revoked_at", "last_used_at")
     }
     about = {"id": key.id, "organization": key.organization, "name": key.name}
-    return {**about, "role": key.role, "queues": [*key.queues], **times}
+    about |= {"role": key.role, "created_by": key.created_by}
+    return {**about, "queues": [*key.queues], **times}
+
+
+def audit_dict(entry: Any) -> dict[str, Any]:
+    """Return an entry of the audit as a dict."""
+    at = entry.at.ToDatetime(timezone.utc).replace(microsecond=0)
+    names = [field.name for field in entry.DESCRIPTOR.fields if field.name != "at"]
+    return {"at": at, **{name: getattr(entry, name) for name in names}}
 
 
 class _InUseError(Exception):
@@ -56,7 +65,7 @@ class _InUseError(Exception):
 
 def _call_in_store(url: str, name: str, request: Any) -> Any:
     """Open the store as a server would, make the call as an operator, and close it again."""
-    from spooled_pipelines.server.auth import Caller, Role
+    from spooled_pipelines.server.auth import ACTS, Audit, Caller, Role
     from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
     from spooled_pipelines.server.core.clock import SystemClock
     from spooled_pipelines.server.core.errors import (
@@ -67,8 +76,18 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
     from spooled_pipelines.server.services import KeyService
     from spooled_pipelines.server.store.migrations import MigrationMode
     from spooled_pipelines.server.store.open import open_store
+    from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
 
-    caller = Caller(DEFAULT_ORGANIZATION, Role.ADMIN, None, b"", is_operator=True)
+    caller = Caller(
+        DEFAULT_ORGANIZATION,
+        Role.ADMIN,
+        None,
+        b"",
+        is_operator=True,
+        key_id="local",
+        name=getpass.getuser(),
+        peer="the store itself",
+    )
 
     async def run() -> Any:
         clock = SystemClock()
@@ -82,8 +101,13 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
                 "CreateKey": service.create_key,
                 "ListKeys": service.list_keys,
                 "RevokeKey": service.revoke_key,
+                "ListAudit": service.list_audit,
             }
-            return await calls[name](caller, request)
+            answer = await calls[name](caller, request)
+            method = methods_of(KEY_SERVICE)[name]
+            if method.path in ACTS:
+                await Audit(store, clock).acted(caller, method, request, answer)
+            return answer
         finally:
             await store.close()
 

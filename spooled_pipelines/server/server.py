@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from spooled_pipelines.server.auth import ApiKeys, FailedAuthLimiter, RateLimiter
+from spooled_pipelines.server.auth import ApiKeys, Audit, FailedAuthLimiter, RateLimiter
 from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings, is_local
 from spooled_pipelines.server.core.clock import Clock, SystemClock
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Notifier
-from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
+from spooled_pipelines.server.maintenance import ApiKeyRefresher, AuditWriter, Sweeper
 from spooled_pipelines.server.rpc import (
     CertificateFiles,
     Certificates,
@@ -108,6 +108,8 @@ class Server(Service):
         self._readiness = Readiness(self._store, monitor)
         await self._store.open(notifier.publish, monitor)
         cleanup.push_async_callback(self._store.close)
+        self._audit = Audit(self._store, self._clock)
+        cleanup.push_async_callback(self._audit.flush_at_end)
         self._keys = await self._open_keys()
         guard = ConnectionGuard(
             self._settings.connections.max_connections_per_address,
@@ -119,7 +121,7 @@ class Server(Service):
         services = ServiceContext(
             self._store, notifier, self._clock, self._settings.require_lease_id, self._background
         )
-        implementations = _implementations(services, self._keys)
+        implementations = _implementations(services, self._keys, self._audit)
         if self._metrics is not None:
             cleanup.callback(self._metrics.watch(self._store, self._clock, monitor))
             await self._start_metrics(cleanup, self._metrics)
@@ -128,6 +130,7 @@ class Server(Service):
         for loop in (
             ApiKeyRefresher(self._keys, notifier, self._clock, monitor),
             Sweeper(self._store, notifier, self._clock, monitor),
+            AuditWriter(self._audit, self._clock, monitor),
             guard,
         ):
             await _begin(cleanup, loop)
@@ -136,7 +139,7 @@ class Server(Service):
     async def _open_keys(self) -> ApiKeys:
         settings = self._settings
         logins = FailedAuthLimiter(settings.wrong_keys_per_minute, self._clock)
-        keys = ApiKeys(settings.hashed_keys, self._store, self._clock, logins)
+        keys = ApiKeys(settings.hashed_keys, self._store, self._clock, logins, self._audit)
         await keys.refresh()
         if not keys.admits_anyone():
             raise NoKeysError(
@@ -156,6 +159,7 @@ class Server(Service):
             self._observers,
             connections=settings.connections,
             guard=guard,
+            audit=self._audit,
         )
         keys.after_refresh(interceptor.end_invalid_streams)
         return interceptor
@@ -251,12 +255,14 @@ async def _begin(cleanup: AsyncExitStack, service: Service) -> None:
     cleanup.push_async_callback(service.stop)
 
 
-def _implementations(services: ServiceContext, keys: ApiKeys) -> dict[str, object]:
+def _implementations(services: ServiceContext, keys: ApiKeys, audit: Audit) -> dict[str, object]:
     return {
         methods.QUEUE_SERVICE: QueueService(services),
         methods.WORKER_SERVICE: WorkerService(services),
         methods.BATCH_SERVICE: BatchService(services),
-        methods.KEY_SERVICE: KeyService(services.store, services.clock, keys.refresh),
+        methods.KEY_SERVICE: KeyService(
+            services.store, services.clock, keys.refresh, audit.flush_at_end
+        ),
         methods.QUEUE_ADMIN_SERVICE: QueueAdminService(services),
     }
 

@@ -35,6 +35,7 @@ REMOTE: dict[str, tuple[str, ...]] = {
     "dead-letters-retry": ("dead-letters", "retry", "Q"),
     "discard": ("dead-letters", "discard", "Q"),
     "keys": ("keys", "list"),
+    "audit": ("audit",),
     "doctor": ("doctor",),
 }
 LOCAL: dict[str, tuple[str, ...]] = {

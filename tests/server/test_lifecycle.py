@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spooled_pipelines.server.auth import ApiKeys, Caller, FailedAuthLimiter, Role
+from spooled_pipelines.server.auth import ApiKeys, Audit, Caller, FailedAuthLimiter, Role
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError
@@ -135,7 +135,7 @@ def test_an_embedded_server_lets_go_of_its_file_each_time(tmp_path: Path) -> Non
 async def loops(store: JobStore, monitor: LoopMonitor) -> list[Service]:
     notifier = Notifier()
     await store.open(notifier.publish, monitor)
-    keys = ApiKeys((), store, CLOCK, FailedAuthLimiter(20, CLOCK))
+    keys = ApiKeys((), store, CLOCK, FailedAuthLimiter(20, CLOCK), Audit(store, CLOCK))
     return [
         Sweeper(store, notifier, CLOCK, monitor),
         ApiKeyRefresher(keys, notifier, CLOCK, monitor),

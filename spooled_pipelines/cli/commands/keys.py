@@ -98,6 +98,8 @@ def list_keys(
     if as_json:
         print_json(listed)
         return
+    if not listed:
+        print("there are no keys; `spooled-pipelines keys create` makes one")
     for number, key in enumerate(listed):
         if number:
             print()
@@ -147,4 +149,6 @@ def _for_people(key: dict[str, Any]) -> dict[str, Any]:
         "created": key["created_at"],
         "expires": key["expires_at"] or "never",
         "revoked": key["revoked_at"] or "no",
+        "created by": key["created_by"],
+        "last used": key["last_used_at"] or "never",
     }

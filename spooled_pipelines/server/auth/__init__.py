@@ -1,8 +1,10 @@
 """Who calls, and what the caller may do."""
 
 from spooled_pipelines.server.auth.api_keys import key_id, new_key, organization_name
+from spooled_pipelines.server.auth.audit import Audit
 from spooled_pipelines.server.auth.authentication import ApiKeys, Metadata
 from spooled_pipelines.server.auth.authorization import (
+    ACTS,
     QUEUE_OF_REQUEST,
     ROLES,
     SEES_PAYLOADS,
@@ -15,10 +17,12 @@ from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter,
 from spooled_pipelines.server.auth.rate_limit import RateLimiter
 
 __all__ = [
+    "ACTS",
     "QUEUE_OF_REQUEST",
     "ROLES",
     "SEES_PAYLOADS",
     "ApiKeys",
+    "Audit",
     "Caller",
     "FailedAuthLimiter",
     "Metadata",

@@ -24,6 +24,7 @@ def new_key(
     queues: Iterable[str],
     expires_at: int | None,
     now: int,
+    created_by: str = "local",
 ) -> tuple[KeyRecord, str]:
     """Return what is stored of a new key, and the key itself, which is kept nowhere.
 
@@ -48,6 +49,7 @@ def new_key(
         created_at=now,
         expires_at=expires_at,
         revoked_at=None,
+        created_by=created_by,
     )
     return record, secret
 

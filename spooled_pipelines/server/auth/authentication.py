@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from spooled_pipelines.server.auth.audit import Audit
 from spooled_pipelines.server.auth.caller import Caller, Role
 from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
@@ -28,13 +30,19 @@ class ApiKeys:
     """
 
     def __init__(
-        self, given: Iterable[HashedKey], store: JobStore, clock: Clock, limiter: FailedAuthLimiter
+        self,
+        given: Iterable[HashedKey],
+        store: JobStore,
+        clock: Clock,
+        limiter: FailedAuthLimiter,
+        audit: Audit,
     ) -> None:
         self._given = {key.digest: _given_caller(key) for key in given}
         self._stored: dict[bytes, KeyRecord] = {}
         self._store = store
         self._clock = clock
         self._limiter = limiter
+        self._audit = audit
         self._refreshing = asyncio.Lock()
         self._checked_at = 0
         self._after_refresh: list[Callable[[], None]] = []
@@ -71,11 +79,16 @@ class ApiKeys:
         if not key:
             raise RefusedError("UNAUTHENTICATED", f"no API key: {_HINT}")
         # Looked up by hash, so that the time it takes tells nothing about any key.
+        digest = hash_key(key)
+        stored = self._stored.get(digest)
         try:
-            caller = self._known(hash_key(key))
-        except RefusedError:
+            caller = replace(self._known(digest), peer=peer)
+        except RefusedError as refusal:
+            self._audit.refused(peer, stored, refusal.message)
             self._limiter.failed(peer)
             raise
+        if stored is not None:
+            self._audit.used(stored)
         wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
         if wanted is not None and wanted != caller.organization:
             raise RefusedError(
@@ -102,7 +115,9 @@ class ApiKeys:
         if key is None or against:
             raise RefusedError("UNAUTHENTICATED", f"the API key {against}")
         queues = frozenset(key.queues) if key.queues else None
-        return Caller(key.organization, Role(key.role), queues, digest)
+        return Caller(
+            key.organization, Role(key.role), queues, digest, key_id=key.key_id, name=key.name
+        )
 
     def _why_not(self, key: KeyRecord) -> str:
         if key.revoked_at is not None:
@@ -115,7 +130,16 @@ class ApiKeys:
 def _given_caller(key: HashedKey) -> Caller:
     # Keys of the default organization that the server starts with are its operators'.
     is_operator = key.organization == DEFAULT_ORGANIZATION
-    return Caller(key.organization, Role.ADMIN, None, key.digest, is_operator)
+    return Caller(
+        key.organization,
+        Role.ADMIN,
+        None,
+        key.digest,
+        is_operator,
+        # Several may be given: so much of the hash tells them apart.
+        key_id=f"given_{key.digest[:4].hex()}",
+        name="given to the server",
+    )
 
 
 def _presented(metadata: Metadata) -> str | None:

@@ -74,7 +74,15 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _KEY + "CreateKey": _ADMIN,
     _KEY + "ListKeys": _ADMIN,
     _KEY + "RevokeKey": _ADMIN,
+    _KEY + "ListAudit": _ADMIN,
 }
+
+# What is audited: what admins alone may do, unless it only looks, and what changes many jobs.
+ACTS = frozenset(
+    path
+    for path, roles in ROLES.items()
+    if roles == _ADMIN and not path.rpartition("/")[2].startswith(("List", "Get"))
+) | {_BATCH + name for name in ("CancelBatch", "RetryBatch", "ReviseDeadLetters")}
 
 # The roles that see the content of jobs on the dashboard: a screen has more readers than the one
 # who signed in, and somebody who only watches the numbers need not see the data. Over RPC a `read`
@@ -150,6 +158,7 @@ QUEUE_OF_REQUEST: Mapping[str, QueueSource] = {
     _OURS + "CreateKeyRequest": QueueSource.ORGANIZATION,
     _OURS + "ListKeysRequest": QueueSource.ORGANIZATION,
     _OURS + "RevokeKeyRequest": QueueSource.ORGANIZATION,
+    _OURS + "ListAuditRequest": QueueSource.ORGANIZATION,
 }
 
 

@@ -28,6 +28,10 @@ class Caller:
     queues: frozenset[str] | None
     digest: bytes = field(repr=False)
     is_operator: bool = False
+    # For the audit.
+    key_id: str = ""
+    name: str = ""
+    peer: str = ""
 
     def among(self, queue_name: str) -> Sequence[str] | None:
         """Return the queues that a listing is about, whether it names one or not; None: all."""

@@ -40,6 +40,5 @@ class InProcessClient:
         with observed(self._interceptor, method) as call:
             call.organization = caller.organization
             self._interceptor.authorize(caller, method)
-            await self._interceptor.authorize_queues(caller, request)
-            answer = await function(caller, request)
+            answer = await self._interceptor.answer(caller, method, function, request)
         return method.response_class.FromString(answer) if type(answer) is bytes else answer

@@ -19,8 +19,10 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from spooled_pipelines.server.auth import (
+    ACTS,
     ROLES,
     ApiKeys,
+    Audit,
     Caller,
     Metadata,
     RateLimiter,
@@ -93,6 +95,7 @@ class Interceptor:
         *,
         connections: ConnectionLimits,
         guard: ConnectionGuard,
+        audit: Audit,
     ) -> None:
         self._observers = observers
         self._keys = keys
@@ -103,6 +106,7 @@ class Interceptor:
         self.intake = Intake(connections.max_message_bytes)
         self._max_metadata_bytes = connections.max_metadata_bytes
         self._guard = guard
+        self._audit = audit
         self._unread = ByteBudget(_UNREAD_BYTES)
         self._admitted = 0
         self._running = 0
@@ -141,6 +145,7 @@ class Interceptor:
     def authorize(self, caller: Caller, method: Method) -> None:
         """Raise RefusedError where the caller may not make this call, or not now."""
         if caller.role not in ROLES[method.path]:
+            self._audit.denied(caller, method)
             raise RefusedError(
                 "PERMISSION_DENIED",
                 f"this API key is for {caller.role.value!r}, and {method.name} needs one for "
@@ -154,6 +159,21 @@ class Interceptor:
     def count(self, caller: Caller) -> None:
         """Count one request; RefusedError RESOURCE_EXHAUSTED beyond the rate limit."""
         self._rate.admit(caller.organization)
+
+    async def answer(
+        self, caller: Caller, method: Method, function: Callable[..., Any], request: Message
+    ) -> Any:
+        """Return the answer of a service that may be asked; what it does is audited."""
+        try:
+            await self.authorize_queues(caller, request)
+            answer = await function(caller, request)
+        except RefusedError as refusal:
+            if method.path in ACTS:
+                await self._audit.acted(caller, method, request, outcome=refusal.code)
+            raise
+        if method.path in ACTS:
+            await self._audit.acted(caller, method, request, answer)
+        return answer
 
     async def authorize_queues(self, caller: Caller, request: Message) -> None:
         """Raise RefusedError where the request is about a queue that the key may not touch."""
@@ -310,8 +330,7 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
                 received = await interceptor.intake.only_message(caller, context, method)
                 try:
                     request = _parse(method, received.data)
-                    await interceptor.authorize_queues(caller, request)
-                    answer: Answer = await function(caller, request)
+                    answer: Answer = await interceptor.answer(caller, method, function, request)
                 finally:
                     received.release()
                 return await interceptor.hold_until_read(caller, context, answer)

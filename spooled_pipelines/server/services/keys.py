@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from spooled_pipelines.server.auth import Caller, key_id, new_key, organization_name
-from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core import records, validation
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import KeyRecord
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.requests import NEWEST
 from spooled_pipelines.wire.keys_v1 import (
+    AuditEntry,
     CreateKeyRequest,
     CreateKeyResponse,
     Key,
+    ListAuditRequest,
+    ListAuditResponse,
     ListKeysRequest,
     ListKeysResponse,
     RevokeKeyRequest,
@@ -29,12 +33,20 @@ class KeyService:
     """The service of API keys. A change counts on this server before it is answered."""
 
     def __init__(
-        self, store: JobStore, clock: Clock, refresh: Callable[[], Awaitable[None]] | None = None
+        self,
+        store: JobStore,
+        clock: Clock,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+        flush_audit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`refresh` makes the server that serves this read the keys again."""
+        """`refresh` makes the server that serves this read the keys again.
+
+        `flush_audit` makes it keep what it gathered for the audit.
+        """
         self._store = store
         self._clock = clock
         self._refresh = refresh
+        self._flush_audit = flush_audit
 
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         organization = _organization(caller, request.organization)
@@ -49,13 +61,14 @@ class KeyService:
             (validation.timestamp("expires_at", request.expires_at) or 1) if has_end else None
         )
         about = (request.name, request.role, request.queues)
-        record, secret = new_key(organization, *about, expires_at, self._clock.now())
+        record, secret = new_key(organization, *about, expires_at, self._clock.now(), caller.key_id)
         await self._store.add_key(record)
         await self._changed()
         return CreateKeyResponse(key=_message(record), secret=secret)
 
     async def list_keys(self, caller: Caller, request: ListKeysRequest) -> ListKeysResponse:
         organization = _organization(caller, request.organization)
+        await self._flush()
         keys = await self._store.keys()
         return ListKeysResponse(
             keys=[_message(key) for key in keys if key.organization == organization]
@@ -66,6 +79,22 @@ class KeyService:
         record = await self._store.revoke_key(organization, key_id(request.id))
         await self._changed()
         return RevokeKeyResponse(key=_message(record))
+
+    async def list_audit(self, caller: Caller, request: ListAuditRequest) -> ListAuditResponse:
+        everything = caller.is_operator and not request.organization
+        organization = None if everything else _organization(caller, request.organization)
+        size = validation.page_size(request.page_size)
+        before = validation.page_token(request.page_token) or NEWEST
+        await self._flush()
+        page = await self._store.list_audit(organization, before, size)
+        return ListAuditResponse(
+            entries=[_entry(entry) for entry in page.entries],
+            next_page_token=None if page.before is None else str(page.before),
+        )
+
+    async def _flush(self) -> None:
+        if self._flush_audit is not None:
+            await self._flush_audit()
 
     async def _changed(self) -> None:
         if self._refresh is not None:
@@ -81,6 +110,12 @@ def _organization(caller: Caller, named: str) -> str:
     return organization_name(named)
 
 
+def _entry(entry: records.AuditEntry) -> AuditEntry:
+    values = entry._asdict()
+    refused = values.pop("kind") is records.AuditKind.REFUSED
+    return AuditEntry(**values | {"at": timestamp(entry.at), "refused": refused})
+
+
 def _message(key: KeyRecord) -> Key:
     message = Key(
         id=key.key_id,
@@ -89,9 +124,12 @@ def _message(key: KeyRecord) -> Key:
         role=key.role,
         queues=key.queues,
         created_at=timestamp(key.created_at),
+        created_by=key.created_by,
     )
     if key.expires_at is not None:
         message.expires_at.CopyFrom(timestamp(key.expires_at))
     if key.revoked_at is not None:
         message.revoked_at.CopyFrom(timestamp(key.revoked_at))
+    if key.last_used_at is not None:
+        message.last_used_at.CopyFrom(timestamp(key.last_used_at))
     return message

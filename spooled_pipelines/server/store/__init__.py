@@ -5,7 +5,7 @@ docs/states.md says what can happen to a job and to a batch; both stores are tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from spooled_pipelines.server.core.errors import RefusedError
@@ -15,6 +15,8 @@ from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
     ALL_BEGUN,
     AttemptRecord,
+    AuditEntry,
+    AuditPage,
     BatchOpening,
     BatchPage,
     BatchRecord,
@@ -259,6 +261,14 @@ class JobStore(Protocol):
 
     async def keys(self) -> list[KeyRecord]:
         """Return every key of every organization, oldest first, those that ended included."""
+
+    # Audit
+
+    async def note_audit(self, entries: Sequence[AuditEntry], uses: Mapping[str, int]) -> None:
+        """Keep entries of the audit, up to so many of each kind, and when keys were last used."""
+
+    async def list_audit(self, organization: str | None, before: int, limit: int) -> AuditPage:
+        """Return entries of an organization, or of all, below this number, newest first."""
 
     # Maintenance
 

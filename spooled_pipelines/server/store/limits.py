@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.records import AuditKind
 
 # Jobs that one step of a cancel or a retry looks at.
 STEP_JOBS = 2_000
@@ -16,6 +19,12 @@ WORKERS_MAX = 5_000
 WORKER_FORGOTTEN_MS = 24 * 3_600_000
 # Jobs that one search looks at; the next page goes on from there.
 SEARCHED_MAX = 10_000
+# How many entries of the audit are kept, by their kind: 20, 20 and 4 MiB or so.
+AUDIT_KEPT: Mapping[int, int] = {
+    AuditKind.ADMIN: 100_000,
+    AuditKind.OTHER: 100_000,
+    AuditKind.REFUSED: 20_000,
+}
 
 
 def too_many(what: str, most: int) -> RefusedError:

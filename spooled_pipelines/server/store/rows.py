@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
-from spooled_pipelines.server.core.records import BatchRecord, Counts, JobRecord, KeyRecord
+from spooled_pipelines.server.core.records import (
+    AuditEntry,
+    AuditKind,
+    AuditPage,
+    BatchRecord,
+    Counts,
+    JobRecord,
+    KeyRecord,
+)
 
 # What every statement on whole jobs selects behind the number; then comes what depends on it.
 JOB_COLUMNS = JobRecord._fields[
@@ -102,7 +110,8 @@ def queue_control(paused: bool | int, limits: Sequence[Any]) -> QueueControl:
 
 def key_record(row: Sequence[Any]) -> KeyRecord:
     """Return the API key of a row of `find_key` or `list_keys`."""
-    organization, key_id, name, role, queues, digest, created_at, expires_at, revoked_at = row
+    organization, key_id, name, role, queues, digest, *times, created_by, last_used_at = row
+    created_at, expires_at, revoked_at = times
     return KeyRecord(
         organization=organization,
         key_id=key_id,
@@ -113,7 +122,15 @@ def key_record(row: Sequence[Any]) -> KeyRecord:
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,
+        created_by=created_by,
+        last_used_at=last_used_at,
     )
+
+
+def audit_page(rows: Sequence[Sequence[Any]], limit: int) -> AuditPage:
+    """Return a page of rows of `list_audit`, of which there may be one more than fit."""
+    entries = [AuditEntry._make(row[1:])._replace(kind=AuditKind(row[2])) for row in rows[:limit]]
+    return AuditPage(entries, rows[limit - 1][0] if len(rows) > limit else None)
 
 
 def text(value: str | bytes) -> str:

@@ -141,5 +141,7 @@ class InstrumentedStore:
     add_key = _timed(JobStore.add_key)
     revoke_key = _timed(JobStore.revoke_key)
     keys = _timed(JobStore.keys)
+    note_audit = _timed(JobStore.note_audit)
+    list_audit = _timed(JobStore.list_audit)
     sweep = _timed(JobStore.sweep)
     recount = _timed(JobStore.recount)

@@ -27,6 +27,7 @@ async def add(context: StoreContext, key: KeyRecord) -> None:
             digest=key.digest,
             created_at=key.created_at,
             expires_at=key.expires_at,
+            created_by=key.created_by,
         )
         tx.deltas.keys = True
         await tx.commit()

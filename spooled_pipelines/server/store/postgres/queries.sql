@@ -937,9 +937,10 @@ WHERE w.worker_id = %(worker_id)s AND o.name = %(organization)s
 
 -- name: add_key
 -- Keep a new key.
-INSERT INTO keys (key_id, organization, name, role, queues, digest, created_at, expires_at)
+INSERT INTO keys (key_id, organization, name, role, queues, digest, created_at, expires_at,
+    created_by)
 VALUES (%(key_id)s, %(organization)s, %(name)s, %(role)s, %(queues)s, %(digest)s, %(created_at)s,
-    %(expires_at)s)
+    %(expires_at)s, %(created_by)s)
 
 -- name: revoke_key
 -- End a key, unless it ended before.
@@ -950,16 +951,47 @@ WHERE key_id = %(key_id)s AND revoked_at IS NULL
 -- name: find_key
 -- Return a key.
 SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
-    k.revoked_at
+    k.revoked_at, k.created_by, k.last_used_at
 FROM keys k JOIN organizations o ON o.id = k.organization
 WHERE k.key_id = %(key_id)s AND o.name = %(organization)s
 
 -- name: list_keys
 -- Return every key, oldest first.
 SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
-    k.revoked_at
+    k.revoked_at, k.created_by, k.last_used_at
 FROM keys k JOIN organizations o ON o.id = k.organization
 ORDER BY k.created_at, k.key_id
+
+-- Audit
+-- =====
+
+-- name: touch_key
+-- Note when a key was used, unless a later time is noted.
+UPDATE keys SET last_used_at = %(at)s
+WHERE key_id = %(key_id)s AND coalesce(last_used_at, 0) < %(at)s
+
+-- name: add_audit
+-- Keep an entry.
+INSERT INTO audit (at, kind, times, organization, key_id, key_name, peer, action, target, outcome)
+VALUES (%(at)s, %(kind)s, %(times)s, %(organization)s, %(key_id)s,
+    %(key_name)s, %(peer)s, %(action)s, %(target)s, %(outcome)s)
+
+-- name: prune_audit
+-- Let go of entries of a kind beyond the newest so many.
+DELETE FROM audit WHERE kind = %(kind)s AND seq <= (
+    SELECT seq FROM audit WHERE kind = %(kind)s ORDER BY seq DESC LIMIT 1 OFFSET %(kept)s
+)
+
+-- name: list_audit
+-- Return entries, newest first.
+SELECT seq, at, kind, times, organization, key_id, key_name, peer, action, target, outcome
+FROM audit WHERE seq < %(before)s ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: list_audit_of
+-- Return entries of an organization, newest first.
+SELECT seq, at, kind, times, organization, key_id, key_name, peer, action, target, outcome
+FROM audit WHERE organization = %(organization)s AND seq < %(before)s
+ORDER BY seq DESC LIMIT %(limit)s
 
 -- What an operator looks through
 -- ==============================

@@ -31,6 +31,7 @@ from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention,
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.postgres import (
+    audit,
     batch_marks,
     bulk_operations,
     claiming,
@@ -236,6 +237,9 @@ class PostgresStore(Service):
     add_key = _shielded(key_operations.add)
     revoke_key = _shielded(key_operations.revoke)
     keys = _reads(key_operations.every)
+
+    note_audit = _shielded(audit.note)
+    list_audit = _reads(audit.page)
 
     async def sweep(self) -> int | None:
         moment = await sweeping.sweep(self.context)

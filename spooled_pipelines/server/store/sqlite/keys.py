@@ -22,6 +22,7 @@ def add(tx: Transaction, key: KeyRecord) -> None:
         digest=key.digest,
         created_at=key.created_at,
         expires_at=key.expires_at,
+        created_by=key.created_by,
     )
     tx.deltas.keys = True
 

@@ -694,8 +694,10 @@ WHERE w.worker_id = :worker_id AND o.name = :organization
 
 -- name: add_key
 -- Keep a new key.
-INSERT INTO keys (key_id, organization, name, role, queues, digest, created_at, expires_at)
-VALUES (:key_id, :organization, :name, :role, :queues, :digest, :created_at, :expires_at)
+INSERT INTO keys (key_id, organization, name, role, queues, digest, created_at, expires_at,
+    created_by)
+VALUES (:key_id, :organization, :name, :role, :queues, :digest, :created_at, :expires_at,
+    :created_by)
 
 -- name: revoke_key
 -- End a key, unless it ended before.
@@ -706,16 +708,46 @@ WHERE key_id = :key_id AND organization = (SELECT id FROM organizations WHERE na
 -- name: find_key
 -- Return a key.
 SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
-    k.revoked_at
+    k.revoked_at, k.created_by, k.last_used_at
 FROM keys k JOIN organizations o ON o.id = k.organization WHERE k.key_id = :key_id
     AND o.name = :organization
 
 -- name: list_keys
 -- Return every key, oldest first.
 SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
-    k.revoked_at
+    k.revoked_at, k.created_by, k.last_used_at
 FROM keys k INDEXED BY keys_by_age JOIN organizations o ON o.id = k.organization
 ORDER BY k.created_at, k.key_id
+
+-- Audit
+-- =====
+
+-- name: touch_key
+-- Note when a key was used, unless a later time is noted.
+UPDATE keys SET last_used_at = :at
+WHERE key_id = :key_id AND coalesce(last_used_at, 0) < :at
+
+-- name: add_audit
+-- Keep an entry.
+INSERT INTO audit (at, kind, times, organization, key_id, key_name, peer, action, target, outcome)
+VALUES (:at, :kind, :times, :organization, :key_id, :key_name, :peer, :action, :target, :outcome)
+
+-- name: prune_audit
+-- Let go of entries of a kind beyond the newest so many.
+DELETE FROM audit WHERE kind = :kind AND seq <= (
+    SELECT seq FROM audit WHERE kind = :kind ORDER BY seq DESC LIMIT 1 OFFSET :kept
+)
+
+-- name: list_audit
+-- Return entries, newest first.
+SELECT seq, at, kind, times, organization, key_id, key_name, peer, action, target, outcome
+FROM audit WHERE seq < :before ORDER BY seq DESC LIMIT :limit
+
+-- name: list_audit_of
+-- Return entries of an organization, newest first.
+SELECT seq, at, kind, times, organization, key_id, key_name, peer, action, target, outcome
+FROM audit WHERE organization = :organization AND seq < :before
+ORDER BY seq DESC LIMIT :limit
 
 -- What an operator looks through
 -- ==============================

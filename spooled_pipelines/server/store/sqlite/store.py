@@ -35,8 +35,8 @@ from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention,
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.migrations import MigrationMode, no_store
 from spooled_pipelines.server.store.requests import BatchSelector, JobQuery, JobSearch
-from spooled_pipelines.server.store.sqlite import batches as batch_operations
 from spooled_pipelines.server.store.sqlite import (
+    audit,
     bulk_operations,
     database,
     leased_chunks,
@@ -46,6 +46,7 @@ from spooled_pipelines.server.store.sqlite import (
     reading,
     workers,
 )
+from spooled_pipelines.server.store.sqlite import batches as batch_operations
 from spooled_pipelines.server.store.sqlite import jobs as job_operations
 from spooled_pipelines.server.store.sqlite import keys as key_operations
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
@@ -289,6 +290,9 @@ class SqliteStore(Service):
     add_key = _writes(key_operations.add)
     revoke_key = _writes(key_operations.revoke)
     keys = _reads(key_operations.every)
+
+    note_audit = _writes(audit.note)
+    list_audit = _reads(audit.page)
 
     async def sweep(self) -> int | None:
         while await self.write(job_operations.release_due) or await self.write(

@@ -271,6 +271,10 @@ CREATE TABLE keys (
     created_at bigint NOT NULL,
     expires_at bigint,
     revoked_at bigint,
+    -- Noted once in ten minutes.
+    last_used_at bigint,
+    -- The id of the key that made it, or "local".
+    created_by text NOT NULL,
     role text NOT NULL,
     -- Names of queues with commas between them; empty means all.
     queues text NOT NULL,
@@ -278,3 +282,21 @@ CREATE TABLE keys (
     digest bytea NOT NULL UNIQUE
 );
 CREATE INDEX keys_by_age ON keys (created_at, key_id);
+
+-- Who did what with which key, and which keys were refused. Names are those of then.
+CREATE TABLE audit (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at bigint NOT NULL,
+    times bigint NOT NULL,
+    -- 0 of an admin, 1 of another key, 2 refused; each has its own room.
+    kind smallint NOT NULL,
+    organization text NOT NULL,
+    key_id text NOT NULL,
+    key_name text NOT NULL,
+    peer text NOT NULL,
+    action text NOT NULL,
+    target text NOT NULL,
+    outcome text NOT NULL
+);
+CREATE INDEX audit_of_organization ON audit (organization, seq);
+CREATE INDEX audit_by_kind ON audit (kind, seq);

@@ -254,6 +254,28 @@ CREATE TABLE keys (
     digest BLOB NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
-    revoked_at INTEGER
+    revoked_at INTEGER,
+    -- The id of the key that made it, or "local".
+    created_by TEXT NOT NULL,
+    -- Noted once in ten minutes.
+    last_used_at INTEGER
 );
 CREATE INDEX keys_by_age ON keys (created_at, key_id);
+
+-- Who did what with which key, and which keys were refused. Names are those of then.
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    times INTEGER NOT NULL,
+    -- 0 of an admin, 1 of another key, 2 refused; each has its own room.
+    kind INTEGER NOT NULL,
+    organization TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    key_name TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    outcome TEXT NOT NULL
+);
+CREATE INDEX audit_of_organization ON audit (organization, seq);
+CREATE INDEX audit_by_kind ON audit (kind, seq);

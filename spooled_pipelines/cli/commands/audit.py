@@ -1,0 +1,48 @@
+"""`audit`: who did what with which key, and which keys were refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from spooled_pipelines.cli.commands.keys import Organization, Store
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
+from spooled_pipelines.cli.output import print_json, say
+
+
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, from the newest on.")] = 50,
+    organization: Organization = None,
+    store: Store = None,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List who did what with which key, and which keys were refused, newest first.
+
+    A key that the server was started with sees all organizations unless it names one.
+    """
+    from spooled_pipelines.cli.key_store import audit_dict, open_keys
+    from spooled_pipelines.wire.keys_v1 import ListAuditRequest
+
+    request = ListAuditRequest(organization=organization or "", page_size=limit)
+    with open_keys(store, address, api_key, profile) as call:
+        response = call("ListAudit", request)
+    entries = [audit_dict(entry) for entry in response.entries]
+    if as_json:
+        print_json(entries)
+        return
+    for entry in entries:
+        say(_line(entry))
+    if not entries:
+        print("nothing was done yet that is audited")
+
+
+def _line(entry: dict[str, Any]) -> str:
+    who = " ".join(filter(None, (entry["key_name"], entry["key_id"]))) or "an unknown key"
+    what = " ".join(filter(None, (entry["action"], entry["target"])))
+    often = f" ({entry['times']:,} times)" if entry["times"] > 1 else ""
+    of = f" of {entry['organization']}" if entry["organization"] else ""
+    return f"{entry['at']}  {what}: {entry['outcome']}{often}\n    by {who}{of} at {entry['peer']}"
