@@ -37,7 +37,7 @@ def to_struct(value: Mapping[str, Any] | str, *, what: str = "payload") -> Struc
         )
     struct = Struct()
     _fill_struct(struct, value, what, 1)
-    _refuse_large(struct, what)
+    refuse_large(struct, what)
     return struct
 
 
@@ -57,7 +57,8 @@ def json_size(struct: Struct) -> int:
     return len(text.encode())
 
 
-def _refuse_large(struct: Struct, what: str) -> None:
+def refuse_large(struct: Struct, what: str) -> None:
+    """Raise InvalidArgumentError where a Struct is above the limit as JSON."""
     if struct.ByteSize() * _JSON_GROWTH_MAX <= limits.PAYLOAD_MAX_BYTES:
         return
     size = json_size(struct)

@@ -9,11 +9,12 @@ from itertools import islice
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, overload
 
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker.adapter import signature_of
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.outcome import (
+    Completed,
     Outcome,
     PayloadMismatchError,
     RetryRules,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _Rows: TypeAlias = "pa.RecordBatch | PayloadMismatchError"
 F = TypeVar("F", bound=Callable[..., Any])
 ROWS_MAX = 10_000
+# Of payloads in one call: an array of texts holds no more than twice as many.
+_CALL_BYTES = 1 << 30
 _MARK = "__spooled_batch__"
 
 
@@ -151,13 +154,24 @@ class BatchHandlerCall:
     def _with_rows(self, group: Sequence[JobContext]) -> list[tuple[Sequence[JobContext], _Rows]]:
         """Return the jobs with their rows; where those do not go together, half by half."""
         import pyarrow as pa
+        from google.protobuf.message import DecodeError
 
+        from spooled_pipelines.batch.decoding.payload_rows import decode_rows
         from spooled_pipelines.batch.values.exact_arrays import MisfitError
 
+        errors = (
+            pa.ArrowException,
+            DecodeError,
+            SpooledError,
+            TypeError,
+            ValueError,
+            OverflowError,
+        )
         try:
-            payloads = [context.job.payload for context in group]
-            return [(group, _record_batch(payloads, self._schema))]
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            payloads = [context.payload_bytes for context in group]
+            if len(group) == 1 or sum(map(len, payloads)) <= _CALL_BYTES:
+                return [(group, decode_rows(pa.array(payloads, pa.binary()), self._schema))]
+        except errors as error:
             if len(group) == 1:
                 # Arrow's own words may hold the value.
                 reason = error if isinstance(error, MisfitError) else type(error).__name__
@@ -177,6 +191,11 @@ class BatchHandlerCall:
         if isinstance(value, CoroutineType):
             # Or Python would warn that nothing awaited it.
             value.close()
+        columns = _columns(value)
+        if columns is not None and columns.num_rows == rows:
+            from spooled_pipelines.batch.encoding.results import encode_results
+
+            return [_outcome_of_encoded(each) for each in encode_results(columns)]
         if hasattr(value, "to_pylist"):
             value = value.to_pylist()
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -192,34 +211,21 @@ class BatchHandlerCall:
         return outcomes
 
 
-def _record_batch(payloads: list[dict[str, Any]], schema: pa.Schema | None) -> pa.RecordBatch:
-    """Return the payloads as rows; with a schema, its columns of them.
-
-    Raises:
-        MisfitError: a value would not arrive as it is.
-        pyarrow.ArrowException, TypeError, ValueError, OverflowError: they do not go together.
-    """
+def _columns(value: object) -> pa.RecordBatch | None:
+    """Return a record batch or table with each name once as a record batch; None for the rest."""
     import pyarrow as pa
 
-    from spooled_pipelines.batch.values.exact_arrays import MisfitError, bool_as_number
-
-    if schema is not None and len(schema):
-        columns = [_column(payloads, field) for field in schema]
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
-    rows = pa.array(payloads, type=None if schema is None else pa.struct([]))
-    path = bool_as_number(payloads, rows.type)
-    if path is not None:
-        raise MisfitError(path.removeprefix("."), "holds true or false beside numbers")
-    if pa.types.is_null(rows.type) or rows.type.num_fields == 0:
-        # Payloads without any field: rows all the same.
-        return pa.RecordBatch.from_struct_array(pa.array(payloads, pa.struct([("", pa.null())])))
-    return pa.RecordBatch.from_struct_array(rows)
+    if not isinstance(value, pa.RecordBatch | pa.Table):
+        return None
+    names = value.schema.names
+    if not names or len(set(names)) != len(names):
+        return None
+    if isinstance(value, pa.RecordBatch):
+        return value
+    return pa.record_batch([column.combine_chunks() for column in value.columns], names)
 
 
-def _column(payloads: list[dict[str, Any]], field: pa.Field) -> pa.Array:
-    from spooled_pipelines.batch.values.exact_arrays import MisfitError, exact_array
-
-    try:
-        return exact_array([payload.get(field.name) for payload in payloads], field.type)
-    except MisfitError as error:
-        raise MisfitError(f"{field.name}{error.path}", error.reason) from None
+def _outcome_of_encoded(result: bytes | SpooledError) -> Outcome:
+    if isinstance(result, bytes):
+        return Completed(result)
+    return rejected_result(f"the result cannot be kept: {result}")

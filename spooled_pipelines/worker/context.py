@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.rpc.struct import to_struct
 from spooled_pipelines.types import Job
 
 
@@ -23,6 +24,11 @@ class JobContext:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._cancelled = False
+
+    @property
+    def payload_bytes(self) -> bytes:
+        """The payload as a serialized Struct."""
+        return to_struct(self.job.payload).SerializeToString()
 
     @property
     def cancelled(self) -> bool:

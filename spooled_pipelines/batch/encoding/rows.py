@@ -57,7 +57,7 @@ _FIELD_TAGS = {
 }
 # JSON is at most six bytes for one on the wire (a control character): no row below this can be
 # too large, and only those above it are measured one by one.
-_SURELY_SMALL = PAYLOAD_MAX_BYTES // 6
+SURELY_SMALL = PAYLOAD_MAX_BYTES // 6
 _TOO_LARGE = f"the payload is more than {PAYLOAD_MAX_BYTES} bytes as JSON"
 # The years 1 to 9999, which is what a Timestamp may say.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
@@ -433,9 +433,9 @@ def _encode_due(column: pa.Array) -> EncodedColumn:
 def _too_large(payload: EncodedColumn, count: int) -> list[int]:
     """Return which payloads are above the limit as JSON."""
     if isinstance(payload.size, int):
-        suspects = list(range(count)) if payload.size > _SURELY_SMALL else []
+        suspects = list(range(count)) if payload.size > SURELY_SMALL else []
     else:
-        suspects = pc.indices_nonzero(pc.greater(payload.size, _SURELY_SMALL)).to_pylist()
+        suspects = pc.indices_nonzero(pc.greater(payload.size, SURELY_SMALL)).to_pylist()
     if not suspects:
         return []
     contents = payload.to_array(count)
