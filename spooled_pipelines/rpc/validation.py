@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.retry_backoff import RetryBackoffOption, backoff_of
 from spooled_pipelines.text import shorten, shown
 from spooled_pipelines.wire import limits
 
@@ -98,6 +99,14 @@ def max_retries(value: int | None) -> int:
 def timeout_seconds(value: int | None) -> int:
     """Return a job's time-out, 0 for the server's default."""
     return 0 if value is None else whole(value, "timeout_seconds", 0, limits.TIMEOUT_SECONDS_MAX)
+
+
+def retry_backoff(value: RetryBackoffOption | None) -> str:
+    """Return how long a job waits before its retries as a text, empty for the server's default."""
+    try:
+        return "" if value is None else str(backoff_of(value))
+    except ValueError as error:
+        raise InvalidArgumentError(f"retry_backoff {error}") from None
 
 
 def lease_seconds(value: int) -> int:

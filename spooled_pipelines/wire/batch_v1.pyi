@@ -22,10 +22,12 @@ ON_CHANGED_REPLACE: OnChanged
 ON_CHANGED_REPLACE_RETRIABLE: OnChanged
 
 class EnqueueJobRequest(_message.Message):
-    __slots__ = ("job",)
+    __slots__ = ("job", "retry_backoff")
     JOB_FIELD_NUMBER: _ClassVar[int]
+    RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
     job: _spooled_pb2.EnqueueRequest
-    def __init__(self, job: _Optional[_Union[_spooled_pb2.EnqueueRequest, _Mapping]] = ...) -> None: ...
+    retry_backoff: str
+    def __init__(self, job: _Optional[_Union[_spooled_pb2.EnqueueRequest, _Mapping]] = ..., retry_backoff: _Optional[str] = ...) -> None: ...
 
 class EnqueueBatchRequest(_message.Message):
     __slots__ = ("open", "chunk")
@@ -36,7 +38,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +60,7 @@ class OpenBatch(_message.Message):
     ON_CHANGED_FIELD_NUMBER: _ClassVar[int]
     ROWS_ID_FIELD_NUMBER: _ClassVar[int]
     MADE_BY_FIELD_NUMBER: _ClassVar[int]
+    RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -72,10 +75,11 @@ class OpenBatch(_message.Message):
     on_changed: OnChanged
     rows_id: str
     made_by: str
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ...) -> None: ...
+    retry_backoff: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
-    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number")
+    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs")
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     PRIORITIES_FIELD_NUMBER: _ClassVar[int]
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +88,7 @@ class JobChunk(_message.Message):
     IDEMPOTENCY_KEYS_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RETRY_BACKOFFS_FIELD_NUMBER: _ClassVar[int]
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
     priorities: _containers.RepeatedScalarFieldContainer[int]
     max_retries: _containers.RepeatedScalarFieldContainer[int]
@@ -92,7 +97,8 @@ class JobChunk(_message.Message):
     idempotency_keys: _containers.RepeatedScalarFieldContainer[str]
     tags: _containers.RepeatedCompositeFieldContainer[Tags]
     number: int
-    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
+    retry_backoffs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ..., retry_backoffs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Tags(_message.Message):
     __slots__ = ("tags",)

@@ -63,6 +63,7 @@ def test_what_templates_say_is_a_number_a_time_a_choice_or_a_column(
         priority="{{ params.n }}",
         max_retries="{{ params.n }}",
         timeout_seconds="{{ params.n * 10 }}",
+        retry_backoff="{{ params.n }}s, 2m",
         scheduled_at="{{ params.at }}",
         on_rejected="{{ 'skip' }}",
         on_lossy={"id": "{{ params.lossy }}"},
@@ -72,6 +73,7 @@ def test_what_templates_say_is_a_number_a_time_a_choice_or_a_column(
     (job,) = client.dequeue(queue, "reader", batch_size=10)
     assert job.payload == {"id": 2, "day": "tue"}
     assert (job.priority, job.max_retries, job.timeout_seconds) == (7, 7, 70)
+    assert client.fail(job, "no").next_retry_delay == 7
     assert op.tags == {"run": "run-1"}
 
 

@@ -125,9 +125,11 @@ def test_enqueue_takes_options_from_columns_and_constants(
     done = spooled(
         *("enqueue", "more.jsonl", queue, "--priority", "urgency", "--max-retries", "1"),
         *("--job-timeout", "60", "--tag", "team=data", "--json"),
+        *("--retry-backoff", "7s"),
     )
     assert done.returncode == 0, done.stderr
     jobs = client.dequeue(queue, "test", batch_size=2)
+    assert client.fail(jobs[0], "no").next_retry_delay == 7
     assert [(job.payload["id"], job.priority) for job in jobs] == [("a", 9), ("b", -3)]
     assert {(job.max_retries, job.timeout_seconds) for job in jobs} == {(1, 60)}
 

@@ -24,10 +24,7 @@ from spooled_pipelines.airflow.operators.data_source import open_data, open_quer
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name, made_by
 from spooled_pipelines.airflow.operators.output_file import write_file
-from spooled_pipelines.airflow.versions import (
-    AirflowFailException,
-    AirflowTaskTimeout,
-)
+from spooled_pipelines.airflow.versions import AirflowFailException, AirflowTaskTimeout
 from spooled_pipelines.errors import (
     BatchFailedError,
     BatchTimeoutError,
@@ -56,6 +53,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.options.text_options import TextOptions
     from spooled_pipelines.batch.outcome.verdict import OnBreach
     from spooled_pipelines.client.sync.client import SpooledClient
+    from spooled_pipelines.retry_backoff import RetryBackoffOption
 
 # The same as a sensor's default.
 _WAIT_SECONDS = timedelta(days=7).total_seconds()
@@ -106,10 +104,11 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             list of columns, a mapping of payload field to column, the one column that holds
             objects, or a function over a record batch.
         payload_schema: a JSON Schema, or a pydantic model, that every payload has to fit.
-        priority: -100 to 100, or the column that holds it.
+        priority, max_retries, timeout_seconds: -100 to 100, 0 to 100, and 1 to 86 400; or the
+            column that holds it.
         scheduled_at: a time with an offset, or the column that holds it: not before then.
-        max_retries: 0 to 100, or the column that holds it.
-        timeout_seconds: 1 to 86 400, or the column that holds it.
+        retry_backoff: the pause before retries: seconds, a list of one for each in turn, or a text
+            such as ``"5s"`` or ``"exponential 5s cap 10m jitter 20%"``; or the column of these.
         tags: constants to put on each job, a list of columns that each are a tag, or
             the column that holds them.
         spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` or
@@ -195,6 +194,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         scheduled_at: datetime | str | None = None,
         max_retries: int | str | None = None,
         timeout_seconds: int | str | None = None,
+        retry_backoff: RetryBackoffOption | None = None,
         tags: TagsOption = None,
         spread: timedelta | str | None = None,
         rate: float | str | None = None,

@@ -18,6 +18,7 @@ from spooled_pipelines.batch.options.row_options import (
 )
 from spooled_pipelines.batch.values.arrow_types import is_json, is_text
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.retry_backoff import RetryBackoffOption, is_backoff
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.well_known import Timestamp
@@ -43,6 +44,7 @@ class Constants:
     priority: int = 0
     max_retries: int = 0
     timeout_seconds: int = 0
+    retry_backoff: str = ""
     scheduled_at: Timestamp | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,6 +62,7 @@ class ColumnMapping:
         key: the columns that identify a row, sorted; empty: its whole content does.
         integers: priority, max_retries and timeout_seconds where a column gives them.
         scheduled_at: the column that says when a job is due, if one does.
+        retry_backoff: the column that says how long a job waits before its retries, if one does.
         constants: the rest.
     """
 
@@ -70,6 +73,7 @@ class ColumnMapping:
     key: tuple[str, ...]
     integers: tuple[IntegerColumn, ...]
     scheduled_at: str | None
+    retry_backoff: str | None
     constants: Constants
 
     @property
@@ -77,7 +81,8 @@ class ColumnMapping:
         """Every column that is read."""
         used = {column for _, column in self.fields}
         used.update(self.key, (integer.column for integer in self.integers))
-        used.update(name for name in (self.scheduled_at, self.payload_column) if name is not None)
+        named = (self.scheduled_at, self.retry_backoff, self.payload_column)
+        used.update(name for name in named if name is not None)
         if self.tags is not None:
             used.update((self.tags,) if isinstance(self.tags, str) else self.tags)
         return tuple(sorted(used))
@@ -122,8 +127,9 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
         _check_due_column(schema, due_column)
     elif scheduled_at is not None:
         due = validation.timestamp(scheduled_at, "scheduled_at")
+    backoff_column, backoff = _map_backoff(schema, options.retry_backoff)
     tag_columns, constant_tags = _map_tags(schema, options.tags)
-    consumed = {integer.column for integer in integers} | {due_column}
+    consumed = {integer.column for integer in integers} | {due_column, backoff_column}
     if isinstance(tag_columns, str):
         consumed.add(tag_columns)
     payload_column = _payload_column(schema, options.payload)
@@ -137,7 +143,10 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
         key=_key_columns(schema, options.key),
         integers=tuple(integers),
         scheduled_at=due_column,
-        constants=Constants(scheduled_at=due, tags=constant_tags, **constants),
+        retry_backoff=backoff_column,
+        constants=Constants(
+            scheduled_at=due, retry_backoff=backoff, tags=constant_tags, **constants
+        ),
     )
 
 
@@ -156,6 +165,25 @@ def _payload_column(schema: pa.Schema, payload: PayloadOption) -> str | None:
     arrow_type = schema.field(payload).type
     is_object = types.is_struct(arrow_type) or types.is_map(arrow_type)
     return payload if is_object or is_text(arrow_type) or is_json(arrow_type) else None
+
+
+def _map_backoff(schema: pa.Schema, option: RetryBackoffOption | None) -> tuple[str | None, str]:
+    """Return the column of backoffs, and the backoff of all jobs."""
+    if not isinstance(option, str) or is_backoff(option):
+        return None, validation.retry_backoff(option)
+    if option not in schema.names:
+        # It may have been meant for either.
+        validation.retry_backoff(option)
+    arrow_type = _column_type(schema, option, "retry_backoff")
+    if types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+    is_number = types.is_integer(arrow_type) or types.is_floating(arrow_type)
+    if not is_number and not is_text(arrow_type) and not types.is_null(arrow_type):
+        raise InvalidArgumentError(
+            f"retry_backoff={option!r} must be a column of seconds or of texts such as '5s', got "
+            f"one of type {arrow_type}."
+        )
+    return option, ""
 
 
 def _map_tags(

@@ -30,6 +30,7 @@ IDEMPOTENCY_KEY = b"\x3a"
 # JobChunk alone (in an EnqueueRequest the same number is an entry of the map itself).
 CHUNK_TAGS = b"\x42"
 CHUNK_NUMBER = b"\x48"
+CHUNK_RETRY_BACKOFF = b"\x52"
 # EnqueueBatchRequest.chunk
 REQUEST_CHUNK = b"\x12"
 

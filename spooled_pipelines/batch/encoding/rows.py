@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spooled_pipelines.batch.encoding import protobuf_wire
+from spooled_pipelines.batch.encoding.backoffs import encode_backoffs, is_not_backoff
 from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping, IntegerColumn
 from spooled_pipelines.batch.encoding.columns import (
     EncodedColumn,
@@ -24,6 +25,7 @@ from spooled_pipelines.batch.encoding.columns import (
     length_delimited,
     map_distinct,
 )
+from spooled_pipelines.batch.encoding.moments import encode_moments, out_of_years
 from spooled_pipelines.batch.encoding.payload_objects import (
     call_payload_function,
     encode_payload_column,
@@ -45,7 +47,6 @@ from spooled_pipelines.batch.values.arrow_types import (
     without_zeros,
 )
 from spooled_pipelines.batch.values.exact_json import decimals_in, has_decimals
-from spooled_pipelines.batch.values.iso8601 import PER_SECOND
 from spooled_pipelines.rpc.struct import from_struct, json_size
 from spooled_pipelines.wire.limits import NO_RETRIES, PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
@@ -59,8 +60,6 @@ _FIELD_TAGS = {
 # too large, and only those above it are measured one by one.
 SURELY_SMALL = PAYLOAD_MAX_BYTES // 6
 _TOO_LARGE = f"the payload is more than {PAYLOAD_MAX_BYTES} bytes as JSON"
-# The years 1 to 9999, which is what a Timestamp may say.
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 class LimitReason(str):
@@ -199,7 +198,10 @@ class _RowEncoder:
             _encode_integers(self._columns[one.column], one) for one in self._mapping.integers
         ]
         if self._mapping.scheduled_at is not None:
-            fields.append(_encode_due(self._columns[self._mapping.scheduled_at]))
+            due = self._columns[self._mapping.scheduled_at]
+            fields.append(encode_moments(due, protobuf_wire.SCHEDULED_AT))
+        if self._mapping.retry_backoff is not None:
+            fields.append(encode_backoffs(self._columns[self._mapping.retry_backoff]))
         if tags is not None:
             prefix = length_delimited(protobuf_wire.CHUNK_TAGS)
             fields.append(tags.with_length_prefix(prefix))
@@ -332,7 +334,13 @@ def _reject(
         checks.append((_out_of_range(columns[integer.column], integer), LimitReason(reason)))
     if mapping.scheduled_at is not None:
         reason = f"scheduled_at (column {mapping.scheduled_at!r}) is not within the years 1 to 9999"
-        checks.append((_out_of_years(columns[mapping.scheduled_at]), reason))
+        checks.append((out_of_years(columns[mapping.scheduled_at]), reason))
+    if mapping.retry_backoff is not None:
+        reason = (
+            f"retry_backoff (column {mapping.retry_backoff!r}) is neither a number of seconds nor "
+            "a text such as '5s'"
+        )
+        checks.append((is_not_backoff(columns[mapping.retry_backoff]), reason))
     if mapping.payload_column is not None:
         reason = f"payload column {mapping.payload_column!r} does not hold a JSON object"
         checks.append((is_not_object(columns[mapping.payload_column]), reason))
@@ -406,28 +414,6 @@ def _encode_integers(column: pa.Array, integer: IntegerColumn) -> EncodedColumn:
         integers = pc.if_else(pc.equal(integers, 0), NO_RETRIES, integers)
     integers = integers.fill_null(0)
     return from_array(map_distinct(integers, lambda value: field_tag + protobuf_wire.varint(value)))
-
-
-def _out_of_years(column: pa.Array) -> pa.BooleanArray:
-    if types.is_null(column.type):
-        return pa.repeat(pa.scalar(False), len(column))
-    seconds = column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64())
-    early = pc.less(seconds, _FIRST_SECOND)
-    return pc.or_(early, pc.greater(seconds, _LAST_SECOND)).fill_null(False)
-
-
-def _encode_due(column: pa.Array) -> EncodedColumn:
-    """Return the field for every row: null is an empty Timestamp, long past, so due at once."""
-    if types.is_null(column.type):
-        column = column.cast(pa.timestamp("s", "UTC"))
-    factor = 1_000_000_000 // PER_SECOND[column.type.unit]
-
-    def due(count: int) -> bytes:
-        timestamp = protobuf_wire.timestamp(count * factor)
-        return protobuf_wire.bytes_field(protobuf_wire.SCHEDULED_AT, timestamp)
-
-    encoded = map_distinct(column.cast(pa.int64()), due)
-    return from_array(encoded.fill_null(protobuf_wire.bytes_field(protobuf_wire.SCHEDULED_AT, b"")))
 
 
 def _too_large(payload: EncodedColumn, count: int) -> list[int]:

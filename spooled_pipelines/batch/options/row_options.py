@@ -13,6 +13,7 @@ from spooled_pipelines.batch.options.table_version import (
     parse_table_version,
 )
 from spooled_pipelines.batch.options.text_options import TextOptions, parse_text_options
+from spooled_pipelines.retry_backoff import RetryBackoffOption, is_backoff
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
 
@@ -39,6 +40,8 @@ OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
 # Of rows with the key of a job and another payload.
 OnChanged: TypeAlias = Literal["keep", "raise", "replace"]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
+# What a server needs the batch extension for.
+NEEDS_BACKOFF = "retry_backoff= (without it pauses are 1, 2, 4 minutes and so on)"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -52,6 +55,7 @@ class JobOptions(TypedDict, total=False):
     scheduled_at: datetime | str | None
     max_retries: int | str | None
     timeout_seconds: int | str | None
+    retry_backoff: RetryBackoffOption | None
     tags: TagsOption
     spread: timedelta | None
     on_rejected: OnRejected
@@ -110,6 +114,7 @@ class RowOptions:
     scheduled_at: datetime | str | None = None
     max_retries: int | str | None = None
     timeout_seconds: int | str | None = None
+    retry_backoff: RetryBackoffOption | None = None
     tags: TagsOption = None
     spread: timedelta | None = None
     rate: float | None = None
@@ -124,6 +129,10 @@ class RowOptions:
     def __post_init__(self) -> None:
         parse_text_options(self.text_options)
         parse_table_version(self.table_version)
+        backoff = self.retry_backoff
+        # Any other text is a column.
+        if backoff is not None and (not isinstance(backoff, str) or is_backoff(backoff)):
+            validation.retry_backoff(backoff)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
         validation.one_of(self.on_changed, "on_changed", get_args(OnChanged))
         if not isinstance(self.on_lossy, Mapping):

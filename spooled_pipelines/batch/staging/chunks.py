@@ -127,6 +127,7 @@ def open_message(
         priority=constants.priority,
         max_retries=constants.max_retries,
         timeout_seconds=constants.timeout_seconds,
+        retry_backoff=constants.retry_backoff,
         tags=dict(constants.tags),
         generation=generation,
         part_id=part_id or "",

@@ -145,6 +145,7 @@ def prepare(
             ledger=ledger,
             notes=tuple(scan.notes),
             no_retries=no_retries,
+            has_row_backoffs=mapping.retry_backoff is not None,
             table_version=next(iter(scan.versions_read), None),
             on_changed=options.on_changed,
         )

@@ -50,6 +50,7 @@ class StagedBatch:
         ledger: where the ledger is to be kept, if anywhere.
         notes: what people should know of how the table was read.
         no_retries: whether some of the jobs are to have no retries.
+        has_row_backoffs: whether rows bring how long they wait before their retries.
         table_version: of a lake table: the version that was read.
         on_changed: what to do with rows that have the key of a job and another payload.
     """
@@ -70,6 +71,7 @@ class StagedBatch:
     ledger: str | None = None
     notes: tuple[str, ...] = ()
     no_retries: bool = False
+    has_row_backoffs: bool = False
     table_version: int | None = None
     on_changed: OnChanged = "keep"
 

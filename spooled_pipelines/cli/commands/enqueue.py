@@ -95,6 +95,13 @@ def enqueue(
     job_timeout: Annotated[
         str | None, typer.Option(help="Seconds that a job may take, or a column's name.")
     ] = None,
+    retry_backoff: Annotated[
+        str | None,
+        typer.Option(
+            help="The pause before each retry: 5s, or '5s, 30s, 2m', or 'exponential 5s cap 10m "
+            "jitter 20%', or a column's name. 1, 2, 4 minutes and so on if not given."
+        ),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(help="Jobs that fall due each second, from --scheduled-at or now on."),
@@ -203,6 +210,7 @@ def enqueue(
         "scheduled_at": time_or_column(scheduled_at),
         "max_retries": number_or_column(max_retries),
         "timeout_seconds": number_or_column(job_timeout),
+        "retry_backoff": retry_backoff,
         "rate": rate,
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,

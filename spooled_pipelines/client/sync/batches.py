@@ -75,6 +75,9 @@ class BatchCalls:
                 payload's columns from a record batch; None: all columns with no other use.
             payload_schema: a JSON Schema, or a pydantic model, that every payload has to fit.
             priority, max_retries, timeout_seconds: a value for all rows, or a column's name.
+            retry_backoff: how long jobs wait before their retries: seconds, a list of seconds for
+                each retry in turn, a text such as ``"5s"`` or ``"exponential 5s cap 10m jitter
+                20%"``, or a column of these; None: 1, 2, 4 minutes and so on.
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF
 from spooled_pipelines.client.job_ref import JobRef, completed_by_us, job_ref
 from spooled_pipelines.client.process_responses import unsuccessful
 from spooled_pipelines.client.settings import resolve_settings
@@ -17,6 +18,7 @@ from spooled_pipelines.client.sync.queues import QueueCalls
 from spooled_pipelines.client.sync.streams import JobStream
 from spooled_pipelines.client.sync.workers import WorkerCalls
 from spooled_pipelines.errors import ConflictError
+from spooled_pipelines.retry_backoff import RetryBackoffOption
 from spooled_pipelines.rpc import decode, requests, tracing, validation
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
@@ -91,6 +93,7 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
         priority: int = 0,
         max_retries: int | None = None,
         timeout_seconds: int | None = None,
+        retry_backoff: RetryBackoffOption | None = None,
         scheduled_at: datetime | None = None,
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -104,6 +107,9 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
             max_retries: 0 to 100; None: the server's default (3). For 0 the server needs the batch
                 extension, since `spooled.v1` cannot say it.
             timeout_seconds: how long a worker may take, 1 to 86 400; None or 0: the default (300).
+            retry_backoff: how long the job waits before its retries: seconds, a list of seconds for
+                each retry in turn, or a text such as ``"5s"`` or ``"exponential 5s cap 10m jitter
+                20%"``; None: 1, 2, 4 minutes and so on. It needs the batch extension.
             scheduled_at: not before this (aware) time.
             idempotency_key: a job of the organization with the same key is not made again; None:
                 a fresh one, so that a call whose answer was lost is repeated without harm.
@@ -124,7 +130,8 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
                 scheduled_at=scheduled_at,
                 tags=tracing.with_context(validation.text_map(tags, "tags")),
             )
-            response = self._send_job(request)
+            backoff = validation.retry_backoff(retry_backoff)
+            response = self._send_job(request, backoff)
         if idempotency_key is None:
             # Nobody else has this key: a duplicate is the job of an earlier attempt.
             return EnqueueResult(job_id=response.job_id, created=True)
@@ -287,11 +294,13 @@ class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
 
     _close = close
 
-    def _send_job(self, request: spooled_v1.EnqueueRequest) -> Any:
-        if request.max_retries != NO_RETRIES:
+    def _send_job(self, request: spooled_v1.EnqueueRequest, retry_backoff: str) -> Any:
+        needs = "max_retries=0 (no retries)" if request.max_retries == NO_RETRIES else ""
+        needs = NEEDS_BACKOFF if retry_backoff else needs
+        if not needs:
             return self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
-        (self.batch_backend()).require("keeps_batches", "max_retries=0 (no retries)")
-        extended = batch_v1.EnqueueJobRequest(job=request)
+        (self.batch_backend()).require("keeps_batches", needs)
+        extended = batch_v1.EnqueueJobRequest(job=request, retry_backoff=retry_backoff)
         return self._connection.unary(BATCH["EnqueueJob"], extended, repeatable=True)
 
     def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:

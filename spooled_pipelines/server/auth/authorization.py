@@ -179,7 +179,9 @@ def _without_source(message: Any) -> list[str]:
         return [message.full_name]
     if source is not QueueSource.ENVELOPE:
         return []
-    return [name for field in message.fields for name in _without_source(field.message_type)]
+    # What is not a message names no queue: the envelope's own text says something of its content.
+    inner = [field.message_type for field in message.fields if field.message_type is not None]
+    return [name for each in inner for name in _without_source(each)]
 
 
 async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> None:

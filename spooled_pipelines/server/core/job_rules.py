@@ -6,9 +6,11 @@ and must do the same; the tests of both stores compare them with the page.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from spooled_pipelines.retry_backoff import parse_backoff
 from spooled_pipelines.server.core.errors import (
     LEASE_EXPIRED,
     LEASE_MISMATCH,
@@ -43,6 +45,7 @@ class JobState(NamedTuple):
     lease_expires_at: int | None = None
     worker_id: str | None = None
     lease_id: str | None = None
+    retry_backoff: str | None = None
     last_error: str | None = None
     # Its payload was removed a while after it settled: there is nothing left to run.
     pruned: bool = False
@@ -138,9 +141,8 @@ def transition(job: JobState, event: Event, now: int) -> Transition | None:
             return Transition(_ended(job, Status.COMPLETED, now), result=event.result)
         case Failure() if status == Status.PROCESSING:
             delay = event.delay_seconds
-            if delay is None:
-                delay = retry_delay_seconds(job.retry_count)
-            return _failed(job, event.error, now, now + delay * 1000, is_final=not event.retry)
+            delay_ms = retry_delay_ms(job) if delay is None else 1000 * delay
+            return _failed(job, event.error, now, now + delay_ms, is_final=not event.retry)
         case GiveBack() if status == Status.PROCESSING:
             returned = job._replace(
                 status=Status.PENDING,
@@ -202,6 +204,7 @@ def _failed(
         None,
         job.worker_id,
         job.lease_id,
+        job.retry_backoff,
         error,
     )
     return Transition(after, error)
@@ -256,9 +259,13 @@ def why_not_revised(job: JobState) -> RefusedError | None:
     return None
 
 
-def retry_delay_seconds(retry_count: int) -> int:
-    """Return how long a job waits after it failed; `retry_count` counts its retries before."""
-    return int(60 * min(2 ** min(retry_count, 30), _LONGEST_DELAY_MINUTES))
+def retry_delay_ms(job: JobState) -> int:
+    """Return how long a job waits that failed."""
+    if job.retry_backoff is None:
+        return int(60_000 * min(2 ** min(job.retry_count, 30), _LONGEST_DELAY_MINUTES))
+    # The lease's id is as good as dice, and each server gets the same out of it.
+    chance = zlib.crc32((job.lease_id or "").encode()) / 0xFFFF_FFFF
+    return parse_backoff(job.retry_backoff).delay_ms(job.retry_count, chance)
 
 
 def expiry_error(worker_id: str | None) -> str:

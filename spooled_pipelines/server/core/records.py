@@ -44,6 +44,8 @@ class NewJob(NamedTuple):
     scheduled_at: int | None
     idempotency_key: str | None
     tags: bytes | None
+    # How long it waits before each retry, see `retry_backoff.py`; None: the server's own pauses.
+    retry_backoff: str | None = None
 
 
 class Enqueued(NamedTuple):
@@ -334,6 +336,7 @@ class Chunk:
     tags: Sequence[bytes | None] | bytes | None
     generation: int = 0
     part_id: str = ""
+    retry_backoff: Sequence[str | None] | str | None = None
     # In these statuses a job gets the payload of its row, where that is another one.
     replaceable: tuple[int, ...] = ()
 

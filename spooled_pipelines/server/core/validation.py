@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from spooled_pipelines.retry_backoff import parse_backoff
 from spooled_pipelines.server.core.errors import invalid, shortened
 from spooled_pipelines.server.core.queue_limits import QueueLimits
 from spooled_pipelines.server.core.records import LeaseHolder
@@ -77,6 +78,16 @@ def timeout_seconds(value: int) -> int:
         integer("timeout_seconds", value, 0, limits.TIMEOUT_SECONDS_MAX)
         or limits.TIMEOUT_SECONDS_DEFAULT
     )
+
+
+def retry_backoff(text: str) -> str | None:
+    """Check how long a job waits before its retries and return it; None: as the server does."""
+    if not text:
+        return None
+    try:
+        return str(parse_backoff(text))
+    except ValueError as error:
+        raise invalid(f"retry_backoff {error}") from None
 
 
 def lease_ms(name: str, *values: int) -> int:

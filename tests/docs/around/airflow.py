@@ -36,7 +36,7 @@ def first_dag(page: Any) -> Iterator[None]:
     names = page.names
     rows = names["orders"].function()
     enqueue = EnqueueBatchOperator(
-        task_id="e", data=rows, queue_name="first", key="order_id", max_retries=0
+        task_id="e", data=rows, queue_name="first", key="order_id", retry_backoff="5s"
     )
     context: Any = TaskContext("e")
     batch = enqueue.execute(context)

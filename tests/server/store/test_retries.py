@@ -29,6 +29,37 @@ async def test_each_retry_waits_twice_as_long_up_to_an_hour(kit: StoreKit) -> No
     assert (job.status, job.last_error) == (Status.DEADLETTER, "last")
 
 
+async def test_a_job_may_say_itself_how_long_it_waits(kit: StoreKit) -> None:
+    jobs = {"10s, 30s": [10, 30, 30], "exponential 5s cap 12s": [5, 10, 12], "0s": [0, 0, 0]}
+    for backoff, pauses in jobs.items():
+        await kit.enqueue(retry_backoff=backoff)
+        for pause in pauses:
+            job = await kit.claim_one()
+            told = await settle_one(kit.store, ORGANIZATION, holder(job), Failure("no", True))
+            assert told == (True, pause)
+            if pause:
+                kit.clock.advance(pause - 1)
+                assert await kit.claim() == []
+                kit.clock.advance(1)
+        await settle_one(
+            kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure("no", False)
+        )
+
+
+async def test_jitter_brings_jobs_back_one_after_the_other_and_none_too_late(kit: StoreKit) -> None:
+    rows = [str(row) for row in range(50)]
+    await kit.open_batch("b")
+    await kit.add("b", *rows, retry_backoff="100s jitter 50%")
+    jobs = await kit.claim(limit=50)
+    told = [
+        await settle_one(kit.store, ORGANIZATION, holder(job), Failure("no", True)) for job in jobs
+    ]
+    pauses = [outcome.delay_seconds for outcome in told if outcome]
+    assert min(pauses) >= 50
+    assert max(pauses) < 150
+    assert len(set(pauses)) > 20
+
+
 async def test_a_job_that_waits_for_its_retry_counts_as_pending(kit: StoreKit) -> None:
     job_id = await kit.enqueue()
     kit.changed()

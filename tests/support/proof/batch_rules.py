@@ -129,6 +129,7 @@ class BatchRules(SideBySide):
             tags=None,
             generation=self.generation(organization, batch, late),
             part_id=part,
+            retry_backoff=one([job.retry_backoff for job in jobs]),
             replaceable=replaceable,
         )
         self.send_chunk(organization, chunk, jobs)
@@ -143,11 +144,13 @@ class BatchRules(SideBySide):
             sent[-1] = changed
         numbers: list[Any] = [chunk.priorities, chunk.max_retries, chunk.timeout_seconds]
         columns = [[one] * len(sent) if isinstance(one, int) else one for one in numbers]
+        backoff = chunk.retry_backoff
+        backoffs = backoff if isinstance(backoff, list) else [backoff] * len(sent)
         scheduled = chunk.scheduled_at or [None] * len(sent)
         jobs = [
-            NewJob("", payload, priority, retries, seconds, due, key, None)
-            for payload, priority, retries, seconds, due, key in zip(
-                chunk.payloads, *columns, scheduled, sent, strict=True
+            NewJob("", payload, priority, retries, seconds, due, key, None, backoff)
+            for payload, priority, retries, seconds, due, key, backoff in zip(
+                chunk.payloads, *columns, scheduled, sent, backoffs, strict=True
             )
         ]
         again = {**vars(chunk), "keys": sent}

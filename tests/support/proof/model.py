@@ -168,6 +168,8 @@ class Model:
             self._bury(job, error)
             return 0
         seconds = min(60 * 2**job.retry_count, 3600)
+        if job.asked.retry_backoff is not None:
+            seconds = {"1s": 1, "3s": 3}[job.asked.retry_backoff]
         self._note_attempt(job, error)
         self.move(job, Status.PENDING)
         job.retry_count += 1

@@ -307,7 +307,9 @@ class SideBySide(RuleBasedStateMachine):
     def new_job(self, row: Any, queue: str) -> NewJob:
         key, priority, max_retries, delay = row
         due = None if delay is None else self.kit.clock.now() + 1000 * delay
-        return NewJob(queue, self.payload(key), priority, max_retries, 300, due, key, None)
+        backoff = (None, "1s", "3s")[next(self.numbers) % 3]
+        payload = self.payload(key)
+        return NewJob(queue, payload, priority, max_retries, 300, due, key, None, backoff)
 
     def payload(self, key: str) -> bytes:
         """One that comes once, or one of two that are equal, in another order of fields."""

@@ -38,6 +38,10 @@ REPLACEABLE: Mapping[int, tuple[int, ...]] = {
     ),
 }
 _CONTEXT = ("traceparent", "tracestate")
+_ROW_COLUMNS = (
+    *("priorities", "max_retries", "timeout_seconds", "scheduled_at", "tags"),
+    "retry_backoffs",
+)
 _NONE: Mapping[int, str] = {}
 
 
@@ -52,6 +56,7 @@ class Upload:
     priority: int
     max_retries: int
     timeout_seconds: int
+    retry_backoff: str | None
     tags: bytes | None
     # The tags that say where the upload is traced, which rows with tags of their own have as well.
     context: Mapping[str, str]
@@ -90,6 +95,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         priority=validation.priority(request.priority),
         max_retries=validation.max_retries_or_none(request.max_retries),
         timeout_seconds=validation.timeout_seconds(request.timeout_seconds),
+        retry_backoff=validation.retry_backoff(request.retry_backoff),
         tags=validation.tags(request.tags),
         context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
         generation=validation.generation(request.generation),
@@ -170,6 +176,7 @@ def checked_chunk(
         tags=_each(chunk.tags, partial(_row_tags, upload.context), rejected) or upload.tags,
         generation=upload.generation,
         part_id=upload.part_id,
+        retry_backoff=_backoffs(chunk.retry_backoffs, upload.retry_backoff, rejected),
         replaceable=upload.replaceable,
     )
     if rejected:
@@ -194,12 +201,11 @@ def _check_lengths(chunk: JobChunk, rows: int) -> None:
             f"idempotency_keys has {len(chunk.idempotency_keys)} values for {rows} payloads; "
             "every row needs one"
         )
-    columns = (chunk.priorities, chunk.max_retries, chunk.timeout_seconds, chunk.scheduled_at)
-    names = ("priorities", "max_retries", "timeout_seconds", "scheduled_at")
-    for name, column in (*zip(names, columns, strict=True), ("tags", chunk.tags)):
-        if len(column) not in (0, rows):
+    for name in _ROW_COLUMNS:
+        values = len(getattr(chunk, name))
+        if values not in (0, rows):
             raise invalid(
-                f"{name} has {len(column)} values for {rows} payloads; give none or one for each"
+                f"{name} has {values} values for {rows} payloads; give none or one for each"
             )
     if chunk.number < 0:
         raise invalid(f"number must be 0 or more, got {chunk.number}")
@@ -273,6 +279,13 @@ def _each(
     return converted
 
 
+def _backoffs(
+    values: Sequence[str], default: str | None, rejected: dict[int, str]
+) -> Sequence[str | None] | str | None:
+    backoffs = _each(values, validation.retry_backoff, rejected)
+    return default if backoffs is None else [backoff or default for backoff in backoffs]
+
+
 def _moment(value: Any) -> int | None:
     return validation.timestamp("scheduled_at", value)
 
@@ -292,4 +305,5 @@ def _without(chunk: Chunk, rows: int, rejected: dict[int, str]) -> Chunk:
         timeout_seconds=kept(chunk.timeout_seconds),
         scheduled_at=kept(chunk.scheduled_at),
         tags=kept(chunk.tags),
+        retry_backoff=kept(chunk.retry_backoff),
     )

@@ -63,6 +63,7 @@ class Copy:
             "timeout_seconds": _numbers(_INT4, chunk.timeout_seconds, order),
             "due_at": _moments(due, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
+            "retry_backoff": _texts(chunk.retry_backoff, order),
             "tags": _texts(chunk.tags, order),
             "seq": map(_INT8.pack, repeat(8), map(first.__add__, order)),
             "idempotency_key": _each(keys, order),
@@ -94,14 +95,19 @@ def _moments(values: Sequence[int | None] | None, order: Sequence[int]) -> _Colu
     return [_NULL if (moment := values[row]) is None else _INT8.pack(8, moment) for row in order]
 
 
-def _texts(values: Sequence[bytes | None] | bytes | None, order: Sequence[int]) -> _Column:
-    if values is None:
+def _texts(
+    values: Sequence[bytes | str | None] | bytes | str | None, order: Sequence[int]
+) -> _Column:
+    if values is None or isinstance(values, bytes | str):
+        return _text(values)
+    return [_text(values[row]) for row in order]
+
+
+def _text(value: bytes | str | None) -> bytes:
+    if value is None:
         return _NULL
-    if isinstance(values, bytes):
-        return _LENGTH.pack(len(values)) + values
-    return [
-        _NULL if (text := values[row]) is None else _LENGTH.pack(len(text)) + text for row in order
-    ]
+    data = value.encode() if isinstance(value, str) else value
+    return _LENGTH.pack(len(data)) + data
 
 
 def _each(values: Sequence[bytes], order: Sequence[int]) -> Iterator[bytes]:

@@ -57,6 +57,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
             max_retries=[job.max_retries for job in jobs],
             timeouts=[job.timeout_seconds for job in jobs],
             scheduled=[job.scheduled_at for job in jobs],
+            backoffs=[job.retry_backoff for job in jobs],
             keys=keys,
             tags=[job.tags for job in jobs],
             payloads=[job.payload for job in jobs],

@@ -164,14 +164,15 @@ UPDATE daily_jobs SET jobs = jobs - %(jobs)s WHERE organization = %(organization
 -- Store jobs but for those whose key is there. Sorted by key: two who store the same keys
 -- in another order would wait for each other for ever.
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, max_retries, timeout_seconds,
-    created_at, scheduled_at, idempotency_key, tags, payload)
+    created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
 SELECT n.seq, n.organization, n.queue, n.status, n.priority, n.due_at, n.max_retries,
-    n.timeout_seconds, %(now)s, n.scheduled_at, n.idempotency_key, n.tags, n.payload
+    n.timeout_seconds, %(now)s, n.scheduled_at, n.retry_backoff, n.idempotency_key, n.tags,
+    n.payload
 FROM unnest(%(seqs)s::int8[], %(organizations)s::int4[], %(queues)s::int4[], %(statuses)s::int2[],
     %(priorities)s::int2[], %(due)s::int8[], %(max_retries)s::int2[], %(timeouts)s::int4[],
-    %(scheduled)s::int8[], %(keys)s::bytea[], %(tags)s::bytea[], %(payloads)s::bytea[])
+    %(scheduled)s::int8[], %(backoffs)s::text[], %(keys)s::bytea[], %(tags)s::bytea[], %(payloads)s::bytea[])
     AS n (seq, organization, queue, status, priority, due_at, max_retries, timeout_seconds,
-        scheduled_at, idempotency_key, tags, payload)
+        scheduled_at, retry_backoff, idempotency_key, tags, payload)
 ORDER BY n.organization, n.idempotency_key, n.seq
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING seq

@@ -266,6 +266,7 @@ def _store_rows(
             "timeout_seconds": chunk.timeout_seconds,
             "created_at": tx.now,
             "scheduled_at": chunk.scheduled_at,
+            "retry_backoff": chunk.retry_backoff,
             "idempotency_key": keys,
             "tags": chunk.tags,
             "payload": chunk.payloads,

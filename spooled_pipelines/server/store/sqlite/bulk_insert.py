@@ -9,7 +9,7 @@ from itertools import accumulate, repeat
 from typing import TypeAlias, cast
 
 # A value for each row, or one value that every row has.
-Column: TypeAlias = Iterable[object] | int | bytes | None
+Column: TypeAlias = Iterable[object] | int | bytes | str | None
 _KEY_BYTES = 16
 # Of a number that says where a payload begins and how long it is: no message has 16 MiB.
 _LENGTH_BITS = 24
@@ -44,7 +44,7 @@ def _insert_each(connection: sqlite3.Connection, columns: Mapping[str, Column]) 
             values.append(_literal(column))
         else:
             values.append("?")
-            bound.append(repeat(column) if isinstance(column, bytes) else column)
+            bound.append(repeat(column) if isinstance(column, bytes | str) else column)
     statement = _statement(columns, f"VALUES ({', '.join(values)})")
     # The shortest column ends it: a value repeated for ever has no end.
     return connection.executemany(statement, zip(*bound, strict=False)).rowcount
@@ -89,7 +89,7 @@ def _statement(columns: Iterable[str], rows: str) -> str:
 
 
 def _is_single(column: Column) -> bool:
-    return column is None or isinstance(column, int | bytes)
+    return column is None or isinstance(column, int | bytes | str)
 
 
 def _literal(value: Column) -> str:

@@ -88,6 +88,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
         timeout_seconds=job.timeout_seconds,
         created_at=tx.now,
         scheduled_at=job.scheduled_at,
+        retry_backoff=job.retry_backoff,
         idempotency_key=key,
         tags=job.tags,
         payload=job.payload,
@@ -100,7 +101,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
 def can_be_batched(job: NewJob) -> bool:
     """Return whether `enqueue_many` takes it: all it has is a payload and a key that is a hash."""
     key = job.idempotency_key
-    said = job.scheduled_at is not None or job.tags is not None
+    said = (job.scheduled_at, job.tags, job.retry_backoff) != (None, None, None)
     return not said and key is not None and digest_of(key) is not None
 
 

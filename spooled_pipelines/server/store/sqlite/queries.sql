@@ -100,9 +100,9 @@ ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = ex
 -- name: add_job
 -- Store a job, unless its key is there.
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max_retries,
-    timeout_seconds, created_at, scheduled_at, idempotency_key, tags, payload)
+    timeout_seconds, created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
 VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :batch, :max_retries,
-    :timeout_seconds, :created_at, :scheduled_at, :idempotency_key, :tags, :payload)
+    :timeout_seconds, :created_at, :scheduled_at, :retry_backoff, :idempotency_key, :tags, :payload)
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: find_job_of_key

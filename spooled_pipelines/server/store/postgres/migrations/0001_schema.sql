@@ -153,6 +153,8 @@ CREATE TABLE jobs (
     pruned boolean NOT NULL DEFAULT false,
     worker_id text,
     lease_id text,
+    -- How long it waits before each retry, where it says so; see retry_backoff.py.
+    retry_backoff text,
     last_error bytea,
     -- "h" and 16 bytes where it is 32 lower-case hex digits, else "t" and the text.
     idempotency_key bytea,

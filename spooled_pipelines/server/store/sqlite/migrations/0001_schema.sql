@@ -132,6 +132,8 @@ CREATE TABLE jobs (
     pruned INTEGER NOT NULL DEFAULT 0,
     worker_id TEXT,
     lease_id TEXT,
+    -- How long it waits before each retry, where it says so; see retry_backoff.py.
+    retry_backoff TEXT,
     last_error TEXT,
     -- 32 lower-case hex digits are kept as 16 bytes, anything else as text.
     idempotency_key,
