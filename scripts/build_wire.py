@@ -44,10 +44,11 @@ def build() -> dict[Path, bytes]:
         made = {WIRE / "descriptors.binpb": descriptors.read_bytes()}
         for proto, stub in PROTOS.items():
             text = (folder / proto.replace(".proto", "_pb2.pyi")).read_text()
-            text = text.replace(
-                "from spooled.v1 import spooled_pb2 as _spooled_pb2",
-                "from spooled_pipelines.wire import spooled_v1 as _spooled_pb2",
-            )
+            for package, module in (("spooled", "spooled"), ("spooled_pipelines", "batch")):
+                text = text.replace(
+                    f"from {package}.v1 import {module}_pb2",
+                    f"from spooled_pipelines.wire import {module}_v1",
+                )
             made[WIRE / stub] = (HEADER.format(proto=proto) + text).encode()
         return made
 

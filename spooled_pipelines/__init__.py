@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         QueueLimits,
         QueueStats,
         Stall,
+        WaitingError,
         WorkerRegistration,
         WorkerState,
     )
@@ -96,6 +97,7 @@ __all__ = [
     "SpooledClient",
     "Stall",
     "TextOptions",
+    "WaitingError",
     "WorkerRegistration",
     "WorkerState",
     "__version__",
@@ -141,6 +143,7 @@ __getattr__, __dir__ = attach(
         "Stall": "types",
         "TLS": "rpc.settings",
         "TextOptions": "batch.options.text_options",
+        "WaitingError": "types",
         "WorkerRegistration": "types",
         "WorkerState": "types",
         "__version__": "version",

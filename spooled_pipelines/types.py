@@ -106,11 +106,21 @@ class QueueLimits:
 
 
 @dataclass(frozen=True)
+class WaitingError:
+    """With which error so many jobs wait for their retry, and when the first is tried again."""
+
+    error: str
+    count: int
+    next_at: datetime
+
+
+@dataclass(frozen=True)
 class Queue:
     """One of the queues, as `queues()` lists them.
 
     ``waiting`` are those among ``stats.pending`` whose retry is not due yet; ``cancelled`` is the
-    share of ``stats.total`` that has no field there.
+    share of ``stats.total`` that has no field there. ``waiting_errors`` are those of the hundred
+    oldest that wait.
     """
 
     name: str
@@ -119,6 +129,7 @@ class Queue:
     cancelled: int = 0
     paused: bool = False
     limits: QueueLimits = QueueLimits()
+    waiting_errors: tuple[WaitingError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +206,8 @@ class BatchStats:
     Whether that is a success is for the waiter to say (``max_failed``). ``generation`` is the
     batch's newest, which is the one that these numbers are of. ``changed`` counts rows that came
     again with another payload than their job had, each time they came, and ``replaced`` those of
-    them whose payload the job got.
+    them whose payload the job got. ``waiting`` are those among ``pending`` whose retry is not due
+    yet, and ``waiting_errors`` the most frequent errors of the next hundred of them.
     """
 
     batch_id: str
@@ -218,6 +230,8 @@ class BatchStats:
     changed: int = 0
     replaced: int = 0
     made_by: str = ""
+    waiting: int = 0
+    waiting_errors: tuple[WaitingError, ...] = ()
 
     @property
     def open(self) -> int:

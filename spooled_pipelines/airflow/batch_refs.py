@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 # The name that `EnqueueBatchOperator` gives a batch.
 _OF_TASK = re.compile(r"airflow/([^/]+)/([^/]+)/")
-_COUNTS = ("total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
+_COUNTS = (
+    *("total", "pending", "waiting", "scheduled", "processing"),
+    *("completed", "deadletter", "cancelled"),
+)
 _TOP_ERRORS = 5
 
 
@@ -173,6 +176,8 @@ class BatchGroupStats:
             errors.update(dict(stats.top_errors))
             for stall in stats.stalls:
                 stalls.setdefault(stall.cause, stall)
+        late = [each for stats in known for each in stats.waiting_errors]
+        late.sort(key=lambda each: -each.count)
         sums: dict[str, Any] = {name: self._sums[name] for name in _COUNTS}
         return BatchStats(
             batch_id=f"{len(self._stats)} batches",
@@ -181,6 +186,7 @@ class BatchGroupStats:
             settled=not self._unknown and not self._unsettled,
             stalls=tuple(stalls.values()),
             top_errors=tuple(errors.most_common(_TOP_ERRORS)),
+            waiting_errors=tuple(late[:_TOP_ERRORS]),
             **sums,
         )
 

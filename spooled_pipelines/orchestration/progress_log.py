@@ -6,6 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.batch.outcome.verdict import describe_waiting
+
 if TYPE_CHECKING:
     from spooled_pipelines.errors import SpooledError
     from spooled_pipelines.types import BatchStats, QueueStats
@@ -90,7 +92,8 @@ def describe_batch(stats: BatchStats) -> str:
         f"jobs completed, {stats.failed} failed, {stats.processing} in work, "
         f"{stats.pending + stats.scheduled} waiting."
     )
-    return " ".join([line, *(stall.message for stall in stats.stalls)])
+    waiting = describe_waiting(stats.waiting, stats.waiting_errors)
+    return " ".join([line, *(stall.message for stall in stats.stalls), *waiting])
 
 
 def describe_queue(stats: QueueStats) -> str:

@@ -21,6 +21,7 @@ from spooled_pipelines.types import (
     QueueLimits,
     QueueStats,
     Stall,
+    WaitingError,
     WorkerRegistration,
     WorkerState,
 )
@@ -126,6 +127,7 @@ def queue_from(message: queue_admin_v1.Queue) -> Queue:
         cancelled=message.cancelled,
         paused=message.paused,
         limits=queue_limits_from(message.limits),
+        waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),
     )
 
 
@@ -182,7 +184,13 @@ def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
         changed=message.changed,
         replaced=message.replaced,
         made_by=message.made_by,
+        waiting=message.waiting,
+        waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),
     )
+
+
+def _waiting_error_from(message: batch_v1.WaitingError) -> WaitingError:
+    return WaitingError(message.error, message.count, time_from(message.next_at))
 
 
 def cancel_result_from(message: batch_v1.CancelBatchResponse) -> CancelResult:

@@ -3,6 +3,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from spooled_pipelines.wire import spooled_v1 as _spooled_pb2
+from spooled_pipelines.wire import batch_v1 as _batch_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -142,18 +143,20 @@ class ListQueuesResponse(_message.Message):
     def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Queue(_message.Message):
-    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits")
+    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits", "waiting_errors")
     STATS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_ERRORS_FIELD_NUMBER: _ClassVar[int]
     stats: _spooled_pb2.GetQueueStatsResponse
     waiting: int
     cancelled: int
     paused: bool
     limits: QueueLimits
-    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+    waiting_errors: _containers.RepeatedCompositeFieldContainer[_batch_pb2.WaitingError]
+    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., waiting_errors: _Optional[_Iterable[_Union[_batch_pb2.WaitingError, _Mapping]]] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ("queue_name", "page_size")

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spooled_pipelines.errors import InvalidArgumentError, RowsRejectedError
+from spooled_pipelines.errors import BatchTimeoutError, InvalidArgumentError, RowsRejectedError
+from spooled_pipelines.orchestration.progress_log import describe_batch
 from tests.support.server_process import ServerProcess
 
 
@@ -77,3 +78,21 @@ def test_a_plain_server_is_not_sent_what_it_does_not_know(
         with pytest.raises(InvalidArgumentError, match=r"retry_backoff= .*batch extension"):
             call()
     assert door.queue_stats(queue).total == 0
+
+
+def test_jobs_that_wait_say_with_which_error_and_when_the_first_is_tried_again(
+    open_door: Callable[..., Any], server: ServerProcess, queue: str
+) -> None:
+    door = open_door(server)
+    batch = door.enqueue_batch([{"n": 1}, {"n": 2}], queue, retry_backoff="1h")
+    for job in door.dequeue(queue, "worker-1", batch_size=2):
+        door.fail(job, "TimeoutError: the bank is closed\nFile bank.py")
+    stats = batch.stats()
+    (error,) = stats.waiting_errors
+    assert (stats.waiting, error.count, error.error[:12]) == (2, 2, "TimeoutError")
+    (listed,) = [each for each in door.queues() if each.name == queue]
+    assert listed.waiting_errors == stats.waiting_errors
+    line = f"the next at {error.next_at:%H:%M:%S} UTC. Most frequent: 2 × TimeoutError: the bank"
+    assert line in describe_batch(stats)
+    with pytest.raises(BatchTimeoutError, match=line):
+        batch.wait(timeout=0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import timezone
 from typing import Literal, TypeAlias, get_args
 
 from spooled_pipelines.errors import (
@@ -12,7 +14,7 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.text import one_line
-from spooled_pipelines.types import BatchStats, CancelResult
+from spooled_pipelines.types import BatchStats, CancelResult, WaitingError
 
 OnBreach: TypeAlias = Literal["raise", "stop"]
 
@@ -90,8 +92,20 @@ def timeout_error(
     if away is not None:
         message += f" At the end the server was away: {away.message}"
     else:
-        message += "".join(f" {stall.message}" for stall in stats.stalls)
+        held = (stall.message for stall in stats.stalls)
+        message = " ".join([message, *held, *describe_waiting(stats.waiting, stats.waiting_errors)])
     return BatchTimeoutError(message, stats=stats)
+
+
+def describe_waiting(waiting: int, errors: Sequence[WaitingError]) -> Iterator[str]:
+    """Yield a sentence on the jobs that wait for their retry: with which errors, and until when."""
+    if errors:
+        first = min(error.next_at for error in errors).astimezone(timezone.utc)
+        named = "; ".join(f"{error.count} × {one_line(error.error)}" for error in errors)
+        yield (
+            f"To be tried again: {waiting}, the next at {first:%H:%M:%S} UTC. Most frequent: "
+            f"{named}."
+        )
 
 
 def _title(stats: BatchStats) -> str:

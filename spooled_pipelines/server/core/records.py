@@ -226,6 +226,14 @@ class Counts(NamedTuple):
         return sum(self) - self.waiting
 
 
+class WaitingError(NamedTuple):
+    """How many of the jobs that wait for their retry failed with an error, and the first retry."""
+
+    error: str
+    jobs: int
+    next_at: int
+
+
 class QueueRecord(NamedTuple):
     """A queue's counters; `oldest` is when its oldest claimable job was made."""
 
@@ -305,6 +313,7 @@ class BatchRecord(NamedTuple):
     # Whether an upload has ended, and others hold the seal back.
     seal_asked: bool = False
     made_by: str = ""
+    waiting_errors: tuple[WaitingError, ...] = ()
 
     @property
     def open_jobs(self) -> int:
@@ -441,6 +450,7 @@ class ListedQueue(NamedTuple):
     queue_name: str
     record: QueueRecord
     control: QueueControl
+    waiting_errors: tuple[WaitingError, ...] = ()
 
 
 class ListedWorker(NamedTuple):

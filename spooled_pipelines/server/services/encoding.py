@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from spooled_pipelines.server.core.presence import OFFLINE_MS
@@ -19,6 +19,7 @@ from spooled_pipelines.server.core.records import (
     QueueRecord,
     Status,
 )
+from spooled_pipelines.server.core.records import WaitingError as WaitingErrorRecord
 from spooled_pipelines.server.core.stall_causes import stalls
 from spooled_pipelines.server.services.validation.chunks import RowsChecked
 from spooled_pipelines.wire import queue_admin_v1
@@ -29,6 +30,7 @@ from spooled_pipelines.wire.batch_v1 import (
     ErrorCount,
     RejectedRow,
     Tags,
+    WaitingError,
 )
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
 from spooled_pipelines.wire.well_known import Timestamp
@@ -159,6 +161,7 @@ def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
         cancelled=counts.cancelled,
         paused=queue.control.paused,
         limits=queue_limits(queue.control.limits),
+        waiting_errors=_waiting_errors(queue.waiting_errors),
     )
 
 
@@ -204,7 +207,16 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats
         changed=record.changed,
         replaced=record.replaced,
         made_by=record.made_by,
+        waiting=counts.waiting,
+        waiting_errors=_waiting_errors(record.waiting_errors),
     )
+
+
+def _waiting_errors(errors: Iterable[WaitingErrorRecord]) -> list[WaitingError]:
+    return [
+        WaitingError(error=each.error, count=each.jobs, next_at=timestamp(each.next_at))
+        for each in errors
+    ]
 
 
 def attempt(record: AttemptRecord) -> Attempt:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.job_rules import error_group
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
 from spooled_pipelines.server.core.records import (
     AuditEntry,
@@ -15,8 +16,10 @@ from spooled_pipelines.server.core.records import (
     Counts,
     JobRecord,
     KeyRecord,
+    WaitingError,
 )
 
+_TOP_ERRORS = 5
 # What every statement on whole jobs selects behind the number; then comes what depends on it.
 JOB_COLUMNS = JobRecord._fields[
     JobRecord._fields.index("status") : JobRecord._fields.index("result")
@@ -75,9 +78,12 @@ class _BatchRow(NamedTuple):
 
 
 def batch_record(
-    columns: Iterable[Any], errors: Iterable[tuple[str | bytes, int]], now: int
+    columns: Iterable[Any],
+    errors: Iterable[tuple[str | bytes, int]],
+    waiting: Iterable[tuple[str | bytes | None, int]],
+    now: int,
 ) -> BatchRecord:
-    """Return the batch of a row of `read_batches`."""
+    """Return the batch of a row of `read_batches`, with the errors of dead and waiting jobs."""
     row = _BatchRow._make(columns)
     first = row._fields.index("pending")
     limiter = QueueLimiter.from_row(row[row._fields.index("rate") :])
@@ -99,7 +105,20 @@ def batch_record(
         made_by=text(row.made_by),
         queue_paused=bool(row.queue_paused),
         limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),
+        waiting_errors=waiting_errors(waiting),
     )
+
+
+def waiting_errors(
+    waiting: Iterable[tuple[str | bytes | None, int]],
+) -> tuple[WaitingError, ...]:
+    """Return the most frequent errors of jobs that wait, given as error and time of the retry."""
+    moments: dict[str, list[int]] = {}
+    for error, due_at in waiting:
+        if error is not None:
+            moments.setdefault(error_group(text(error)), []).append(due_at)
+    found = [WaitingError(error, len(due), min(due)) for error, due in moments.items()]
+    return tuple(sorted(found, key=lambda each: -each.jobs)[:_TOP_ERRORS])
 
 
 def queue_control(paused: bool | int, limits: Sequence[Any]) -> QueueControl:

@@ -86,3 +86,26 @@ async def test_giving_up_sends_it_to_the_dead_letters_at_once(kit: StoreKit) -> 
     assert await kit.queue_counts() == {"deadletter": 1}
     dead = await kit.job(job.job_id)
     assert (dead.last_error, dead.completed_at) == ("hopeless", kit.clock.now())
+
+
+async def test_what_waits_for_its_retry_says_with_which_error_and_until_when(kit: StoreKit) -> None:
+    rows = [str(row) for row in range(6)]
+    await kit.open_batch("b")
+    await kit.add("b", *rows)
+    jobs = await kit.claim(limit=6)
+    now = kit.clock.now()
+    for job, error, delay in (
+        *((job, "the bank is closed", 30 + place) for place, job in enumerate(jobs[:3])),
+        *((jobs[3], "x" * 300, 20), (jobs[4], "for good", None)),
+    ):
+        act = Failure(error, delay is not None, delay)
+        await settle_one(kit.store, ORGANIZATION, holder(job), act)
+    expected = (("the bank is closed", 3, now + 30_000), ("x" * 200, 1, now + 20_000))
+    (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
+    assert (batch.waiting_errors, batch.counts.waiting) == (expected, 4)
+    (queue,) = (await kit.store.list_queues(ORGANIZATION, None, "", 10)).queues
+    assert queue.waiting_errors == expected
+    kit.clock.advance(40)
+    await kit.store.sweep()
+    (batch,) = await kit.store.batches(ORGANIZATION, ["b"])
+    assert (batch.waiting_errors, batch.counts.waiting) == ((), 0)

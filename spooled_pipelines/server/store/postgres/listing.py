@@ -20,7 +20,7 @@ from spooled_pipelines.server.store.postgres import reading
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import JobSearch
-from spooled_pipelines.server.store.rows import queue_control
+from spooled_pipelines.server.store.rows import queue_control, waiting_errors
 
 _WIDTH = len(Counts._fields)
 
@@ -46,7 +46,10 @@ async def queues(
         ((oldest,),) = await fetch(snapshot.connection, "read_oldest_claimable", queue=number)
         record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
         control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
-        listed.append(ListedQueue(name, record, control))
+        waiting = []
+        if record.counts.waiting:
+            waiting = await fetch(snapshot.connection, "list_waiting_of_queue", queue=number)
+        listed.append(ListedQueue(name, record, control, waiting_errors(waiting)))
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
 

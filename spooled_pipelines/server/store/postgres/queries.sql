@@ -549,7 +549,7 @@ WHERE id = %(batch)s
 
 -- name: read_batches
 -- Return batches with their counters and what tells why nothing moves.
-SELECT e.errors, e.counts,
+SELECT e.errors, e.counts, w.errors, w.due,
     b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts c}, b.created_at,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
@@ -569,7 +569,18 @@ CROSS JOIN LATERAL (
     FROM (SELECT error, count FROM batch_errors WHERE batch = b.id AND count > 0
         ORDER BY count DESC LIMIT 5) AS f
 ) AS e
+CROSS JOIN LATERAL (
+    SELECT array_agg(error) AS errors, array_agg(due_at) AS due
+    FROM (SELECT last_error AS error, due_at FROM jobs
+        WHERE batch = b.id AND status = 1 AND due_at IS NOT NULL
+        ORDER BY due_at LIMIT 100) AS f
+) AS w
 WHERE o.name = %(organization)s AND b.batch_id = ANY(%(batch_ids)s) AND NOT b.superseded
+
+-- name: list_waiting_of_queue
+-- Return with which errors the oldest jobs of a queue wait for their retry, and until when.
+SELECT last_error, due_at FROM jobs
+WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL ORDER BY seq LIMIT 100
 
 -- name: list_open_batches
 -- Return how many batches of each queue are not settled.

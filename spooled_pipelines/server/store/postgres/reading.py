@@ -124,15 +124,16 @@ async def batches(
     rows = await fetch(
         snapshot.connection, "read_batches", organization=organization, batch_ids=list(batch_ids)
     )
-    found = {row[2]: row for row in rows}
+    found = {row[4]: row for row in rows}
     records = []
     for batch_id in batch_ids:
         row = found.get(batch_id)
         if row is None:
             raise not_found(f"there is no batch {batch_id!r}")
-        errors, counts, *columns = row
+        errors, counts, waiting, due, *columns = row
         top = zip(errors or (), counts or (), strict=True)
-        records.append(batch_record(columns, top, snapshot.now))
+        late = zip(waiting or (), due or (), strict=True)
+        records.append(batch_record(columns, top, late, snapshot.now))
     return records
 
 

@@ -18,7 +18,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import SEARCHED_MAX
 from spooled_pipelines.server.store.requests import NEWEST, JobSearch
-from spooled_pipelines.server.store.rows import queue_control
+from spooled_pipelines.server.store.rows import queue_control, waiting_errors
 from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
@@ -57,7 +57,8 @@ def queues(
         oldest = reading.oldest_claimable(snapshot, number)
         record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
         control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
-        listed.append(ListedQueue(name, record, control))
+        waiting = snapshot.connection.execute(SQL["list_waiting_of_queue"], (number,))
+        listed.append(ListedQueue(name, record, control, waiting_errors(waiting)))
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
 

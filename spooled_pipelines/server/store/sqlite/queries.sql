@@ -375,6 +375,16 @@ WHERE o.name = :organization AND b.batch_id = :batch_id AND b.superseded = 0
 SELECT error, count FROM batch_errors INDEXED BY batch_errors_by_count
 WHERE batch = :batch AND count > 0 ORDER BY count DESC LIMIT 5
 
+-- name: list_waiting_of_batch
+-- Return with which errors the next jobs of a batch wait for their retry, and until when.
+SELECT last_error, due_at FROM jobs INDEXED BY jobs_retrying_of_batch
+WHERE batch = :batch AND status = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 100
+
+-- name: list_waiting_of_queue
+-- Return with which errors the oldest jobs of a queue wait for their retry, and until when.
+SELECT last_error, due_at FROM jobs INDEXED BY jobs_retrying
+WHERE queue = :queue AND status = 1 AND due_at IS NOT NULL ORDER BY seq LIMIT 100
+
 -- name: list_open_batches
 -- Return how many batches of each queue are not settled.
 SELECT o.name, q.name,

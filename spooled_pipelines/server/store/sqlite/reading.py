@@ -130,7 +130,8 @@ def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:
         raise not_found(f"there is no batch {batch_id!r}")
     number, *columns = row
     errors = snapshot.connection.execute(SQL["list_top_errors"], (number,))
-    return batch_record(columns, errors, snapshot.now)
+    waiting = snapshot.connection.execute(SQL["list_waiting_of_batch"], (number,))
+    return batch_record(columns, errors, waiting, snapshot.now)
 
 
 def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:

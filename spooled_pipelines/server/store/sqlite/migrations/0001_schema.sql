@@ -147,6 +147,8 @@ CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE status = 1 AND due_at IS NULL;
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
+CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
+    WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE status = 3;
 CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE status = 6;
