@@ -45,5 +45,7 @@ MESSAGE_MAX_BYTES = 16 << 20
 RESPONSE_MAX_BYTES = 3 * DEQUEUE_MAX * PAYLOAD_MAX_BYTES + MESSAGE_MAX_BYTES
 # What a chunk aims at: large enough to make a commit cheap per row, small enough to flow.
 CHUNK_TARGET_BYTES = 1 << 20
+# Payloads in one chunk that is claimed: clients take messages of 4 MiB unless told otherwise.
+CHUNK_BYTES_MAX = 3 << 20
 SETTLED_PER_MESSAGE_MAX = 1_000
 RETRY_DELAY_SECONDS_MAX = 30 * 24 * 3_600

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import SpooledError, UnavailableError
 from spooled_pipelines.rpc.aio.runtime import AsyncBidiStream
-from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.methods import BATCH
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.lease_table import LeasedJob
+from spooled_pipelines.worker.leased_chunk import LeasedChunk
 from spooled_pipelines.worker.outcome import Completed, Failed, truncated
 
 # Messages that are not answered yet.
@@ -20,31 +22,81 @@ _IN_FLIGHT = 3
 # While more outcomes are to come, messages are at least this far apart: each is a commit of its own
 # for the server, which costs more than many a job.
 _INTERVAL_SECONDS = 0.05
-_BATCH_MAX = 500
+_BATCH_MAX = 5_000
 _BATCH_BYTES = 1 << 20
+# Of jobs that came alone, each of which is named with its lease.
+_SINGLE_MAX = 500
+_COMPLETED = spooled_v1.JobStatus.JOB_STATUS_COMPLETED
+
+
+class OutcomeQueue:
+    """Jobs whose outcomes wait to be sent, in the order of their ends."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[LeasedJob] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, jobs: Sequence[LeasedJob]) -> None:
+        """Add jobs."""
+        self._jobs.extend(jobs)
+        self._wake(len(jobs))
+
+    def pop(self) -> LeasedJob | None:
+        """Return the first one; None where there is none."""
+        return self._jobs.popleft() if self._jobs else None
+
+    async def get(self) -> LeasedJob:
+        """Wait for the first one, and return it."""
+        await self.wait()
+        return self._jobs.popleft()
+
+    async def wait(self) -> None:
+        """Wait until there is one."""
+        while not self._jobs:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                # Another may have the job that this one was woken for.
+                self._wake(1)
+                raise
+
+    def _wake(self, count: int) -> None:
+        while count and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                count -= 1
 
 
 class BatchSettler:
     """Sends what gathers in `outcomes` over one stream, until that breaks or is cancelled.
 
-    `on_answer` gets each job with the server's answer; jobs without one are back in `outcomes` at
-    the end. `expects_more` says whether outcomes are to come that are worth a short wait.
+    `on_completed` gets jobs that the server has completed, `on_answer` each other one with the
+    server's answer; jobs without one are back in `outcomes` at the end. `expects_more` says whether
+    outcomes are to come that are worth a short wait.
     """
 
     def __init__(
         self,
         client: AsyncSpooledClient,
         clock: Clock,
-        outcomes: asyncio.Queue[LeasedJob],
+        outcomes: OutcomeQueue,
+        on_completed: Callable[[Sequence[LeasedJob]], None],
         on_answer: Callable[[LeasedJob, batch_v1.JobSettled], None],
         expects_more: Callable[[], bool],
     ) -> None:
         self._client = client
         self._clock = clock
         self._outcomes = outcomes
+        self._on_completed = on_completed
         self._on_answer = on_answer
         self._expects_more = expects_more
-        self._unanswered: deque[list[LeasedJob]] = deque()
+        self._unanswered: deque[_Lot] = deque()
         self._room = asyncio.Semaphore(_IN_FLIGHT)
 
     async def run(self) -> SpooledError:
@@ -63,63 +115,122 @@ class BatchSettler:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             stream.cancel()
-            for batch in self._unanswered:
-                for leased in batch:
-                    self._outcomes.put_nowait(leased)
+            for lot in self._unanswered:
+                self._outcomes.put(lot.jobs())
         return UnavailableError("the stream of outcomes ended")
 
     async def _write(self, stream: AsyncBidiStream) -> None:
         next_at = 0.0
         while True:
             await self._room.acquire()
-            batch = [await self._outcomes.get()]
-            # From here on it is not lost, should this be cancelled.
-            self._unanswered.append(batch)
+            lot = _Lot()
+            # From here on nothing of it is lost, should this be cancelled.
+            self._unanswered.append(lot)
+            await self._outcomes.wait()
             pause = next_at - self._clock.monotonic()
-            if pause > 0 and self._outcomes.qsize() < _BATCH_MAX and self._expects_more():
+            if pause > 0 and len(self._outcomes) < _BATCH_MAX and self._expects_more():
                 await self._clock.sleep(pause)
             next_at = self._clock.monotonic() + _INTERVAL_SECONDS
-            await stream.write(self._filled(batch))
+            await stream.write(lot.fill(self._outcomes))
 
     async def _read(self, stream: AsyncBidiStream) -> None:
         while True:
             answer = await stream.read()
             if answer is None:
                 return
-            batch = self._unanswered.popleft()
+            lot = self._unanswered.popleft()
             self._room.release()
-            for leased, settled in zip(batch, answer.settled, strict=True):
-                self._on_answer(leased, settled)
+            for leased, settled in zip(lot.single, answer.settled, strict=True):
+                if settled.status == _COMPLETED:
+                    self._on_completed([leased])
+                else:
+                    self._on_answer(leased, settled)
+            for jobs, chunk in zip(lot.chunks.values(), answer.chunks, strict=True):
+                others = {each.index: each.settled for each in chunk.exceptions}
+                for index, settled in others.items():
+                    self._on_answer(jobs[index], settled)
+                self._on_completed(
+                    [leased for index, leased in enumerate(jobs) if index not in others]
+                    if others
+                    else jobs
+                )
 
-    def _filled(self, batch: list[LeasedJob]) -> batch_v1.SettleRequest:
-        """Return a message of bounded size: the batch's one job and what has gathered behind it."""
+
+class _Lot:
+    """The jobs of one message: those that came alone, and those of each chunk."""
+
+    def __init__(self) -> None:
+        self.single: list[LeasedJob] = []
+        self.chunks: dict[int, list[LeasedJob]] = {}
+
+    def jobs(self) -> list[LeasedJob]:
+        return [*self.single, *chain.from_iterable(self.chunks.values())]
+
+    def fill(self, outcomes: OutcomeQueue) -> batch_v1.SettleRequest:
+        """Return a message of bounded size with what is in the queue, one outcome at least."""
+        size = count = 0
+        while count < _BATCH_MAX and size < _BATCH_BYTES and len(self.single) < _SINGLE_MAX:
+            leased = outcomes.pop()
+            if leased is None:
+                break
+            count += 1
+            leased.sends += 1
+            if isinstance(leased.outcome, Completed) and leased.outcome.encoded is not None:
+                size += len(leased.outcome.encoded)
+            if leased.chunk is None:
+                self.single.append(leased)
+            else:
+                self.chunks.setdefault(id(leased.chunk), []).append(leased)
         request = batch_v1.SettleRequest()
-        size = _add(request, batch[0])
-        while len(batch) < _BATCH_MAX and size < _BATCH_BYTES and not self._outcomes.empty():
-            leased = self._outcomes.get_nowait()
-            size += _add(request, leased)
-            batch.append(leased)
+        for leased in self.single:
+            _add(request, leased)
+        for jobs in self.chunks.values():
+            if jobs[0].chunk is not None:
+                _add_chunk(request, jobs[0].chunk, jobs)
         return request
 
 
-def _add(request: batch_v1.SettleRequest, leased: LeasedJob) -> int:
-    """Put the job's outcome into the message; return how many bytes of result that are."""
-    leased.sends += 1
+def _add(request: batch_v1.SettleRequest, leased: LeasedJob) -> None:
     job, outcome = leased.job, leased.outcome
     message = request.outcomes.add(
         job_id=job.id, worker_id=job.assigned_worker_id or "", lease_id=job.lease_id or ""
     )
     if isinstance(outcome, Completed):
         message.completed.SetInParent()
-        if outcome.encoded is None:
-            return 0
-        message.completed.result = outcome.encoded
-        return len(outcome.encoded)
-    if isinstance(outcome, Failed):
-        message.failed.error = truncated(outcome.error)
-        message.failed.final = not outcome.retry
-        if outcome.delay_seconds is not None:
-            message.failed.retry_delay_secs = outcome.delay_seconds
+        if outcome.encoded is not None:
+            message.completed.result = outcome.encoded
+    elif isinstance(outcome, Failed):
+        _fill_failure(message.failed, outcome)
     else:
         message.returned.SetInParent()
-    return 0
+
+
+def _add_chunk(
+    request: batch_v1.SettleRequest, chunk: LeasedChunk, jobs: Sequence[LeasedJob]
+) -> None:
+    results = [
+        each.outcome.encoded if isinstance(each.outcome, Completed) else b"" for each in jobs
+    ]
+    without = [index for index, result in enumerate(results) if result is None]
+    message = request.chunks.add(
+        queue_name=chunk.queue_name,
+        worker_id=chunk.worker_id,
+        lease_id=chunk.lease_id,
+        job_ids=[chunk.job_ids[leased.index] for leased in jobs],
+    )
+    if len(without) < len(jobs):
+        message.results.extend(result or b"" for result in results)
+        message.without_result.extend(without)
+    for index, leased in enumerate(jobs):
+        outcome = leased.outcome
+        if isinstance(outcome, Failed):
+            _fill_failure(message.exceptions.add(index=index).failed, outcome)
+        elif not isinstance(outcome, Completed):
+            message.exceptions.add(index=index).returned.SetInParent()
+
+
+def _fill_failure(message: batch_v1.Failure, outcome: Failed) -> None:
+    message.error = truncated(outcome.error)
+    message.final = not outcome.retry
+    if outcome.delay_seconds is not None:
+        message.retry_delay_secs = outcome.delay_seconds

@@ -19,11 +19,18 @@ class JobContext:
         job: the job that is run.
     """
 
-    __slots__ = ("_cancelled", "job")
+    __slots__ = ("_cancelled", "_job")
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        self._job: Job | None = job
         self._cancelled = False
+
+    @property
+    def job(self) -> Job:
+        """The job that is run."""
+        if self._job is None:
+            raise RuntimeError("this run has no job")
+        return self._job
 
     @property
     def payload_bytes(self) -> bytes:

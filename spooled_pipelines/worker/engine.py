@@ -15,6 +15,7 @@ from spooled_pipelines.worker.executors import (
     AsyncioExecutor,
     Batcher,
     JobExecutor,
+    OnFinished,
     ThreadExecutor,
     async_call,
     sync_call,
@@ -24,12 +25,13 @@ from spooled_pipelines.worker.fetcher import Fetcher
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.lease_renewer import LeaseRenewer
 from spooled_pipelines.worker.lease_table import HANGING_SECONDS, LeasedJob, LeaseTable
+from spooled_pipelines.worker.leased_chunk import LeasedChunk
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned
 from spooled_pipelines.worker.processes import ProcessExecutor
 from spooled_pipelines.worker.registration import Registration
 from spooled_pipelines.worker.settings import WorkerSettings
-from spooled_pipelines.worker.settler import Settled, Settler
+from spooled_pipelines.worker.settler import Settled, SettledStatus, Settler
 from spooled_pipelines.worker.watchdog import Watchdog
 
 # How long a draining worker waits for the answer to its last request for jobs.
@@ -88,7 +90,7 @@ class Engine:
         self._rate = RateEstimate(clock.monotonic())
         self._executor = _executor(clock, handler, settings, self._on_finished)
         self._batcher = None if handler.batch is None else Batcher(handler.batch, self._executor)
-        self.settler = Settler(client, clock, self.leases, on_settled=self._on_job_settled)
+        self.settler = Settler(client, clock, self.leases, on_settled=self._on_jobs_settled)
         self._renewer = LeaseRenewer(
             connect, clock, self.leases, settings.lease_seconds, on_lost=self._on_lease_lost
         )
@@ -102,7 +104,7 @@ class Engine:
             load=self._load,
             unfinished_of=lambda queue_name: self.leases.unfinished_by_queue[queue_name],
             rate=lambda: self._rate.rate(clock.monotonic()),
-            on_job=self._on_fetched,
+            on_jobs=self._on_fetched,
         )
         self._registration = Registration(
             client,
@@ -229,27 +231,38 @@ class Engine:
 
     def _load(self) -> Load:
         hanging = self.hanging() * self._settings.jobs_per_call
-        return Load(self.leases.unfinished + hanging, self.settler.unacknowledged)
+        unfinished = self.leases.unfinished + hanging
+        return Load(unfinished, self.settler.unacknowledged, self.leases.payload_bytes)
 
-    def _on_fetched(self, job: Job, claimed_at: float) -> None:
-        leased = self.leases.add(job, claimed_at)
-        if self._batcher is None:
-            self._executor.submit([leased])
+    def _on_fetched(self, jobs: Job | LeasedChunk, claimed_at: float) -> None:
+        if isinstance(jobs, Job):
+            taken = [self.leases.add(jobs, claimed_at)]
         else:
-            self._batcher.submit(leased)
+            taken = self.leases.add_chunk(jobs, claimed_at)
+        if self._batcher is not None:
+            self._batcher.submit(taken)
+            return
+        for leased in taken:
+            self._executor.submit([leased])
 
-    def _on_finished(self, leased: LeasedJob, outcome: Outcome | None) -> None:
+    def _on_finished(self, ended: Sequence[tuple[LeasedJob, Outcome | None]]) -> None:
         now = self.clock.monotonic()
-        self._rate.record(1, now)
-        self._cancelled_running.discard(leased)
-        if leased.started_at is not None and self._on_ended is not None:
-            self._on_ended(leased, now - leased.started_at)
-        if leased.outcome is None:
+        self._rate.record(len(ended), now)
+        settled: list[LeasedJob] = []
+        for leased, outcome in ended:
+            if self._cancelled_running:
+                self._cancelled_running.discard(leased)
+            if leased.started_at is not None and self._on_ended is not None:
+                self._on_ended(leased, now - leased.started_at)
+            if leased.outcome is not None:
+                continue
             if outcome is None or leased.lost:
                 self.settler.drop(leased, "lease lost")
             else:
                 self.leases.finish(leased, outcome)
-                self.settler.settle(leased)
+                settled.append(leased)
+        if settled:
+            self.settler.settle(settled)
         self._fetcher.notify_room()
 
     def _cancel(self, leased: LeasedJob, outcome: Outcome | None) -> None:
@@ -259,7 +272,7 @@ class Engine:
             self._cancelled_running.add(leased)
         if outcome is not None:
             self.leases.finish(leased, outcome)
-            self.settler.settle(leased)
+            self.settler.settle([leased])
         if leased.interrupt is not None:
             leased.interrupt()
 
@@ -269,35 +282,42 @@ class Engine:
         if all(each.lost for each in self.leases):
             self._idle.set()
 
-    def _on_job_settled(self, leased: LeasedJob, settled: Settled) -> None:
-        self.counts[settled.status] += 1
-        outcome = leased.outcome
-        if isinstance(outcome, Failed) and settled.status != "lost":
-            log_job(
-                logging.INFO if outcome.discarded else logging.WARNING,
-                "job discarded" if outcome.discarded else "job failed",
-                leased,
-                status=settled.status,
-                error=outcome.error_type,
-                at=outcome.location,
-            )
-        elif isinstance(outcome, Completed):
-            log_job(logging.DEBUG, "job " + settled.status, leased)
+    def _on_jobs_settled(self, jobs: Sequence[LeasedJob], status: SettledStatus) -> None:
+        self.counts[status] += len(jobs)
+        if status != "completed" or logger.isEnabledFor(logging.DEBUG):
+            for leased in jobs:
+                _log_settled(leased, status)
         if self._on_settled is not None:
-            try:
-                self._on_settled(settled)
-            except Exception:  # noqa: BLE001 - a user's callback: its fault must not cost jobs
-                logger.exception("on_settled raised")
+            for leased in jobs:
+                try:
+                    self._on_settled(Settled(leased.job, status))
+                except Exception:  # noqa: BLE001, PERF203 - a user's callback: its fault must not cost jobs
+                    logger.exception("on_settled raised")
         self._fetcher.notify_room()
         if not len(self.leases):
             self._idle.set()
+
+
+def _log_settled(leased: LeasedJob, status: SettledStatus) -> None:
+    outcome = leased.outcome
+    if isinstance(outcome, Failed) and status != "lost":
+        log_job(
+            logging.INFO if outcome.discarded else logging.WARNING,
+            "job discarded" if outcome.discarded else "job failed",
+            leased,
+            status=status,
+            error=outcome.error_type,
+            at=outcome.location,
+        )
+    elif isinstance(outcome, Completed):
+        log_job(logging.DEBUG, "job " + status, leased)
 
 
 def _executor(
     clock: Clock,
     handler: BoundHandler,
     settings: WorkerSettings,
-    on_finished: Callable[[LeasedJob, Outcome | None], None],
+    on_finished: OnFinished,
 ) -> JobExecutor:
     concurrency = settings.concurrency
     if settings.executor == "process":

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol
@@ -24,8 +24,8 @@ from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.outcome import Outcome, outcome_of_exception
 
 JobGroup = list[LeasedJob]
-# Called in the event loop's thread; the outcome is None where the lease was lost before the run.
-OnFinished = Callable[[LeasedJob, Outcome | None], None]
+# Called in the event loop's thread; an outcome is None where the lease was lost before the run.
+OnFinished = Callable[[Sequence[tuple[LeasedJob, Outcome | None]]], None]
 SyncCall = Callable[[list[JobContext]], list[Outcome]]
 AsyncCall = Callable[[list[JobContext]], Awaitable[list[Outcome]]]
 
@@ -158,8 +158,8 @@ class ThreadExecutor:
 
     def _collect(self) -> None:
         self._collect_is_due = False
-        while self._done:
-            self._on_finished(*self._done.popleft())
+        # Threads add to it meanwhile.
+        self._on_finished([self._done.popleft() for _ in range(len(self._done))])
 
 
 class AsyncioExecutor:
@@ -201,9 +201,9 @@ class AsyncioExecutor:
             group = self._waiting.popleft()
             now = self._clock.monotonic()
             alive = [leased for leased in group if not leased.has_lost_lease(now)]
-            for leased in group:
-                if leased not in alive:
-                    self._on_finished(leased, None)
+            lost = [(leased, None) for leased in group if leased not in alive]
+            if lost:
+                self._on_finished(lost)
             if alive:
                 task = asyncio.ensure_future(self._work(alive))
                 self._tasks[task] = alive
@@ -224,8 +224,7 @@ class AsyncioExecutor:
             if self._closing:
                 raise
             outcomes = [outcome_of_exception(error)] * len(group)
-        for leased, outcome in zip(group, outcomes, strict=True):
-            self._on_finished(leased, outcome)
+        self._on_finished(list(zip(group, outcomes, strict=True)))
 
 
 class Batcher:
@@ -237,12 +236,16 @@ class Batcher:
         self._group: JobGroup = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def submit(self, leased: LeasedJob) -> None:
-        """Add a job; the group runs when it is full, or `max_wait` after its first job."""
-        self._group.append(leased)
-        if len(self._group) >= self._options.max_rows:
-            self.flush()
-        elif self._timer is None:
+    def submit(self, jobs: Sequence[LeasedJob]) -> None:
+        """Add jobs; a group runs when it is full, or `max_wait` after its first job."""
+        start, most = 0, self._options.max_rows
+        while start < len(jobs):
+            end = start + most - len(self._group)
+            self._group += jobs[start:end]
+            start = end
+            if len(self._group) >= most:
+                self.flush()
+        if self._group and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._options.max_wait, self.flush)
 

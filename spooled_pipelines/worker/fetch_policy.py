@@ -14,6 +14,10 @@ PREFETCH_SECONDS = 0.25
 PREFETCH_MAX = 1_000
 # Backpressure: with so many results sent and not yet acknowledged, nothing new is fetched.
 UNACKNOWLEDGED_MAX = 2_000
+# Of a fast worker, what it does in so long.
+UNACKNOWLEDGED_SECONDS = 0.5
+# The same with so many bytes of payloads in hand.
+PAYLOAD_BYTES_MAX = 64 << 20
 # Full requests under way at once: with a distant or busy server, one would hold up everything.
 _REQUESTS_MAX = 10
 # The time constant of the rate estimate.
@@ -39,32 +43,53 @@ class RateEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a worker has in hand: jobs fetched and not finished, results not acknowledged."""
+    """What a worker has in hand: jobs fetched and not finished, results not acknowledged.
+
+    And how many bytes of payloads, as far as they came as chunks.
+    """
 
     unfinished: int
     unacknowledged: int
+    payload_bytes: int = 0
 
 
-def jobs_to_fetch(load: Load, concurrency: int, rate: float) -> int:
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """How many jobs at most are fetched ahead, and how many one request asks for."""
+
+    prefetch: int
+    per_request: int
+
+
+SINGLE_JOBS = FetchLimits(PREFETCH_MAX, DEQUEUE_MAX)
+# The server claims a chunk in one statement, while others wait.
+CHUNKS = FetchLimits(20_000, 2_000)
+
+
+def jobs_to_fetch(
+    load: Load, concurrency: int, rate: float, limits: FetchLimits = SINGLE_JOBS
+) -> int:
     """Return how many jobs to ask for now, in as many requests as that takes; 0 means: wait.
 
     Never more than free slots plus what `rate` does within PREFETCH_SECONDS. A request for a few
     jobs costs as much as one for many, so with every slot busy it waits for half of that room.
     """
-    if load.unacknowledged >= UNACKNOWLEDGED_MAX:
+    if load.payload_bytes >= PAYLOAD_BYTES_MAX:
         return 0
-    prefetch = min(PREFETCH_MAX, int(rate * PREFETCH_SECONDS))
+    if load.unacknowledged >= max(UNACKNOWLEDGED_MAX, rate * UNACKNOWLEDGED_SECONDS):
+        return 0
+    prefetch = min(limits.prefetch, int(rate * PREFETCH_SECONDS))
     room = concurrency + prefetch - load.unfinished
     busy = load.unfinished >= concurrency
     if room <= 0 or (busy and room < prefetch / 2):
         return 0
-    return min(room, _REQUESTS_MAX * DEQUEUE_MAX)
+    return min(room, _REQUESTS_MAX * limits.per_request)
 
 
-def request_sizes(jobs: int) -> list[int]:
-    """Return the sizes of the requests for so many jobs, each within the wire's limit."""
-    full, rest = divmod(jobs, DEQUEUE_MAX)
-    return [DEQUEUE_MAX] * full + ([rest] if rest else [])
+def request_sizes(jobs: int, limits: FetchLimits = SINGLE_JOBS) -> list[int]:
+    """Return the sizes of the requests for so many jobs, each within the limit."""
+    full, rest = divmod(jobs, limits.per_request)
+    return [limits.per_request] * full + ([rest] if rest else [])
 
 
 def start_limit(rate: float, now: float) -> TokenBucket:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.types import Job
+from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.limits import CHUNK_BYTES_MAX
+from spooled_pipelines.wire.methods import BATCH
 from spooled_pipelines.worker.clock import Clock
-from spooled_pipelines.worker.fetch_policy import Load, jobs_to_fetch, request_sizes, start_limit
+from spooled_pipelines.worker.fetch_policy import (
+    CHUNKS,
+    PAYLOAD_BYTES_MAX,
+    SINGLE_JOBS,
+    FetchLimits,
+    Load,
+    jobs_to_fetch,
+    request_sizes,
+    start_limit,
+)
 from spooled_pipelines.worker.idle_wait import IdleSubscription
+from spooled_pipelines.worker.leased_chunk import LeasedChunk
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.retry import Backoff, is_transient
 from spooled_pipelines.worker.settings import QueueShare, WorkerSettings
@@ -47,11 +61,20 @@ class QueueSource:
             self.backoff.reset()
 
 
-class Fetcher:
-    """Fetches jobs until told to stop, and hands each to `on_job` with the time of its claim.
+class _Fetched(NamedTuple):
+    """What one request came to."""
 
-    Each request is a Dequeue of its own, because that has an end: on a stream, a request that
-    finds fewer jobs than it asks for is not told so.
+    jobs: int
+    # Others may not have fitted into it: the queue is not empty.
+    cut_short: bool = False
+
+
+class Fetcher:
+    """Fetches jobs until told to stop, and hands them to `on_jobs` with the time of their claim.
+
+    They come in chunks, or one by one from a server that has no ClaimChunks. Each request is a
+    call of its own, because that has an end: on a stream, a request that finds fewer jobs than it
+    asks for is not told so.
     """
 
     def __init__(
@@ -63,7 +86,7 @@ class Fetcher:
         load: Callable[[], Load],
         unfinished_of: Callable[[str], int],
         rate: Callable[[], float],
-        on_job: Callable[[Job, float], None],
+        on_jobs: Callable[[Job | LeasedChunk, float], None],
     ) -> None:
         self._client = client
         self._clock = clock
@@ -71,7 +94,9 @@ class Fetcher:
         self._load = load
         self._unfinished_of = unfinished_of
         self._rate = rate
-        self._on_job = on_job
+        self._on_jobs = on_jobs
+        # Whether the server hands out chunks, as far as is known.
+        self._claims_chunks = True
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         # An empty queue has a job now, or it is time to stop.
@@ -118,20 +143,25 @@ class Fetcher:
                 continue
             wanted = min(wanted, self._room_of(source))
             had_nothing = self._load() == Load(0, 0)
-            requests = [self._fetch(source, size) for size in request_sizes(wanted)]
+            requests = [self._fetch(source, size) for size in request_sizes(wanted, self._limits)]
             answers = await asyncio.gather(*requests)
-            fetched = sum(filter(None, answers))
+            fetched = sum(answer.jobs for answer in answers if answer is not None)
             if None in answers or self._stopping.is_set():
                 continue
+            cut_short = any(answer is not None and answer.cut_short for answer in answers)
             source.record(fetched)
             source.was_empty = had_nothing and fetched == 0
             if self._settings.stop_when_empty and all(each.was_empty for each in self._sources):
                 return
-            if fetched < wanted:
+            if fetched < wanted and not cut_short:
                 source.idle_until = self._clock.monotonic() + source.backoff.next()
 
+    @property
+    def _limits(self) -> FetchLimits:
+        return CHUNKS if self._claims_chunks else SINGLE_JOBS
+
     def _wanted(self) -> int:
-        wanted = jobs_to_fetch(self._load(), self._settings.slots, self._rate())
+        wanted = jobs_to_fetch(self._load(), self._settings.slots, self._rate(), self._limits)
         if self._limit is not None:
             wanted = min(wanted, self._limit.available(self._clock.monotonic()))
         return wanted
@@ -175,18 +205,20 @@ class Fetcher:
         await self._clock.wait_for_event(self._room if is_full else self._notified, seconds)
         self._notified.clear()
 
-    async def _fetch(self, source: QueueSource, size: int) -> int | None:
-        """Return how many jobs came; None where the server did not answer."""
+    async def _fetch(self, source: QueueSource, size: int) -> _Fetched | None:
+        """Return what came; None where the server did not answer."""
         # The lease counts from before the call: earlier than for the server, never later.
         claimed_at = self._clock.monotonic()
+        claims_chunks = self._claims_chunks
         try:
-            jobs = await self._client.dequeue(
-                source.share.name,
-                self._settings.worker_id,
-                batch_size=size,
-                lease_seconds=self._settings.lease_seconds,
-            )
+            if claims_chunks:
+                fetched = await self._claim_chunks(source, size, claimed_at)
+            else:
+                fetched = await self._dequeue(source, size, claimed_at)
         except SpooledError as error:
+            if error.code == "UNIMPLEMENTED" and claims_chunks:
+                self._claims_chunks = False
+                return None
             if not is_transient(error):
                 raise
             self.server_answers = False
@@ -196,14 +228,44 @@ class Fetcher:
             return None
         self.server_answers = True
         self._backoff.reset()
+        return fetched
+
+    async def _claim_chunks(self, source: QueueSource, size: int, claimed_at: float) -> _Fetched:
+        # At least one job comes, however large it is.
+        room = max(1, PAYLOAD_BYTES_MAX - self._load().payload_bytes)
+        most = min(CHUNK_BYTES_MAX, room)
+        request = batch_v1.ClaimChunksRequest(
+            queue_name=source.share.name,
+            worker_id=self._settings.worker_id,
+            lease_duration_secs=self._settings.lease_seconds,
+            max_jobs=size,
+            max_bytes=most,
+        )
+        # Not repeatable, as a Dequeue.
+        answer = await self._client.connection.unary(
+            BATCH["ClaimChunks"], request, repeatable=False
+        )
+        chunks = [LeasedChunk(each, self._settings.worker_id) for each in answer.chunks]
+        for chunk in chunks:
+            self._take(chunk, claimed_at, len(chunk))
+        cut_short = sum(chunk.payload_bytes for chunk in chunks) >= most / 2
+        return _Fetched(sum(map(len, chunks)), cut_short)
+
+    async def _dequeue(self, source: QueueSource, size: int, claimed_at: float) -> _Fetched:
+        jobs = await self._client.dequeue(
+            source.share.name,
+            self._settings.worker_id,
+            batch_size=size,
+            lease_seconds=self._settings.lease_seconds,
+        )
         for job in jobs:
             self._take(job, claimed_at)
-        return len(jobs)
+        return _Fetched(len(jobs))
 
-    def _take(self, job: Job, claimed_at: float) -> None:
+    def _take(self, jobs: Job | LeasedChunk, claimed_at: float, count: int = 1) -> None:
         if self._limit is not None:
-            self._limit.take()
-        self._on_job(job, claimed_at)
+            self._limit.take(count)
+        self._on_jobs(jobs, claimed_at)
 
     def _source(self, share: QueueShare) -> QueueSource:
         def notify() -> None:

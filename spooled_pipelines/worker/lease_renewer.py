@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import ConflictError, NotFoundError, SpooledError
+from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.methods import BATCH
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.event_loop import run_in_thread
 from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
+from spooled_pipelines.worker.leased_chunk import LeasedChunk
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Returned
 from spooled_pipelines.worker.retry import is_transient
@@ -58,26 +62,56 @@ class LeaseRenewer:
             while True:
                 await self._clock.sleep(pause)
                 due = self._leases.due(self._clock.monotonic())
-                await asyncio.gather(*(self._renew(client, slots, leased) for leased in due))
+                chunks: defaultdict[int, list[LeasedJob]] = defaultdict(list)
+                for leased in due:
+                    # A job that came alone is a chunk of one.
+                    chunks[id(leased.chunk or leased)].append(leased)
+                await asyncio.gather(
+                    *(self._renew(client, slots, jobs) for jobs in chunks.values())
+                )
 
     async def _renew(
-        self, client: AsyncSpooledClient, slots: asyncio.Semaphore, leased: LeasedJob
+        self, client: AsyncSpooledClient, slots: asyncio.Semaphore, jobs: list[LeasedJob]
     ) -> None:
+        """Renew the leases of jobs of one chunk, or of one job that came alone."""
         async with slots:
-            if isinstance(leased.outcome, Returned):
-                # A plain server is told so by the shortest lease, which this would make longer.
+            # A plain server is told so by the shortest lease, which this would make longer.
+            jobs = [leased for leased in jobs if not isinstance(leased.outcome, Returned)]
+            if not jobs:
                 return
             asked_at = self._clock.monotonic()
+            lost: Sequence[int] = ()
             try:
-                await client.renew_lease(leased.job, lease_seconds=self._lease_seconds)
+                if jobs[0].chunk is None:
+                    await client.renew_lease(jobs[0].job, lease_seconds=self._lease_seconds)
+                else:
+                    lost = await self._renew_chunk(client, jobs[0].chunk, jobs)
             except (ConflictError, NotFoundError) as error:
-                self._loop.call_soon_threadsafe(self._lose, leased, error.code)
+                self._loop.call_soon_threadsafe(self._lose, jobs[0], error.code)
+                return
             except SpooledError as error:
                 if not is_transient(error):
                     raise
                 logger.warning("leases not renewed, trying again: %s", error)
-            else:
+                return
+            for index in lost:
+                self._loop.call_soon_threadsafe(self._lose, jobs[index], "LEASE_EXPIRED")
+            for leased in jobs:
                 self._leases.renewed(leased, asked_at)
+
+    async def _renew_chunk(
+        self, client: AsyncSpooledClient, chunk: LeasedChunk, jobs: list[LeasedJob]
+    ) -> Sequence[int]:
+        """Return the places of those that are lost."""
+        request = batch_v1.RenewChunkRequest(
+            queue_name=chunk.queue_name,
+            worker_id=chunk.worker_id,
+            lease_id=chunk.lease_id,
+            job_ids=[leased.job_id for leased in jobs],
+            extension_secs=self._lease_seconds,
+        )
+        renewed = await client.connection.unary(BATCH["RenewChunk"], request, repeatable=True)
+        return list(renewed.lost)
 
     def _lose(self, leased: LeasedJob, reason: str | None) -> None:
         # Where the handler ended meanwhile, its own settling says what became of the job.

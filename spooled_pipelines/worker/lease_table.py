@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from spooled_pipelines.types import Job
 from spooled_pipelines.worker.context import JobContext
+from spooled_pipelines.worker.leased_chunk import ChunkJobContext, LeasedChunk
 from spooled_pipelines.worker.outcome import Outcome
 
 # An event loop in which the watchdog has not run for so long hangs.
@@ -24,6 +25,7 @@ class LeasedJob:
     Attributes:
         context: what its handler gets.
         renew_at, expires_at: of the lease, in monotonic seconds.
+        chunk, index: with which others it came, and its place there; None: it came alone.
         outcome: what its handler came to, or what was decided for it.
         lost: whether the server said that the lease is gone.
         sends: how often the outcome was sent; an answer can get lost with the connection.
@@ -35,6 +37,8 @@ class LeasedJob:
     context: JobContext
     renew_at: float
     expires_at: float
+    chunk: LeasedChunk | None = None
+    index: int = 0
     outcome: Outcome | None = None
     lost: bool = False
     sends: int = 0
@@ -46,13 +50,29 @@ class LeasedJob:
     def job(self) -> Job:
         return self.context.job
 
+    # What follows does not decode the job of a chunk.
+
     @property
-    def cancelled(self) -> bool:
-        return self.context.cancelled
+    def job_id(self) -> str:
+        return self.job.id if self.chunk is None else self.chunk.job_ids[self.index]
+
+    @property
+    def queue_name(self) -> str:
+        return self.job.queue_name if self.chunk is None else self.chunk.queue_name
+
+    @property
+    def timeout_seconds(self) -> int:
+        chunk = self.chunk
+        return self.job.timeout_seconds if chunk is None else chunk.timeout_seconds[self.index]
 
     @property
     def attempt(self) -> int:
-        return self.job.retry_count + 1
+        chunk = self.chunk
+        return 1 + (self.job.retry_count if chunk is None else chunk.retry_counts[self.index])
+
+    @property
+    def cancelled(self) -> bool:
+        return self.context.cancelled
 
     def cancel(self, now: float) -> None:
         """Tell the handler to end."""
@@ -61,7 +81,7 @@ class LeasedJob:
 
     def is_within_time(self, now: float) -> bool:
         """Return whether the handler runs, and no longer than the job's `timeout_seconds`."""
-        limit = self.job.timeout_seconds or math.inf
+        limit = self.timeout_seconds or math.inf
         runs = self.started_at is not None and self.outcome is None
         return runs and now < (self.started_at or 0.0) + limit
 
@@ -86,6 +106,8 @@ class LeaseTable:
         self.watched_at = math.inf
         self._jobs: dict[int, LeasedJob] = {}
         self.unfinished = 0
+        # Of the payloads of chunks.
+        self.payload_bytes = 0
         self.unfinished_by_queue: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -103,6 +125,19 @@ class LeaseTable:
         self.unfinished_by_queue[job.queue_name] += 1
         return leased
 
+    def add_chunk(self, chunk: LeasedChunk, claimed_at: float) -> list[LeasedJob]:
+        """Enter the jobs of a chunk that was claimed at that time."""
+        renew_at, expires_at = claimed_at + self._lease / 3, claimed_at + self._lease
+        jobs = [
+            LeasedJob(ChunkJobContext(chunk, index), renew_at, expires_at, chunk, index)
+            for index in range(len(chunk))
+        ]
+        self._jobs.update(zip(map(id, jobs), jobs, strict=True))
+        self.unfinished += len(jobs)
+        self.unfinished_by_queue[chunk.queue_name] += len(jobs)
+        self.payload_bytes += chunk.payload_bytes
+        return jobs
+
     def finish(self, leased: LeasedJob, outcome: Outcome) -> None:
         """Note the outcome, which still has to get to the server."""
         if leased.outcome is None:
@@ -111,8 +146,15 @@ class LeaseTable:
 
     def remove(self, leased: LeasedJob) -> None:
         """Drop a job that is settled or lost. May be repeated."""
-        if self._jobs.pop(id(leased), None) is not None and leased.outcome is None:
+        if self._jobs.pop(id(leased), None) is None:
+            return
+        if leased.outcome is None:
             self._count_finished(leased)
+        chunk = leased.chunk
+        if chunk is not None:
+            chunk.held -= 1
+            if not chunk.held:
+                self.payload_bytes -= chunk.payload_bytes
 
     def due(self, now: float) -> list[LeasedJob]:
         """Return the jobs whose lease has to be renewed now: not lost, and not finished.
@@ -140,4 +182,4 @@ class LeaseTable:
 
     def _count_finished(self, leased: LeasedJob) -> None:
         self.unfinished -= 1
-        self.unfinished_by_queue[leased.job.queue_name] -= 1
+        self.unfinished_by_queue[leased.queue_name] -= 1

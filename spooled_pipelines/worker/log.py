@@ -16,9 +16,9 @@ def log_job(level: int, event: str, leased: LeasedJob, **facts: object) -> None:
     if not logger.isEnabledFor(level):
         return
     fields: dict[str, object] = {
-        "job_id": leased.job.id,
+        "job_id": leased.job_id,
         "attempt": leased.attempt,
-        "queue": leased.job.queue_name,
+        "queue": leased.queue_name,
         **{name: value for name, value in facts.items() if value not in ("", None)},
     }
     text = " ".join(f"{name}={value}" for name, value in fields.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from spooled_pipelines.errors import (
 )
 from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
-from spooled_pipelines.worker.batch_settler import BatchSettler
+from spooled_pipelines.worker.batch_settler import BatchSettler, OutcomeQueue
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job, logger
@@ -62,13 +62,13 @@ class Settler:
         clock: Clock,
         leases: LeaseTable,
         *,
-        on_settled: Callable[[LeasedJob, Settled], None],
+        on_settled: Callable[[Sequence[LeasedJob], SettledStatus], None],
     ) -> None:
         self._client = client
         self._clock = clock
         self._leases = leases
         self._on_settled = on_settled
-        self._outcomes: asyncio.Queue[LeasedJob] = asyncio.Queue()
+        self._outcomes = OutcomeQueue()
         # Whether the server has the batch extension's Settle, as far as is known.
         self._has_settle = True
         self._lookups: set[asyncio.Task[None]] = set()
@@ -83,17 +83,17 @@ class Settler:
         """Whether the server takes a job back without counting it as a failed attempt."""
         return self._has_settle
 
-    def settle(self, leased: LeasedJob) -> None:
-        """Send the job's outcome, now or as soon as there is a server."""
-        self.unacknowledged += 1
-        self._outcomes.put_nowait(leased)
+    def settle(self, jobs: Sequence[LeasedJob]) -> None:
+        """Send the jobs' outcomes, now or as soon as there is a server."""
+        self.unacknowledged += len(jobs)
+        self._outcomes.put(jobs)
         if not self._has_settle:
-            self._open_channels(1)
+            self._open_channels(len(jobs))
 
     def drop(self, leased: LeasedJob, reason: str) -> None:
         """Drop the outcome: the lease is gone."""
         log_job(logging.WARNING, "lease lost, result dropped:", leased, reason=reason)
-        self._acknowledge(leased, "lost")
+        self._acknowledge([leased], "lost")
 
     async def run(self) -> None:
         """Send outcomes until cancelled.
@@ -104,7 +104,7 @@ class Settler:
         try:
             await self._settle_in_batches()
             self._has_settle = False
-            self._open_channels(self._outcomes.qsize())
+            self._open_channels(len(self._outcomes))
             await self._fatal
         finally:
             running = [*self._channels, *self._lookups]
@@ -116,23 +116,30 @@ class Settler:
         """Send many outcomes in a message; return where the server has no Settle."""
         backoff = Backoff(_RETRY_SECONDS, _RETRY_MAX_SECONDS)
 
-        def on_answer(leased: LeasedJob, answer: batch_v1.JobSettled) -> None:
+        def on_completed(jobs: Sequence[LeasedJob]) -> None:
             self._outage_logged = False
             backoff.reset()
-            self._on_answer(leased, answer)
+            self.unacknowledged -= len(jobs)
+            self._acknowledge(jobs, "completed")
 
         def expects_more() -> bool:
             return self._leases.unfinished > 0
 
         while True:
             error = await BatchSettler(
-                self._client, self._clock, self._outcomes, on_answer, expects_more
+                self._client,
+                self._clock,
+                self._outcomes,
+                on_completed,
+                self._on_answer,
+                expects_more,
             ).run()
             if error.code == "UNIMPLEMENTED":
                 return
             await self._wait_out(error, backoff)
 
     def _on_answer(self, leased: LeasedJob, answer: batch_v1.JobSettled) -> None:
+        self._outage_logged = False
         outcome = leased.outcome
         if answer.status == _DEADLETTER:
             self._settled(leased, "deadletter")
@@ -140,7 +147,7 @@ class Settler:
             self._settled(leased, _ACCEPTED.get(type(outcome), "returned"))
         elif answer.code == "INVALID_ARGUMENT" and isinstance(outcome, Completed):
             leased.outcome = rejected_result(f"the result cannot be kept: {answer.message}")
-            self._outcomes.put_nowait(leased)
+            self._outcomes.put([leased])
         elif answer.code == "FAILED_PRECONDITION" and leased.sends > 1:
             task = asyncio.ensure_future(self._look_up(leased))
             self._lookups.add(task)
@@ -153,7 +160,7 @@ class Settler:
             status = await self._earlier_outcome(leased)
         except SpooledError:
             # The outcome is sent again, and its answer looked up again.
-            self._outcomes.put_nowait(leased)
+            self._outcomes.put([leased])
         else:
             self._settled(leased, status)
 
@@ -162,13 +169,13 @@ class Settler:
         if status == "lost":
             self.drop(leased, "refused by the server")
         else:
-            self._acknowledge(leased, status)
+            self._acknowledge([leased], status)
 
     def _open_channels(self, wanted: int) -> None:
         # Channels are opened as they are needed: a quiet worker has one.
         while (
             wanted
-            and self._outcomes.qsize() > self._idle_channels
+            and len(self._outcomes) > self._idle_channels
             and len(self._channels) < _CHANNELS_MAX
         ):
             wanted -= 1
@@ -245,7 +252,7 @@ class Settler:
         """Return what a job is that is settled already, perhaps by a send whose answer was lost."""
         if leased.sends == 1:
             return "lost"
-        job = await self._client.get_job(leased.job.id)
+        job = await self._client.get_job(leased.job_id)
         if job.assigned_worker_id not in (leased.job.assigned_worker_id, None):
             return "lost"
         if isinstance(leased.outcome, Returned):
@@ -254,6 +261,7 @@ class Settler:
             return "deadletter" if job.status is JobStatus.DEADLETTER else "lost"
         return "completed" if job.status is JobStatus.COMPLETED else "lost"
 
-    def _acknowledge(self, leased: LeasedJob, status: SettledStatus) -> None:
-        self._leases.remove(leased)
-        self._on_settled(leased, Settled(leased.job, status))
+    def _acknowledge(self, jobs: Sequence[LeasedJob], status: SettledStatus) -> None:
+        for leased in jobs:
+            self._leases.remove(leased)
+        self._on_settled(jobs, status)

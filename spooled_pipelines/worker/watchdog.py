@@ -42,7 +42,7 @@ class Watchdog:
             for leased in self._leases:
                 if leased.started_at is None or leased.cancelled or leased.outcome is not None:
                     continue
-                limit = leased.job.timeout_seconds
+                limit = leased.timeout_seconds
                 if now >= leased.expires_at:
                     leased.lost = True
                     self._cancel(leased, None)

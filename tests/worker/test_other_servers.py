@@ -246,7 +246,7 @@ def test_a_server_that_hands_out_no_jobs_ends_the_worker_with_an_error_that_says
     server: ServerProcess, queue: str
 ) -> None:
     with (
-        Without(server.address, "Dequeue") as less,
+        Without(server.address, "Dequeue", "ClaimChunks") as less,
         connect(less.address, api_key=server.api_key) as client,
         pytest.raises(SpooledError, match="Dequeue"),
     ):

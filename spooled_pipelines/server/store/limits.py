@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import AuditKind
+from spooled_pipelines.wire.limits import CHUNK_BYTES_MAX
 
 # Jobs that one step of a cancel or a retry looks at.
 STEP_JOBS = 2_000
 # Jobs that one sweep releases or takes back.
 SWEEP_JOBS = 1_000
-# Payloads in one answer: a client takes messages of 4 MiB unless it is told otherwise.
-ANSWER_BYTES = 3 << 20
+# Payloads in one answer.
+ANSWER_BYTES = CHUNK_BYTES_MAX
 # Queues and workers of one organization, and after what silence a worker is forgotten.
 QUEUES_MAX = 10_000
 WORKERS_MAX = 5_000

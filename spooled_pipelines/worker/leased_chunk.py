@@ -1,0 +1,109 @@
+"""Jobs that came together under one lease, by column; a `Job` is made where one is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TypeVar
+
+from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.types import Job, JobStatus
+from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.well_known import Struct
+from spooled_pipelines.worker.context import JobContext
+
+T = TypeVar("T")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class LeasedChunk:
+    """A chunk as the server sent it.
+
+    Attributes:
+        payloads: a serialized Struct for each job, as it was stored.
+        payload_bytes: the size of all of them.
+        held: how many of the jobs this worker still has.
+    """
+
+    def __init__(self, message: batch_v1.LeasedChunk, worker_id: str) -> None:
+        self.queue_name = message.queue_name
+        self.lease_id = message.lease_id
+        self.worker_id = worker_id
+        self.job_ids: list[str] = list(message.job_ids)
+        self.payloads: list[bytes] = list(message.payloads)
+        self.payload_bytes = sum(map(len, self.payloads))
+        self.held = len(self.job_ids)
+        self.retry_counts = self._column(message.retry_counts, 0)
+        self.timeout_seconds = self._column(message.timeout_seconds, 0)
+        self._organization_id = message.organization_id
+        self._started_at = message.started_at.ToDatetime(timezone.utc)
+        self._lease_expires_at = message.lease_expires_at.ToDatetime(timezone.utc)
+        self._max_retries = self._column(message.max_retries, 0)
+        self._priorities = self._column(message.priorities, 0)
+        self._created_at = self._column(message.created_at, 0)
+        self._scheduled_at = self._column(message.scheduled_at, 0)
+        self._keys = self._column(message.idempotency_keys, "")
+        self._errors = self._column(message.last_errors, "")
+        self._traceparents = self._column(message.traceparents, "")
+        self._tracestates = self._column(message.tracestates, "")
+
+    def __len__(self) -> int:
+        return len(self.job_ids)
+
+    def job(self, index: int) -> Job:
+        """Return one of the jobs."""
+        return Job(
+            id=self.job_ids[index],
+            queue_name=self.queue_name,
+            status=JobStatus.PROCESSING,
+            payload=from_struct(Struct.FromString(self.payloads[index])),
+            organization_id=self._organization_id,
+            retry_count=self.retry_counts[index],
+            max_retries=self._max_retries[index],
+            last_error=self._errors[index] or None,
+            priority=self._priorities[index],
+            timeout_seconds=self.timeout_seconds[index],
+            created_at=_moment(self._created_at[index]),
+            scheduled_at=_moment(self._scheduled_at[index]),
+            started_at=self._started_at,
+            lease_expires_at=self._lease_expires_at,
+            assigned_worker_id=self.worker_id,
+            idempotency_key=self._keys[index] or None,
+            lease_id=self.lease_id,
+            traceparent=self._traceparents[index] or None,
+            tracestate=self._tracestates[index] or None,
+        )
+
+    def _column(self, values: Sequence[T], empty: T) -> Sequence[T]:
+        """Return a value for each job; the message has none, one for all, or one for each."""
+        if len(values) > 1:
+            return list(values)
+        return [values[0] if values else empty] * len(self.job_ids)
+
+
+class ChunkJobContext(JobContext):
+    """A run of one of a chunk's jobs, which is decoded when it is looked at."""
+
+    __slots__ = ("chunk", "index")
+
+    def __init__(self, chunk: LeasedChunk, index: int) -> None:
+        self.chunk = chunk
+        self.index = index
+        self._job = None
+        self._cancelled = False
+
+    @property
+    def job(self) -> Job:
+        """The job that is run."""
+        if self._job is None:
+            self._job = self.chunk.job(self.index)
+        return self._job
+
+    @property
+    def payload_bytes(self) -> bytes:
+        """The payload as a serialized Struct."""
+        return self.chunk.payloads[self.index]
+
+
+def _moment(milliseconds: int) -> datetime | None:
+    return _EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
