@@ -46,8 +46,12 @@ else:
         AirflowTaskTimeout,
         TaskDeferred,
     )
-    from airflow.hooks.base import BaseHook
     from airflow.utils.operator_helpers import determine_kwargs
+
+    if VERSION >= (3, 1):
+        from airflow.sdk import BaseHook
+    else:
+        from airflow.hooks.base import BaseHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
