@@ -10,9 +10,9 @@ import pytest
 from tests.support.postgres import empty_store
 from tests.support.wire import Wire
 
-# The services see a store's interface alone, and the suite of the stores holds both to it: so four
+# The services see a store's interface alone, and the suite of the stores holds both to it: so five
 # files run over both in each run, and the others over PostgreSQL in the long one.
-OVER_BOTH = ("test_audit", "test_batches", "test_jobs", "test_streams")
+OVER_BOTH = ("test_audit", "test_batches", "test_jobs", "test_streams", "test_tenancy")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
