@@ -336,24 +336,44 @@ class ErrorCount(_message.Message):
     def __init__(self, error: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class ListBatchJobsRequest(_message.Message):
-    __slots__ = ("batch_id", "statuses", "page_token", "omit_payload")
+    __slots__ = ("batch_id", "statuses", "page_token", "omit_payload", "by_column")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     OMIT_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    BY_COLUMN_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     statuses: _containers.RepeatedScalarFieldContainer[_spooled_pb2.JobStatus]
     page_token: str
     omit_payload: bool
-    def __init__(self, batch_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., page_token: _Optional[str] = ..., omit_payload: _Optional[bool] = ...) -> None: ...
+    by_column: bool
+    def __init__(self, batch_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., page_token: _Optional[str] = ..., omit_payload: _Optional[bool] = ..., by_column: _Optional[bool] = ...) -> None: ...
 
 class ListBatchJobsResponse(_message.Message):
-    __slots__ = ("jobs", "next_page_token")
+    __slots__ = ("jobs", "next_page_token", "columns")
     JOBS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     jobs: _containers.RepeatedCompositeFieldContainer[_spooled_pb2.Job]
     next_page_token: str
-    def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    columns: JobColumns
+    def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., columns: _Optional[_Union[JobColumns, _Mapping]] = ...) -> None: ...
+
+class JobColumns(_message.Message):
+    __slots__ = ("job_ids", "statuses", "completed_at", "last_errors", "results", "payloads")
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    statuses: _containers.RepeatedScalarFieldContainer[_spooled_pb2.JobStatus]
+    completed_at: _containers.RepeatedScalarFieldContainer[int]
+    last_errors: _containers.RepeatedScalarFieldContainer[str]
+    results: _containers.RepeatedScalarFieldContainer[bytes]
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, job_ids: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., completed_at: _Optional[_Iterable[int]] = ..., last_errors: _Optional[_Iterable[str]] = ..., results: _Optional[_Iterable[bytes]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CancelBatchRequest(_message.Message):
     __slots__ = ("batch_id", "generation", "request_id")

@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
-from spooled_pipelines.batch.outcome import job_results
-from spooled_pipelines.batch.outcome.job_results import (
-    ResultLookup,
-    ResultStore,
-    common_type,
-    type_of,
-)
+from spooled_pipelines.batch.decoding.payload_columns import common_type, infer
+from spooled_pipelines.batch.outcome import job_results, results
+from spooled_pipelines.batch.outcome.job_results import FIELDS_MAX, ResultLookup, ResultStore
+from spooled_pipelines.batch.outcome.ledger import SCHEMA as LEDGER
+from spooled_pipelines.batch.outcome.ledger import AnyLedger
+from spooled_pipelines.batch.outcome.results import ResultOrder, results_reader
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import spooled_v1
+from spooled_pipelines.wire.well_known import Struct
 from tests.support.waiting import eventually
 
 Work = Callable[..., int]
@@ -223,9 +224,10 @@ values = st.recursive(
 @settings(max_examples=200)
 @given(st.lists(st.lists(values, min_size=1, max_size=4), min_size=1, max_size=4))
 def test_pages_have_one_type_that_holds_all_of_their_values(pages: list[list[Any]]) -> None:
-    kind = pa.null()
-    for page in pages:
-        kind = common_type(kind, type_of(page))
+    arrays = [infer(page) for page in pages]
+    kind: pa.DataType | None = pa.null()
+    for array in arrays:
+        kind = None if kind is None or array is None else common_type(kind, array.type)
     if kind is None:
         return
     for page in pages:
@@ -242,14 +244,66 @@ def test_pages_have_one_type_that_holds_all_of_their_values(pages: list[list[Any
     [[0.0, False], [None, False, 0.5], [[0.5], [True]], [{"x": 0.5}, None, {}, {"x": [False]}]],
 )
 def test_a_bool_among_numbers_does_not_become_a_number(page: list[Any]) -> None:
-    assert type_of(page) is None
-    assert type_of([{"deep": [page]}]) is None
+    assert infer(page) is None
+    assert infer([{"deep": [page]}]) is None
 
 
-def job(number: int) -> spooled_v1.Job:
+def job(number: int, **result: Any) -> spooled_v1.Job:
     made = spooled_v1.Job(id=f"job-{number}", status=spooled_v1.JOB_STATUS_COMPLETED)
-    made.result.update({"n": number})
+    made.result.update(result or {"n": number})
     return made
+
+
+def result_of(struct: bytes) -> dict[str, Any]:
+    return from_struct(Struct.FromString(struct))
+
+
+class Rows(AnyLedger):
+    """A ledger of jobs in this order."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._numbers = numbers
+
+    def reader(self) -> pa.RecordBatchReader:
+        rows = len(self._numbers)
+        columns = [range(rows), ["k"] * rows, [f"job-{n}" for n in self._numbers]]
+        lines = pa.record_batch([*columns, ["created"] * rows, [None] * rows], schema=LEDGER)
+        return pa.RecordBatchReader.from_batches(LEDGER, [lines])
+
+
+@pytest.mark.parametrize("order", ["input", "settled"])
+@pytest.mark.parametrize("rows", [None, Rows(list(range(60))), Rows(list(range(59, -1, -1)))])
+def test_large_results_come_in_lots_of_bounded_bytes(
+    monkeypatch: pytest.MonkeyPatch, order: ResultOrder, rows: Rows | None
+) -> None:
+    for module in (job_results, results):
+        monkeypatch.setattr(module, "LOT_BYTES", 4_000)
+    monkeypatch.setattr(job_results, "_BUFFER_BYTES", 8_000)
+    told = ResultStore()
+    for number in range(60):
+        told.add(job(number, n=number, text="x" * 1_000))
+    lots = list(results_reader(told, rows, order))
+    assert max(lot.nbytes for lot in lots) < 6_000
+    found = pa.Table.from_batches(lots)
+    assert [f"job-{n}" for n in found["n"].to_pylist()] == found["job_id"].to_pylist()
+    assert sorted(found["n"].to_pylist()) == list(range(60))
+    assert set(found["text"].to_pylist()) == {"x" * 1_000}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_ever_new_fields_become_one_column_of_json(nested: bool) -> None:
+    told = ResultStore()
+    for number in range(FIELDS_MAX + 1):
+        fields = {f"field {number}": number}
+        told.add(job(number, **({"inside": fields, "n": number} if nested else fields)))
+    told.add(spooled_v1.Job(id="without", status=spooled_v1.JOB_STATUS_PENDING))
+    found = results_reader(told, None).read_all()
+    names = ["inside", "n"] if nested else ["result"]
+    assert found.column_names == ["row", "job_id", "status", "error", *names]
+    texts = found[names[0]].to_pylist()
+    assert texts[17:18] + texts[-1:] == ['{"field 17": 17}', None]
+    typed = results_reader(told, None, schema={"field 17": pa.int8()}).read_all()
+    assert typed["field 17"].drop_null().to_pylist() == ([] if nested else [17])
 
 
 @pytest.mark.parametrize("mixed_up", [False, True])
@@ -272,5 +326,5 @@ def test_a_lookup_finds_every_job_in_whatever_order(
     for start in range(0, len(numbers), 25):
         some = numbers[start : start + 25]
         found = lookup.of(pa.array([f"job-{n}" for n in some] + [None]))
-        results = [one and json.loads(one)["n"] for one in found["result"].to_pylist()]
+        results = [one and result_of(one)["n"] for one in found["result"].to_pylist()]
         assert results == [None if n == 9_999 else n for n in some] + [None]

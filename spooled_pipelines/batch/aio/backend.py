@@ -17,6 +17,7 @@ from spooled_pipelines.wire import batch_v1, spooled_v1
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
+    from spooled_pipelines.batch.outcome.job_results import ResultStore
     from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
@@ -153,6 +154,12 @@ class AsyncBatchBackend(ABC):
         self, record: BatchRecord, visitor: JobVisitor, *, omit_payload: bool = True
     ) -> None:
         """Pass every job of the batch to the visitor; its payload may be there all the same."""
+
+    async def results(
+        self, record: BatchRecord, store: ResultStore, *, omit_payload: bool = True
+    ) -> None:
+        """Put what became of every job of the batch into the store."""
+        await self.each_job(record, store, omit_payload=omit_payload)
 
     @abstractmethod
     async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:

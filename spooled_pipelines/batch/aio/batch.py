@@ -283,8 +283,8 @@ class AsyncBatch:
 
         ledger = self._record.open_ledger()
         types = parse_result_options(order, join, schema, ledger, payload=payload)
-        store = ResultStore(keeps_payloads=payload)
-        await (await self._backend()).each_job(self._record, store, omit_payload=not payload)
+        store = ResultStore(keeps_payloads=payload, infers=types is None)
+        await (await self._backend()).results(self._record, store, omit_payload=not payload)
         return await in_thread(results_reader, store, ledger, order, join, types)
 
     async def write_results(

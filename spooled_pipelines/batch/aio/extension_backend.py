@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ from spooled_pipelines.wire import batch_v1, methods, spooled_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
+    from spooled_pipelines.batch.outcome.job_results import ResultStore
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
 
@@ -124,6 +125,14 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         self, record: BatchRecord, visitor: JobVisitor, *, omit_payload: bool = True
     ) -> None:
         await self._list_jobs(record.id, visitor, omit_payload=omit_payload)
+
+    async def results(
+        self, record: BatchRecord, store: ResultStore, *, omit_payload: bool = True
+    ) -> None:
+        request = batch_v1.ListBatchJobsRequest(
+            batch_id=record.id, omit_payload=omit_payload, by_column=True
+        )
+        await self._list_pages(request, lambda page: store.add_columns(page.columns))
 
     async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.aio.upload import open_upload
@@ -261,10 +270,22 @@ class AsyncExtensionBackend(AsyncBatchBackend):
         *,
         omit_payload: bool = True,
     ) -> None:
-        """Pass every job to the visitor, resuming behind the last page if the connection breaks."""
         request = batch_v1.ListBatchJobsRequest(
             batch_id=batch_id, statuses=statuses, omit_payload=omit_payload
         )
+
+        def visit(page: batch_v1.ListBatchJobsResponse) -> None:
+            for job in page.jobs:
+                visitor.add(job)
+
+        await self._list_pages(request, visit)
+
+    async def _list_pages(
+        self,
+        request: batch_v1.ListBatchJobsRequest,
+        visit: Callable[[batch_v1.ListBatchJobsResponse], None],
+    ) -> None:
+        """Visit every page of jobs, resuming behind the last if the connection breaks."""
         budget = RetryBudget(self.connection.settings.retry)
 
         method = methods.BATCH["ListBatchJobs"]
@@ -275,12 +296,12 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             stream = self.connection.stream(method, request)
             async with aclosing(stream):
                 async for page in stream:
-                    empty_pages = 0 if page.jobs else empty_pages + 1
+                    is_empty = not page.jobs and not page.columns.job_ids
+                    empty_pages = empty_pages + 1 if is_empty else 0
                     # A page of a batch goes on behind the last: it is never the same again.
                     if page.next_page_token in seen or empty_pages > EMPTY_PAGES_MAX:
                         raise endless(method, page.next_page_token)
-                    for job in page.jobs:
-                        visitor.add(job)
+                    visit(page)
                     if page.next_page_token:
                         seen.add(page.next_page_token)
                     request.page_token = page.next_page_token

@@ -64,14 +64,23 @@ class PayloadColumns:
         return [each.get(name) for each in self.objects]
 
 
-def decode_columns(payloads: pa.BinaryArray, only: Collection[str] | None = None) -> PayloadColumns:
+class TooManyFieldsError(ValueError):
+    """Structs that have more fields together than was allowed."""
+
+
+def decode_columns(
+    payloads: pa.BinaryArray, only: Collection[str] | None = None, fields_max: int | None = None
+) -> PayloadColumns:
     """Return the fields of serialized Structs, or only these of them.
+
+    What is in a field is `MIXED` as well where there are more than `fields_max` names inside.
 
     Raises:
         google.protobuf.message.DecodeError: one is malformed.
+        TooManyFieldsError: they have more than `fields_max`, and all are wanted.
     """
     present = payloads.drop_null() if payloads.null_count else payloads
-    arrays = _columns(present, only) if len(present) else {}
+    arrays = _columns(present, only, fields_max) if len(present) else {}
     if len(present) < len(payloads):
         is_null = payloads.is_null().to_numpy(zero_copy_only=False)
         arrays = {
@@ -81,8 +90,10 @@ def decode_columns(payloads: pa.BinaryArray, only: Collection[str] | None = None
     return PayloadColumns(payloads, arrays)
 
 
-def infer(values: list[Any]) -> pa.Array | None:
+def infer(values: list[Any], fields_max: int | None = None) -> pa.Array | None:
     """Return values of JSON as an array of the type that Arrow infers, or `MIXED`."""
+    if fields_max is not None and _has_more_names(values, fields_max):
+        return MIXED
     try:
         array = pa.array(values)
         in_order = _in_order(array.type)
@@ -116,7 +127,22 @@ def _in_order(arrow_type: pa.DataType) -> pa.DataType:
     return arrow_type
 
 
-def _columns(payloads: pa.BinaryArray, only: Collection[str] | None) -> dict[str, pa.Array | None]:
+def _has_more_names(values: list[Any], most: int) -> bool:
+    names = set[str]()
+    inside: list[Iterable[Any]] = [values]
+    while inside and len(names) <= most:
+        for value in inside.pop():
+            if isinstance(value, dict):
+                names.update(value)
+                inside.append(value.values())
+            elif isinstance(value, list):
+                inside.append(value)
+    return len(names) > most
+
+
+def _columns(
+    payloads: pa.BinaryArray, only: Collection[str] | None, fields_max: int | None
+) -> dict[str, pa.Array | None]:
     """Return the fields of payloads, none of which is null."""
     blob = WireBytes(payloads)
     left = np.arange(len(payloads))
@@ -131,8 +157,9 @@ def _columns(payloads: pa.BinaryArray, only: Collection[str] | None) -> dict[str
             if len(rows) < _SHAPE_ROWS:
                 break
             texts = [name.decode() for name in names]
+            _bound(texts, only, fields_max)
             arrays = {
-                name: _array(blob, values if fits.all() else values.take(rows))
+                name: _array(blob, values if fits.all() else values.take(rows), fields_max)
                 for name, values in zip(texts, fields, strict=True)
                 if only is None or name in only
             }
@@ -142,25 +169,34 @@ def _columns(payloads: pa.BinaryArray, only: Collection[str] | None) -> dict[str
         # A text is not UTF-8, which protobuf says better.
         parts, left = [], np.arange(len(payloads))
     if len(left):
-        parts.append((left, _slowly(payloads.take(left).to_pylist(), only)))
-    return parts[0][1] if len(parts) == 1 else _joined(payloads, parts)
+        parts.append((left, _slowly(payloads.take(left).to_pylist(), only, fields_max)))
+    return parts[0][1] if len(parts) == 1 else _joined(payloads, parts, fields_max)
 
 
-def _slowly(payloads: Iterable[bytes], only: Collection[str] | None) -> dict[str, pa.Array | None]:
+def _bound(names: Collection[str], only: Collection[str] | None, fields_max: int | None) -> None:
+    if only is None and fields_max is not None and len(names) > fields_max:
+        raise TooManyFieldsError
+
+
+def _slowly(
+    payloads: Iterable[bytes], only: Collection[str] | None, fields_max: int | None
+) -> dict[str, pa.Array | None]:
     """Return the same by way of protobuf's messages and Python's values."""
     objects = [_object(payload) for payload in payloads]
     if only is not None:
         objects = [{name: each[name] for name in only if name in each} for each in objects]
-    array = infer(objects)
+    names = dict.fromkeys(name for each in objects for name in each)
+    _bound(names, only, fields_max)
+    array = infer(objects, fields_max)
     if array is not MIXED and types.is_struct(array.type):
         return dict(zip((field.name for field in array.type), array.flatten(), strict=True))
-    names = dict.fromkeys(name for each in objects for name in each)
-    return {name: infer([each.get(name) for each in objects]) for name in names}
+    return {name: infer([each.get(name) for each in objects], fields_max) for name in names}
 
 
 def _joined(
     payloads: pa.BinaryArray,
     parts: list[tuple[npt.NDArray[np.int64], dict[str, pa.Array | None]]],
+    fields_max: int | None,
 ) -> dict[str, pa.Array | None]:
     """Return the columns of all rows, of those of some rows each."""
     place = np.empty(len(payloads), np.int64)
@@ -172,7 +208,7 @@ def _joined(
             joined[name] = column.take(pa.array(place))
         else:
             values = [_object(each).get(name) for each in payloads.to_pylist()]
-            joined[name] = infer(values) if column else MIXED
+            joined[name] = infer(values, fields_max) if column else MIXED
     return joined
 
 
@@ -184,25 +220,27 @@ def _concatenated(arrays: list[pa.Array | None]) -> pa.Array | bool:
         arrow_type = MIXED if arrow_type is MIXED else common_type(arrow_type, array.type)
     if arrow_type is MIXED:
         return False
-    same = []
-    for array in exact:
-        if types.is_null(array.type):
-            same.append(pa.nulls(len(array), arrow_type))
-        elif array.type.equals(arrow_type):
-            same.append(array)
-        elif types.is_nested(arrow_type) and "null" in f"{array.type} {arrow_type}":
-            # Arrow's cast from lists of nulls makes arrays that cannot be read.
-            return True
-        else:
-            try:
-                same.append(array.cast(arrow_type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                # Older versions of Arrow do not put the fields of structs in another order.
-                return True
-    return pa.concat_arrays(same)
+    same = [cast(array, arrow_type) for array in exact]
+    return True if any(array is None for array in same) else pa.concat_arrays(same)
 
 
-def _array(blob: WireBytes, values: FieldValues) -> pa.Array | None:
+def cast(array: pa.Array, arrow_type: pa.DataType) -> pa.Array | None:
+    """Return an array as the type that it has in common with others; None where Arrow cannot."""
+    if array.type.equals(arrow_type):
+        return array
+    if types.is_null(array.type):
+        return pa.nulls(len(array), arrow_type)
+    if types.is_nested(arrow_type) and "null" in f"{array.type} {arrow_type}":
+        # The cast from lists of nulls makes arrays that cannot be read.
+        return None
+    try:
+        return array.cast(arrow_type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # Older versions of Arrow do not put the fields of structs in another order.
+        return None
+
+
+def _array(blob: WireBytes, values: FieldValues, fields_max: int | None) -> pa.Array | None:
     """Return one field's values, or `MIXED`."""
     is_null = values.kinds == NULL
     kinds = np.bincount(values.kinds, minlength=LIST + 1)
@@ -221,7 +259,7 @@ def _array(blob: WireBytes, values: FieldValues) -> pa.Array | None:
     if kind == NUMBER:
         return _numbers(blob.numbers(values.starts), mask)
     contents = blob.contents(values).drop_null()
-    array = _structs(contents) if kind == STRUCT else _lists(contents)
+    array = (_structs if kind == STRUCT else _lists)(contents, fields_max)
     return array if array is MIXED or mask is None else _spread(array, ~mask)
 
 
@@ -238,8 +276,11 @@ def _numbers(
     return pa.array(numbers, mask=mask, from_pandas=False)
 
 
-def _structs(contents: pa.BinaryArray) -> pa.Array | None:
-    columns = _columns(contents, None)
+def _structs(contents: pa.BinaryArray, fields_max: int | None) -> pa.Array | None:
+    try:
+        columns = _columns(contents, None, fields_max)
+    except TooManyFieldsError:
+        return MIXED
     names = sorted(columns)
     if not names:
         return pa.array([{}] * len(contents))
@@ -249,12 +290,13 @@ def _structs(contents: pa.BinaryArray) -> pa.Array | None:
     return pa.StructArray.from_arrays(arrays, names)
 
 
-def _lists(contents: pa.BinaryArray) -> pa.Array | None:
+def _lists(contents: pa.BinaryArray, fields_max: int | None) -> pa.Array | None:
     found = WireBytes(contents).list_numbers()
     if found is not None:
         offsets, numbers = found
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _numbers(numbers))
-    return infer([from_list_value(ListValue.FromString(each)) for each in contents.to_pylist()])
+    lists = [from_list_value(ListValue.FromString(each)) for each in contents.to_pylist()]
+    return infer(lists, fields_max)
 
 
 def _spread(array: pa.Array, present: npt.NDArray[np.bool_]) -> pa.Array:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import types
 
+from spooled_pipelines.batch.decoding.exact_columns import exact_column
 from spooled_pipelines.batch.decoding.payload_columns import (
     MIXED,
     PayloadColumns,
     decode_columns,
 )
-from spooled_pipelines.batch.values.exact_arrays import MisfitError, bool_as_number, exact_array
+from spooled_pipelines.batch.values.exact_arrays import MisfitError, bool_as_number
 
 
 def decode_rows(payloads: pa.BinaryArray, schema: pa.Schema | None = None) -> pa.RecordBatch:
@@ -29,7 +28,7 @@ def decode_rows(payloads: pa.BinaryArray, schema: pa.Schema | None = None) -> pa
     if schema is not None and len(schema):
         columns = decode_columns(payloads, only=schema.names)
         return pa.RecordBatch.from_arrays(
-            [_typed(columns, field) for field in schema], schema=schema
+            [_exact(columns, field) for field in schema], schema=schema
         )
     columns = decode_columns(payloads)
     for name, array in columns.arrays.items():
@@ -53,33 +52,8 @@ def _misfit(name: str, values: list[Any]) -> MisfitError:
     return MisfitError(name + path, "holds true or false beside numbers")
 
 
-def _typed(columns: PayloadColumns, field: pa.Field) -> pa.Array:
-    if field.name not in columns.arrays:
-        return pa.nulls(len(columns.payloads), field.type)
-    array = columns.arrays[field.name]
-    if array is not MIXED and _casts_exactly(array, field.type):
-        try:
-            return array.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            # The values one by one say which of them it is.
-            pass
+def _exact(columns: PayloadColumns, field: pa.Field) -> pa.Array:
     try:
-        return exact_array(columns.values(field.name), field.type)
+        return exact_column(columns, field.name, field.type)
     except MisfitError as error:
         raise MisfitError(f"{field.name}{error.path}", error.reason) from None
-
-
-def _casts_exactly(array: pa.Array, arrow_type: pa.DataType) -> bool:
-    """Return whether Arrow's cast keeps each value as it is, or refuses it."""
-    found = array.type
-    if types.is_null(found):
-        return True
-    if types.is_integer(found):
-        # JSON's integers are exact as doubles.
-        return bool(types.is_integer(arrow_type) or types.is_float64(arrow_type))
-    if types.is_float64(found):
-        return bool(types.is_float64(arrow_type) and pc.all(pc.is_finite(array)).as_py())
-    if types.is_string(found):
-        kept = types.is_temporal(arrow_type) or types.is_large_string(arrow_type)
-        return bool(kept or types.is_string(arrow_type))
-    return bool(types.is_boolean(found) and types.is_boolean(arrow_type))

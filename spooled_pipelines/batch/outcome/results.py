@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal, TypeAlias, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spooled_pipelines.batch.outcome.job_results import MIXED, ResultLookup, ResultStore
+from spooled_pipelines.batch.decoding.exact_columns import exact_column
+from spooled_pipelines.batch.decoding.payload_columns import (
+    MIXED,
+    PayloadColumns,
+    cast,
+    decode_columns,
+)
+from spooled_pipelines.batch.outcome.job_results import (
+    FIELDS_MAX,
+    LOT_BYTES,
+    ResultLookup,
+    ResultStore,
+    lot_bytes,
+)
 from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
 from spooled_pipelines.batch.outcome.ledger import REJECTED, AnyLedger, PartLedgers
 from spooled_pipelines.batch.source.open import Source, open_source
 from spooled_pipelines.batch.spill.database import insert, spill_database
-from spooled_pipelines.batch.values.exact_arrays import MisfitError, exact_array
+from spooled_pipelines.batch.values.exact_arrays import MisfitError
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.text import shown
@@ -24,7 +37,8 @@ ResultOrder: TypeAlias = Literal["input", "settled"]
 # What each field of the results is to be: a pyarrow Schema, or types by name.
 ResultSchema: TypeAlias = "pa.Schema | Mapping[str, pa.DataType] | None"
 
-_MakeArray: TypeAlias = Callable[[list[Any], pa.DataType], pa.Array]
+# Types by field; None: too many fields for columns of their own.
+_Types: TypeAlias = "Mapping[str, pa.DataType | None] | None"
 # A row whose job the server has forgotten.
 UNKNOWN = "unknown"
 _OURS = {
@@ -86,22 +100,22 @@ def results_reader(
     if order == "settled":
         lines = _as_settled(lines)
     # On the wire an object's fields have no order.
-    types = dict(sorted(outcomes.fields.items())) if schema is None else dict(schema)
+    types = outcomes.fields.types if schema is None else schema
     source = None if join is None else open_source(join)
     theirs = [] if source is None else list(source.schema)
-    payload_types = dict(sorted(outcomes.payload_fields.items()))
-    theirs += [pa.field(name, _arrow_type(kind)) for name, kind in payload_types.items()]
-    names = _named([field.name for field in theirs], types)
+    payload_types = outcomes.payload_fields.types
+    theirs += _fields("payload", payload_types)
+    results = _fields("result", types)
+    names = _named([field.name for field in theirs], [field.name for field in results])
     ours = [pa.field(names[name], arrow_type) for name, arrow_type in _OURS.items()]
-    fields = [
-        pa.field(names["result." + name], _arrow_type(arrow_type))
-        for name, arrow_type in types.items()
-    ]
+    fields = [field.with_name(names["result." + field.name]) for field in results]
     schema_of_all = pa.schema([*theirs, *ours, *fields])
-    # What was inferred from the values holds them as they are.
-    make = pa.array if schema is None else exact_array
     columns: Iterator[list[pa.Array]] = (
-        [*_columns_of("payload", line, payload_types, pa.array), *_columns(line, types, make)]
+        [
+            *_columns_of("payload", line, payload_types),
+            *(line.column(name) for name in _OURS),
+            *_columns_of("result", line, types, is_exact=schema is not None),
+        ]
         for line in lines
     )
     if source is not None:
@@ -119,8 +133,7 @@ def _without_rows(outcomes: ResultStore) -> Iterator[pa.RecordBatch]:
 def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatch]:
     """Yield every row: with its job's result, as rejected, or as unknown."""
     lookup = ResultLookup(outcomes)
-    for record_batch in ledger.reader():
-        results = lookup.of(record_batch.column("job_id")).combine_chunks()
+    for record_batch, results in _found(ledger, lookup):
         status, error = (_combined(results.column(name)) for name in ("status", "error"))
         rejected = pc.equal(record_batch.column("outcome"), REJECTED)
         yield pa.record_batch(
@@ -135,6 +148,16 @@ def _of_rows(outcomes: ResultStore, ledger: AnyLedger) -> Iterator[pa.RecordBatc
         )
 
 
+def _found(ledger: AnyLedger, lookup: ResultLookup) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
+    """Yield rows of the ledger with the results of their jobs, as many as go together in memory."""
+    for record_batch in ledger.reader():
+        rest = record_batch
+        while rest.num_rows:
+            results = lookup.of(rest.column("job_id"))
+            yield rest.slice(0, len(results)), results
+            rest = rest.slice(len(results))
+
+
 def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the same in the order of settling, open jobs last; sorted on disk."""
     store = spill_database(
@@ -146,50 +169,71 @@ def _as_settled(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     rows_in_order = store.execute(
         "SELECT * FROM lines ORDER BY settled_at IS NULL, settled_at, rowid"
     )
-    while group := rows_in_order.fetchmany(_SETTLED_ROWS):
+    for group in _lots(rows_in_order):
         yield pa.record_batch([list(column) for column in zip(*group, strict=True)], schema=_LINES)
 
 
-def _columns(
-    line: pa.RecordBatch, types: Mapping[str, pa.DataType | None], make: _MakeArray
-) -> list[pa.Array]:
-    """Return our columns and the results' of some lines."""
-    return [*(line.column(name) for name in _OURS), *_columns_of("result", line, types, make)]
+def _lots(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    lot: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        lot.append(row)
+        size += lot_bytes(row)
+        if len(lot) == _SETTLED_ROWS or size >= LOT_BYTES:
+            yield lot
+            lot, size = [], 0
+    if lot:
+        yield lot
+
+
+def _fields(whole: str, types: _Types) -> list[pa.Field]:
+    """Return the fields by name, for on the wire they have no order; `whole`: of all in one."""
+    if types is None:
+        return [pa.field(whole, pa.string())]
+    by_name = sorted(types.items())
+    return [pa.field(name, pa.string() if kind is MIXED else kind) for name, kind in by_name]
 
 
 def _columns_of(
-    column: str, line: pa.RecordBatch, types: Mapping[str, pa.DataType | None], make: _MakeArray
+    column: str, line: pa.RecordBatch, types: _Types, *, is_exact: bool = False
 ) -> list[pa.Array]:
-    """Return the fields of a column of JSON objects."""
+    """Return the fields of a column of serialized Structs."""
+    if types is None:
+        return [_json([each or None for each in PayloadColumns(line.column(column), {}).objects])]
     if not types:
         return []
-    texts = line.column(column).to_pylist()
-    objects = [{} if text is None else json.loads(text) for text in texts]
+    columns = decode_columns(line.column(column), types, FIELDS_MAX)
+    job_ids = line.column("job_id")
     return [
-        _typed(name, [one.get(name) for one in objects], arrow_type, line.column("job_id"), make)
-        for name, arrow_type in types.items()
+        _exact(columns, name, kind, job_ids) if is_exact else _inferred(columns, name, kind)
+        for name, kind in sorted(types.items())
     ]
 
 
-def _arrow_type(found: pa.DataType | None) -> pa.DataType:
-    return pa.string() if found is MIXED else found
-
-
-def _typed(
-    name: str,
-    values: list[Any],
-    arrow_type: pa.DataType | None,
-    job_ids: pa.StringArray,
-    make: _MakeArray,
-) -> pa.Array:
+def _inferred(columns: PayloadColumns, name: str, arrow_type: pa.DataType | None) -> pa.Array:
+    """Return values as the type that was inferred from all of them, which holds each as it is."""
+    if name not in columns.arrays:
+        return pa.nulls(len(columns.payloads), pa.string() if arrow_type is MIXED else arrow_type)
     if arrow_type is MIXED:
-        texts = [None if value is None else json.dumps(value) for value in values]
-        return pa.array(texts, pa.string())
+        return _json(columns.values(name))
+    array = columns.arrays[name]
+    same = None if array is MIXED else cast(array, arrow_type)
+    return pa.array(columns.values(name), arrow_type) if same is None else same
+
+
+def _json(values: list[Any]) -> pa.StringArray:
+    return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+
+
+def _exact(
+    columns: PayloadColumns, name: str, arrow_type: pa.DataType, job_ids: pa.StringArray
+) -> pa.Array:
     try:
-        return make(values, arrow_type)
+        return exact_column(columns, name, arrow_type)
     except MisfitError as error:
+        value = columns.values(name)[error.index]
         raise InvalidArgumentError(
-            f"the result of job {job_ids[error.index].as_py()} has {shown(values[error.index])} as "
+            f"the result of job {job_ids[error.index].as_py()} has {shown(value)} as "
             f"{name!r}, and {name + error.path!r} {error.reason}: give it another type in schema="
         ) from None
 
@@ -215,15 +259,15 @@ def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[
         raise InvalidArgumentError(ended + "fewer rows than the ledger.")
 
 
-def _named(theirs: Iterable[str], types: Mapping[str, pa.DataType | None]) -> dict[str, str]:
+def _named(theirs: Iterable[str], results: Iterable[str]) -> dict[str, str]:
     """Return the names of our columns and of the results' ("result." + field), each once."""
     taken = set(theirs)
     names = {}
     for ours in _OURS:
         names[ours] = _free(ours, "job.", taken)
         taken.add(names[ours])
-    taken_by_fields = taken | (types.keys() - taken)
-    for field in types:
+    taken_by_fields = taken | set(results)
+    for field in results:
         if field in taken:
             name = _free("result." + field, "result.", taken_by_fields)
             taken_by_fields.add(name)

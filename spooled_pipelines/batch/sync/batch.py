@@ -284,8 +284,8 @@ class Batch:
 
         ledger = self._record.open_ledger()
         types = parse_result_options(order, join, schema, ledger, payload=payload)
-        store = ResultStore(keeps_payloads=payload)
-        (self._backend()).each_job(self._record, store, omit_payload=not payload)
+        store = ResultStore(keeps_payloads=payload, infers=types is None)
+        (self._backend()).results(self._record, store, omit_payload=not payload)
         return in_thread(results_reader, store, ledger, order, join, types)
 
     def write_results(

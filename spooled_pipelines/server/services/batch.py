@@ -9,6 +9,7 @@ from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.in_flight import Received
+from spooled_pipelines.server.core.job_columns import JobColumns
 from spooled_pipelines.server.core.notifier import batch_topic, control_topic
 from spooled_pipelines.server.core.protobuf import field, takes_bytes
 from spooled_pipelines.server.core.records import (
@@ -23,6 +24,7 @@ from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
     attempt,
     batch_stats,
+    columns_message,
     job_bytes,
     timestamp,
 )
@@ -78,6 +80,8 @@ from spooled_pipelines.wire.spooled_v1 import EnqueueResponse
 # Changes that come closer together than this are sent as one.
 _COALESCE_SECONDS = 0.1
 _PAGE_JOBS = 1_000
+# Of those by column.
+_PAGE_ROWS = 5_000
 _PAGE_PARTS = 1_000
 
 
@@ -183,10 +187,19 @@ class BatchService:
         batch_id = validation.batch_id(request.batch_id)
         statuses = _statuses(request.statuses)
         after: int | None = validation.page_token(request.page_token)
+        limit = _PAGE_ROWS if request.by_column else _PAGE_JOBS
         while after is not None:
-            query = BatchJobs(batch_id, statuses, after, _PAGE_JOBS, request.omit_payload)
-            page = await self._context.store.jobs(caller.organization, query)
-            after, message = page.after, _page_message(caller, page)
+            query = BatchJobs(batch_id, statuses, after, limit, request.omit_payload)
+            page: JobPage | JobColumns
+            if request.by_column:
+                page = await self._context.store.job_columns(
+                    caller.organization, query, caller.queues
+                )
+                message = columns_message(self._context.store.job_ids_prefix(), page)
+            else:
+                page = await self._context.store.jobs(caller.organization, query)
+                message = _page_message(caller, page)
+            after = page.after
             # Nothing else is kept while the stream waits for a slow reader.
             del page
             yield message

@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
+from spooled_pipelines.server.core.job_columns import JobColumns
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.queue_limits import QueueLimits
@@ -22,12 +24,13 @@ from spooled_pipelines.server.core.records import (
 from spooled_pipelines.server.core.records import WaitingError as WaitingErrorRecord
 from spooled_pipelines.server.core.stall_causes import stalls
 from spooled_pipelines.server.services.validation.chunks import RowsChecked
-from spooled_pipelines.wire import queue_admin_v1
+from spooled_pipelines.wire import batch_v1, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import (
     Attempt,
     BatchStats,
     ChunkOutcome,
     ErrorCount,
+    ListBatchJobsResponse,
     RejectedRow,
     Tags,
     WaitingError,
@@ -35,12 +38,16 @@ from spooled_pipelines.wire.batch_v1 import (
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
 from spooled_pipelines.wire.well_known import Timestamp
 
+T = TypeVar("T")
 _TRACED = b"traceparent"
 # Fields of a spooled.v1.Job.
 _ID, _PAYLOAD, _RESULT, _LAST_ERROR, _IDEMPOTENCY_KEY, _LEASE_ID = 1, 5, 6, 9, 18, 19
 # Of an EnqueueBatchResponse, and of a ChunkOutcome.
 _OUTCOME_FIELD = 2
 _JOB_ID_TAG = b"\x22"
+# Of a ListBatchJobsResponse, and of its JobColumns.
+_COLUMNS_FIELD = 3
+_COLUMN_OF_IDS = b"\x0a"
 _JOB_ID_LENGTH = 36
 
 
@@ -90,6 +97,28 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
     if record.result is not None:
         parts.append(field(_RESULT, record.result))
     return b"".join(parts)
+
+
+def columns_message(prefix: str, page: JobColumns) -> bytes:
+    """Return a ListBatchJobsResponse, serialized."""
+    columns = batch_v1.JobColumns(
+        statuses=page.statuses,  # type: ignore[arg-type]  # the same numbers
+        completed_at=_filled(page.completed_at, 0),
+        last_errors=_filled(page.last_errors, ""),
+        results=_filled(page.results, b""),
+        payloads=_filled(page.payloads, b""),
+    )
+    token = "" if page.after is None else str(page.after)
+    ids = _job_ids(_COLUMN_OF_IDS, prefix, page.seqs)
+    rest = ListBatchJobsResponse(next_page_token=token).SerializeToString()
+    return field(_COLUMNS_FIELD, ids + columns.SerializeToString()) + rest
+
+
+def _filled(values: Sequence[T | None], empty: T) -> Sequence[T]:
+    """Return a column as it is sent: without values where all are empty."""
+    if not any(values):
+        return ()
+    return [empty if value is None else value for value in values]
 
 
 # Jobs of one claim have all this in common, if they came together; making it is most of the work.
@@ -250,14 +279,14 @@ def chunk_outcome(prefix: str, checked: RowsChecked, stored: ChunkStored) -> byt
     seqs = stored.seqs
     if stored.first is not None:
         seqs = range(stored.first, stored.first + stored.rows)
-    ids = _job_ids(prefix, seqs)
+    ids = _job_ids(_JOB_ID_TAG, prefix, seqs)
     if checked.rejected:
         ids = _with_gaps(ids, checked)
     return field(_OUTCOME_FIELD, head + ids)
 
 
-def _job_ids(prefix: str, seqs: Sequence[int]) -> bytes:
-    """Return the field job_ids for these jobs, without a step of Python for each.
+def _job_ids(tag: bytes, prefix: str, seqs: Sequence[int]) -> bytes:
+    """Return the field with this tag, job_ids, for these jobs, without a step of Python for each.
 
     Each number becomes sixteen hex digits behind a space, of which the first four are zeros; that
     space and those zeros are then replaced by the field's head and what all ids begin with.
@@ -265,7 +294,7 @@ def _job_ids(prefix: str, seqs: Sequence[int]) -> bytes:
     if not seqs:
         return b""
     digits = struct.pack(f">{len(seqs)}Q", *seqs).hex(" ", 8)
-    head = _JOB_ID_TAG + bytes([_JOB_ID_LENGTH]) + prefix.encode()
+    head = tag + bytes([_JOB_ID_LENGTH]) + prefix.encode()
     return b" ".join((b"", digits.encode())).replace(b" 0000", head)
 
 

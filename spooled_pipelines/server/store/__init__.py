@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.job_columns import JobColumns
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.queue_limits import QueueControl
@@ -47,6 +48,7 @@ from spooled_pipelines.server.core.records import (
     WorkerRecord,
 )
 from spooled_pipelines.server.store.requests import (
+    BatchJobs,
     BatchSelector,
     ClaimRequest,
     ControlChange,
@@ -116,6 +118,11 @@ class JobStore(Protocol):
 
     async def jobs(self, organization: str, query: JobQuery) -> JobPage:
         """Return a page of jobs, oldest first."""
+
+    async def job_columns(
+        self, organization: str, query: BatchJobs, queues: Collection[str] | None
+    ) -> JobColumns:
+        """Return a page of a batch's jobs by column, of these queues (None: all), oldest first."""
 
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
         """Return every attempt at a job, oldest first."""

@@ -114,6 +114,7 @@ class InstrumentedStore:
     revise = _timed(JobStore.revise)
     job = _timed(JobStore.job)
     jobs = _timed(JobStore.jobs)
+    job_columns = _timed(JobStore.job_columns)
     attempts = _timed(JobStore.attempts)
     find_keys = _timed(JobStore.find_keys)
     keys_elsewhere = _timed(JobStore.keys_elsewhere)

@@ -453,8 +453,17 @@ async def test_jobs_are_listed_by_status_with_their_results(wire: Wire) -> None:
     assert [j.id for j in page.jobs] == [job.id]
     assert page.jobs[0].result == struct(minutes=3.5)
     assert page.jobs[0].payload == struct(key="x")
+    (by_column,) = await listed(wire, by_column=True)
     (page,) = await listed(wire, omit_payload=True)
     assert [j.HasField("payload") for j in page.jobs] == [False] * 3
+    (without,) = await listed(wire, by_column=True, omit_payload=True)
+    columns = by_column.columns
+    assert list(columns.job_ids) == [j.id for j in page.jobs]
+    assert list(columns.statuses) == [j.status for j in page.jobs]
+    assert [bool(at) for at in columns.completed_at] == [True, False, False]
+    assert list(columns.results) == [struct(minutes=3.5).SerializeToString(), b"", b""]
+    assert list(columns.payloads) == [struct(key=key).SerializeToString() for key in "xyz"]
+    assert (list(columns.last_errors), list(without.columns.payloads)) == ([], [])
 
 
 @pytest.mark.parametrize(

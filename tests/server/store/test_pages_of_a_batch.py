@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.server.core.job_columns import columns_of_jobs
 from spooled_pipelines.server.core.records import JobRecord, Status
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, struct
@@ -13,10 +14,12 @@ async def listed(
     jobs: list[JobRecord] = []
     after: int | None = 0
     while after is not None:
-        page = await kit.store.jobs(
-            ORGANIZATION, BatchJobs("b", statuses, after, limit, omit_payload)
-        )
+        query = BatchJobs("b", statuses, after, limit, omit_payload)
+        page = await kit.store.jobs(ORGANIZATION, query)
         assert 0 < len(page.jobs) <= limit or not jobs
+        # By column it is the same page.
+        columns = await kit.store.job_columns(ORGANIZATION, query, None)
+        assert columns == columns_of_jobs(page.jobs, page.after)
         jobs += page.jobs
         after = page.after
     return jobs
@@ -79,6 +82,18 @@ async def test_a_page_is_bounded_in_bytes_too(kit: StoreKit) -> None:
     page = await kit.store.jobs(ORGANIZATION, BatchJobs("b", (), page.jobs[1].seq + 1, 100, False))
     assert len(page.jobs) == 1
     assert len(await listed(kit, limit=100)) == 5
+
+
+async def test_columns_hold_jobs_of_the_queues_asked_for(kit: StoreKit) -> None:
+    keys = chunk("b", ["elsewhere"]).keys
+    await kit.enqueue(idempotency_key=keys[0], queue_name="other")
+    await kit.open_batch()
+    await kit.add("b", "1", "elsewhere", "2")
+    query = BatchJobs("b", (), 0, 100)
+    jobs = (await kit.store.jobs(ORGANIZATION, query)).jobs
+    for queues in ({"other"}, {"q"}, {"q", "other"}, {"none"}):
+        columns = await kit.store.job_columns(ORGANIZATION, query, queues)
+        assert list(columns.seqs) == [job.seq for job in jobs if job.queue_name in queues]
 
 
 async def test_a_batch_without_jobs_is_one_empty_page(kit: StoreKit) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.job_columns import JobColumns, columns_of_jobs
 from spooled_pipelines.server.core.payloads import KeptPayload, compare
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
@@ -198,6 +199,15 @@ async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLet
         **page,
     )
     return _page(snapshot.prefix, rows)
+
+
+async def job_columns(
+    snapshot: Snapshot, organization: str, query: BatchJobs, queues: Collection[str] | None
+) -> JobColumns:
+    """Return the same of a batch by column, of these queues; None: of all."""
+    page = await jobs(snapshot, organization, query)
+    visible = [job for job in page.jobs if queues is None or job.queue_name in queues]
+    return columns_of_jobs(visible, page.after)
 
 
 def _page(prefix: str, rows: Sequence[Sequence[Any]]) -> JobPage:

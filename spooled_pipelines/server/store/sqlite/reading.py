@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
+from spooled_pipelines.server.core.job_columns import JobColumns, columns_of_rows
 from spooled_pipelines.server.core.payloads import KeptPayload, differs
 from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
@@ -29,7 +31,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
-from spooled_pipelines.server.store.rows import batch_record, queue_control
+from spooled_pipelines.server.store.rows import batch_record, queue_control, text
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot
@@ -187,6 +189,30 @@ def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) 
     }
     rows = snapshot.connection.execute(NAMED["list_jobs_of_batch"], {**batch, **page})
     return _page(snapshot.prefix, query.limit, PAGE_BYTES, rows)
+
+
+def job_columns(
+    snapshot: Snapshot, organization: str, query: BatchJobs, queues: Collection[str] | None
+) -> JobColumns:
+    """Return the same of a batch by column, of these queues; None: of all."""
+    asked = {
+        "batch": batch_number(snapshot, organization, query.batch_id),
+        "omit_payload": query.omit_payload,
+        "statuses": status_bits(query.statuses),
+        "queues": None if queues is None else json.dumps(sorted(queues)),
+        "after": query.after,
+        "limit": query.limit + 1,
+    }
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for seq, status, at, error, *structs in snapshot.connection.execute(
+        NAMED["list_columns_of_batch"], asked
+    ):
+        size += sum(len(struct) for struct in structs if struct is not None)
+        if rows and (len(rows) == query.limit or size > PAGE_BYTES):
+            return columns_of_rows(rows, rows[-1][0])
+        rows.append((seq, status, at, None if error is None else text(error), *structs))
+    return columns_of_rows(rows, None)
 
 
 def status_bits(statuses: Sequence[int]) -> int:

@@ -211,6 +211,7 @@ class SqliteStore(Service):
             return await self.read(listing.search, organization, query)
         return await self.read(reading.jobs, organization, query)
 
+    job_columns = _reads(reading.job_columns)
     attempts = _reads(reading.attempts)
     find_keys = _reads(reading.find_keys)
     keys_elsewhere = _reads(reading.keys_elsewhere)
