@@ -83,6 +83,7 @@ class Engine:
         self._on_settled = on_settled
         self._on_ended = on_ended
         self.counts: Counter[str] = Counter()
+        self.counts_by_queue: Counter[tuple[str, str]] = Counter()
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._idle = asyncio.Event()
@@ -284,6 +285,7 @@ class Engine:
 
     def _on_jobs_settled(self, jobs: Sequence[LeasedJob], status: SettledStatus) -> None:
         self.counts[status] += len(jobs)
+        self.counts_by_queue.update((leased.job.queue_name, status) for leased in jobs)
         if status != "completed" or logger.isEnabledFor(logging.DEBUG):
             for leased in jobs:
                 _log_settled(leased, status)

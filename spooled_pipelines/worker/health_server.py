@@ -15,7 +15,7 @@ from spooled_pipelines.worker.lease_table import LeasedJob
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-_STATUSES = ("completed", "retrying", "deadletter", "lost", "returned")
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1_800, 3_600)
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -45,6 +45,7 @@ class HealthServer:
             "spooled_worker_handler_seconds",
             "How long handlers took, by queue.",
             ["queue"],
+            buckets=_SECONDS,
             registry=self._registry,
         )
         self._registry.register(self)
@@ -95,14 +96,16 @@ class HealthServer:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         jobs = CounterMetricFamily(
-            "spooled_worker_jobs", "Runs of jobs by what became of them.", labels=["status"]
+            "spooled_worker_jobs",
+            "Runs of jobs by what became of them.",
+            labels=["queue", "status"],
         )
         engine = self._engine
-        for status in _STATUSES:
-            jobs.add_metric([status], engine.counts[status] if engine is not None else 0)
-        yield jobs
         if engine is None:
             return
+        for of, count in sorted(engine.counts_by_queue.items()):
+            jobs.add_metric(of, count)
+        yield jobs
         figures = (
             ("unfinished", "Jobs taken and not finished.", engine.leases.unfinished),
             ("unacknowledged", "Outcomes on their way.", engine.settler.unacknowledged),

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from spooled_pipelines.server.core.presence import OFFLINE_MS
+from spooled_pipelines.server.telemetry import collectors
 from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire import queue_admin_v1 as queue_admin
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.waiting import aeventually
 from tests.support.wire import KEY, Wire, answered, struct
@@ -65,11 +68,9 @@ async def test_queues_calls_claims_settles_and_commits_are_counted(instrumented:
     }
     assert counts == {"pending": 1, "processing": 0, "completed": 1, "deadletter": 1}
     assert sample(found, "spooled_queue_oldest_pending_seconds", **queue) == 90
-    assert sample(found, "spooled_claimed_jobs_total", organization="default") == 2
+    assert sample(found, "spooled_claimed_jobs_total", **queue) == 2
     outcomes = {
-        outcome: sample(
-            found, "spooled_settled_jobs_total", organization="default", outcome=outcome
-        )
+        outcome: sample(found, "spooled_settled_jobs_total", outcome=outcome, **queue)
         for outcome in ("completed", "deadletter")
     }
     assert outcomes == {"completed": 1, "deadletter": 1}
@@ -100,8 +101,8 @@ async def test_open_batches_and_what_comes_in_are_counted(instrumented: Wire) ->
     assert sample(found, "spooled_open_batches", state="working", **queue) == 0
     assert sample(found, "spooled_oldest_open_batch_seconds", **queue) == 30
     came_in = "spooled_enqueued_jobs_total"
-    assert sample(found, came_in, organization="default", outcome="created") == 2
-    assert sample(found, came_in, organization="default", outcome="duplicate") == 1
+    assert sample(found, came_in, **queue, outcome="created") == 2
+    assert sample(found, came_in, **queue, outcome="duplicate") == 1
     await instrumented.call(batch.SealBatchRequest(batch_id="b_1"))
     found = await samples(instrumented)
     assert sample(found, "spooled_open_batches", state="filling", **queue) == 0
@@ -151,6 +152,90 @@ async def test_a_client_cannot_make_series_by_asking_for_queues(instrumented: Wi
     assert len(after) - before < 25
 
 
+QUEUE = {"organization": "default", "queue": "q"}
+
+
+async def test_lost_leases_are_counted_and_so_are_the_dead_letters_that_they_make(
+    instrumented: Wire,
+) -> None:
+    # One with a retry left, and one without.
+    await instrumented.enqueue(max_retries=1)
+    await instrumented.claim()
+    for outcome in ("retry", "deadletter"):
+        instrumented.clock.advance(31)
+
+        async def is_counted(outcome: str = outcome) -> bool:
+            labels = frozenset({**QUEUE, "outcome": outcome}.items())
+            return ("spooled_expired_leases_total", labels) in await samples(instrumented)
+
+        await aeventually(is_counted)
+        if outcome == "retry":
+            instrumented.clock.advance(3600)
+            await aeventually(instrumented.claim)
+    found = await samples(instrumented)
+    for outcome in ("retry", "deadletter"):
+        assert sample(found, "spooled_expired_leases_total", outcome=outcome, **QUEUE) == 1
+        assert sample(found, "spooled_settled_jobs_total", outcome=outcome, **QUEUE) == 1
+
+
+async def test_paused_and_retrying_queues_are_told_from_those_that_are_behind(
+    instrumented: Wire,
+) -> None:
+    await instrumented.enqueue()
+    job = await instrumented.claim()
+    failed = spooled.FailRequest(job_id=job.id, worker_id="w", error="broken", retry=True)
+    await instrumented.call(failed)
+    await instrumented.call(queue_admin.PauseQueueRequest(queue_name="q"))
+    register = spooled.RegisterWorkerRequest(queue_name="q", worker_id="w")
+    await instrumented.call(register, "Register")
+    instrumented.clock.advance(5)
+    found = await samples(instrumented)
+    assert sample(found, "spooled_queue_oldest_pending_seconds", **QUEUE) == 0
+    assert sample(found, "spooled_queue_oldest_retrying_seconds", **QUEUE) == 5
+    assert sample(found, "spooled_queue_paused", **QUEUE) == 1
+    assert sample(found, "spooled_queue_workers", **QUEUE) == 1
+    instrumented.clock.advance(OFFLINE_MS / 1000)
+    assert sample(await samples(instrumented), "spooled_queue_workers", **QUEUE) == 0
+
+
+async def test_how_long_jobs_wait_for_their_first_start_is_told(instrumented: Wire) -> None:
+    await instrumented.enqueue()
+    instrumented.clock.advance(40)
+    await instrumented.enqueue()
+    for _ in range(2):
+        await instrumented.claim()
+    found = await samples(instrumented)
+    name = "spooled_job_wait_seconds"
+    assert sample(found, f"{name}_sum", **QUEUE) == 40
+    reached = {
+        le: sample(found, f"{name}_bucket", le=le, **QUEUE) for le in ("0.01", "15.0", "60.0")
+    }
+    assert reached == {"0.01": 1, "15.0": 1, "60.0": 2}
+    assert sample(found, f"{name}_bucket", le="+Inf", **QUEUE) == 2
+
+
+async def test_queues_beyond_the_bound_are_counted_as_one(
+    instrumented: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collectors, "_OF_ONE_ORGANIZATION", 2)
+    for number in range(5):
+        await instrumented.enqueue(f"q{number}")
+    found = await samples(instrumented)
+    name, of = "spooled_enqueued_jobs_total", {"organization": "default", "outcome": "created"}
+    assert sample(found, name, queue="q0", **of) == 1
+    assert sample(found, name, queue="(others)", **of) == 3
+
+
+async def test_the_writers_of_the_store_and_the_process_are_told(instrumented: Wire) -> None:
+    found = await samples(instrumented)
+    writers = {
+        state: sample(found, "spooled_store_writers", state=state) for state in ("used", "free")
+    }
+    assert sum(writers.values()) in (1, 12)
+    assert sample(found, "spooled_store_waiting") == 0
+    assert found["process_resident_memory_bytes", frozenset()] > 10_000_000
+
+
 async def test_the_page_lists_exactly_what_is_told(instrumented: Wire) -> None:
     await instrumented.enqueue()
     opening = batch.OpenBatch(batch_id="b_1", queue_name="q", upload_id="u")
@@ -160,13 +245,23 @@ async def test_the_page_lists_exactly_what_is_told(instrumented: Wire) -> None:
     job = await instrumented.claim()
     failed = spooled.FailRequest(job_id=job.id, worker_id="w", error="broken", retry=True)
     await instrumented.call(failed)
+    await instrumented.enqueue()
+    await instrumented.claim()
+    instrumented.clock.advance(31)
+
+    async def is_counted() -> bool:
+        return "spooled_expired_leases_total{" in await exposed(instrumented)
+
+    await aeventually(is_counted)
     told = {}
     for family in text_string_to_metric_families(await exposed(instrumented)):
         if not family.name.endswith("_created"):
             labels = {name for sample in family.samples for name in sample.labels} - {"le"}
             name = family.name + ("_total" if family.type == "counter" else "")
             told[name] = (family.type, labels)
-    rows = re.findall(r"^\| `(spooled_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `((?:spooled|process)_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE
+    )
     listed = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert listed == told
 

@@ -287,7 +287,7 @@ def test_it_says_over_http_that_it_lives_is_ready_and_what_it_did(
         assert get(page, "/ready") == (200, "ok\n")
         assert get(page, "/else")[0] == 404
         figures = get(page, "/metrics")[1]
-        assert 'spooled_worker_jobs_total{status="completed"} 3.0' in figures
+        assert 'spooled_worker_jobs_total{queue="q",status="completed"} 3.0' in figures
         assert 'spooled_worker_handler_seconds_count{queue="q"} 3.0' in figures
         assert "spooled_worker_unfinished 0.0" in figures
     assert page.why_not_ready() == "stopping"

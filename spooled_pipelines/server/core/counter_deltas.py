@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from spooled_pipelines.server.core.job_rules import Event, JobState, error_group, transition
+from spooled_pipelines.server.core.job_rules import (
+    Event,
+    JobState,
+    LeaseExpiry,
+    error_group,
+    transition,
+)
 from spooled_pipelines.server.core.records import Counts, Status
 
 # The place of a status in Counts.
 _PLACE: Mapping[int, int] = {
     number: Counts._fields.index(name) for number, name in Status.NAMES.items()
+}
+# What happened to a job that went from one status to another, whatever brought it there.
+_FLOWS: Mapping[tuple[int, int], str] = {
+    (Status.PENDING, Status.PROCESSING): "claimed",
+    (Status.PROCESSING, Status.COMPLETED): "completed",
 }
 _WAITING = Counts._fields.index("waiting")
 _zeros: partial[list[int]] = partial(list, [0] * len(Counts._fields))
@@ -60,6 +71,7 @@ class CounterDeltas:
         "due",
         "errors",
         "expired",
+        "flows",
         "keys",
         "queues",
         "ready_queues",
@@ -74,6 +86,8 @@ class CounterDeltas:
         self.errors: dict[tuple[int, str], int] = {}
         # When a lease of these queues ran out.
         self.expired: dict[int, int] = {}
+        # What happened to how many jobs of these queues, for the metrics.
+        self.flows: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self.ready_queues: set[int] = set()
         # Queues that were paused, resumed or limited.
         self.controlled: set[int] = set()
@@ -95,6 +109,10 @@ class CounterDeltas:
         job.state, job.changed = change.after, True
         if change.error is not None:
             job.error = change.error
+            outcome = "deadletter" if change.after.status == Status.DEADLETTER else "retry"
+            self.flows[job.queue][outcome] += 1
+            if isinstance(event, LeaseExpiry):
+                self.flows[job.queue]["expired_" + outcome] += 1
         if change.result is not None:
             job.result = change.result
         return True
@@ -167,6 +185,9 @@ class CounterDeltas:
             return
         if new == Status.PENDING and not waiting:
             self.ready_queues.add(queue)
+        flow = _FLOWS.get((old, new))
+        if flow is not None:
+            self.flows[queue][flow] += count
         left, entered, waiters = _PLACE[old], _PLACE[new], (waiting - was_waiting) * count
         for row in (self.queues[queue], *[self.batches[batch] for batch in batches]):
             row[left] -= count
@@ -174,9 +195,19 @@ class CounterDeltas:
             row[_WAITING] += waiters
 
     def add_created(
-        self, queue: int, batches: tuple[int, ...], rows: int, due: Iterable[int | None] | None
+        self,
+        queue: int,
+        batches: tuple[int, ...],
+        rows: int,
+        due: Iterable[int | None] | None,
+        duplicates: int = 0,
     ) -> None:
-        """Count jobs that were made just now; `due` has the moments of those that are scheduled."""
+        """Count jobs that were made just now; `due` has the moments of those that are scheduled.
+
+        `duplicates` are rows that made none.
+        """
+        self.flows[queue]["created"] += rows
+        self.flows[queue]["duplicate"] += duplicates
         later = [] if due is None else [moment for moment in due if moment is not None]
         self.add(queue, batches, Status.PENDING, rows - len(later))
         self.add(queue, batches, Status.SCHEDULED, len(later))

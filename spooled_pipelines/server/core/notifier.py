@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +38,8 @@ class CommitEvent:
     keys: bool = False
     # What changed is not known: everyone who waits must look again.
     everything: bool = False
+    # What happened to how many jobs of each queue; of our own commits alone.
+    flows: dict[QualifiedName, Counter[str]] = field(default_factory=dict)
     # How many changes of a job's status, and how long the commit took where it was our own.
     jobs: int = 0
     commit_seconds: float | None = None
@@ -57,6 +59,8 @@ class CommitEvent:
         self.keys = self.keys or other.keys
         self.everything = self.everything or other.everything
         self.jobs += other.jobs
+        for queue, flow in other.flows.items():
+            self.flows[queue] = self.flows.get(queue, Counter()) + flow
         if other.due is not None:
             self.due_at(other.due)
 

@@ -414,11 +414,28 @@ class OpenBatches(NamedTuple):
 
 
 class QueueDepth(NamedTuple):
-    """A queue, whosever it is, with its counters."""
+    """A queue, whosever it is, with its counters, and how many workers of it are there.
+
+    `oldest_retrying` is when the oldest job was made that waits for its retry.
+    """
 
     organization: str
     queue_name: str
     record: QueueRecord
+    paused: bool
+    oldest_retrying: int | None
+    workers: int
+
+
+class StoreLoad(NamedTuple):
+    """How many of a store's writers (connections, or SQLite's one thread) are in use, of how many.
+
+    `waiting` are operations that wait for one.
+    """
+
+    used: int
+    size: int
+    waiting: int
 
 
 class Depths(NamedTuple):

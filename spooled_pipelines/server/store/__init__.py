@@ -45,6 +45,7 @@ from spooled_pipelines.server.core.records import (
     RetryOutcome,
     Revision,
     Settlement,
+    StoreLoad,
     WorkerRecord,
 )
 from spooled_pipelines.server.store.requests import (
@@ -82,6 +83,9 @@ class JobStore(Protocol):
 
     async def close(self) -> None:
         """Commit what has been taken in, and let go of the store; it may be opened again."""
+
+    def load(self) -> StoreLoad:
+        """Return how much of what writes is in use now; it may be asked from any thread."""
 
     def job_ids_prefix(self) -> str:
         """Return what every id of this store starts with; 12 hex digits follow: the number."""

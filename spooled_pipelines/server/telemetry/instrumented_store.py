@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.records import (
-    Chunk,
-    ChunkSettlement,
-    ChunkStored,
-    Completion,
-    Enqueued,
-    FailOutcome,
-    JobRecord,
-    NewJob,
-    Settlement,
-)
-from spooled_pipelines.server.store import JobStore, Settled
+from spooled_pipelines.server.core.records import JobRecord, StoreLoad
+from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.telemetry.metrics import Metrics
 
@@ -66,49 +56,19 @@ class InstrumentedStore:
     def job_ids_prefix(self) -> str:
         return self.store.job_ids_prefix()
 
-    async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
-        outcome = await self._enqueue(organization, job)
-        self.metrics.enqueued(organization, int(outcome.created), int(not outcome.created))
-        return outcome
-
-    async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
-        stored = await self._add_chunk(organization, chunk)
-        duplicates = len(stored.duplicates)
-        self.metrics.enqueued(organization, stored.rows - duplicates, duplicates)
-        return stored
+    def load(self) -> StoreLoad:
+        return self.store.load()
 
     async def claim(self, organization: str, request: ClaimRequest) -> list[JobRecord]:
         jobs = await self._claim(organization, request)
-        self.metrics.claimed(organization, len(jobs))
+        self.metrics.started(organization, request.queue_name, jobs)
         return jobs
 
-    async def settle(self, organization: str, settlements: Sequence[Settlement]) -> list[Settled]:
-        outcomes = await self._settle(organization, settlements)
-        done = zip(settlements, outcomes, strict=True)
-        completed = sum(out is None and isinstance(one.act, Completion) for one, out in done)
-        self.metrics.settled(organization, "completed", completed)
-        self._count_failures(organization, outcomes)
-        return outcomes
-
-    async def settle_chunk(
-        self, organization: str, settlement: ChunkSettlement
-    ) -> dict[int, Settled]:
-        outcomes = await self._settle_chunk(organization, settlement)
-        completed = len(settlement.jobs.job_ids) - len(outcomes)
-        self.metrics.settled(organization, "completed", completed)
-        self._count_failures(organization, outcomes.values())
-        return outcomes
-
-    def _count_failures(self, organization: str, outcomes: Iterable[Settled]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, FailOutcome):
-                kind = "retry" if outcome.will_retry else "deadletter"
-                self.metrics.settled(organization, kind)
-
-    _enqueue = _timed(JobStore.enqueue)
+    enqueue = _timed(JobStore.enqueue)
+    add_chunk = _timed(JobStore.add_chunk)
+    settle = _timed(JobStore.settle)
+    settle_chunk = _timed(JobStore.settle_chunk)
     _claim = _timed(JobStore.claim)
-    _settle = _timed(JobStore.settle)
-    _settle_chunk = _timed(JobStore.settle_chunk)
     renew_chunk = _timed(JobStore.renew_chunk)
     renew = _timed(JobStore.renew)
     revise = _timed(JobStore.revise)
@@ -119,7 +79,6 @@ class InstrumentedStore:
     find_keys = _timed(JobStore.find_keys)
     keys_elsewhere = _timed(JobStore.keys_elsewhere)
     open_batch = _timed(JobStore.open_batch)
-    _add_chunk = _timed(JobStore.add_chunk)
     stored_chunks = _timed(JobStore.stored_chunks)
     finish_part = _timed(JobStore.finish_part)
     batch_parts = _timed(JobStore.batch_parts)

@@ -257,7 +257,7 @@ async def _settle(
     mine = [row for row, job in enumerate(found) if job.seq == place.first + row]
     duplicates = [row for row, job in enumerate(found) if job.seq != place.first + row]
     due_of_mine = None if due is None else [due[row] for row in mine]
-    tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine)
+    tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine, len(duplicates))
     others = {found[row].seq for row in duplicates if found[row].batch != place.batch}
     linked = await _link(tx, place.batch, sorted(others))
     same = {row for row, _, _, is_same in staged_rows if is_same}

@@ -82,7 +82,9 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
         for seq, addition, moment in zip(
             range(first, first + len(jobs)), additions, due, strict=True
         ):
-            if seq in created and seq not in refused:
+            if seq not in created:
+                tx.deltas.add_created(addition.queue, (), 0, None, duplicates=1)
+            elif seq not in refused:
                 tx.deltas.add_created(addition.queue, (), 1, (moment,))
         await tx.commit()
     return [

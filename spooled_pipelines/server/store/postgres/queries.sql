@@ -871,12 +871,18 @@ WITH RECURSIVE first AS (
 SELECT min(created_at) FROM first
 
 -- name: list_queues
--- Return the oldest queues: of each organization the first, then of each the second, and so on.
-SELECT o.name, q.name FROM (
-    SELECT id, organization, name, row_number() OVER (PARTITION BY organization ORDER BY id) AS place
-    FROM queues WHERE id > 0
+-- Return the oldest queues: of each organization the first, then of each the second, and so on;
+-- with when the oldest job was made that waits for its retry, and how many workers are there.
+SELECT o.name, q.name, q.paused, (
+    SELECT created_at FROM jobs WHERE queue = q.id AND status = 1 AND due_at IS NOT NULL
+    ORDER BY seq LIMIT 1
+), (SELECT count(*) FROM workers WHERE queue = q.id AND seen_at > %(seen)s)
+FROM (
+    SELECT id, organization, name, paused,
+        row_number() OVER (PARTITION BY organization ORDER BY id) AS place
+    FROM queues WHERE id > 0 ORDER BY place, id LIMIT %(limit)s
 ) AS q JOIN organizations o ON o.id = q.organization
-ORDER BY q.place, q.id LIMIT %(limit)s
+ORDER BY q.place, q.id
 
 -- name: read_control
 -- Return what holds a queue back.

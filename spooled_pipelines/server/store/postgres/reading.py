@@ -10,6 +10,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.job_columns import JobColumns, columns_of_jobs
 from spooled_pipelines.server.core.payloads import KeptPayload, compare
+from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
     PAGE_BYTES,
@@ -109,10 +110,11 @@ async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> Queue
 
 async def depths(snapshot: Snapshot, limit: int) -> Depths:
     """Return the oldest queues, and those with batches that are not noted as settled."""
-    names = await fetch(snapshot.connection, "list_queues", limit=limit)
+    seen = snapshot.now - OFFLINE_MS
+    found = await fetch(snapshot.connection, "list_queues", limit=limit, seen=seen)
     queues = [
-        QueueDepth(organization, name, await queue(snapshot, organization, name))
-        for organization, name in names
+        QueueDepth(owner, name, await queue(snapshot, owner, name), paused, oldest, workers)
+        for owner, name, paused, oldest, workers in found
     ]
     open_batches = await fetch(snapshot.connection, "list_open_batches", limit=limit)
     return Depths(queues, [OpenBatches._make(row) for row in open_batches])

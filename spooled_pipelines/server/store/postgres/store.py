@@ -26,6 +26,7 @@ from spooled_pipelines.server.core.records import (
     LeaseHolder,
     NewJob,
     Settlement,
+    StoreLoad,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Settled
@@ -157,6 +158,11 @@ class PostgresStore(Service):
         for batcher in (self._settles, self._claims, self._enqueues):
             cleanup.push_async_callback(batcher.drained)
         cleanup.push_async_callback(self._background.drain)
+
+    def load(self) -> StoreLoad:
+        stats = self._pool.get_stats()
+        used = stats["pool_size"] - stats["pool_available"]
+        return StoreLoad(used, stats["pool_max"], stats["requests_waiting"])
 
     def job_ids_prefix(self) -> str:
         return self._prefix

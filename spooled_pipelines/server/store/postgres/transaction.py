@@ -154,6 +154,7 @@ class Transaction:
     async def _gather_changes(self) -> None:
         deltas, names = self.deltas, self._context.names
         batches = deltas.batches.keys() | deltas.touched
+        flowing = await names.queue_topics(self.connection, deltas.flows.keys())
         ready = await names.queue_topics(self.connection, deltas.ready_queues)
         controlled = await names.queue_topics(self.connection, deltas.controlled)
         changed = await names.batch_topics(self.connection, batches)
@@ -164,6 +165,7 @@ class Transaction:
             due=deltas.due,
             controlled={organization for organization, _ in controlled.values()},
             keys=deltas.keys,
+            flows={flowing[queue]: flow for queue, flow in deltas.flows.items()},
         )
 
     def _for_others(self) -> CommitEvent:

@@ -281,7 +281,7 @@ def _store_rows(
     mine = [number for number, job in enumerate(found) if job.seq == first + number]
     duplicates = [number for number, job in enumerate(found) if job.seq != first + number]
     due_of_mine = None if due is None else [due[number] for number in mine]
-    tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine)
+    tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine, len(duplicates))
     linked = _link(tx, place, (found[number] for number in duplicates))
     compared = _compare(tx, place, chunk, found, duplicates)
     stored = ChunkStored(

@@ -73,6 +73,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
     if key is not None:
         found = tx.connection.execute(SQL["find_job_of_key"], (owner, key)).fetchone()
         if found:
+            tx.deltas.add_created(queue, (), 0, None, duplicates=1)
             return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
     seq = tx.numbers.take(1)
     tx.send(
@@ -127,7 +128,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
         },
     )
     count_made(tx, organization, created)
-    tx.deltas.add_created(queue, (), created, None)
+    tx.deltas.add_created(queue, (), created, None, len(jobs) - created)
     numbers = list(range(first, first + len(jobs)))
     if created < len(jobs):
         # Each is there now, this call's or another's.

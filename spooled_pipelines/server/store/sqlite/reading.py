@@ -11,6 +11,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.job_columns import JobColumns, columns_of_rows
 from spooled_pipelines.server.core.payloads import KeptPayload, differs
+from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
     CHUNK_RANGES_MAX,
@@ -109,10 +110,11 @@ def oldest_claimable(snapshot: Snapshot, queue: int) -> int | None:
 
 def depths(snapshot: Snapshot, limit: int) -> Depths:
     """Return the oldest queues, and those with open batches."""
-    names = snapshot.connection.execute(SQL["list_queues"], (limit,)).fetchall()
+    values = {"limit": limit, "seen": snapshot.now - OFFLINE_MS}
+    found = snapshot.connection.execute(NAMED["list_queues"], values).fetchall()
     queues = [
-        QueueDepth(organization, name, queue(snapshot, organization, name))
-        for organization, name in names
+        QueueDepth(owner, name, queue(snapshot, owner, name), bool(paused), oldest, workers)
+        for owner, name, paused, oldest, workers in found
     ]
     open_batches = snapshot.connection.execute(SQL["list_open_batches"], (limit,)).fetchall()
     return Depths(queues, [OpenBatches._make(row) for row in open_batches])

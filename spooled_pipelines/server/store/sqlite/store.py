@@ -30,6 +30,7 @@ from spooled_pipelines.server.core.records import (
     JobPage,
     NewJob,
     RetryOutcome,
+    StoreLoad,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Selector
@@ -184,6 +185,9 @@ class SqliteStore(Service):
     def _close_connections(self) -> None:
         while self._connections:
             self._connections.pop().close()
+
+    def load(self) -> StoreLoad:
+        return self._writer.load()
 
     def job_ids_prefix(self) -> str:
         return self._prefix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -150,6 +151,9 @@ class Transaction:
             send(SQL["note_lease_expiry"], (moment, queue))
         for seq, _ in deltas.released:
             changes.released_jobs.append(ids.job_id(self.prefix, seq))
+        for queue, flow in deltas.flows.items():
+            topic = names.queue_topic(queue)
+            changes.flows[topic] = changes.flows.get(topic, Counter()) + flow
         for queue in deltas.ready_queues:
             changes.ready_queues.add(names.queue_topic(queue))
         for queue in deltas.controlled:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import MovedStoreError, RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent, publish
+from spooled_pipelines.server.core.records import StoreLoad
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
 from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -85,6 +86,7 @@ class Writer:
         self._faults = faults
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = False
+        self._committing = False
         self._thread = threading.Thread(target=self._run, name="spooled-writer", daemon=True)
         self._thread.start()
 
@@ -103,6 +105,10 @@ class Writer:
             self._requests.put(_Request(operation, answer, alike))
         return answer
 
+    def load(self) -> StoreLoad:
+        """Return whether it commits, and how many operations wait."""
+        return StoreLoad(int(self._committing), 1, self._requests.qsize())
+
     async def close(self) -> None:
         """Commit what was submitted, then end the thread."""
         if not self._closed:
@@ -119,7 +125,9 @@ class Writer:
             request = self._requests.get()
             if request is None:
                 return
+            self._committing = True
             more = self._commit_group(request)
+            self._committing = False
 
     def _commit_group(self, first: _Request) -> bool:
         answers: list[_Answer] = []
