@@ -20,6 +20,7 @@ from benchmarks.costs import costs
 from benchmarks.database import database
 from benchmarks.encoding import encoding
 from benchmarks.engines import engines
+from benchmarks.fairness import fairness
 from benchmarks.fanout import fanout
 from benchmarks.latency import latency
 from benchmarks.memory import memory
@@ -54,6 +55,7 @@ ALL: dict[str, Callable[[], bool]] = {
     "latency": latency,
     "start_up": start_up,
     "scale": scale,
+    "fairness": fairness,
     "engines": engines,
     "peers": against,
     "airflow-parsing": parsing,

@@ -55,6 +55,11 @@ class JobState(NamedTuple):
         """Whether the job is pending and its retry is not due yet."""
         return self.status == Status.PENDING and self.due_at is not None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the job can be claimed."""
+        return self.status == Status.PENDING and self.due_at is None
+
 
 @dataclass(frozen=True, slots=True)
 class Due:

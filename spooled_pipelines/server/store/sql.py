@@ -5,6 +5,8 @@ where the next one begins. What stands in braces is a list of columns that is wr
 
 - `{job_columns}`: `rows.JOB_COLUMNS`;
 - `{locked_columns}`: those of `counter_deltas.LockedJob` and its state, but for the number;
+- `{participant}`, `{weight}`: who takes turns with the job, and the weight of its batch;
+- `{round}`, `{quantum}`: of `turns.py`; `{turns_again}`: see PostgreSQL's `release_due`;
 - `{is_capped}`: whether the job's queue has so many in flight at most;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
 - `{limits T}`: the columns of `queue_limits` but for the queue.
@@ -22,6 +24,7 @@ from typing import NamedTuple
 from spooled_pipelines.server.core.job_rules import JobState
 from spooled_pipelines.server.core.queue_limits import QueueLimiter
 from spooled_pipelines.server.core.records import Counts
+from spooled_pipelines.server.core.turns import ALONE, QUANTUM, ROUND
 from spooled_pipelines.server.store.rows import JOB_COLUMNS
 
 _MARK = "-- name: "
@@ -32,9 +35,33 @@ _IS_CAPPED = (
     "EXISTS (SELECT 1 FROM queue_limits q WHERE q.queue = jobs.queue"
     " AND q.max_in_flight IS NOT NULL)"
 )
+_PARTICIPANT = f"coalesce(jobs.batch, {ALONE})"
+_WEIGHT = "coalesce((SELECT b.weight FROM batches b WHERE b.id = jobs.batch), 1)"
 _FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
 _LOCKED = ("organization", "queue", "batch", "linked")
 _LIMITS = QueueLimiter._fields
+# Of `found` (seq, queue, priority, participant, length, ...), each its place in its participant's
+# turns: `firsts[place] + before`. By numbered places, since a join of the two has no index.
+_TURNS_AGAIN = """
+numbered AS (
+    SELECT f.*, (sum(length) OVER so_far)::int8 - length AS before,
+        (dense_rank() OVER (ORDER BY queue, priority, participant))::int4 AS place
+    FROM found f WINDOW so_far AS (PARTITION BY queue, priority, participant ORDER BY seq)
+), taken AS (
+    INSERT INTO turns AS t (queue, priority, participant, released, following, taken)
+    SELECT n.queue, n.priority, n.participant, true, sum(n.length)::int8 + {round} * coalesce((
+        SELECT max(r.round) FROM rounds_served r
+        WHERE r.queue = n.queue AND r.priority = n.priority
+    ), 0), sum(n.length)::int8
+    FROM found n GROUP BY n.queue, n.priority, n.participant
+    ORDER BY n.queue, n.priority, n.participant
+    ON CONFLICT (participant, queue, priority, released) DO UPDATE
+    SET following = greatest(t.following + excluded.taken, excluded.following),
+        taken = excluded.taken
+    RETURNING queue, priority, participant, following - taken AS first
+), began AS (
+    SELECT array_agg(first ORDER BY queue, priority, participant) AS firsts FROM taken
+)"""
 
 
 def _fragment(match: re.Match[str]) -> str:
@@ -48,6 +75,16 @@ def _fragment(match: re.Match[str]) -> str:
             columns = [*first, _IS_CAPPED, *(f"jobs.{column}" for column in JobState._fields)]
         case "is_capped":
             columns = [_IS_CAPPED]
+        case "participant":
+            columns = [_PARTICIPANT]
+        case "weight":
+            columns = [_WEIGHT]
+        case "round":
+            columns = [str(ROUND)]
+        case "quantum":
+            columns = [str(QUANTUM)]
+        case "turns_again":
+            columns = [_TURNS_AGAIN]
         case "counts":
             columns = [f"{prefix}{column}" for column in Counts._fields]
         case "sums":
@@ -66,7 +103,8 @@ def _fragment(match: re.Match[str]) -> str:
 def load_statements(package: str) -> Mapping[str, str]:
     """Return the statements of the package's queries.sql by name."""
     text = (resources.files(package) / "queries.sql").read_text(encoding="utf-8")
-    text = _FRAGMENT.sub(_fragment, text)
+    # Twice: a fragment may have others in it.
+    text = _FRAGMENT.sub(_fragment, _FRAGMENT.sub(_fragment, text))
     statements: dict[str, str] = {}
     for part in text.split(_MARK)[1:]:
         name, _, body = part.partition("\n")

@@ -19,6 +19,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.proof.model_turns import Line, Turns
 
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 
@@ -41,6 +42,10 @@ class Job:
     created_at: int
     due_at: int | None
     status: int
+    # Claims of one priority go by it, then by age.
+    round: int = 0
+    # The batch with which it takes turns: that made it, or was handed it.
+    own: Batch | None = None
     # Made by a row of a batch, and so gone with the last batch that it is in.
     is_row: bool = False
     batches: set[Batch] = field(default_factory=set)
@@ -64,6 +69,10 @@ class Job:
         return self.status == Status.PENDING and self.due_at is None
 
     @property
+    def line(self) -> Line:
+        return self.organization, self.asked.queue_name, self.asked.priority
+
+    @property
     def history(self) -> list[AttemptRecord]:
         """The attempts that failed, then the one that runs or completed."""
         if self.status not in (Status.PROCESSING, Status.COMPLETED) or self.started_at is None:
@@ -81,6 +90,8 @@ class Batch:
     generation: int
     created_at: int
     changed_at: int
+    # Orders batches by age.
+    number: int = 0
     used_at: int = 0
     sealed: bool = False
     errors: Counter[str] = field(default_factory=Counter)
@@ -107,7 +118,9 @@ class Model:
     def __init__(self) -> None:
         self.now = 0
         self.jobs: list[Job] = []
+        # How many jobs and generations there have been.
         self.made = 0
+        self.begun = 0
         # The generations of each batch, the newest last.
         self.generations: dict[tuple[str, str], list[Batch]] = {}
         self.paused: set[tuple[str, str]] = set()
@@ -117,8 +130,9 @@ class Model:
         # By organization and id: their queue, and when they were last heard of.
         self.workers: dict[tuple[str, str], tuple[str, int]] = {}
         self.expired_at: dict[tuple[str, str], int] = {}
+        self.turns = Turns()
 
-    def enqueue(self, organization: str, job: NewJob) -> tuple[Job, bool]:
+    def enqueue(self, organization: str, job: NewJob, own: Batch | None = None) -> tuple[Job, bool]:
         """The job, and whether it is new."""
         if job.idempotency_key is not None:
             for known in self.of(organization):
@@ -128,7 +142,9 @@ class Model:
         if due is not None and due <= self.now:
             due = None
         status = Status.PENDING if due is None else Status.SCHEDULED
-        made = Job(organization, self.made, job, self.now, due, status)
+        made = Job(organization, self.made, job, self.now, due, status, own=own)
+        if due is None:
+            made.round = self.turns.take(made.line, own)
         self.made += 1
         self.jobs.append(made)
         return made, True
@@ -136,11 +152,13 @@ class Model:
     def claim(
         self, organization: str, queue_name: str, worker_id: str, lease_ms: int, limit: int
     ) -> list[Job]:
-        """Highest priority first, then oldest."""
+        """Highest priority first, then by rounds, then oldest."""
         self.release_due()
         limit = min(limit, self.room(organization, queue_name))
         ready = [job for job in self.of(organization, queue_name) if job.claimable]
-        claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.number))[:limit]
+        claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.round, job.number))
+        claimed = claimed[:limit]
+        self.turns.note((job.line, job.round) for job in claimed)
         for job in claimed:
             self.move(job, Status.PROCESSING)
             job.worker_id, job.started_at = worker_id, self.now
@@ -203,6 +221,11 @@ class Model:
         for job in self.jobs:
             if job.due_at is not None and job.due_at <= self.now:
                 self.move(job, Status.PENDING)
+                self.give_turn_again(job)
+
+    def give_turn_again(self, job: Job) -> None:
+        """What can be claimed again, or only now, takes turns of its own."""
+        job.round = self.turns.take(job.line, (job.own, "again"))
 
     def sweep(self) -> int | None:
         """Returns when something is due next."""
@@ -242,7 +265,8 @@ class Model:
         if before is None or generation > before.generation:
             if before is not None:
                 before.outcomes.clear()
-            batch = Batch(queue_name, name, generation, self.now, self.now)
+            self.begun += 1
+            batch = Batch(queue_name, name, generation, self.now, self.now, self.begun)
             generations.append(batch)
         else:
             batch = before
@@ -273,9 +297,14 @@ class Model:
             return [one._replace(job=job) for job, one in pairs if job is not None]
         if batch.sealed:
             batch.used_at = self.now
-        outcome = []
-        for row in rows:
-            job, created = self.enqueue(organization, row._replace(queue_name=batch.queue_name))
+        outcome, unused = [], []
+        for row in (row._replace(queue_name=batch.queue_name) for row in rows):
+            job, created = self.enqueue(organization, row, batch)
+            if not created and (row.scheduled_at is None or row.scheduled_at <= self.now):
+                # Its turn goes back only after the chunk, of which each row has its place.
+                line = (organization, batch.queue_name, row.priority)
+                self.turns.take(line, batch)
+                unused.append(line)
             job.is_row |= created
             changed = not created and self._is_changed(job, row, batch)
             replaced = changed and job.status in replaceable and not job.is_stripped
@@ -292,6 +321,8 @@ class Model:
                 batch.parts[part] = (False, batch.parts[part][1])
             if job.status == Status.DEADLETTER:
                 batch.errors[(job.last_error or "")[:200]] += 1
+        for line in unused:
+            self.turns.give_back(line, batch)
         batch.outcomes[upload] = outcome
         return outcome
 

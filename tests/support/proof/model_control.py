@@ -91,6 +91,7 @@ def _revive(model: Model, jobs: Iterable[Job], error_contains: str) -> int:
         if job.status != Status.DEADLETTER or error_contains not in error:
             continue
         model.move(job, Status.PENDING)
+        model.give_turn_again(job)
         job.retry_count = 0
         job.started_at = job.completed_at = job.worker_id = job.lease_id = None
         for batch in job.batches:
@@ -117,6 +118,9 @@ def _is_old(
 def _forget(model: Model, organization: str, batch: Batch) -> None:
     for job in model.of(organization, batch=batch):
         job.batches.remove(batch)
+        if job.own is batch and job.batches:
+            # The oldest of the others has it now.
+            job.own = min(job.batches, key=lambda other: other.number)
         if job.is_row and not job.batches:
             _remove(model, job)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from spooled_pipelines.server.core import ids
@@ -205,6 +205,7 @@ async def _revise(
             if refusals[-1] is None and revision.payload is not None:
                 await tx.send("change_payload", seq=number, payload=revision.payload)
         await tx.write(found.values())
+        await _give_turns_again(tx, found.values())
         await tx.commit()
     return refusals
 
@@ -259,7 +260,16 @@ async def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> in
     """Do it to locked jobs and write them; returns how many it changed."""
     changed = sum(tx.deltas.apply(job, event, tx.now) for job in jobs)
     await tx.write(jobs)
+    if isinstance(event, Retry):
+        await _give_turns_again(tx, jobs)
     return changed
+
+
+async def _give_turns_again(tx: Transaction, jobs: Iterable[LockedJob]) -> None:
+    """Let jobs that were put back into their queues take turns from now on."""
+    seqs = [job.seq for job in jobs if job.changed and job.state.is_ready]
+    if seqs:
+        await tx.send("give_turns_again", seqs=seqs)
 
 
 def _following(places: Rows) -> int | None:

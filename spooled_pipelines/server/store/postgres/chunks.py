@@ -20,11 +20,12 @@ from spooled_pipelines.server.core.batch_rules import (
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.payloads import KeptPayload, compare
 from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
+from spooled_pipelines.server.core.turns import Participant, Rounds, RowTurns
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys
 from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
 from spooled_pipelines.server.store.postgres.quotas import count_made
-from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction import QueueTurn, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 
 # So many chunks at once; the other connections are for everyone else.
@@ -43,6 +44,9 @@ class _Place(NamedTuple):
     batch: int
     queue: int
     first: int
+    turns: RowTurns
+    # The round of each row.
+    rounds: Rounds | list[int]
 
 
 class _Whole(NamedTuple):
@@ -154,6 +158,7 @@ async def _add(
         # Waits for another caller that stores the same chunk at the same time.
         if not await tx.rows("take_chunk", **upload, rows=len(keys)):
             stored = await _replayed(tx, place, chunk, keys, upload)
+            await tx.return_turns(_of_queue(place.queue, place.turns.lengths))
             await tx.commit()
             return stored
         check_whole(chunk)
@@ -164,6 +169,8 @@ async def _add(
         if stored.duplicates:
             changed, replaced = list(stored.changed), list(stored.replaced)
             places = {"changed": changed, "replaced": replaced}
+            unused = place.turns.unused(stored.duplicates)
+            await tx.return_turns(_of_queue(place.queue, unused))
             await tx.send("write_chunk", **upload, duplicates=list(stored.duplicates), **places)
             if changed:
                 counts = {"changed": len(changed), "replaced": len(replaced)}
@@ -195,14 +202,22 @@ async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _
     found = await tx.rows("find_batch", organization=organization, batch_id=batch_id)
     if not found:
         raise not_found(f"there is no batch {batch_id!r}")
-    ((batch, queue, is_sealed, newest),) = found
+    ((batch, queue, is_sealed, newest, weight),) = found
     if mine.chunk.generation != newest:
         raise superseded(batch_id, mine.chunk.generation, newest)
     part_id = mine.chunk.part_id.encode()
     parts = await tx.rows("find_part", batch=batch, part_id=part_id) if part_id else []
-    first = await tx.numbers(len(mine.keys))
+    rows = len(mine.keys)
+    due = when_due(mine.chunk.scheduled_at, tx.now)
+    turns = RowTurns(batch, weight, mine.chunk.priorities, due, rows)
+    first, firsts = await tx.numbers(rows, _of_queue(queue, turns.lengths))
+    rounds = turns.rounds({one: place for (_, one), place in firsts.items()})
     whole = _Whole(is_sealed, bool(parts and parts[0][0]))
-    return _Place(owner, batch, queue, first), whole
+    return _Place(owner, batch, queue, first, turns, rounds), whole
+
+
+def _of_queue(queue: int, lengths: dict[Participant, int]) -> dict[QueueTurn, int]:
+    return {(queue, one): length for one, length in lengths.items()}
 
 
 async def _bring_in(
@@ -217,6 +232,7 @@ async def _bring_in(
         organization=place.organization,
         queue=place.queue,
         batch=place.batch,
+        rounds=place.rounds,
         now=tx.now,
     )
     if not staged:

@@ -62,12 +62,15 @@ async def _claim(tx: Transaction, claims: Sequence[QueueClaim]) -> _Claimed:
         await tx.begin()
         # The timer may be a moment behind; a claim is not.
         release = await tx.start("release_due", now=tx.now, limit=SWEEP_JOBS)
-        started = [
-            await tx.start("claim_jobs", **_values(tx, claim, claim.request.limit), counted=False)
-            for claim in claims
-        ]
+        # By queue: each keeps a lock on the row of its round.
+        started = {
+            place: await tx.start(
+                "claim_jobs", **_values(tx, claim, claim.request.limit), counted=False
+            )
+            for place, claim in sorted(enumerate(claims), key=lambda one: one[1].queue)
+        }
         await count_released(tx, await release.fetchall())
-        found = [sorted(await claimed.fetchall()) for claimed in started]
+        found = [sorted(await started[place].fetchall()) for place in range(len(claims))]
         left = await _look_at_the_rest(tx, claims, found)
         await _count(tx, claims, found)
         await tx.commit()

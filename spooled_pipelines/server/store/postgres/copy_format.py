@@ -46,6 +46,7 @@ class Copy:
         organization: int,
         queue: int,
         batch: int,
+        rounds: Iterable[int],
         now: int,
     ) -> None:
         rows = len(keys)
@@ -61,6 +62,7 @@ class Copy:
             "priority": _numbers(_INT2, chunk.priorities, order),
             "max_retries": _numbers(_INT2, chunk.max_retries, order),
             "timeout_seconds": _numbers(_INT4, chunk.timeout_seconds, order),
+            "round": _numbers(_INT8, list(rounds), order),
             "due_at": _moments(due, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
             "retry_backoff": _texts(chunk.retry_backoff, order),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.batch_rules import status_when_due, when_due
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import Enqueued, NewJob
+from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, length
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
 from spooled_pipelines.server.store.postgres.quotas import count_singly
 from spooled_pipelines.server.store.postgres.records import stored_key
-from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transaction import QueueTurn, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
+
+_LENGTH = length(1)
 
 
 class Addition(NamedTuple):
@@ -42,7 +46,16 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
     keys = [
         None if job.idempotency_key is None else stored_key(job.idempotency_key) for job in jobs
     ]
-    first = await tx.numbers(len(jobs))
+    of: list[QueueTurn] = [
+        (addition.queue, Participant(addition.job.priority, ALONE)) for addition in additions
+    ]
+    # One that is due later gets its round then.
+    ready = [place for place, moment in enumerate(due) if moment is None]
+    first, following = await tx.numbers(len(jobs), _lengths(of[place] for place in ready))
+    rounds = [0] * len(jobs)
+    for place in ready:
+        rounds[place] = following[of[place]] // ROUND
+        following[of[place]] += _LENGTH
     async with tx.pipeline():
         await tx.begin()
         added = await tx.rows(
@@ -54,6 +67,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
             statuses=list(map(status_when_due, due)),
             priorities=[job.priority for job in jobs],
             due=due,
+            rounds=rounds,
             max_retries=[job.max_retries for job in jobs],
             timeouts=[job.timeout_seconds for job in jobs],
             scheduled=[job.scheduled_at for job in jobs],
@@ -66,6 +80,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
         seqs = list(range(first, first + len(jobs)))
         missing = [place for place, seq in enumerate(seqs) if seq not in created]
         if missing:
+            await tx.return_turns(_lengths(of[place] for place in missing if due[place] is None))
             # A statement of its own, which sees what was committed while the first one waited.
             found = await tx.rows(
                 "find_jobs_of_keys",
@@ -93,6 +108,10 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
         or Enqueued(ids.job_id(tx.prefix, seq), created=seq in created and seq == first + place)
         for place, seq in enumerate(seqs)
     ]
+
+
+def _lengths(of: Iterable[QueueTurn]) -> dict[QueueTurn, int]:
+    return {one: _LENGTH * jobs for one, jobs in Counter(of).items()}
 
 
 async def _refuse_excess(

@@ -25,6 +25,7 @@ _REST = (
     "forget_chunks",
     "forget_counters",
     "forget_errors",
+    "forget_turns",
     "forget_batch",
 )
 

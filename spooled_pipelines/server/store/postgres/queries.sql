@@ -163,15 +163,16 @@ UPDATE daily_jobs SET jobs = jobs - %(jobs)s WHERE organization = %(organization
 -- name: add_jobs
 -- Store jobs but for those whose key is there. Sorted by key: two who store the same keys
 -- in another order would wait for each other for ever.
-INSERT INTO jobs (seq, organization, queue, status, priority, due_at, max_retries, timeout_seconds,
-    created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
-SELECT n.seq, n.organization, n.queue, n.status, n.priority, n.due_at, n.max_retries,
+INSERT INTO jobs (seq, organization, queue, status, priority, due_at, round, max_retries,
+    timeout_seconds, created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
+SELECT n.seq, n.organization, n.queue, n.status, n.priority, n.due_at, n.round, n.max_retries,
     n.timeout_seconds, %(now)s, n.scheduled_at, n.retry_backoff, n.idempotency_key, n.tags,
     n.payload
 FROM unnest(%(seqs)s::int8[], %(organizations)s::int4[], %(queues)s::int4[], %(statuses)s::int2[],
-    %(priorities)s::int2[], %(due)s::int8[], %(max_retries)s::int2[], %(timeouts)s::int4[],
-    %(scheduled)s::int8[], %(backoffs)s::text[], %(keys)s::bytea[], %(tags)s::bytea[], %(payloads)s::bytea[])
-    AS n (seq, organization, queue, status, priority, due_at, max_retries, timeout_seconds,
+    %(priorities)s::int2[], %(due)s::int8[], %(rounds)s::int8[], %(max_retries)s::int2[],
+    %(timeouts)s::int4[], %(scheduled)s::int8[], %(backoffs)s::text[], %(keys)s::bytea[],
+    %(tags)s::bytea[], %(payloads)s::bytea[])
+    AS n (seq, organization, queue, status, priority, due_at, round, max_retries, timeout_seconds,
         scheduled_at, retry_backoff, idempotency_key, tags, payload)
 ORDER BY n.organization, n.idempotency_key, n.seq
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -251,6 +252,49 @@ FROM staged_jobs s CROSS JOIN LATERAL (
         AND idempotency_key IS NOT NULL
 ) AS j
 
+-- Turns
+-- =====
+
+-- name: take_turns
+-- Return where participants' next jobs begin, that are so long together.
+INSERT INTO turns AS t (queue, priority, participant, released, following, taken)
+SELECT d.queue, d.priority, d.participant, false, d.taken + {round} * coalesce((
+    SELECT max(r.round) FROM rounds_served r WHERE r.queue = d.queue AND r.priority = d.priority
+), 0), d.taken
+FROM unnest(%(queues)s::int4[], %(priorities)s::int2[], %(participants)s::int8[], %(taken)s::int8[])
+    AS d (queue, priority, participant, taken)
+ORDER BY d.queue, d.priority, d.participant
+ON CONFLICT (participant, queue, priority, released) DO UPDATE
+SET following = greatest(t.following + excluded.taken, excluded.following), taken = excluded.taken
+RETURNING queue, priority, participant, following - taken
+
+-- name: return_turns
+-- Take back turns of rows that made no job.
+WITH mine AS MATERIALIZED (
+    SELECT t.participant, t.queue, t.priority, d.taken
+    FROM unnest(%(queues)s::int4[], %(priorities)s::int2[], %(participants)s::int8[],
+        %(taken)s::int8[]) AS d (queue, priority, participant, taken)
+    JOIN turns t ON t.participant = d.participant AND t.queue = d.queue
+        AND t.priority = d.priority AND NOT t.released
+    ORDER BY t.queue, t.priority, t.participant FOR UPDATE OF t
+)
+UPDATE turns t SET following = t.following - m.taken FROM mine m
+WHERE t.participant = m.participant AND t.queue = m.queue AND t.priority = m.priority
+    AND NOT t.released
+
+-- name: give_turns_again
+-- Give jobs the rounds that have come by now.
+WITH found AS MATERIALIZED (
+    SELECT seq, queue, priority, {participant} AS participant, {round} / ({quantum} * {weight}) AS length
+    FROM jobs WHERE seq = ANY(%(seqs)s)
+), {turns_again}
+UPDATE jobs j SET round = (b.firsts[n.place] + n.before) / {round}
+FROM numbered n CROSS JOIN began b WHERE j.seq = n.seq
+
+-- name: forget_turns
+-- Remove a batch's turns.
+DELETE FROM turns WHERE participant = %(batch)s
+
 -- Claim
 -- =====
 
@@ -258,14 +302,22 @@ FROM staged_jobs s CROSS JOIN LATERAL (
 -- Lease the first jobs, at least one where there are any, that fit into one answer: none of
 -- a queue with limits, unless they are counted by who asks.
 WITH first AS MATERIALIZED (
-    SELECT seq, priority, octet_length(payload) AS size FROM jobs
+    SELECT seq, priority, round, octet_length(payload) AS size FROM jobs
     WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
         AND (%(counted)s OR NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s))
-    ORDER BY priority DESC, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), placed AS (
-    SELECT seq, row_number() OVER so_far AS place, sum(size) OVER so_far AS total
-    FROM first WINDOW so_far AS (ORDER BY priority DESC, seq)
+    SELECT seq, priority, round, row_number() OVER so_far AS place, sum(size) OVER so_far AS total
+    FROM first WINDOW so_far AS (ORDER BY priority DESC, round, seq)
+), served AS (
+    INSERT INTO rounds_served AS s (queue, priority, shard, round)
+    SELECT %(queue)s, p.priority, pg_backend_pid() %% 16, max(p.round) FROM placed p
+    WHERE p.place = 1 OR p.total <= %(budget)s GROUP BY p.priority
+    HAVING max(p.round) > coalesce((SELECT max(round) FROM rounds_served
+        WHERE queue = %(queue)s AND priority = p.priority), 0)
+    ORDER BY p.priority
+    ON CONFLICT (queue, priority, shard) DO UPDATE SET round = greatest(s.round, excluded.round)
 )
 UPDATE jobs SET status = 3, worker_id = %(worker)s,
     lease_id = coalesce(%(lease)s, encode(uuid_send(gen_random_uuid()), 'hex')),
@@ -280,7 +332,7 @@ RETURNING placed.place, jobs.batch, jobs.linked,
 SELECT EXISTS (
     SELECT FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
-    ORDER BY priority DESC, seq
+    ORDER BY priority DESC, round, seq
 ), EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s)
 
 -- name: lock_limits
@@ -367,12 +419,14 @@ SELECT job, batch FROM batch_links WHERE job = ANY(%(seqs)s)
 
 -- name: release_due
 -- Make jobs claimable that are due.
-WITH due AS MATERIALIZED (
-    SELECT seq, status FROM jobs WHERE due_at <= %(now)s
-    ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-UPDATE jobs AS j SET status = 1, due_at = NULL FROM due WHERE j.seq = due.seq
-RETURNING j.seq, j.queue, j.batch, j.linked, due.status
+WITH found AS MATERIALIZED (
+    SELECT seq, queue, priority, {participant} AS participant,
+        {round} / ({quantum} * {weight}) AS length, status
+    FROM jobs WHERE due_at <= %(now)s ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), {turns_again}
+UPDATE jobs AS j SET status = 1, due_at = NULL, round = (b.firsts[n.place] + n.before) / {round}
+FROM numbered n CROSS JOIN began b WHERE j.seq = n.seq
+RETURNING j.seq, j.queue, j.batch, j.linked, n.status
 
 -- name: lock_expired
 -- Return jobs whose leases ran out, to be changed.
@@ -496,7 +550,7 @@ FROM looked LEFT JOIN LATERAL (
 
 -- name: find_batch
 -- Return the newest generation of a batch.
-SELECT b.id, b.queue, b.sealed, b.generation
+SELECT b.id, b.queue, b.sealed, b.generation, b.weight
 FROM batches b JOIN organizations o ON o.id = b.organization
 WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s AND NOT b.superseded
 
@@ -820,7 +874,7 @@ ORDER BY seq FOR UPDATE
 -- Return claimable jobs of a queue, to be changed.
 SELECT jobs.seq, {locked_columns}
 FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL AND seq <= %(highest)s
-ORDER BY priority DESC, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: lock_retrying
 -- Return jobs of a queue that wait for their retry, to be changed.
@@ -853,22 +907,27 @@ WHERE o.name = %(organization)s AND q.name = %(name)s
 GROUP BY q.id
 
 -- name: read_oldest_claimable
--- Return when the oldest claimable job was made: the first of each priority, priority by
--- priority.
+-- Return when the oldest claimable job was made: priority by priority the first of its next round
+-- and of the one after, since each batch has a job in one of them.
 WITH RECURSIVE first AS (
     (
-        SELECT priority, created_at FROM jobs
+        SELECT priority, round, created_at FROM jobs
         WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
-        ORDER BY priority DESC, seq LIMIT 1
+        ORDER BY priority DESC, round, seq LIMIT 1
     )
     UNION ALL
-    SELECT j.priority, j.created_at FROM first CROSS JOIN LATERAL (
-        SELECT priority, created_at FROM jobs
+    SELECT j.priority, j.round, j.created_at FROM first CROSS JOIN LATERAL (
+        SELECT priority, round, created_at FROM jobs
         WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL AND priority < first.priority
-        ORDER BY priority DESC, seq LIMIT 1
+        ORDER BY priority DESC, round, seq LIMIT 1
     ) AS j
 )
-SELECT min(created_at) FROM first
+SELECT min(least(first.created_at, (
+    SELECT j.created_at FROM jobs j
+    WHERE j.queue = %(queue)s AND j.status = 1 AND j.due_at IS NULL
+        AND j.priority = first.priority AND j.round > first.round
+    ORDER BY j.round, j.seq LIMIT 1
+))) FROM first
 
 -- name: list_queues
 -- Return the oldest queues: of each organization the first, then of each the second, and so on;

@@ -13,6 +13,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import Counts
+from spooled_pipelines.server.core.turns import Participant
 from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import (
@@ -24,6 +25,8 @@ from spooled_pipelines.server.store.postgres.queries import SQL
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
+# Who takes turns, in the queue of this number.
+QueueTurn = tuple[int, Participant]
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
 
@@ -45,15 +48,31 @@ class Transaction:
         """Send the statements within it together; only `rows` waits."""
         return self.connection.pipeline()
 
-    async def numbers(self, count: int) -> int:
-        """Return, before `begin`, the first of `count` fresh numbers of jobs."""
+    async def numbers(
+        self, count: int, lengths: Mapping[QueueTurn, int]
+    ) -> tuple[int, dict[QueueTurn, int]]:
+        """Return, before `begin`, the first of `count` fresh numbers of jobs, and of turns.
+
+        The turns are as long as `lengths` says.
+        """
         async with self.pipeline():
             await self.send("begin")
             await self.send("no_sync")
+            turns = await self.start("take_turns", **turn_columns(lengths))
+            # Comes last, since everyone waits for this row.
             first = await self.start("take_numbers", count=count)
             await self.send("commit")
+            taken = await turns.fetchall()
             ((number,),) = await first.fetchall()
-        return int(number)
+        firsts = {
+            (queue, Participant(priority, one)): place for queue, priority, one, place in taken
+        }
+        return int(number), firsts
+
+    async def return_turns(self, lengths: Mapping[QueueTurn, int]) -> None:
+        """Take back turns of rows that made no job."""
+        if lengths:
+            await self.send("return_turns", **turn_columns(lengths))
 
     async def begin(self) -> None:
         await send(self.connection, "begin")
@@ -185,6 +204,16 @@ class Transaction:
             controlled=changes.controlled,
             keys=changes.keys,
         )
+
+
+def turn_columns(lengths: Mapping[QueueTurn, int]) -> dict[str, list[int]]:
+    """Return who takes turns, and how long, as the columns that `unnest` takes."""
+    return {
+        "queues": [queue for queue, _ in lengths],
+        "priorities": [one.priority for _, one in lengths],
+        "participants": [one.number for _, one in lengths],
+        "taken": list(lengths.values()),
+    }
 
 
 def _locked_job(row: tuple[Any, ...]) -> LockedJob:

@@ -32,7 +32,8 @@ from spooled_pipelines.server.core.records import (
     PartRecord,
     Status,
 )
-from spooled_pipelines.server.store.sqlite import pruning, reading
+from spooled_pipelines.server.core.turns import RowTurns
+from spooled_pipelines.server.store.sqlite import pruning, reading, turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.jobs import stored_keys
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -55,6 +56,7 @@ class _Place(NamedTuple):
     organization: int
     batch: int
     queue: int
+    weight: int
 
 
 def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> BatchRecord | None:
@@ -143,7 +145,7 @@ def seal_batch(
     A refusal is returned: raised, it would undo that this upload is finished.
     """
     owner = tx.names.organization(organization)
-    number, _, sealed = find(tx, owner, batch_id, generation)
+    number, _, sealed, _ = find(tx, owner, batch_id, generation)
     others = _others_go_on(tx, number, rows_id)
     refusal = why_not_complete(batch_id, reading.parts(tx, number), expected)
     if refusal is not None:
@@ -196,8 +198,8 @@ def _others_go_on(tx: Transaction, batch: int, rows_id: str, part_id: str = "") 
 def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
     """Store rows as jobs of a batch; the same chunk of an upload again has the same outcome."""
     owner = tx.names.organization(organization)
-    batch, queue, sealed = find(tx, owner, chunk.batch_id, chunk.generation)
-    place = _Place(owner, batch, queue)
+    batch, queue, sealed, weight = find(tx, owner, chunk.batch_id, chunk.generation)
+    place = _Place(owner, batch, queue, weight)
     keys = stored_keys(chunk.keys)
     upload = (batch, chunk.upload_id, chunk.number)
     kept = tx.connection.execute(SQL["read_chunk"], upload).fetchone()
@@ -252,6 +254,8 @@ def _store_rows(
     rows = len(keys)
     first = tx.numbers.take(rows)
     due = when_due(chunk.scheduled_at, tx.now)
+    row_turns = RowTurns(place.batch, place.weight, chunk.priorities, due, rows)
+    firsts = turns.take(tx, place.queue, row_turns.lengths)
     inserted = insert_rows(
         tx.connection,
         {
@@ -261,6 +265,7 @@ def _store_rows(
             "status": Status.PENDING if due is None else list(map(status_when_due, due)),
             "priority": chunk.priorities,
             "due_at": due,
+            "round": row_turns.rounds(firsts),
             "batch": place.batch,
             "max_retries": chunk.max_retries,
             "timeout_seconds": chunk.timeout_seconds,
@@ -280,6 +285,7 @@ def _store_rows(
     # A row made its job if that job has the number that was meant for the row.
     mine = [number for number, job in enumerate(found) if job.seq == first + number]
     duplicates = [number for number, job in enumerate(found) if job.seq != first + number]
+    turns.give_back(tx, place.queue, row_turns.unused(duplicates))
     due_of_mine = None if due is None else [due[number] for number in mine]
     tx.deltas.add_created(place.queue, (place.batch,), len(mine), due_of_mine, len(duplicates))
     linked = _link(tx, place, (found[number] for number in duplicates))
@@ -350,8 +356,8 @@ def _existing(
 
 def find(
     tx: Transaction, owner: int, batch_id: str, generation: int | None = None
-) -> tuple[int, int, int]:
-    """Return the number of a batch's newest generation, its queue, and whether it is sealed.
+) -> tuple[int, int, int, int]:
+    """Return a batch's newest generation: its number and queue, whether it is sealed, its weight.
 
     NOT_FOUND where there is none, FAILED_PRECONDITION where another one was meant.
     """
@@ -360,7 +366,7 @@ def find(
         raise not_found(f"there is no batch {batch_id!r}")
     if generation is not None and generation != row[3]:
         raise superseded(batch_id, generation, row[3])
-    return row[0], row[1], row[2]
+    return row[0], row[1], row[2], row[5]
 
 
 def _packed(places: Sequence[int]) -> bytes:

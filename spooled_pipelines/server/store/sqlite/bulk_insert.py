@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, repeat
 from typing import TypeAlias, cast
 
+from spooled_pipelines.server.core.turns import ROUND, Rounds
+
 # A value for each row, or one value that every row has.
 Column: TypeAlias = Iterable[object] | int | bytes | str | None
 _KEY_BYTES = 16
@@ -17,6 +19,7 @@ _LENGTH_BITS = 24
 _CUTS = {
     "seq": ":first + key",
     "idempotency_key": f"substr(:keys, 1 + {_KEY_BYTES} * key, {_KEY_BYTES})",
+    "round": f"(:turn + :length * key) / {ROUND}",
     "payload": f"substr(:payloads, value >> {_LENGTH_BITS}, value & {(1 << _LENGTH_BITS) - 1})",
 }
 
@@ -24,7 +27,11 @@ _CUTS = {
 def insert_rows(connection: sqlite3.Connection, columns: Mapping[str, Column]) -> int:
     """Insert rows into `jobs`, passing over those whose key is there; returns how many went in."""
     per_row = {name for name, column in columns.items() if not _is_single(column)}
-    if per_row == _CUTS.keys() and isinstance(columns["seq"], range):
+    if (
+        per_row == _CUTS.keys()
+        and isinstance(columns["seq"], range)
+        and isinstance(columns["round"], Rounds)
+    ):
         keys = cast("Sequence[object]", columns["idempotency_key"])
         if all(type(key) is bytes for key in keys):
             return _insert_cut(connection, columns)
@@ -57,12 +64,15 @@ def _insert_cut(connection: sqlite3.Connection, columns: Mapping[str, Column]) -
     bound per row: a third less work, and other threads are not in the way of it.
     """
     seqs, payloads = cast("range", columns["seq"]), cast("Sequence[bytes]", columns["payload"])
+    rounds = cast("Rounds", columns["round"])
     starts = accumulate(map(len, payloads), initial=2)
     places = [
         start << _LENGTH_BITS | len(data) for start, data in zip(starts, payloads, strict=False)
     ]
     bound: dict[str, object] = {
         "first": seqs.start,
+        "turn": rounds.first,
+        "length": rounds.length,
         "keys": b"".join(cast("Sequence[bytes]", columns["idempotency_key"])),
         # Of a value without any bytes SQLite would cut NULL.
         "payloads": b"".join((b" ", *payloads)),

@@ -19,6 +19,7 @@ from spooled_pipelines.server.core.job_rules import (
 from spooled_pipelines.server.core.records import Counts, Revision, Status
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.requests import BatchSelector
+from spooled_pipelines.server.store.sqlite import turns
 from spooled_pipelines.server.store.sqlite.batches import find
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
@@ -141,10 +142,15 @@ def revise(
 ) -> list[RefusedError | None]:
     """Revise dead letters; return for each, in turn, why it stays as it is."""
     owner = tx.names.organization(organization)
-    return [_revise(tx, owner, revision) for revision in revisions]
+    requeued: list[LockedJob] = []
+    refusals = [_revise(tx, owner, revision, requeued) for revision in revisions]
+    _give_turns_again(tx, requeued)
+    return refusals
 
 
-def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | None:
+def _revise(
+    tx: Transaction, owner: int, revision: Revision, requeued: list[LockedJob]
+) -> RefusedError | None:
     number = ids.job_number(tx.prefix, revision.job_id)
     job = tx.locked_job(number, owner)
     refusal = why_not_revised(job.state) if job else None
@@ -153,6 +159,7 @@ def _revise(tx: Transaction, owner: int, revision: Revision) -> RefusedError | N
     if job is None or _is_forgotten(tx, job):
         return not_found(f"there is no job {revision.job_id!r}")
     _apply(tx, [job], Discard() if revision.discard else Retry())
+    requeued.append(job)
     if revision.payload is not None and not revision.discard:
         tx.send("change_payload", payload=revision.payload, seq=number)
     return None
@@ -169,7 +176,14 @@ def _retry(tx: Transaction, jobs: list[LockedJob], event: Retry, error_contains:
         for job in jobs
         if job.state.status != Status.DEADLETTER or error_contains in (job.state.last_error or "")
     ]
-    return _apply(tx, wanted, event)
+    changed = _apply(tx, wanted, event)
+    _give_turns_again(tx, wanted)
+    return changed
+
+
+def _give_turns_again(tx: Transaction, jobs: Sequence[LockedJob]) -> None:
+    """Let jobs that were put back into their queues take turns from now on."""
+    turns.give_again(tx, [job.seq for job in jobs if job.changed and job.state.is_ready])
 
 
 def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> int:

@@ -30,16 +30,20 @@ from spooled_pipelines.server.core.records import (
     Settlement,
     Status,
 )
+from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, Rounds, length
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.rows import job_of_row
+from spooled_pipelines.server.store.sqlite import turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
-# Batch, whether it is linked, then the record, whose first is the number.
+# Priority, round, number, batch, whether it is linked, then the record.
 _Row = tuple[Any, ...]
+# How long a job is that is in no batch.
+_LENGTH = length(1)
 
 
 def stored_key(key: str | None) -> str | bytes | None:
@@ -76,6 +80,8 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
             tx.deltas.add_created(queue, (), 0, None, duplicates=1)
             return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
     seq = tx.numbers.take(1)
+    # One that is due later gets its round then.
+    first = _take_turns(tx, queue, job.priority, 1) if due is None else 0
     tx.send(
         "add_job",
         seq=seq,
@@ -84,6 +90,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
         status=status,
         priority=job.priority,
         due_at=due,
+        round=first // ROUND,
         batch=None,
         max_retries=job.max_retries,
         timeout_seconds=job.timeout_seconds,
@@ -112,6 +119,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     queue = tx.names.queue(owner, jobs[0].queue_name)
     keys = [bytes.fromhex(job.idempotency_key or "") for job in jobs]
     first = tx.numbers.take(len(jobs))
+    turn = _take_turns(tx, queue, jobs[0].priority, len(jobs))
     created = insert_rows(
         tx.connection,
         {
@@ -120,6 +128,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
             "queue": queue,
             "status": int(Status.PENDING),
             "priority": jobs[0].priority,
+            "round": Rounds(turn, _LENGTH, len(jobs)),
             "max_retries": jobs[0].max_retries,
             "timeout_seconds": jobs[0].timeout_seconds,
             "created_at": tx.now,
@@ -131,6 +140,8 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     tx.deltas.add_created(queue, (), created, None, len(jobs) - created)
     numbers = list(range(first, first + len(jobs)))
     if created < len(jobs):
+        unused = {Participant(jobs[0].priority, ALONE): _LENGTH * (len(jobs) - created)}
+        turns.give_back(tx, queue, unused)
         # Each is there now, this call's or another's.
         find = tx.connection.execute
         found = [find(SQL["find_job_of_key"], (owner, key)).fetchone()[0] for key in keys]
@@ -139,6 +150,11 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
             for seq, number in zip(found, numbers, strict=True)
         ]
     return [Enqueued(ids.job_id(tx.prefix, number), created=True) for number in numbers]
+
+
+def _take_turns(tx: Transaction, queue: int, priority: int, jobs: int) -> int:
+    one = Participant(priority, ALONE)
+    return turns.take(tx, queue, {one: _LENGTH * jobs})[one]
 
 
 def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[JobRecord]:
@@ -159,12 +175,13 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
         rows = _claim_within_limits(tx, queue, limiter.filled(tx.now), in_flight, request)
     if not rows:
         return []
-    moved = Counter(tx.batches_of(row[2], row[0], row[1]) for row in rows)
+    rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+    turns.note_claimed(tx, queue, (row[:2] for row in rows))
+    moved = Counter(tx.batches_of(*row[2:5]) for row in rows)
     for batches, count in moved.items():
         tx.deltas.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
     tx.deltas.due_at(tx.now + request.lease_ms)
-    jobs = [job_record(tx.prefix, row[2:], request.queue_name) for row in rows]
-    return sorted(jobs, key=lambda job: (-job.priority, job.seq))
+    return [job_record(tx.prefix, row[5:], request.queue_name) for row in rows]
 
 
 def settle(
@@ -202,11 +219,13 @@ def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int
 def release_due(tx: Transaction) -> bool:
     """Make claimable what is due; True where there is more."""
     rows = tx.connection.execute(SQL["find_due"], (tx.now, SWEEP_JOBS)).fetchall()
-    for seq, queue, status, batch, linked in rows:
+    for seq, queue, _, _, _, status, batch, linked in rows:
         batches = tx.batches_of(seq, batch, linked)
         waited = status == Status.PENDING
         tx.deltas.move(queue, batches, status, Status.PENDING, was_waiting=waited)
-    tx.connection.executemany(SQL["release_job"], [(row[0],) for row in rows])
+    rounds = turns.rounds_again(tx, (row[:5] for row in rows))
+    released = [(number, seq) for seq, number in rounds.items()]
+    tx.connection.executemany(SQL["release_job"], released)
     return len(rows) == SWEEP_JOBS
 
 

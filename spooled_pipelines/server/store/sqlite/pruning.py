@@ -14,6 +14,7 @@ _REST = (
     "forget_uploads",
     "forget_parts",
     "forget_errors",
+    "forget_turns",
     "note_last_batch",
     "forget_batch",
 )

@@ -99,9 +99,9 @@ ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = ex
 
 -- name: add_job
 -- Store a job, unless its key is there.
-INSERT INTO jobs (seq, organization, queue, status, priority, due_at, batch, max_retries,
+INSERT INTO jobs (seq, organization, queue, status, priority, due_at, round, batch, max_retries,
     timeout_seconds, created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
-VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :batch, :max_retries,
+VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :round, :batch, :max_retries,
     :timeout_seconds, :created_at, :scheduled_at, :retry_backoff, :idempotency_key, :tags, :payload)
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
@@ -137,6 +137,41 @@ JOIN queues q ON q.organization = o.id AND q.name = :name
 JOIN jobs j ON j.organization = o.id AND j.idempotency_key = :key AND j.queue = q.id
 WHERE o.name = :organization
 
+-- Turns
+-- =====
+
+-- name: take_turns
+-- Return where a participant's next jobs begin, that are so long together.
+INSERT INTO turns (queue, priority, participant, released, following, taken)
+VALUES (:queue, :priority, :participant, :released, :taken + {round} * coalesce((
+    SELECT round FROM rounds_served WHERE queue = :queue AND priority = :priority
+), 0), :taken)
+ON CONFLICT (participant, queue, priority, released) DO UPDATE
+SET following = max(following + excluded.taken, excluded.following), taken = excluded.taken
+RETURNING following - taken
+
+-- name: return_turns
+-- Take back turns of rows that made no job.
+UPDATE turns SET following = following - :taken
+WHERE participant = :participant AND queue = :queue AND priority = :priority AND released = 0
+
+-- name: find_turn
+-- Return what a job's turn follows from.
+SELECT seq, queue, priority, {participant}, {weight} FROM jobs WHERE seq = :seq
+
+-- name: set_round
+-- Give a job another round.
+UPDATE jobs SET round = :round WHERE seq = :seq
+
+-- name: note_round
+-- Note which round was served.
+INSERT INTO rounds_served (queue, priority, round) VALUES (:queue, :priority, :round)
+ON CONFLICT (queue, priority) DO UPDATE SET round = excluded.round WHERE excluded.round > round
+
+-- name: forget_turns
+-- Remove a batch's turns.
+DELETE FROM turns WHERE participant = :batch
+
 -- Claim
 -- =====
 
@@ -154,13 +189,14 @@ UPDATE jobs SET status = 3, worker_id = :worker,
 WHERE seq IN (
     SELECT seq FROM (
         SELECT seq, row_number() OVER so_far AS place, sum(size) OVER so_far AS total FROM (
-            SELECT seq, priority, length(payload) AS size FROM jobs INDEXED BY jobs_ready
+            SELECT seq, priority, round, length(payload) AS size
+            FROM jobs INDEXED BY jobs_ready
             WHERE queue = :queue AND status = 1 AND due_at IS NULL
-            ORDER BY priority DESC, seq LIMIT :limit
-        ) WINDOW so_far AS (ORDER BY priority DESC, seq ROWS UNBOUNDED PRECEDING)
+            ORDER BY priority DESC, round, seq LIMIT :limit
+        ) WINDOW so_far AS (ORDER BY priority DESC, round, seq ROWS UNBOUNDED PRECEDING)
     ) WHERE place = 1 OR total <= :budget
 )
-RETURNING batch, linked, jobs.seq, {job_columns}, '', result, payload, tags
+RETURNING priority, round, seq, batch, linked, jobs.seq, {job_columns}, '', result, payload, tags
 
 -- name: spend_limits
 -- Take claimed jobs out of a queue's bucket.
@@ -226,12 +262,13 @@ SELECT batch FROM batch_links WHERE job = :job
 
 -- name: find_due
 -- Return jobs that are due.
-SELECT seq, queue, status, batch, linked FROM jobs INDEXED BY jobs_due
+SELECT seq, queue, priority, {participant}, {weight}, status, batch, linked
+FROM jobs INDEXED BY jobs_due
 WHERE due_at IS NOT NULL AND due_at <= :now ORDER BY due_at LIMIT :limit
 
 -- name: release_job
 -- Make a job claimable that is due.
-UPDATE jobs SET status = 1, due_at = NULL WHERE seq = :seq
+UPDATE jobs SET status = 1, due_at = NULL, round = :round WHERE seq = :seq
 
 -- name: lock_expired
 -- Return jobs whose leases ran out, to be changed.
@@ -342,7 +379,7 @@ ORDER BY 1 LIMIT :limit
 
 -- name: find_batch
 -- Return the newest generation of a batch.
-SELECT id, queue, sealed, generation, name FROM batches
+SELECT id, queue, sealed, generation, name, weight FROM batches
 WHERE organization = :organization AND batch_id = :batch_id AND superseded = 0
 
 -- name: find_batch_number
@@ -593,7 +630,7 @@ ORDER BY 1 LIMIT :limit
 -- Return claimable jobs of a queue, to be changed.
 SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_ready
 WHERE queue = :queue AND status = 1 AND due_at IS NULL AND seq <= :highest
-ORDER BY priority DESC, seq LIMIT :limit
+ORDER BY priority DESC, round, seq LIMIT :limit
 
 -- name: lock_retrying
 -- Return jobs of a queue that wait for their retry, to be changed.
@@ -625,8 +662,8 @@ FROM queues q JOIN organizations o ON o.id = q.organization
 WHERE o.name = :organization AND q.name = :name
 
 -- name: read_oldest_claimable
--- Return when the oldest claimable job was made: the first of each priority, priority by
--- priority.
+-- Return when the oldest claimable job was made: priority by priority the first of its next round
+-- and of the one after, since each batch has a job in one of them.
 WITH RECURSIVE priorities (priority) AS (
     SELECT max(priority) FROM jobs INDEXED BY jobs_ready
     WHERE queue = :queue AND status = 1 AND due_at IS NULL
@@ -639,13 +676,19 @@ WITH RECURSIVE priorities (priority) AS (
     )
     FROM priorities WHERE priorities.priority IS NOT NULL
 )
-SELECT min((
+SELECT min(min(first.created_at, coalesce((
     SELECT j.created_at FROM jobs j INDEXED BY jobs_ready
     WHERE j.queue = :queue AND j.status = 1 AND j.due_at IS NULL
-    AND j.priority = priorities.priority
-    ORDER BY j.seq LIMIT 1
-))
-FROM priorities WHERE priority IS NOT NULL
+        AND j.priority = first.priority AND j.round > first.round
+    ORDER BY j.round, j.seq LIMIT 1
+), first.created_at)))
+FROM priorities CROSS JOIN jobs first ON first.seq = (
+    SELECT j.seq FROM jobs j INDEXED BY jobs_ready
+    WHERE j.queue = :queue AND j.status = 1 AND j.due_at IS NULL
+        AND j.priority = priorities.priority
+    ORDER BY j.round, j.seq LIMIT 1
+)
+WHERE priorities.priority IS NOT NULL
 
 -- name: list_queues
 -- Return the oldest queues: of each organization the first, then of each the second, and so on;

@@ -93,6 +93,8 @@ CREATE TABLE batches (
     settled_at bigint,
     -- While the batch is being cancelled in steps: the number of the last job that was looked at.
     cancel_after bigint,
+    -- How many jobs of it go for one of a batch with weight 1; see turns.py.
+    weight integer NOT NULL DEFAULT 1,
     -- Whether an upload has ended, and others hold the seal back.
     seal_asked boolean NOT NULL DEFAULT false,
     batch_id text NOT NULL,
@@ -135,6 +137,8 @@ CREATE TABLE jobs (
     batch bigint,
     -- Until then it is not claimed: scheduled, or pending and waiting for its retry.
     due_at bigint,
+    -- Claims of one priority go by this, then by age; see turns.py.
+    round bigint NOT NULL DEFAULT 0,
     lease_expires_at bigint,
     created_at bigint NOT NULL,
     scheduled_at bigint,
@@ -166,7 +170,8 @@ CREATE TABLE jobs (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
+    WHERE status = 1 AND due_at IS NULL;
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
@@ -178,6 +183,29 @@ CREATE INDEX jobs_settled ON jobs (completed_at) WHERE status IN (4, 7) AND NOT 
 CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned AND batch IS NULL AND NOT linked;
 CREATE INDEX jobs_dead_alone ON jobs (completed_at)
     WHERE status = 6 AND batch IS NULL AND NOT linked;
+
+-- How far those are that take turns within a queue and a priority: batches by their numbers, and as
+-- 0 the jobs without one; what was due later or was retried beside what was claimable at once. The
+-- next job's place is `following`, in parts of a round; `taken` is how much was taken last.
+CREATE TABLE turns (
+    participant bigint NOT NULL,
+    following bigint NOT NULL,
+    taken bigint NOT NULL,
+    queue integer NOT NULL,
+    priority smallint NOT NULL,
+    released boolean NOT NULL,
+    PRIMARY KEY (participant, queue, priority, released)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+
+-- The highest round of which a job was claimed: a participant that comes now begins there. In
+-- shards, as the counters are.
+CREATE TABLE rounds_served (
+    round bigint NOT NULL,
+    queue integer NOT NULL,
+    priority smallint NOT NULL,
+    shard smallint NOT NULL,
+    PRIMARY KEY (queue, priority, shard)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Attempts that failed. The one that runs or completed is the job's own.
 CREATE TABLE attempts (

@@ -91,6 +91,8 @@ CREATE TABLE batches (
     replaced INTEGER NOT NULL DEFAULT 0,
     -- Whether an upload has ended, and others hold the seal back.
     seal_asked INTEGER NOT NULL DEFAULT 0,
+    -- How many jobs of it go for one of a batch with weight 1; see turns.py.
+    weight INTEGER NOT NULL DEFAULT 1,
     UNIQUE (organization, batch_id, generation)
 );
 CREATE UNIQUE INDEX batches_newest ON batches (organization, batch_id) WHERE superseded = 0;
@@ -116,6 +118,8 @@ CREATE TABLE jobs (
     priority INTEGER NOT NULL,
     -- Until then it is not claimed: scheduled, or pending and waiting for its retry.
     due_at INTEGER,
+    -- Claims of one priority go by this, then by age; see turns.py.
+    round INTEGER NOT NULL DEFAULT 0,
     lease_expires_at INTEGER,
     -- The batch that made it, or that it was handed over to.
     batch INTEGER,
@@ -145,7 +149,8 @@ CREATE TABLE jobs (
 );
 CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
+    WHERE status = 1 AND due_at IS NULL;
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
@@ -157,6 +162,27 @@ CREATE INDEX jobs_settled ON jobs (completed_at) WHERE status IN (4, 7) AND prun
 CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned = 1 AND batch IS NULL AND linked = 0;
 CREATE INDEX jobs_dead_alone ON jobs (completed_at)
     WHERE status = 6 AND batch IS NULL AND linked = 0;
+
+-- How far those are that take turns within a queue and a priority: batches by their numbers, and as
+-- 0 the jobs without one; what was due later or was retried beside what was claimable at once. The
+-- next job's place is `following`, in parts of a round; `taken` is how much was taken last.
+CREATE TABLE turns (
+    queue INTEGER NOT NULL REFERENCES queues,
+    priority INTEGER NOT NULL,
+    participant INTEGER NOT NULL,
+    released INTEGER NOT NULL,
+    following INTEGER NOT NULL,
+    taken INTEGER NOT NULL,
+    PRIMARY KEY (participant, queue, priority, released)
+) WITHOUT ROWID;
+
+-- The highest round of which a job was claimed: a participant that comes now begins there.
+CREATE TABLE rounds_served (
+    queue INTEGER NOT NULL REFERENCES queues,
+    priority INTEGER NOT NULL,
+    round INTEGER NOT NULL,
+    PRIMARY KEY (queue, priority)
+) WITHOUT ROWID;
 
 -- Attempts that failed. The one that runs or completed is the job's own.
 CREATE TABLE attempts (
