@@ -39,7 +39,8 @@ class Job:
 
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
     are doubles. ``traceparent`` and ``tracestate`` say, in a claimed job, where its enqueue was
-    traced.
+    traced. ``due_at`` says, in a listed job, until when no worker gets it: it is scheduled, or
+    waits for its next try.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Job:
     lease_id: str | None = field(default=None, repr=False)
     traceparent: str | None = None
     tracestate: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True)

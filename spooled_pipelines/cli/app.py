@@ -35,7 +35,10 @@ _COMMANDS = {
     "lines.",
     "cancel": "Cancel the jobs of BATCH that have not started; running jobs go on.",
     "retry": "Put the dead letters of BATCH back into the queue, with all their retries.",
-    "queues": "Hold a queue, let it go on, slow it down, or empty it.",
+    "queues": "List queues; hold one, let it go on, slow it down, or empty it.",
+    "batches": "List batches.",
+    "jobs": "List jobs; show, cancel, retry or discard single ones.",
+    "workers": "List workers.",
     "dead-letters": "List, retry and discard the dead letters of a queue.",
     "work": "Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish "
     "what runs.",

@@ -5,18 +5,23 @@ The environment is read by `connect`, so that an error can say where a wrong key
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spooled_pipelines.cli.exit_codes import UsageError
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from spooled_pipelines import Batch
     from spooled_pipelines.cli.profiles import Profile as NamedServer
     from spooled_pipelines.client import SpooledClient
 
 
 def _profile_names(incomplete: str) -> list[str]:
     """Return the profiles that a shell offers for --profile."""
-    from spooled_pipelines.cli.exit_codes import UsageError
     from spooled_pipelines.cli.profiles import load_profiles
 
     try:
@@ -56,7 +61,16 @@ RateLimit = Annotated[
     typer.Option("--rate-limit", help="The most calls a second, as the server's plan allows."),
 ]
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
-BatchId = Annotated[str, typer.Argument(help="The batch's id, as `enqueue` printed it.")]
+BatchId = Annotated[
+    str, typer.Argument(help="The batch's id, as much of it as is unique, or its name.")
+]
+OfQueue = Annotated[str | None, typer.Option("--queue", help="Only those of this queue.")]
+Limit = Annotated[int, typer.Option(min=1, help="The most to list.")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="Not older: a time such as 2030-01-31T08:00Z, or how long ago, such as 2h."),
+]
+Until = Annotated[str | None, typer.Option(help="Older than this, written likewise.")]
 ErrorContains = Annotated[
     str | None,
     typer.Option("--error-contains", help="Only jobs whose error contains this text."),
@@ -95,7 +109,6 @@ def _default_address(api_key: str | None, creates: bool) -> str:
     from pathlib import Path
 
     from spooled_pipelines.cli.error_output import print_error
-    from spooled_pipelines.cli.exit_codes import UsageError
     from spooled_pipelines.client.settings import DEFAULT_STORE, default_address
 
     address, note = default_address(api_key)
@@ -132,3 +145,49 @@ def _client_of(
             rate_limit=rate_limit,
         )
     )
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """Return the time that an option says; None if it is not given."""
+    from spooled_pipelines.cli.times import moment_of
+
+    return None if text is None else moment_of(option, text)
+
+
+# As many batches as are looked through for the beginning of an id.
+_BATCHES = 1_000
+_WHOLE_BATCH_ID = re.compile(r"b_[0-9a-f]{32}")
+_JOB_NUMBER = re.compile(r"…?([0-9a-f]{1,12})")
+
+
+def batch_of(client: SpooledClient, text: str) -> Batch:
+    """Return the batch of this id, of the name, or of the id that begins so.
+
+    Raises:
+        UsageError: several have it.
+    """
+    begin = text.rstrip("…")
+    if _WHOLE_BATCH_ID.fullmatch(text) or not client.batch_backend().keeps_batches:
+        return client.batch(text)
+    found = [
+        batch.batch_id
+        for batch in client.batches(text=begin)
+        if begin in (batch.batch_id, batch.name)
+    ]
+    if not found and begin.startswith("b_"):
+        recent = client.batches(limit=_BATCHES)
+        found = [batch.batch_id for batch in recent if batch.batch_id.startswith(begin)]
+    if begin in found:
+        found = [begin]
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} batches are called {text!r}: {', '.join(found[:5])}")
+    return client.batch(found[0] if found else text)
+
+
+def job_id_of(client: SpooledClient, text: str) -> str:
+    """Return a job's whole id; of a shortened one the beginning is that of any other job."""
+    last = _JOB_NUMBER.fullmatch(text)
+    if last is None:
+        return text
+    newest = client.jobs(limit=1)
+    return newest[0].id[:-12] + last[1].rjust(12, "0") if newest else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -86,6 +87,11 @@ def job_from(message: spooled_v1.Job) -> Job:
         traceparent=message.traceparent or None,
         tracestate=message.tracestate or None,
     )
+
+
+def listed_job_from(message: queue_admin_v1.ListedJob) -> Job:
+    """Return a job of a list, which has no payload and no result."""
+    return replace(job_from(message.job), due_at=_time_of(message, "due_at"))
 
 
 def enqueue_result_from(message: spooled_v1.EnqueueResponse) -> EnqueueResult:
@@ -208,7 +214,11 @@ def attempt_from(message: batch_v1.Attempt) -> JobAttempt:
 
 
 def _time_of(
-    message: spooled_v1.Job | batch_v1.BatchStats | batch_v1.Attempt | queue_admin_v1.Worker,
+    message: spooled_v1.Job
+    | batch_v1.BatchStats
+    | batch_v1.Attempt
+    | queue_admin_v1.Worker
+    | queue_admin_v1.ListedJob,
     field: str,
 ) -> datetime | None:
     if not message.HasField(field):

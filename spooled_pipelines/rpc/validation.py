@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.retry_backoff import RetryBackoffOption, backoff_of
 from spooled_pipelines.text import shorten, shown
+from spooled_pipelines.types import JobStatus
 from spooled_pipelines.wire import limits
 
 if TYPE_CHECKING:
@@ -188,6 +189,19 @@ def timestamp(value: datetime, name: str) -> Timestamp:
     since = value - _EPOCH
     seconds = since // timedelta(seconds=1)
     return Timestamp(seconds=seconds, nanos=since.microseconds * 1000)
+
+
+def optional_timestamp(value: datetime | None, name: str) -> Timestamp | None:
+    """Return the Timestamp of an aware time; None if there is none."""
+    return None if value is None else timestamp(value, name)
+
+
+def job_status(status: str) -> str:
+    """Return the wire's name of a status, which messages accept as well as its number."""
+    known = [one.value for one in JobStatus if one is not JobStatus.UNSPECIFIED]
+    if status not in known:
+        raise InvalidArgumentError(f"status must be one of {', '.join(known)}, got {str(status)!r}")
+    return f"JOB_STATUS_{JobStatus(status).name}"
 
 
 def _text(value: object, name: str) -> None:

@@ -462,14 +462,20 @@ class FindKeysResponse(_message.Message):
     def __init__(self, found: _Optional[_Iterable[int]] = ..., changed: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListBatchesRequest(_message.Message):
-    __slots__ = ("queue_name", "page_size", "page_token")
+    __slots__ = ("queue_name", "page_size", "page_token", "text", "created_since", "created_before")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_SINCE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     page_size: int
     page_token: str
-    def __init__(self, queue_name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    text: str
+    created_since: _timestamp_pb2.Timestamp
+    created_before: _timestamp_pb2.Timestamp
+    def __init__(self, queue_name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., text: _Optional[str] = ..., created_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListBatchesResponse(_message.Message):
     __slots__ = ("batches", "next_page_token")
@@ -694,14 +700,16 @@ class ReviseDeadLettersRequest(_message.Message):
     def __init__(self, revisions: _Optional[_Iterable[_Union[DeadLetterRevision, _Mapping]]] = ...) -> None: ...
 
 class DeadLetterRevision(_message.Message):
-    __slots__ = ("job_id", "requeue", "discard")
+    __slots__ = ("job_id", "requeue", "discard", "cancel")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEUE_FIELD_NUMBER: _ClassVar[int]
     DISCARD_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     requeue: Requeue
     discard: Discard
-    def __init__(self, job_id: _Optional[str] = ..., requeue: _Optional[_Union[Requeue, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ...) -> None: ...
+    cancel: CancelJob
+    def __init__(self, job_id: _Optional[str] = ..., requeue: _Optional[_Union[Requeue, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., cancel: _Optional[_Union[CancelJob, _Mapping]] = ...) -> None: ...
 
 class Requeue(_message.Message):
     __slots__ = ("payload",)
@@ -710,6 +718,10 @@ class Requeue(_message.Message):
     def __init__(self, payload: _Optional[bytes] = ...) -> None: ...
 
 class Discard(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CancelJob(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -158,6 +158,42 @@ class Queue(_message.Message):
     waiting_errors: _containers.RepeatedCompositeFieldContainer[_batch_pb2.WaitingError]
     def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., waiting_errors: _Optional[_Iterable[_Union[_batch_pb2.WaitingError, _Mapping]]] = ...) -> None: ...
 
+class ListJobsRequest(_message.Message):
+    __slots__ = ("queue_name", "statuses", "waiting", "text", "created_since", "created_before", "page_size", "page_token")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_SINCE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    statuses: _containers.RepeatedScalarFieldContainer[_spooled_pb2.JobStatus]
+    waiting: bool
+    text: str
+    created_since: _timestamp_pb2.Timestamp
+    created_before: _timestamp_pb2.Timestamp
+    page_size: int
+    page_token: str
+    def __init__(self, queue_name: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., waiting: _Optional[bool] = ..., text: _Optional[str] = ..., created_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListJobsResponse(_message.Message):
+    __slots__ = ("jobs", "next_page_token")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[ListedJob]
+    next_page_token: str
+    def __init__(self, jobs: _Optional[_Iterable[_Union[ListedJob, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListedJob(_message.Message):
+    __slots__ = ("job", "due_at")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    DUE_AT_FIELD_NUMBER: _ClassVar[int]
+    job: _spooled_pb2.Job
+    due_at: _timestamp_pb2.Timestamp
+    def __init__(self, job: _Optional[_Union[_spooled_pb2.Job, _Mapping]] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class ListWorkersRequest(_message.Message):
     __slots__ = ("queue_name", "page_size")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]

@@ -53,6 +53,7 @@ PUBLIC = [
     "Stall",
     "TLS",
     "TextOptions",
+    "WaitingError",
     "WorkerRegistration",
     "WorkerState",
     "__version__",

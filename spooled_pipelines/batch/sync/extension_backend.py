@@ -35,7 +35,6 @@ from spooled_pipelines.batch.sync.backend import (
 from spooled_pipelines.batch.sync.watch import watch_stream
 from spooled_pipelines.errors import (
     ConflictError,
-    InvalidArgumentError,
     NotFoundError,
     ServerError,
 )
@@ -43,7 +42,7 @@ from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.sync.paging import EMPTY_PAGES_MAX, endless, paged
 from spooled_pipelines.rpc.sync.runtime import with_retries
 from spooled_pipelines.text import shown
-from spooled_pipelines.types import BatchStats, CancelResult, Job, JobStatus
+from spooled_pipelines.types import BatchStats, CancelResult, Job
 from spooled_pipelines.wire import batch_v1, methods, spooled_v1
 from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
@@ -235,7 +234,7 @@ class ExtensionBackend(BatchBackend):
 
     def find_jobs(self, batch_id: str, text: str, statuses: Iterable[str], limit: int) -> list[Job]:
         validation.limit(limit)
-        names = [_name_of(status) for status in statuses]
+        names = [validation.job_status(status) for status in statuses]
         request = batch_v1.FindBatchJobsRequest(batch_id=batch_id, statuses=names, text=text)
         method = methods.BATCH["FindBatchJobs"]
         jobs = paged(self.connection, method, request, "jobs", limit)
@@ -317,11 +316,3 @@ def _check_places(call: str, places: Sequence[int], rows: int) -> None:
             f"{call}: the server answered with {len(places)} places up to {max(places)}, and was "
             f"asked about {rows} rows"
         )
-
-
-def _name_of(status: str) -> str:
-    """Return the wire's name of a status, which messages accept as well as its number."""
-    known = [one.value for one in JobStatus if one is not JobStatus.UNSPECIFIED]
-    if status not in known:
-        raise InvalidArgumentError(f"status must be one of {', '.join(known)}, got {str(status)!r}")
-    return f"JOB_STATUS_{JobStatus(status).name}"

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Profile, connected
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    BatchId,
+    Profile,
+    batch_of,
+    connected,
+)
 from spooled_pipelines.cli.output import print_record
 
 
@@ -17,5 +25,6 @@ def cancel(
 ) -> None:
     """Cancel the jobs of BATCH that have not started; running jobs go on."""
     with connected(address, api_key, profile) as client:
-        cancelled = dataclasses.asdict(client.batch(batch).cancel())
-    print_record(cancelled if as_json else {"batch": batch, **cancelled}, as_json)
+        found = batch_of(client, batch)
+        cancelled = dataclasses.asdict(found.cancel())
+    print_record(cancelled if as_json else {"batch": found.id, **cancelled}, as_json)

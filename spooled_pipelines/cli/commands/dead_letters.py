@@ -14,6 +14,7 @@ from spooled_pipelines.cli.options import (
     ErrorContains,
     Profile,
     Queue,
+    batch_of,
     connected,
 )
 from spooled_pipelines.cli.output import print_json, print_record, say
@@ -54,7 +55,7 @@ def errors_(
 ) -> None:
     """Group the dead letters of BATCH by error: how many, how often tried, and an example."""
     with connected(address, api_key, profile) as client:
-        lines = client.batch(batch).failed().to_pylist()
+        lines = batch_of(client, batch).failed().to_pylist()
     for line in lines:
         if as_json:
             print_json(line)

@@ -1,4 +1,4 @@
-"""`queues pause|resume|limit|limits|purge`: hold, slow down or empty a queue."""
+"""`queues list|pause|resume|limit|limits|purge`: list queues; hold, slow down or empty one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,72 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, Queue, connected
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    Limit,
+    Profile,
+    Queue,
+    connected,
+)
 from spooled_pipelines.cli.output import print_json, print_pairs, print_record
+from spooled_pipelines.cli.text_table import print_rows
+from spooled_pipelines.cli.times import short_duration
 
 if TYPE_CHECKING:
+    from spooled_pipelines.types import Queue as QueueState
     from spooled_pipelines.types import QueueLimits
 
 app = typer.Typer(
-    help="Hold a queue, let it go on, slow it down, or empty it.", rich_markup_mode=None
+    help="List queues; hold one, let it go on, slow it down, or empty it.", rich_markup_mode=None
 )
+
+
+@app.command("list")
+def list_(
+    limit: Limit = 100,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List queues by name; `retrying` are jobs that wait for their next try."""
+    with connected(address, api_key, profile) as client:
+        found = client.queues(limit=limit)
+    if as_json:
+        for queue in found:
+            print_json(queue)
+        return
+    print_rows(
+        (
+            *("queue", "state", "pending", "retrying", "scheduled", "running"),
+            "done",
+            "dead",
+            "oldest",
+        ),
+        [
+            (
+                queue.name,
+                state_of(queue),
+                queue.stats.pending - queue.waiting,
+                queue.waiting,
+                queue.stats.scheduled,
+                queue.stats.processing,
+                queue.stats.completed,
+                queue.stats.deadletter,
+                short_duration(queue.stats.max_age_ms / 1000) if queue.stats.max_age_ms else "",
+            )
+            for queue in found
+        ],
+    )
+
+
+def state_of(queue: QueueState) -> str:
+    """Return whether a queue hands out jobs: `paused`, `limited` or `running`."""
+    limits = queue.limits
+    limited = (limits.jobs_per_second, limits.max_in_flight) != (None, None)
+    return "paused" if queue.paused else "limited" if limited else "running"
 
 
 @app.command()

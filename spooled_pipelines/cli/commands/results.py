@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Profile, connected
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    BatchId,
+    Profile,
+    batch_of,
+    connected,
+)
 from spooled_pipelines.cli.output import ignore_broken_pipe, say
 from spooled_pipelines.cli.table_output import TableFormat, print_table, write_rows
 
@@ -49,7 +57,7 @@ def results(
 
         parse_output_path(output)
     with connected(address, api_key, profile) as client, ignore_broken_pipe():
-        jobs = client.batch(batch)
+        jobs = batch_of(client, batch)
         if output is not None:
             rows = jobs.write_results(output, escape_formulas=not formulas)
             say(f"{rows:,} rows written to {output}", sys.stderr)

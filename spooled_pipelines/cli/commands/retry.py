@@ -9,6 +9,7 @@ from spooled_pipelines.cli.options import (
     BatchId,
     ErrorContains,
     Profile,
+    batch_of,
     connected,
 )
 from spooled_pipelines.cli.output import print_json, print_pairs, say
@@ -24,10 +25,11 @@ def retry(
 ) -> None:
     """Put the dead letters of BATCH back into the queue, with all their retries."""
     with connected(address, api_key, profile) as client:
-        retried = client.batch(batch).retry_failed(error_contains)
+        found = batch_of(client, batch)
+        retried = found.retry_failed(error_contains)
     if as_json:
-        print_json({"batch_id": batch, "retried": retried})
+        print_json({"batch_id": found.id, "retried": retried})
         return
-    print_pairs({"batch": batch, "retried": retried})
+    print_pairs({"batch": found.id, "retried": retried})
     if retried:
-        say(f"next: spooled-pipelines watch {batch}")
+        say(f"next: spooled-pipelines watch {found.id}")

@@ -10,7 +10,15 @@ import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.live_line import LiveLine
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, BatchId, Profile, connected
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    BatchId,
+    Profile,
+    batch_of,
+    connected,
+)
 from spooled_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ def watch(
             else:
                 line.show(describe(stats, throughput))
 
-        client.batch(batch).wait(
+        batch_of(client, batch).wait(
             timeout=timeout, max_failed=allowed, on_progress=show, on_breach=on_breach.value
         )
 

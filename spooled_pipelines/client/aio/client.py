@@ -9,6 +9,7 @@ from typing import Any
 
 from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF
 from spooled_pipelines.client.aio.batches import AsyncBatchCalls
+from spooled_pipelines.client.aio.job_lists import AsyncJobLists
 from spooled_pipelines.client.aio.process import AsyncProcessStream
 from spooled_pipelines.client.aio.queues import AsyncQueueCalls
 from spooled_pipelines.client.aio.streams import AsyncJobStream
@@ -37,7 +38,9 @@ from spooled_pipelines.wire.limits import NO_RETRIES
 from spooled_pipelines.wire.methods import BATCH, QUEUE
 
 
-class AsyncSpooledClient(AsyncBatchCalls, AsyncQueueCalls, AsyncWorkerCalls, AsyncClosing):
+class AsyncSpooledClient(
+    AsyncBatchCalls, AsyncJobLists, AsyncQueueCalls, AsyncWorkerCalls, AsyncClosing
+):
     """A client of a Spooled server, in plain values and errors of one tree.
 
     Takes what `connect` takes, or finished `ConnectionSettings`. The connection is opened by the

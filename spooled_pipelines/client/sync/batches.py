@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.batch.options.row_options import (
@@ -185,13 +186,23 @@ class BatchCalls:
         service = self._batch_service()
         return open_batch(service, name, queue_name, options, on_rerun, self)
 
-    def batches(self, queue_name: str | None = None, *, limit: int = 100) -> list[BatchStats]:
+    def batches(
+        self,
+        queue_name: str | None = None,
+        *,
+        text: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[BatchStats]:
         """Return the statistics of the newest batches that this key may see, the newest first.
 
         `batch(stats.batch_id)` is the batch itself.
 
         Args:
             queue_name: only those of this queue.
+            text: in the batch's name; or its id.
+            since, until: begun from this (aware) time, until before that one.
             limit: the largest number of batches.
 
         Raises:
@@ -200,7 +211,12 @@ class BatchCalls:
         if queue_name is not None:
             validation.queue_name(queue_name)
         validation.limit(limit)
-        request = batch_v1.ListBatchesRequest(queue_name=queue_name or "")
+        request = batch_v1.ListBatchesRequest(
+            queue_name=queue_name or "",
+            text=text or "",
+            created_since=validation.optional_timestamp(since, "since"),
+            created_before=validation.optional_timestamp(until, "until"),
+        )
         batches = paged(self._connection, BATCH["ListBatches"], request, "batches", limit)
         return [decode.batch_stats_from(stats) for stats in batches]
 

@@ -13,6 +13,7 @@ from spooled_pipelines.client.job_ref import JobRef, completed_by_us, job_ref
 from spooled_pipelines.client.process_responses import unsuccessful
 from spooled_pipelines.client.settings import resolve_settings
 from spooled_pipelines.client.sync.batches import BatchCalls
+from spooled_pipelines.client.sync.job_lists import JobLists
 from spooled_pipelines.client.sync.process import ProcessStream
 from spooled_pipelines.client.sync.queues import QueueCalls
 from spooled_pipelines.client.sync.streams import JobStream
@@ -38,7 +39,7 @@ from spooled_pipelines.wire.limits import NO_RETRIES
 from spooled_pipelines.wire.methods import BATCH, QUEUE
 
 
-class SpooledClient(BatchCalls, QueueCalls, WorkerCalls, Closing):
+class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
     """A client of a Spooled server, in plain values and errors of one tree.
 
     Takes what `connect` takes, or finished `ConnectionSettings`. The connection is opened by the

@@ -24,6 +24,7 @@ from spooled_pipelines.server.core.records import (
     Failure,
     GiveBack,
     LeaseHolder,
+    Revision,
     Status,
 )
 
@@ -257,10 +258,20 @@ def is_stripped(job: JobState) -> bool:
     return job.status == Status.CANCELLED and bool(job.pruned)
 
 
-def why_not_revised(job: JobState) -> RefusedError | None:
-    """Return why the job cannot be requeued or discarded by itself; None where it can."""
-    if job.status != Status.DEADLETTER:
-        return conflict(f"Job is {Status.NAMES[job.status]}, and no dead letter")
+def event_of(revision: Revision) -> Cancel | Discard | Retry:
+    """Return what a revision does to its job."""
+    if revision.cancel:
+        return Cancel()
+    return Discard() if revision.discard else Retry()
+
+
+def why_not_revised(job: JobState, revision: Revision) -> RefusedError | None:
+    """Return why the revision cannot be made of the job; None where it can."""
+    name = Status.NAMES[job.status]
+    if revision.cancel and job.status not in (Status.PENDING, Status.SCHEDULED):
+        return conflict(f"Job is {name}: only a job that has not started can be cancelled")
+    if not revision.cancel and job.status != Status.DEADLETTER:
+        return conflict(f"Job is {name}, and not a dead letter")
     return None
 
 

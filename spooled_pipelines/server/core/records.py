@@ -79,6 +79,8 @@ class JobRecord(NamedTuple):
     payload: bytes | None
     # Only of a claimed job.
     tags: bytes | None = None
+    # Only of a listed job: until then it is not claimed.
+    due_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -202,11 +204,16 @@ class ChunkSettlement(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """What to do with a dead letter: requeue it, with this payload if there is one, or cancel."""
+    """What to do with one job.
+
+    A dead letter is requeued, with this payload if there is one, or discarded; a job that has not
+    started is cancelled.
+    """
 
     job_id: str
     payload: bytes | None = None
     discard: bool = False
+    cancel: bool = False
 
 
 class Counts(NamedTuple):

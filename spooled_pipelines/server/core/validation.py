@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from spooled_pipelines.retry_backoff import parse_backoff
 from spooled_pipelines.server.core.errors import invalid, shortened
 from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import LeaseHolder
-from spooled_pipelines.wire import limits, queue_admin_v1
+from spooled_pipelines.server.core.records import LeaseHolder, Status
+from spooled_pipelines.wire import batch_v1, limits, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Tags
 from spooled_pipelines.wire.well_known import Timestamp
 
@@ -132,6 +132,21 @@ def timestamp(name: str, value: Timestamp) -> int | None:
         raise invalid(f"{name} is not a valid time: seconds {value.seconds}, nanos {value.nanos}")
     milliseconds = value.seconds * 1000 + value.nanos // 1_000_000
     return milliseconds if milliseconds > 0 else None
+
+
+def period(
+    request: queue_admin_v1.ListJobsRequest | batch_v1.ListBatchesRequest,
+) -> tuple[int, int]:
+    """Return from when until before when a listing looks, in milliseconds."""
+    until = 1000 * (_LAST_SECOND + 1)
+    if request.HasField("created_before"):
+        until = timestamp("created_before", request.created_before) or 0
+    return timestamp("created_since", request.created_since) or 0, until
+
+
+def statuses(given: Sequence[int]) -> list[int]:
+    """Check statuses of jobs and return them."""
+    return [integer("statuses", status, 1, len(Status.NAMES)) for status in given]
 
 
 def tags(values: Mapping[str, str], *, name: str = "tags") -> bytes | None:

@@ -17,7 +17,6 @@ from spooled_pipelines.server.core.records import (
     ExpectedParts,
     JobPage,
     PartRecord,
-    Status,
 )
 from spooled_pipelines.server.services import chunk_calls
 from spooled_pipelines.server.services.context import ServiceContext
@@ -36,6 +35,7 @@ from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.server.store.requests import (
     NEWEST,
     BatchJobs,
+    BatchListing,
     BatchSelector,
     JobSearch,
     KeyQuery,
@@ -185,7 +185,7 @@ class BatchService:
         self, caller: Caller, request: ListBatchJobsRequest
     ) -> AsyncIterator[bytes]:
         batch_id = validation.batch_id(request.batch_id)
-        statuses = _statuses(request.statuses)
+        statuses = validation.statuses(request.statuses)
         after: int | None = validation.page_token(request.page_token)
         limit = _PAGE_ROWS if request.by_column else _PAGE_JOBS
         while after is not None:
@@ -259,10 +259,16 @@ class BatchService:
     async def list_batches(
         self, caller: Caller, request: ListBatchesRequest
     ) -> ListBatchesResponse:
-        queues = caller.among(validation.optional_queue_name(request.queue_name))
-        before = validation.page_token(request.page_token) or NEWEST
-        size = validation.page_size(request.page_size)
-        page = await self._context.store.list_batches(caller.organization, queues, before, size)
+        since, until = validation.period(request)
+        listing = BatchListing(
+            caller.among(validation.optional_queue_name(request.queue_name)),
+            validation.text("text", request.text, limits.BATCH_NAME_MAX),
+            since,
+            until,
+            validation.page_token(request.page_token) or NEWEST,
+            validation.page_size(request.page_size),
+        )
+        page = await self._context.store.list_batches(caller.organization, listing)
         return ListBatchesResponse(
             batches=[self._stats(caller, record) for record in page.batches],
             next_page_token=None if page.before is None else str(page.before),
@@ -271,7 +277,7 @@ class BatchService:
     async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
         search = JobSearch(
             validation.batch_id(request.batch_id),
-            _statuses(request.statuses),
+            validation.statuses(request.statuses),
             validation.text("text", request.text, limits.ERROR_MAX),
             validation.page_token(request.page_token),
             validation.page_size(request.page_size),
@@ -322,10 +328,6 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
     if page.after is not None:
         parts.append(field(2, str(page.after).encode()))
     return b"".join(parts)
-
-
-def _statuses(given: Sequence[int]) -> list[int]:
-    return [validation.integer("statuses", status, 1, len(Status.NAMES)) for status in given]
 
 
 def _expected(request: SealBatchRequest) -> ExpectedParts:

@@ -11,13 +11,21 @@ from spooled_pipelines.server.services.encoding import (
     listed_queue,
     listed_worker,
     queue_limits,
+    timestamp,
 )
-from spooled_pipelines.server.store.requests import ControlChange, DeadLetters, QueueSelector
+from spooled_pipelines.server.store.requests import (
+    NEWEST,
+    ControlChange,
+    DeadLetters,
+    JobListing,
+    QueueSelector,
+)
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.queue_admin_v1 import (
     GetQueueLimitsRequest,
     GetQueueLimitsResponse,
     ListDeadLettersRequest,
+    ListJobsRequest,
     ListQueuesRequest,
     ListQueuesResponse,
     ListWorkersRequest,
@@ -92,6 +100,30 @@ class QueueAdminService:
         workers = await self._store.list_workers(caller.organization, queues, size)
         now = self._clock.now()
         return ListWorkersResponse(workers=[listed_worker(worker, now) for worker in workers])
+
+    async def list_jobs(self, caller: Caller, request: ListJobsRequest) -> bytes:
+        since, until = validation.period(request)
+        listing = JobListing(
+            caller.among(validation.optional_queue_name(request.queue_name)),
+            validation.statuses(request.statuses),
+            request.waiting,
+            validation.text("text", request.text, limits.ERROR_MAX),
+            since,
+            until,
+            validation.page_token(request.page_token) or NEWEST,
+            validation.page_size(request.page_size),
+        )
+        page = await self._store.jobs(caller.organization, listing)
+        # A ListJobsResponse, serialized, of ListedJobs.
+        parts = []
+        for job in page.jobs:
+            listed = field(1, job_bytes(job, caller.organization))
+            if job.due_at is not None:
+                listed += field(2, timestamp(job.due_at).SerializeToString())
+            parts.append(field(1, listed))
+        if page.after is not None:
+            parts.append(field(2, str(page.after).encode()))
+        return b"".join(parts)
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
         queue_name = validation.queue_name(request.queue_name)

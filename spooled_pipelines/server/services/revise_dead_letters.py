@@ -1,4 +1,4 @@
-"""ReviseDeadLetters: requeue or discard dead letters one by one."""
+"""ReviseDeadLetters: requeue or discard dead letters, or cancel other jobs, one by one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _checked(
     try:
         await authorize_queues(context.store, caller, revision)
         if kind is None:
-            raise invalid("the revision is empty: set one of requeue, discard")
+            raise invalid("the revision is empty: set one of requeue, discard, cancel")
         payload: bytes | None = None
         if kind == "requeue" and revision.requeue.HasField("payload"):
             payload = revision.requeue.payload
@@ -55,4 +55,4 @@ async def _checked(
             await context.checked(caller, revision, check)
     except RefusedError as refusal:
         return refusal
-    return Revision(revision.job_id, payload, discard=kind == "discard")
+    return Revision(revision.job_id, payload, kind == "discard", kind == "cancel")

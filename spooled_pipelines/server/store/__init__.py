@@ -50,6 +50,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.requests import (
     BatchJobs,
+    BatchListing,
     BatchSelector,
     ClaimRequest,
     ControlChange,
@@ -115,13 +116,13 @@ class JobStore(Protocol):
     async def revise(
         self, organization: str, revisions: Sequence[Revision]
     ) -> list[RefusedError | None]:
-        """Requeue dead letters or cancel them: for each, in turn, why it was refused."""
+        """Requeue, discard or cancel jobs one by one: for each, in turn, why it was refused."""
 
     async def job(self, organization: str, job_id: str) -> JobRecord:
         """Return one job."""
 
     async def jobs(self, organization: str, query: JobQuery) -> JobPage:
-        """Return a page of jobs, oldest first."""
+        """Return a page of jobs, oldest first; of a listing, newest first."""
 
     async def job_columns(
         self, organization: str, query: BatchJobs, queues: Collection[str] | None
@@ -200,10 +201,8 @@ class JobStore(Protocol):
     async def batches(self, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:
         """Return batches in the order asked for; NOT_FOUND names the first that is not there."""
 
-    async def list_batches(
-        self, organization: str, queues: Queues, before: int, limit: int
-    ) -> BatchPage:
-        """Return newest generations of batches with a number below `before`, newest first."""
+    async def list_batches(self, organization: str, listing: BatchListing) -> BatchPage:
+        """Return a page of batches, newest first."""
 
     # Many jobs at once
 

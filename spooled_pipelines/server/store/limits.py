@@ -20,6 +20,8 @@ WORKERS_MAX = 5_000
 WORKER_FORGOTTEN_MS = 24 * 3_600_000
 # Jobs that one search looks at; the next page goes on from there.
 SEARCHED_MAX = 10_000
+# The same for a listing of jobs, which reads them in the order in which they lie.
+LISTED_MAX = 100_000
 # How many entries of the audit are kept, by their kind: 20, 20 and 4 MiB or so.
 AUDIT_KEPT: Mapping[int, int] = {
     AuditKind.ADMIN: 100_000,

@@ -83,7 +83,42 @@ class DeadLetters:
     limit: int
 
 
-JobQuery = BatchJobs | JobSearch | DeadLetters
+@dataclass(frozen=True, slots=True)
+class JobListing:
+    """Jobs of some queues (of all, for None) with a number below `before`, newest first.
+
+    Without payload and result, but with `due_at`. `waiting`: only those that wait for a retry.
+    `text` is as of `JobSearch`, and they were enqueued from `since` until before `until`. At most
+    `LISTED_MAX` jobs are looked at: a page may be empty and yet have an `after`.
+    """
+
+    queues: Sequence[str] | None
+    statuses: Sequence[int] = ()
+    waiting: bool = False
+    text: str = ""
+    since: int = 0
+    until: int = NEWEST
+    before: int = NEWEST
+    limit: int = 1_000
+
+
+JobQuery = BatchJobs | JobSearch | DeadLetters | JobListing
+
+
+@dataclass(frozen=True, slots=True)
+class BatchListing:
+    """Newest generations of batches of some queues (of all, for None), newest first.
+
+    `text` is in their name, or is their id; an empty text is in every name. They began from `since`
+    until before `until`, and have a number below `before`.
+    """
+
+    queues: Sequence[str] | None
+    text: str = ""
+    since: int = 0
+    until: int = NEWEST
+    before: int = NEWEST
+    limit: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +148,18 @@ class Heartbeat:
     current_jobs: int
     status: str
     metadata: str
+
+
+# Jobs are numbered in the order in which they are enqueued, but for those of servers side by side.
+_DAY_MS = 86_400_000
+
+
+def following(query: JobListing, number: int | None, last: tuple[int, int] | None) -> int | None:
+    """Return where a listing goes on that found no more; None where it has come to its end.
+
+    `number` is that of the only job that it was about, `last` the number of the last job that was
+    looked at and when it was made.
+    """
+    if number is not None or last is None or last[1] < query.since - _DAY_MS:
+        return None
+    return last[0]

@@ -40,7 +40,7 @@ def job_of_row(
     name = name if queue_name is None else queue_name
     error = None if error is None else text(error)
     first = (seq, ids.job_id(prefix, seq), name)
-    return JobRecord._make((*first, *columns, error, shown_key(key), result, payload, tags))
+    return JobRecord._make((*first, *columns, error, shown_key(key), result, payload, tags, None))
 
 
 class _BatchRow(NamedTuple):

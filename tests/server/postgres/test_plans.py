@@ -53,6 +53,8 @@ VALUES: dict[str, Any] = {
     "text": b"",
     "key": b"t",
     "number": None,
+    "since": 0,
+    "until": 10**15,
 }
 # Where a name means something else than in most statements.
 NUMBERED = {"organization": 1}
@@ -78,6 +80,7 @@ OWN: dict[str, dict[str, Any]] = {
     "add_key": NUMBERED,
     "list_queues_of_organization": {"after": "", "queues": None},
     "list_batches_of_queues": {"queues": ["q"]},
+    "list_jobs": {"queues": ["q"], "waiting": False},
 }
 # What has no plan, what is of a temporary table, and checks, which read all there is.
 WITHOUT_PLAN = {"begin", "commit", "keep_so_far", "back_to_so_far", "no_sync", "create_staging"}

@@ -35,6 +35,9 @@ async def seen(wire: Wire, key: str, queue_name: str = "") -> list[list[str]]:
     queues = await wire.call(queue_admin.ListQueuesRequest(queue_name=queue_name), key=key)
     batches = await wire.call(batch.ListBatchesRequest(queue_name=queue_name), key=key)
     workers = await wire.call(queue_admin.ListWorkersRequest(queue_name=queue_name), key=key)
+    jobs = await wire.call(queue_admin.ListJobsRequest(queue_name=queue_name), key=key)
+    of_queues = {listed.job.queue_name for listed in jobs.jobs}
+    assert of_queues == {queue.stats.queue_name for queue in queues.queues}
     return [
         [queue.stats.queue_name for queue in queues.queues],
         [found.batch_id for found in batches.batches],
@@ -93,12 +96,15 @@ async def test_pages_go_on_where_the_one_before_ended(wire: Wire) -> None:
             request.page_token = answer.next_page_token
     assert names[:5] == ["mails", "orders", "b-last", "b-mails", "b-orders"]
     assert names[5:] == ["b-mails-0", "b-mails-1", "b-mails-2"]
-    for request in (
+    wrong: list[Any] = [
         queue_admin.ListQueuesRequest(page_token="no name"),
         batch.ListBatchesRequest(page_token="x"),
         batch.ListBatchesRequest(page_size=1_001),
+        queue_admin.ListJobsRequest(page_token="x"),
+        queue_admin.ListJobsRequest(statuses=cast("Any", [0])),
         batch.FindBatchJobsRequest(batch_id="b-mails", statuses=cast("Any", [9])),
-    ):
+    ]
+    for request in wrong:
         with answered("INVALID_ARGUMENT"):
             await wire.call(request)
 

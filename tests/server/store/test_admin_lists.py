@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
@@ -13,7 +15,14 @@ from spooled_pipelines.server.core.records import (
     WorkerRecord,
 )
 from spooled_pipelines.server.store import limits
-from spooled_pipelines.server.store.requests import NEWEST, ControlChange, Heartbeat, JobSearch
+from spooled_pipelines.server.store.requests import (
+    NEWEST,
+    BatchListing,
+    ControlChange,
+    Heartbeat,
+    JobListing,
+    JobSearch,
+)
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, new_job, refused, settle_one
 
 QUEUES = ("a", "b.1", "b_2", "c", "d-4")
@@ -34,7 +43,8 @@ async def batch_ids(kit: StoreKit, *queues: str, limit: int = 2) -> list[str]:
     found: list[str] = []
     before: int | None = NEWEST
     while before is not None:
-        page = await kit.store.list_batches(ORGANIZATION, queues or None, before, limit)
+        listing = BatchListing(queues or None, before=before, limit=limit)
+        page = await kit.store.list_batches(ORGANIZATION, listing)
         assert len(page.batches) <= limit
         found += [batch.batch_id for batch in page.batches]
         before = page.before
@@ -93,8 +103,92 @@ async def test_batches_are_listed_newest_first_in_their_newest_generation(kit: S
     assert await batch_ids(kit, "nowhere") == []
     await kit.store.open_batch(ORGANIZATION, BatchOpening("one", "q", "again", generation=1))
     assert await batch_ids(kit) == ["one", "four", "three", "two"]
-    page = await kit.store.list_batches(ORGANIZATION, None, NEWEST, 1)
+    page = await kit.store.list_batches(ORGANIZATION, BatchListing(None, limit=1))
     assert page.batches == await kit.store.batches(ORGANIZATION, ["one"])
+
+
+async def test_batches_are_found_by_name_and_time(kit: StoreKit) -> None:
+    async def found(listing: BatchListing) -> list[str]:
+        page = await kit.store.list_batches(ORGANIZATION, listing)
+        return [batch.batch_id for batch in page.batches]
+
+    began = kit.clock.now()
+    for number, (name, queue) in enumerate((("x-1", "q"), ("y\0", "q"), ("x-2", "r"))):
+        await kit.store.open_batch(ORGANIZATION, BatchOpening(f"b{number}", queue, name))
+        kit.clock.advance(60)
+    for queues in (None, ["q", "r"]):
+        assert await found(BatchListing(queues, "x-")) == ["b2", "b0"]
+        assert await found(BatchListing(queues, "y\0")) == ["b1"]
+        assert await found(BatchListing(queues, "b1")) == ["b1"]
+        assert await found(BatchListing(queues, since=began + 60_000)) == ["b2", "b1"]
+        assert await found(BatchListing(queues, until=began + 60_000)) == ["b0"]
+    assert await found(BatchListing(["q"], "x-")) == ["b0"]
+
+
+async def listed(kit: StoreKit, **asked: Any) -> list[JobRecord]:
+    jobs: list[JobRecord] = []
+    before: int | None = NEWEST
+    while before is not None:
+        query = JobListing(**{"queues": None, **asked, "before": before, "limit": 2})
+        page = await kit.store.jobs(ORGANIZATION, query)
+        jobs += page.jobs
+        before = page.after
+    return jobs
+
+
+@pytest.fixture
+async def mixed(kit: StoreKit) -> list[str]:
+    """A job of each kind: retrying, dead, running, scheduled, and one of another queue."""
+    await kit.store.enqueue("other", new_job("q"))
+    for _ in range(3):
+        await kit.enqueue("q", max_retries=1)
+    retrying, dead, running = await kit.claim(3, worker="w-7")
+    await settle_one(kit.store, ORGANIZATION, holder(retrying), Failure("HTTP 503", True, 90))
+    await settle_one(kit.store, ORGANIZATION, holder(dead), Failure("100%", False))
+    kit.clock.advance(5)
+    scheduled = await kit.enqueue("q", scheduled_at=kit.clock.now() + 60_000)
+    elsewhere = await kit.enqueue("r")
+    return [retrying.job_id, dead.job_id, running.job_id, scheduled, elsewhere]
+
+
+async def test_jobs_are_listed_newest_first_by_queue_status_text_and_time(
+    kit: StoreKit, mixed: list[str]
+) -> None:
+    async def found(**asked: Any) -> list[int]:
+        return [mixed.index(job.job_id) for job in await listed(kit, **asked)]
+
+    assert await found() == [4, 3, 2, 1, 0]
+    assert await found(queues=["r"]) == [4]
+    assert await found(queues=["q", "none"]) == [3, 2, 1, 0]
+    assert await found(statuses=[Status.PENDING]) == [4, 0]
+    assert await found(waiting=True) == [0]
+    assert await found(statuses=[Status.DEADLETTER, Status.PROCESSING]) == [2, 1]
+    assert await found(text="HTTP") == [0]
+    assert await found(text="%") == [1]
+    assert await found(text="w-7") == [2, 1, 0]
+    assert await found(text="\0") == []
+    assert await found(text=mixed[3]) == [3]
+    assert await found(text=mixed[3], queues=["r"]) == []
+    now = kit.clock.now()
+    assert await found(since=now) == [4, 3]
+    assert await found(until=now) == [2, 1, 0]
+    (retrying,) = await listed(kit, waiting=True)
+    assert retrying.due_at == now - 5_000 + 90_000
+    assert retrying._replace(due_at=None) == (await kit.job(mixed[0]))._replace(payload=None)
+    assert (await kit.store.jobs("nobody", JobListing(None))).jobs == []
+
+
+async def test_a_listing_looks_at_a_bounded_number_of_jobs_and_ends_before_its_time(
+    kit: StoreKit, mixed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"spooled_pipelines.server.store.{module}.listing.LISTED_MAX", 2)
+    page = await kit.store.jobs(ORGANIZATION, JobListing(None, [Status.DEADLETTER]))
+    assert (page.jobs, page.after is not None) == ([], True)
+    (dead,) = await listed(kit, statuses=[Status.DEADLETTER])
+    assert dead.job_id == mixed[1]
+    late = JobListing(None, since=kit.clock.now() + 2 * 86_400_000)
+    assert (await kit.store.jobs(ORGANIZATION, late)).after is None
 
 
 async def test_workers_are_listed_last_heard_of_first(kit: StoreKit) -> None:

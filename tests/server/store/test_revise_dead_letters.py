@@ -51,6 +51,21 @@ async def test_the_errors_of_a_batch_are_counted_no_more(kit: StoreKit) -> None:
     assert not record.settled
 
 
+async def test_a_job_that_has_not_started_is_cancelled_by_itself(kit: StoreKit) -> None:
+    await kit.open_batch()
+    await kit.add("b", "a", "b", "c")
+    running, retrying = await kit.claim(2)
+    await settle_one(kit.store, ORGANIZATION, holder(retrying), Failure("boom", True, 60))
+    scheduled = await kit.enqueue("q", scheduled_at=kit.clock.now() + 60_000)
+    asked = [retrying.job_id, scheduled, running.job_id]
+    revisions = [Revision(job_id, cancel=True) for job_id in asked]
+    outcomes = await kit.store.revise(ORGANIZATION, revisions)
+    assert [outcome and outcome.code for outcome in outcomes] == [None, None, "FAILED_PRECONDITION"]
+    statuses = [(await kit.job(job_id)).status for job_id in asked]
+    assert statuses == [Status.CANCELLED, Status.CANCELLED, Status.PROCESSING]
+    assert await kit.store.recount() == []
+
+
 async def test_another_organization_s_dead_letter_is_not_there(kit: StoreKit) -> None:
     [job] = await dead(kit, "a")
     [outcome] = await kit.store.revise("other", [Revision(job.job_id)])

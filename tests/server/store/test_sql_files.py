@@ -56,5 +56,5 @@ def test_lists_of_columns_are_written_once(kind: str) -> None:
 
 
 def test_a_job_s_columns_are_those_of_its_record_in_one_order() -> None:
-    rest = ("seq", "job_id", "queue_name"), ("result", "payload", "tags")
+    rest = ("seq", "job_id", "queue_name"), ("result", "payload", "tags", "due_at")
     assert (*rest[0], *JOB_COLUMNS, *rest[1]) == JobRecord._fields

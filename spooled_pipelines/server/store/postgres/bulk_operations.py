@@ -10,10 +10,10 @@ from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.job_rules import (
     Cancel,
-    Discard,
     Event,
     Purge,
     Retry,
+    event_of,
     is_stripped,
     why_not_revised,
 )
@@ -200,8 +200,9 @@ async def _revise(
             if job is None or job.organization != owner:
                 refusals.append(not_found(f"there is no job {revision.job_id!r}"))
                 continue
-            refusals.append(why_not_revised(job.state))
-            tx.deltas.apply(job, Discard() if revision.discard else Retry(), tx.now)
+            refusals.append(why_not_revised(job.state, revision))
+            if refusals[-1] is None:
+                tx.deltas.apply(job, event_of(revision), tx.now)
             if refusals[-1] is None and revision.payload is not None:
                 await tx.send("change_payload", seq=number, payload=revision.payload)
         await tx.write(found.values())

@@ -15,11 +15,16 @@ from spooled_pipelines.server.core.records import (
     QueueRecord,
     WorkerRecord,
 )
-from spooled_pipelines.server.store.limits import SEARCHED_MAX
+from spooled_pipelines.server.store.limits import LISTED_MAX, SEARCHED_MAX
 from spooled_pipelines.server.store.postgres import reading
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
-from spooled_pipelines.server.store.requests import JobSearch
+from spooled_pipelines.server.store.requests import (
+    BatchListing,
+    JobListing,
+    JobSearch,
+    following,
+)
 from spooled_pipelines.server.store.rows import queue_control, waiting_errors
 
 _WIDTH = len(Counts._fields)
@@ -53,14 +58,9 @@ async def queues(
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
 
-async def batches(
-    snapshot: Snapshot,
-    organization: str,
-    queues: Sequence[str] | None,
-    before: int,
-    limit: int,
-) -> BatchPage:
+async def batches(snapshot: Snapshot, organization: str, listing: BatchListing) -> BatchPage:
     """Return batches, newest first, as of one moment."""
+    queues, text, limit = listing.queues, listing.text, listing.limit
     async with snapshot.connection.transaction():
         await snapshot.connection.execute(
             "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -70,7 +70,11 @@ async def batches(
             "list_batches_of_organization" if queues is None else "list_batches_of_queues",
             organization=organization,
             **({} if queues is None else {"queues": list(queues)}),
-            before=before,
+            text=text.encode(),
+            batch_id=_without_nul(text),
+            since=listing.since,
+            until=listing.until,
+            before=listing.before,
             limit=limit + 1,
         )
         batch_ids = [batch_id for _, batch_id in rows[:limit]]
@@ -109,8 +113,7 @@ async def search(snapshot: Snapshot, organization: str, query: JobSearch) -> Job
         searched=SEARCHED_MAX,
         statuses=list(query.statuses) or None,
         text=text.encode(),
-        # The database's text cannot hold U+0000, and no worker's id does.
-        worker=None if "\0" in text else text,
+        worker=_without_nul(text),
         key=stored_key(text),
         number=ids.job_number(snapshot.prefix, text),
         limit=limit + 1,
@@ -120,3 +123,41 @@ async def search(snapshot: Snapshot, organization: str, query: JobSearch) -> Job
     if len(jobs) > limit:
         return JobPage(jobs[:limit], jobs[limit - 1].seq)
     return JobPage(jobs, last if places == SEARCHED_MAX else None)
+
+
+async def jobs(snapshot: Snapshot, organization: str, query: JobListing) -> JobPage:
+    """Return jobs by queue, status, text and time, newest first."""
+    text, limit = query.text, query.limit
+    number = ids.job_number(snapshot.prefix, text)
+    searched = LISTED_MAX if number is None else 1
+    rows = await fetch(
+        snapshot.connection,
+        "list_jobs",
+        organization=organization,
+        before=query.before if number is None else min(query.before, number + 1),
+        searched=searched,
+        queues=None if query.queues is None else list(query.queues),
+        statuses=list(query.statuses) or None,
+        waiting=query.waiting,
+        since=query.since,
+        until=query.until,
+        text=text.encode(),
+        worker=_without_nul(text),
+        key=stored_key(text),
+        number=number,
+        limit=limit + 1,
+    )
+    places, last, made_at = rows[0][:3]
+    found = [
+        job_record(snapshot.prefix, row)._replace(due_at=due_at)
+        for _, _, _, *row, due_at in rows
+        if row[0] is not None
+    ]
+    if len(found) > limit:
+        return JobPage(found[:limit], found[limit - 1].seq)
+    return JobPage(found, following(query, number, (last, made_at) if places == searched else None))
+
+
+def _without_nul(text: str) -> str | None:
+    # The database's text cannot hold U+0000, and neither the id of a worker nor of a batch does.
+    return None if "\0" in text else text

@@ -1086,23 +1086,53 @@ WHERE o.name = %(organization)s AND q.name > %(after)s
 ORDER BY q.name LIMIT %(limit)s
 
 -- name: list_batches_of_organization
--- Return batches, newest first.
+-- Return batches by name and time, newest first.
 SELECT b.id, b.batch_id FROM batches b
 WHERE b.organization = (SELECT id FROM organizations WHERE name = %(organization)s)
     AND NOT b.superseded AND NOT b.forgotten AND b.id < %(before)s
+    AND b.created_at >= %(since)s AND b.created_at < %(until)s
+    AND (%(text)s::bytea = '' OR position(%(text)s::bytea IN b.name) > 0
+        OR b.batch_id = %(batch_id)s::text)
 ORDER BY b.id DESC LIMIT %(limit)s
 
 -- name: list_batches_of_queues
--- Return batches of some queues, newest first.
+-- Return batches of some queues by name and time, newest first.
 SELECT b.id, b.batch_id
 FROM organizations o JOIN queues q ON q.organization = o.id
 CROSS JOIN LATERAL (
     SELECT id, batch_id FROM batches
     WHERE queue = q.id AND NOT superseded AND NOT forgotten AND id < %(before)s
+        AND created_at >= %(since)s AND created_at < %(until)s
+        AND (%(text)s::bytea = '' OR position(%(text)s::bytea IN name) > 0
+            OR batch_id = %(batch_id)s::text)
     ORDER BY id DESC LIMIT %(limit)s
 ) AS b
 WHERE o.name = %(organization)s AND q.name = ANY(%(queues)s)
 ORDER BY b.id DESC LIMIT %(limit)s
+
+-- name: list_jobs
+-- Return jobs by queue, status, text and time, newest first, with when they are due.
+WITH place AS MATERIALIZED (
+    SELECT seq, created_at FROM jobs WHERE seq < %(before)s ORDER BY seq DESC LIMIT %(searched)s
+), looked AS (
+    SELECT count(*) AS places, min(seq) AS last, min(created_at) AS made_at FROM place
+)
+SELECT looked.places, looked.last, looked.made_at, f.*
+FROM looked LEFT JOIN LATERAL (
+    SELECT jobs.seq, {job_columns}, q.name,
+    NULL::bytea, NULL::bytea, NULL, jobs.due_at
+    FROM jobs JOIN queues q ON q.id = jobs.queue
+    WHERE jobs.organization = (SELECT id FROM organizations WHERE name = %(organization)s)
+        AND jobs.seq < %(before)s AND jobs.seq >= looked.last
+        AND (%(statuses)s::int2[] IS NULL OR jobs.status = ANY(%(statuses)s::int2[]))
+        AND (NOT %(waiting)s::bool OR jobs.status = 1 AND jobs.due_at IS NOT NULL)
+        AND jobs.created_at >= %(since)s AND jobs.created_at < %(until)s
+        AND (%(text)s::bytea = '' OR position(%(text)s::bytea IN jobs.last_error) > 0
+            OR jobs.worker_id = %(worker)s::text OR jobs.idempotency_key = %(key)s::bytea
+            OR jobs.seq = %(number)s::int8)
+        AND (%(queues)s::text[] IS NULL OR q.name = ANY(%(queues)s::text[]))
+    ORDER BY jobs.seq DESC LIMIT %(limit)s
+) AS f ON true
 
 -- name: list_workers
 -- Return workers, those that were heard of last first.

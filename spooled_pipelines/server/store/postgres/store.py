@@ -61,7 +61,7 @@ from spooled_pipelines.server.store.postgres.database import (
 )
 from spooled_pipelines.server.store.postgres.listener import Listener
 from spooled_pipelines.server.store.postgres.micro_batcher import MicroBatcher
-from spooled_pipelines.server.store.requests import ClaimRequest, JobQuery, JobSearch
+from spooled_pipelines.server.store.requests import ClaimRequest, JobListing, JobQuery, JobSearch
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -203,6 +203,8 @@ class PostgresStore(Service):
     async def jobs(self, organization: str, query: JobQuery) -> JobPage:
         if isinstance(query, JobSearch):
             return await self.read(listing.search, organization, query)
+        if isinstance(query, JobListing):
+            return await self.read(listing.jobs, organization, query)
         return await self.read(reading.jobs, organization, query)
 
     job_columns = _reads(reading.job_columns)

@@ -9,10 +9,10 @@ from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.job_rules import (
     Cancel,
-    Discard,
     Event,
     Purge,
     Retry,
+    event_of,
     is_stripped,
     why_not_revised,
 )
@@ -153,15 +153,16 @@ def _revise(
 ) -> RefusedError | None:
     number = ids.job_number(tx.prefix, revision.job_id)
     job = tx.locked_job(number, owner)
-    refusal = why_not_revised(job.state) if job else None
+    refusal = why_not_revised(job.state, revision) if job else None
     if refusal is not None:
         return refusal
     if job is None or _is_forgotten(tx, job):
         return not_found(f"there is no job {revision.job_id!r}")
-    _apply(tx, [job], Discard() if revision.discard else Retry())
-    requeued.append(job)
-    if revision.payload is not None and not revision.discard:
-        tx.send("change_payload", payload=revision.payload, seq=number)
+    _apply(tx, [job], event_of(revision))
+    if not (revision.discard or revision.cancel):
+        requeued.append(job)
+        if revision.payload is not None:
+            tx.send("change_payload", payload=revision.payload, seq=number)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core import ids
@@ -16,8 +17,14 @@ from spooled_pipelines.server.core.records import (
     QueueRecord,
     WorkerRecord,
 )
-from spooled_pipelines.server.store.limits import SEARCHED_MAX
-from spooled_pipelines.server.store.requests import NEWEST, JobSearch
+from spooled_pipelines.server.store.limits import LISTED_MAX, SEARCHED_MAX
+from spooled_pipelines.server.store.requests import (
+    NEWEST,
+    BatchListing,
+    JobListing,
+    JobSearch,
+    following,
+)
 from spooled_pipelines.server.store.rows import queue_control, waiting_errors
 from spooled_pipelines.server.store.sqlite import reading
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
@@ -62,39 +69,32 @@ def queues(
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
 
-def batches(
-    snapshot: Snapshot,
-    organization: str,
-    queues: Sequence[str] | None,
-    before: int,
-    limit: int,
-) -> BatchPage:
+def batches(snapshot: Snapshot, organization: str, listing: BatchListing) -> BatchPage:
     """Return batches, newest first, as of one moment."""
-    snapshot.connection.execute("BEGIN")
+    limit = listing.limit
+    values = {
+        "organization": organization,
+        "text": listing.text,
+        "since": listing.since,
+        "until": listing.until,
+        "before": listing.before,
+        "limit": limit + 1,
+    }
+    read = snapshot.connection.execute
+    read("BEGIN")
     try:
-        if queues is None:
-            values = (organization, before, limit + 1)
-            rows = snapshot.connection.execute(
-                SQL["list_batches_of_organization"], values
-            ).fetchall()
+        if listing.queues is None:
+            rows = read(NAMED["list_batches_of_organization"], values).fetchall()
         else:
             rows = [
                 row
-                for name in queues
-                for row in snapshot.connection.execute(
-                    NAMED["list_batches_of_queue"],
-                    {
-                        "organization": organization,
-                        "name": name,
-                        "before": before,
-                        "limit": limit + 1,
-                    },
-                )
+                for name in listing.queues
+                for row in read(NAMED["list_batches_of_queue"], {**values, "name": name})
             ]
             rows.sort(reverse=True)
         records = [reading.batch(snapshot, organization, batch_id) for _, batch_id in rows[:limit]]
     finally:
-        snapshot.connection.execute("COMMIT")
+        read("COMMIT")
     return BatchPage(records, rows[limit - 1][0] if len(rows) > limit else None)
 
 
@@ -134,3 +134,37 @@ def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     if len(rows) > query.limit:
         return JobPage(jobs, jobs[-1].seq)
     return JobPage(jobs, None if last is None else last[0])
+
+
+def jobs(snapshot: Snapshot, organization: str, query: JobListing) -> JobPage:
+    """Return jobs by queue, status, text and time, newest first."""
+    number = ids.job_number(snapshot.prefix, query.text)
+    before = query.before if number is None else min(query.before, number + 1)
+    last = snapshot.connection.execute(
+        NAMED["find_last_listed"],
+        {"before": before, "searched": (LISTED_MAX if number is None else 1) - 1},
+    ).fetchone()
+    rows = snapshot.connection.execute(
+        NAMED["list_jobs"],
+        {
+            "organization": organization,
+            "before": before,
+            "last": 0 if last is None else last[0],
+            "queues": None if query.queues is None else json.dumps(list(query.queues)),
+            "statuses": reading.status_bits(query.statuses),
+            "waiting": query.waiting,
+            "since": query.since,
+            "until": query.until,
+            "text": query.text,
+            "key": stored_key(query.text),
+            "number": number,
+            "limit": query.limit + 1,
+        },
+    ).fetchall()
+    found = [
+        job_record(snapshot.prefix, row)._replace(due_at=due_at)
+        for *row, due_at in rows[: query.limit]
+    ]
+    if len(rows) > query.limit:
+        return JobPage(found, found[-1].seq)
+    return JobPage(found, following(query, number, last))

@@ -835,20 +835,41 @@ WHERE o.name = :organization AND q.name >= :lowest AND q.name <= :highest
 ORDER BY q.name LIMIT :limit
 
 -- name: list_batches_of_organization
--- Return batches, newest first.
+-- Return batches by name and time, newest first.
 SELECT b.id, b.batch_id
 FROM organizations o CROSS JOIN batches b INDEXED BY batches_listed ON b.organization = o.id
 WHERE o.name = :organization AND b.superseded = 0 AND b.forgotten = 0 AND b.id < :before
+    AND b.created_at >= :since AND b.created_at < :until
+    AND (:text = '' OR instr(b.name, :text) OR b.batch_id = :text)
 ORDER BY b.id DESC LIMIT :limit
 
 -- name: list_batches_of_queue
--- Return batches of a queue, newest first.
+-- Return batches of a queue by name and time, newest first.
 SELECT b.id, b.batch_id
 FROM organizations o CROSS JOIN queues q ON q.organization = o.id
 CROSS JOIN batches b INDEXED BY batches_listed_of_queue ON b.queue = q.id
 WHERE o.name = :organization AND q.name = :name AND b.superseded = 0 AND b.forgotten = 0
-    AND b.id < :before
+    AND b.id < :before AND b.created_at >= :since AND b.created_at < :until
+    AND (:text = '' OR instr(b.name, :text) OR b.batch_id = :text)
 ORDER BY b.id DESC LIMIT :limit
+
+-- name: find_last_listed
+-- Return the last place that a listing of jobs looks at, where it does not come to the end.
+SELECT seq, created_at FROM jobs WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :searched
+
+-- name: list_jobs
+-- Return jobs by queue, status, text and time, newest first, with when they are due.
+SELECT jobs.seq, {job_columns}, q.name,
+    NULL, NULL, NULL, jobs.due_at
+FROM organizations o CROSS JOIN jobs CROSS JOIN queues q ON q.id = jobs.queue
+WHERE o.name = :organization AND jobs.organization = o.id
+    AND jobs.seq < :before AND jobs.seq >= :last AND (:statuses >> jobs.status) & 1
+    AND (NOT :waiting OR jobs.status = 1 AND jobs.due_at IS NOT NULL)
+    AND jobs.created_at >= :since AND jobs.created_at < :until
+    AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text
+        OR jobs.idempotency_key = :key OR jobs.seq = :number)
+    AND (:queues IS NULL OR q.name IN (SELECT value FROM json_each(:queues)))
+ORDER BY jobs.seq DESC LIMIT :limit
 
 -- name: list_workers
 -- Return workers, those that were heard of last first.

@@ -35,7 +35,7 @@ from spooled_pipelines.server.core.records import (
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.migrations import MigrationMode, no_store
-from spooled_pipelines.server.store.requests import BatchSelector, JobQuery, JobSearch
+from spooled_pipelines.server.store.requests import BatchSelector, JobListing, JobQuery, JobSearch
 from spooled_pipelines.server.store.sqlite import (
     audit,
     bulk_operations,
@@ -213,6 +213,8 @@ class SqliteStore(Service):
     async def jobs(self, organization: str, query: JobQuery) -> JobPage:
         if isinstance(query, JobSearch):
             return await self.read(listing.search, organization, query)
+        if isinstance(query, JobListing):
+            return await self.read(listing.jobs, organization, query)
         return await self.read(reading.jobs, organization, query)
 
     job_columns = _reads(reading.job_columns)

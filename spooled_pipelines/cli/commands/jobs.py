@@ -1,0 +1,218 @@
+"""`jobs list|show|cancel|retry|discard`: jobs of any queue, and single ones by their ids."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from enum import Enum
+from textwrap import indent
+from typing import Annotated
+
+import typer
+
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    Limit,
+    OfQueue,
+    Profile,
+    Since,
+    Until,
+    connected,
+    job_id_of,
+    moment,
+)
+from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
+from spooled_pipelines.cli.text_table import print_rows
+from spooled_pipelines.cli.times import age, short_duration
+from spooled_pipelines.text import one_line
+from spooled_pipelines.types import Job, JobStatus
+
+app = typer.Typer(
+    help="List jobs; show, cancel, retry or discard single ones.", rich_markup_mode=None
+)
+
+
+class Status(str, Enum):
+    """The values of --status."""
+
+    PENDING = "pending"
+    RETRYING = "retrying"
+    SCHEDULED = "scheduled"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    DEADLETTER = "deadletter"
+    CANCELLED = "cancelled"
+
+
+JobId = Annotated[
+    str, typer.Argument(help="The job's id, or its last digits as `list` shows them.")
+]
+JobIds = Annotated[
+    list[str], typer.Argument(help="The jobs' ids, or their last digits as `list` shows them.")
+]
+
+
+@app.command("list")
+def list_(
+    queue: OfQueue = None,
+    status: Annotated[
+        list[Status] | None,
+        typer.Option(
+            help="Only jobs in this state; repeat it. `retrying`: those that wait for it."
+        ),
+    ] = None,
+    error: Annotated[
+        str | None,
+        typer.Option(help="Only jobs with this text in their error, or with this key or worker."),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 20,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, the newest first, with the error and the next try of those that failed."""
+    chosen = set(status or ())
+    waiting = chosen == {Status.RETRYING}
+    statuses = ["pending" if one is Status.RETRYING else one.value for one in chosen]
+    with connected(address, api_key, profile) as client:
+        found = client.jobs(
+            queue,
+            statuses=sorted(set(statuses)),
+            waiting=waiting,
+            text=error,
+            since=moment("--since", since),
+            until=moment("--until", until),
+            limit=limit,
+        )
+    if as_json:
+        for job in found:
+            print_json(job)
+        return
+    print_rows(
+        ("job", "queue", "status", "retries", "age", "due in", "error"),
+        [
+            (
+                job.id,
+                job.queue_name,
+                state_of(job),
+                job.retry_count,
+                age(job.created_at),
+                due_in(job),
+                (job.last_error or "").partition("\n")[0],
+            )
+            for job in found
+        ],
+    )
+    if len(found) == limit:
+        say(f"the newest {limit:,}; --limit shows more")
+
+
+@app.command()
+def show(
+    job: JobId,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show JOB: its state, payload, result and error, and each attempt at it."""
+    with connected(address, api_key, profile) as client:
+        job_id = job_id_of(client, job)
+        found, attempts = client.get_job(job_id), client.attempts(job_id)
+        listed = client.jobs(text=job_id, limit=1)
+    due_at = listed[0].due_at if listed else None
+    if as_json:
+        print_json({**vars(found), "due_at": due_at, "attempts": attempts})
+        return
+    times = {
+        name: "" if time is None else time.astimezone().isoformat(sep=" ", timespec="seconds")
+        for name, time in (
+            ("enqueued", found.created_at),
+            ("scheduled for", found.scheduled_at),
+            ("started", found.started_at),
+            ("ended", found.completed_at),
+            ("next try" if found.retry_count else "due", due_at),
+        )
+    }
+    pairs = {
+        "job": found.id,
+        "queue": found.queue_name,
+        "status": state_of(found) if due_at is None or not found.retry_count else "retrying",
+        "key": found.idempotency_key,
+        "priority": found.priority,
+        "retries": f"{found.retry_count} of {found.max_retries}",
+        **times,
+        "worker": found.assigned_worker_id,
+        "payload": json.dumps(found.payload, ensure_ascii=False),
+        "result": None if found.result is None else json.dumps(found.result, ensure_ascii=False),
+    }
+    print_pairs({name: value for name, value in pairs.items() if value not in (None, "")})
+    if found.last_error:
+        say(f"error:\n{indent(found.last_error, '  ')}")
+    for attempt in attempts:
+        began = attempt.started_at.astimezone().isoformat(sep=" ", timespec="seconds")
+        ended = "still runs"
+        if attempt.ended_at is not None:
+            took = (attempt.ended_at - attempt.started_at).total_seconds()
+            ended = f"took {took:.1f} s: {one_line(attempt.error or 'did not fail', 100)}"
+        say(f"attempt {attempt.number}: {began}, {attempt.worker_id or 'no worker'}, {ended}")
+
+
+@app.command()
+def cancel(
+    jobs: JobIds,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel jobs that have not started."""
+    with connected(address, api_key, profile) as client:
+        client.cancel_jobs(*[job_id_of(client, job) for job in jobs])
+    print_record({"cancelled": len(jobs)}, as_json)
+
+
+@app.command()
+def retry(
+    jobs: JobIds,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put dead letters back into their queues, with all their retries."""
+    with connected(address, api_key, profile) as client:
+        client.retry_jobs(*[job_id_of(client, job) for job in jobs])
+    print_record({"retried": len(jobs)}, as_json)
+
+
+@app.command()
+def discard(
+    jobs: JobIds,
+    address: Address = None,
+    api_key: ApiKey = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel dead letters, so that they no longer count as dead."""
+    with connected(address, api_key, profile) as client:
+        client.discard_jobs(*[job_id_of(client, job) for job in jobs])
+    print_record({"discarded": len(jobs)}, as_json)
+
+
+def state_of(job: Job) -> str:
+    """Return a job's status; `retrying` while it waits for its next try."""
+    waits = job.status == JobStatus.PENDING and job.due_at is not None
+    return "retrying" if waits else str(job.status)
+
+
+def due_in(job: Job) -> str:
+    """Return how long a listed job waits yet, for its time or its next try."""
+    if job.due_at is None:
+        return ""
+    return short_duration((job.due_at - datetime.now(timezone.utc)).total_seconds())
