@@ -15,15 +15,24 @@ from tests.support.cli import command, on_terminal
 from tests.support.server_process import ServerProcess
 
 WRONG = "sp_test_wrong"
-# Each that asks a server, with what it is given for a queue Q, a batch B and a dead job J.
+# Each that asks a server, with what it is given for a queue Q, a batch B, a dead job J
+# of it, another dead one D, and a pending one P.
 REMOTE: dict[str, tuple[str, ...]] = {
     "enqueue": ("enqueue", "orders.csv", "Q", "--key", "order_id"),
     "plan": ("plan", "orders.csv", "Q", "--key", "order_id"),
     "stats": ("stats", "Q"),
     "watch": ("watch", "B", "--max-failed", "100%"),
     "results": ("results", "B"),
+    "job": ("jobs", "show", "J"),
+    "cancel-job": ("jobs", "cancel", "P"),
+    "retry-job": ("jobs", "retry", "J"),
+    "discard-job": ("jobs", "discard", "D"),
     "cancel": ("cancel", "B"),
     "retry": ("retry", "B"),
+    "queues": ("queues", "list"),
+    "batches": ("batches", "list", "--queue", "Q", "--since", "1h"),
+    "workers": ("workers", "list"),
+    "jobs": ("jobs", "list", "--queue", "Q", "--status", "deadletter"),
     "pause": ("queues", "pause", "Q"),
     "resume": ("queues", "resume", "Q"),
     "limit": ("queues", "limit", "Q", "--max-in-flight", "5"),
@@ -67,10 +76,20 @@ def filled(
 ) -> Callable[[tuple[str, ...]], list[str]]:
     """Puts real names into a command's arguments: of a batch that is done, one of it dead."""
     batch = client.enqueue_batch([{"id": 1}, {"id": 2}], queue, key="id")
-    done, dead = client.dequeue(queue, "w", batch_size=2)
+    alone = client.enqueue(queue, {}).job_id
+    done, dead, other = client.dequeue(queue, "w", batch_size=3)
     client.complete(done, result={"a": 1})
     client.fail(dead, "broken", retry=False)
-    names = {"Q": queue, "B": batch.id, "J": dead.id, "COPY": str(folder / "copy.db")}
+    client.fail(other, "alone", retry=False)
+    client.register_worker(queue, worker_id=f"w-{queue}")
+    names = {
+        "Q": queue,
+        "B": batch.id,
+        "J": dead.id,
+        "D": alone,
+        "P": client.enqueue(queue, {}).job_id,
+        "COPY": str(folder / "copy.db"),
+    }
 
     def put(arguments: tuple[str, ...]) -> list[str]:
         return [

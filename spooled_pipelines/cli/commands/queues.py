@@ -37,7 +37,7 @@ def list_(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List queues by name; `retrying` are jobs that wait for their next try."""
+    """List queues by name; `retry`: jobs that wait for their next try, `later`: scheduled ones."""
     with connected(address, api_key, profile) as client:
         found = client.queues(limit=limit)
     if as_json:
@@ -45,12 +45,7 @@ def list_(
             print_json(queue)
         return
     print_rows(
-        (
-            *("queue", "state", "pending", "retrying", "scheduled", "running"),
-            "done",
-            "dead",
-            "oldest",
-        ),
+        ["queue", "state", "pending", "retry", "later", "running", "done", "dead", "oldest"],
         [
             (
                 queue.name,

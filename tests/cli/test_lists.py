@@ -1,0 +1,123 @@
+"""What there is is listed, fits a terminal of 80 columns, and is found by what people remember."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from spooled_pipelines import SpooledClient
+from spooled_pipelines.cli.text_table import table_lines
+from tests.support.cli import command, on_terminal
+from tests.support.server_process import ServerProcess
+
+IDS = [f"fcda19bd-c7f3-8789-a3c9-{number:012x}" for number in (0x1A2B3C, 0x1A2B3D, 0xFFFF1A2B3D)]
+NAME = "2026-11-23 ü"
+
+
+@pytest.fixture
+def failed(
+    server: ServerProcess,
+    client: SpooledClient,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> list[str]:
+    """The ids of a batch, of a job of it that is dead, and of one that waits for its retry."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPOOLED_GRPC_ADDRESS", server.address)
+    monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+    batch = client.enqueue_batch([{"id": n} for n in range(3)], queue, key="id", name=NAME)
+    dead, retrying, done = client.dequeue(queue, "w-1", batch_size=3)
+    client.fail(dead, "no customer 17", retry=False)
+    client.fail(retrying, "HTTP 503")
+    client.complete(done)
+    return [batch.id, dead.id, retrying.id]
+
+
+def listed(*arguments: str) -> list[dict[str, object]]:
+    done = command(*arguments, "--json")
+    assert done.code == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_jobs_are_listed_by_queue_status_error_and_time(failed: list[str], queue: str) -> None:
+    _, dead, retrying = failed
+
+    def found(*arguments: str) -> list[object]:
+        return [job["id"] for job in listed("jobs", "list", "--queue", queue, *arguments)]
+
+    assert len(found()) == 3
+    assert found("--limit", "1") == [found()[0]]
+    assert found("--status", "deadletter") == [dead]
+    assert found("--status", "retrying") == [retrying]
+    assert found("--error", "customer") == [dead]
+    assert found("--error", "w-1", "--since", "5m") == found()
+    assert found("--until", "5m") == []
+    text = command("jobs", "list", "--queue", queue).stdout
+    assert "no customer 17" in text
+    assert "retrying" in text
+
+
+def test_a_lost_batch_is_found_by_name_and_time_and_taken_by_its_name(
+    failed: list[str], queue: str
+) -> None:
+    batch = failed[0]
+    (found,) = listed("batches", "list", "--queue", queue, "--name", "11-23", "--since", "1h")
+    assert found["batch_id"] == batch
+    assert listed("batches", "list", "--queue", queue, "--until", "1h") == []
+    for said in (batch, batch[:9], batch[:9] + "…"):
+        assert listed("cancel", said) == [{"cancelled": 1, "running": 0, "done": 2}]
+    assert command("enqueue", "-", f"{queue}-2", "--name", NAME, stdin=b"a\n1\n").code == 0
+    done = command("cancel", NAME)
+    assert done.code == 2
+    assert f"2 batches are called {NAME!r}" in done.stderr
+
+
+def test_a_job_is_shown_cancelled_retried_and_discarded_by_its_id(
+    failed: list[str], client: SpooledClient
+) -> None:
+    _, dead, retrying = failed
+    text = command("jobs", "show", dead[-6:]).stdout
+    assert f"job      {dead}" in text
+    assert "error:\n  no customer 17" in text
+    text = command("jobs", "show", retrying).stdout
+    assert "status    retrying" in text
+    assert "next try" in text
+    assert command("jobs", "cancel", retrying).stdout == "cancelled  1\n"
+    assert command("jobs", "retry", dead).code == 0
+    assert client.get_job(dead).status == "pending"
+    done = command("jobs", "discard", dead, retrying)
+    assert done.code == 5
+    assert f"job {dead} stays as it is" in done.stderr
+    assert "(and 1 others)" in done.stderr
+
+
+def test_lists_fit_a_terminal_of_80_columns(failed: list[str]) -> None:
+    program = (
+        "import sys\nfrom spooled_pipelines.cli.app import run\n"
+        "for name in ('queues', 'batches', 'jobs', 'workers'):\n    run([name, 'list'])\n"
+    )
+    text = on_terminal([sys.executable, "-c", program], env={"COLUMNS": "80"})
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_ids_are_shortened_so_that_they_differ_and_numbers_are_never_cut() -> None:
+    rows = [(job_id, 1234567, "x" * 90, "completed") for job_id in IDS]
+    names = ("job", "total", "city", "status")
+    assert len(table_lines(names, rows, None)[0]) > 100
+    lines = table_lines(names, rows, 60)
+    assert max(map(len, lines)) <= 60
+    assert len({line.split()[0] for line in lines[2:]}) == 3
+    assert all("1,234,567" in line and "…" in line for line in lines[2:])
+
+
+def test_rows_that_are_too_wide_are_turned() -> None:
+    names = [f"column_{number}" for number in range(12)]
+    lines = table_lines(names, [[IDS[0], *range(1_000_000, 1_000_011)], [None] * 12], 60)
+    assert max(map(len, lines)) <= 60
+    assert lines[0].startswith("-[ 1 ]--")
+    assert f"column_0  | {IDS[0]}" in lines
+    assert "column_11 | 1,000,010" in lines
