@@ -61,6 +61,18 @@ def test_the_first_five_minutes_in_two_terminals_and_with_a_server_in_three(
         one.see("ready>$")
 
 
+def test_the_shell_part_of_the_readme_in_a_terminal(tmp_path: Path) -> None:
+    readme = ROOT / "README.md"
+    write_files(readme, tmp_path)
+    (block,) = [each for each in blocks_of(readme) if "batches list" in each.text]
+    with Terminal(tmp_path) as terminal:
+        text = terminal.run(block.text)
+    assert "3 completed" in text
+    assert "3 of 3 done (100%)" in text
+    assert "14.4" in text
+    assert "first try" in text.rpartition("batches list")[2]
+
+
 def test_the_page_of_notebooks_in_a_kernel(tmp_path: Path) -> None:
     named = {name: "" for name in os.environ if name.startswith("SPOOLED_")}
     with Kernel(tmp_path, **named) as kernel:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.doc_setup import ORDERS, connect_airflow, write_files
+from tests.support.doc_setup import ORDERS, connect_airflow
 
 
 @contextmanager
@@ -17,9 +17,3 @@ def dags(page: Any) -> Iterator[None]:
     before = set(sys.modules)
     yield
     assert "airflow.sdk" in set(sys.modules) - before
-
-
-@contextmanager
-def orders(page: Any) -> Iterator[None]:
-    write_files()
-    yield
