@@ -27,6 +27,7 @@ from benchmarks.memory import memory
 from benchmarks.plain import plain
 from benchmarks.postgres import postgres
 from benchmarks.results import results
+from benchmarks.roundtrip import roundtrip
 from benchmarks.scale import scale
 from benchmarks.settling import settling
 from benchmarks.sharding import sharding
@@ -47,6 +48,7 @@ ALL: dict[str, Callable[[], bool]] = {
     "plain": plain,
     "memory": memory,
     "results": results,
+    "roundtrip": roundtrip,
     "asyncio": asynchronous,
     "tracing": tracing,
     "takeover": takeover,
