@@ -38,8 +38,9 @@ class Job:
     """A job as the server sees it. Times are aware, in UTC; None if they do not apply.
 
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
-    are doubles. ``traceparent`` and ``tracestate`` say, in a claimed job, where its enqueue was
-    traced. ``due_at`` says, in a listed job, until when no worker gets it: it is scheduled, or
+    are doubles. ``deliveries`` counts how often the job was handed out and begun; ``run_alone``
+    says that it may have killed its worker. ``traceparent`` and ``tracestate`` say, in a claimed
+    job, where its enqueue was traced. ``due_at`` says, in a listed job, until when no worker gets it: it is scheduled, or
     waits for its next try.
     """
 
@@ -51,6 +52,8 @@ class Job:
     result: dict[str, Any] | None = field(default=None, repr=False)
     retry_count: int = 0
     max_retries: int = 0
+    deliveries: int = 0
+    run_alone: bool = False
     last_error: str | None = None
     priority: int = 0
     timeout_seconds: int = 0
@@ -183,13 +186,20 @@ class CancelResult:
 
 @dataclass(frozen=True)
 class JobAttempt:
-    """One attempt at a job. ``ended_at`` is None while it runs, ``error`` if it did not fail."""
+    """One delivery of a job. ``ended_at`` and ``ending`` are None while it runs.
+
+    ``ending`` is ``"completed"``, ``"failed"``, ``"given_back"`` (its worker was told to end),
+    ``"lost"`` (its lease ran out) or ``"worker_died"``, then with the ``exit_code`` of the process,
+    which is below 0 for a signal.
+    """
 
     number: int
     worker_id: str | None
     started_at: datetime
     ended_at: datetime | None
     error: str | None
+    ending: str | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)

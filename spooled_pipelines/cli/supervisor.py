@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from spooled_pipelines.cli.error_output import print_error
 from spooled_pipelines.cli.exit_codes import BAD_INPUT, DENIED, UsageError
@@ -30,6 +30,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _PERMANENT = (BAD_INPUT, DENIED)
 _POLL_SECONDS = 0.1
 _REPORT_SECONDS = 0.25
+_LAST_LINE_SECONDS = 1.0
+
+
+class _Line(TypedDict):
+    """What a worker process reports: its counts so far, and at last that it is done."""
+
+    worker_id: str
+    counts: dict[str, int]
+    is_done: bool
 
 
 class _WorkerProcess:
@@ -38,6 +47,9 @@ class _WorkerProcess:
     def __init__(self, number: int) -> None:
         self._number = number
         self.counts: Mapping[str, int] = {}
+        # Its name for the server, once it is known, and whether it ended of its own accord.
+        self.worker_id = ""
+        self.is_done = False
         # The counts of the processes that this one replaced.
         self.earlier_counts: Counter[str] = Counter()
         self.pause = _FIRST_PAUSE
@@ -59,17 +71,29 @@ class _WorkerProcess:
             start_new_session=True,
         )
         os.close(writing)
-        threading.Thread(target=self._read, args=(reading,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
+        self._reader.start()
 
     def restart(self) -> None:
         self.earlier_counts.update(self.counts)
         self.counts = {}
         self._start()
 
+    def exit_code(self) -> int | None:
+        """Return how it ended, None while it runs; from then on `is_done` is right."""
+        code = self.process.poll()
+        if code == 0:
+            # What a handler started may hold the other end of the pipe.
+            self._reader.join(_LAST_LINE_SECONDS)
+        return code
+
     def _read(self, reading: int) -> None:
+        self.worker_id, self.is_done = "", False
         with os.fdopen(reading) as lines:
-            for line in lines:
-                self.counts = json.loads(line)
+            for text in lines:
+                line: _Line = json.loads(text)
+                self.worker_id = line["worker_id"]
+                self.counts, self.is_done = line["counts"], line["is_done"]
 
 
 class Supervisor:
@@ -80,6 +104,7 @@ class Supervisor:
     Args:
         processes: how many.
         show: called regularly with the counts of all workers together.
+        report_death: called with the id and exit code of a worker that crashed, before the next.
         reloads: whether a worker that ends waits for `restart`.
     """
 
@@ -87,11 +112,13 @@ class Supervisor:
         self,
         processes: int,
         show: Callable[[Counter[str]], None],
+        report_death: Callable[[str, int], None],
         *,
         reloads: bool = False,
     ) -> None:
         self._processes = processes
         self._show = show
+        self._report_death = report_death
         self._workers: list[_WorkerProcess] = []
         self._signals = 0
         self._reloads = reloads
@@ -130,7 +157,7 @@ class Supervisor:
 
     def _has_ended(self, worker: _WorkerProcess) -> bool:
         now = time.monotonic()
-        code = worker.process.poll()
+        code = worker.exit_code()
         if code is None:
             if now - worker.started_at > _LONGEST_PAUSE:
                 worker.pause = _FIRST_PAUSE
@@ -139,15 +166,17 @@ class Supervisor:
             return True
         if worker.is_restarting:
             worker.restart()
-        elif code in (0, *_PERMANENT):
+        elif code in _PERMANENT or (code == 0 and worker.is_done):
             # While code is being written, the next change may cure it.
             return not self._reloads
         elif worker.restart_at is None:
-            how = f"status {code}" if code > 0 else signal.Signals(-code).name
+            how = signal.Signals(-code).name if code < 0 else f"status {code}"
             print_error(
                 f"worker {worker.process.pid} ended with {how}; restarting it in {worker.pause:g} s"
             )
             worker.restart_at = now + worker.pause
+            if worker.worker_id:
+                self._report_death(worker.worker_id, code)
             worker.pause = min(_LONGEST_PAUSE, worker.pause * 2)
         elif now >= worker.restart_at:
             worker.restart()
@@ -211,14 +240,15 @@ class SupervisorLink:
 
     @contextlib.contextmanager
     def reporting(
-        self, report: Callable[[], WorkerReport], stop: Callable[[], None]
+        self, worker_id: str, report: Callable[[], WorkerReport], stop: Callable[[], None]
     ) -> Iterator[None]:
         """Report regularly what was done, and stop if the supervisor has gone."""
         done = threading.Event()
         with os.fdopen(self.descriptor, "w") as pipe:
 
-            def send_report() -> None:
-                print(json.dumps(asdict(report())), file=pipe, flush=True)
+            def send_report(is_done: bool = False) -> None:
+                line = _Line(worker_id=worker_id, counts=asdict(report()), is_done=is_done)
+                print(json.dumps(line), file=pipe, flush=True)
 
             def send_regularly() -> None:
                 try:
@@ -230,6 +260,9 @@ class SupervisorLink:
 
             name = "spooled-work-report"
             thread = threading.Thread(target=send_regularly, name=name, daemon=True)
+            with contextlib.suppress(OSError):
+                # Before any job can kill it.
+                send_report()
             thread.start()
             try:
                 yield
@@ -237,7 +270,7 @@ class SupervisorLink:
                 done.set()
                 thread.join()
                 with contextlib.suppress(OSError):
-                    send_report()
+                    send_report(is_done=True)
 
 
 def supervisor_link() -> SupervisorLink | None:

@@ -40,6 +40,12 @@ _CAUSE_BY_NUMBER = {
     number: name.removeprefix("CAUSE_").lower() for name, number in batch_v1.Stall.Cause.items()
 }
 
+_ENDING_BY_NUMBER = {
+    number: name.removeprefix("ENDING_").lower()
+    for name, number in batch_v1.Attempt.Ending.items()
+    if number
+}
+
 
 def time_from(timestamp: Timestamp) -> datetime:
     """Return the aware UTC time of a Timestamp; digits below a microsecond are dropped."""
@@ -73,6 +79,8 @@ def job_from(message: spooled_v1.Job) -> Job:
         result=from_struct(message.result) if message.HasField("result") else None,
         retry_count=message.retry_count,
         max_retries=message.max_retries,
+        deliveries=message.deliveries,
+        run_alone=message.run_alone,
         last_error=message.last_error or None,
         priority=message.priority,
         timeout_seconds=message.timeout_seconds,
@@ -210,6 +218,8 @@ def attempt_from(message: batch_v1.Attempt) -> JobAttempt:
         started_at=time_from(message.started_at),
         ended_at=_time_of(message, "ended_at"),
         error=message.error or None,
+        ending=_ENDING_BY_NUMBER.get(message.ending),
+        exit_code=message.exit_code if message.HasField("exit_code") else None,
     )
 
 

@@ -85,6 +85,7 @@ class Server(Service):
             settings.retention,
             settings.quotas,
             MigrationMode(settings.migrate),
+            settings.max_deliveries,
         )
         self._metrics = None
         self._observers: list[rpc_call.Observer] = [rpc_call.log_call]

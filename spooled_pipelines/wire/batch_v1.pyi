@@ -430,18 +430,36 @@ class ListAttemptsResponse(_message.Message):
     def __init__(self, attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("number", "worker_id", "started_at", "ended_at", "error")
+    __slots__ = ("number", "worker_id", "started_at", "ended_at", "error", "ending", "exit_code")
+    class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ENDING_UNSPECIFIED: _ClassVar[Attempt.Ending]
+        ENDING_COMPLETED: _ClassVar[Attempt.Ending]
+        ENDING_FAILED: _ClassVar[Attempt.Ending]
+        ENDING_GIVEN_BACK: _ClassVar[Attempt.Ending]
+        ENDING_LOST: _ClassVar[Attempt.Ending]
+        ENDING_WORKER_DIED: _ClassVar[Attempt.Ending]
+    ENDING_UNSPECIFIED: Attempt.Ending
+    ENDING_COMPLETED: Attempt.Ending
+    ENDING_FAILED: Attempt.Ending
+    ENDING_GIVEN_BACK: Attempt.Ending
+    ENDING_LOST: Attempt.Ending
+    ENDING_WORKER_DIED: Attempt.Ending
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    ENDING_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     number: int
     worker_id: str
     started_at: _timestamp_pb2.Timestamp
     ended_at: _timestamp_pb2.Timestamp
     error: str
-    def __init__(self, number: _Optional[int] = ..., worker_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    ending: Attempt.Ending
+    exit_code: int
+    def __init__(self, number: _Optional[int] = ..., worker_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., ending: _Optional[_Union[Attempt.Ending, str]] = ..., exit_code: _Optional[int] = ...) -> None: ...
 
 class FindKeysRequest(_message.Message):
     __slots__ = ("queue_name", "idempotency_keys", "payloads")
@@ -528,7 +546,7 @@ class ClaimChunksResponse(_message.Message):
     def __init__(self, chunks: _Optional[_Iterable[_Union[LeasedChunk, _Mapping]]] = ...) -> None: ...
 
 class LeasedChunk(_message.Message):
-    __slots__ = ("queue_name", "organization_id", "lease_id", "started_at", "lease_expires_at", "job_ids", "payloads", "retry_counts", "max_retries", "priorities", "timeout_seconds", "created_at", "scheduled_at", "idempotency_keys", "last_errors", "traceparents", "tracestates")
+    __slots__ = ("queue_name", "organization_id", "lease_id", "started_at", "lease_expires_at", "job_ids", "payloads", "retry_counts", "max_retries", "priorities", "timeout_seconds", "created_at", "scheduled_at", "idempotency_keys", "last_errors", "traceparents", "tracestates", "deliveries", "run_alone")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -546,6 +564,8 @@ class LeasedChunk(_message.Message):
     LAST_ERRORS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENTS_FIELD_NUMBER: _ClassVar[int]
     TRACESTATES_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    RUN_ALONE_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     organization_id: str
     lease_id: str
@@ -563,7 +583,9 @@ class LeasedChunk(_message.Message):
     last_errors: _containers.RepeatedScalarFieldContainer[str]
     traceparents: _containers.RepeatedScalarFieldContainer[str]
     tracestates: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, queue_name: _Optional[str] = ..., organization_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., job_ids: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ..., retry_counts: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., priorities: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., created_at: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[int]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., last_errors: _Optional[_Iterable[str]] = ..., traceparents: _Optional[_Iterable[str]] = ..., tracestates: _Optional[_Iterable[str]] = ...) -> None: ...
+    deliveries: _containers.RepeatedScalarFieldContainer[int]
+    run_alone: bool
+    def __init__(self, queue_name: _Optional[str] = ..., organization_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., job_ids: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ..., retry_counts: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., priorities: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., created_at: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[int]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., last_errors: _Optional[_Iterable[str]] = ..., traceparents: _Optional[_Iterable[str]] = ..., tracestates: _Optional[_Iterable[str]] = ..., deliveries: _Optional[_Iterable[int]] = ..., run_alone: _Optional[bool] = ...) -> None: ...
 
 class RenewChunkRequest(_message.Message):
     __slots__ = ("queue_name", "worker_id", "lease_id", "job_ids", "extension_secs")
@@ -614,30 +636,34 @@ class ChunkOutcomes(_message.Message):
     def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., job_ids: _Optional[_Iterable[str]] = ..., results: _Optional[_Iterable[bytes]] = ..., without_result: _Optional[_Iterable[int]] = ..., exceptions: _Optional[_Iterable[_Union[JobException, _Mapping]]] = ...) -> None: ...
 
 class JobException(_message.Message):
-    __slots__ = ("index", "failed", "returned")
+    __slots__ = ("index", "failed", "returned", "died")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
+    DIED_FIELD_NUMBER: _ClassVar[int]
     index: int
     failed: Failure
     returned: Return
-    def __init__(self, index: _Optional[int] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., returned: _Optional[_Union[Return, _Mapping]] = ...) -> None: ...
+    died: Death
+    def __init__(self, index: _Optional[int] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., returned: _Optional[_Union[Return, _Mapping]] = ..., died: _Optional[_Union[Death, _Mapping]] = ...) -> None: ...
 
 class JobOutcome(_message.Message):
-    __slots__ = ("job_id", "worker_id", "lease_id", "completed", "failed", "returned")
+    __slots__ = ("job_id", "worker_id", "lease_id", "completed", "failed", "returned", "died")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
+    DIED_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     worker_id: str
     lease_id: str
     completed: Completion
     failed: Failure
     returned: Return
-    def __init__(self, job_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., completed: _Optional[_Union[Completion, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., returned: _Optional[_Union[Return, _Mapping]] = ...) -> None: ...
+    died: Death
+    def __init__(self, job_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., completed: _Optional[_Union[Completion, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., returned: _Optional[_Union[Return, _Mapping]] = ..., died: _Optional[_Union[Death, _Mapping]] = ...) -> None: ...
 
 class Completion(_message.Message):
     __slots__ = ("result",)
@@ -656,8 +682,36 @@ class Failure(_message.Message):
     def __init__(self, error: _Optional[str] = ..., final: _Optional[bool] = ..., retry_delay_secs: _Optional[int] = ...) -> None: ...
 
 class Return(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("begun",)
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
+    begun: bool
+    def __init__(self, begun: _Optional[bool] = ...) -> None: ...
+
+class Death(_message.Message):
+    __slots__ = ("error", "exit_code", "shared")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    exit_code: int
+    shared: bool
+    def __init__(self, error: _Optional[str] = ..., exit_code: _Optional[int] = ..., shared: _Optional[bool] = ...) -> None: ...
+
+class ReportWorkerDeathRequest(_message.Message):
+    __slots__ = ("worker_id", "error", "exit_code")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    error: str
+    exit_code: int
+    def __init__(self, worker_id: _Optional[str] = ..., error: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+
+class ReportWorkerDeathResponse(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: int
+    def __init__(self, jobs: _Optional[int] = ...) -> None: ...
 
 class SettleResponse(_message.Message):
     __slots__ = ("settled", "chunks")

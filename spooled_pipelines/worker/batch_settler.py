@@ -199,10 +199,8 @@ def _add(request: batch_v1.SettleRequest, leased: LeasedJob) -> None:
         message.completed.SetInParent()
         if outcome.encoded is not None:
             message.completed.result = outcome.encoded
-    elif isinstance(outcome, Failed):
-        _fill_failure(message.failed, outcome)
     else:
-        message.returned.SetInParent()
+        _fill_exception(message, leased)
 
 
 def _add_chunk(
@@ -222,15 +220,22 @@ def _add_chunk(
         message.results.extend(result or b"" for result in results)
         message.without_result.extend(without)
     for index, leased in enumerate(jobs):
-        outcome = leased.outcome
-        if isinstance(outcome, Failed):
-            _fill_failure(message.exceptions.add(index=index).failed, outcome)
-        elif not isinstance(outcome, Completed):
-            message.exceptions.add(index=index).returned.SetInParent()
+        if not isinstance(leased.outcome, Completed):
+            _fill_exception(message.exceptions.add(index=index), leased)
 
 
-def _fill_failure(message: batch_v1.Failure, outcome: Failed) -> None:
-    message.error = truncated(outcome.error)
-    message.final = not outcome.retry
-    if outcome.delay_seconds is not None:
-        message.retry_delay_secs = outcome.delay_seconds
+def _fill_exception(
+    message: batch_v1.JobOutcome | batch_v1.JobException, leased: LeasedJob
+) -> None:
+    outcome = leased.outcome
+    if not isinstance(outcome, Failed):
+        message.returned.begun = leased.started_at is not None
+    elif outcome.exit_code is not None:
+        message.died.error = truncated(outcome.error)
+        message.died.exit_code = outcome.exit_code
+        message.died.shared = outcome.shared
+    else:
+        message.failed.error = truncated(outcome.error)
+        message.failed.final = not outcome.retry
+        if outcome.delay_seconds is not None:
+            message.failed.retry_delay_secs = outcome.delay_seconds

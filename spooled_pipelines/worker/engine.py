@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.types import Job
+from spooled_pipelines.worker.admission import Admission
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.executors import (
     AsyncioExecutor,
@@ -38,6 +39,8 @@ from spooled_pipelines.worker.watchdog import Watchdog
 _LAST_ANSWER_SECONDS = 3.0
 # How long it waits, at the end, for the server to acknowledge what it gives back.
 _GIVE_BACK_SECONDS = 2.0
+# So many jobs in hand that there is room for none.
+_NO_ROOM = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Engine:
         self.leases = LeaseTable(settings.lease_seconds)
         self._rate = RateEstimate(clock.monotonic())
         self._executor = _executor(clock, handler, settings, self._on_finished)
+        self._admission = Admission(self._begin)
         self._batcher = None if handler.batch is None else Batcher(handler.batch, self._executor)
         self.settler = Settler(client, clock, self.leases, on_settled=self._on_jobs_settled)
         self._renewer = LeaseRenewer(
@@ -202,7 +206,7 @@ class Engine:
         if self._batcher is not None:
             self._batcher.flush()
         if self.settler.can_return_jobs:
-            for leased in self._executor.take_waiting():
+            for leased in (*self._admission.take_waiting(), *self._executor.take_waiting()):
                 self._cancel(leased, Returned())
         if self.leases.unfinished:
             logger.info("stopping: %d jobs to finish", self.leases.unfinished)
@@ -232,7 +236,8 @@ class Engine:
 
     def _load(self) -> Load:
         hanging = self.hanging() * self._settings.jobs_per_call
-        unfinished = self.leases.unfinished + hanging
+        held_back = _NO_ROOM if self._admission.is_closed else 0
+        unfinished = self.leases.unfinished + hanging + held_back
         return Load(unfinished, self.settler.unacknowledged, self.leases.payload_bytes)
 
     def _on_fetched(self, jobs: Job | LeasedChunk, claimed_at: float) -> None:
@@ -240,10 +245,17 @@ class Engine:
             taken = [self.leases.add(jobs, claimed_at)]
         else:
             taken = self.leases.add_chunk(jobs, claimed_at)
-        if self._batcher is not None:
-            self._batcher.submit(taken)
+        if self._settings.executor == "process":
+            # What kills a process takes along nothing of another.
+            self._begin(taken, jobs.run_alone)
+        else:
+            self._admission.enter(taken, jobs.run_alone)
+
+    def _begin(self, jobs: Sequence[LeasedJob], is_alone: bool) -> None:
+        if self._batcher is not None and not is_alone:
+            self._batcher.submit(jobs)
             return
-        for leased in taken:
+        for leased in jobs:
             self._executor.submit([leased])
 
     def _on_finished(self, ended: Sequence[tuple[LeasedJob, Outcome | None]]) -> None:
@@ -253,6 +265,7 @@ class Engine:
         for leased, outcome in ended:
             if self._cancelled_running:
                 self._cancelled_running.discard(leased)
+            self._admission.leave(leased)
             if leased.started_at is not None and self._on_ended is not None:
                 self._on_ended(leased, now - leased.started_at)
             if leased.outcome is not None:
@@ -276,6 +289,7 @@ class Engine:
             self.settler.settle([leased])
         if leased.interrupt is not None:
             leased.interrupt()
+        self._admission.leave(leased)
 
     def _on_lease_lost(self, leased: LeasedJob) -> None:
         if not leased.cancelled:

@@ -5,12 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from spooled_pipelines.worker.log import logger
 
 T = TypeVar("T")
+_Coroutine = Coroutine[Any, Any, Any] | Generator[Any, None, Any]
+# The run of a handler that code belongs to; None: it is the worker's own.
+CURRENT_RUN: ContextVar[object | None] = ContextVar("spooled_current_run", default=None)
+
+
+class GuardedTask(asyncio.Task[Any]):
+    """A task that a handler can cancel only if it belongs to the handler's own run.
+
+    Else `for task in asyncio.all_tasks(): task.cancel()` in a handler would end the worker.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coro: _Coroutine, **options: Any) -> None:
+        super().__init__(coro, loop=loop, **options)
+        self.run = CURRENT_RUN.get()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        caller = CURRENT_RUN.get()
+        return (caller is None or caller is self.run) and super().cancel(msg)
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
@@ -21,6 +40,7 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     it raised, and the other tasks notice nothing.
     """
     loop = asyncio.new_event_loop()
+    loop.set_task_factory(GuardedTask)
     asyncio.set_event_loop(loop)
     try:
         task = loop.create_task(work)

@@ -18,7 +18,7 @@ from typing import Protocol
 from spooled_pipelines.worker.batch_handlers import BatchHandlerCall, BatchOptions
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.context import JobContext
-from spooled_pipelines.worker.event_loop import run_to_end
+from spooled_pipelines.worker.event_loop import CURRENT_RUN, GuardedTask, run_to_end
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.outcome import Outcome, outcome_of_exception
@@ -217,6 +217,10 @@ class AsyncioExecutor:
         self._start_waiting()
 
     async def _work(self, group: JobGroup) -> None:
+        task = asyncio.current_task()
+        if isinstance(task, GuardedTask):
+            task.run = group
+        run = CURRENT_RUN.set(group)
         try:
             outcomes = await self._run([leased.context for leased in group])
         except asyncio.CancelledError as error:
@@ -224,6 +228,8 @@ class AsyncioExecutor:
             if self._closing:
                 raise
             outcomes = [outcome_of_exception(error)] * len(group)
+        finally:
+            CURRENT_RUN.reset(run)
         self._on_finished(list(zip(group, outcomes, strict=True)))
 
 

@@ -23,6 +23,7 @@ class LeasedChunk:
         payloads: a serialized Struct for each job, as it was stored.
         payload_bytes: the size of all of them.
         held: how many of the jobs this worker still has.
+        run_alone: whether it is one job that may have killed its worker.
     """
 
     def __init__(self, message: batch_v1.LeasedChunk, worker_id: str) -> None:
@@ -33,11 +34,13 @@ class LeasedChunk:
         self.payloads: list[bytes] = list(message.payloads)
         self.payload_bytes = sum(map(len, self.payloads))
         self.held = len(self.job_ids)
+        self.run_alone = message.run_alone
         self.retry_counts = self._column(message.retry_counts, 0)
         self.timeout_seconds = self._column(message.timeout_seconds, 0)
         self._organization_id = message.organization_id
         self._started_at = message.started_at.ToDatetime(timezone.utc)
         self._lease_expires_at = message.lease_expires_at.ToDatetime(timezone.utc)
+        self._deliveries = self._column(message.deliveries, 0)
         self._max_retries = self._column(message.max_retries, 0)
         self._priorities = self._column(message.priorities, 0)
         self._created_at = self._column(message.created_at, 0)
@@ -60,6 +63,8 @@ class LeasedChunk:
             organization_id=self._organization_id,
             retry_count=self.retry_counts[index],
             max_retries=self._max_retries[index],
+            deliveries=self._deliveries[index],
+            run_alone=self.run_alone,
             last_error=self._errors[index] or None,
             priority=self._priorities[index],
             timeout_seconds=self.timeout_seconds[index],

@@ -125,6 +125,8 @@ class Failed:
         delay_seconds: until then; None: the server's own delay.
         error_type, location: for the log, since the text of an error might hold data.
         discarded: the handler decided so; it is not a fault.
+        exit_code: of the process that died instead of answering, as Python has it.
+        shared: that process ran several jobs, and any of them may have killed it.
         exception: what the handler raised.
     """
 
@@ -134,6 +136,8 @@ class Failed:
     error_type: str = ""
     location: str = ""
     discarded: bool = False
+    exit_code: int | None = None
+    shared: bool = False
     exception: BaseException | None = field(default=None, repr=False, compare=False)
 
 

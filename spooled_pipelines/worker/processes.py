@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -73,9 +74,11 @@ class ProcessExecutor(ThreadExecutor):
             self._children.discard(child)
             child.end()
             reason = child.reason()
+            shared = len(group) > 1
             if not self._closing and not all(leased.cancelled for leased in group):
                 logger.warning("the process of a handler %s", reason)
-            return [_died(f"the process of the handler {reason}")] * len(group)
+            died = _died(f"the process of the handler {reason}", child.exit_code, shared)
+            return [died] * len(group)
 
     def _child(self) -> HandlerProcess:
         child: HandlerProcess | None = getattr(self._local, "child", None)
@@ -147,10 +150,16 @@ class HandlerProcess:
             EOFError, OSError: the process died before it answered.
         """
         self._group = group
+        jobs = [leased.job for leased in group]
+        outcomes: list[Outcome]
         try:
-            self._pipe.send([leased.job for leased in group])
-            outcomes: list[Outcome] = self._pipe.recv()
-            return outcomes
+            self._pipe.send(jobs)
+            while True:
+                runs, outcomes = self._pipe.recv()
+                if runs == _runs(jobs):
+                    return outcomes
+                # A handler may write there, and so may what it forked.
+                logger.warning("an outcome of other jobs came from the process of a handler")
         finally:
             with self._lock:
                 self._group = None
@@ -165,14 +174,28 @@ class HandlerProcess:
         """Kill the process, whatever it runs."""
         self._process.kill()
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended; None while it runs."""
+        return self._process.exitcode
+
     def reason(self) -> str:
         """Return how the process ended, once it has."""
         self._process.join(5.0)
-        code = self._process.exitcode
-        with contextlib.suppress(ValueError, TypeError):
-            if code is not None and code < 0:
-                return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with status {code}"
+        return describe_exit(self.exit_code)
+
+
+def describe_exit(code: int | None) -> str:
+    """Return how a process ended, as in "it was ended by SIGKILL"; `code` as Python has it."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
+
+
+def _runs(jobs: Sequence[Job]) -> list[tuple[str, str | None]]:
+    """Return what names these runs of these jobs, and no others."""
+    return [(job.id, job.lease_id) for job in jobs]
 
 
 def _serve(pipe: Connection, handler: BoundHandler) -> None:
@@ -196,7 +219,7 @@ def _serve(pipe: Connection, handler: BoundHandler) -> None:
             # The handler forked, and this is the copy: the pipe and the jobs are its parent's.
             os._exit(1)
         try:
-            pipe.send([_sendable(outcome) for outcome in outcomes])
+            pipe.send((_runs(jobs), [_sendable(outcome) for outcome in outcomes]))
         except (EOFError, OSError):
             return
 
@@ -213,5 +236,7 @@ def _sendable(outcome: Outcome) -> Outcome:
     return replace(outcome, exception=None) if isinstance(outcome, Failed) else outcome
 
 
-def _died(reason: str) -> Failed:
-    return Failed(f"ProcessDied: {reason}", retry=True, error_type="ProcessDied")
+def _died(reason: str, exit_code: int | None = None, shared: bool = False) -> Failed:
+    kind = "ProcessDied"
+    error = f"{kind}: {reason}"
+    return Failed(error, retry=True, error_type=kind, exit_code=exit_code, shared=shared)

@@ -24,7 +24,23 @@ def found(folder: Path, *facts: dict[str, Any], lease: str = "one", at: int = 1_
     result["lease"] = lease
     times = (0, None, 0, at, None)
     record = JobRecord(
-        1, "j", "q", Status.COMPLETED, 0, 0, 3, 300, *times, "w", lease, None, None, None, b""
+        1,
+        "j",
+        "q",
+        Status.COMPLETED,
+        0,
+        0,
+        3,
+        1,
+        False,
+        300,
+        *times,
+        "w",
+        lease,
+        None,
+        None,
+        None,
+        b"",
     )
     return check(read([file]), [record._replace(result=result.SerializeToString())])
 

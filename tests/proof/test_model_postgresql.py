@@ -12,6 +12,7 @@ import pytest
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.postgres.id_cache import IdCache
 from tests.support.postgres import Cluster
+from tests.support.proof.model import MAX_DELIVERIES
 from tests.support.proof.modelling import (
     EXAMPLES_OF_A_LONG_RUN,
     EXAMPLES_OF_POSTGRESQL,
@@ -26,7 +27,9 @@ class Emptied:
 
     def __init__(self, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
         self._cluster, self._url = cluster, cluster.database()
-        self._kit = StoreKit(lambda clock: open_store(self._url, clock))
+        self._kit = StoreKit(
+            lambda clock: open_store(self._url, clock, max_deliveries=MAX_DELIVERIES)
+        )
         self.loop = loop
         loop.run_until_complete(self._kit.open())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
+from tests.support.proof.model import MAX_DELIVERIES
 from tests.support.proof.modelling import EXAMPLES, EXAMPLES_OF_A_LONG_RUN, check, seed_of_today
 from tests.support.store_kit import StoreKit
 
@@ -26,7 +27,8 @@ class Files:
         self.loop = loop
 
     async def take(self) -> StoreKit:
-        kit = StoreKit(lambda clock: open_store(f"sqlite:///{self._folder}/jobs.db", clock))
+        url = f"sqlite:///{self._folder}/jobs.db"
+        kit = StoreKit(lambda clock: open_store(url, clock, max_deliveries=MAX_DELIVERIES))
         await kit.open()
         return kit
 

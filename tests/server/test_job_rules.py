@@ -27,6 +27,7 @@ from spooled_pipelines.server.core.job_rules import (
 from spooled_pipelines.server.core.records import (
     Completion,
     Counts,
+    Death,
     Failure,
     GiveBack,
     LeaseHolder,
@@ -66,6 +67,7 @@ STATES: dict[str, JobState] = {
     "waiting": JobState(Status.PENDING, 1, 1, due_at=LATER, last_error="boom"),
     "processing": leased(0),
     "processing, on its last try": leased(1),
+    "processing, delivered too often": leased(0)._replace(deliveries=20),
     "completed": leased(0)._replace(
         status=Status.COMPLETED, completed_at=BEFORE, lease_expires_at=None
     ),
@@ -84,6 +86,9 @@ EVENTS: dict[str, Event] = {
     "its holder fails it": Failure("boom", retry=True),
     "its holder fails it for good": Failure("boom", retry=False),
     "its holder gives it back undelivered": GiveBack(),
+    "its holder gives it back unfinished": GiveBack(begun=True),
+    "its process dies with it alone": Death("died", -9, shared=False),
+    "its process dies with several": Death("died", 1, shared=True),
     "its lease runs out": LeaseExpiry(),
     "its batch is cancelled": Cancel(),
     "its queue is purged": Purge(),

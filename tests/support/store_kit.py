@@ -14,11 +14,11 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import (
+    Act,
     BatchOpening,
     Chunk,
     Completion,
     FailOutcome,
-    Failure,
     GiveBack,
     JobRecord,
     LeaseHolder,
@@ -68,7 +68,7 @@ def holder(job: JobRecord) -> LeaseHolder:
 
 
 async def settle_one(
-    store: JobStore, organization: str, holder: LeaseHolder, act: Completion | Failure | GiveBack
+    store: JobStore, organization: str, holder: LeaseHolder, act: Act
 ) -> FailOutcome | None:
     """Settle one job; what is refused is raised."""
     (outcome,) = await store.settle(organization, [Settlement(holder, act)])

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from spooled_pipelines.worker import WorkerReport
     from spooled_pipelines.worker.settings import Executor
 
+# How long the server may take to hear of a death; the next worker waits for that.
+_REPORT_SECONDS = 5.0
+
 
 def work(
     queue: Annotated[
@@ -36,9 +40,14 @@ def work(
         str, typer.Option(help="Where plain functions run: thread or process.")
     ] = "thread",
     processes: Annotated[
-        int,
-        typer.Option(min=1, max=256, help="Worker processes, each with --concurrency handlers."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            show_default="this process",
+            help="Worker processes, each with --concurrency handlers; one that dies is restarted.",
+        ),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(help="The most jobs that each worker starts a second.")
     ] = None,
@@ -77,8 +86,9 @@ def work(
     number = 0 if link is None else link.number
     queues = parse_queues(queue)
     http = None if http is None else _next_port(http, number)
-    if link is None and (processes > 1 or reload):
-        raise typer.Exit(_work_in_processes(processes, reload, as_json))
+    if link is None and (processes is not None or reload):
+        report_death = partial(_report_death, address, api_key, profile)
+        raise typer.Exit(_work_in_processes(processes or 1, report_death, reload, as_json))
     export_traces("spooled-worker")
     function = load(handler)
     _check_format(log_format)
@@ -104,7 +114,10 @@ def work(
             stop_when_empty=drain,
             on_settled=(lambda _: line.show(describe(worker.report))) if shows_line else None,
         )
-        with link.reporting(lambda: worker.report, worker.stop) if link else nullcontext():
+        worker_id = worker.settings.worker_id
+        with (
+            link.reporting(worker_id, lambda: worker.report, worker.stop) if link else nullcontext()
+        ):
             report = worker.run()
     if not supervised:
         _print_report(report, as_json)
@@ -135,7 +148,24 @@ def parse_queues(text: str) -> dict[str, float]:
     return queues
 
 
-def _work_in_processes(processes: int, reload: bool, as_json: bool) -> int:
+def _report_death(
+    address: str | None, api_key: str | None, profile: str | None, worker_id: str, code: int
+) -> None:
+    """Tell the server, so that what the worker held need not wait for its leases to run out."""
+    from spooled_pipelines import SpooledError
+    from spooled_pipelines.worker.processes import describe_exit
+
+    error = f"WorkerDied: the worker's process {describe_exit(code)}"
+    try:
+        with connected(address, api_key, profile) as client:
+            client.report_worker_death(worker_id, code, error, timeout=_REPORT_SECONDS)
+    except SpooledError as failure:
+        print_error(f"the server was not told, and waits for its leases to run out: {failure}")
+
+
+def _work_in_processes(
+    processes: int, report_death: Callable[[str, int], None], reload: bool, as_json: bool
+) -> int:
     from spooled_pipelines.cli.supervisor import Supervisor, reload_on_change
     from spooled_pipelines.worker import WorkerReport
 
@@ -145,7 +175,7 @@ def _work_in_processes(processes: int, reload: bool, as_json: bool) -> int:
             if line.live:
                 line.show(describe(WorkerReport(**counts)))
 
-        supervisor = Supervisor(processes, show, reloads=reload)
+        supervisor = Supervisor(processes, show, report_death, reloads=reload)
         if reload:
             reload_on_change(supervisor, Path.cwd())
         code = supervisor.run()

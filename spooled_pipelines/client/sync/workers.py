@@ -10,8 +10,11 @@ from contextlib import suppress
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import decode, requests
 from spooled_pipelines.rpc.sync.connection import Connection
+from spooled_pipelines.text import shorten
 from spooled_pipelines.types import HeartbeatResult, WorkerRegistration
-from spooled_pipelines.wire.methods import WORKER
+from spooled_pipelines.wire import batch_v1
+from spooled_pipelines.wire.limits import ERROR_MAX
+from spooled_pipelines.wire.methods import BATCH, WORKER
 
 
 class WorkerCalls:
@@ -70,6 +73,23 @@ class WorkerCalls:
         )
         response = self._connection.unary(WORKER["Heartbeat"], request, repeatable=True)
         return decode.heartbeat_result_from(response)
+
+    def report_worker_death(
+        self, worker_id: str, exit_code: int, error: str, *, timeout: float | None = None
+    ) -> int:
+        """End the leases of a worker whose process died; return how many jobs it held.
+
+        `exit_code` is below 0 for a signal. A server without the batch extension cannot be told:
+        it takes the jobs back when their leases run out, and the call raises ServerError.
+        """
+        request = batch_v1.ReportWorkerDeathRequest(
+            worker_id=worker_id, exit_code=exit_code, error=shorten(error, ERROR_MAX)
+        )
+        method = BATCH["ReportWorkerDeath"]
+        response: batch_v1.ReportWorkerDeathResponse = self._connection.unary(
+            method, request, timeout=timeout, repeatable=True
+        )
+        return response.jobs
 
     def deregister_worker(self, worker_id: str) -> None:
         """Deregister a worker; one that is not registered is ignored."""

@@ -54,6 +54,9 @@ max_age_seconds         MAX_AGE       Clients are asked to reconnect after this 
 require_lease_id        SWITCH        Settle jobs only with their lease id, as Spooled Cloud does.
 batch_extension         SWITCH        Speak the batch extension too; without it the server behaves
                                       as a plain one.
+max_deliveries          INTEGER       How often a job may be handed out, given back or lost with
+                                      its worker, until it is a dead letter ("Poison"). Where its
+                                      retries and one are more, it is as often.
 keep_settled            DURATION      How long jobs that completed or were cancelled keep payload,
                                       result and tags: 7d, 12h, 30m.
 keep_keys               DURATION      How long such jobs, if in no batch, and their idempotency keys

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
 from spooled_pipelines.wire import limits
 
 DEFAULT_ORGANIZATION = "default"
 _GRACE_MAX = 86_400.0
+_DELIVERIES_MAX = 10_000
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", re.IGNORECASE)
 
 
@@ -155,6 +157,7 @@ class ServerSettings:
     connections: ConnectionLimits = ConnectionLimits()
     require_lease_id: bool = False
     batch_extension: bool = True
+    max_deliveries: int = MAX_DELIVERIES
     retention: Retention = KEEP_ALL
     metrics: str | None = None
     http: str | None = None
@@ -173,6 +176,9 @@ class ServerSettings:
         if self.wrong_keys_per_minute < 1:
             number = self.wrong_keys_per_minute
             raise ValueError(f"wrong_keys_per_minute must be 1 or more, got {number}")
+        if not 1 <= self.max_deliveries <= _DELIVERIES_MAX:
+            number = self.max_deliveries
+            raise ValueError(f"max_deliveries must be 1 to {_DELIVERIES_MAX}, got {number}")
         for origin in self.http_frame_ancestors:
             _check_origin("http_frame_ancestors", origin)
         if self.http_public_url is not None:

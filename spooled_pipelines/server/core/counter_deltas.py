@@ -6,16 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core.job_rules import (
+    MAX_DELIVERIES,
     Event,
     JobState,
     LeaseExpiry,
     error_group,
     transition,
 )
-from spooled_pipelines.server.core.records import Counts, Status
+from spooled_pipelines.server.core.records import Counts, Ending, Status
 
 # The place of a status in Counts.
 _PLACE: Mapping[int, int] = {
@@ -30,11 +31,20 @@ _WAITING = Counts._fields.index("waiting")
 _zeros: partial[list[int]] = partial(list, [0] * len(Counts._fields))
 
 
+class EndedDelivery(NamedTuple):
+    """A delivery that ended otherwise than completed; see `AttemptRecord`."""
+
+    worker_id: str | None
+    started_at: int | None
+    ending: int
+    exit_code: int | None
+
+
 @dataclass(slots=True)
 class LockedJob:
     """A job that nobody else can change until the transaction ends, and what this one did to it.
 
-    `state` is what will be written; `error` is why an attempt ended that failed.
+    `state` is what will be written; `error` is why the delivery failed that has `ended`.
     """
 
     seq: int
@@ -47,6 +57,7 @@ class LockedJob:
     state: JobState
     # Every batch that it is in.
     batches: tuple[int, ...] = ()
+    ended: EndedDelivery | None = None
     error: str | None = None
     result: bytes | None = None
     changed: bool = False
@@ -73,13 +84,15 @@ class CounterDeltas:
         "expired",
         "flows",
         "keys",
+        "max_deliveries",
         "queues",
         "ready_queues",
         "released",
         "touched",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, max_deliveries: int = MAX_DELIVERIES) -> None:
+        self.max_deliveries = max_deliveries
         self.queues: defaultdict[int, list[int]] = defaultdict(_zeros)
         self.batches: defaultdict[int, list[int]] = defaultdict(_zeros)
         # How many dead letters more of a batch ended with an error.
@@ -102,10 +115,19 @@ class CounterDeltas:
 
     def apply(self, job: LockedJob, event: Event, now: int) -> bool:
         """Do the event to the job and count it; False where it changes nothing."""
-        change = transition(job.state, event, now)
+        change = transition(job.state, event, now, self.max_deliveries)
         if change is None:
             return False
         self._count(job, job.state, change.after)
+        if change.ending is not None:
+            before = job.state
+            job.ended = EndedDelivery(
+                before.worker_id, before.started_at, change.ending, change.exit_code
+            )
+            flow = self.flows[job.queue]
+            flow["ended_" + Ending.NAMES[change.ending]] += 1
+            if change.is_poison:
+                flow["poisoned"] += 1
         job.state, job.changed = change.after, True
         if change.error is not None:
             job.error = change.error

@@ -20,6 +20,8 @@ from spooled_pipelines.server.core.errors import (
 )
 from spooled_pipelines.server.core.records import (
     Completion,
+    Death,
+    Ending,
     FailOutcome,
     Failure,
     GiveBack,
@@ -31,6 +33,8 @@ from spooled_pipelines.server.core.records import (
 _SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 _LONGEST_DELAY_MINUTES = 60
 _ERROR_GROUP_CHARACTERS = 200
+# A job that was delivered so often without an outcome is dead; see `ServerSettings`.
+MAX_DELIVERIES = 20
 
 
 class JobState(NamedTuple):
@@ -39,6 +43,10 @@ class JobState(NamedTuple):
     status: int
     retry_count: int
     max_retries: int
+    # How often it was handed out and begun, since it was last put back.
+    deliveries: int = 0
+    # Whether it may have killed its worker, so that its next run takes no neighbours along.
+    run_alone: bool = False
     due_at: int | None = None
     scheduled_at: int | None = None
     started_at: int | None = None
@@ -112,6 +120,7 @@ class Discard:
 
 Event = (
     Completion
+    | Death
     | Failure
     | GiveBack
     | Renewal
@@ -128,15 +137,21 @@ Event = (
 class Transition(NamedTuple):
     """What an event makes of a job.
 
-    `error` is set where the event ended an attempt that failed, `result` where it brought one.
+    `ending` says how the delivery ended that the event ended, unless the job completed. `error` is
+    set where it failed, `result` where the event brought one.
     """
 
     after: JobState
     error: str | None = None
     result: bytes | None = None
+    ending: int | None = None
+    exit_code: int | None = None
+    is_poison: bool = False
 
 
-def transition(job: JobState, event: Event, now: int) -> Transition | None:
+def transition(
+    job: JobState, event: Event, now: int, max_deliveries: int = MAX_DELIVERIES
+) -> Transition | None:
     """Return what the event makes of the job; None where it changes nothing.
 
     Whether the holder of a lease may say so is for `why_not_held`, which is asked first.
@@ -150,23 +165,28 @@ def transition(job: JobState, event: Event, now: int) -> Transition | None:
             delay_ms = retry_delay_ms(job) if delay is None else 1000 * delay
             return _failed(job, event.error, now, now + delay_ms, is_final=not event.retry)
         case GiveBack() if status == Status.PROCESSING:
-            returned = job._replace(
-                status=Status.PENDING,
-                started_at=None,
-                lease_expires_at=None,
-                worker_id=None,
-                lease_id=None,
-            )
-            return Transition(returned)
+            if not event.begun:
+                return Transition(_released(job)._replace(deliveries=job.deliveries - 1))
+            change = Transition(_released(job), ending=Ending.GIVEN_BACK)
+            return _checked(job, change, "was given back", now, max_deliveries)
+        case Death() if status == Status.PROCESSING:
+            change = _died(job, event, now)
+            return _checked(job, change, event.error, now, max_deliveries)
         case Renewal() if status == Status.PROCESSING:
             return Transition(job._replace(lease_expires_at=now + event.lease_ms))
         case LeaseExpiry() if status == Status.PROCESSING:
-            return _failed(job, expiry_error(job.worker_id), now, None)
+            change = _failed(job, expiry_error(job.worker_id), now, None, ending=Ending.LOST)
+            # Its worker may have died of it. The first time it was more likely a bystander.
+            last_try = change.after.retry_count == job.max_retries
+            alone = bool(job.run_alone or job.retry_count or last_try)
+            change = change._replace(after=change.after._replace(run_alone=alone))
+            return _checked(job, change, "lost its lease", now, max_deliveries)
         case Due() if job.due_at is not None and job.due_at <= now:
             return Transition(job._replace(status=Status.PENDING, due_at=None))
         case Claim() if status == Status.PENDING and job.due_at is None:
             leased = job._replace(
                 status=Status.PROCESSING,
+                deliveries=job.deliveries + 1,
                 started_at=now,
                 lease_expires_at=now + event.lease_ms,
                 worker_id=event.worker_id,
@@ -191,8 +211,47 @@ def _ended(job: JobState, status: int, now: int) -> JobState:
     return job._replace(status=status, due_at=None, completed_at=now, lease_expires_at=None)
 
 
+def _released(job: JobState) -> JobState:
+    return job._replace(
+        status=Status.PENDING,
+        started_at=None,
+        lease_expires_at=None,
+        worker_id=None,
+        lease_id=None,
+    )
+
+
+def _died(job: JobState, death: Death, now: int) -> Transition:
+    """Return the job failed if nothing else can have killed its worker, else pending at once."""
+    if death.shared:
+        change = Transition(_released(job)._replace(last_error=death.error), death.error)
+    else:
+        due_at = now + retry_delay_ms(job)
+        change = _failed(job, death.error, now, due_at)
+    after = change.after._replace(run_alone=True)
+    return change._replace(after=after, ending=Ending.DIED, exit_code=death.exit_code)
+
+
+def _checked(
+    job: JobState, change: Transition, how: str, now: int, max_deliveries: int
+) -> Transition:
+    """Return the change, or the job dead if it was delivered often enough without an outcome."""
+    most = max(max_deliveries, job.max_retries + 1)
+    if change.after.status == Status.DEADLETTER or job.deliveries < most:
+        return change
+    error = f"Poison: delivered {job.deliveries} times without an outcome, and at last it {how}"
+    dead = _ended(job, Status.DEADLETTER, now)
+    after = dead._replace(last_error=error, run_alone=change.after.run_alone)
+    return change._replace(after=after, error=error, is_poison=True)
+
+
 def _failed(
-    job: JobState, error: str, now: int, due_at: int | None, is_final: bool = False
+    job: JobState,
+    error: str,
+    now: int,
+    due_at: int | None,
+    is_final: bool = False,
+    ending: int = Ending.FAILED,
 ) -> Transition:
     """Return the job pending until its retry, or dead."""
     status, retries, ended_at = int(Status.PENDING), job.retry_count + 1, job.completed_at
@@ -203,6 +262,8 @@ def _failed(
         status,
         retries,
         job.max_retries,
+        job.deliveries,
+        False,
         due_at,
         job.scheduled_at,
         job.started_at,
@@ -213,7 +274,7 @@ def _failed(
         job.retry_backoff,
         error,
     )
-    return Transition(after, error)
+    return Transition(after, error, ending=ending)
 
 
 def _restarted(job: JobState, due_at: int | None) -> JobState:
@@ -222,6 +283,7 @@ def _restarted(job: JobState, due_at: int | None) -> JobState:
         status=Status.PENDING if due_at is None else Status.SCHEDULED,
         due_at=due_at,
         retry_count=0,
+        deliveries=0,
         started_at=None,
         completed_at=None,
         worker_id=None,

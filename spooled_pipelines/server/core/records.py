@@ -65,6 +65,8 @@ class JobRecord(NamedTuple):
     priority: int
     retry_count: int
     max_retries: int
+    deliveries: int
+    run_alone: bool
     timeout_seconds: int
     created_at: int
     scheduled_at: int | None
@@ -164,14 +166,53 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """It reached nobody, or is not to be finished: claimable again at once."""
+    """It reached nobody, or is not to be finished: claimable again at once.
+
+    `begun` says that its handler had begun, so that it was a delivery.
+    """
+
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The process that ran it died; `exit_code` as Python has it: below 0 a signal.
+
+    `shared`: the process had other jobs as well, any of which may have killed it.
+    """
+
+    error: str
+    exit_code: int
+    shared: bool
+
+
+Incomplete = Failure | GiveBack | Death
+Act = Completion | Incomplete
+
+
+class Ending:
+    """How a delivery ended, as `batch_v1.Attempt.Ending` numbers it."""
+
+    COMPLETED = 1
+    FAILED = 2
+    GIVEN_BACK = 3
+    LOST = 4
+    DIED = 5
+
+    NAMES: Mapping[int, str] = {
+        1: "completed",
+        2: "failed",
+        3: "given_back",
+        4: "lost",
+        5: "worker_died",
+    }
 
 
 class Settlement(NamedTuple):
     """What someone says about a job that it holds."""
 
     holder: LeaseHolder
-    act: Completion | Failure | GiveBack
+    act: Act
 
 
 class LeasedJobs(NamedTuple):
@@ -195,9 +236,9 @@ class ChunkSettlement(NamedTuple):
 
     jobs: LeasedJobs
     results: Sequence[bytes | None]
-    exceptions: Mapping[int, Failure | GiveBack | RefusedError]
+    exceptions: Mapping[int, Incomplete | RefusedError]
 
-    def act(self, place: int) -> Completion | Failure | GiveBack | RefusedError:
+    def act(self, place: int) -> Act | RefusedError:
         """Return what became of the job at this place."""
         result = self.results[place] if self.results else None
         return self.exceptions.get(place) or Completion(result)
@@ -395,12 +436,17 @@ class JobPage(NamedTuple):
 
 
 class AttemptRecord(NamedTuple):
-    """One try of a job; `ended_at` is None while it runs, `error` where it did not fail."""
+    """One delivery of a job; `ended_at`, `ending` are None while it runs, `error` if it has none.
+
+    `exit_code` is that of the process that died with it.
+    """
 
     number: int
     worker_id: str | None
     started_at: int
     ended_at: int | None
+    ending: int | None
+    exit_code: int | None
     error: str | None
 
 

@@ -48,7 +48,13 @@ class EmbeddedServer:
             batch_extension=batch_extension,
         )
         clock = SystemClock()
-        store = SqliteStore(settings.store, clock, settings.retention, lock=lock)
+        store = SqliteStore(
+            settings.store,
+            clock,
+            settings.retention,
+            max_deliveries=settings.max_deliveries,
+            lock=lock,
+        )
         self._server = Server(settings, clock=clock, store=store)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None

@@ -37,6 +37,7 @@ from spooled_pipelines.server.store.requests import (
     BatchJobs,
     BatchListing,
     BatchSelector,
+    DeadWorker,
     JobSearch,
     KeyQuery,
 )
@@ -65,6 +66,8 @@ from spooled_pipelines.wire.batch_v1 import (
     ListPartsResponse,
     RenewChunkRequest,
     RenewChunkResponse,
+    ReportWorkerDeathRequest,
+    ReportWorkerDeathResponse,
     RetryBatchRequest,
     RetryBatchResponse,
     ReviseDeadLettersRequest,
@@ -235,6 +238,15 @@ class BatchService:
     ) -> ListAttemptsResponse:
         found = await self._context.store.attempts(caller.organization, request.job_id)
         return ListAttemptsResponse(attempts=[attempt(record) for record in found])
+
+    async def report_worker_death(
+        self, caller: Caller, request: ReportWorkerDeathRequest
+    ) -> ReportWorkerDeathResponse:
+        worker_id = validation.worker_id(request.worker_id)
+        code = validation.integer("exit_code", request.exit_code, -(2**31), 2**31 - 1)
+        worker = DeadWorker(worker_id, validation.error(request.error), code, caller.queues)
+        jobs = await self._context.store.end_worker(caller.organization, worker)
+        return ReportWorkerDeathResponse(jobs=jobs)
 
     async def find_keys(self, caller: Caller, request: FindKeysRequest) -> FindKeysResponse:
         queue_name = validation.queue_name(request.queue_name)

@@ -11,15 +11,14 @@ from spooled_pipelines.server.core import ids, validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.records import (
     ChunkSettlement,
-    Failure,
-    GiveBack,
+    Incomplete,
     JobRecord,
     LeasedJobs,
 )
 from spooled_pipelines.server.services.claiming import claim
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
-from spooled_pipelines.server.services.outcomes import failure, refused, settled
+from spooled_pipelines.server.services.outcomes import incomplete, refused, settled
 from spooled_pipelines.server.services.validation.structs import check_results
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import ClaimRequest
@@ -95,7 +94,7 @@ def _settlement(outcomes: ChunkOutcomes) -> ChunkSettlement:
         raise invalid(
             f"results has {len(results)} values for {rows} jobs; give none or one for each"
         )
-    exceptions: dict[int, Failure | GiveBack | RefusedError] = {
+    exceptions: dict[int, Incomplete | RefusedError] = {
         place: invalid(message) for place, message in check_results(outcomes.results)
     }
     for place in outcomes.without_result:
@@ -104,11 +103,8 @@ def _settlement(outcomes: ChunkOutcomes) -> ChunkSettlement:
             results[place] = None
     for exception in outcomes.exceptions:
         place = validation.integer("index", exception.index, 0, rows - 1)
-        kind = exception.WhichOneof("outcome")
-        if kind is None:
-            raise invalid("an exception is empty: set one of failed, returned")
         try:
-            exceptions[place] = failure(exception.failed) if kind == "failed" else GiveBack()
+            exceptions[place] = incomplete(exception)
         except RefusedError as refusal:
             exceptions[place] = refusal
     return ChunkSettlement(jobs, results, exceptions)
@@ -151,6 +147,8 @@ def _chunk(organization: str, jobs: Sequence[JobRecord]) -> LeasedChunk:
         last_errors=_short(column["last_error"], ""),
         traceparents=_short([trace.get("traceparent") for trace in traces], ""),
         tracestates=_short([trace.get("tracestate") for trace in traces], ""),
+        deliveries=_short(column["deliveries"], 0),
+        run_alone=bool(first.run_alone),
     )
 
 

@@ -71,6 +71,8 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
             record.status,
             record.retry_count,
             record.max_retries,
+            record.deliveries,
+            record.run_alone,
             record.priority,
             record.timeout_seconds,
             record.created_at,
@@ -129,6 +131,8 @@ def _common(
     status: int,
     retry_count: int,
     max_retries: int,
+    deliveries: int,
+    run_alone: bool,
     priority: int,
     timeout_seconds: int,
     created_at: int,
@@ -145,6 +149,8 @@ def _common(
         status=status,  # type: ignore[arg-type]  # the same number
         retry_count=retry_count,
         max_retries=max_retries,
+        deliveries=deliveries,
+        run_alone=run_alone,
         priority=priority,
         timeout_seconds=timeout_seconds,
         created_at=timestamp(created_at),
@@ -249,13 +255,15 @@ def _waiting_errors(errors: Iterable[WaitingErrorRecord]) -> list[WaitingError]:
 
 
 def attempt(record: AttemptRecord) -> Attempt:
-    """Return an attempt of a job."""
+    """Return a delivery of a job."""
     return Attempt(
         number=record.number,
         worker_id=record.worker_id,
         started_at=timestamp(record.started_at),
         ended_at=_optional(record.ended_at),
         error=record.error,
+        ending=record.ending,  # type: ignore[arg-type]  # the same number
+        exit_code=record.exit_code,
     )
 
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import Completion, Failure, GiveBack
+from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.records import (
+    Act,
+    Completion,
+    Death,
+    Failure,
+    GiveBack,
+    Incomplete,
+)
 from spooled_pipelines.server.services.lease_calls import code_in_band
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.wire import batch_v1, limits
@@ -14,8 +21,21 @@ from spooled_pipelines.wire.batch_v1 import JobSettled
 from spooled_pipelines.wire.spooled_v1 import JobStatus
 
 
-def failure(failed: batch_v1.Failure) -> Failure:
-    """Return a failure, checked."""
+def incomplete(outcome: batch_v1.JobOutcome | batch_v1.JobException) -> Incomplete:
+    """Return what became of a job that did not complete, checked."""
+    match outcome.WhichOneof("outcome"):
+        case "failed":
+            return _failure(outcome.failed)
+        case "returned":
+            return GiveBack(outcome.returned.begun)
+        case "died":
+            died = outcome.died
+            code = validation.integer("exit_code", died.exit_code, -(2**31), 2**31 - 1)
+            return Death(validation.error(died.error), code, died.shared)
+    raise invalid("the outcome is empty: set one of its fields")
+
+
+def _failure(failed: batch_v1.Failure) -> Failure:
     delay: int | None = None
     if failed.HasField("retry_delay_secs"):
         most = limits.RETRY_DELAY_SECONDS_MAX
@@ -23,7 +43,7 @@ def failure(failed: batch_v1.Failure) -> Failure:
     return Failure(validation.error(failed.error), not failed.final, delay)
 
 
-def settled(act: Completion | Failure | GiveBack | RefusedError, outcome: Settled) -> JobSettled:
+def settled(act: Act | RefusedError, outcome: Settled) -> JobSettled:
     """Return what the holder of a job is told."""
     if isinstance(outcome, RefusedError):
         return refused(outcome)

@@ -9,10 +9,10 @@ from functools import partial
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.records import Completion, GiveBack, Settlement
+from spooled_pipelines.server.core.records import Completion, Settlement
 from spooled_pipelines.server.services.chunk_calls import settle_chunk
 from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.outcomes import failure, refused, settled
+from spooled_pipelines.server.services.outcomes import incomplete, refused, settled
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import JobOutcome, SettleRequest, SettleResponse
@@ -101,16 +101,11 @@ def _settlement(outcome: JobOutcome) -> Settlement:
     holder = validation.lease_holder(
         outcome.job_id, outcome.worker_id, outcome.lease_id, lease_required=True
     )
-    kind = outcome.WhichOneof("outcome")
-    if kind == "completed":
+    if outcome.WhichOneof("outcome") == "completed":
         completed = outcome.completed
         if not completed.HasField("result"):
             return Settlement(holder, _WITHOUT_RESULT)
         result = completed.result
         check_object("result", result)
         return Settlement(holder, Completion(result))
-    if kind == "failed":
-        return Settlement(holder, failure(outcome.failed))
-    if kind == "returned":
-        return Settlement(holder, GiveBack())
-    raise invalid("the outcome is empty: set one of completed, failed, returned")
+    return Settlement(holder, incomplete(outcome))

@@ -54,6 +54,7 @@ from spooled_pipelines.server.store.requests import (
     BatchSelector,
     ClaimRequest,
     ControlChange,
+    DeadWorker,
     Heartbeat,
     JobQuery,
     KeyQuery,
@@ -243,6 +244,9 @@ class JobStore(Protocol):
         """Return the oldest queues, and those with open batches; reads nothing that settled."""
 
     # Workers
+
+    async def end_worker(self, organization: str, worker: DeadWorker) -> int:
+        """End every lease of a worker whose process died; return how many there were."""
 
     async def register_worker(self, organization: str, worker: WorkerRecord) -> None:
         """Add a worker or update it; RESOURCE_EXHAUSTED where there are too many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spooled_pipelines.server.config.settings import shown_store
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
 from spooled_pipelines.server.store import JobStore
@@ -18,6 +19,7 @@ def open_store(
     retention: Retention = KEEP_ALL,
     quotas: Quotas = UNLIMITED,
     migrate: MigrationMode = MigrationMode.AUTO,
+    max_deliveries: int = MAX_DELIVERIES,
 ) -> JobStore:
     """Return the store that a URL names, not opened yet.
 
@@ -25,7 +27,7 @@ def open_store(
     """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
-        return SqliteStore(url, clock, retention, quotas, migrate=migrate)
+        return SqliteStore(url, clock, retention, quotas, max_deliveries, migrate=migrate)
     if scheme in ("postgresql", "postgres"):
         try:
             # An extra of its own, and slow to import.
@@ -35,7 +37,7 @@ def open_store(
                 "the store is PostgreSQL, and psycopg is not installed; "
                 "pip install 'spooled-pipelines[postgres]'"
             ) from error
-        return PostgresStore(url, clock, retention, quotas, migrate)
+        return PostgresStore(url, clock, retention, quotas, migrate, max_deliveries)
     raise StoreUnavailableError(
         f"a store must be sqlite:///PATH or postgresql://HOST/DATABASE, got {shown_store(url)!r}"
     )

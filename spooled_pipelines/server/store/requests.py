@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.core.queue_limits import QueueLimits
@@ -138,6 +138,16 @@ class ControlChange:
     limits: QueueLimits | None = None
     # The same change a second time does nothing.
     request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadWorker:
+    """A worker whose process died, as `Death` says; None for `queues`: its jobs of all queues."""
+
+    worker_id: str
+    error: str
+    exit_code: int
+    queues: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class InstrumentedStore:
     control = _timed(JobStore.control)
     set_control = _timed(JobStore.set_control)
     depths = _timed(JobStore.depths)
+    end_worker = _timed(JobStore.end_worker)
     register_worker = _timed(JobStore.register_worker)
     heartbeat = _timed(JobStore.heartbeat)
     deregister_worker = _timed(JobStore.deregister_worker)

@@ -25,7 +25,7 @@ from spooled_pipelines.server.config.settings import host_and_port
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
-from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.records import Ending, JobRecord
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry.collectors import (
     Depths,
@@ -83,6 +83,19 @@ class Metrics:
             (*by_queue, "outcome"),
             registry=self.registry,
         )
+        self._deliveries = Counter(
+            "spooled_deliveries",
+            "Deliveries of jobs that ended; ending: completed, failed, given_back, lost (the lease "
+            "ran out) or worker_died.",
+            (*by_queue, "ending"),
+            registry=self.registry,
+        )
+        self._poisoned = Counter(
+            "spooled_poisoned_jobs",
+            "Jobs that became dead letters since they were delivered --max-deliveries times.",
+            by_queue,
+            registry=self.registry,
+        )
         build = Info("spooled_build", "What runs here.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
         self._starts = StartTimes(self._labels)
@@ -134,9 +147,13 @@ class Metrics:
             (self._enqueued, ("created", "duplicate"), ""),
             (self._settled, ("completed", "retry", "deadletter"), ""),
             (self._expired, ("retry", "deadletter"), "expired_"),
+            (self._deliveries, ("completed",), ""),
+            (self._deliveries, tuple(Ending.NAMES.values()), "ended_"),
         )
         if claimed := flow.get("claimed"):
             self._claimed.labels(*place).inc(claimed)
+        if poisoned := flow.get("poisoned"):
+            self._poisoned.labels(*place).inc(poisoned)
         for counter, outcomes, prefix in counters:
             for outcome in outcomes:
                 if count := flow.get(prefix + outcome):

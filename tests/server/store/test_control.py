@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from spooled_pipelines.server.core.records import (
+    AttemptRecord,
     BatchOpening,
     BatchRecord,
     Counts,
+    Ending,
     Failure,
     JobRecord,
 )
@@ -231,7 +233,8 @@ async def test_every_attempt_is_kept(kit: StoreKit) -> None:
     await kit.add("b", "x", max_retries=1)
     start = kit.clock.now()
     first = await kit.claim_one(worker="one", seconds=10)
-    assert await kit.store.attempts(ORGANIZATION, first.job_id) == [(1, "one", start, None, None)]
+    runs = AttemptRecord(1, "one", start, None, None, None, None)
+    assert await kit.store.attempts(ORGANIZATION, first.job_id) == [runs]
     kit.clock.advance(10)
     await kit.store.sweep()
     await settle_one(
@@ -248,6 +251,7 @@ async def test_every_attempt_is_kept(kit: StoreKit) -> None:
         (3, "three", 10_000, 12_000),
     ]
     assert [a.error and a.error.split(":")[0] for a in found] == ["Lease expired", "boom", None]
+    assert [a.ending for a in found] == [Ending.LOST, Ending.FAILED, Ending.COMPLETED]
 
 
 async def test_a_claim_that_was_given_back_is_no_attempt(kit: StoreKit) -> None:

@@ -12,6 +12,7 @@ from spooled_pipelines.server.core.records import (
     FailOutcome,
     Failure,
     GiveBack,
+    Incomplete,
     JobRecord,
     LeasedJobs,
     Status,
@@ -37,7 +38,7 @@ async def settle(
     kit: StoreKit,
     jobs: LeasedJobs,
     results: Sequence[bytes | None] = (),
-    exceptions: Mapping[int, Failure | GiveBack | RefusedError] | None = None,
+    exceptions: Mapping[int, Incomplete | RefusedError] | None = None,
 ) -> dict[int, Settled]:
     settlement = ChunkSettlement(jobs, results, exceptions or {})
     return await kit.store.settle_chunk(ORGANIZATION, settlement)

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.records import (
     BatchOpening,
+    Death,
     Failure,
+    GiveBack,
     JobRecord,
     PartRecord,
     Revision,
@@ -65,6 +68,14 @@ async def on_its_last_try(kit: StoreKit) -> JobRecord:
     return await kit.claim_one(seconds=LEASE_SECONDS)
 
 
+async def delivered_too_often(kit: StoreKit) -> JobRecord:
+    job = await processing(kit)
+    for _ in range(MAX_DELIVERIES - 1):
+        await settle_one(kit.store, ORGANIZATION, holder(job), GiveBack(begun=True))
+        job = await kit.claim_one(seconds=LEASE_SECONDS)
+    return job
+
+
 async def completed(kit: StoreKit) -> JobRecord:
     job = await processing(kit)
     await kit.complete(job)
@@ -95,6 +106,7 @@ STATES: dict[str, Callable[[StoreKit], Awaitable[JobRecord]]] = {
     "waiting": waiting,
     "processing": processing,
     "processing, on its last try": on_its_last_try,
+    "processing, delivered too often": delivered_too_often,
     "completed": completed,
     "deadletter": deadletter,
     "cancelled": cancelled,
@@ -120,6 +132,15 @@ EVENTS: dict[str, Event] = {
     ),
     "its holder gives it back undelivered": lambda kit, job: give_back(
         kit.store, ORGANIZATION, [holder(job)]
+    ),
+    "its holder gives it back unfinished": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), GiveBack(begun=True)
+    ),
+    "its process dies with it alone": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), Death("b", -9, shared=False)
+    ),
+    "its process dies with several": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), Death("b", 1, shared=True)
     ),
     "its batch is cancelled": lambda kit, _: kit.store.cancel(
         ORGANIZATION, BatchSelector("b", None)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import astuple
 from typing import Any
 
 from hypothesis import strategies as st
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.records import (
+    Act,
     Completion,
+    Death,
     Enqueued,
     FailOutcome,
     Failure,
+    GiveBack,
     LeaseHolder,
     Settlement,
     WorkerRecord,
@@ -41,11 +45,15 @@ leases = st.sampled_from((5, 5, 5, 6, 3600))
 
 RESULT = struct(of="it")
 # What may be said in one message with others.
-ACTS: dict[str, Completion | Failure] = {
+ACTS: dict[str, Act] = {
     "complete": Completion(RESULT),
     "fail": Failure(ERRORS[0], retry=True),
     "bury": Failure(ERRORS[1], retry=False),
+    "give up": GiveBack(begun=True),
+    "die alone": Death(ERRORS[0], -9, shared=False),
+    "die": Death(ERRORS[1], 3, shared=True),
 }
+_WHAT = ("complete", "complete", "fail", "fail", "bury", "renew", "give up", "die alone", "die")
 
 
 class JobRules(SideBySide):
@@ -100,7 +108,7 @@ class JobRules(SideBySide):
                 picks,
                 st.sampled_from(("right", "right", "right", "", "wrong")),
                 st.sampled_from(("right", "right", "right", "", "wrong")),
-                st.sampled_from(("complete", "complete", "fail", "fail", "bury", "renew")),
+                st.sampled_from(_WHAT),
             ),
             min_size=1,
             max_size=4,
@@ -181,13 +189,9 @@ class JobRules(SideBySide):
     async def _settle(self, organization: str, holder: LeaseHolder, what: str) -> Any:
         store = self.kit.store
         try:
-            if what == "complete":
-                return await settle_one(store, organization, holder, Completion(RESULT))
             if what == "renew":
                 return await store.renew(organization, holder, 9_000)
-            return await settle_one(
-                store, organization, holder, Failure(_error(what), what == "fail")
-            )
+            return await settle_one(store, organization, holder, ACTS[what])
         except RefusedError as refusal:
             return refusal
 
@@ -205,9 +209,11 @@ class JobRules(SideBySide):
         if what == "renew":
             job.lease_expires_at = self.model.now + 9_000
             return job.lease_expires_at
-        seconds = self.model.fail(job, _error(what), what == "fail")
-        return FailOutcome(seconds > 0, seconds)
-
-
-def _error(what: str) -> str:
-    return next(error for error in ERRORS if error.startswith(what))
+        act = ACTS[what]
+        if isinstance(act, Failure):
+            seconds = self.model.fail(job, act.error, act.retry)
+            return FailOutcome(seconds > 0, seconds)
+        if isinstance(act, Death):
+            pause = self.model.die(job, *astuple(act))
+            return FailOutcome(pause is not None, pause or 0)
+        return FailOutcome(False, 0) if self.model.give_up(job) else None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from spooled_pipelines.server.core.records import (
     AttemptRecord,
     Counts,
+    Ending,
     ExpectedParts,
     NewJob,
     Status,
@@ -21,6 +22,8 @@ from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.proof.model_turns import Line, Turns
 
+# Of the stores that are compared with it: so few that it happens.
+MAX_DELIVERIES = 3
 SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
 
 
@@ -56,6 +59,8 @@ class Job:
     stripped_payload: bytes = b""
     job_id: str = ""
     retry_count: int = 0
+    deliveries: int = 0
+    run_alone: bool = False
     started_at: int | None = None
     completed_at: int | None = None
     lease_expires_at: int | None = None
@@ -74,11 +79,12 @@ class Job:
 
     @property
     def history(self) -> list[AttemptRecord]:
-        """The attempts that failed, then the one that runs or completed."""
+        """The deliveries that ended otherwise, then the one that runs or completed."""
         if self.status not in (Status.PROCESSING, Status.COMPLETED) or self.started_at is None:
             return self.attempts
-        last = (len(self.attempts) + 1, self.worker_id, self.started_at, self.completed_at, None)
-        return [*self.attempts, AttemptRecord(*last)]
+        ending = Ending.COMPLETED if self.status == Status.COMPLETED else None
+        last = (len(self.attempts) + 1, self.worker_id, self.started_at, self.completed_at, ending)
+        return [*self.attempts, AttemptRecord(*last, None, None)]
 
 
 @dataclass(eq=False)
@@ -157,9 +163,11 @@ class Model:
         limit = min(limit, self.room(organization, queue_name))
         ready = [job for job in self.of(organization, queue_name) if job.claimable]
         claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.round, job.number))
-        claimed = claimed[:limit]
+        alone = next((place for place, job in enumerate(claimed) if job.run_alone), limit)
+        claimed = claimed[: min(limit, max(alone, 1))]
         self.turns.note((job.line, job.round) for job in claimed)
         for job in claimed:
+            job.deliveries += 1
             self.move(job, Status.PROCESSING)
             job.worker_id, job.started_at = worker_id, self.now
             job.lease_expires_at = self.now + lease_ms
@@ -182,6 +190,7 @@ class Model:
 
     def fail(self, job: Job, error: str, retry: bool) -> int:
         """For how many seconds the job waits; 0 where it went to the dead letters."""
+        job.run_alone = False
         if not retry or job.retry_count >= job.asked.max_retries:
             self._bury(job, error)
             return 0
@@ -195,6 +204,38 @@ class Model:
         return seconds
 
     def give_back(self, job: Job) -> None:
+        """It was not begun."""
+        job.deliveries -= 1
+        self._release(job)
+
+    def give_up(self, job: Job) -> bool:
+        """It was begun and not finished; whether it is dead of it."""
+        if self._poisoned(job, "was given back", Ending.GIVEN_BACK):
+            return True
+        self._note_attempt(job, None, Ending.GIVEN_BACK)
+        self._release(job)
+        return False
+
+    def die(self, job: Job, error: str, code: int, shared: bool) -> int | None:
+        """For how many seconds the job waits whose process died; None where it is dead."""
+        job.run_alone = True
+        if not shared and job.retry_count >= job.asked.max_retries:
+            self._bury(job, error, Ending.DIED, code)
+            return None
+        if self._poisoned(job, error, Ending.DIED, code):
+            return None
+        if not shared:
+            seconds = self.fail(job, error, True)
+            last = job.attempts[-1]
+            job.attempts[-1] = last._replace(ending=Ending.DIED, exit_code=code)
+            job.run_alone = True
+            return seconds
+        self._note_attempt(job, error, Ending.DIED, code)
+        self._release(job)
+        job.last_error = error
+        return 0
+
+    def _release(self, job: Job) -> None:
         self.move(job, Status.PENDING)
         job.worker_id = job.lease_id = job.started_at = None
 
@@ -236,10 +277,13 @@ class Model:
                 continue
             self.expired_at[job.organization, job.asked.queue_name] = self.now
             error = f"Lease expired: worker {job.worker_id} did not settle the job in time"
+            is_last = job.retry_count + 1 >= job.asked.max_retries
+            job.run_alone = job.run_alone or job.retry_count > 0 or is_last
             if job.retry_count >= job.asked.max_retries:
-                self._bury(job, error)
-            else:
-                self._note_attempt(job, error)
+                # As every job that fails for good.
+                self._bury(job, error, Ending.LOST)
+            elif not self._poisoned(job, "lost its lease", Ending.LOST):
+                self._note_attempt(job, error, Ending.LOST)
                 self.move(job, Status.PENDING)
                 job.retry_count += 1
                 job.last_error = error
@@ -397,8 +441,17 @@ class Model:
         for batch in job.batches:
             batch.changed_at = self.now
 
-    def _bury(self, job: Job, error: str) -> None:
-        self._note_attempt(job, error)
+    def _poisoned(self, job: Job, how: str, ending: int, code: int | None = None) -> bool:
+        if job.deliveries < max(MAX_DELIVERIES, job.asked.max_retries + 1):
+            return False
+        times = f"delivered {job.deliveries} times without an outcome"
+        self._bury(job, f"Poison: {times}, and at last it {how}", ending, code)
+        return True
+
+    def _bury(
+        self, job: Job, error: str, ending: int = Ending.FAILED, code: int | None = None
+    ) -> None:
+        self._note_attempt(job, error, ending, code)
         self.move(job, Status.DEADLETTER)
         job.completed_at, job.last_error = self.now, error
         for batch in job.batches:
@@ -411,10 +464,13 @@ class Model:
         kept = job.stripped_payload if job.is_stripped else job.asked.payload
         return Struct.FromString(kept) != Struct.FromString(row.payload)
 
-    def _note_attempt(self, job: Job, error: str) -> None:
+    def _note_attempt(
+        self, job: Job, error: str | None, ending: int = Ending.FAILED, code: int | None = None
+    ) -> None:
         assert job.started_at is not None
+        times = (job.started_at, self.now)
         number = len(job.attempts) + 1
-        job.attempts.append(AttemptRecord(number, job.worker_id, job.started_at, self.now, error))
+        job.attempts.append(AttemptRecord(number, job.worker_id, *times, ending, code, error))
 
     @staticmethod
     def _check_generation(batch_id: str, newest: Batch, meant: int, *, newer: bool) -> None:

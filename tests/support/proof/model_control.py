@@ -92,7 +92,7 @@ def _revive(model: Model, jobs: Iterable[Job], error_contains: str) -> int:
             continue
         model.move(job, Status.PENDING)
         model.give_turn_again(job)
-        job.retry_count = 0
+        job.retry_count = job.deliveries = 0
         job.started_at = job.completed_at = job.worker_id = job.lease_id = None
         for batch in job.batches:
             batch.errors[error[:200]] -= 1

@@ -275,6 +275,8 @@ class SideBySide(RuleBasedStateMachine):
             asked.priority,
             job.retry_count,
             asked.max_retries,
+            job.deliveries,
+            job.run_alone,
             asked.timeout_seconds,
             job.created_at,
             asked.scheduled_at,

@@ -34,10 +34,12 @@ class StoreContext:
         clock: Clock,
         prefix: str,
         quotas: Quotas,
+        max_deliveries: int,
         on_commit: Callable[[CommitEvent], None],
     ) -> None:
         self.pool = pool
         self.quotas = quotas
+        self.max_deliveries = max_deliveries
         self.clock = clock
         self.prefix = prefix
         self.names = IdCache()

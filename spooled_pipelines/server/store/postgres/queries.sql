@@ -299,16 +299,17 @@ DELETE FROM turns WHERE participant = %(batch)s
 -- =====
 
 -- name: claim_jobs
--- Lease the first jobs, at least one where there are any, that fit into one answer: none of
--- a queue with limits, unless they are counted by who asks.
+-- Lease the first jobs, at least one where there are any, that fit into one answer; one that is to
+-- run alone, alone: none of a queue with limits, unless they are counted by who asks.
 WITH first AS MATERIALIZED (
-    SELECT seq, priority, round, octet_length(payload) AS size FROM jobs
+    SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
     WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
         AND (%(counted)s OR NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s))
     ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), placed AS (
-    SELECT seq, priority, round, row_number() OVER so_far AS place, sum(size) OVER so_far AS total
+    SELECT seq, priority, round, row_number() OVER so_far AS place,
+        CASE WHEN bool_or(run_alone) OVER so_far THEN NULL ELSE sum(size) OVER so_far END AS total
     FROM first WINDOW so_far AS (ORDER BY priority DESC, round, seq)
 ), served AS (
     INSERT INTO rounds_served AS s (queue, priority, shard, round)
@@ -321,8 +322,9 @@ WITH first AS MATERIALIZED (
 )
 UPDATE jobs SET status = 3, worker_id = %(worker)s,
     lease_id = coalesce(%(lease)s, encode(uuid_send(gen_random_uuid()), 'hex')),
-    started_at = %(now)s, lease_expires_at = %(expiry)s
-FROM placed WHERE jobs.seq = placed.seq AND (placed.place = 1 OR placed.total <= %(budget)s)
+    started_at = %(now)s, lease_expires_at = %(expiry)s, deliveries = deliveries + 1
+FROM placed WHERE jobs.seq = placed.seq
+    AND (placed.place = 1 OR placed.total <= %(budget)s)
 RETURNING placed.place, jobs.batch, jobs.linked,
     jobs.seq, {job_columns}, '',
     jobs.result, jobs.payload, jobs.tags
@@ -362,23 +364,25 @@ FROM jobs WHERE seq = ANY(%(seqs)s) ORDER BY seq FOR UPDATE
 -- name: write_jobs
 -- Write what transitions made of jobs.
 UPDATE jobs AS j SET status = n.status, due_at = n.due_at, lease_expires_at = n.lease_expires_at,
-    retry_count = n.retry_count, started_at = n.started_at, completed_at = n.completed_at,
+    retry_count = n.retry_count, deliveries = n.deliveries, run_alone = n.run_alone, started_at = n.started_at, completed_at = n.completed_at,
     worker_id = n.worker_id, lease_id = n.lease_id,
     last_error = coalesce(n.last_error, j.last_error), result = coalesce(n.result, j.result)
 FROM unnest(%(seqs)s::int8[], %(statuses)s::int2[], %(due)s::int8[], %(expiries)s::int8[],
-    %(retry_counts)s::int2[], %(started)s::int8[], %(completed)s::int8[], %(workers)s::text[],
-    %(leases)s::text[], %(errors)s::bytea[], %(results)s::bytea[])
-    AS n (seq, status, due_at, lease_expires_at, retry_count, started_at, completed_at, worker_id,
-        lease_id, last_error, result)
+    %(retry_counts)s::int2[], %(deliveries)s::int2[], %(alone)s::bool[], %(started)s::int8[],
+    %(completed)s::int8[], %(workers)s::text[], %(leases)s::text[], %(errors)s::bytea[],
+    %(results)s::bytea[])
+    AS n (seq, status, due_at, lease_expires_at, retry_count, deliveries, run_alone, started_at,
+        completed_at, worker_id, lease_id, last_error, result)
 WHERE j.seq = n.seq
 
 -- name: add_attempts
--- Keep attempts that failed.
-INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
+-- Keep deliveries that ended otherwise than completed.
+INSERT INTO attempts (job, number, worker_id, started_at, ended_at, ending, exit_code, error)
 SELECT n.job, coalesce((SELECT max(a.number) FROM attempts a WHERE a.job = n.job), 0) + 1,
-    n.worker_id, n.started_at, %(now)s, n.error
-FROM unnest(%(jobs)s::int8[], %(workers)s::text[], %(started)s::int8[], %(errors)s::bytea[])
-    AS n (job, worker_id, started_at, error)
+    n.worker_id, n.started_at, %(now)s, n.ending, n.exit_code, n.error
+FROM unnest(%(jobs)s::int8[], %(workers)s::text[], %(started)s::int8[], %(endings)s::int2[],
+    %(exit_codes)s::int4[], %(errors)s::bytea[])
+    AS n (job, worker_id, started_at, ending, exit_code, error)
 
 -- name: complete_jobs
 -- Complete jobs whose leases live and are these. By the numbers alone, in their order: no
@@ -434,6 +438,13 @@ SELECT jobs.seq, {locked_columns}
 FROM jobs WHERE status = 3 AND lease_expires_at <= %(now)s
 ORDER BY lease_expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
+-- name: lock_held
+-- Return the jobs that a worker has leased, to be changed.
+SELECT jobs.seq, {locked_columns}
+FROM jobs WHERE status = 3 AND lease_expires_at > 0 AND organization + 0 = %(organization)s
+    AND worker_id = %(worker_id)s
+ORDER BY seq FOR UPDATE
+
 -- name: read_next_moment
 -- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
 -- a seal back; and whether a batch is being cancelled.
@@ -460,11 +471,12 @@ FROM jobs JOIN queues q ON q.id = jobs.queue JOIN organizations o ON o.id = jobs
 WHERE jobs.seq = %(seq)s AND o.name = %(organization)s
 
 -- name: list_attempts
--- Return the attempts that failed, then the one that runs or completed.
-SELECT number, worker_id, started_at, ended_at, error FROM attempts WHERE job = %(job)s
+-- Return the deliveries that ended otherwise, then the one that runs or completed.
+SELECT number, worker_id, started_at, ended_at, ending, exit_code, error FROM attempts
+WHERE job = %(job)s
 UNION ALL
 SELECT coalesce((SELECT max(number) FROM attempts WHERE job = %(job)s), 0) + 1, worker_id,
-    started_at, completed_at, NULL
+    started_at, completed_at, CASE status WHEN 4 THEN 1::int2 END, NULL, NULL
 FROM jobs WHERE seq = %(job)s AND status IN (3, 4)
 ORDER BY 1
 

@@ -11,18 +11,18 @@ from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.job_rules import Renewal, fail_outcome, why_not_held
 from spooled_pipelines.server.core.records import (
+    Act,
     Completion,
+    Death,
     FailOutcome,
     Failure,
-    GiveBack,
     LeaseHolder,
     Status,
 )
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
-
-Act = Completion | Failure | Renewal | GiveBack
+from spooled_pipelines.server.store.requests import DeadWorker
 
 
 class SettleRequest(NamedTuple):
@@ -30,7 +30,7 @@ class SettleRequest(NamedTuple):
 
     organization: int
     holder: LeaseHolder
-    act: Act
+    act: Act | Renewal
     # Only a job of this queue.
     queue: int | None = None
 
@@ -132,6 +132,30 @@ async def judge(tx: Transaction, requests: Sequence[SettleRequest]) -> list[Sett
     return outcomes
 
 
+async def end_worker(context: StoreContext, organization: str, worker: DeadWorker) -> int:
+    """End every lease of a worker whose process died."""
+    owner = await context.owner(organization)
+    return await run(context, lambda tx: _end_worker(tx, owner, context, worker))
+
+
+async def _end_worker(
+    tx: Transaction, owner: int, context: StoreContext, worker: DeadWorker
+) -> int:
+    async with tx.pipeline():
+        await tx.begin()
+        held = await tx.locked("lock_held", organization=owner, worker_id=worker.worker_id)
+        if worker.queues is not None:
+            queues = {job.queue for job in held}
+            topics = await context.names.queue_topics(tx.connection, queues)
+            held = [job for job in held if topics[job.queue][1] in worker.queues]
+        death = Death(worker.error, worker.exit_code, shared=len(held) > 1)
+        for job in held:
+            tx.deltas.apply(job, death, tx.now)
+        await tx.write(held)
+        await tx.commit()
+    return len(held)
+
+
 def _apply(
     tx: Transaction, job: LockedJob | None, request: SettleRequest
 ) -> Settled | RefusedError:
@@ -147,6 +171,6 @@ def _apply(
     if refusal is not None:
         return refusal
     tx.deltas.apply(job, act, tx.now)
-    if isinstance(act, Failure):
+    if isinstance(act, Failure | Death) or job.state.status == Status.DEADLETTER:
         return fail_outcome(job.state, tx.now)
     return job.state.lease_expires_at if isinstance(act, Renewal) else None

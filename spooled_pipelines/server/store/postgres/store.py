@@ -11,7 +11,7 @@ import psycopg
 
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
-from spooled_pipelines.server.core.job_rules import Renewal
+from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES, Renewal
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -112,10 +112,12 @@ class PostgresStore(Service):
         retention: Retention = KEEP_ALL,
         quotas: Quotas = UNLIMITED,
         migrate: MigrationMode = MigrationMode.AUTO,
+        max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
         super().__init__()
         self._migrate = migrate
         self._quotas = quotas
+        self._max_deliveries = max_deliveries
         self._pruner = Pruner(retention, clock)
         self._url = url
         self._clock = clock
@@ -139,7 +141,12 @@ class PostgresStore(Service):
             self._prefix = await schema.prepare(connection, self._url, self._migrate)
         self._pool = make_pool(self._url)
         self.context = StoreContext(
-            self._pool, self._clock, self._prefix, self._quotas, self._on_commit
+            self._pool,
+            self._clock,
+            self._prefix,
+            self._quotas,
+            self._max_deliveries,
+            self._on_commit,
         )
         listener = Listener(self._url, self.context, self._monitor)
         cleanup.push_async_callback(self._pool.close)
@@ -237,6 +244,7 @@ class PostgresStore(Service):
         await batch_marks.note(self.context)
         return await self.read(reading.depths, limit)
 
+    end_worker = _shielded(settling.end_worker)
     register_worker = _shielded(workers.register)
     heartbeat = _shielded(workers.heartbeat)
     deregister_worker = _shielded(workers.deregister)

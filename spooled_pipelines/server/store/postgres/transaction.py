@@ -37,7 +37,7 @@ class Transaction:
         self.connection = connection
         self.now = context.clock.now()
         self.prefix = context.prefix
-        self.deltas = CounterDeltas()
+        self.deltas = CounterDeltas(context.max_deliveries)
         self.changes = CommitEvent()
         # From here on nobody can say whether it was done, until the answer comes.
         self.is_committing = False
@@ -118,19 +118,22 @@ class Transaction:
         return jobs
 
     async def write(self, jobs: Iterable[LockedJob]) -> None:
-        """Write what was done to locked jobs, and the attempts that failed."""
+        """Write what was done to locked jobs, and the deliveries that ended."""
         changed = [job for job in jobs if job.changed]
         if not changed:
             return
-        failed = [job for job in changed if job.error is not None]
-        if failed:
+        errors = {job.seq: job.error.encode() for job in changed if job.error is not None}
+        ended = [(job.seq, job.ended) for job in changed if job.ended is not None]
+        if ended:
             await self.send(
                 "add_attempts",
                 now=self.now,
-                jobs=[job.seq for job in failed],
-                workers=[job.state.worker_id for job in failed],
-                started=[job.state.started_at for job in failed],
-                errors=[(job.error or "").encode() for job in failed],
+                jobs=[seq for seq, _ in ended],
+                workers=[each.worker_id for _, each in ended],
+                started=[each.started_at for _, each in ended],
+                endings=[each.ending for _, each in ended],
+                exit_codes=[each.exit_code for _, each in ended],
+                errors=[errors.get(seq) for seq, _ in ended],
             )
         states = [job.state for job in changed]
         await self.send(
@@ -140,11 +143,13 @@ class Transaction:
             due=[state.due_at for state in states],
             expiries=[state.lease_expires_at for state in states],
             retry_counts=[state.retry_count for state in states],
+            deliveries=[state.deliveries for state in states],
+            alone=[state.run_alone for state in states],
             started=[state.started_at for state in states],
             completed=[state.completed_at for state in states],
             workers=[state.worker_id for state in states],
             leases=[state.lease_id for state in states],
-            errors=[None if job.error is None else job.error.encode() for job in changed],
+            errors=[errors.get(job.seq) for job in changed],
             results=[job.result for job in changed],
         )
 

@@ -19,11 +19,12 @@ from spooled_pipelines.server.core.job_rules import (
 )
 from spooled_pipelines.server.core.queue_limits import QueueLimiter
 from spooled_pipelines.server.core.records import (
+    Act,
     Completion,
+    Death,
     Enqueued,
     FailOutcome,
     Failure,
-    GiveBack,
     JobRecord,
     LeaseHolder,
     NewJob,
@@ -32,7 +33,7 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, Rounds, length
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
-from spooled_pipelines.server.store.requests import ClaimRequest
+from spooled_pipelines.server.store.requests import ClaimRequest, DeadWorker
 from spooled_pipelines.server.store.rows import job_of_row
 from spooled_pipelines.server.store.sqlite import turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
@@ -192,7 +193,7 @@ def settle(
 
 
 def _settle_one(
-    tx: Transaction, organization: str, holder: LeaseHolder, act: Completion | Failure | GiveBack
+    tx: Transaction, organization: str, holder: LeaseHolder, act: Act
 ) -> FailOutcome | RefusedError | None:
     """Settle a job; return a failure's outcome, or why it was refused: then nothing has changed."""
     if isinstance(act, Completion) and _is_completed(tx, organization, holder, act.result):
@@ -203,7 +204,8 @@ def _settle_one(
         return job
     tx.deltas.apply(job, act, tx.now)
     tx.write(job)
-    return fail_outcome(job.state, tx.now) if isinstance(act, Failure) else None
+    is_failed = isinstance(act, Failure | Death) or job.state.status == Status.DEADLETTER
+    return fail_outcome(job.state, tx.now) if is_failed else None
 
 
 def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
@@ -237,6 +239,21 @@ def requeue_expired(tx: Transaction) -> bool:
         tx.deltas.expired[job.queue] = tx.now
         tx.write(job)
     return len(jobs) == SWEEP_JOBS
+
+
+def end_worker(tx: Transaction, organization: str, worker: DeadWorker) -> int:
+    """End every lease of a worker whose process died."""
+    owner = tx.names.organization(organization)
+    held = [
+        job
+        for job in tx.locked("lock_held", organization=owner, worker_id=worker.worker_id)
+        if worker.queues is None or tx.names.queue_topic(job.queue)[1] in worker.queues
+    ]
+    death = Death(worker.error, worker.exit_code, shared=len(held) > 1)
+    for job in held:
+        tx.deltas.apply(job, death, tx.now)
+        tx.write(job)
+    return len(held)
 
 
 def next_moment(tx: Transaction) -> tuple[int | None, bool]:

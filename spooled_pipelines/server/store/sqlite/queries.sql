@@ -181,15 +181,17 @@ SELECT q.paused, q.processing, {limits l}
 FROM queues q LEFT JOIN queue_limits l ON l.queue = q.id WHERE q.id = :queue
 
 -- name: claim_jobs
--- Lease the first jobs, at least one where there are any, that fit into one answer. They come in the
--- order of their numbers.
+-- Lease the first jobs, at least one where there are any, that fit into one answer; one that is to
+-- run alone, alone. They come in the order of their numbers.
 UPDATE jobs SET status = 3, worker_id = :worker,
     lease_id = coalesce(:lease, lower(hex(randomblob(16)))),
-    started_at = :now, lease_expires_at = :expiry
+    started_at = :now, lease_expires_at = :expiry, deliveries = deliveries + 1
 WHERE seq IN (
     SELECT seq FROM (
-        SELECT seq, row_number() OVER so_far AS place, sum(size) OVER so_far AS total FROM (
-            SELECT seq, priority, round, length(payload) AS size
+        SELECT seq, row_number() OVER so_far AS place,
+            iif(max(run_alone) OVER so_far, NULL, sum(size) OVER so_far) AS total
+        FROM (
+            SELECT seq, priority, round, length(payload) AS size, run_alone
             FROM jobs INDEXED BY jobs_ready
             WHERE queue = :queue AND status = 1 AND due_at IS NULL
             ORDER BY priority DESC, round, seq LIMIT :limit
@@ -211,17 +213,17 @@ SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = :seq AND organization = 
 
 -- name: write_job
 -- Write what a transition made of a job.
-UPDATE jobs SET status = :status, retry_count = :retry_count, due_at = :due_at,
-    started_at = :started_at, completed_at = :completed_at,
+UPDATE jobs SET status = :status, retry_count = :retry_count, deliveries = :deliveries,
+    run_alone = :run_alone, due_at = :due_at, started_at = :started_at, completed_at = :completed_at,
     lease_expires_at = :lease_expires_at, worker_id = :worker_id, lease_id = :lease_id,
     last_error = :last_error, result = coalesce(:result, result)
 WHERE seq = :seq
 
 -- name: add_attempt
--- Keep an attempt that failed.
-INSERT INTO attempts (job, number, worker_id, started_at, ended_at, error)
+-- Keep a delivery that ended otherwise than completed.
+INSERT INTO attempts (job, number, worker_id, started_at, ending, exit_code, ended_at, error)
 VALUES (:job, coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, :worker_id,
-    :started_at, :ended_at, :error)
+    :started_at, :ending, :exit_code, :ended_at, :error)
 
 -- name: complete_job
 -- Complete a job whose lease lives and is this one; else nothing.
@@ -275,6 +277,11 @@ UPDATE jobs SET status = 1, due_at = NULL, round = :round WHERE seq = :seq
 SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
 WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :limit
 
+-- name: lock_held
+-- Return the jobs that a worker has leased, to be changed.
+SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
+WHERE status = 3 AND organization = :organization AND worker_id = :worker_id
+
 -- name: shift_leases
 -- Move the ends of leases along with a clock that was set.
 UPDATE jobs SET lease_expires_at = lease_expires_at + :step
@@ -302,11 +309,12 @@ WHERE jobs.seq = :seq AND jobs.organization = (SELECT id FROM organizations
     WHERE name = :organization)
 
 -- name: list_attempts
--- Return the attempts that failed, then the one that runs or completed.
-SELECT number, worker_id, started_at, ended_at, error FROM attempts WHERE job = :job
+-- Return the deliveries that ended otherwise, then the one that runs or completed.
+SELECT number, worker_id, started_at, ended_at, ending, exit_code, error FROM attempts
+WHERE job = :job
 UNION ALL
 SELECT coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, worker_id, started_at,
-    completed_at, NULL
+    completed_at, iif(status = 4, 1, NULL), NULL, NULL
 FROM jobs WHERE seq = :job AND status IN (3, 4)
 ORDER BY 1
 

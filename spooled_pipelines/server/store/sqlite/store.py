@@ -18,6 +18,7 @@ from spooled_pipelines.server.core.errors import (
     RefusedError,
     StoreUnavailableError,
 )
+from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -125,12 +126,14 @@ class SqliteStore(Service):
         clock: Clock,
         retention: Retention = KEEP_ALL,
         quotas: Quotas = UNLIMITED,
+        max_deliveries: int = MAX_DELIVERIES,
         lock: FileLock | None = None,
         migrate: MigrationMode = MigrationMode.AUTO,
     ) -> None:
         super().__init__()
         self._migrate = migrate
         self._quotas = quotas
+        self._max_deliveries = max_deliveries
         self._pruner = Pruner(retention, clock)
         self._path = database.path_of(url)
         self._clock = clock
@@ -171,7 +174,12 @@ class SqliteStore(Service):
             database.following_number(connection, self._lock.last_token, self._lock.token)
         )
         transaction = Transaction(
-            connection, IdCache(connection), numbers, self._prefix, self._quotas
+            connection,
+            IdCache(connection),
+            numbers,
+            self._prefix,
+            self._quotas,
+            self._max_deliveries,
         )
         loop = asyncio.get_running_loop()
         self._readers = Readers(_READERS, loop)
@@ -288,6 +296,7 @@ class SqliteStore(Service):
     set_control = _writes(queue_control.set_control)
     depths = _reads(reading.depths)
 
+    end_worker = _writes(job_operations.end_worker)
     register_worker = _writes(workers.register)
     heartbeat = _writes(workers.heartbeat)
     deregister_worker = _writes(workers.deregister)

@@ -60,21 +60,23 @@ class Transaction:
         numbers: JobNumbers,
         prefix: str,
         quotas: Quotas,
+        max_deliveries: int,
     ) -> None:
         self.connection = connection
         self.quotas = quotas
+        self._max_deliveries = max_deliveries
         self.names = names
         self.numbers = numbers
         self.prefix = prefix
         self.now = 0
         self.changes = CommitEvent()
-        self.deltas = CounterDeltas()
+        self.deltas = CounterDeltas(max_deliveries)
 
     def begin_operation(self, now: int) -> None:
         """Begin an operation: nothing has changed yet."""
         self.now = now
         self.changes = CommitEvent()
-        self.deltas = CounterDeltas()
+        self.deltas = CounterDeltas(self._max_deliveries)
 
     def rows(self, statement: str, **values: object) -> list[Any]:
         """Return what a statement finds."""
@@ -107,17 +109,18 @@ class Transaction:
         return own + tuple(row[0] for row in links)
 
     def write(self, job: LockedJob) -> None:
-        """Write what was done to a locked job, and the attempt that failed."""
+        """Write what was done to a locked job, and the delivery that ended."""
         state = job.state
         send = self.connection.execute
-        if job.error is not None:
-            attempt = (job.seq, state.worker_id, state.started_at, self.now, job.error)
-            send(SQL["add_attempt"], attempt)
+        if job.ended is not None:
+            send(SQL["add_attempt"], (job.seq, *job.ended, self.now, job.error))
         send(
             SQL["write_job"],
             (
                 state.status,
                 state.retry_count,
+                state.deliveries,
+                state.run_alone,
                 state.due_at,
                 state.started_at,
                 state.completed_at,
@@ -133,7 +136,7 @@ class Transaction:
     def flush(self) -> None:
         """Write the counters before they are read; what changes from here on is counted from 0."""
         self.end_operation()
-        self.deltas = CounterDeltas()
+        self.deltas = CounterDeltas(self._max_deliveries)
 
     def end_operation(self) -> None:
         """Write the counters, and name in `changes` what the numbers stand for."""

@@ -151,6 +151,10 @@ CREATE TABLE jobs (
     priority smallint NOT NULL,
     retry_count smallint NOT NULL DEFAULT 0,
     max_retries smallint NOT NULL,
+    -- How often it was handed out and begun since it was last put back, and whether its next run
+    -- is to be by itself, since it may have killed its worker.
+    deliveries smallint NOT NULL DEFAULT 0,
+    run_alone boolean NOT NULL DEFAULT false,
     -- Whether batch_links has it, so that a settle looks there only then.
     linked boolean NOT NULL DEFAULT false,
     -- Whether payload, result and tags were taken away after the job settled.
@@ -207,14 +211,17 @@ CREATE TABLE rounds_served (
     PRIMARY KEY (queue, priority, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Attempts that failed. The one that runs or completed is the job's own.
+-- Deliveries that ended otherwise than completed: 2 failed, 3 given back, 4 lost, 5 its process
+-- died. The one that runs or completed is the job's own.
 CREATE TABLE attempts (
     job bigint NOT NULL,
     started_at bigint NOT NULL,
     ended_at bigint NOT NULL,
     number integer NOT NULL,
+    exit_code integer,
+    ending smallint NOT NULL,
     worker_id text,
-    error bytea NOT NULL,
+    error bytea,
     PRIMARY KEY (job, number)
 );
 

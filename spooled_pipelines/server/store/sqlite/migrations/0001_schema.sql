@@ -127,6 +127,10 @@ CREATE TABLE jobs (
     linked INTEGER NOT NULL DEFAULT 0,
     retry_count INTEGER NOT NULL DEFAULT 0,
     max_retries INTEGER NOT NULL,
+    -- How often it was handed out and begun since it was last put back, and whether its next run
+    -- is to be by itself, since it may have killed its worker.
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    run_alone INTEGER NOT NULL DEFAULT 0,
     timeout_seconds INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     scheduled_at INTEGER,
@@ -184,14 +188,17 @@ CREATE TABLE rounds_served (
     PRIMARY KEY (queue, priority)
 ) WITHOUT ROWID;
 
--- Attempts that failed. The one that runs or completed is the job's own.
+-- Deliveries that ended otherwise than completed: 2 failed, 3 given back, 4 lost, 5 its process
+-- died. The one that runs or completed is the job's own.
 CREATE TABLE attempts (
     job INTEGER NOT NULL REFERENCES jobs,
     number INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
     ended_at INTEGER NOT NULL,
+    ending INTEGER NOT NULL,
+    exit_code INTEGER,
     worker_id TEXT,
-    error TEXT NOT NULL,
+    error TEXT,
     PRIMARY KEY (job, number)
 ) WITHOUT ROWID;
 
