@@ -377,6 +377,13 @@ async def closes_the_loop() -> object:
     return None
 
 
+async def cancels_all() -> object:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.sleep(0)
+    return None
+
+
 async def cancels_itself() -> object:
     task = asyncio.current_task()
     assert task is not None
@@ -401,6 +408,7 @@ IN_LOOPS: dict[str, tuple[Callable[[], Awaitable[object]], str | dict[str, objec
     "loop.stop()": (stops_the_loop, {"stopped": True}),
     "loop.close()": (closes_the_loop, "RuntimeError"),
     "cancelling itself": (cancels_itself, "CancelledError"),
+    "cancelling all tasks": (cancels_all, "CancelledError"),
     "asyncio.run()": (runs_another_loop, "RuntimeError"),
 }
 

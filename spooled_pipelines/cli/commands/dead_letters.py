@@ -33,16 +33,18 @@ def list_(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the dead letters of QUEUE: when they died, after how many retries, and why."""
+    """List the dead letters of QUEUE: when they died, how often they were tried, and why."""
     with connected(address, api_key, profile) as client:
         jobs = client.dead_letters(queue, limit=limit)
     for job in jobs:
         died = job.completed_at.isoformat(timespec="seconds") if job.completed_at else ""
         error = " ".join((job.last_error or "").split())
         if as_json:
-            print_json({"id": job.id, "died_at": died, "retries": job.retry_count, "error": error})
+            tries = {"retries": job.retry_count, "deliveries": job.deliveries}
+            print_json({"id": job.id, "died_at": died, **tries, "error": error})
         else:
-            say(f"{job.id}  {died}  {job.retry_count} retries  {error}")
+            tried = f"{job.retry_count} retries, {job.deliveries} deliveries"
+            say(f"{job.id}  {died}  {tried}  {error}")
 
 
 @app.command("errors")
@@ -73,7 +75,7 @@ def history(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every attempt at JOB: when, by which worker, and how it ended."""
+    """List every delivery of JOB: when, to which worker, and how it ended."""
     with connected(address, api_key, profile) as client:
         attempts = client.attempts(job)
     for attempt in attempts:
@@ -84,8 +86,10 @@ def history(
         seconds = ""
         if attempt.ended_at is not None:
             seconds = f" for {(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
-        error = " ".join((attempt.error or "did not fail").split())
-        say(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {error}")
+        how = (attempt.ending or "runs").replace("_", " ")
+        if attempt.error:
+            how += ": " + " ".join(attempt.error.split())
+        say(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {how}")
 
 
 @app.command()

@@ -152,14 +152,13 @@ def _report_death(
     address: str | None, api_key: str | None, profile: str | None, worker_id: str, code: int
 ) -> None:
     """Tell the server, so that what the worker held need not wait for its leases to run out."""
-    from spooled_pipelines import SpooledError
     from spooled_pipelines.worker.processes import describe_exit
 
     error = f"WorkerDied: the worker's process {describe_exit(code)}"
     try:
         with connected(address, api_key, profile) as client:
             client.report_worker_death(worker_id, code, error, timeout=_REPORT_SECONDS)
-    except SpooledError as failure:
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the workers go on
         print_error(f"the server was not told, and waits for its leases to run out: {failure}")
 
 
