@@ -40,8 +40,8 @@ class Job:
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
     are doubles. ``deliveries`` counts how often the job was handed out and begun; ``run_alone``
     says that it may have killed its worker. ``traceparent`` and ``tracestate`` say, in a claimed
-    job, where its enqueue was traced. ``due_at`` says, in a listed job, until when no worker gets it: it is scheduled, or
-    waits for its next try.
+    job, where its enqueue was traced. ``due_at`` says, in a listed job, until when no worker gets
+    it: it is scheduled, or waits for its next try.
     """
 
     id: str

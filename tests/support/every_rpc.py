@@ -16,6 +16,16 @@ from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.methods import Method
 from tests.support.wire import READ_SECONDS, WRITE_FAILED, Wire
 
+_CLAIMS = {
+    each.DESCRIPTOR.full_name
+    for each in (
+        spooled.DequeueRequest,
+        spooled.StreamJobsRequest,
+        spooled.SubscribeRequest,
+        batch.ClaimChunksRequest,
+    )
+}
+
 
 @dataclass
 class Things:
@@ -43,6 +53,9 @@ class Things:
             "completed": batch.Completion(),
             "requeue": batch.Requeue(),
         }
+        if field.name == "worker_id" and field.containing_type.full_name in _CLAIMS:
+            # So that what ends what "w" holds, ends nothing that these claim.
+            return "claimer"
         return values.get(field.name)
 
     def request(self, message_class: Any) -> Any:
@@ -57,6 +70,8 @@ class Things:
             return [self.request(message_class)]
         made = []
         for field in message_class.DESCRIPTOR.fields:
+            if field.message_type is None:
+                continue
             if QUEUE_OF_REQUEST[field.message_type.full_name] is not QueueSource.STREAM_OPENED:
                 envelope = message_class()
                 place = getattr(envelope, field.name)

@@ -152,8 +152,8 @@ class Metrics:
         )
         if claimed := flow.get("claimed"):
             self._claimed.labels(*place).inc(claimed)
-        if poisoned := flow.get("poisoned"):
-            self._poisoned.labels(*place).inc(poisoned)
+        # From 0 on, or the first would be no increase.
+        self._poisoned.labels(*place).inc(flow.get("poisoned", 0))
         for counter, outcomes, prefix in counters:
             for outcome in outcomes:
                 if count := flow.get(prefix + outcome):
