@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -81,10 +81,14 @@ def handling(job: Job) -> AbstractContextManager[object]:
     return _span(f"process {job.queue_name}", "CONSUMER", job.queue_name, about, parent)
 
 
-def handling_rows(jobs: Sequence[Job]) -> AbstractContextManager[object]:
-    """Return the span of a call with many jobs: a new trace, linked to where each was enqueued."""
+def handling_rows(jobs: Iterable[Job]) -> AbstractContextManager[object]:
+    """Return the span of a call with many jobs: a new trace, linked to where each was enqueued.
+
+    Where nobody traces, the jobs are not even looked at.
+    """
     if not in_use():
         return _NOTHING
+    jobs = list(jobs)
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, get_current_span
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from spooled_pipelines.worker.lease_table import LeasedJob
 
@@ -30,9 +30,9 @@ class Admission:
         self._waiting.append((jobs, is_alone))
         self._begin_waiting()
 
-    def leave(self, leased: LeasedJob) -> None:
-        """Note that the job's run has ended, or no longer counts. May be repeated."""
-        self._running.discard(leased)
+    def leave(self, jobs: Iterable[LeasedJob]) -> None:
+        """Note that the jobs' runs have ended, or no longer count. May be repeated."""
+        self._running.difference_update(jobs)
         if self._is_alone or self._waiting:
             self._begin_waiting()
 

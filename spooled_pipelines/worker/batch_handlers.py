@@ -126,7 +126,7 @@ class BatchHandlerCall:
 
     def _run(self, group: Sequence[JobContext], rows: _Rows) -> list[Outcome]:
         try:
-            with tracing.handling_rows([context.job for context in group]):
+            with tracing.handling_rows(context.job for context in group):
                 value = self._call(rows, group)
         except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
             return [outcome_of_exception(error, self._rules)] * len(group)
@@ -134,7 +134,7 @@ class BatchHandlerCall:
 
     async def _run_async(self, group: Sequence[JobContext], rows: _Rows) -> list[Outcome]:
         try:
-            with tracing.handling_rows([context.job for context in group]):
+            with tracing.handling_rows(context.job for context in group):
                 value = await cast("Awaitable[object]", self._call(rows, group))
         except asyncio.CancelledError:
             raise

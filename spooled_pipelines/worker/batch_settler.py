@@ -44,9 +44,13 @@ class OutcomeQueue:
         self._jobs.extend(jobs)
         self._wake(len(jobs))
 
-    def pop(self) -> LeasedJob | None:
-        """Return the first one; None where there is none."""
-        return self._jobs.popleft() if self._jobs else None
+    def take(self, most: int) -> list[LeasedJob]:
+        """Return the first ones, of which there may be none."""
+        return [self._jobs.popleft() for _ in range(min(most, len(self._jobs)))]
+
+    def put_back(self, jobs: Sequence[LeasedJob]) -> None:
+        """Make these the first ones again."""
+        self._jobs.extendleft(reversed(jobs))
 
     async def get(self) -> LeasedJob:
         """Wait for the first one, and return it."""
@@ -168,19 +172,22 @@ class _Lot:
 
     def fill(self, outcomes: OutcomeQueue) -> batch_v1.SettleRequest:
         """Return a message of bounded size with what is in the queue, one outcome at least."""
-        size = count = 0
-        while count < _BATCH_MAX and size < _BATCH_BYTES and len(self.single) < _SINGLE_MAX:
-            leased = outcomes.pop()
-            if leased is None:
+        jobs = outcomes.take(_BATCH_MAX)
+        size = 0
+        last: list[LeasedJob] = []
+        for taken, leased in enumerate(jobs):
+            if size >= _BATCH_BYTES or len(self.single) >= _SINGLE_MAX:
+                outcomes.put_back(jobs[taken:])
                 break
-            count += 1
+            outcome = leased.outcome
+            if type(outcome) is Completed and outcome.encoded is not None:
+                size += len(outcome.encoded)
             leased.sends += 1
-            if isinstance(leased.outcome, Completed) and leased.outcome.encoded is not None:
-                size += len(leased.outcome.encoded)
-            if leased.chunk is None:
-                self.single.append(leased)
-            else:
-                self.chunks.setdefault(id(leased.chunk), []).append(leased)
+            # Those of one chunk mostly come together.
+            if not last or last[0].chunk is not leased.chunk:
+                chunk = leased.chunk
+                last = self.single if chunk is None else self.chunks.setdefault(id(chunk), [])
+            last.append(leased)
         request = batch_v1.SettleRequest()
         for leased in self.single:
             _add(request, leased)

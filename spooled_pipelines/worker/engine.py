@@ -261,22 +261,20 @@ class Engine:
     def _on_finished(self, ended: Sequence[tuple[LeasedJob, Outcome | None]]) -> None:
         now = self.clock.monotonic()
         self._rate.record(len(ended), now)
-        settled: list[LeasedJob] = []
-        for leased, outcome in ended:
-            if self._cancelled_running:
-                self._cancelled_running.discard(leased)
-            self._admission.leave(leased)
-            if leased.started_at is not None and self._on_ended is not None:
-                self._on_ended(leased, now - leased.started_at)
-            if leased.outcome is not None:
-                continue
+        if self._cancelled_running:
+            self._cancelled_running.difference_update(leased for leased, _ in ended)
+        self._admission.leave(leased for leased, _ in ended)
+        if self._on_ended is not None:
+            for leased, _ in ended:
+                if leased.started_at is not None:
+                    self._on_ended(leased, now - leased.started_at)
+        undecided = [(leased, outcome) for leased, outcome in ended if leased.outcome is None]
+        for leased, outcome in undecided:
             if outcome is None or leased.lost:
                 self.settler.drop(leased, "lease lost")
-            else:
-                self.leases.finish(leased, outcome)
-                settled.append(leased)
-        if settled:
-            self.settler.settle(settled)
+        finished = self.leases.finish(undecided)
+        if finished:
+            self.settler.settle(finished)
         self._fetcher.notify_room()
 
     def _cancel(self, leased: LeasedJob, outcome: Outcome | None) -> None:
@@ -285,11 +283,11 @@ class Engine:
         if leased.started_at is not None:
             self._cancelled_running.add(leased)
         if outcome is not None:
-            self.leases.finish(leased, outcome)
+            self.leases.finish([(leased, outcome)])
             self.settler.settle([leased])
         if leased.interrupt is not None:
             leased.interrupt()
-        self._admission.leave(leased)
+        self._admission.leave([leased])
 
     def _on_lease_lost(self, leased: LeasedJob) -> None:
         if not leased.cancelled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.types import Job
@@ -138,23 +138,36 @@ class LeaseTable:
         self.payload_bytes += chunk.payload_bytes
         return jobs
 
-    def finish(self, leased: LeasedJob, outcome: Outcome) -> None:
-        """Note the outcome, which still has to get to the server."""
-        if leased.outcome is None:
-            self._count_finished(leased)
-        leased.outcome = outcome
+    def finish(self, ended: Iterable[tuple[LeasedJob, Outcome | None]]) -> list[LeasedJob]:
+        """Note outcomes, which still have to get to the server; return the jobs that have one.
 
-    def remove(self, leased: LeasedJob) -> None:
-        """Drop a job that is settled or lost. May be repeated."""
-        if self._jobs.pop(id(leased), None) is None:
-            return
-        if leased.outcome is None:
-            self._count_finished(leased)
-        chunk = leased.chunk
-        if chunk is not None:
-            chunk.held -= 1
-            if not chunk.held:
-                self.payload_bytes -= chunk.payload_bytes
+        A job that is lost gets none, and one that has an outcome gets the other.
+        """
+        undecided: list[LeasedJob] = []
+        finished: list[LeasedJob] = []
+        for leased, outcome in ended:
+            if outcome is not None and not leased.lost:
+                if leased.outcome is None:
+                    undecided.append(leased)
+                leased.outcome = outcome
+                finished.append(leased)
+        self._count_finished(undecided)
+        return finished
+
+    def remove(self, jobs: Iterable[LeasedJob]) -> None:
+        """Drop jobs that are settled or lost. May be repeated."""
+        undecided: list[LeasedJob] = []
+        for leased in jobs:
+            if self._jobs.pop(id(leased), None) is None:
+                continue
+            if leased.outcome is None:
+                undecided.append(leased)
+            chunk = leased.chunk
+            if chunk is not None:
+                chunk.held -= 1
+                if not chunk.held:
+                    self.payload_bytes -= chunk.payload_bytes
+        self._count_finished(undecided)
 
     def due(self, now: float) -> list[LeasedJob]:
         """Return the jobs whose lease has to be renewed now: not lost, and not finished.
@@ -180,6 +193,6 @@ class LeaseTable:
         leased.renew_at = now + self._lease / 3
         leased.expires_at = now + self._lease
 
-    def _count_finished(self, leased: LeasedJob) -> None:
-        self.unfinished -= 1
-        self.unfinished_by_queue[leased.queue_name] -= 1
+    def _count_finished(self, jobs: Sequence[LeasedJob]) -> None:
+        self.unfinished -= len(jobs)
+        self.unfinished_by_queue.subtract(leased.queue_name for leased in jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TypeVar
 
 from spooled_pipelines.rpc.struct import from_struct
@@ -37,10 +38,22 @@ class LeasedChunk:
         self.run_alone = message.run_alone
         self.retry_counts = self._column(message.retry_counts, 0)
         self.timeout_seconds = self._column(message.timeout_seconds, 0)
-        self._organization_id = message.organization_id
-        self._started_at = message.started_at.ToDatetime(timezone.utc)
-        self._lease_expires_at = message.lease_expires_at.ToDatetime(timezone.utc)
         self._deliveries = self._column(message.deliveries, 0)
+        # What all the jobs have in common, which is nothing but these fields.
+        self._common = vars(
+            Job(
+                id="",
+                queue_name=message.queue_name,
+                status=JobStatus.PROCESSING,
+                payload={},
+                organization_id=message.organization_id,
+                started_at=message.started_at.ToDatetime(timezone.utc),
+                lease_expires_at=message.lease_expires_at.ToDatetime(timezone.utc),
+                assigned_worker_id=worker_id,
+                lease_id=message.lease_id,
+                run_alone=message.run_alone,
+            )
+        )
         self._max_retries = self._column(message.max_retries, 0)
         self._priorities = self._column(message.priorities, 0)
         self._created_at = self._column(message.created_at, 0)
@@ -55,29 +68,25 @@ class LeasedChunk:
 
     def job(self, index: int) -> Job:
         """Return one of the jobs."""
-        return Job(
+        job = Job.__new__(Job)
+        # Not by `__init__`, which sets 21 fields one by one and takes as long as the payload.
+        vars(job).update(
+            self._common,
             id=self.job_ids[index],
-            queue_name=self.queue_name,
-            status=JobStatus.PROCESSING,
             payload=from_struct(Struct.FromString(self.payloads[index])),
-            organization_id=self._organization_id,
             retry_count=self.retry_counts[index],
             max_retries=self._max_retries[index],
             deliveries=self._deliveries[index],
-            run_alone=self.run_alone,
             last_error=self._errors[index] or None,
             priority=self._priorities[index],
             timeout_seconds=self.timeout_seconds[index],
             created_at=_moment(self._created_at[index]),
             scheduled_at=_moment(self._scheduled_at[index]),
-            started_at=self._started_at,
-            lease_expires_at=self._lease_expires_at,
-            assigned_worker_id=self.worker_id,
             idempotency_key=self._keys[index] or None,
-            lease_id=self.lease_id,
             traceparent=self._traceparents[index] or None,
             tracestate=self._tracestates[index] or None,
         )
+        return job
 
     def _column(self, values: Sequence[T], empty: T) -> Sequence[T]:
         """Return a value for each job; the message has none, one for all, or one for each."""
@@ -110,5 +119,7 @@ class ChunkJobContext(JobContext):
         return self.chunk.payloads[self.index]
 
 
+# Jobs of one upload were made at the same time.
+@lru_cache(maxsize=256)
 def _moment(milliseconds: int) -> datetime | None:
     return _EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None

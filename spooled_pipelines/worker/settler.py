@@ -262,6 +262,5 @@ class Settler:
         return "completed" if job.status is JobStatus.COMPLETED else "lost"
 
     def _acknowledge(self, jobs: Sequence[LeasedJob], status: SettledStatus) -> None:
-        for leased in jobs:
-            self._leases.remove(leased)
+        self._leases.remove(jobs)
         self._on_settled(jobs, status)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from spooled_pipelines.worker.clock import Clock
-from spooled_pipelines.worker.executors import JobExecutor
+from spooled_pipelines.worker.executors import JobExecutor, JobGroup
 from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job
 from spooled_pipelines.worker.outcome import Outcome, timed_out
@@ -39,16 +39,21 @@ class Watchdog:
         while True:
             await self._clock.sleep(_CHECK_SECONDS)
             now = self._leases.watched_at = self._clock.monotonic()
-            for leased in self._leases:
-                if leased.started_at is None or leased.cancelled or leased.outcome is not None:
-                    continue
-                limit = leased.timeout_seconds
-                if now >= leased.expires_at:
-                    leased.lost = True
-                    self._cancel(leased, None)
-                elif limit and now >= leased.started_at + limit:
-                    self._cancel(leased, timed_out(limit))
-            self._log_hanging(now)
+            running = list(self._executor.running())
+            for group, _ in running:
+                for leased in group:
+                    self._check(leased, now)
+            self._log_hanging(running, now)
+
+    def _check(self, leased: LeasedJob, now: float) -> None:
+        if leased.started_at is None or leased.cancelled or leased.outcome is not None:
+            return
+        limit = leased.timeout_seconds
+        if now >= leased.expires_at:
+            leased.lost = True
+            self._cancel(leased, None)
+        elif limit and now >= leased.started_at + limit:
+            self._cancel(leased, timed_out(limit))
 
     def hanging(self) -> int:
         """Return how many slots are with handlers that were told to end and have not."""
@@ -56,8 +61,7 @@ class Watchdog:
             all(leased.cancelled for leased in group) for group, _ in self._executor.running()
         )
 
-    def _log_hanging(self, now: float) -> None:
-        running = list(self._executor.running())
+    def _log_hanging(self, running: Sequence[tuple[JobGroup, str]], now: float) -> None:
         self._logged &= {id(group) for group, _ in running}
         for group, location in running:
             first = group[0]

@@ -34,14 +34,14 @@ def test_no_lease_is_renewed_of_a_job_that_is_lost_or_done() -> None:
     leases = LeaseTable(lease_seconds=30)
     lost, done = (leases.add(JOB, claimed_at=0.0) for _ in range(2))
     lost.lost = True
-    leases.finish(done, Completed(None))
+    leases.finish([(done, Completed(None))])
     assert leases.due(1_000.0) == []
 
 
 def test_a_finished_job_keeps_its_lease_while_its_outcome_cannot_be_sent() -> None:
     leases = LeaseTable(lease_seconds=30)
     done = leases.add(JOB, claimed_at=0.0)
-    leases.finish(done, Completed(None))
+    leases.finish([(done, Completed(None))])
     leases.watched_at = 10.0
     assert leases.due(10.5) == []
     assert leases.due(12.0) == [done]
@@ -64,10 +64,10 @@ def test_a_job_that_came_back_is_held_beside_its_old_run() -> None:
     old = leases.add(JOB, claimed_at=0.0)
     new = leases.add(JOB, claimed_at=40.0)
     assert (len(leases), leases.unfinished) == (2, 2)
-    leases.remove(old)
+    leases.remove([old])
     assert list(leases) == [new]
-    leases.finish(new, Completed(None))
+    leases.finish([(new, Completed(None))])
     assert (len(leases), leases.unfinished) == (1, 0)
-    leases.remove(new)
-    leases.remove(new)
+    leases.remove([new])
+    leases.remove([new])
     assert (len(leases), leases.unfinished) == (0, 0)

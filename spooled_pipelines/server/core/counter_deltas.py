@@ -167,6 +167,12 @@ class CounterDeltas:
         if is_capped:
             self.ready_queues.add(queue)
 
+    def leases_ended(self, seqs: Iterable[int], lease_id: str, queue: int, is_capped: bool) -> None:
+        """Note the same of jobs that had one lease."""
+        self.released += [(seq, lease_id) for seq in seqs]
+        if is_capped:
+            self.ready_queues.add(queue)
+
     def add(
         self,
         queue: int | None,

@@ -10,9 +10,11 @@ import os
 import re
 import secrets
 import uuid
+from collections.abc import Iterable, Sequence
 
 _NUMBER_DIGITS = 12
 _NUMBER = re.compile(f"[0-9a-f]{{{_NUMBER_DIGITS}}}")
+_DIGITS = re.compile("[0-9a-f]*")
 _LEASE_BYTES = 16
 # The share of the numbers that are left which a restore may pass over.
 _RESTORES = 16
@@ -28,6 +30,11 @@ def new_prefix() -> str:
 def job_id(prefix: str, seq: int) -> str:
     """Return the id of the job with this number."""
     return f"{prefix}{seq:012x}"
+
+
+def job_ids(prefix: str, seqs: Iterable[int]) -> list[str]:
+    """Return the ids of the jobs with these numbers."""
+    return [f"{prefix}{seq:012x}" for seq in seqs]
 
 
 def number_after_restore(following: int) -> int:
@@ -46,6 +53,20 @@ def job_number(prefix: str, text: str) -> int | None:
     if not text.startswith(prefix) or not _NUMBER.fullmatch(number):
         return None
     return int(number, 16)
+
+
+def job_numbers(prefix: str, texts: Sequence[str]) -> list[int | None]:
+    """Return `job_number` of each."""
+    start = len(prefix)
+    digits = [text[start:] for text in texts]
+    # At once where all are such ids.
+    if (
+        {text[:start] for text in texts} == {prefix}
+        and set(map(len, digits)) == {_NUMBER_DIGITS}
+        and _DIGITS.fullmatch("".join(digits))
+    ):
+        return [int(number, 16) for number in digits]
+    return [job_number(prefix, text) for text in texts]
 
 
 def new_lease_id() -> str:

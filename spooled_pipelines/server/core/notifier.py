@@ -186,10 +186,8 @@ class Notifier:
             self._wake(queue_topic(*name))
         for name in event.batches:
             self._wake(batch_topic(*name))
-        for job_id in event.released_jobs:
-            for subscription in tuple(self.subscriptions.get(job_topic(job_id), ())):
-                subscription.unwatch(job_topic(job_id))
-                subscription.wake()
+        if event.released_jobs:
+            self._release(event.released_jobs)
         for organization in event.controlled:
             self._wake(control_topic(organization))
         for name, moment in event.held_until.items():
@@ -205,6 +203,14 @@ class Notifier:
         due = event.due
         if due is not None and (self.next_sweep is None or due < self.next_sweep):
             self.request_sweep()
+
+    def _release(self, job_ids: list[str]) -> None:
+        topics = set(map(job_topic, job_ids))
+        # Many jobs may be released at once, and few are watched.
+        for topic in topics & self.subscriptions.keys():
+            for subscription in tuple(self.subscriptions[topic]):
+                subscription.unwatch(topic)
+                subscription.wake()
 
     def request_sweep(self) -> None:
         """Let the sweeper sweep now."""

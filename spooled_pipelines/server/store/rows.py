@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat, starmap
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core import ids
@@ -41,6 +42,20 @@ def job_of_row(
     error = None if error is None else text(error)
     first = (seq, ids.job_id(prefix, seq), name)
     return JobRecord._make((*first, *columns, error, shown_key(key), result, payload, tags, None))
+
+
+def jobs_of_columns(
+    prefix: str,
+    columns: Sequence[Sequence[Any]],
+    shown_key: Callable[[Any], str | None],
+    queue_name: str,
+) -> list[JobRecord]:
+    """Return the jobs of such rows, by column, all of one queue."""
+    seqs, *some, errors, keys, _, results, payloads, tags = columns
+    errors = [None if error is None else text(error) for error in errors]
+    first = (seqs, ids.job_ids(prefix, seqs), repeat(queue_name, len(seqs)))
+    rest = (errors, map(shown_key, keys), results, payloads, tags)
+    return list(starmap(JobRecord, zip(*first, *some, *rest, strict=True)))
 
 
 class _BatchRow(NamedTuple):

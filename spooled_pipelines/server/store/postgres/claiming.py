@@ -12,7 +12,7 @@ from spooled_pipelines.server.core.records import JobRecord, Status
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.postgres import queue_limits
 from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.records import job_record
+from spooled_pipelines.server.store.postgres.records import job_records
 from spooled_pipelines.server.store.postgres.sweeping import count_released
 from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
@@ -76,7 +76,7 @@ async def _claim(tx: Transaction, claims: Sequence[QueueClaim]) -> _Claimed:
         await tx.commit()
     tx.changes.held_until = left.held_until
     jobs = [
-        [_record(tx.prefix, claim, row) for row in rows]
+        job_records(tx.prefix, list(zip(*rows, strict=True))[3:], claim.topic[1]) if rows else []
         for claim, rows in zip(claims, found, strict=True)
     ]
     return _Claimed(jobs, left.passed_over)
@@ -155,7 +155,3 @@ def _values(tx: Transaction, claim: QueueClaim, limit: int) -> dict[str, Any]:
         "budget": claim.request.max_bytes,
         "lease": claim.request.lease_id,
     }
-
-
-def _record(prefix: str, claim: QueueClaim, row: tuple[Any, ...]) -> JobRecord:
-    return job_record(prefix, row[3:], claim.topic[1])

@@ -22,7 +22,7 @@ async def settle(
     """Complete all but the exceptions in one statement; then the others, and what is refused."""
     jobs, results, exceptions = settlement
     owner, queue = await _place(context, organization, jobs)
-    seqs = [ids.job_number(context.prefix, job_id) for job_id in jobs.job_ids]
+    seqs = ids.job_numbers(context.prefix, jobs.job_ids)
     # Locked in the order of their numbers, as everywhere.
     completing = sorted(
         (seq, results[place] if results else None)
@@ -51,7 +51,7 @@ async def renew(
 ) -> list[int]:
     """Let the lease last this long from now; return the places of the jobs that are lost."""
     _, queue = await _place(context, organization, jobs)
-    seqs = [ids.job_number(context.prefix, job_id) for job_id in jobs.job_ids]
+    seqs = ids.job_numbers(context.prefix, jobs.job_ids)
 
     async def body(tx: Transaction) -> set[int]:
         async with tx.pipeline():
@@ -93,8 +93,8 @@ async def _complete(
         batches = await tx.batches_of((seq, batch, linked) for seq, batch, linked, _ in rows)
         for of, count in Counter(batches[row[0]] for row in rows).items():
             tx.deltas.move(queue, of, Status.PROCESSING, Status.COMPLETED, count=count)
-        for seq, _, _, is_capped in rows:
-            tx.deltas.lease_ended(seq, jobs.lease_id, queue, is_capped)
+        is_capped = any(row[3] for row in rows)
+        tx.deltas.leases_ended((row[0] for row in rows), jobs.lease_id, queue, is_capped)
         await tx.commit()
     return {row[0] for row in rows}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from spooled_pipelines.server.core.idempotency_keys import digest_of
 from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.store.rows import job_of_row
+from spooled_pipelines.server.store.rows import job_of_row, jobs_of_columns
 
 HASH_MARK, TEXT_MARK = b"h", b"t"
 
@@ -21,6 +21,11 @@ def stored_key(key: str) -> bytes:
 def job_record(prefix: str, row: Sequence[Any], queue_name: str | None = None) -> JobRecord:
     """Return the job of a row, see `job_of_row`."""
     return job_of_row(prefix, row, _shown_key, queue_name)
+
+
+def job_records(prefix: str, columns: Sequence[Sequence[Any]], queue_name: str) -> list[JobRecord]:
+    """Return the jobs of rows by column, see `jobs_of_columns`."""
+    return jobs_of_columns(prefix, columns, _shown_key, queue_name)
 
 
 def _shown_key(stored: bytes | None) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from spooled_pipelines.server.core import ids
@@ -34,7 +34,7 @@ from spooled_pipelines.server.core.records import (
 from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, Rounds, length
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest, DeadWorker
-from spooled_pipelines.server.store.rows import job_of_row
+from spooled_pipelines.server.store.rows import job_of_row, jobs_of_columns
 from spooled_pipelines.server.store.sqlite import turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -176,13 +176,14 @@ def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[Job
         rows = _claim_within_limits(tx, queue, limiter.filled(tx.now), in_flight, request)
     if not rows:
         return []
-    rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+    # By priority, highest first, then round and number.
+    rows.sort(key=itemgetter(1, 2))
+    rows.sort(key=itemgetter(0), reverse=True)
     turns.note_claimed(tx, queue, (row[:2] for row in rows))
-    moved = Counter(tx.batches_of(*row[2:5]) for row in rows)
-    for batches, count in moved.items():
-        tx.deltas.move(queue, batches, Status.PENDING, Status.PROCESSING, count=count)
+    _, _, seqs, batches, linked, *columns = zip(*rows, strict=True)
+    tx.move(queue, (seqs, batches, linked), Status.PENDING, Status.PROCESSING)
     tx.deltas.due_at(tx.now + request.lease_ms)
-    return [job_record(tx.prefix, row[5:], request.queue_name) for row in rows]
+    return jobs_of_columns(tx.prefix, columns, _shown_key, request.queue_name)
 
 
 def settle(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError, not_found
@@ -23,21 +23,16 @@ _LENGTH_BITS = 24
 
 def settle(tx: Transaction, organization: str, settlement: ChunkSettlement) -> dict[int, Settled]:
     """Complete all but the exceptions at once; the others, and what is refused, one by one."""
-    jobs, results, exceptions = settlement
+    jobs = settlement.jobs
     queue = tx.names.known_queue(tx.names.organization(organization), jobs.queue_name)
-    seqs = [ids.job_number(tx.prefix, job_id) for job_id in jobs.job_ids]
-    completing = {
-        seq: place for place, seq in enumerate(seqs) if seq is not None and place not in exceptions
-    }
-    done = _complete(tx, queue, jobs, completing, results)
+    seqs = ids.job_numbers(tx.prefix, jobs.job_ids)
+    done = _complete(tx, queue, settlement, seqs)
     outcomes: dict[int, Settled] = {}
-    for place, seq in enumerate(seqs):
-        if seq in done:
-            continue
+    for place in (place for place, seq in enumerate(seqs) if seq not in done):
         act = settlement.act(place)
         if isinstance(act, RefusedError):
             outcomes[place] = act
-        elif not _is_of_queue(tx, seq, queue):
+        elif not _is_of_queue(tx, seqs[place], queue):
             outcomes[place] = not_found(f"there is no job {jobs.job_ids[place]!r}")
         else:
             one = [Settlement(jobs.holder(place), act)]
@@ -47,7 +42,7 @@ def settle(tx: Transaction, organization: str, settlement: ChunkSettlement) -> d
 
 def renew(tx: Transaction, organization: str, jobs: LeasedJobs, lease_ms: int) -> list[int]:
     """Let the lease last this long from now; return the places of the jobs that are lost."""
-    seqs = [ids.job_number(tx.prefix, job_id) for job_id in jobs.job_ids]
+    seqs = ids.job_numbers(tx.prefix, jobs.job_ids)
     rows = tx.rows(
         "renew_chunk",
         queue=tx.names.known_queue(tx.names.organization(organization), jobs.queue_name),
@@ -62,39 +57,39 @@ def renew(tx: Transaction, organization: str, jobs: LeasedJobs, lease_ms: int) -
 
 
 def _complete(
-    tx: Transaction,
-    queue: int | None,
-    jobs: LeasedJobs,
-    places: dict[int, int],
-    results: Sequence[bytes | None],
+    tx: Transaction, queue: int | None, settlement: ChunkSettlement, seqs: Sequence[int | None]
 ) -> set[int]:
     """Complete jobs in one statement; return the numbers of those whose lease lives."""
-    cuts: dict[int, int | None] = dict.fromkeys(places)
-    # Of a value without any bytes SQLite would cut NULL.
-    parts, start = [b" "], 2
-    for seq, place in places.items() if results else ():
-        result = results[place]
-        if result is not None:
-            cuts[seq] = start << _LENGTH_BITS | len(result)
-            parts.append(result)
-            start += len(result)
+    jobs, results, exceptions = settlement
+    parts: list[bytes] = []
+    cuts: list[int | None] = [None] * len(seqs)
+    if results:
+        parts = [result or b"" for result in results]
+        # Of a value without any bytes SQLite would cut NULL.
+        starts = accumulate(map(len, parts), initial=2)
+        cuts = [
+            None if result is None else start << _LENGTH_BITS | len(result)
+            for start, result in zip(starts, results, strict=False)
+        ]
+    completing = dict(zip(seqs, cuts, strict=True))
+    for place in exceptions:
+        completing.pop(seqs[place], None)
+    completing.pop(None, None)
     rows = tx.rows(
         "complete_chunk",
         queue=queue,
-        cuts=json.dumps(cuts),
-        results=b"".join(parts),
+        cuts=json.dumps(completing),
+        results=b"".join((b" ", *parts)),
         worker_id=jobs.worker_id,
         lease_id=jobs.lease_id,
         now=tx.now,
     )
     if queue is None or not rows:
         return set()
-    moved = Counter(tx.batches_of(seq, batch, linked) for seq, batch, linked, _ in rows)
-    for batches, count in moved.items():
-        tx.deltas.move(queue, batches, Status.PROCESSING, Status.COMPLETED, count=count)
-    for seq, _, _, is_capped in rows:
-        tx.deltas.lease_ended(seq, jobs.lease_id, queue, is_capped)
-    return {row[0] for row in rows}
+    done, batches, linked, is_capped = zip(*rows, strict=True)
+    tx.move(queue, (done, batches, linked), Status.PROCESSING, Status.COMPLETED)
+    tx.deltas.leases_ended(done, jobs.lease_id, queue, is_capped[0])
+    return set(done)
 
 
 def _is_of_queue(tx: Transaction, seq: int | None, queue: int | None) -> bool:

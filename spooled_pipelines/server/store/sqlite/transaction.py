@@ -108,6 +108,24 @@ class Transaction:
         links = self.connection.execute(SQL["list_batches_of_job"], (seq,)).fetchall()
         return own + tuple(row[0] for row in links)
 
+    def move(
+        self,
+        queue: int,
+        jobs: tuple[Sequence[Any], Sequence[Any], Sequence[Any]],
+        old: int,
+        new: int,
+    ) -> None:
+        """Count jobs of a queue, (numbers, batches, linked), that went to another status."""
+        seqs, batches, linked = jobs
+        if any(linked):
+            moved = Counter(map(self.batches_of, seqs, batches, linked))
+        else:
+            moved = Counter(
+                {self.batches_of(0, batch, 0): n for batch, n in Counter(batches).items()}
+            )
+        for of, count in moved.items():
+            self.deltas.move(queue, of, old, new, count=count)
+
     def write(self, job: LockedJob) -> None:
         """Write what was done to a locked job, and the delivery that ended."""
         state = job.state
@@ -152,8 +170,7 @@ class Transaction:
             send(SQL["count_errors"], (batch, error, count))
         for queue, moment in deltas.expired.items():
             send(SQL["note_lease_expiry"], (moment, queue))
-        for seq, _ in deltas.released:
-            changes.released_jobs.append(ids.job_id(self.prefix, seq))
+        changes.released_jobs += ids.job_ids(self.prefix, (seq for seq, _ in deltas.released))
         for queue, flow in deltas.flows.items():
             topic = names.queue_topic(queue)
             changes.flows[topic] = changes.flows.get(topic, Counter()) + flow
