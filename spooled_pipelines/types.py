@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
 
 # A path or URI.
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -33,15 +35,23 @@ class JobStatus(str, Enum):
         return self in (JobStatus.COMPLETED, JobStatus.DEADLETTER, JobStatus.CANCELLED)
 
 
+class RowSchema(Protocol):
+    """The types that a payload's fields had in the table it came from."""
+
+    def row(self, payload: Mapping[str, Any], /) -> dict[str, Any]:
+        """Return the payload's values as what they were."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A job as the server sees it. Times are aware, in UTC; None if they do not apply.
 
     Whole numbers in ``payload`` and ``result`` come as int, others as float: on the wire both
-    are doubles. ``deliveries`` counts how often the job was handed out and begun; ``run_alone``
-    says that it may have killed its worker. ``traceparent`` and ``tracestate`` say, in a claimed
-    job, where its enqueue was traced. ``due_at`` says, in a listed job, until when no worker gets
-    it: it is scheduled, or waits for its next try.
+    are doubles. ``row`` has the payload's values as what they were. ``deliveries`` counts how often
+    the job was handed out and begun; ``run_alone`` says that it may have killed its worker.
+    ``traceparent`` and ``tracestate`` say, in a claimed job, where its enqueue was traced.
+    ``due_at`` says, in a listed job, until when no worker gets it: it is scheduled, or waits for
+    its next try.
     """
 
     id: str
@@ -68,6 +78,16 @@ class Job:
     traceparent: str | None = None
     tracestate: str | None = None
     due_at: datetime | None = None
+    schema: RowSchema | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def row(self) -> dict[str, Any]:
+        """The payload's values as what they were in the table: times, Decimals, bytes, 3.0.
+
+        The payload itself where the job did not come from a table, or the server does not have
+        the batch extension.
+        """
+        return self.payload if self.schema is None else self.schema.row(self.payload)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -14,8 +14,8 @@ from spooled_pipelines.errors import (
     NotFoundError,
     SpooledError,
 )
-from spooled_pipelines.rpc.decode import job_from, time_from
-from spooled_pipelines.types import Job
+from spooled_pipelines.rpc.decode import NO_SCHEMAS, job_from, time_from
+from spooled_pipelines.types import Job, RowSchema
 from spooled_pipelines.wire import spooled_v1
 
 Kind: TypeAlias = Literal["dequeue", "complete", "fail", "renew_lease"]
@@ -93,11 +93,12 @@ class PendingRequests:
         self,
         message: spooled_v1.ProcessResponse,
         explain: Callable[[str, str], SpooledError],
+        schemas: Mapping[int, RowSchema] = NO_SCHEMAS,
     ) -> Job | Answer | None:
         """Return the value of a response; None if this version does not know its kind."""
         kind = message.WhichOneof("response")
         if kind == "job":
-            return job_from(message.job)
+            return job_from(message.job, schemas)
         if kind == "complete":
             job_id = self._answered("complete")
             if not message.complete.success:

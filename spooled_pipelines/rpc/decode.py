@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -21,6 +22,7 @@ from spooled_pipelines.types import (
     Queue,
     QueueLimits,
     QueueStats,
+    RowSchema,
     Stall,
     WaitingError,
     WorkerRegistration,
@@ -31,6 +33,7 @@ from spooled_pipelines.wire import batch_v1, queue_admin_v1, spooled_v1
 if TYPE_CHECKING:
     from spooled_pipelines.wire.well_known import Timestamp
 
+NO_SCHEMAS: Mapping[int, RowSchema] = {}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _STATUS_BY_NUMBER = {
     number: JobStatus(name.removeprefix("JOB_STATUS_").lower())
@@ -68,7 +71,7 @@ def job_status_from(number: int) -> JobStatus:
     return _STATUS_BY_NUMBER.get(number, JobStatus.UNSPECIFIED)
 
 
-def job_from(message: spooled_v1.Job) -> Job:
+def job_from(message: spooled_v1.Job, schemas: Mapping[int, RowSchema] = NO_SCHEMAS) -> Job:
     """Return a job, with aware times and a dict as payload."""
     return Job(
         id=message.id,
@@ -94,6 +97,7 @@ def job_from(message: spooled_v1.Job) -> Job:
         lease_id=message.lease_id or None,
         traceparent=message.traceparent or None,
         tracestate=message.tracestate or None,
+        schema=schemas.get(message.schema_id),
     )
 
 

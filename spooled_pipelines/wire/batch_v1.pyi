@@ -38,7 +38,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "payload_schema")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class OpenBatch(_message.Message):
     ROWS_ID_FIELD_NUMBER: _ClassVar[int]
     MADE_BY_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -76,7 +77,8 @@ class OpenBatch(_message.Message):
     rows_id: str
     made_by: str
     retry_backoff: str
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ...) -> None: ...
+    payload_schema: bytes
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., payload_schema: _Optional[bytes] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs")
@@ -200,6 +202,46 @@ class FinishPartResponse(_message.Message):
     PART_FIELD_NUMBER: _ClassVar[int]
     part: BatchPart
     def __init__(self, part: _Optional[_Union[BatchPart, _Mapping]] = ...) -> None: ...
+
+class GetPayloadSchemaRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class GetPayloadSchemaResponse(_message.Message):
+    __slots__ = ("schema_id", "schema")
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    schema_id: int
+    schema: bytes
+    def __init__(self, schema_id: _Optional[int] = ..., schema: _Optional[bytes] = ...) -> None: ...
+
+class GetResultSchemaRequest(_message.Message):
+    __slots__ = ("batch_id",)
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    def __init__(self, batch_id: _Optional[str] = ...) -> None: ...
+
+class GetResultSchemaResponse(_message.Message):
+    __slots__ = ("schema",)
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    schema: bytes
+    def __init__(self, schema: _Optional[bytes] = ...) -> None: ...
+
+class KeepResultSchemaRequest(_message.Message):
+    __slots__ = ("job_id", "schema")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    schema: bytes
+    def __init__(self, job_id: _Optional[str] = ..., schema: _Optional[bytes] = ...) -> None: ...
+
+class KeepResultSchemaResponse(_message.Message):
+    __slots__ = ("schema",)
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    schema: bytes
+    def __init__(self, schema: _Optional[bytes] = ...) -> None: ...
 
 class ListPartsRequest(_message.Message):
     __slots__ = ("batch_id",)
@@ -546,7 +588,7 @@ class ClaimChunksResponse(_message.Message):
     def __init__(self, chunks: _Optional[_Iterable[_Union[LeasedChunk, _Mapping]]] = ...) -> None: ...
 
 class LeasedChunk(_message.Message):
-    __slots__ = ("queue_name", "organization_id", "lease_id", "started_at", "lease_expires_at", "job_ids", "payloads", "retry_counts", "max_retries", "priorities", "timeout_seconds", "created_at", "scheduled_at", "idempotency_keys", "last_errors", "traceparents", "tracestates", "deliveries", "run_alone")
+    __slots__ = ("queue_name", "organization_id", "lease_id", "started_at", "lease_expires_at", "job_ids", "payloads", "retry_counts", "max_retries", "priorities", "timeout_seconds", "created_at", "scheduled_at", "idempotency_keys", "last_errors", "traceparents", "tracestates", "deliveries", "run_alone", "schema_ids")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -566,6 +608,7 @@ class LeasedChunk(_message.Message):
     TRACESTATES_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     RUN_ALONE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_IDS_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     organization_id: str
     lease_id: str
@@ -585,7 +628,8 @@ class LeasedChunk(_message.Message):
     tracestates: _containers.RepeatedScalarFieldContainer[str]
     deliveries: _containers.RepeatedScalarFieldContainer[int]
     run_alone: bool
-    def __init__(self, queue_name: _Optional[str] = ..., organization_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., job_ids: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ..., retry_counts: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., priorities: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., created_at: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[int]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., last_errors: _Optional[_Iterable[str]] = ..., traceparents: _Optional[_Iterable[str]] = ..., tracestates: _Optional[_Iterable[str]] = ..., deliveries: _Optional[_Iterable[int]] = ..., run_alone: _Optional[bool] = ...) -> None: ...
+    schema_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, queue_name: _Optional[str] = ..., organization_id: _Optional[str] = ..., lease_id: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., job_ids: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ..., retry_counts: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., priorities: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., created_at: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[int]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., last_errors: _Optional[_Iterable[str]] = ..., traceparents: _Optional[_Iterable[str]] = ..., tracestates: _Optional[_Iterable[str]] = ..., deliveries: _Optional[_Iterable[int]] = ..., run_alone: _Optional[bool] = ..., schema_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RenewChunkRequest(_message.Message):
     __slots__ = ("queue_name", "worker_id", "lease_id", "job_ids", "extension_secs")

@@ -28,6 +28,7 @@ ERROR_MAX = 2_048
 # Bytes, as JSON.
 PAYLOAD_MAX_BYTES = 1 << 20
 TAGS_MAX_BYTES = 64 << 10
+SCHEMA_MAX_BYTES = 64 << 10
 # Beyond this an integer does not survive the double that a Struct number is.
 EXACT_INTEGER_MAX = 2**53
 BATCH_IDS_PER_CALL_MAX = 1_000

@@ -1,4 +1,4 @@
-"""Calling a handler with what its parameters ask for: the job, its payload, or the context."""
+"""Calling a handler with what its parameters ask for: the job, its row, payload or context."""
 
 from __future__ import annotations
 
@@ -76,7 +76,22 @@ def _argument(kind: type) -> Callable[[JobContext], object]:
     if kind is Job:
         return lambda context: context.job
     adapt_payload = payload_adapter(kind)
-    return lambda context: adapt_payload(context.job.payload)
+    if issubclass(kind, Mapping):
+        return lambda context: adapt_payload(context.job.payload)
+    return lambda context: _from_row(adapt_payload, context.job)
+
+
+def _from_row(adapt_payload: _PayloadAdapter, job: Job) -> object:
+    """Return the argument made of the job's row; or of its payload, whose texts may be wanted."""
+    if job.schema is None:
+        return adapt_payload(job.payload)
+    try:
+        return adapt_payload(job.row)
+    except PayloadMismatchError as error:
+        try:
+            return adapt_payload(job.payload)
+        except PayloadMismatchError:
+            raise error from None
 
 
 def _parameter_types(function: Callable[..., object]) -> list[type]:

@@ -37,9 +37,7 @@ def found(folder: Path, *facts: dict[str, Any], lease: str = "one", at: int = 1_
         *times,
         "w",
         lease,
-        None,
-        None,
-        None,
+        *(None,) * 4,
         b"",
     )
     return check(read([file]), [record._replace(result=result.SerializeToString())])

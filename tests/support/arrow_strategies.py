@@ -205,6 +205,23 @@ def plain(value: Any, kind: pa.DataType, on_lossy: OnLossy = "raise") -> Any:
     return text_of(value)
 
 
+def typed(value: Any, kind: pa.DataType, on_lossy: OnLossy = "raise") -> Any:
+    """The value that `job.row` has for a Python value of an Arrow array of this type."""
+    if isinstance(value, dict):
+        return {field.name: typed(value[field.name], field.type, on_lossy) for field in kind}
+    if pa.types.is_map(kind) and value is not None:
+        return {name: typed(inner, kind.item_type, on_lossy) for name, inner in value}
+    if isinstance(value, list):
+        return [typed(inner, kind.value_type, on_lossy) for inner in value]
+    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json":
+        return plain(value, kind, on_lossy)
+    kept = plain(value, kind, on_lossy)
+    # What the payload has not, the row has not either; a rounded number is the payload's.
+    if kept is not None and on_lossy == "round" and pa.types.is_integer(kind):
+        return int(kept)
+    return None if kept is None else value
+
+
 def _unfit(text: str, on_lossy: OnLossy) -> str | None:
     if on_lossy in ("raise", "round"):
         raise Lossy(text)

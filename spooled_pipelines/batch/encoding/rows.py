@@ -32,6 +32,7 @@ from spooled_pipelines.batch.encoding.payload_objects import (
     encode_returned_column,
     is_not_object,
 )
+from spooled_pipelines.batch.encoding.payload_types import payload_schema
 from spooled_pipelines.batch.encoding.schema_check import PayloadCheck
 from spooled_pipelines.batch.encoding.tags import TOO_LARGE as TAGS_TOO_LARGE
 from spooled_pipelines.batch.encoding.tags import encode_tags, tag_columns
@@ -78,6 +79,7 @@ class EncodedRows:
             JobChunk has them.
         identity: the bytes that its key is made from.
         rejected: row number and reason of each of the others.
+        schema: of the payloads.
         no_retries: whether some of the rows are to have no retries.
     """
 
@@ -85,6 +87,7 @@ class EncodedRows:
     encoded: pa.BinaryArray
     identity: pa.BinaryArray
     rejected: tuple[tuple[int, str], ...]
+    schema: pa.Schema
     no_retries: bool = False
 
 
@@ -136,7 +139,10 @@ def encode_rows(
         rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
         rest = pa.array([index for index in range(len(rows)) if index not in reasons], pa.int64())
         rows, encoded, identity = rows.take(rest), encoded.take(rest), identity.take(rest)
-    return EncodedRows(rows, encoded, identity, tuple(rejected), encoder.no_retries())
+    schema = payload_schema(
+        record_batch.schema, mapping, None if returned is None else returned.schema
+    )
+    return EncodedRows(rows, encoded, identity, tuple(rejected), schema, encoder.no_retries())
 
 
 class _RowEncoder:

@@ -117,6 +117,7 @@ def open_message(
     rows_id: str = "",
     on_changed: batch_v1.OnChanged = batch_v1.ON_CHANGED_KEEP,
     made_by: str = "",
+    payload_schema: bytes = b"",
 ) -> bytes:
     """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -135,6 +136,7 @@ def open_message(
         rows_id=rows_id,
         on_changed=on_changed,
         made_by=made_by,
+        payload_schema=payload_schema,
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

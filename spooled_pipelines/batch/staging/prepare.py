@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from spooled_pipelines.batch.encoding.column_mapping import Constants, map_columns
+from spooled_pipelines.batch.encoding.payload_types import PayloadTypes
 from spooled_pipelines.batch.encoding.rows import encode_rows
 from spooled_pipelines.batch.encoding.schema_check import make_payload_check
 from spooled_pipelines.batch.options.row_options import RowOptions
@@ -91,6 +92,7 @@ def prepare(
         rows = 0
         total = 0
         rounded: Counter[str] = Counter()
+        payload_types = PayloadTypes()
         no_retries = constants.max_retries == NO_RETRIES
         for record_batch in source.batches:
             if record_batch.schema is not schema and not record_batch.schema.equals(schema):
@@ -104,6 +106,7 @@ def prepare(
             rows += record_batch.num_rows
             no_retries = no_retries or result.no_retries
             if len(result.rows):
+                payload_types.add(result.schema)
                 seed = scope.seed if mapping.key else scope.content_seed
                 new_hashes = row_hashes(result.identity, seed)
                 total += hash_sum(new_hashes)
@@ -127,6 +130,10 @@ def prepare(
             note = f"rounded to the nearest double: {count} values of {column}"
             scan.notes.append(note)
             log.warning("%s: %s", source.what, note)
+        payload_schema, why_not = payload_types.serialized()
+        if why_not is not None:
+            scan.notes.append(why_not)
+            log.info("%s: %s", source.what, why_not)
         undo.pop_all()
         return StagedBatch(
             scope=scope,
@@ -148,6 +155,7 @@ def prepare(
             has_row_backoffs=mapping.retry_backoff is not None,
             table_version=next(iter(scan.versions_read), None),
             on_changed=options.on_changed,
+            payload_schema=payload_schema,
         )
 
 

@@ -53,6 +53,7 @@ class StagedBatch:
         has_row_backoffs: whether rows bring how long they wait before their retries.
         table_version: of a lake table: the version that was read.
         on_changed: what to do with rows that have the key of a job and another payload.
+        payload_schema: the payloads' Arrow schema as an IPC message, if it can be kept.
     """
 
     scope: KeyScope
@@ -74,6 +75,7 @@ class StagedBatch:
     has_row_backoffs: bool = False
     table_version: int | None = None
     on_changed: OnChanged = "keep"
+    payload_schema: bytes = b""
 
     def chunks(self, generation: int = 0) -> Iterator[Chunk]:
         """Yield what is to be sent, in the table's order, with the keys of this generation."""

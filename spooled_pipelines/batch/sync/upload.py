@@ -180,6 +180,7 @@ class StreamUploader(Uploader):
             rows_id=staged.rows_id,
             on_changed=_wire_on_changed(staged.on_changed, upload.on_rerun),
             made_by=backend.connection.settings.made_by,
+            payload_schema=staged.payload_schema,
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from spooled_pipelines.batch.aio.payload_schemas import AsyncPayloadSchemas
 from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF
 from spooled_pipelines.client.aio.batches import AsyncBatchCalls
 from spooled_pipelines.client.aio.job_lists import AsyncJobLists
@@ -73,6 +74,7 @@ class AsyncSpooledClient(
         )
         on_away = None if self._file is None else self._file.take_over_in_background
         self._connection = AsyncConnection(self._settings, on_away)
+        self._schemas = AsyncPayloadSchemas(self._connection)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r})"
@@ -151,7 +153,8 @@ class AsyncSpooledClient(
         )
         # Not repeatable: the jobs of a lost response would be nobody's until their leases end.
         response = await self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
-        return [decode.job_from(job) for job in response.jobs]
+        schemas = await self._schemas.of(response.jobs)
+        return [decode.job_from(job, schemas) for job in response.jobs]
 
     async def complete(
         self,
@@ -250,7 +253,7 @@ class AsyncSpooledClient(
         """
         request = requests.get_job(job_id)
         response = await self._connection.unary(QUEUE["GetJob"], request, repeatable=True)
-        return decode.job_from(response.job)
+        return decode.job_from(response.job, await self._schemas.of([response.job]))
 
     async def attempts(self, job_id: str) -> list[JobAttempt]:
         """Return every attempt at a job, oldest first, also those before its batch was retried.
@@ -274,12 +277,13 @@ class AsyncSpooledClient(
     ) -> AsyncJobStream:
         """Return a stream of due jobs, claimed for this worker; iterate over it, then close it."""
         request = requests.stream_jobs(queue_name, worker_id, lease_seconds=lease_seconds)
-        return AsyncJobStream(self._connection.stream(QUEUE["StreamJobs"], request))
+        stream = self._connection.stream(QUEUE["StreamJobs"], request)
+        return AsyncJobStream(stream, self._schemas)
 
     def process_jobs(self) -> AsyncProcessStream:
         """Open a bidirectional stream on which jobs are claimed, renewed and settled."""
         conversation = self._connection.bidi_stream(QUEUE["ProcessJobs"])
-        return AsyncProcessStream(conversation, self._settings)
+        return AsyncProcessStream(conversation, self._settings, self._schemas)
 
     async def wait_for_ready(self, timeout: float = 10.0) -> None:
         """Return once there is a connection; the key's permissions show at the first call.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from spooled_pipelines.batch.aio.payload_schemas import AsyncPayloadSchemas
 from spooled_pipelines.client.job_ref import job_ref
 from spooled_pipelines.client.process_responses import Answer, Kind, PendingRequests
 from spooled_pipelines.errors import SpooledError
@@ -29,8 +30,14 @@ class AsyncProcessStream(AsyncClosing):
     to the end.
     """
 
-    def __init__(self, conversation: AsyncBidiStream, settings: ConnectionSettings) -> None:
+    def __init__(
+        self,
+        conversation: AsyncBidiStream,
+        settings: ConnectionSettings,
+        schemas: AsyncPayloadSchemas,
+    ) -> None:
         self._conversation = conversation
+        self._schemas = schemas
         self._call = Call("ProcessJobs", settings)
         self._unanswered = PendingRequests()
         # Requests must be recorded and written in the same order.
@@ -108,7 +115,8 @@ class AsyncProcessStream(AsyncClosing):
     async def __anext__(self) -> Job | Answer:
         while True:
             message = await self._conversation.__anext__()
-            value = self._unanswered.take(message, self._explain)
+            schemas = await self._schemas.of([message.job])
+            value = self._unanswered.take(message, self._explain, schemas)
             if value is not None:
                 return value
             log.warning("ProcessJobs: skipped a response of a kind that this version does not know")

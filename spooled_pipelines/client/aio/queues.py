@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from spooled_pipelines.batch.aio.payload_schemas import AsyncPayloadSchemas
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.rpc.aio.paging import paged
@@ -20,6 +21,7 @@ class AsyncQueueCalls:
     """The methods of a client for whole queues; `ServerError` without the batch extension."""
 
     _connection: AsyncConnection
+    _schemas: AsyncPayloadSchemas
 
     async def queues(self, *, limit: int = 1_000) -> list[Queue]:
         """Return the first `limit` queues that this key may see, by name, with counters and limits.
@@ -129,7 +131,7 @@ class AsyncQueueCalls:
         validation.limit(limit)
         request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
-        return [decode.job_from(job) async for job in jobs]
+        return [decode.job_from(job, await self._schemas.of([job])) async for job in jobs]
 
     async def discard_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
         """Cancel a queue's dead letters, which are then out of the way; return how many.

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF
+from spooled_pipelines.batch.sync.payload_schemas import PayloadSchemas
 from spooled_pipelines.client.job_ref import JobRef, completed_by_us, job_ref
 from spooled_pipelines.client.process_responses import unsuccessful
 from spooled_pipelines.client.settings import resolve_settings
@@ -72,6 +73,7 @@ class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
         )
         on_away = None if self._file is None else self._file.take_over_in_background
         self._connection = Connection(self._settings, on_away)
+        self._schemas = PayloadSchemas(self._connection)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r})"
@@ -150,7 +152,8 @@ class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
         )
         # Not repeatable: the jobs of a lost response would be nobody's until their leases end.
         response = self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
-        return [decode.job_from(job) for job in response.jobs]
+        schemas = self._schemas.of(response.jobs)
+        return [decode.job_from(job, schemas) for job in response.jobs]
 
     def complete(
         self,
@@ -245,7 +248,7 @@ class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
         """
         request = requests.get_job(job_id)
         response = self._connection.unary(QUEUE["GetJob"], request, repeatable=True)
-        return decode.job_from(response.job)
+        return decode.job_from(response.job, self._schemas.of([response.job]))
 
     def attempts(self, job_id: str) -> list[JobAttempt]:
         """Return every attempt at a job, oldest first, also those before its batch was retried.
@@ -267,12 +270,13 @@ class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
     def stream_jobs(self, queue_name: str, worker_id: str, *, lease_seconds: int = 30) -> JobStream:
         """Return a stream of due jobs, claimed for this worker; iterate over it, then close it."""
         request = requests.stream_jobs(queue_name, worker_id, lease_seconds=lease_seconds)
-        return JobStream(self._connection.stream(QUEUE["StreamJobs"], request))
+        stream = self._connection.stream(QUEUE["StreamJobs"], request)
+        return JobStream(stream, self._schemas)
 
     def process_jobs(self) -> ProcessStream:
         """Open a bidirectional stream on which jobs are claimed, renewed and settled."""
         conversation = self._connection.bidi_stream(QUEUE["ProcessJobs"])
-        return ProcessStream(conversation, self._settings)
+        return ProcessStream(conversation, self._settings, self._schemas)
 
     def wait_for_ready(self, timeout: float = 10.0) -> None:
         """Return once there is a connection; the key's permissions show at the first call.

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from spooled_pipelines.batch.sync.payload_schemas import PayloadSchemas
 from spooled_pipelines.client.job_ref import job_ref
 from spooled_pipelines.client.process_responses import Answer, Kind, PendingRequests
 from spooled_pipelines.errors import SpooledError
@@ -30,8 +31,14 @@ class ProcessStream(Closing):
     to the end.
     """
 
-    def __init__(self, conversation: BidiStream, settings: ConnectionSettings) -> None:
+    def __init__(
+        self,
+        conversation: BidiStream,
+        settings: ConnectionSettings,
+        schemas: PayloadSchemas,
+    ) -> None:
         self._conversation = conversation
+        self._schemas = schemas
         self._call = Call("ProcessJobs", settings)
         self._unanswered = PendingRequests()
         # Requests must be recorded and written in the same order.
@@ -109,7 +116,8 @@ class ProcessStream(Closing):
     def __next__(self) -> Job | Answer:
         while True:
             message = self._conversation.__next__()
-            value = self._unanswered.take(message, self._explain)
+            schemas = self._schemas.of([message.job])
+            value = self._unanswered.take(message, self._explain, schemas)
             if value is not None:
                 return value
             log.warning("ProcessJobs: skipped a response of a kind that this version does not know")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 
+from spooled_pipelines.batch.sync.payload_schemas import PayloadSchemas
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.paging import paged
@@ -21,6 +22,7 @@ class QueueCalls:
     """The methods of a client for whole queues; `ServerError` without the batch extension."""
 
     _connection: Connection
+    _schemas: PayloadSchemas
 
     def queues(self, *, limit: int = 1_000) -> list[Queue]:
         """Return the first `limit` queues that this key may see, by name, with counters and limits.
@@ -124,7 +126,7 @@ class QueueCalls:
         validation.limit(limit)
         request = queue_admin_v1.ListDeadLettersRequest(queue_name=queue_name)
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs", limit)
-        return [decode.job_from(job) for job in jobs]
+        return [decode.job_from(job, self._schemas.of([job])) for job in jobs]
 
     def discard_dead_letters(self, queue_name: str, error_contains: str | None = None) -> int:
         """Cancel a queue's dead letters, which are then out of the way; return how many.

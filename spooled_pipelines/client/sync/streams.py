@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.batch.sync.payload_schemas import PayloadSchemas
 from spooled_pipelines.rpc.decode import job_from
 from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.runtime import ServerStream
@@ -16,14 +17,16 @@ class JobStream(Closing):
     Jobs that were claimed but not settled go back to the queue when their leases run out.
     """
 
-    def __init__(self, responses: ServerStream) -> None:
+    def __init__(self, responses: ServerStream, schemas: PayloadSchemas) -> None:
         self._responses = responses
+        self._schemas = schemas
 
     def __iter__(self) -> JobStream:
         return self
 
     def __next__(self) -> Job:
-        return job_from(self._responses.__next__())
+        job = self._responses.__next__()
+        return job_from(job, self._schemas.of([job]))
 
     def close(self) -> None:
         """Claim no more jobs, which ends an iteration that waits. May be repeated."""

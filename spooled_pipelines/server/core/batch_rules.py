@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
-from spooled_pipelines.server.core.errors import RefusedError, conflict
+from spooled_pipelines.server.core.errors import RefusedError, conflict, not_found
 from spooled_pipelines.server.core.records import (
     BatchOpening,
     Chunk,
     ExpectedParts,
     PartRecord,
+    PayloadSchema,
     Status,
 )
 
@@ -39,6 +41,23 @@ def superseded(batch_id: str, meant: int, newest: int) -> RefusedError:
         f"batch {batch_id!r} has begun again: generation {meant} was meant, and the newest is "
         f"{newest}, whose sender sends the rows now"
     )
+
+
+def named_schema(batch_id: str, generation: int, schema: bytes) -> PayloadSchema:
+    """Return a schema with its number, which no other schema and no other batch has."""
+    digest = sha256(f"{batch_id}:{generation}:".encode() + schema).digest()
+    # 0 is the schema of the results, and a column holds 63 bits.
+    return PayloadSchema(int.from_bytes(digest[:8], "big") >> 1 or 1, schema)
+
+
+def no_schema(job_id: str) -> RefusedError:
+    """Return the refusal where a job, if there is one, came without a schema."""
+    return not_found(f"there is no job {job_id!r} whose payload came with a schema")
+
+
+def no_batch_of_job(job_id: str) -> RefusedError:
+    """Return the refusal where a job, if there is one, is not a batch's own."""
+    return not_found(f"there is no job {job_id!r} that a batch has made")
 
 
 def uploads_open(batch_id: str, part_id: str = "") -> RefusedError:

@@ -75,6 +75,8 @@ class JobRecord(NamedTuple):
     lease_expires_at: int | None
     worker_id: str | None
     lease_id: str | None
+    # Which schema its payload has, if it came with one; see `PayloadSchema`.
+    schema_id: int | None
     last_error: str | None
     idempotency_key: str | None
     result: bytes | None
@@ -301,6 +303,13 @@ class WorkerRecord(NamedTuple):
     metadata: str
 
 
+class PayloadSchema(NamedTuple):
+    """The Arrow schema that payloads of a batch have, serialized, and the number that names it."""
+
+    schema_id: int
+    schema: bytes
+
+
 class BatchOpening(NamedTuple):
     """What makes a batch, or finds it again."""
 
@@ -316,6 +325,8 @@ class BatchOpening(NamedTuple):
     rows_id: str = ""
     # Who makes the batch, for people.
     made_by: str = ""
+    # What the payloads are that are about to come.
+    schema: PayloadSchema | None = None
 
 
 class PartRecord(NamedTuple):
@@ -396,6 +407,8 @@ class Chunk:
     retry_backoff: Sequence[str | None] | str | None = None
     # In these statuses a job gets the payload of its row, where that is another one.
     replaceable: tuple[int, ...] = ()
+    # Which of the batch's schemas the payloads have.
+    schema_id: int | None = None
 
 
 class KeysFound(NamedTuple):

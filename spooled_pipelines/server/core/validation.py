@@ -50,6 +50,14 @@ def text(name: str, value: str, longest: int, *, shortest: int = 0) -> str:
     return value
 
 
+def schema(name: str, value: bytes) -> bytes:
+    """Check the size of an Arrow schema, which the server does not read, and return it."""
+    if not 1 <= len(value) <= limits.SCHEMA_MAX_BYTES:
+        most = limits.SCHEMA_MAX_BYTES
+        raise invalid(f"{name} has {len(value)} bytes, and must have 1 to {most}")
+    return value
+
+
 def integer(name: str, value: int, lowest: int, highest: int) -> int:
     """Check a number's range and return the number."""
     if not lowest <= value <= highest:

@@ -57,6 +57,12 @@ from spooled_pipelines.wire.batch_v1 import (
     FinishPartResponse,
     GetBatchStatsRequest,
     GetBatchStatsResponse,
+    GetPayloadSchemaRequest,
+    GetPayloadSchemaResponse,
+    GetResultSchemaRequest,
+    GetResultSchemaResponse,
+    KeepResultSchemaRequest,
+    KeepResultSchemaResponse,
     ListAttemptsRequest,
     ListAttemptsResponse,
     ListBatchesRequest,
@@ -310,6 +316,28 @@ class BatchService:
 
     async def renew_chunk(self, caller: Caller, request: RenewChunkRequest) -> RenewChunkResponse:
         return await chunk_calls.renew_chunk(self._context, caller, request)
+
+    async def get_payload_schema(
+        self, caller: Caller, request: GetPayloadSchemaRequest
+    ) -> GetPayloadSchemaResponse:
+        kept = await self._context.store.payload_schema(caller.organization, request.job_id)
+        return GetPayloadSchemaResponse(**kept._asdict())
+
+    async def get_result_schema(
+        self, caller: Caller, request: GetResultSchemaRequest
+    ) -> GetResultSchemaResponse:
+        batch_id = validation.batch_id(request.batch_id)
+        kept = await self._context.store.result_schema(caller.organization, batch_id)
+        return GetResultSchemaResponse(schema=kept)
+
+    async def keep_result_schema(
+        self, caller: Caller, request: KeepResultSchemaRequest
+    ) -> KeepResultSchemaResponse:
+        schema = validation.schema("schema", request.schema)
+        kept = await self._context.store.keep_result_schema(
+            caller.organization, request.job_id, schema
+        )
+        return KeepResultSchemaResponse(schema=kept)
 
     def settle(
         self, caller: Caller, requests: AsyncIterator[SettleRequest]

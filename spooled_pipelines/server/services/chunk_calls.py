@@ -149,6 +149,7 @@ def _chunk(organization: str, jobs: Sequence[JobRecord]) -> LeasedChunk:
         tracestates=_short([trace.get("tracestate") for trace in traces], ""),
         deliveries=_short(column["deliveries"], 0),
         run_alone=bool(first.run_alone),
+        schema_ids=_short(column["schema_id"], 0),
     )
 
 

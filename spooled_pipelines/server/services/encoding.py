@@ -81,6 +81,7 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
             record.completed_at,
             record.lease_expires_at if leased else None,
             record.worker_id,
+            record.schema_id,
         ),
         field(_ID, record.job_id.encode()),
     ]
@@ -141,6 +142,7 @@ def _common(
     completed_at: int | None,
     lease_expires_at: int | None,
     worker_id: str | None,
+    schema_id: int | None,
 ) -> bytes:
     """Return what of a `spooled.v1.Job` other jobs may share."""
     return Job(
@@ -159,6 +161,7 @@ def _common(
         completed_at=_optional(completed_at),
         lease_expires_at=_optional(lease_expires_at),
         assigned_worker_id=worker_id,
+        schema_id=schema_id,
     ).SerializeToString()
 
 

@@ -40,6 +40,7 @@ from spooled_pipelines.server.core.records import (
     ListedWorker,
     NewJob,
     PartRecord,
+    PayloadSchema,
     QueuePage,
     QueueRecord,
     RetryOutcome,
@@ -179,6 +180,18 @@ class JobStore(Protocol):
         self, organization: str, batch_id: str, after: str, limit: int
     ) -> list[PartRecord]:
         """Return parts with an id above `after`, in the order of their ids."""
+
+    async def payload_schema(self, organization: str, job_id: str) -> PayloadSchema:
+        """Return the schema that a job's payload came with; NOT_FOUND where it had none."""
+
+    async def result_schema(self, organization: str, batch_id: str) -> bytes | None:
+        """Return the schema of a batch's results, where it has one."""
+
+    async def keep_result_schema(self, organization: str, job_id: str, schema: bytes) -> bytes:
+        """Keep the schema of the results of a job's batch unless it has one; return the one kept.
+
+        NOT_FOUND where no batch made the job.
+        """
 
     async def seal_batch(
         self,

@@ -285,6 +285,7 @@ class SideBySide(RuleBasedStateMachine):
             job.lease_expires_at,
             job.worker_id,
             job.lease_id,
+            None,
             job.last_error,
             asked.idempotency_key,
             job.result,

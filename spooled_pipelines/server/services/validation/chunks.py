@@ -9,8 +9,9 @@ from itertools import compress
 from typing import Any, TypeVar
 
 from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.batch_rules import named_schema
 from spooled_pipelines.server.core.errors import RefusedError, invalid, why_not
-from spooled_pipelines.server.core.records import Chunk, Status
+from spooled_pipelines.server.core.records import Chunk, PayloadSchema, Status
 from spooled_pipelines.server.services.validation.structs import (
     PARSED_AT_ONCE_BYTES,
     SURELY_SMALL_BYTES,
@@ -66,6 +67,7 @@ class Upload:
     replaceable: tuple[int, ...]
     rows_id: str
     made_by: str
+    schema: PayloadSchema | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,15 @@ def checked_upload(request: OpenBatch) -> Upload:
         replaceable=_replaceable(request.on_changed),
         rows_id=validation.text("rows_id", request.rows_id, limits.REQUEST_ID_MAX),
         made_by=validation.text("made_by", request.made_by, limits.BATCH_NAME_MAX),
+        schema=_schema(request),
     )
+
+
+def _schema(request: OpenBatch) -> PayloadSchema | None:
+    if not request.payload_schema:
+        return None
+    schema = validation.schema("payload_schema", request.payload_schema)
+    return named_schema(request.batch_id, request.generation, schema)
 
 
 def _replaceable(on_changed: OnChanged) -> tuple[int, ...]:
@@ -178,6 +188,7 @@ def checked_chunk(
         part_id=upload.part_id,
         retry_backoff=_backoffs(chunk.retry_backoffs, upload.retry_backoff, rejected),
         replaceable=upload.replaceable,
+        schema_id=None if upload.schema is None else upload.schema.schema_id,
     )
     if rejected:
         checked = _without(checked, rows, rejected)

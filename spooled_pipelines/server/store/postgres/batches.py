@@ -75,6 +75,8 @@ async def _open(
         await tx.send("name_batch", **values, name=name)
         if opening.cancels_older:
             await tx.send("cancel_older", **values)
+        if opening.schema is not None:
+            await tx.send("keep_schema", **values, **opening.schema._asdict())
         part_id, rows_id = opening.part_id.encode(), opening.rows_id.encode()
         if rows_id:
             upload = {"part_id": part_id, "rows_id": rows_id, "now": tx.now}

@@ -311,7 +311,9 @@ async def _compare(
         compare, rows, jobs, place.queue, chunk.replaceable
     )
     if payloads:
-        await tx.send("replace_payloads", seqs=list(payloads), payloads=list(payloads.values()))
+        values = {"seqs": list(payloads), "payloads": list(payloads.values())}
+        await tx.send("replace_payloads", **values, schema_id=chunk.schema_id)
+        await tx.send("bring_schemas", batch=place.batch, seqs=list(payloads))
     return changed, replaced
 
 

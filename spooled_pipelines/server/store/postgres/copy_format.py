@@ -66,6 +66,7 @@ class Copy:
             "due_at": _moments(due, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
             "retry_backoff": _texts(chunk.retry_backoff, order),
+            "schema_id": _NULL if chunk.schema_id is None else _INT8.pack(8, chunk.schema_id),
             "tags": _texts(chunk.tags, order),
             "seq": map(_INT8.pack, repeat(8), map(first.__add__, order)),
             "idempotency_key": _each(keys, order),

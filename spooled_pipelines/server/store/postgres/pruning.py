@@ -27,6 +27,7 @@ _REST = (
     "forget_errors",
     "forget_turns",
     "forget_batch",
+    "forget_schemas",
 )
 
 
@@ -161,6 +162,8 @@ async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     removed = [(seq, queue, status) for seq, queue, status in own if seq not in heirs]
     seqs = [seq for seq, _, _ in removed]
     await tx.send("hand_over", seqs=list(heirs), batches=list(heirs.values()))
+    if heirs:
+        await tx.send("bring_schemas", batch=batch, seqs=list(heirs))
     await tx.send("remove_jobs", seqs=seqs)
     cut = [*((seq, heir) for seq, heir in heirs.items()), *((row[0], batch) for row in linked)]
     await tx.send(

@@ -200,8 +200,9 @@ FROM unnest(%(seqs)s::int8[], %(sizes)s::int8[]) AS n (seq, size) JOIN jobs j ON
 SELECT seq FROM jobs WHERE seq = ANY(%(seqs)s) ORDER BY seq FOR UPDATE
 
 -- name: replace_payloads
--- Give locked jobs other payloads.
-UPDATE jobs j SET payload = n.payload
+-- Give locked jobs other payloads, and the schema that they came with.
+UPDATE jobs j SET payload = n.payload,
+    schema_id = CASE WHEN j.batch IS NULL THEN NULL ELSE %(schema_id)s::int8 END
 FROM unnest(%(seqs)s::int8[], %(payloads)s::bytea[]) AS n (seq, payload) WHERE j.seq = n.seq
 
 -- name: find_keys_elsewhere
@@ -655,6 +656,51 @@ SELECT o.name, q.name, count(*) FILTER (WHERE NOT b.sealed AND NOT b.superseded)
 FROM batches b JOIN queues q ON q.id = b.queue JOIN organizations o ON o.id = q.organization
 WHERE b.settled_at IS NULL AND NOT b.forgotten
 GROUP BY q.id, o.name, q.name ORDER BY q.id LIMIT %(limit)s
+
+-- Schemas
+-- =======
+
+-- name: keep_schema
+-- Keep a schema of a batch.
+INSERT INTO batch_schemas (batch, schema_id, schema)
+SELECT id, %(schema_id)s::int8, %(schema)s::bytea FROM batches
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
+    AND queue = %(queue)s AND generation = %(generation)s
+ON CONFLICT DO NOTHING
+
+-- name: bring_schemas
+-- Keep the schemas of jobs, which came with another batch, with the jobs' own as well.
+INSERT INTO batch_schemas (batch, schema_id, schema)
+SELECT DISTINCT j.batch, s.schema_id, s.schema
+FROM jobs j JOIN batch_schemas s ON s.batch = %(batch)s AND s.schema_id = j.schema_id
+WHERE j.seq = ANY(%(seqs)s)
+ON CONFLICT DO NOTHING
+
+-- name: read_payload_schema
+-- Return the schema of a job's payload.
+SELECT s.schema_id, s.schema
+FROM organizations o JOIN jobs j ON j.organization = o.id
+    JOIN batch_schemas s ON s.batch = j.batch AND s.schema_id = j.schema_id
+WHERE o.name = %(organization)s AND j.seq = %(seq)s
+
+-- name: keep_result_schema
+-- Keep the schema of the results of a job's batch, unless it has one.
+INSERT INTO batch_schemas (batch, schema_id, schema)
+SELECT batch, 0, %(schema)s::bytea FROM jobs
+WHERE organization = %(organization)s AND seq = %(seq)s AND batch IS NOT NULL
+ON CONFLICT DO NOTHING
+
+-- name: read_result_schema_of_job
+-- Return the schema of the results of a job's batch.
+SELECT s.schema FROM jobs j JOIN batch_schemas s ON s.batch = j.batch AND s.schema_id = 0
+WHERE j.organization = %(organization)s AND j.seq = %(seq)s
+
+-- name: read_result_schema
+-- Return the schema of the results of a batch.
+SELECT s.schema
+FROM organizations o JOIN batches b ON b.organization = o.id
+    JOIN batch_schemas s ON s.batch = b.id AND s.schema_id = 0
+WHERE o.name = %(organization)s AND b.batch_id = %(batch_id)s AND NOT b.superseded
 
 -- Chunks
 -- ======
@@ -1277,6 +1323,11 @@ DELETE FROM batch_counters WHERE batch = %(batch)s
 -- name: forget_errors
 -- Remove a batch's errors.
 DELETE FROM batch_errors WHERE batch = %(batch)s
+
+-- name: forget_schemas
+-- Remove the schemas of a batch that is gone.
+DELETE FROM batch_schemas WHERE batch = %(batch)s
+    AND NOT EXISTS (SELECT FROM batches WHERE id = %(batch)s)
 
 -- name: forget_batch
 -- Remove a batch, unless it has been handed a job just now.

@@ -32,6 +32,7 @@ from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention,
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.postgres import (
+    arrow_schemas,
     audit,
     batch_marks,
     bulk_operations,
@@ -228,6 +229,9 @@ class PostgresStore(Service):
     finish_part = _shielded(batch_operations.finish_part)
     hear_upload = _shielded(batch_operations.hear_upload)
     batch_parts = _reads(reading.batch_parts)
+    payload_schema = _reads(arrow_schemas.payload_schema)
+    result_schema = _reads(arrow_schemas.result_schema)
+    keep_result_schema = _shielded(arrow_schemas.keep_result_schema)
     seal_batch = _shielded(batch_operations.seal_batch)
     batches = _reads(reading.batches)
     list_batches = _reads(listing.batches)

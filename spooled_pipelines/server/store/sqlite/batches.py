@@ -97,6 +97,8 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
         values = (owner, opening.batch_id, opening.generation)
         tx.connection.execute(SQL["cancel_older"], values)
     number, *_ = find(tx, owner, opening.batch_id)
+    if opening.schema is not None:
+        tx.connection.execute(SQL["keep_schema"], (number, *opening.schema))
     if opening.part_id:
         tx.connection.execute(SQL["begin_part"], (number, opening.part_id))
     if opening.rows_id:
@@ -273,6 +275,7 @@ def _store_rows(
             "scheduled_at": chunk.scheduled_at,
             "retry_backoff": chunk.retry_backoff,
             "idempotency_key": keys,
+            "schema_id": chunk.schema_id,
             "tags": chunk.tags,
             "payload": chunk.payloads,
         },
@@ -312,7 +315,8 @@ def _compare(
     kept = (reading.kept(tx, *one) for one in lengths)
     compared = compare(rows, kept, place.queue, chunk.replaceable)
     for seq, payload in compared.payloads.items():
-        tx.connection.execute(SQL["replace_payload"], (payload, seq))
+        tx.connection.execute(SQL["replace_payload"], (payload, chunk.schema_id, seq))
+        tx.connection.execute(SQL["bring_schema"], (place.batch, seq))
     return compared
 
 

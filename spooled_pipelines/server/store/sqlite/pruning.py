@@ -15,6 +15,7 @@ _REST = (
     "forget_parts",
     "forget_errors",
     "forget_turns",
+    "forget_schemas",
     "note_last_batch",
     "forget_batch",
 )
@@ -54,7 +55,7 @@ def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
     """Let go of jobs of a forgotten batch, and of itself after the last; returns how many."""
     own = tx.connection.execute(SQL["list_own_jobs"], (batch, limit)).fetchall()
     for seq, queue, status in own:
-        if not _hand_over(tx, seq):
+        if not _hand_over(tx, batch, seq):
             _remove(tx, seq, queue, status)
     linked = tx.connection.execute(SQL["list_links"], (batch, limit)).fetchall()
     for (seq,) in linked:
@@ -88,13 +89,14 @@ def _remove(tx: Transaction, seq: int, queue: int, status: int) -> None:
     tx.deltas.add(queue, (), status, -1)
 
 
-def _hand_over(tx: Transaction, seq: int) -> bool:
+def _hand_over(tx: Transaction, batch: int, seq: int) -> bool:
     """Make the job another batch's own that it is in as well; False where there is none."""
     row = tx.connection.execute(SQL["list_batches_of_job"], (seq,)).fetchone()
     if row is None:
         return False
     tx.connection.execute(SQL["remove_link"], (row[0], seq))
     tx.connection.execute(SQL["hand_over"], (row[0], seq))
+    tx.connection.execute(SQL["bring_schema"], (batch, seq))
     tx.send("unmark_linked", seq=seq)
     return True
 

@@ -121,8 +121,9 @@ SELECT seq, queue, status, iif(length(payload) = :size, payload, NULL), payload_
 WHERE seq = :seq
 
 -- name: replace_payload
--- Give a job another payload.
-UPDATE jobs SET payload = :payload WHERE seq = :seq
+-- Give a job another payload, and the schema that it came with.
+UPDATE jobs SET payload = :payload, schema_id = iif(batch IS NULL, NULL, :schema_id)
+WHERE seq = :seq
 
 -- name: find_queue_of_key
 -- Return the name of the queue whose job has this key.
@@ -455,6 +456,48 @@ CROSS JOIN queues q ON q.id = b.queue CROSS JOIN organizations o ON o.id = q.org
 WHERE b.queue > 0 AND b.forgotten = 0
     AND ((b.sealed = 0 AND b.superseded = 0) OR b.pending + b.scheduled + b.processing > 0)
 GROUP BY b.queue ORDER BY b.queue LIMIT :limit
+
+-- Schemas
+-- =======
+
+-- name: keep_schema
+-- Keep a schema of a batch.
+INSERT INTO batch_schemas (batch, schema_id, schema) VALUES (:batch, :schema_id, :schema)
+ON CONFLICT DO NOTHING
+
+-- name: bring_schema
+-- Keep the schema of a job, which came with another batch, with the job's own as well.
+INSERT INTO batch_schemas (batch, schema_id, schema)
+SELECT j.batch, s.schema_id, s.schema
+FROM jobs j JOIN batch_schemas s ON s.batch = :batch AND s.schema_id = j.schema_id
+WHERE j.seq = :seq
+ON CONFLICT DO NOTHING
+
+-- name: read_payload_schema
+-- Return the schema of a job's payload.
+SELECT s.schema_id, s.schema
+FROM organizations o JOIN jobs j ON j.organization = o.id
+    JOIN batch_schemas s ON s.batch = j.batch AND s.schema_id = j.schema_id
+WHERE o.name = :organization AND j.seq = :seq
+
+-- name: keep_result_schema
+-- Keep the schema of the results of a job's batch, unless it has one.
+INSERT INTO batch_schemas (batch, schema_id, schema)
+SELECT batch, 0, :schema FROM jobs
+WHERE organization = :organization AND seq = :seq AND batch IS NOT NULL
+ON CONFLICT DO NOTHING
+
+-- name: read_result_schema_of_job
+-- Return the schema of the results of a job's batch.
+SELECT s.schema FROM jobs j JOIN batch_schemas s ON s.batch = j.batch AND s.schema_id = 0
+WHERE j.organization = :organization AND j.seq = :seq
+
+-- name: read_result_schema
+-- Return the schema of the results of a batch.
+SELECT s.schema
+FROM organizations o JOIN batches b ON b.organization = o.id
+    JOIN batch_schemas s ON s.batch = b.id AND s.schema_id = 0
+WHERE o.name = :organization AND b.batch_id = :batch_id AND b.superseded = 0
 
 -- Chunks
 -- ======
@@ -958,6 +1001,10 @@ DELETE FROM attempts WHERE job = :job
 -- name: remove_jobs
 -- Remove jobs.
 DELETE FROM jobs WHERE seq = :seq
+
+-- name: forget_schemas
+-- Remove a batch's schemas.
+DELETE FROM batch_schemas WHERE batch = :batch
 
 -- name: forget_errors
 -- Remove a batch's errors.

@@ -38,6 +38,7 @@ from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.migrations import MigrationMode, no_store
 from spooled_pipelines.server.store.requests import BatchSelector, JobListing, JobQuery, JobSearch
 from spooled_pipelines.server.store.sqlite import (
+    arrow_schemas,
     audit,
     bulk_operations,
     database,
@@ -247,6 +248,9 @@ class SqliteStore(Service):
     finish_part = _may_refuse(batch_operations.finish_part)
     hear_upload = _writes(batch_operations.hear_upload)
     batch_parts = _reads(reading.batch_parts)
+    payload_schema = _reads(arrow_schemas.payload_schema)
+    result_schema = _reads(arrow_schemas.result_schema)
+    keep_result_schema = _writes(arrow_schemas.keep_result_schema)
     seal_batch = _may_refuse(batch_operations.seal_batch)
     batches = _reads(reading.batches)
     list_batches = _reads(listing.batches)

@@ -144,6 +144,8 @@ CREATE TABLE jobs (
     scheduled_at bigint,
     started_at bigint,
     completed_at bigint,
+    -- Which of its batch's schemas its payload has; NULL: it came without one.
+    schema_id bigint,
     organization integer NOT NULL,
     queue integer NOT NULL,
     timeout_seconds integer NOT NULL,
@@ -249,6 +251,15 @@ CREATE TABLE batch_parts (
     finished boolean NOT NULL DEFAULT false,
     part_id bytea NOT NULL,
     PRIMARY KEY (batch, part_id)
+);
+
+-- The Arrow schemas of a batch's payloads, by a hash that names them, and that of its results, as 0.
+-- Without a reference: a batch that gets a job handed over must not wait for it.
+CREATE TABLE batch_schemas (
+    batch bigint NOT NULL,
+    schema_id bigint NOT NULL,
+    schema bytea NOT NULL,
+    PRIMARY KEY (batch, schema_id)
 );
 
 -- Outcomes of chunks until the batch is sealed, for those who ask again after a cut.

@@ -143,6 +143,8 @@ CREATE TABLE jobs (
     -- How long it waits before each retry, where it says so; see retry_backoff.py.
     retry_backoff TEXT,
     last_error TEXT,
+    -- Which of its batch's schemas its payload has; NULL: it came without one.
+    schema_id INTEGER,
     -- 32 lower-case hex digits are kept as 16 bytes, anything else as text.
     idempotency_key,
     -- A hash of the payload that was taken away.
@@ -226,6 +228,14 @@ CREATE TABLE batch_parts (
     finished INTEGER NOT NULL DEFAULT 0,
     rows INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (batch, part_id)
+) WITHOUT ROWID;
+
+-- The Arrow schemas of a batch's payloads, by a hash that names them, and that of its results, as 0.
+CREATE TABLE batch_schemas (
+    batch INTEGER NOT NULL REFERENCES batches,
+    schema_id INTEGER NOT NULL,
+    schema BLOB NOT NULL,
+    PRIMARY KEY (batch, schema_id)
 ) WITHOUT ROWID;
 
 -- Outcomes of chunks until the batch is sealed, for those who ask again after a cut.

@@ -1,0 +1,76 @@
+"""The Arrow schema of a table's payloads, which goes with them so that they can be read back."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyarrow import types
+
+from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping
+from spooled_pipelines.batch.values.arrow_types import is_list
+from spooled_pipelines.wire.limits import SCHEMA_MAX_BYTES
+
+
+def payload_schema(
+    schema: pa.Schema, mapping: ColumnMapping, returned: pa.Schema | None
+) -> pa.Schema:
+    """Return the payload's fields and their types; none where the payloads are JSON already.
+
+    `returned` is what the function gave that makes the payloads, if there is one.
+    """
+    if returned is not None:
+        return returned
+    if mapping.payload_column is None:
+        # In the table's order, which the mapping does not keep.
+        fields = sorted(mapping.fields, key=lambda pair: schema.get_field_index(pair[1]))
+        return pa.schema([(name, schema.field(column).type) for name, column in fields])
+    kind = schema.field(mapping.payload_column).type
+    inner = map(kind.field, range(kind.num_fields)) if types.is_struct(kind) else ()
+    return pa.schema([(field.name, field.type) for field in inner])
+
+
+class PayloadTypes:
+    """The types of the payloads of one upload, record batch by record batch."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, pa.DataType] = {}
+        self._last: pa.Schema | None = None
+
+    def add(self, schema: pa.Schema) -> None:
+        """Note what the payloads of one more record batch are."""
+        if self._last is not None and schema.equals(self._last):
+            return
+        self._last = schema
+        for field in schema:
+            kind = _plain(field.type)
+            known = self._types.get(field.name, pa.null())
+            if types.is_null(known):
+                self._types[field.name] = kind
+            elif kind != known and not types.is_null(kind):
+                # Values of several types are read as JSON has them.
+                self._types[field.name] = pa.json_()
+
+    def serialized(self) -> tuple[bytes, str | None]:
+        """Return the schema as an IPC message, empty where none can be kept; and why, in words."""
+        fields = [(name, kind) for name, kind in self._types.items() if not types.is_null(kind)]
+        data = pa.schema(fields).serialize().to_pybytes() if fields else b""
+        if len(data) <= SCHEMA_MAX_BYTES:
+            return data, None
+        note = (
+            f"the columns' types are not kept: the schema has {len(data)} bytes, and at most "
+            f"{SCHEMA_MAX_BYTES} are kept"
+        )
+        return b"", note
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values, however they are stored."""
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _plain(kind.value_type)
+    if types.is_struct(kind):
+        fields = map(kind.field, range(kind.num_fields))
+        return pa.struct([(field.name, _plain(field.type)) for field in fields])
+    if types.is_map(kind):
+        return pa.map_(pa.string(), _plain(kind.item_type))
+    if is_list(kind) and not types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind

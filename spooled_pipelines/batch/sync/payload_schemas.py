@@ -1,0 +1,58 @@
+# Generated from spooled_pipelines/batch/aio/payload_schemas.py by `make generate`: do not edit.
+"""The Arrow schemas that payloads came with: each is asked for once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from spooled_pipelines.errors import SpooledError
+from spooled_pipelines.rpc.sync.connection import Connection
+from spooled_pipelines.types import RowSchema
+from spooled_pipelines.wire import batch_v1, spooled_v1
+from spooled_pipelines.wire.methods import BATCH
+
+# Of 64 KiB at most.
+_KEPT = 256
+
+
+class PayloadSchemas:
+    """Schemas by the numbers that jobs on the wire have."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[int, RowSchema] = {}
+
+    def of(self, jobs: Iterable[spooled_v1.Job]) -> Mapping[int, RowSchema]:
+        """Return the schemas of these jobs, and maybe of others; a job without one has none."""
+        found = self._known
+        for job in jobs:
+            number = job.schema_id
+            if number and number not in found:
+                if len(found) >= _KEPT:
+                    found = self._known = {}
+                found[number] = self._ask(job)
+        return found
+
+    def _ask(self, job: spooled_v1.Job) -> RowSchema:
+        # Loads pyarrow.
+        from spooled_pipelines.batch.values.row_values import row_schema
+
+        request = batch_v1.GetPayloadSchemaRequest(job_id=job.id)
+        try:
+            method = BATCH["GetPayloadSchema"]
+            answer = self._connection.unary(method, request, repeatable=True)
+            return row_schema(answer.schema)
+        except SpooledError as error:
+            # The jobs are claimed all the same, and may do without.
+            return _UnknownSchema(f"the schema of job {job.id} could not be read: {error}")
+
+
+class _UnknownSchema:
+    """A schema that the server did not tell."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def row(self, payload: Mapping[str, Any]) -> NoReturn:  # noqa: ARG002
+        raise SpooledError(self._reason)
