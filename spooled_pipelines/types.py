@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # A path or URI.
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -36,7 +39,14 @@ class JobStatus(str, Enum):
 
 
 class RowSchema(Protocol):
-    """The types that a payload's fields had in the table it came from."""
+    """The types that a payload's fields had in the table it came from.
+
+    Attributes:
+        arrow: the same as an Arrow schema.
+    """
+
+    @property
+    def arrow(self) -> pa.Schema: ...
 
     def row(self, payload: Mapping[str, Any], /) -> dict[str, Any]:
         """Return the payload's values as what they were."""

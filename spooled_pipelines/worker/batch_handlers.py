@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import CoroutineType
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, overl
 
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 from spooled_pipelines.rpc import tracing
+from spooled_pipelines.types import RowSchema
 from spooled_pipelines.worker.adapter import signature_of
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.outcome import (
@@ -27,7 +28,8 @@ from spooled_pipelines.worker.outcome import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_Rows: TypeAlias = "pa.RecordBatch | PayloadMismatchError"
+# Or why there are none.
+_Rows: TypeAlias = "pa.RecordBatch | Exception"
 F = TypeVar("F", bound=Callable[..., Any])
 ROWS_MAX = 10_000
 # Of payloads in one call: an array of texts holds no more than twice as many.
@@ -116,13 +118,15 @@ class BatchHandlerCall:
 
     def run(self, contexts: Sequence[JobContext]) -> list[Outcome]:
         """Call it in this thread."""
-        groups = self._with_rows(contexts)
-        return [outcome for group, rows in groups for outcome in self._run(group, rows)]
+        groups = [(group, self._run(group, rows)) for group, rows in self._with_rows(contexts)]
+        return _in_order(contexts, groups)
 
     async def run_async(self, contexts: Sequence[JobContext]) -> list[Outcome]:
         """Await it in this event loop."""
-        groups = self._with_rows(contexts)
-        return [outcome for group, rows in groups for outcome in await self._run_async(group, rows)]
+        groups = [
+            (group, await self._run_async(group, rows)) for group, rows in self._with_rows(contexts)
+        ]
+        return _in_order(contexts, groups)
 
     def _run(self, group: Sequence[JobContext], rows: _Rows) -> list[Outcome]:
         try:
@@ -143,7 +147,7 @@ class BatchHandlerCall:
         return self._outcomes(value, len(group))
 
     def _call(self, rows: _Rows, group: Sequence[JobContext]) -> object:
-        if isinstance(rows, PayloadMismatchError):
+        if isinstance(rows, Exception):
             raise rows
         if self._wants_contexts:
             return self._function(rows, list(group))
@@ -151,7 +155,19 @@ class BatchHandlerCall:
             return self._function(rows, [context.job for context in group])
         return self._function(rows)
 
-    def _with_rows(self, group: Sequence[JobContext]) -> list[tuple[Sequence[JobContext], _Rows]]:
+    def _with_rows(
+        self, contexts: Sequence[JobContext]
+    ) -> Iterator[tuple[Sequence[JobContext], _Rows]]:
+        """Yield the jobs with their rows, those of each table by themselves."""
+        groups: dict[RowSchema | None, list[JobContext]] = {}
+        for context in contexts:
+            groups.setdefault(context.schema, []).append(context)
+        for schema, group in groups.items():
+            yield from self._decoded(group, schema)
+
+    def _decoded(
+        self, group: Sequence[JobContext], schema: RowSchema | None
+    ) -> list[tuple[Sequence[JobContext], _Rows]]:
         """Return the jobs with their rows; where those do not go together, half by half."""
         import pyarrow as pa
         from google.protobuf.message import DecodeError
@@ -168,16 +184,20 @@ class BatchHandlerCall:
             OverflowError,
         )
         try:
+            table = None if schema is None else schema.arrow
+        except SpooledError as error:
+            return [(group, error)]
+        try:
             payloads = [context.payload_bytes for context in group]
             if len(group) == 1 or sum(map(len, payloads)) <= _CALL_BYTES:
-                return [(group, decode_rows(pa.array(payloads, pa.binary()), self._schema))]
+                return [(group, decode_rows(pa.array(payloads, pa.binary()), self._schema, table))]
         except errors as error:
             if len(group) == 1:
                 # Arrow's own words may hold the value.
                 reason = error if isinstance(error, MisfitError) else type(error).__name__
                 return [(group, PayloadMismatchError(f"the payload does not fit a row: {reason}"))]
         half = len(group) // 2
-        return self._with_rows(group[:half]) + self._with_rows(group[half:])
+        return self._decoded(group[:half], schema) + self._decoded(group[half:], schema)
 
     def _outcomes(self, value: object, rows: int) -> list[Outcome]:
         if value is None:
@@ -209,6 +229,20 @@ class BatchHandlerCall:
             wrong = f"ValueError: the handler returned {len(value)} outcomes for {rows} rows"
             return [rejected_result(wrong)] * rows
         return outcomes
+
+
+def _in_order(
+    contexts: Sequence[JobContext], groups: list[tuple[Sequence[JobContext], list[Outcome]]]
+) -> list[Outcome]:
+    """Return the outcomes in the order of the jobs."""
+    if len(groups) == 1:
+        return groups[0][1]
+    outcomes = {
+        id(context): outcome
+        for group, found in groups
+        for context, outcome in zip(group, found, strict=True)
+    }
+    return [outcomes[id(context)] for context in contexts]
 
 
 def _columns(value: object) -> pa.RecordBatch | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.rpc.struct import to_struct
-from spooled_pipelines.types import Job
+from spooled_pipelines.types import Job, RowSchema
 
 
 class JobContext:
@@ -36,6 +36,11 @@ class JobContext:
     def payload_bytes(self) -> bytes:
         """The payload as a serialized Struct."""
         return to_struct(self.job.payload).SerializeToString()
+
+    @property
+    def schema(self) -> RowSchema | None:
+        """The types of the table that the job came from, as far as they are known."""
+        return self.job.schema
 
     @property
     def cancelled(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+from spooled_pipelines.batch.aio.payload_schemas import AsyncPayloadSchemas
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.types import Job
@@ -89,6 +90,7 @@ class Fetcher:
         on_jobs: Callable[[Job | LeasedChunk, float], None],
     ) -> None:
         self._client = client
+        self._schemas = AsyncPayloadSchemas(client.connection)
         self._clock = clock
         self._settings = settings
         self._load = load
@@ -245,8 +247,11 @@ class Fetcher:
         answer = await self._client.connection.unary(
             BATCH["ClaimChunks"], request, repeatable=False
         )
-        chunks = [LeasedChunk(each, self._settings.worker_id) for each in answer.chunks]
-        for chunk in chunks:
+        chunks = []
+        for each in answer.chunks:
+            schemas = await self._schemas.named(zip(each.schema_ids, each.job_ids, strict=False))
+            chunk = LeasedChunk(each, self._settings.worker_id, schemas)
+            chunks.append(chunk)
             self._take(chunk, claimed_at, len(chunk))
         cut_short = sum(chunk.payload_bytes for chunk in chunks) >= most / 2
         return _Fetched(sum(map(len, chunks)), cut_short)

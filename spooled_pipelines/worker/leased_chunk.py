@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TypeVar
 
+from spooled_pipelines.rpc.decode import NO_SCHEMAS
 from spooled_pipelines.rpc.struct import from_struct
-from spooled_pipelines.types import Job, JobStatus
+from spooled_pipelines.types import Job, JobStatus, RowSchema
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.well_known import Struct
 from spooled_pipelines.worker.context import JobContext
@@ -25,9 +26,15 @@ class LeasedChunk:
         payload_bytes: the size of all of them.
         held: how many of the jobs this worker still has.
         run_alone: whether it is one job that may have killed its worker.
+        schemas: the types of the table that each job came from, as far as they are known.
     """
 
-    def __init__(self, message: batch_v1.LeasedChunk, worker_id: str) -> None:
+    def __init__(
+        self,
+        message: batch_v1.LeasedChunk,
+        worker_id: str,
+        schemas: Mapping[int, RowSchema] = NO_SCHEMAS,
+    ) -> None:
         self.queue_name = message.queue_name
         self.lease_id = message.lease_id
         self.worker_id = worker_id
@@ -62,6 +69,7 @@ class LeasedChunk:
         self._errors = self._column(message.last_errors, "")
         self._traceparents = self._column(message.traceparents, "")
         self._tracestates = self._column(message.tracestates, "")
+        self.schemas = self._column([schemas.get(each) for each in message.schema_ids], None)
 
     def __len__(self) -> int:
         return len(self.job_ids)
@@ -85,6 +93,7 @@ class LeasedChunk:
             idempotency_key=self._keys[index] or None,
             traceparent=self._traceparents[index] or None,
             tracestate=self._tracestates[index] or None,
+            schema=self.schemas[index],
         )
         return job
 
@@ -117,6 +126,11 @@ class ChunkJobContext(JobContext):
     def payload_bytes(self) -> bytes:
         """The payload as a serialized Struct."""
         return self.chunk.payloads[self.index]
+
+    @property
+    def schema(self) -> RowSchema | None:
+        """The types of the table that the job came from, as far as they are known."""
+        return self.chunk.schemas[self.index]
 
 
 # Jobs of one upload were made at the same time.

@@ -49,6 +49,7 @@ class Things:
             "error": "boom",
             "name": "n",
             "role": "read",
+            "schema": b"schema",
             "id": self.key_id,
             "completed": batch.Completion(),
             "requeue": batch.Requeue(),

@@ -24,27 +24,30 @@ class AsyncPayloadSchemas:
 
     async def of(self, jobs: Iterable[spooled_v1.Job]) -> Mapping[int, RowSchema]:
         """Return the schemas of these jobs, and maybe of others; a job without one has none."""
+        return await self.named((job.schema_id, job.id) for job in jobs)
+
+    async def named(self, jobs: Iterable[tuple[int, str]]) -> Mapping[int, RowSchema]:
+        """Return the same; of each job its schema's number and its id."""
         found = self._known
-        for job in jobs:
-            number = job.schema_id
+        for number, job_id in jobs:
             if number and number not in found:
                 if len(found) >= _KEPT:
                     found = self._known = {}
-                found[number] = await self._ask(job)
+                found[number] = await self._ask(job_id)
         return found
 
-    async def _ask(self, job: spooled_v1.Job) -> RowSchema:
+    async def _ask(self, job_id: str) -> RowSchema:
         # Loads pyarrow.
         from spooled_pipelines.batch.values.row_values import row_schema
 
-        request = batch_v1.GetPayloadSchemaRequest(job_id=job.id)
+        request = batch_v1.GetPayloadSchemaRequest(job_id=job_id)
         try:
             method = BATCH["GetPayloadSchema"]
             answer = await self._connection.unary(method, request, repeatable=True)
             return row_schema(answer.schema)
         except SpooledError as error:
             # The jobs are claimed all the same, and may do without.
-            return _UnknownSchema(f"the schema of job {job.id} could not be read: {error}")
+            return _UnknownSchema(f"the schema of job {job_id} could not be read: {error}")
 
 
 class _UnknownSchema:
@@ -52,6 +55,10 @@ class _UnknownSchema:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+
+    @property
+    def arrow(self) -> NoReturn:
+        raise SpooledError(self._reason)
 
     def row(self, payload: Mapping[str, Any]) -> NoReturn:  # noqa: ARG002
         raise SpooledError(self._reason)

@@ -6,7 +6,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping
-from spooled_pipelines.batch.values.arrow_types import is_list
+from spooled_pipelines.batch.values.arrow_types import any_type, is_list
 from spooled_pipelines.wire.limits import SCHEMA_MAX_BYTES
 
 
@@ -42,6 +42,9 @@ class PayloadTypes:
         self._last = schema
         for field in schema:
             kind = _plain(field.type)
+            if types.is_nested(kind) and any_type(kind, _is_extension):
+                # Arrow makes no such arrays of Python's values.
+                kind = pa.json_()
             known = self._types.get(field.name, pa.null())
             if types.is_null(known):
                 self._types[field.name] = kind
@@ -51,8 +54,9 @@ class PayloadTypes:
 
     def serialized(self) -> tuple[bytes, str | None]:
         """Return the schema as an IPC message, empty where none can be kept; and why, in words."""
-        fields = [(name, kind) for name, kind in self._types.items() if not types.is_null(kind)]
-        data = pa.schema(fields).serialize().to_pybytes() if fields else b""
+        data = b""
+        if self._types:
+            data = pa.schema(list(self._types.items())).serialize().to_pybytes()
         if len(data) <= SCHEMA_MAX_BYTES:
             return data, None
         note = (
@@ -62,6 +66,10 @@ class PayloadTypes:
         return b"", note
 
 
+def _is_extension(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType)
+
+
 def _plain(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values, however they are stored."""
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
@@ -69,8 +77,10 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if types.is_struct(kind):
         fields = map(kind.field, range(kind.num_fields))
         return pa.struct([(field.name, _plain(field.type)) for field in fields])
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type), kind.list_size)
     if types.is_map(kind):
         return pa.map_(pa.string(), _plain(kind.item_type))
-    if is_list(kind) and not types.is_fixed_size_list(kind):
+    if is_list(kind):
         return pa.list_(_plain(kind.value_type))
     return kind

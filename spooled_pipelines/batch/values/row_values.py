@@ -7,11 +7,10 @@ would cut off is pandas' type, which is one of theirs, or stays text where there
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -22,11 +21,18 @@ import pyarrow as pa
 from pyarrow import types
 
 from spooled_pipelines.batch.values.arrow_types import is_list, is_string
+from spooled_pipelines.batch.values.table_arrays import (
+    duration_count,
+    is_bytes,
+    to_bytes,
+    to_decimal,
+    to_float,
+    to_integer,
+)
 from spooled_pipelines.errors import InvalidArgumentError
 
 _Read: TypeAlias = Callable[[Any], object]
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
-_DURATION = re.compile(r"(-?)P(\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d{1,9}))?S")
 _MISFIT = (ValueError, TypeError, OverflowError, InvalidOperation, AttributeError)
 
 
@@ -120,27 +126,6 @@ def _reader_of_structs(fields: Mapping[str, _Read | None]) -> _Read:
     return read
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(value)
-    return int(value)
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError(value)
-    return float(value)
-
-
-def _decimal(value: Any) -> Decimal:
-    # As it is written: a double's own digits go on for longer.
-    return Decimal(value if isinstance(value, str) else repr(value))
-
-
-def _bytes(value: Any) -> bytes:
-    return base64.b64decode(value, validate=True)
-
-
 def _is(kind: type) -> _Read:
     def read(value: Any) -> object:
         if not isinstance(value, kind):
@@ -181,19 +166,13 @@ def _time(value: str) -> object:
 
 
 def _duration(value: str) -> object:
-    match = _DURATION.fullmatch(value)
-    if match is None:
-        raise ValueError(value)
-    sign, days, hours, minutes, seconds, digits = match.groups()
-    nanoseconds = int(f"{digits or '0':0<9}")
+    nanoseconds = duration_count(value, 1_000_000_000)
     if nanoseconds % 1_000:
         return _pandas("Timedelta", value, None)
-    whole = int(days) * 86_400 + int(hours) * 3_600 + int(minutes) * 60 + int(seconds)
     try:
-        duration = timedelta(seconds=whole, microseconds=nanoseconds // 1_000)
+        return timedelta(microseconds=nanoseconds // 1_000)
     except OverflowError:
         return value
-    return -duration if sign else duration
 
 
 def _pandas(kind: str, text: str, zone: tzinfo | None) -> object:
@@ -224,15 +203,12 @@ def _zone(name: str) -> tzinfo:
 _MICROSECONDS = len("2013-01-31T05:00:00.000000")
 _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], _Read], ...] = (
     (types.is_boolean, _is(bool)),
-    (types.is_integer, _integer),
-    (types.is_floating, _float),
-    (types.is_decimal, _decimal),
+    (types.is_integer, to_integer),
+    (types.is_floating, to_float),
+    (types.is_decimal, to_decimal),
     (is_string, _is(str)),
     (types.is_date, _date),
     (types.is_time, _time),
     (types.is_duration, _duration),
-    (types.is_binary, _bytes),
-    (types.is_large_binary, _bytes),
-    (types.is_fixed_size_binary, _bytes),
-    (types.is_binary_view, _bytes),
+    (is_bytes, to_bytes),
 )

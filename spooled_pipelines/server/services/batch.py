@@ -327,6 +327,8 @@ class BatchService:
         self, caller: Caller, request: GetResultSchemaRequest
     ) -> GetResultSchemaResponse:
         batch_id = validation.batch_id(request.batch_id)
+        # NOT_FOUND where there is no such batch.
+        await self._context.store.batches(caller.organization, [batch_id])
         kept = await self._context.store.result_schema(caller.organization, batch_id)
         return GetResultSchemaResponse(schema=kept)
 

@@ -1,0 +1,100 @@
+"""Any table is what it was once its payloads are read back with the schema that came with them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+
+from spooled_pipelines.batch.decoding.payload_columns import decode_columns
+from spooled_pipelines.batch.options.row_options import RowOptions
+from spooled_pipelines.batch.staging.prepare import prepare
+from spooled_pipelines.batch.values.arrow_types import storage_array
+from spooled_pipelines.batch.values.exact_arrays import MisfitError
+from spooled_pipelines.batch.values.row_values import row_schema
+from spooled_pipelines.batch.values.table_arrays import table_array
+from tests.support.arrow_strategies import LOSSY_COLUMNS, tables
+
+
+def read_back(table: pa.Table) -> tuple[dict[str, pa.Array], dict[str, list[Any]]]:
+    """The columns, typed and as JSON has them."""
+    staged = prepare(table, "q", RowOptions(on_lossy="string"))
+    payloads = pa.array([each for chunk in staged.chunks() for each in chunk.payloads()])
+    columns = decode_columns(payloads)
+    schema = row_schema(staged.payload_schema).arrow if staged.payload_schema else pa.schema([])
+    staged.close()
+    typed = {
+        field.name: table_array(
+            columns.arrays.get(field.name), partial(columns.values, field.name), field.type
+        )
+        for field in schema
+    }
+    return typed, {name: columns.values(name) for name in table.column_names}
+
+
+def plain(value: Any) -> Any:
+    """JSON by value, maps as objects, and NaN as null, which it is in payloads."""
+    if isinstance(value, float):
+        return None if value != value else value
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list) and value and all(isinstance(each, tuple) for each in value):
+        # An object's fields have no order.
+        return plain(dict(value))
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@settings(max_examples=60)
+@given(tables(LOSSY_COLUMNS))
+def test_any_table_comes_back_with_its_own_types(table: pa.Table) -> None:
+    found, seen = read_back(table)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        was = column.type
+        kept = column.combine_chunks()
+        if not isinstance(was, pa.BaseExtensionType):
+            kept = storage_array(kept)
+        if kept.null_count == len(kept) and name not in found:
+            continue
+        array = found[name]
+        if isinstance(array.type, pa.JsonType):
+            assert [each and json.loads(each) for each in array.to_pylist()] == seen[name]
+            continue
+        encoded = pa.types.is_dictionary(was) or pa.types.is_run_end_encoded(was)
+        kind = was.value_type if encoded else was
+        assert array.type == kind or pa.types.is_nested(kind), (array.type, was)
+        if pa.types.is_temporal(array.type):
+            # Beyond Python's years.
+            assert array.view(_counts(array.type)).equals(kept.view(_counts(array.type)))
+        else:
+            assert plain(array.to_pylist()) == plain(kept.to_pylist())
+
+
+def _counts(arrow_type: pa.DataType) -> pa.DataType:
+    return pa.int32() if arrow_type.bit_width == 32 else pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("2013-02-30", pa.date32()),
+        ("05:00:00.1", pa.time32("s")),
+        ("1.123", pa.decimal128(5, 2)),
+        ("x", pa.int64()),
+        (1.5, pa.int64()),
+        (True, pa.float64()),
+        (300, pa.int8()),
+        ("?", pa.binary()),
+        ("P1D", pa.duration("s")),
+        (1, pa.string()),
+    ],
+)
+def test_a_value_of_another_type_is_named_and_not_changed(value: Any, kind: pa.DataType) -> None:
+    with pytest.raises(MisfitError, match="is not of type") as caught:
+        table_array(pa.array([value]), lambda: [value], kind)
+    assert caught.value.index == 0
+    assert table_array(pc.cast(pa.nulls(1), pa.null()), lambda: [None], kind).null_count == 1
