@@ -19,6 +19,10 @@ ORGANIZATION_HEADER = "x-spooled-organization"
 # gzip makes rows a fifth of their size, at some 60 MB a second and core: it pays if the way to the
 # server is slower than that. A network that responds sooner than this is most often faster.
 _FAR_SECONDS = 0.002
+# gRPC's default is to stay with the first that answers, which would leave the others idle. It also
+# watches each server's health, and passes over one that says NOT_SERVING, for example since its
+# database is away; one without that service counts as healthy.
+_TAKE_TURNS = '{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}'
 _log = logging.getLogger("spooled_pipelines.rpc")
 # The names of servers.
 _warned_of: set[str] = set()
@@ -71,8 +75,7 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, int | str]]
         ("grpc.max_reconnect_backoff_ms", 2_000 if settings.file is None else 100),
     ]
     if settings.endpoint.is_many:
-        # gRPC's default is to stay with the first that answers, which would leave the others idle.
-        options.append(("grpc.lb_policy_name", "round_robin"))
+        options.append(("grpc.service_config", _TAKE_TURNS))
     if settings.endpoint.is_local:
         # Where http_proxy is set, gRPC would ask that proxy for this very machine.
         options.append(("grpc.enable_http_proxy", 0))

@@ -15,6 +15,7 @@ from spooled_pipelines.text import one_line
 PROBLEMS = {
     "no_such_host": "cannot be found: there is no host of this name as far as this machine knows",
     "unreachable": "does not answer: no server there takes connections",
+    "not_serving": "says that it is not serving: its database is away, or it is being stopped",
     "silent": "takes connections, but then says nothing",
     "server_without_tls": "answers without TLS, but this client expects TLS",
     "client_without_tls": "seems to expect TLS, but this client does not use it",
@@ -56,6 +57,7 @@ _SIGNS = (
     ("failed to create security handshaker", "tls_material"),
     ("handshake failed", "tls_handshake"),
     ("before receiving settings frame", "silent"),
+    ("backend unhealthy", "not_serving"),
     ("http1.x server", "not_grpc"),
     ("failed parsing http/2", "not_grpc"),
     ("resolv", "no_such_host"),
@@ -107,7 +109,7 @@ def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
 
 
 def _not_connected(lowered: str, settings: ConnectionSettings) -> str:
-    if "socket closed" in lowered and not any(sign in lowered for sign, _ in _SIGNS[:8]):
+    if "socket closed" in lowered and not any(sign in lowered for sign, _ in _SIGNS[:9]):
         secure = settings.tls_material is not None
         return "tls_client_certificate" if secure else "client_without_tls"
     return next((reason for sign, reason in _SIGNS if sign in lowered), "unreachable")

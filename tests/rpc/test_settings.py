@@ -1,3 +1,4 @@
+import json
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any, cast
@@ -137,11 +138,13 @@ def test_an_answer_may_be_as_large_as_the_contract_lets_it_be() -> None:
 
 
 @pytest.mark.parametrize("address", ["dns:///queue.example.org", "10.0.0.1:1,10.0.0.2:1"])
-def test_calls_are_spread_over_all_servers_that_an_address_names(address: str) -> None:
+def test_calls_are_spread_over_all_healthy_servers_that_an_address_names(address: str) -> None:
     options = dict(channel_options(ConnectionSettings(address, api_key=KEY)))
-    assert options["grpc.lb_policy_name"] == "round_robin"
+    config = json.loads(str(options["grpc.service_config"]))
+    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
+    assert config["healthCheckConfig"] == {"serviceName": ""}
 
 
 def test_calls_stay_with_the_one_server_that_an_address_names() -> None:
     options = dict(channel_options(ConnectionSettings("localhost:1", api_key=KEY)))
-    assert "grpc.lb_policy_name" not in options
+    assert "grpc.service_config" not in options

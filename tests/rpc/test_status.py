@@ -152,6 +152,11 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
         (REFUSED + "Socket closed", "client_without_tls", "tls=True"),
         (REFUSED + "Failed parsing HTTP/2", "not_grpc", "web server"),
         (
+            "connections to all backends failing; last error: ipv4:1.2.3.4:1: backend unhealthy",
+            "not_serving",
+            "not serving",
+        ),
+        (
             REFUSED + "connection attempt timed out before receiving SETTINGS frame",
             "silent",
             "firewall",

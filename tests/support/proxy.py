@@ -41,14 +41,14 @@ class Proxy:
     `sent` counts the bytes that went to the server.
     """
 
-    def __init__(self, *targets: str) -> None:
+    def __init__(self, *targets: str, host: str = "127.0.0.1") -> None:
         parted = [target.rpartition(":") for target in targets]
         # One with a "/" is a socket of this machine.
         self._targets = deque(
             port if "/" in port else (host, int(port)) for host, _, port in parted
         )
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0))
+        self.address = f"{host}:{self._listener.getsockname()[1]}"
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._losing = _Losing()

@@ -36,6 +36,7 @@ _ADVICE = {
     "no_such_host": "Check the host.",
     "unreachable": "Check host and port, and that it runs.",
     "connection_lost": "Try again.",
+    "not_serving": "Try again, or look into the log of the servers.",
 }
 # gRPC gives a connection up that says nothing, at about the time at which the call's budget ends.
 _SILENT = (

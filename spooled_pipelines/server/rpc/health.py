@@ -71,7 +71,8 @@ class Health:
     async def watch(self, _: object, context: Context) -> None:
         """Answer Watch."""
         async with _refusing(context, self._guard):
-            with self._watches.taken(context):
+            # To a client that spreads its calls, any other refusal is a server that is not healthy.
+            with self._watches.taken(context, "UNIMPLEMENTED"):
                 name = await self._asked(context)
                 while True:
                     changed = self._changed
@@ -183,11 +184,11 @@ class _Places:
         self._taken: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def taken(self, context: Context) -> Iterator[None]:
-        """Have one of them; RefusedError RESOURCE_EXHAUSTED where none is free."""
+    def taken(self, context: Context, code: str = "RESOURCE_EXHAUSTED") -> Iterator[None]:
+        """Have one of them; RefusedError with this code where none is free."""
         host = peer_host(context.peer())
         if self._taken.total() >= self._in_all or self._taken[host] >= self._of_one:
-            raise RefusedError("RESOURCE_EXHAUSTED", f"too many {self._what} stand already")
+            raise RefusedError(code, f"too many {self._what} stand already")
         self._taken[host] += 1
         try:
             yield

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -12,8 +14,13 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from spooled_pipelines import AsyncSpooledClient
+from spooled_pipelines.server.core.lifecycle import LoopMonitor
+from spooled_pipelines.server.rpc import health as rpc_health
 from spooled_pipelines.wire.pool import SERVICES
-from tests.support.wire import Wire, answered
+from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest
+from tests.support.waiting import aeventually
+from tests.support.wire import KEY, Wire, answered
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -56,6 +63,44 @@ async def test_whoever_watches_is_told_that_the_server_drains(tmp_path: Path) ->
     assert (await asyncio.wait_for(watch.read(), 60)).status == NOT_SERVING
     await asyncio.wait_for(stopping, 60)
     await wire.channel.close()
+
+
+async def test_a_client_of_two_servers_passes_over_one_that_does_not_serve(tmp_path: Path) -> None:
+    async with two_wires(tmp_path) as (sick, well):
+        loops: LoopMonitor = cast("Any", sick.server)._readiness.loops
+        loops.failed("sweeper")
+        async with AsyncSpooledClient(f"{sick.address},{well.address}", api_key=KEY) as client:
+            for _ in range(10):
+                await client.enqueue("q", {})
+        assert [await pending(wire) for wire in (sick, well)] == [0, 10]
+
+
+async def test_a_client_that_may_not_watch_uses_both_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_health, "_WATCHES", (0, 0))
+    async with two_wires(tmp_path) as wires:
+        address = ",".join(wire.address for wire in wires)
+        async with AsyncSpooledClient(address, api_key=KEY) as client:
+
+            async def both_have_some() -> bool:
+                await client.enqueue("q", {})
+                return all([await pending(wire) for wire in wires])
+
+            await aeventually(both_have_some)
+
+
+@contextlib.asynccontextmanager
+async def two_wires(folder: Path) -> AsyncIterator[tuple[Wire, Wire]]:
+    """Two servers, each with a store of its own."""
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+    async with Wire(folder / "first") as first, Wire(folder / "second") as second:
+        yield first, second
+
+
+async def pending(wire: Wire) -> int:
+    return int((await wire.call(GetQueueStatsRequest(queue_name="q"))).pending)
 
 
 async def test_reflection_lists_every_service_and_hands_out_its_messages(tmp_path: Path) -> None:
