@@ -68,7 +68,7 @@ async def test_whoever_watches_is_told_that_the_server_drains(tmp_path: Path) ->
 async def test_a_client_of_two_servers_passes_over_one_that_does_not_serve(tmp_path: Path) -> None:
     async with two_wires(tmp_path) as (sick, well):
         loops: LoopMonitor = cast("Any", sick.server)._readiness.loops
-        loops.failed("sweeper")
+        loops.failed("loop of this test")
         async with AsyncSpooledClient(f"{sick.address},{well.address}", api_key=KEY) as client:
             for _ in range(10):
                 await client.enqueue("q", {})
