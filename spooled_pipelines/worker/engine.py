@@ -297,14 +297,14 @@ class Engine:
 
     def _on_jobs_settled(self, jobs: Sequence[LeasedJob], status: SettledStatus) -> None:
         self.counts[status] += len(jobs)
-        self.counts_by_queue.update((leased.job.queue_name, status) for leased in jobs)
+        self.counts_by_queue.update((leased.queue_name, status) for leased in jobs)
         if status != "completed" or logger.isEnabledFor(logging.DEBUG):
             for leased in jobs:
                 _log_settled(leased, status)
         if self._on_settled is not None:
             for leased in jobs:
                 try:
-                    self._on_settled(Settled(leased.job, status))
+                    self._on_settled(Settled(leased.context, status))
                 except Exception:  # noqa: BLE001, PERF203 - a user's callback: its fault must not cost jobs
                     logger.exception("on_settled raised")
         self._fetcher.notify_room()

@@ -54,7 +54,7 @@ class HealthServer:
 
     def on_ended(self, leased: LeasedJob, seconds: float) -> None:
         """Record how long a handler took."""
-        self._handler_seconds.labels(leased.job.queue_name).observe(seconds)
+        self._handler_seconds.labels(leased.queue_name).observe(seconds)
 
     @contextmanager
     def serve(self, engine: Engine) -> Iterator[None]:

@@ -20,6 +20,7 @@ from spooled_pipelines.types import Job, JobStatus
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.worker.batch_settler import BatchSettler, OutcomeQueue
 from spooled_pipelines.worker.clock import Clock
+from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Returned, rejected_result
@@ -45,8 +46,13 @@ class Settled:
     gone, the result was not taken, and the job runs again.
     """
 
-    job: Job
+    context: JobContext
     status: SettledStatus
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed; one that came in a chunk is decoded when it is looked at."""
+        return self.context.job
 
 
 class Settler:
