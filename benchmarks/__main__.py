@@ -36,6 +36,7 @@ from benchmarks.soak import soak
 from benchmarks.start_up import start_up
 from benchmarks.takeover import takeover
 from benchmarks.text_files import text_files
+from benchmarks.throttled import throttled
 from benchmarks.tracing import tracing
 from benchmarks.working import working
 
@@ -54,6 +55,7 @@ ALL: dict[str, Callable[[], bool]] = {
     "takeover": takeover,
     "working": working,
     "settling": settling,
+    "throttled": throttled,
     "latency": latency,
     "start_up": start_up,
     "scale": scale,

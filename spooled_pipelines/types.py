@@ -150,6 +150,19 @@ class WaitingError:
 
 
 @dataclass(frozen=True)
+class QueueThrottle:
+    """How handlers that raised Throttled slow a queue right now.
+
+    ``jobs_per_second`` go out at most; it grows again while no handler says that it is too fast.
+    ``since`` is when one last did; before ``held_until`` nothing goes out.
+    """
+
+    jobs_per_second: float
+    since: datetime
+    held_until: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Queue:
     """One of the queues, as `queues()` lists them.
 
@@ -165,6 +178,7 @@ class Queue:
     paused: bool = False
     limits: QueueLimits = QueueLimits()
     waiting_errors: tuple[WaitingError, ...] = ()
+    throttle: QueueThrottle | None = None
 
 
 @dataclass(frozen=True)

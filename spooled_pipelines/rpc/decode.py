@@ -22,6 +22,7 @@ from spooled_pipelines.types import (
     Queue,
     QueueLimits,
     QueueStats,
+    QueueThrottle,
     RowSchema,
     Stall,
     WaitingError,
@@ -146,7 +147,13 @@ def queue_from(message: queue_admin_v1.Queue) -> Queue:
         paused=message.paused,
         limits=queue_limits_from(message.limits),
         waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),
+        throttle=_throttle_from(message.throttle) if message.HasField("throttle") else None,
     )
+
+
+def _throttle_from(message: queue_admin_v1.QueueThrottle) -> QueueThrottle:
+    held_until = time_from(message.held_until) if message.HasField("held_until") else None
+    return QueueThrottle(message.jobs_per_second, time_from(message.since), held_until)
 
 
 def worker_from(message: queue_admin_v1.Worker) -> WorkerState:

@@ -8,11 +8,14 @@ from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing.memory import innermost
 from spooled_pipelines.types import Job
+from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.limits import DEQUEUE_MAX
+from spooled_pipelines.wire.methods import BATCH
+from spooled_pipelines.worker.batch_settler import fill_return
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.executors import blocking_call
 from spooled_pipelines.worker.handler import Handler, bind_handler
-from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, rejected_result
+from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned, rejected_result
 
 _WORKER_ID = "spooled-testing"
 _LEASE_SECONDS = 3_600
@@ -79,5 +82,15 @@ def _settle(client: SpooledClient, job: Job, outcome: Outcome) -> None:
             return
         except InvalidArgumentError as error:
             outcome = rejected_result(f"the result cannot be kept: {error}")
+    if isinstance(outcome, Returned):
+        request = batch_v1.SettleRequest()
+        told = request.outcomes.add(
+            job_id=job.id, worker_id=_WORKER_ID, lease_id=job.lease_id or ""
+        )
+        fill_return(told.returned, outcome)
+        stream = client.connection.bidi_stream(BATCH["Settle"])
+        stream.write(request)
+        stream.read()
+        stream.cancel()
     if isinstance(outcome, Failed):
         client.fail(job, outcome.error, retry=outcome.retry)

@@ -726,10 +726,14 @@ class Failure(_message.Message):
     def __init__(self, error: _Optional[str] = ..., final: _Optional[bool] = ..., retry_delay_secs: _Optional[int] = ...) -> None: ...
 
 class Return(_message.Message):
-    __slots__ = ("begun",)
+    __slots__ = ("begun", "after_ms", "throttles")
     BEGUN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLES_FIELD_NUMBER: _ClassVar[int]
     begun: bool
-    def __init__(self, begun: _Optional[bool] = ...) -> None: ...
+    after_ms: int
+    throttles: bool
+    def __init__(self, begun: _Optional[bool] = ..., after_ms: _Optional[int] = ..., throttles: _Optional[bool] = ...) -> None: ...
 
 class Death(_message.Message):
     __slots__ = ("error", "exit_code", "shared")

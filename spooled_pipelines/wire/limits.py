@@ -50,3 +50,5 @@ CHUNK_TARGET_BYTES = 1 << 20
 CHUNK_BYTES_MAX = 3 << 20
 SETTLED_PER_MESSAGE_MAX = 1_000
 RETRY_DELAY_SECONDS_MAX = 30 * 24 * 3_600
+# How long a job that is throttled may hold its queue.
+HOLD_SECONDS_MAX = 24 * 3_600

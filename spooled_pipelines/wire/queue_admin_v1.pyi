@@ -117,12 +117,14 @@ class GetQueueLimitsRequest(_message.Message):
     def __init__(self, queue_name: _Optional[str] = ...) -> None: ...
 
 class GetQueueLimitsResponse(_message.Message):
-    __slots__ = ("limits", "paused")
+    __slots__ = ("limits", "paused", "throttle")
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_FIELD_NUMBER: _ClassVar[int]
     limits: QueueLimits
     paused: bool
-    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., paused: _Optional[bool] = ...) -> None: ...
+    throttle: QueueThrottle
+    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., paused: _Optional[bool] = ..., throttle: _Optional[_Union[QueueThrottle, _Mapping]] = ...) -> None: ...
 
 class ListQueuesRequest(_message.Message):
     __slots__ = ("queue_name", "page_size", "page_token")
@@ -143,20 +145,32 @@ class ListQueuesResponse(_message.Message):
     def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Queue(_message.Message):
-    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits", "waiting_errors")
+    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits", "waiting_errors", "throttle")
     STATS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     WAITING_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_FIELD_NUMBER: _ClassVar[int]
     stats: _spooled_pb2.GetQueueStatsResponse
     waiting: int
     cancelled: int
     paused: bool
     limits: QueueLimits
     waiting_errors: _containers.RepeatedCompositeFieldContainer[_batch_pb2.WaitingError]
-    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., waiting_errors: _Optional[_Iterable[_Union[_batch_pb2.WaitingError, _Mapping]]] = ...) -> None: ...
+    throttle: QueueThrottle
+    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., waiting_errors: _Optional[_Iterable[_Union[_batch_pb2.WaitingError, _Mapping]]] = ..., throttle: _Optional[_Union[QueueThrottle, _Mapping]] = ...) -> None: ...
+
+class QueueThrottle(_message.Message):
+    __slots__ = ("jobs_per_second", "since", "held_until")
+    JOBS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    HELD_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    jobs_per_second: float
+    since: _timestamp_pb2.Timestamp
+    held_until: _timestamp_pb2.Timestamp
+    def __init__(self, jobs_per_second: _Optional[float] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., held_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
     __slots__ = ("queue_name", "statuses", "waiting", "text", "created_since", "created_before", "page_size", "page_token")

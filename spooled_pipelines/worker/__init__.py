@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.worker.batch_handlers import batch_handler
     from spooled_pipelines.worker.context import JobContext
     from spooled_pipelines.worker.engine import WorkerReport
-    from spooled_pipelines.worker.outcome import Discard, Retry
+    from spooled_pipelines.worker.outcome import Discard, Retry, Snooze, Throttled
     from spooled_pipelines.worker.settings import QueueShare
     from spooled_pipelines.worker.settler import Settled
     from spooled_pipelines.worker.worker import Worker
@@ -30,6 +30,8 @@ __all__ = [
     "QueueShare",
     "Retry",
     "Settled",
+    "Snooze",
+    "Throttled",
     "Worker",
     "WorkerReport",
     "batch_handler",
@@ -41,6 +43,8 @@ _HOMES = {
     "QueueShare": "settings",
     "Retry": "outcome",
     "Settled": "settler",
+    "Snooze": "outcome",
+    "Throttled": "outcome",
     "Worker": "worker",
     "WorkerReport": "engine",
     "batch_handler": "batch_handlers",

@@ -15,7 +15,7 @@ from spooled_pipelines.wire.methods import BATCH
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.leased_chunk import LeasedChunk
-from spooled_pipelines.worker.outcome import Completed, Failed, truncated
+from spooled_pipelines.worker.outcome import Completed, Failed, Returned, truncated
 
 # Messages that are not answered yet.
 _IN_FLIGHT = 3
@@ -231,12 +231,23 @@ def _add_chunk(
             _fill_exception(message.exceptions.add(index=index), leased)
 
 
+def fill_return(message: batch_v1.Return, outcome: Returned) -> None:
+    """Say that a job goes back, and when it is to run again."""
+    message.SetInParent()
+    message.throttles = outcome.throttles
+    if outcome.after_ms is not None:
+        message.after_ms = outcome.after_ms
+
+
 def _fill_exception(
     message: batch_v1.JobOutcome | batch_v1.JobException, leased: LeasedJob
 ) -> None:
     outcome = leased.outcome
     if not isinstance(outcome, Failed):
-        message.returned.begun = leased.started_at is not None
+        is_postponed = isinstance(outcome, Returned) and outcome.after_ms is not None
+        message.returned.begun = leased.started_at is not None and not is_postponed
+        if isinstance(outcome, Returned):
+            fill_return(message.returned, outcome)
     elif outcome.exit_code is not None:
         message.died.error = truncated(outcome.error)
         message.died.exit_code = outcome.exit_code

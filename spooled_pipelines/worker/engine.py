@@ -325,6 +325,10 @@ def _log_settled(leased: LeasedJob, status: SettledStatus) -> None:
         )
     elif isinstance(outcome, Completed):
         log_job(logging.DEBUG, "job " + status, leased)
+    elif isinstance(outcome, Returned) and outcome.after_ms is not None:
+        event = "job throttled" if outcome.throttles else "job snoozed"
+        level = logging.DEBUG if outcome.throttles else logging.INFO
+        log_job(level, event, leased, status=status, after_ms=outcome.after_ms)
 
 
 def _executor(

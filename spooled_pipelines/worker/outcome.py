@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import traceback
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import CoroutineType, TracebackType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.rpc.struct import from_struct, to_struct
 from spooled_pipelines.text import shorten
-from spooled_pipelines.wire.limits import ERROR_MAX, RETRY_DELAY_SECONDS_MAX
+from spooled_pipelines.wire.limits import ERROR_MAX, HOLD_SECONDS_MAX, RETRY_DELAY_SECONDS_MAX
 from spooled_pipelines.wire.well_known import Struct
 
 # So much of an error's text may be the message; the end of the traceback gets the rest.
@@ -49,6 +50,56 @@ class Retry(Exception):  # noqa: N818 - a decision as well
         if seconds is not None and not 0 <= seconds <= RETRY_DELAY_SECONDS_MAX:
             raise ValueError(f"after must be 0 seconds to 30 days, got {seconds} s")
         self.after = None if seconds is None else math.ceil(seconds)
+
+
+class Snooze(Exception):  # noqa: N818 - a decision as well
+    """Raised by a handler to have this job run again later; it keeps all its retries.
+
+    raise Snooze(after=timedelta(hours=8))
+
+    Args:
+        reason: for people who read the handler.
+        after: seconds or a timedelta, at most 30 days.
+
+    Raises:
+        ValueError: `after` is below 0 or above its limit.
+    """
+
+    longest_seconds: ClassVar[int] = RETRY_DELAY_SECONDS_MAX
+
+    def __init__(self, reason: str = "", *, after: float | timedelta) -> None:
+        super().__init__(reason)
+        self.after: float | None = None if after is None else _checked(after, self.longest_seconds)
+
+
+class Throttled(Snooze):
+    """Raised by a handler whose job was answered that calls come too fast, such as with a 429.
+
+    raise Throttled(after=float(response.headers.get("retry-after", 0)))
+
+    The job keeps its retries and its place. The queue slows down, for all workers and servers, and
+    recovers step by step while no handler raises this.
+
+    Args:
+        reason: for people who read the handler.
+        after: nothing of the queue goes out for so long: seconds or a timedelta, at most a day.
+
+    Raises:
+        ValueError: `after` is below 0 or above its limit.
+    """
+
+    longest_seconds = HOLD_SECONDS_MAX
+
+    def __init__(self, reason: str = "", *, after: float | timedelta = 0) -> None:
+        super().__init__(reason, after=after)
+
+
+def _checked(after: float | timedelta, longest_seconds: int) -> float:
+    seconds = after.total_seconds() if isinstance(after, timedelta) else after
+    if not 0 <= seconds <= longest_seconds:
+        days = longest_seconds // 86_400
+        raise ValueError(f"after must be 0 seconds to {days} days, got {seconds} s")
+    return float(seconds)
 
 
 class PayloadMismatchError(Exception):
@@ -143,7 +194,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Returned:
-    """The job goes back to the server unfinished, for another worker."""
+    """The job goes back to the server unfinished, for another worker.
+
+    Attributes:
+        after_ms: it is to run again after so long; None: as soon as anybody takes it.
+        throttles: the queue slows down, and it is the queue that waits so long.
+    """
+
+    after_ms: int | None = None
+    throttles: bool = False
 
 
 Outcome = Completed | Failed | Returned
@@ -211,8 +270,10 @@ def rejected_result(reason: str) -> Failed:
     return Failed(truncated(reason), retry=False, error_type="result rejected")
 
 
-def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) -> Failed:
-    """Return the failure that an exception of a handler stands for; raise nothing."""
+def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) -> Outcome:
+    """Return what an exception of a handler stands for; raise nothing."""
+    if issubclass(type(error), Snooze):
+        return _postponed(error)
     kind = "an exception"
     try:
         kind = _clean(type(error).__name__)
@@ -221,6 +282,18 @@ def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) ->
         discarded = issubclass(type(error), Discard)
         text = f"{kind}: (its text cannot be read)"
         return Failed(text, not discarded, error_type=kind, discarded=discarded, exception=error)
+
+
+def _postponed(error: BaseException) -> Returned:
+    throttles = issubclass(type(error), Throttled)
+    longest = HOLD_SECONDS_MAX if throttles else RETRY_DELAY_SECONDS_MAX
+    after: object = None
+    # A subclass may set anything, or nothing, and raise where it is asked for it.
+    with contextlib.suppress(BaseException):
+        after = getattr(error, "after", None)
+    if not isinstance(after, int | float) or not 0 <= after <= longest:
+        after = 0
+    return Returned(math.ceil(1_000 * after), throttles)
 
 
 def _failure(error: BaseException, kind: str, rules: RetryRules) -> Failed:

@@ -1,9 +1,12 @@
 """How a plain server, one without the batch extension, is told what became of a job.
 
-Such a server takes no job back; a job that is returned is left with the shortest lease there is.
+Such a server takes no job back; a job that is returned is left with the shortest lease there is, or
+one that ends when it is to run again.
 """
 
 from __future__ import annotations
+
+import math
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
@@ -15,7 +18,7 @@ from spooled_pipelines.client.process_responses import (
 )
 from spooled_pipelines.errors import ServerError, UnavailableError
 from spooled_pipelines.types import Job
-from spooled_pipelines.wire.limits import LEASE_SECONDS_MIN
+from spooled_pipelines.wire.limits import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome
 
 
@@ -41,7 +44,9 @@ class SettleChannel:
         elif isinstance(outcome, Failed):
             await self._stream.fail(job, outcome.error, retry=outcome.retry)
         else:
-            await self._stream.renew_lease(job, lease_seconds=LEASE_SECONDS_MIN)
+            seconds = math.ceil((outcome.after_ms or 0) / 1_000)
+            lease = min(max(seconds, LEASE_SECONDS_MIN), LEASE_SECONDS_MAX)
+            await self._stream.renew_lease(job, lease_seconds=lease)
         async for answer in self._stream:
             if isinstance(answer, RequestRejected):
                 raise answer.error

@@ -42,8 +42,8 @@ _RETRY_SECONDS, _RETRY_MAX_SECONDS = 0.05, 5.0
 class Settled:
     """What became of one run of a job, as the server acknowledged it.
 
-    ``"returned"``: given back unfinished, as a worker that stops does. ``"lost"``: the lease was
-    gone, the result was not taken, and the job runs again.
+    ``"returned"``: given back unfinished, as by a worker that stops, or by Throttled and Snooze.
+    ``"lost"``: the lease was gone, the result was not taken, and the job runs again.
     """
 
     context: JobContext

@@ -246,6 +246,13 @@ async def test_the_page_lists_exactly_what_is_told(instrumented: Wire) -> None:
     failed = spooled.FailRequest(job_id=job.id, worker_id="w", error="broken", retry=True)
     await instrumented.call(failed)
     await instrumented.enqueue()
+    job = await instrumented.claim()
+    outcome = batch.JobOutcome(job_id=job.id, worker_id="w", lease_id=job.lease_id)
+    outcome.returned.throttles = True
+    async with instrumented.conversation("Settle") as settling:
+        await settling.write(batch.SettleRequest(outcomes=[outcome]))
+        await settling.read()
+    instrumented.clock.advance(1)
     await instrumented.claim()
     instrumented.clock.advance(31)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from spooled_pipelines import Job
-from spooled_pipelines.worker import Retry, batch_handler
+from spooled_pipelines.worker import Retry, Snooze, Throttled, batch_handler
 from spooled_pipelines.worker.outcome import Completed
 
 
@@ -51,3 +51,9 @@ def forge(job: Job) -> dict[str, Any]:
         with contextlib.suppress(OSError):
             pipe.send(([("another", "lease")], [Completed(None)]))
     return {"n": job.payload["n"]}
+
+
+def postponed(job: Job) -> None:
+    if job.payload["n"] == 0:
+        raise Throttled(after=3_600)
+    raise Snooze("tomorrow", after=8 * 3_600)

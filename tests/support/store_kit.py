@@ -77,9 +77,15 @@ async def settle_one(
     return outcome
 
 
-async def give_back(store: JobStore, organization: str, holders: Sequence[LeaseHolder]) -> None:
+async def give_back(
+    store: JobStore,
+    organization: str,
+    holders: Sequence[LeaseHolder],
+    after_ms: int | None = None,
+) -> None:
     """Undo claims; what is no longer the holder's stays as it is."""
-    await store.settle(organization, [Settlement(holder, GiveBack()) for holder in holders])
+    act = GiveBack(after_ms=after_ms)
+    await store.settle(organization, [Settlement(holder, act) for holder in holders])
 
 
 @contextlib.contextmanager

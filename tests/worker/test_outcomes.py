@@ -20,7 +20,9 @@ def raised_by(handler: object) -> Failed:
     try:
         handler()
     except BaseException as error:  # noqa: BLE001 - as the worker does
-        return outcome_of_exception(error)
+        outcome = outcome_of_exception(error)
+        assert isinstance(outcome, Failed)
+        return outcome
     raise AssertionError("the handler raised nothing")
 
 

@@ -16,7 +16,7 @@ from spooled_pipelines.server.core.job_rules import (
     error_group,
     transition,
 )
-from spooled_pipelines.server.core.records import Counts, Ending, Status
+from spooled_pipelines.server.core.records import Counts, Ending, GiveBack, Status
 
 # The place of a status in Counts.
 _PLACE: Mapping[int, int] = {
@@ -88,6 +88,7 @@ class CounterDeltas:
         "queues",
         "ready_queues",
         "released",
+        "throttled",
         "touched",
     )
 
@@ -104,6 +105,8 @@ class CounterDeltas:
         self.ready_queues: set[int] = set()
         # Queues that were paused, resumed or limited.
         self.controlled: set[int] = set()
+        # When jobs of queues that came too fast went out, and for how long each holds its queue.
+        self.throttled: dict[int, list[tuple[int, int | None]]] = {}
         # Batches that changed in something that is not a count.
         self.touched: set[int] = set()
         # Jobs whose lease ended, with the lease.
@@ -118,6 +121,9 @@ class CounterDeltas:
         change = transition(job.state, event, now, self.max_deliveries)
         if change is None:
             return False
+        if isinstance(event, GiveBack) and event.throttles:
+            said = (job.state.started_at or now, event.after_ms)
+            self.throttled.setdefault(job.queue, []).append(said)
         self._count(job, job.state, change.after)
         if change.ending is not None:
             before = job.state

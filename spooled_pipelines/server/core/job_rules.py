@@ -166,7 +166,10 @@ def transition(
             return _failed(job, event.error, now, now + delay_ms, is_final=not event.retry)
         case GiveBack() if status == Status.PROCESSING:
             if not event.begun:
-                return Transition(_released(job)._replace(deliveries=job.deliveries - 1))
+                is_snoozed = event.after_ms is not None and not event.throttles
+                due_at = now + (event.after_ms or 0) if is_snoozed else None
+                returned = _released(job)._replace(deliveries=job.deliveries - 1, due_at=due_at)
+                return Transition(returned)
             change = Transition(_released(job), ending=Ending.GIVEN_BACK)
             return _checked(job, change, "was given back", now, max_deliveries)
         case Death() if status == Status.PROCESSING:

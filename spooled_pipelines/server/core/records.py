@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueControl
+from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueControl, Throttle
 
 
 class Status:
@@ -168,12 +168,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """It reached nobody, or is not to be finished: claimable again at once.
+    """It reached nobody, or is not to be finished: claimable again at once, or after a while.
 
-    `begun` says that its handler had begun, so that it was a delivery.
+    `begun` says that its handler had begun, so that it was a delivery. With `throttles` it comes
+    back at once to a queue that is slower, and held for `after_ms`.
     """
 
     begun: bool = False
+    after_ms: int | None = None
+    throttles: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,11 +507,20 @@ class StoreLoad(NamedTuple):
     waiting: int
 
 
+class ThrottledQueue(NamedTuple):
+    """A queue that is slower, since jobs of it said that they come too fast."""
+
+    organization: str
+    queue_name: str
+    throttle: Throttle
+
+
 class Depths(NamedTuple):
-    """The oldest queues, and the oldest of those with batches that are not settled."""
+    """The oldest queues, the oldest of those with batches that are not settled, and the slowed."""
 
     queues: list[QueueDepth]
     open_batches: list[OpenBatches]
+    throttled: list[ThrottledQueue]
 
 
 class CancelOutcome(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.presence import OFFLINE_MS
@@ -82,8 +83,14 @@ def _limit_stalls(limited_by: LimitedBy, queue: str, ready: int) -> Iterator[Sta
     causes = []
     if limited_by.in_flight:
         causes.append(f"{limits.max_in_flight} jobs in flight, which it has")
-    if limited_by.rate:
+    if limited_by.rate and limits.jobs_per_second is not None:
         causes.append(f"{limits.jobs_per_second:g} jobs a second")
+    throttle = limited_by.throttle
+    if limited_by.rate and throttle is not None:
+        causes = [f"{throttle.jobs_per_second:.3g} jobs a second, since handlers raise Throttled"]
+    if throttle is not None and throttle.held_until is not None:
+        moment = datetime.fromtimestamp(throttle.held_until / 1000, timezone.utc)
+        causes = [f"0 jobs a second until {moment:%H:%M:%S} UTC, as a handler's Throttled asked"]
     if causes:
         yield Stall(
             cause=Stall.CAUSE_LIMITED,

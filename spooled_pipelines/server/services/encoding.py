@@ -10,7 +10,7 @@ from typing import TypeVar
 from spooled_pipelines.server.core.job_columns import JobColumns
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.queue_limits import QueueLimits, Throttle
 from spooled_pipelines.server.core.records import (
     AttemptRecord,
     BatchRecord,
@@ -190,6 +190,17 @@ def queue_limits(limits: QueueLimits) -> queue_admin_v1.QueueLimits:
     )
 
 
+def queue_throttle(throttle: Throttle | None) -> queue_admin_v1.QueueThrottle | None:
+    """Return how a queue is slowed, if it is."""
+    if throttle is None:
+        return None
+    return queue_admin_v1.QueueThrottle(
+        jobs_per_second=throttle.jobs_per_second,
+        since=timestamp(throttle.since),
+        held_until=_optional(throttle.held_until),
+    )
+
+
 def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
     """Return a queue's counters and what holds it back."""
     counts = queue.record.counts
@@ -200,6 +211,7 @@ def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
         paused=queue.control.paused,
         limits=queue_limits(queue.control.limits),
         waiting_errors=_waiting_errors(queue.waiting_errors),
+        throttle=queue_throttle(queue.control.throttle),
     )
 
 

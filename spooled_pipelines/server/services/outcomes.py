@@ -27,7 +27,7 @@ def incomplete(outcome: batch_v1.JobOutcome | batch_v1.JobException) -> Incomple
         case "failed":
             return _failure(outcome.failed)
         case "returned":
-            return GiveBack(outcome.returned.begun)
+            return _give_back(outcome.returned)
         case "died":
             died = outcome.died
             code = validation.integer("exit_code", died.exit_code, -(2**31), 2**31 - 1)
@@ -41,6 +41,15 @@ def _failure(failed: batch_v1.Failure) -> Failure:
         most = limits.RETRY_DELAY_SECONDS_MAX
         delay = validation.integer("retry_delay_secs", failed.retry_delay_secs, 0, most)
     return Failure(validation.error(failed.error), not failed.final, delay)
+
+
+def _give_back(returned: batch_v1.Return) -> GiveBack:
+    """Return what becomes of a job that is given back, checked."""
+    after_ms = returned.after_ms if returned.HasField("after_ms") else None
+    most = limits.HOLD_SECONDS_MAX if returned.throttles else limits.RETRY_DELAY_SECONDS_MAX
+    if after_ms is not None:
+        validation.integer("after_ms", after_ms, 0, 1_000 * most)
+    return GiveBack(returned.begun, after_ms, returned.throttles)
 
 
 def settled(act: Act | RefusedError, outcome: Settled) -> JobSettled:

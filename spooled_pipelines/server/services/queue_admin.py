@@ -11,6 +11,7 @@ from spooled_pipelines.server.services.encoding import (
     listed_queue,
     listed_worker,
     queue_limits,
+    queue_throttle,
     timestamp,
 )
 from spooled_pipelines.server.store.requests import (
@@ -79,8 +80,10 @@ class QueueAdminService:
         self, caller: Caller, request: GetQueueLimitsRequest
     ) -> GetQueueLimitsResponse:
         queue_name = validation.queue_name(request.queue_name)
-        limits, paused = await self._store.control(caller.organization, queue_name)
-        return GetQueueLimitsResponse(limits=queue_limits(limits), paused=paused)
+        limits, paused, throttle = await self._store.control(caller.organization, queue_name)
+        return GetQueueLimitsResponse(
+            limits=queue_limits(limits), paused=paused, throttle=queue_throttle(throttle)
+        )
 
     async def list_queues(self, caller: Caller, request: ListQueuesRequest) -> ListQueuesResponse:
         queues = caller.among(validation.optional_queue_name(request.queue_name))

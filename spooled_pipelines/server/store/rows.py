@@ -17,6 +17,7 @@ from spooled_pipelines.server.core.records import (
     Counts,
     JobRecord,
     KeyRecord,
+    ThrottledQueue,
     WaitingError,
 )
 
@@ -89,6 +90,10 @@ class _BatchRow(NamedTuple):
     level: int | None
     filled_at: int | None
     max_in_flight: int | None
+    throttled_from: int | None
+    throttled_to: int | None
+    throttled_at: int | None
+    held_until: int | None
     set_at: int | None
 
 
@@ -136,10 +141,18 @@ def waiting_errors(
     return tuple(sorted(found, key=lambda each: -each.jobs)[:_TOP_ERRORS])
 
 
-def queue_control(paused: bool | int, limits: Sequence[Any]) -> QueueControl:
+def queue_control(paused: bool | int, limits: Sequence[Any], now: int) -> QueueControl:
     """Return what holds a queue back, of its own column and those of `queue_limits`."""
     limiter = QueueLimiter.from_row(limits)
-    return QueueControl(QueueLimits() if limiter is None else limiter.limits, bool(paused))
+    if limiter is None:
+        return QueueControl(QueueLimits(), bool(paused))
+    return QueueControl(limiter.limits, bool(paused), limiter.throttle(now))
+
+
+def throttled_queues(rows: Iterable[Sequence[Any]], now: int) -> list[ThrottledQueue]:
+    """Return the queues of rows of `list_throttled` that are slower at this moment."""
+    found = [(row[0], row[1], QueueLimiter._make(row[2:]).throttle(now)) for row in rows]
+    return [ThrottledQueue(who, name, slow) for who, name, slow in found if slow is not None]
 
 
 def key_record(row: Sequence[Any]) -> KeyRecord:

@@ -16,7 +16,13 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.notifier import QualifiedName
-from spooled_pipelines.server.core.records import Counts, JobRecord, OpenBatches, QueueDepth
+from spooled_pipelines.server.core.records import (
+    Counts,
+    JobRecord,
+    OpenBatches,
+    QueueDepth,
+    ThrottledQueue,
+)
 from spooled_pipelines.server.store import JobStore
 
 _log = logging.getLogger(__name__)
@@ -146,6 +152,7 @@ class Depths(Collector):
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics without values, without asking the store."""
         yield from self._of_queues([])
+        yield self._of_throttled([])
         yield from self._of_batches([])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -158,6 +165,7 @@ class Depths(Collector):
             _log.warning("metrics without queues: %s", error or type(error).__name__)
             return
         yield from self._of_queues(depths.queues)
+        yield self._of_throttled(depths.throttled)
         yield from self._of_batches(depths.open_batches)
 
     def _of_queues(self, queues: Sequence[QueueDepth]) -> Iterator[GaugeMetricFamily]:
@@ -193,6 +201,17 @@ class Depths(Collector):
             held.add_metric(where, paused)
             there.add_metric(where, workers)
         yield from (jobs, ages, retrying, held, there)
+
+    def _of_throttled(self, queues: Sequence[ThrottledQueue]) -> GaugeMetricFamily:
+        rates = GaugeMetricFamily(
+            "spooled_queue_throttled_jobs_per_second",
+            "How fast jobs of a queue go out at most that handlers slow by raising Throttled.",
+            labels=("organization", "queue"),
+        )
+        for organization, queue_name, throttle in queues:
+            rate = 0.0 if throttle.held_until is not None else throttle.jobs_per_second
+            rates.add_metric((organization, queue_name), rate)
+        return rates
 
     def _of_batches(self, batches: Sequence[OpenBatches]) -> Iterator[GaugeMetricFamily]:
         numbers = GaugeMetricFamily(

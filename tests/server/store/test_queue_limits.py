@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.records import Failure, JobRecord
 from spooled_pipelines.server.store.requests import ControlChange
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
@@ -133,7 +133,7 @@ async def test_limits_outlast_a_restart_and_so_does_what_they_let_out(kit: Store
     assert len(await kit.claim(10)) == 2
     await kit.reopen()
     control = await kit.store.control(ORGANIZATION, "q")
-    assert control == (QueueLimits(1.0, 2, 3), False)
+    assert control == QueueControl(QueueLimits(1.0, 2, 3), paused=False)
     assert await kit.claim(10) == []
     kit.clock.advance(2)
     assert len(await kit.claim(10)) == 1

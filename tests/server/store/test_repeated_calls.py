@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.core.records import Failure
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.requests import BatchSelector, ControlChange, QueueSelector
@@ -53,7 +53,8 @@ async def test_a_repeated_change_does_not_undo_a_later_one(kit: StoreKit) -> Non
         await kit.store.set_control(ORGANIZATION, "q", change)
     await kit.store.set_control(ORGANIZATION, "q", ControlChange(False, QueueLimits()))
     for change in changes:
-        assert await kit.store.set_control(ORGANIZATION, "q", change) == (QueueLimits(), False)
+        kept = await kit.store.set_control(ORGANIZATION, "q", change)
+        assert kept == QueueControl(QueueLimits(), paused=False)
 
 
 async def test_a_request_id_is_one_organizations(kit: StoreKit) -> None:

@@ -142,6 +142,12 @@ EVENTS: dict[str, Event] = {
     "its process dies with several": lambda kit, job: settle_one(
         kit.store, ORGANIZATION, holder(job), Death("b", 1, shared=True)
     ),
+    "its holder snoozes it": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), GiveBack(after_ms=1_000 * DUE_SECONDS)
+    ),
+    "its holder is throttled": lambda kit, job: settle_one(
+        kit.store, ORGANIZATION, holder(job), GiveBack(after_ms=1_000 * DUE_SECONDS, throttles=True)
+    ),
     "its batch is cancelled": lambda kit, _: kit.store.cancel(
         ORGANIZATION, BatchSelector("b", None)
     ),

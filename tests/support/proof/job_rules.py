@@ -137,13 +137,17 @@ class JobRules(SideBySide):
         for (organization, holder, what), outcome in zip(chosen, outcomes, strict=True):
             self.compare(outcome, equal, self._expected(organization, holder, what))
 
-    @act(when=lambda self: self.leases, pick=picks)
-    def give_back(self, pick: int) -> None:
+    @act(
+        when=lambda self: self.leases, pick=picks, after_ms=st.sampled_from((None, None, 1, 5_000))
+    )
+    def give_back(self, pick: int, after_ms: int | None) -> None:
+        """Unfinished: at once, or snoozed."""
         organization, holder = self.leases[-1 - pick % len(self.leases)]
-        self.run(give_back(self.kit.store, organization, [holder]))
+        self.run(give_back(self.kit.store, organization, [holder], after_ms))
         try:
             job = self.known[holder.job_id]
-            self.model.give_back(self.model.check_holder(job, holder.worker_id, holder.lease_id))
+            held = self.model.check_holder(job, holder.worker_id, holder.lease_id)
+            self.model.give_back(held, after_ms)
         except RefusalError:
             return
 

@@ -203,10 +203,12 @@ class Model:
         job.last_error, job.due_at = error, self.now + seconds * 1000
         return seconds
 
-    def give_back(self, job: Job) -> None:
-        """It was not begun."""
+    def give_back(self, job: Job, after_ms: int | None) -> None:
+        """It was not begun, or is to wait."""
         job.deliveries -= 1
         self._release(job)
+        if after_ms is not None:
+            job.due_at = self.now + after_ms
 
     def give_up(self, job: Job) -> bool:
         """It was begun and not finished; whether it is dead of it."""

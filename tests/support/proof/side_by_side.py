@@ -235,7 +235,7 @@ class SideBySide(RuleBasedStateMachine):
         place = (organization, batch.queue_name)
         workers = self.model.workers.items()
         seen = [at for (owner, _), (queue, at) in workers if (owner, queue) == place]
-        assert record._replace(top_errors=()) == BatchRecord(
+        assert record._replace(top_errors=(), waiting_errors=()) == BatchRecord(
             batch_id,
             batch.queue_name,
             batch.name,
@@ -257,6 +257,16 @@ class SideBySide(RuleBasedStateMachine):
         frequent = [count for _, count in errors.most_common(5)]
         assert [count for _, count in record.top_errors] == frequent
         assert set(record.top_errors) <= set(errors.items())
+        late = [
+            job
+            for job in self.model.of(organization, batch=batch)
+            if job.status == Status.PENDING and job.due_at is not None
+        ]
+        # Those that another batch made are not looked at.
+        for error in record.waiting_errors:
+            same = [job.due_at for job in late if job.last_error == error.error]
+            assert error.jobs <= len(same)
+            assert error.next_at in same
 
     def limited_by(self, topic: tuple[str, str]) -> LimitedBy | None:
         cap = self.model.caps.get(topic)

@@ -50,7 +50,7 @@ async def queues(
     for name, number, *row in rows[:limit]:
         ((oldest,),) = await fetch(snapshot.connection, "read_oldest_claimable", queue=number)
         record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
-        control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
+        control = queue_control(row[_WIDTH], row[_WIDTH + 1 :], snapshot.now)
         waiting = []
         if record.counts.waiting:
             waiting = await fetch(snapshot.connection, "list_waiting_of_queue", queue=number)

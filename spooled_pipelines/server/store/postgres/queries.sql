@@ -340,7 +340,7 @@ SELECT EXISTS (
 
 -- name: lock_limits
 -- Return limits of queues; a claim of these, or new limits, wait until the commit.
-SELECT queue, rate, burst, level, filled_at, max_in_flight, set_at
+SELECT queue, {limits}
 FROM queue_limits WHERE queue = ANY(%(queues)s) ORDER BY queue FOR UPDATE
 
 -- name: count_in_flight
@@ -1014,11 +1014,20 @@ UPDATE queues SET paused = %(paused)s WHERE id = %(queue)s
 
 -- name: put_limits
 -- Set a queue's limits.
-INSERT INTO queue_limits (queue, rate, burst, level, filled_at, max_in_flight, set_at)
-VALUES (%(queue)s, %(rate)s, %(burst)s, %(level)s, %(filled_at)s, %(max_in_flight)s, %(set_at)s)
+INSERT INTO queue_limits (queue, {limits})
+VALUES (%(queue)s, %(rate)s, %(burst)s, %(level)s, %(filled_at)s, %(max_in_flight)s,
+    %(throttled_from)s, %(throttled_to)s, %(throttled_at)s, %(held_until)s, %(set_at)s)
 ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst,
     level = excluded.level, filled_at = excluded.filled_at,
-    max_in_flight = excluded.max_in_flight, set_at = excluded.set_at
+    max_in_flight = excluded.max_in_flight, throttled_from = excluded.throttled_from,
+    throttled_to = excluded.throttled_to, throttled_at = excluded.throttled_at,
+    held_until = excluded.held_until, set_at = excluded.set_at
+
+-- name: list_throttled
+-- Return the queues that are slower, with their limits.
+SELECT o.name, q.name, {limits l}
+FROM queue_limits l JOIN queues q ON q.id = l.queue JOIN organizations o ON o.id = q.organization
+WHERE l.throttled_at IS NOT NULL ORDER BY q.id LIMIT %(limit)s
 
 -- name: remove_limits
 -- Remove a queue's limits.

@@ -44,7 +44,7 @@ class Limited:
         limiter = self.limiter
         if limiter.is_full(self.in_flight) and now - limiter.set_at < _UNAWARE_MS:
             return now + _AGAIN_MS
-        return limiter.held_until(self.in_flight)
+        return limiter.next_at(self.in_flight)
 
 
 async def locked(tx: Transaction, queues: Collection[int]) -> dict[int, Limited]:
@@ -58,10 +58,27 @@ async def locked(tx: Transaction, queues: Collection[int]) -> dict[int, Limited]
     }
 
 
+async def slow_down(tx: Transaction) -> None:
+    """Slow the queues whose jobs came too fast, as this transaction was told."""
+    throttled, tx.deltas.throttled = tx.deltas.throttled, {}
+    limited = await locked(tx, throttled)
+    counted: dict[int, int] = dict(await tx.rows("count_in_flight", queues=sorted(throttled)))
+    for queue, said in sorted(throttled.items()):
+        known = limited.get(queue)
+        limiter = QueueLimiter.unlimited(tx.now) if known is None else known.limiter
+        for started_at, after_ms in said:
+            limiter = limiter.throttled(started_at, tx.now, counted.get(queue, 1), after_ms)
+        await tx.send("put_limits", queue=queue, **limiter._asdict())
+        tx.deltas.controlled.add(queue)
+
+
 async def write(tx: Transaction, limited: dict[int, Limited]) -> None:
     """Write what was claimed of them."""
     for queue, one in sorted(limited.items()):
-        if one.claimed:
+        if one.limiter.is_none:
+            # It recovered from what Throttled slowed.
+            await tx.send("remove_limits", queue=queue)
+        elif one.claimed:
             level, filled_at = one.limiter.level, one.limiter.filled_at
             await tx.send("spend_limits", queue=queue, level=level, filled_at=filled_at)
 
@@ -73,7 +90,7 @@ async def set_control(
     owner, queue = await context.place(organization, queue_name)
     await run(context, partial(_set_control, owner=owner, queue=queue, change=change))
     async with borrowed(context.pool) as connection:
-        return await _control(connection, organization, queue_name)
+        return await _control(connection, organization, queue_name, context.clock.now())
 
 
 async def _set_control(tx: Transaction, owner: int, queue: int, change: ControlChange) -> None:
@@ -99,10 +116,12 @@ async def _set_control(tx: Transaction, owner: int, queue: int, change: ControlC
 
 async def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
     """Return what holds a queue back."""
-    return await _control(snapshot.connection, organization, queue_name)
+    return await _control(snapshot.connection, organization, queue_name, snapshot.now)
 
 
-async def _control(connection: Connection, organization: str, queue_name: str) -> QueueControl:
+async def _control(
+    connection: Connection, organization: str, queue_name: str, now: int
+) -> QueueControl:
     rows = await fetch(connection, "read_control", organization=organization, name=queue_name)
     paused, *limits = rows[0] if rows else (False, None)
-    return queue_control(paused, limits)
+    return queue_control(paused, limits, now)

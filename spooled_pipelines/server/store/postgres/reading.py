@@ -32,7 +32,7 @@ from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch, send
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
-from spooled_pipelines.server.store.rows import batch_record
+from spooled_pipelines.server.store.rows import batch_record, throttled_queues
 
 _WIDTH = len(Counts._fields)
 
@@ -117,7 +117,9 @@ async def depths(snapshot: Snapshot, limit: int) -> Depths:
         for owner, name, paused, oldest, workers in found
     ]
     open_batches = await fetch(snapshot.connection, "list_open_batches", limit=limit)
-    return Depths(queues, [OpenBatches._make(row) for row in open_batches])
+    slowed = await fetch(snapshot.connection, "list_throttled", limit=limit)
+    open_now = [OpenBatches._make(row) for row in open_batches]
+    return Depths(queues, open_now, throttled_queues(slowed, snapshot.now))
 
 
 async def batches(

@@ -20,6 +20,7 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 from spooled_pipelines.server.store.postgres.context import StoreContext
+from spooled_pipelines.server.store.postgres.queue_limits import slow_down
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 from spooled_pipelines.server.store.requests import DeadWorker
@@ -127,6 +128,8 @@ async def judge(tx: Transaction, requests: Sequence[SettleRequest]) -> list[Sett
             _apply(tx, jobs.get(number or 0), request)
             for number, request in zip(numbers, requests, strict=True)
         ]
+        if tx.deltas.throttled:
+            await slow_down(tx)
         await tx.write(jobs.values())
         await tx.commit()
     return outcomes

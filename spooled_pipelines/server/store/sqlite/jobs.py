@@ -39,6 +39,7 @@ from spooled_pipelines.server.store.sqlite import turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
+from spooled_pipelines.server.store.sqlite.throttling import slow_down
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
 # Priority, round, number, batch, whether it is linked, then the record.
@@ -190,7 +191,10 @@ def settle(
     tx: Transaction, organization: str, settlements: Sequence[Settlement]
 ) -> list[FailOutcome | RefusedError | None]:
     """Settle each in turn; return a failure's outcome, or why it was refused."""
-    return [_settle_one(tx, organization, holder, act) for holder, act in settlements]
+    settled = [_settle_one(tx, organization, holder, act) for holder, act in settlements]
+    if tx.deltas.throttled:
+        slow_down(tx)
+    return settled
 
 
 def _settle_one(
@@ -285,9 +289,11 @@ def _claim_within_limits(
     allowed = min(limit, limiter.room(in_flight))
     rows = _claim(tx, queue, request, allowed) if allowed else []
     limiter = limiter.spent(len(rows))
-    if rows:
+    if limiter.is_none:
+        tx.connection.execute(SQL["remove_limits"], (queue,))
+    elif rows:
         tx.connection.execute(SQL["spend_limits"], (limiter.level, limiter.filled_at, queue))
-    moment = limiter.held_until(in_flight + len(rows))
+    moment = limiter.next_at(in_flight + len(rows))
     if moment is not None and len(rows) == allowed < limit:
         tx.changes.held_until[tx.names.queue_topic(queue)] = moment
     return rows

@@ -63,7 +63,7 @@ def queues(
     for name, number, *row in rows[:limit]:
         oldest = reading.oldest_claimable(snapshot, number)
         record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
-        control = queue_control(row[_WIDTH], row[_WIDTH + 1 :])
+        control = queue_control(row[_WIDTH], row[_WIDTH + 1 :], snapshot.now)
         waiting = snapshot.connection.execute(SQL["list_waiting_of_queue"], (number,))
         listed.append(ListedQueue(name, record, control, waiting_errors(waiting)))
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)

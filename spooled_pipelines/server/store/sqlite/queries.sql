@@ -768,11 +768,20 @@ UPDATE queues SET paused = :paused WHERE id = :queue
 
 -- name: put_limits
 -- Set a queue's limits.
-INSERT INTO queue_limits (queue, rate, burst, level, filled_at, max_in_flight, set_at)
-VALUES (:queue, :rate, :burst, :level, :filled_at, :max_in_flight, :set_at)
+INSERT INTO queue_limits (queue, {limits})
+VALUES (:queue, :rate, :burst, :level, :filled_at, :max_in_flight,
+    :throttled_from, :throttled_to, :throttled_at, :held_until, :set_at)
 ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst,
     level = excluded.level, filled_at = excluded.filled_at,
-    max_in_flight = excluded.max_in_flight, set_at = excluded.set_at
+    max_in_flight = excluded.max_in_flight, throttled_from = excluded.throttled_from,
+    throttled_to = excluded.throttled_to, throttled_at = excluded.throttled_at,
+    held_until = excluded.held_until, set_at = excluded.set_at
+
+-- name: list_throttled
+-- Return the queues that are slower, with their limits.
+SELECT o.name, q.name, {limits l}
+FROM queue_limits l JOIN queues q ON q.id = l.queue JOIN organizations o ON o.id = q.organization
+WHERE l.throttled_at IS NOT NULL ORDER BY q.id LIMIT :limit
 
 -- name: remove_limits
 -- Remove a queue's limits.

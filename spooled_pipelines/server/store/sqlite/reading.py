@@ -32,7 +32,12 @@ from spooled_pipelines.server.core.records import (
 )
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
-from spooled_pipelines.server.store.rows import batch_record, queue_control, text
+from spooled_pipelines.server.store.rows import (
+    batch_record,
+    queue_control,
+    text,
+    throttled_queues,
+)
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot
@@ -117,14 +122,16 @@ def depths(snapshot: Snapshot, limit: int) -> Depths:
         for owner, name, paused, oldest, workers in found
     ]
     open_batches = snapshot.connection.execute(SQL["list_open_batches"], (limit,)).fetchall()
-    return Depths(queues, [OpenBatches._make(row) for row in open_batches])
+    slowed = snapshot.connection.execute(SQL["list_throttled"], (limit,))
+    open_now = [OpenBatches._make(row) for row in open_batches]
+    return Depths(queues, open_now, throttled_queues(slowed, snapshot.now))
 
 
 def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
     """Return what holds a queue back."""
     found = snapshot.connection.execute(SQL["read_control"], (organization, queue_name))
     paused, *limits = found.fetchone() or (False, None)
-    return queue_control(paused, limits)
+    return queue_control(paused, limits, snapshot.now)
 
 
 def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:

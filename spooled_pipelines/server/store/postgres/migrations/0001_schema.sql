@@ -59,6 +59,12 @@ CREATE TABLE queue_limits (
     rate bigint,
     level bigint NOT NULL,
     filled_at bigint NOT NULL,
+    -- How handlers that raised Throttled slowed it: the rate before and after, when, until when it
+    -- hands out nothing.
+    throttled_from bigint,
+    throttled_to bigint,
+    throttled_at bigint,
+    held_until bigint,
     set_at bigint NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 

@@ -46,6 +46,12 @@ CREATE TABLE queue_limits (
     level INTEGER NOT NULL,
     filled_at INTEGER NOT NULL,
     max_in_flight INTEGER,
+    -- How handlers that raised Throttled slowed it: the rate before and after, when, until when it
+    -- hands out nothing.
+    throttled_from INTEGER,
+    throttled_to INTEGER,
+    throttled_at INTEGER,
+    held_until INTEGER,
     set_at INTEGER NOT NULL
 );
 
