@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import gzip
 import resource
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import grpc
 
@@ -163,6 +167,18 @@ def _silent(target: Target) -> None:
         time.sleep(3)
 
 
+def _silent_pages(target: Target) -> None:
+    """Connections to the page that say nothing, while a probe asks whether the server is ready."""
+    page = urlsplit(target.server.page)
+    with ExitStack() as stack:
+        for _ in range(target.many(512)):
+            with suppress(OSError):
+                stack.enter_context(socket.create_connection((page.hostname, page.port or 80)))
+        for _ in range(30):
+            with urlopen(f"http://{page.netloc}/readyz", timeout=5) as answer:
+                assert answer.status == HTTPStatus.OK
+
+
 def _wrong_keys(target: Target) -> None:
     with Caller(target.server.address, "sp_wrong") as caller:
         until = time.monotonic() + 5 * target.scale
@@ -264,6 +280,7 @@ WITHOUT_KEY: dict[str, Attack] = {
     "calls that are reset at once, for 8 s": _rapid_reset,
     "300 calls with 13 MB of headers, packed": _header_bombs,
     "1,124 connections that do nothing": _silent,
+    "512 connections to the page that say nothing": _silent_pages,
     "wrong keys as fast as one caller can, for 5 s": _wrong_keys,
 }
 WITH_KEY: dict[str, Attack] = {
@@ -287,7 +304,7 @@ WITH_KEY: dict[str, Attack] = {
 
 def cost(attack: Attack, store: Path, scale: float = 1.0, version: Path | None = None) -> Cost:
     """Start a server over a new file, attack it, and say what it cost."""
-    server = ServerProcess(store)
+    server = ServerProcess(store, "--http", "127.0.0.1:0")
     server.version = version
     # What the server may have open; it inherits this.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
