@@ -291,12 +291,22 @@ def _structs(contents: pa.BinaryArray, fields_max: int | None) -> pa.Array | Non
 
 
 def _lists(contents: pa.BinaryArray, fields_max: int | None) -> pa.Array | None:
-    found = WireBytes(contents).list_numbers()
-    if found is not None:
-        offsets, numbers = found
-        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _numbers(numbers))
-    lists = [from_list_value(ListValue.FromString(each)) for each in contents.to_pylist()]
-    return infer(lists, fields_max)
+    lists = WireBytes(contents)
+    numbers = lists.list_numbers()
+    if numbers is not None:
+        return _list_array(numbers[0], _numbers(numbers[1]))
+    items = lists.list_items()
+    if items is not None:
+        counts, values = items
+        array = _array(lists, values, fields_max)
+        return MIXED if array is MIXED else _list_array(counts, array)
+    plain = [from_list_value(ListValue.FromString(each)) for each in contents.to_pylist()]
+    return infer(plain, fields_max)
+
+
+def _list_array(counts: npt.NDArray[np.int64], values: pa.Array) -> pa.ListArray:
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
 def _spread(array: pa.Array, present: npt.NDArray[np.bool_]) -> pa.Array:

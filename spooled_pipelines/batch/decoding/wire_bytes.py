@@ -36,6 +36,9 @@ _WORD = 8
 # A ListValue's number: the tag of the Value, its length, the tag of the number, and eight bytes.
 _LIST_NUMBER = FIELD_1 + bytes((len(VALUE_NUMBER) + _WORD,)) + VALUE_NUMBER
 
+# Lists longer than this are read item by item only where there are many of them.
+_LIST_ITEMS_MAX, _LISTS_MIN = 32, 16
+
 
 @dataclass(frozen=True)
 class FieldValues:
@@ -136,7 +139,7 @@ class WireBytes:
         return FieldValues(kinds, inside, content), is_number | is_null | is_bool | has_length
 
     def list_numbers(self) -> tuple[_Integers, npt.NDArray[np.float64]] | None:
-        """Return the numbers in ListValues, and where each list begins and ends among them.
+        """Return the numbers in ListValues, and how many each list has.
 
         None where something else is in one of them, or nothing in any.
         """
@@ -148,7 +151,37 @@ class WireBytes:
         if not (items[:, :head] == np.frombuffer(_LIST_NUMBER, np.uint8)).all():
             return None
         numbers = np.ascontiguousarray(items[:, head:]).view("<f8").reshape(-1)
-        return np.concatenate(([0], np.cumsum(counts))), numbers
+        return counts, numbers
+
+    def list_items(self) -> tuple[_Integers, FieldValues] | None:
+        """Return the items of ListValues in their order, and how many each list has.
+
+        None where one is not written as usual, or a few are much longer than the others.
+        """
+        starts, counts = self.starts.copy(), np.zeros(len(self.starts), np.int64)
+        rows = np.flatnonzero(starts < self.ends)
+        items = [FieldValues(*(np.zeros(0, np.int64),) * 3)]
+        # The first item of each list, then the second.
+        while len(rows):
+            if len(items) > _LIST_ITEMS_MAX and len(rows) < _LISTS_MIN:
+                return None
+            words = self._words[starts[rows]]
+            size, count = _varints(words >> np.uint64(8))
+            value_at = starts[rows] + 1 + count
+            ends = value_at + size
+            fits = (words.astype(np.uint8) == FIELD_1[0]) & (count > 0) & (ends <= self.ends[rows])
+            if not fits.all():
+                return None
+            values, has_value = self._values(value_at, size)
+            if not has_value.all():
+                return None
+            items.append(values)
+            counts[rows] += 1
+            starts[rows] = ends
+            rows = rows[ends < self.ends[rows]]
+        columns = ([getattr(each, name) for each in items] for name in ("kinds", "starts", "sizes"))
+        values = FieldValues(*(np.concatenate(column) for column in columns))
+        return counts, values.take(np.argsort(values.starts))
 
     def numbers(self, starts: _Integers) -> npt.NDArray[np.float64]:
         """Return the doubles at these places."""
