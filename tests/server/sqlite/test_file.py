@@ -145,7 +145,9 @@ def test_every_statement_finds_its_rows_by_index(name: str) -> None:
     plan = connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters).fetchall()
     steps = [row[3] for row in plan]
     connection.close()
-    allowed = ("SCAN CONSTANT ROW", "SCAN priorities", "SCAN json_each VIRTUAL TABLE INDEX 1:")
+    # A list that the statement is given is read from its beginning to its end.
+    steps = [step for step in steps if "VIRTUAL TABLE" not in step]
+    allowed = ("SCAN CONSTANT ROW", "SCAN priorities")
     slow = [s for s in steps if (s.startswith("SCAN") and s not in allowed) or "TEMP B-TREE" in s]
     if name == "claim_jobs":
         # What its limit let through is numbered and summed.
