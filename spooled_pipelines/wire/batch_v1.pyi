@@ -38,7 +38,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "payload_schema")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "payload_schema", "weight", "fair_by")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,8 @@ class OpenBatch(_message.Message):
     MADE_BY_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FAIR_BY_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -78,10 +80,12 @@ class OpenBatch(_message.Message):
     made_by: str
     retry_backoff: str
     payload_schema: bytes
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., payload_schema: _Optional[bytes] = ...) -> None: ...
+    weight: int
+    fair_by: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., payload_schema: _Optional[bytes] = ..., weight: _Optional[int] = ..., fair_by: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
-    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs")
+    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs", "fair_keys")
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     PRIORITIES_FIELD_NUMBER: _ClassVar[int]
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +95,7 @@ class JobChunk(_message.Message):
     TAGS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACKOFFS_FIELD_NUMBER: _ClassVar[int]
+    FAIR_KEYS_FIELD_NUMBER: _ClassVar[int]
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
     priorities: _containers.RepeatedScalarFieldContainer[int]
     max_retries: _containers.RepeatedScalarFieldContainer[int]
@@ -100,7 +105,8 @@ class JobChunk(_message.Message):
     tags: _containers.RepeatedCompositeFieldContainer[Tags]
     number: int
     retry_backoffs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ..., retry_backoffs: _Optional[_Iterable[str]] = ...) -> None: ...
+    fair_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ..., retry_backoffs: _Optional[_Iterable[str]] = ..., fair_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Tags(_message.Message):
     __slots__ = ("tags",)
@@ -356,6 +362,7 @@ class Stall(_message.Message):
         CAUSE_LEASES_EXPIRING: _ClassVar[Stall.Cause]
         CAUSE_QUEUE_PAUSED: _ClassVar[Stall.Cause]
         CAUSE_LIMITED: _ClassVar[Stall.Cause]
+        CAUSE_BEHIND: _ClassVar[Stall.Cause]
     CAUSE_UNSPECIFIED: Stall.Cause
     CAUSE_NOT_SEALED: Stall.Cause
     CAUSE_NO_WORKER: Stall.Cause
@@ -363,6 +370,7 @@ class Stall(_message.Message):
     CAUSE_LEASES_EXPIRING: Stall.Cause
     CAUSE_QUEUE_PAUSED: Stall.Cause
     CAUSE_LIMITED: Stall.Cause
+    CAUSE_BEHIND: Stall.Cause
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     cause: Stall.Cause

@@ -10,6 +10,10 @@ WORKER_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]+")
 WORKER_ID_MAX = 128
 BATCH_ID_MAX = 128
 BATCH_NAME_MAX = 255
+# Of a batch among those of its queue.
+WEIGHT_MAX = 100
+# Of fair_by, and of the key of a row.
+COLUMN_KEY_MAX = 255
 PART_ID_MAX = 255
 REQUEST_ID_MAX = 64
 # Of one batch, as far as they are named when it is sealed.

@@ -109,6 +109,9 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         scheduled_at: a time with an offset, or the column that holds it: not before then.
         retry_backoff: the pause before retries: seconds, a list of one for each in turn, or a text
             such as ``"5s"`` or ``"exponential 5s cap 10m jitter 20%"``; or the column of these.
+        weight: how many jobs of this batch go for one of a batch of the same queue and priority
+            with weight 1, when they take turns: 1 to 100.
+        fair_by: the column whose values take turns, in place of the batches, such as a customer's.
         tags: constants to put on each job, a list of columns that each are a tag, or
             the column that holds them.
         spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` or
@@ -195,6 +198,8 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         max_retries: int | str | None = None,
         timeout_seconds: int | str | None = None,
         retry_backoff: RetryBackoffOption | None = None,
+        weight: int | str | None = None,
+        fair_by: str | None = None,
         tags: TagsOption = None,
         spread: timedelta | str | None = None,
         rate: float | str | None = None,

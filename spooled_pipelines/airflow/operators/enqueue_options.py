@@ -48,9 +48,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _PARSE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("priority", "max_retries", "timeout_seconds"), parse_number),
-    **dict.fromkeys(("rate", "max_failed"), parse_number),
+    **dict.fromkeys(("rate", "max_failed", "weight"), parse_number),
     **dict.fromkeys(("spread", "wait_timeout"), parse_duration),
-    **dict.fromkeys(("queue_name", "name", "part", "tags"), parse_text),
+    **dict.fromkeys(("queue_name", "name", "part", "tags", "fair_by"), parse_text),
     "scheduled_at": parse_moment,
 }
 

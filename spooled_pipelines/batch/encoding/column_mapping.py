@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from spooled_pipelines.batch.encoding.tags import can_be_tags
+from spooled_pipelines.batch.encoding.turn_keys import check_key_column
 from spooled_pipelines.batch.options.row_options import (
     PayloadFunction,
     PayloadOption,
@@ -45,6 +46,8 @@ class Constants:
     max_retries: int = 0
     timeout_seconds: int = 0
     retry_backoff: str = ""
+    weight: int = 0
+    fair_by: str = ""
     scheduled_at: Timestamp | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,7 +66,7 @@ class ColumnMapping:
         integers: priority, max_retries and timeout_seconds where a column gives them.
         scheduled_at: the column that says when a job is due, if one does.
         retry_backoff: the column that says how long a job waits before its retries, if one does.
-        constants: the rest.
+        constants: the rest. Those that name the columns of keys of rows do so for the server too.
     """
 
     fields: tuple[tuple[str, str], ...]
@@ -81,8 +84,8 @@ class ColumnMapping:
         """Every column that is read."""
         used = {column for _, column in self.fields}
         used.update(self.key, (integer.column for integer in self.integers))
-        named = (self.scheduled_at, self.retry_backoff, self.payload_column)
-        used.update(name for name in named if name is not None)
+        named = (self.scheduled_at, self.retry_backoff, self.payload_column, self.constants.fair_by)
+        used.update(name for name in named if name)
         if self.tags is not None:
             used.update((self.tags,) if isinstance(self.tags, str) else self.tags)
         return tuple(sorted(used))
@@ -128,6 +131,8 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
     elif scheduled_at is not None:
         due = validation.timestamp(scheduled_at, "scheduled_at")
     backoff_column, backoff = _map_backoff(schema, options.retry_backoff)
+    if options.fair_by is not None:
+        check_key_column(_column_type(schema, options.fair_by, "fair_by"), "fair_by")
     tag_columns, constant_tags = _map_tags(schema, options.tags)
     consumed = {integer.column for integer in integers} | {due_column, backoff_column}
     if isinstance(tag_columns, str):
@@ -145,7 +150,12 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
         scheduled_at=due_column,
         retry_backoff=backoff_column,
         constants=Constants(
-            scheduled_at=due, retry_backoff=backoff, tags=constant_tags, **constants
+            scheduled_at=due,
+            retry_backoff=backoff,
+            weight=options.weight or 0,
+            fair_by=options.fair_by or "",
+            tags=constant_tags,
+            **constants,
         ),
     )
 

@@ -31,6 +31,7 @@ IDEMPOTENCY_KEY = b"\x3a"
 CHUNK_TAGS = b"\x42"
 CHUNK_NUMBER = b"\x48"
 CHUNK_RETRY_BACKOFF = b"\x52"
+CHUNK_FAIR_KEY = b"\xa2\x01"
 # EnqueueBatchRequest.chunk
 REQUEST_CHUNK = b"\x12"
 

@@ -37,6 +37,7 @@ from spooled_pipelines.batch.encoding.schema_check import PayloadCheck
 from spooled_pipelines.batch.encoding.tags import TOO_LARGE as TAGS_TOO_LARGE
 from spooled_pipelines.batch.encoding.tags import encode_tags, tag_columns
 from spooled_pipelines.batch.encoding.tags import too_large as too_large_tags
+from spooled_pipelines.batch.encoding.turn_keys import encode_keys, too_long
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_values, struct_field
 from spooled_pipelines.batch.options.row_options import OnLossy
@@ -49,7 +50,7 @@ from spooled_pipelines.batch.values.arrow_types import (
 )
 from spooled_pipelines.batch.values.exact_json import decimals_in, has_decimals
 from spooled_pipelines.rpc.struct import from_struct, json_size
-from spooled_pipelines.wire.limits import NO_RETRIES, PAYLOAD_MAX_BYTES
+from spooled_pipelines.wire.limits import COLUMN_KEY_MAX, NO_RETRIES, PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
 
 _FIELD_TAGS = {
@@ -134,6 +135,8 @@ def encode_rows(
     payload, tags = encoder.payload(), encoder.tags()
     encoded = encoder.jobs(payload, tags)
     identity = encoder.key() if mapping.key else encoder.content(encoded, tags)
+    # They are not part of what the row is: the same row by another key is the same job.
+    encoded = encoder.with_turn_keys(encoded)
     reasons = _reject_encoded(payload, tags, len(rows), check)
     if reasons:
         rejected.extend((int(rows[index].as_py()), reason) for index, reason in reasons.items())
@@ -212,6 +215,14 @@ class _RowEncoder:
             prefix = length_delimited(protobuf_wire.CHUNK_TAGS)
             fields.append(tags.with_length_prefix(prefix))
         return concat(fields, len(self._rows)).to_array(len(self._rows))
+
+    def with_turn_keys(self, encoded: pa.BinaryArray) -> pa.BinaryArray:
+        """Return rows with the keys by which they take turns."""
+        column = self._mapping.constants.fair_by
+        if not column:
+            return encoded
+        keys = encode_keys(self._columns[column], protobuf_wire.CHUNK_FAIR_KEY)
+        return concat([from_array(encoded), keys], len(self._rows)).to_array(len(self._rows))
 
     def no_retries(self) -> bool:
         """Return whether a column gives some rows no retries."""
@@ -347,6 +358,9 @@ def _reject(
             "a text such as '5s'"
         )
         checks.append((is_not_backoff(columns[mapping.retry_backoff]), reason))
+    if mapping.constants.fair_by:
+        reason = f"fair_by (column {mapping.constants.fair_by!r}) is longer than {COLUMN_KEY_MAX}"
+        checks.append((too_long(columns[mapping.constants.fair_by]), LimitReason(reason)))
     if mapping.payload_column is not None:
         reason = f"payload column {mapping.payload_column!r} does not hold a JSON object"
         checks.append((is_not_object(columns[mapping.payload_column]), reason))

@@ -16,6 +16,7 @@ from spooled_pipelines.batch.options.text_options import TextOptions, parse_text
 from spooled_pipelines.retry_backoff import RetryBackoffOption, is_backoff
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
+from spooled_pipelines.wire.limits import WEIGHT_MAX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +42,7 @@ OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
 OnChanged: TypeAlias = Literal["keep", "raise", "replace"]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
 # What a server needs the batch extension for.
+NEEDS_TURNS = "weight= or fair_by= (without them jobs go by priority and age)"
 NEEDS_BACKOFF = "retry_backoff= (without it pauses are 1, 2, 4 minutes and so on)"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -56,6 +58,8 @@ class JobOptions(TypedDict, total=False):
     max_retries: int | str | None
     timeout_seconds: int | str | None
     retry_backoff: RetryBackoffOption | None
+    weight: int | None
+    fair_by: str | None
     tags: TagsOption
     spread: timedelta | None
     on_rejected: OnRejected
@@ -115,6 +119,8 @@ class RowOptions:
     max_retries: int | str | None = None
     timeout_seconds: int | str | None = None
     retry_backoff: RetryBackoffOption | None = None
+    weight: int | None = None
+    fair_by: str | None = None
     tags: TagsOption = None
     spread: timedelta | None = None
     rate: float | None = None
@@ -133,6 +139,8 @@ class RowOptions:
         # Any other text is a column.
         if backoff is not None and (not isinstance(backoff, str) or is_backoff(backoff)):
             validation.retry_backoff(backoff)
+        if self.weight is not None:
+            validation.whole(self.weight, "weight", 1, WEIGHT_MAX)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
         validation.one_of(self.on_changed, "on_changed", get_args(OnChanged))
         if not isinstance(self.on_lossy, Mapping):

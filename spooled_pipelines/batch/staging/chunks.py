@@ -129,6 +129,8 @@ def open_message(
         max_retries=constants.max_retries,
         timeout_seconds=constants.timeout_seconds,
         retry_backoff=constants.retry_backoff,
+        weight=constants.weight,
+        fair_by=constants.fair_by,
         tags=dict(constants.tags),
         generation=generation,
         part_id=part_id or "",

@@ -102,6 +102,17 @@ def enqueue(
             "jitter 20%', or a column's name. 1, 2, 4 minutes and so on if not given."
         ),
     ] = None,
+    weight: Annotated[
+        int | None,
+        typer.Option(
+            help="How many jobs of this batch go for one of a batch of the same queue and priority "
+            "with weight 1, when they take turns."
+        ),
+    ] = None,
+    fair_by: Annotated[
+        str | None,
+        typer.Option(help="The column whose values take turns, in place of the batches."),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(help="Jobs that fall due each second, from --scheduled-at or now on."),
@@ -211,6 +222,8 @@ def enqueue(
         "max_retries": number_or_column(max_retries),
         "timeout_seconds": number_or_column(job_timeout),
         "retry_backoff": retry_backoff,
+        "weight": weight,
+        "fair_by": fair_by,
         "rate": rate,
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,

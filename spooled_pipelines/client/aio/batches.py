@@ -78,6 +78,10 @@ class AsyncBatchCalls:
             retry_backoff: how long jobs wait before their retries: seconds, a list of seconds for
                 each retry in turn, a text such as ``"5s"`` or ``"exponential 5s cap 10m jitter
                 20%"``, or a column of these; None: 1, 2, 4 minutes and so on.
+            weight: how many jobs of this batch go for one of a batch of the same queue and priority
+                with weight 1, when they take turns: 1 to 100.
+            fair_by: the column whose values take turns, in place of the batches, such as a
+                customer's.
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.

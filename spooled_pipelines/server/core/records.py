@@ -330,6 +330,8 @@ class BatchOpening(NamedTuple):
     made_by: str = ""
     # What the payloads are that are about to come.
     schema: PayloadSchema | None = None
+    # Of the batch among those it takes turns with; 0 leaves it as it is.
+    weight: int = 0
 
 
 class PartRecord(NamedTuple):
@@ -349,6 +351,18 @@ class ExpectedParts:
 
 
 ALL_BEGUN = ExpectedParts()
+
+
+class JobsAhead(NamedTuple):
+    """How many jobs of its queue go before the next one of a batch, and of which batches.
+
+    `batches` are the id, the name and the jobs of each, most jobs first; the id of what is in no
+    batch is empty. Where not `is_all`, there are more.
+    """
+
+    jobs: int
+    is_all: bool
+    batches: tuple[tuple[str, str, int], ...]
 
 
 class BatchRecord(NamedTuple):
@@ -376,6 +390,14 @@ class BatchRecord(NamedTuple):
     seal_asked: bool = False
     made_by: str = ""
     waiting_errors: tuple[WaitingError, ...] = ()
+    behind: JobsAhead | None = None
+
+    @property
+    def may_be_behind(self) -> bool:
+        """Whether jobs could be claimed and none is."""
+        counts = self.counts
+        ready = counts.pending - counts.waiting
+        return ready > 0 and not counts.processing and not self.queue_paused
 
     @property
     def open_jobs(self) -> int:
@@ -408,6 +430,8 @@ class Chunk:
     generation: int = 0
     part_id: str = ""
     retry_backoff: Sequence[str | None] | str | None = None
+    # With what rows take turns in place of their batch, see `turns.key_number`.
+    fair_keys: Sequence[int | None] | None = None
     # In these statuses a job gets the payload of its row, where that is another one.
     replaceable: tuple[int, ...] = ()
     # Which of the batch's schemas the payloads have.

@@ -8,9 +8,11 @@ from datetime import datetime, timezone
 from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.queue_limits import LimitedBy
-from spooled_pipelines.server.core.records import BatchRecord
+from spooled_pipelines.server.core.records import BatchRecord, JobsAhead
 from spooled_pipelines.wire.batch_v1 import Stall
 
+# How many of the batches ahead are named.
+_NAMED = 3
 _EXPIRING_MS = 5 * 60 * 1000
 # A worker that is heard of this long after a lease ran out, while none did since.
 _BACK_MS = 60 * 1000
@@ -48,8 +50,11 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
                 f"`spooled-pipelines work {queue} module:handler`.",
             )
         )
-    elif ready and record.limited_by is not None:
-        found += _limit_stalls(record.limited_by, queue, ready)
+    elif ready:
+        if record.limited_by is not None:
+            found += _limit_stalls(record.limited_by, queue, ready)
+        if record.behind is not None:
+            found.append(_behind(record.behind, queue, ready))
     if record.open_jobs and not ready and not counts.processing:
         found.append(
             Stall(
@@ -97,6 +102,24 @@ def _limit_stalls(limited_by: LimitedBy, queue: str, ready: int) -> Iterator[Sta
             message=f"Queue {queue!r} is limited to {' and '.join(causes)}: {ready} jobs are "
             "pending and wait for their turn.",
         )
+
+
+def _behind(ahead: JobsAhead, queue: str, ready: int) -> Stall:
+    named = [
+        f"{jobs} of batch {name or batch_id!r}" + (f" ({batch_id})" if name else "")
+        if batch_id
+        else f"{jobs} in no batch"
+        for batch_id, name, jobs in ahead.batches
+    ]
+    if len(named) > _NAMED:
+        others = sum(jobs for _, _, jobs in ahead.batches[_NAMED:])
+        named[_NAMED:] = [f"{others} of {len(named) - _NAMED} other batches"]
+    many = f"{ahead.jobs}{'' if ahead.is_all else ' or more'}"
+    return Stall(
+        cause=Stall.CAUSE_BEHIND,
+        message=f"{many} jobs of queue {queue!r} go before the next of these {ready}: "
+        f"{', '.join(named)}. Higher priorities go first, and batches of one priority take turns.",
+    )
 
 
 def _recent(record: BatchRecord, now: int) -> bool:

@@ -13,6 +13,7 @@ else go behind all of them, or ahead of everyone.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from itertools import repeat
 from typing import NamedTuple
 
 QUANTUM = 8
-WEIGHT_MAX = 100
 # A round is so long that the length of a job is a whole number for every weight, nearly.
 ROUND = QUANTUM * 10_080
 # The participant that the jobs without a batch are together.
@@ -28,7 +28,7 @@ ALONE = 0
 
 
 class Participant(NamedTuple):
-    """What takes turns within one priority of a queue: a batch by its number, or `ALONE`."""
+    """What takes turns in one priority of a queue: a batch, a key (see `key_number`), `ALONE`."""
 
     priority: int
     number: int
@@ -52,6 +52,12 @@ def length(weight: int) -> int:
     return ROUND // (QUANTUM * weight)
 
 
+def key_number(by: str, key: str) -> int:
+    """Return the number of what has this key: below those of batches, from a hash of 63 bits."""
+    digest = hashlib.blake2b(f"{by}\0{key}".encode(), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 1)
+
+
 class RowTurns:
     """The turns that the rows of a chunk want; those that are due later get theirs then."""
 
@@ -61,19 +67,21 @@ class RowTurns:
         weight: int,
         priorities: Sequence[int] | int,
         due: Sequence[int | None] | None,
+        fair_keys: Sequence[int | None] | None,
         rows: int,
     ) -> None:
         self._rows = rows
         self._length = length(weight)
         self._of: Participant | list[Participant | None]
-        if isinstance(priorities, int) and due is None:
+        if isinstance(priorities, int) and due is None and fair_keys is None:
             self._of = Participant(priorities, batch)
             return
         each = repeat(priorities, rows) if isinstance(priorities, int) else priorities
         later: Iterable[int | None] = repeat(None, rows) if due is None else due
+        keys: Iterable[int | None] = repeat(None, rows) if fair_keys is None else fair_keys
         self._of = [
-            None if moment is not None else Participant(priority, batch)
-            for priority, moment in zip(each, later, strict=True)
+            None if moment is not None else Participant(priority, key or batch)
+            for priority, moment, key in zip(each, later, keys, strict=True)
         ]
 
     @property

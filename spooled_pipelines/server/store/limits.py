@@ -18,6 +18,8 @@ ANSWER_BYTES = CHUNK_BYTES_MAX
 QUEUES_MAX = 10_000
 WORKERS_MAX = 5_000
 WORKER_FORGOTTEN_MS = 24 * 3_600_000
+# Jobs at the head of a queue among which the next one of a batch is looked for.
+AHEAD_MAX = 1_000
 # Jobs that one search looks at; the next page goes on from there.
 SEARCHED_MAX = 10_000
 # The same for a listing of jobs, which reads them in the order in which they lie.

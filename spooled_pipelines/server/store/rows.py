@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat, starmap
 from typing import Any, NamedTuple
@@ -16,10 +17,12 @@ from spooled_pipelines.server.core.records import (
     BatchRecord,
     Counts,
     JobRecord,
+    JobsAhead,
     KeyRecord,
     ThrottledQueue,
     WaitingError,
 )
+from spooled_pipelines.server.store.limits import AHEAD_MAX
 
 _TOP_ERRORS = 5
 # What every statement on whole jobs selects behind the number; then comes what depends on it.
@@ -127,6 +130,19 @@ def batch_record(
         limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),
         waiting_errors=waiting_errors(waiting),
     )
+
+
+def with_ahead(record: BatchRecord, head: Sequence[tuple[str | None, Any]]) -> BatchRecord:
+    """Return the batch with what goes before it, of the rows of `list_ahead`."""
+    ids = [batch_id for batch_id, _ in head]
+    place = ids.index(record.batch_id) if record.batch_id in ids else len(ids)
+    if not place:
+        return record
+    names = {batch_id: "" if name is None else text(name) for batch_id, name in head[:place]}
+    jobs = Counter(ids[:place]).most_common()
+    batches = tuple((batch_id or "", names[batch_id], count) for batch_id, count in jobs)
+    is_all = place < AHEAD_MAX
+    return record._replace(behind=JobsAhead(place, is_all, batches))
 
 
 def waiting_errors(

@@ -35,7 +35,7 @@ _IS_CAPPED = (
     "EXISTS (SELECT 1 FROM queue_limits q WHERE q.queue = jobs.queue"
     " AND q.max_in_flight IS NOT NULL)"
 )
-_PARTICIPANT = f"coalesce(jobs.batch, {ALONE})"
+_PARTICIPANT = f"coalesce(jobs.fair_key, jobs.batch, {ALONE})"
 _WEIGHT = "coalesce((SELECT b.weight FROM batches b WHERE b.id = jobs.batch), 1)"
 _FRAGMENT = re.compile(r"\{(\w+)(?: (\w+))?\}")
 _LOCKED = ("organization", "queue", "batch", "linked")

@@ -12,6 +12,7 @@ from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.batch_rules import named_schema
 from spooled_pipelines.server.core.errors import RefusedError, invalid, why_not
 from spooled_pipelines.server.core.records import Chunk, PayloadSchema, Status
+from spooled_pipelines.server.core.turns import key_number
 from spooled_pipelines.server.services.validation.structs import (
     PARSED_AT_ONCE_BYTES,
     SURELY_SMALL_BYTES,
@@ -41,7 +42,7 @@ REPLACEABLE: Mapping[int, tuple[int, ...]] = {
 _CONTEXT = ("traceparent", "tracestate")
 _ROW_COLUMNS = (
     *("priorities", "max_retries", "timeout_seconds", "scheduled_at", "tags"),
-    "retry_backoffs",
+    *("retry_backoffs", "fair_keys"),
 )
 _NONE: Mapping[int, str] = {}
 
@@ -68,6 +69,8 @@ class Upload:
     rows_id: str
     made_by: str
     schema: PayloadSchema | None
+    weight: int
+    fair_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def checked_upload(request: OpenBatch) -> Upload:
         rows_id=validation.text("rows_id", request.rows_id, limits.REQUEST_ID_MAX),
         made_by=validation.text("made_by", request.made_by, limits.BATCH_NAME_MAX),
         schema=_schema(request),
+        weight=validation.integer("weight", request.weight, 0, limits.WEIGHT_MAX),
+        fair_by=validation.text("fair_by", request.fair_by, limits.COLUMN_KEY_MAX),
     )
 
 
@@ -189,6 +194,9 @@ def checked_chunk(
         retry_backoff=_backoffs(chunk.retry_backoffs, upload.retry_backoff, rejected),
         replaceable=upload.replaceable,
         schema_id=None if upload.schema is None else upload.schema.schema_id,
+        fair_keys=_each(
+            chunk.fair_keys, partial(_key_number, "fair_keys", upload.fair_by), rejected
+        ),
     )
     if rejected:
         checked = _without(checked, rows, rejected)
@@ -297,6 +305,11 @@ def _backoffs(
     return default if backoffs is None else [backoff or default for backoff in backoffs]
 
 
+def _key_number(field: str, by: str, key: str) -> int | None:
+    checked = validation.text(field, key, limits.COLUMN_KEY_MAX)
+    return key_number(by, checked) if checked else None
+
+
 def _moment(value: Any) -> int | None:
     return validation.timestamp("scheduled_at", value)
 
@@ -317,4 +330,5 @@ def _without(chunk: Chunk, rows: int, rejected: dict[int, str]) -> Chunk:
         scheduled_at=kept(chunk.scheduled_at),
         tags=kept(chunk.tags),
         retry_backoff=kept(chunk.retry_backoff),
+        fair_keys=kept(chunk.fair_keys),
     )

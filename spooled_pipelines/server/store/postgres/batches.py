@@ -73,6 +73,8 @@ async def _open(
         made_by = opening.made_by.encode()
         await tx.send("add_batch", **values, name=name, made_by=made_by, now=tx.now)
         await tx.send("name_batch", **values, name=name)
+        if opening.weight:
+            await tx.send("weigh_batch", **values, weight=opening.weight)
         if opening.cancels_older:
             await tx.send("cancel_older", **values)
         if opening.schema is not None:

@@ -209,7 +209,7 @@ async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _
     parts = await tx.rows("find_part", batch=batch, part_id=part_id) if part_id else []
     rows = len(mine.keys)
     due = when_due(mine.chunk.scheduled_at, tx.now)
-    turns = RowTurns(batch, weight, mine.chunk.priorities, due, rows)
+    turns = RowTurns(batch, weight, mine.chunk.priorities, due, mine.chunk.fair_keys, rows)
     first, firsts = await tx.numbers(rows, _of_queue(queue, turns.lengths))
     rounds = turns.rounds({one: place for (_, one), place in firsts.items()})
     whole = _Whole(is_sealed, bool(parts and parts[0][0]))

@@ -64,6 +64,7 @@ class Copy:
             "timeout_seconds": _numbers(_INT4, chunk.timeout_seconds, order),
             "round": _numbers(_INT8, list(rounds), order),
             "due_at": _moments(due, order),
+            "fair_key": _moments(chunk.fair_keys, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
             "retry_backoff": _texts(chunk.retry_backoff, order),
             "schema_id": _NULL if chunk.schema_id is None else _INT8.pack(8, chunk.schema_id),

@@ -584,6 +584,12 @@ WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT supers
     AND queue = %(queue)s AND generation = %(generation)s
     AND %(name)s::bytea <> '' AND name <> %(name)s::bytea
 
+-- name: weigh_batch
+-- Give a batch another weight, for rows that come from now on.
+UPDATE batches SET weight = %(weight)s
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
+    AND queue = %(queue)s AND generation = %(generation)s AND %(weight)s > 0
+
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
 UPDATE batches SET superseded = true, seal_asked = false
@@ -648,6 +654,16 @@ WHERE o.name = %(organization)s AND b.batch_id = ANY(%(batch_ids)s) AND NOT b.su
 -- Return with which errors the oldest jobs of a queue wait for their retry, and until when.
 SELECT last_error, due_at FROM jobs
 WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL ORDER BY seq LIMIT 100
+
+-- name: list_ahead
+-- Return the batches of the first claimable jobs of a queue, in the order of claims.
+SELECT (SELECT b.batch_id FROM batches b WHERE b.id = jobs.batch),
+    (SELECT b.name FROM batches b WHERE b.id = jobs.batch)
+FROM jobs WHERE queue = (
+    SELECT q.id FROM queues q JOIN organizations o ON o.id = q.organization
+    WHERE o.name = %(organization)s AND q.name = %(name)s
+) AND status = 1 AND due_at IS NULL
+ORDER BY priority DESC, round, seq LIMIT %(limit)s
 
 -- name: list_open_batches
 -- Return how many batches of each queue are not settled.

@@ -28,11 +28,11 @@ from spooled_pipelines.server.core.records import (
     QueueDepth,
     QueueRecord,
 )
-from spooled_pipelines.server.store.limits import ANSWER_BYTES
+from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch, send
 from spooled_pipelines.server.store.postgres.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
-from spooled_pipelines.server.store.rows import batch_record, throttled_queues
+from spooled_pipelines.server.store.rows import batch_record, throttled_queues, with_ahead
 
 _WIDTH = len(Counts._fields)
 
@@ -139,7 +139,21 @@ async def batches(
         top = zip(errors or (), counts or (), strict=True)
         late = zip(waiting or (), due or (), strict=True)
         records.append(batch_record(columns, top, late, snapshot.now))
-    return records
+    queues = {record.queue_name for record in records if record.may_be_behind}
+    heads = {
+        queue: await fetch(
+            snapshot.connection,
+            "list_ahead",
+            organization=organization,
+            name=queue,
+            limit=AHEAD_MAX,
+        )
+        for queue in sorted(queues)
+    }
+    return [
+        with_ahead(record, heads[record.queue_name]) if record.may_be_behind else record
+        for record in records
+    ]
 
 
 async def stored_chunks(

@@ -99,6 +99,8 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
     number, *_ = find(tx, owner, opening.batch_id)
     if opening.schema is not None:
         tx.connection.execute(SQL["keep_schema"], (number, *opening.schema))
+    if opening.weight:
+        tx.connection.execute(SQL["weigh_batch"], (opening.weight, number))
     if opening.part_id:
         tx.connection.execute(SQL["begin_part"], (number, opening.part_id))
     if opening.rows_id:
@@ -256,7 +258,7 @@ def _store_rows(
     rows = len(keys)
     first = tx.numbers.take(rows)
     due = when_due(chunk.scheduled_at, tx.now)
-    row_turns = RowTurns(place.batch, place.weight, chunk.priorities, due, rows)
+    row_turns = RowTurns(place.batch, place.weight, chunk.priorities, due, chunk.fair_keys, rows)
     firsts = turns.take(tx, place.queue, row_turns.lengths)
     inserted = insert_rows(
         tx.connection,
@@ -274,6 +276,7 @@ def _store_rows(
             "created_at": tx.now,
             "scheduled_at": chunk.scheduled_at,
             "retry_backoff": chunk.retry_backoff,
+            "fair_key": chunk.fair_keys,
             "idempotency_key": keys,
             "schema_id": chunk.schema_id,
             "tags": chunk.tags,

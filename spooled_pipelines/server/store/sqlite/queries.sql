@@ -409,6 +409,10 @@ INSERT INTO batches (
 -- Give a batch another name.
 UPDATE batches SET name = :name WHERE id = :batch AND name <> :name
 
+-- name: weigh_batch
+-- Give a batch another weight, for rows that come from now on.
+UPDATE batches SET weight = :weight WHERE id = :batch
+
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
 UPDATE batches SET superseded = 1, seal_asked = 0 WHERE id = :batch
@@ -445,6 +449,17 @@ WHERE batch = :batch AND status = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT
 -- Return with which errors the oldest jobs of a queue wait for their retry, and until when.
 SELECT last_error, due_at FROM jobs INDEXED BY jobs_retrying
 WHERE queue = :queue AND status = 1 AND due_at IS NOT NULL ORDER BY seq LIMIT 100
+
+-- name: list_ahead
+-- Return the batches of the first claimable jobs of a queue, in the order of claims.
+SELECT (SELECT b.batch_id FROM batches b WHERE b.id = jobs.batch),
+    (SELECT b.name FROM batches b WHERE b.id = jobs.batch)
+FROM jobs INDEXED BY jobs_ready
+WHERE queue = (
+    SELECT q.id FROM queues q JOIN organizations o ON o.id = q.organization
+    WHERE o.name = :organization AND q.name = :name
+) AND status = 1 AND due_at IS NULL
+ORDER BY priority DESC, round, seq LIMIT :limit
 
 -- name: list_open_batches
 -- Return how many batches of each queue are not settled.

@@ -30,13 +30,14 @@ from spooled_pipelines.server.core.records import (
     QueueDepth,
     QueueRecord,
 )
-from spooled_pipelines.server.store.limits import ANSWER_BYTES
+from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
 from spooled_pipelines.server.store.rows import (
     batch_record,
     queue_control,
     text,
     throttled_queues,
+    with_ahead,
 )
 from spooled_pipelines.server.store.sqlite.jobs import job_record, stored_key
 from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
@@ -142,7 +143,12 @@ def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:
     number, *columns = row
     errors = snapshot.connection.execute(SQL["list_top_errors"], (number,))
     waiting = snapshot.connection.execute(SQL["list_waiting_of_batch"], (number,))
-    return batch_record(columns, errors, waiting, snapshot.now)
+    record = batch_record(columns, errors, waiting, snapshot.now)
+    if record.may_be_behind:
+        values = {"organization": organization, "name": record.queue_name, "limit": AHEAD_MAX}
+        head = snapshot.connection.execute(NAMED["list_ahead"], values).fetchall()
+        record = with_ahead(record, head)
+    return record
 
 
 def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:

@@ -145,6 +145,8 @@ CREATE TABLE jobs (
     due_at bigint,
     -- Claims of one priority go by this, then by age; see turns.py.
     round bigint NOT NULL DEFAULT 0,
+    -- With what it takes turns in place of its batch, a number below 0.
+    fair_key bigint,
     lease_expires_at bigint,
     created_at bigint NOT NULL,
     scheduled_at bigint,
@@ -196,8 +198,8 @@ CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned AND batch IS NULL A
 CREATE INDEX jobs_dead_alone ON jobs (completed_at)
     WHERE status = 6 AND batch IS NULL AND NOT linked;
 
--- How far those are that take turns within a queue and a priority: batches by their numbers, and as
--- 0 the jobs without one; what was due later or was retried beside what was claimable at once. The
+-- How far those are that take turns within a queue and a priority: batches by their numbers, keys
+-- below 0, and as 0 the jobs without either; what was due later or was retried beside what was claimable at once. The
 -- next job's place is `following`, in parts of a round; `taken` is how much was taken last.
 CREATE TABLE turns (
     participant bigint NOT NULL,

@@ -126,6 +126,8 @@ CREATE TABLE jobs (
     due_at INTEGER,
     -- Claims of one priority go by this, then by age; see turns.py.
     round INTEGER NOT NULL DEFAULT 0,
+    -- With what it takes turns in place of its batch, a number below 0.
+    fair_key INTEGER,
     lease_expires_at INTEGER,
     -- The batch that made it, or that it was handed over to.
     batch INTEGER,
@@ -175,8 +177,8 @@ CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned = 1 AND batch IS NU
 CREATE INDEX jobs_dead_alone ON jobs (completed_at)
     WHERE status = 6 AND batch IS NULL AND linked = 0;
 
--- How far those are that take turns within a queue and a priority: batches by their numbers, and as
--- 0 the jobs without one; what was due later or was retried beside what was claimable at once. The
+-- How far those are that take turns within a queue and a priority: batches by their numbers, keys
+-- below 0, and as 0 the jobs without either; what was due later or was retried beside what was claimable at once. The
 -- next job's place is `following`, in parts of a round; `taken` is how much was taken last.
 CREATE TABLE turns (
     queue INTEGER NOT NULL REFERENCES queues,
