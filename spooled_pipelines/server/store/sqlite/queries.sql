@@ -1026,13 +1026,13 @@ DELETE FROM attempts WHERE job = :job
 -- Remove jobs.
 DELETE FROM jobs WHERE seq = :seq
 
--- name: forget_schemas
--- Remove a batch's schemas.
-DELETE FROM batch_schemas WHERE batch = :batch
-
 -- name: forget_errors
 -- Remove a batch's errors.
 DELETE FROM batch_errors WHERE batch = :batch
+
+-- name: forget_schemas
+-- Remove a batch's schemas.
+DELETE FROM batch_schemas WHERE batch = :batch
 
 -- name: note_last_batch
 -- Keep a batch's number from being given away again.
