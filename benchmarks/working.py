@@ -8,15 +8,17 @@ import sqlite3
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.measure import Rate, show_ratio
+from benchmarks import raw_claims
+from benchmarks.measure import Rate, Side, in_turns, show_ratio
 from benchmarks.postgres import cluster
 from benchmarks.sdk import sdk_client
-from benchmarks.servers import API_KEY, server
+from benchmarks.servers import API_KEY, server, server_over
 from benchmarks.tables import flights
 from spooled_pipelines import Job, SpooledClient, connect
 from spooled_pipelines.worker import Worker, batch_handler
@@ -28,6 +30,7 @@ _ROWS_JOBS = 2_000
 _SLEEPERS, _AT_ONCE, _NAP_SECONDS = 10_000, 1_000, 1.0
 _SLEEPING_SHARE = 0.9
 _LATENCIES = 300
+_RAW_JOBS, _RAW_RUNS = 60_000, 3
 _PAUSE_SECONDS = 0.01
 
 
@@ -45,8 +48,69 @@ def working() -> bool:
         connect(address, api_key=API_KEY) as client,
     ):
         print(f"            {_no_ops(address, client, 'PostgreSQL')}")
+    kept += [_rows_on_sqlite(), _rows_on_postgres()]
     print(f"            load average {os.getloadavg()[0]:.1f}", flush=True)
     return all(kept)
+
+
+def _rows_on_sqlite() -> bool:
+    """Compare a handler of rows that copies a column with the store's SQL alone."""
+    with tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder:
+
+        def work(run: int) -> float:
+            store = Path(folder) / f"{run}.db"
+            with (
+                server_over(store) as address,
+                connect(address, api_key=API_KEY) as client,
+            ):
+                client.enqueue_batch(flights(_RAW_JOBS), "raw", name="raw")
+                return _copied(address, client)
+
+        def raw(run: int) -> float:
+            return raw_claims.on_sqlite(Path(folder) / f"{run}.db", "raw", _RAW_JOBS)
+
+        return _show_raw("SQLite", 0.35, work, raw)
+
+
+def _rows_on_postgres() -> bool:
+    with (
+        cluster() as url,
+        server("--store", url) as address,
+        connect(address, api_key=API_KEY) as client,
+    ):
+
+        def work(run: int) -> float:
+            client.enqueue_batch(flights(_RAW_JOBS), "raw", name=f"raw {run}")
+            return _copied(address, client, run)
+
+        def raw(_: int) -> float:
+            return raw_claims.on_postgres(url, "raw", _RAW_JOBS)
+
+        return _show_raw("PostgreSQL", 0.8, work, raw)
+
+
+def _show_raw(
+    store: str, wanted: float, work: Callable[[int], float], raw: Callable[[int], float]
+) -> bool:
+    ours, theirs = in_turns(
+        Side(f"a handler of rows, {store}", _RAW_JOBS, work),
+        Side("claims and completions in SQL, groups of 200, committed", _RAW_JOBS, raw),
+        runs=_RAW_RUNS,
+    )
+    return show_ratio(
+        f"the speed of raw SQL on {store}, same columns and indexes", wanted, ours, theirs
+    )
+
+
+def _copied(address: str, client: SpooledClient, run: int = 0) -> float:
+    client.enqueue_batch(flights(_RAW_JOBS), "copied", name=f"copied {run}")
+    options: dict[str, Any] = {"api_key": API_KEY, "stop_when_empty": True}
+    return _timed(Worker(address, "copied", _copy, **options), _RAW_JOBS, "").seconds[0]
+
+
+@batch_handler(max_rows=2_000)
+def _copy(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch({"flight": rows["flight"]})
 
 
 def _against_the_sdk(address: str, client: SpooledClient) -> bool:

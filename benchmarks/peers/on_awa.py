@@ -1,0 +1,68 @@
+"""awa: insert_many_copy of lists, and its worker until every job is done; its engine is Rust's."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, urlsplit
+
+from awa import AsyncClient, Job
+
+from benchmarks.peers.run import Clock, Task, lots, say, task
+
+
+@dataclass
+class Nothing:
+    """A row."""
+
+    flight: int
+    carrier: str
+    origin: str
+    delay: float
+    distance: int
+    cancelled: bool
+
+
+def _of_rust(url: str) -> str:
+    """Return the URL with the folder of the socket where Rust's driver wants it."""
+    parts = urlsplit(url)
+    (folder,) = parse_qs(parts.query)["host"]
+    return f"postgresql://postgres@{quote(folder, safe='')}{parts.path}"
+
+
+async def _main(asked: Task) -> None:
+    async with AsyncClient(_of_rust(asked.url)) as client:
+        if asked.what == "prepare":
+            await client.migrate()
+        elif asked.what == "enqueue":
+            (size,) = asked.settings
+            clock = Clock()
+            for lot in lots(asked.rows, size):
+                await client.insert_many_copy([Nothing(**row) for row in lot], queue="nothing")
+            say(clock.seconds())
+        else:
+            (concurrency,) = asked.settings
+            say(await _work(client, concurrency, len(asked.rows)))
+
+
+async def _work(client: AsyncClient, concurrency: int, jobs: int) -> float:
+    done = 0
+    finished = asyncio.Event()
+
+    async def nothing(_: Job[Nothing]) -> None:
+        nonlocal done
+        done += 1
+        if done == jobs:
+            finished.set()
+
+    client.task(Nothing, queue="nothing")(nothing)
+    clock = Clock()
+    await client.start([("nothing", concurrency)])
+    await finished.wait()
+    # So that what is done is also acknowledged.
+    await client.shutdown()
+    return clock.seconds()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(task()))
