@@ -1,18 +1,25 @@
 """Ask /readyz of the server in this container; exit with 1 where it is not ready.
 
+In a container with workers, `work … --health-file /tmp/health`, their files are looked at instead.
+
 Over TLS where the server has it. The certificate is not verified, since the way does not leave the
 container. Where clients must present one (`tls_client_ca`), give this the variables of a client.
 """
 
 import http.client
 import os
+import pathlib
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
 
 _PORT = os.environ.get("SPOOLED_SERVER_HTTP", ":8080").rpartition(":")[2]
 _SECONDS = 3
+_WORKERS = sorted(pathlib.Path(os.environ.get("TMPDIR", "/tmp")).glob("health*"))  # noqa: S108
+# Each is written once a second.
+_STALE_SECONDS = 60
 
 
 def _tls() -> ssl.SSLContext:
@@ -22,6 +29,15 @@ def _tls() -> ssl.SSLContext:
     if certificate := os.environ.get("SPOOLED_TLS_CLIENT_CERT"):
         context.load_cert_chain(certificate, os.environ.get("SPOOLED_TLS_CLIENT_KEY"))
     return context
+
+
+def problem_of_workers() -> str | None:
+    """Return why one of the workers is not ready; None: all are."""
+    for file in _WORKERS:
+        said = file.read_text().strip()
+        if time.time() - file.stat().st_mtime > _STALE_SECONDS or said != "ready":
+            return f"{file}: {said}"
+    return None
 
 
 def problem() -> str | None:
@@ -45,4 +61,4 @@ def problem() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(problem())
+    sys.exit(problem_of_workers() if _WORKERS else problem())

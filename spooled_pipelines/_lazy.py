@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 
+@contextlib.contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Have an import that fails here name the extra that brings what is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("spooled_pipelines"):
+            raise
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed; pip install 'spooled-pipelines[{extra}]'",
+            name=error.name,
+        ) from error
+
+
 def attach(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], extra: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` for a package.
 
@@ -17,12 +32,14 @@ def attach(
         package: its name.
         homes: by public name, the module of `spooled_pipelines` that defines it; a module that is
             public itself is its own home.
+        extra: the extra that brings what these modules need beyond the core.
     """
 
     def load(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(f"spooled_pipelines.{homes[name]}")
+        with needs_extra(extra) if extra else contextlib.nullcontext():
+            module = import_module(f"spooled_pipelines.{homes[name]}")
         value = module if homes[name] == name else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value

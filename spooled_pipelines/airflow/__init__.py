@@ -44,4 +44,5 @@ __getattr__, __dir__ = attach(
         "StreamJobsSensor": "airflow.sensors",
         "enqueue_batch": "airflow.decorators",
     },
+    extra="airflow",
 )

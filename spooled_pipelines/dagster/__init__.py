@@ -20,4 +20,5 @@ __getattr__, __dir__ = attach(
         "SpooledResource": "dagster.resource",
         "settled_batch_sensor": "dagster.sensors",
     },
+    extra="dagster",
 )

@@ -9,10 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from dask import base
-from dask.delayed import delayed
-
+from spooled_pipelines._lazy import needs_extra
 from spooled_pipelines.engines._parts import (
     WORKER_API_KEYS,
     ServerRef,
@@ -21,6 +18,11 @@ from spooled_pipelines.engines._parts import (
     seal,
     server_ref,
 )
+
+with needs_extra("dask"):
+    import pandas as pd
+    from dask import base
+    from dask.delayed import delayed
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.options.row_options import OnRerun

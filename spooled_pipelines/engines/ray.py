@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import ray
-from ray.data import Datasink
-from ray.data.block import BlockAccessor
 
+from spooled_pipelines._lazy import needs_extra
 from spooled_pipelines.engines._parts import add_part, api_key_for_workers, seal, server_ref
+
+with needs_extra("ray"):
+    import ray
+    from ray.data import Datasink
+    from ray.data.block import BlockAccessor
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark import TaskContext
-from pyspark.errors import PySparkException
 
+from spooled_pipelines._lazy import needs_extra
 from spooled_pipelines.engines._parts import (
     ServerRef,
     add_part,
@@ -21,6 +20,10 @@ from spooled_pipelines.engines._parts import (
     server_ref,
 )
 from spooled_pipelines.errors import InvalidArgumentError
+
+with needs_extra("spark"):
+    from pyspark import TaskContext
+    from pyspark.errors import PySparkException
 
 if TYPE_CHECKING:
     from pyspark import Broadcast

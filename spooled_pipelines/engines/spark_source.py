@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql.datasource import (
-    DataSource,
-    DataSourceArrowWriter,
-    DataSourceReader,
-    InputPartition,
-    WriterCommitMessage,
-)
-from pyspark.sql.types import StructType
 
+from spooled_pipelines._lazy import needs_extra
 from spooled_pipelines.client import SpooledClient
 from spooled_pipelines.engines._parts import add_part, read_key, seal, server_ref
 from spooled_pipelines.engines.spark import KEY_HINT, as_reader, part_of_this_task
 from spooled_pipelines.errors import InvalidArgumentError
+
+with needs_extra("spark"):
+    from pyspark.sql.datasource import (
+        DataSource,
+        DataSourceArrowWriter,
+        DataSourceReader,
+        InputPartition,
+        WriterCommitMessage,
+    )
+    from pyspark.sql.types import StructType
 
 _CONNECTION = frozenset({"address", "api_key_file"})
 _CHOICES = frozenset({"on_lossy", "on_rejected", "on_changed"})

@@ -49,4 +49,5 @@ __getattr__, __dir__ = attach(
         "suspend_until_settled": "prefect.suspension",
         "wait_for_batch": "prefect.tasks",
     },
+    extra="prefect",
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.operator_log import operator_log
 from spooled_pipelines.server.server import Server
 
 _log = logging.getLogger(__name__)
@@ -32,14 +33,19 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
     server = Server(settings, clock=clock)
+    server.check()
     await server.start()
     try:
         if server.dashboard_url is not None:
             (dashboard_ready or _announce_dashboard)(server.dashboard_url)
         ready(server.address)
+        server.announce()
         await ended.wait()
+        running, grace = server.running_calls, settings.grace_seconds
+        operator_log.info("draining: %d calls run, and have %g s to end", running, grace)
     finally:
         await server.stop()
+        operator_log.info("stopped")
 
 
 def run(

@@ -6,16 +6,24 @@ import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
 from spooled_pipelines.server.auth import ApiKeys, Audit, FailedAuthLimiter, RateLimiter
-from spooled_pipelines.server.config.settings import NoKeysError, ServerSettings, is_local
+from spooled_pipelines.server.config.settings import (
+    NoKeysError,
+    ServerSettings,
+    is_local,
+    shown_store,
+)
 from spooled_pipelines.server.core.clock import Clock, SystemClock
+from spooled_pipelines.server.core.errors import NoStoreError
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import Notifier
+from spooled_pipelines.server.core.operator_log import operator_log
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, AuditWriter, Sweeper
 from spooled_pipelines.server.rpc import (
     CertificateFiles,
@@ -38,10 +46,11 @@ from spooled_pipelines.server.services import (
 )
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.migrations import MigrationMode
-from spooled_pipelines.server.store.open import open_store
+from spooled_pipelines.server.store.open import open_store, store_may_be_there
 from spooled_pipelines.server.telemetry import rpc_call, tracing
 from spooled_pipelines.server.telemetry.instrumented_store import InstrumentedStore
 from spooled_pipelines.server.telemetry.readiness import Readiness
+from spooled_pipelines.version import __version__
 from spooled_pipelines.wire import methods
 
 if TYPE_CHECKING:
@@ -84,7 +93,7 @@ class Server(Service):
             self._clock,
             settings.retention,
             settings.quotas,
-            MigrationMode(settings.migrate),
+            self._migration_mode(),
             settings.max_deliveries,
         )
         self._metrics = None
@@ -102,12 +111,47 @@ class Server(Service):
         """What the server keeps its jobs in."""
         return self._store
 
+    def check(self) -> None:
+        """Look for what `start` would refuse, as far as it can be told without starting.
+
+        StoreUnavailableError, NoKeysError, ValueError or OSError as of `start`.
+        """
+        _credentials(self._settings)
+        if self._settings.http is not None:
+            _import_dashboard()
+        if not (self._settings.api_keys or store_may_be_there(self._settings.store)):
+            raise _no_keys()
+
+    @property
+    def running_calls(self) -> int:
+        """How many calls are being answered now."""
+        return self._interceptor.running
+
+    def announce(self) -> None:
+        """Log what runs here, over which store, and where it can be reached."""
+        about = {
+            "version": __version__,
+            "store": shown_store(self._settings.store),
+            "schema": self._store.schema(),
+            "listen": self.address,
+            "tls": self._settings.tls_cert is not None,
+            "metrics": self.metrics_address,
+            "page": self.dashboard_url,
+        }
+        what = ", ".join(f"{name} {value}" for name, value in about.items() if value is not None)
+        operator_log.info("started: %s", what, extra={"about": about})
+
     async def _start(self, cleanup: AsyncExitStack) -> None:
         # What stops, stops in the reverse order: the store is closed last, whatever fails before.
         notifier, monitor = Notifier(), LoopMonitor()
         self._background = BackgroundTasks()
         self._readiness = Readiness(self._store, monitor)
-        await self._store.open(notifier.publish, monitor)
+        try:
+            await self._store.open(notifier.publish, monitor)
+        except NoStoreError:
+            if self._migration_mode() is MigrationMode.UPDATE:
+                raise _no_keys() from None
+            raise
         cleanup.push_async_callback(self._store.close)
         self._audit = Audit(self._store, self._clock)
         cleanup.push_async_callback(self._audit.flush_at_end)
@@ -137,16 +181,22 @@ class Server(Service):
             await _begin(cleanup, loop)
         await self._listen(cleanup, implementations, notifier, guard)
 
+    def _migration_mode(self) -> MigrationMode:
+        mode = MigrationMode(self._settings.migrate)
+        # Where nobody could use it no store is made.
+        return (
+            MigrationMode.UPDATE
+            if mode is MigrationMode.AUTO and not self._settings.api_keys
+            else mode
+        )
+
     async def _open_keys(self) -> ApiKeys:
         settings = self._settings
         logins = FailedAuthLimiter(settings.wrong_keys_per_minute, self._clock)
         keys = ApiKeys(settings.hashed_keys, self._store, self._clock, logins, self._audit)
         await keys.refresh()
         if not keys.admits_anyone():
-            raise NoKeysError(
-                "no key would let anybody in: give the server an API key, or make one in its "
-                "store with `spooled-pipelines keys create`"
-            )
+            raise _no_keys()
         return keys
 
     def _make_interceptor(self, keys: ApiKeys, guard: ConnectionGuard) -> Interceptor:
@@ -179,15 +229,8 @@ class Server(Service):
     ) -> None:
         if self._settings.http is None:
             return
-        try:
-            # An extra of its own, and slow to import.
-            from spooled_pipelines.server.dashboard import AppContext, DashboardServer
-        except ImportError as error:
-            raise ValueError(
-                "the dashboard needs starlette, jinja2 and uvicorn; "
-                "pip install 'spooled-pipelines[page]'"
-            ) from error
-        context = AppContext(
+        dashboard = _import_dashboard()
+        context = dashboard.AppContext(
             calls=InProcessClient(implementations, self._interceptor),
             keys=self._keys,
             clock=self._clock,
@@ -197,7 +240,7 @@ class Server(Service):
             public_url=self._settings.http_public_url,
         )
         files = _certificate_files(self._settings)
-        self._dashboard = DashboardServer(self._settings.http, files, context)
+        self._dashboard = dashboard.DashboardServer(self._settings.http, files, context)
         await _begin(cleanup, self._dashboard)
         self.dashboard_url = self._dashboard.url
 
@@ -215,6 +258,11 @@ class Server(Service):
         server = grpc.aio.server(options=server_options(settings.connections))
         server.add_generic_rpc_handlers(tuple(build_handlers(implementations, self._interceptor)))
         health = await add_standard_services(server, tuple(implementations), guard)
+        if health is None and not listen.startswith("unix:"):
+            _log.warning(
+                "no grpc.health.v1 and no reflection, which probes ask for: "
+                "pip install 'spooled-pipelines[server]'"
+            )
         server.add_generic_rpc_handlers((UnknownCalls(self._interceptor),))
         credentials = _credentials(settings)
         try:
@@ -251,6 +299,13 @@ class Server(Service):
         self.address = listen if listen.startswith("unix:") else f"{host}:{port}"
 
 
+def _no_keys() -> NoKeysError:
+    return NoKeysError(
+        "no key would let anybody in: give the server an API key, or make one in its "
+        "store with `spooled-pipelines keys create`"
+    )
+
+
 async def _begin(cleanup: AsyncExitStack, service: Service) -> None:
     await service.start()
     cleanup.push_async_callback(service.stop)
@@ -277,6 +332,18 @@ def _make_metrics() -> Metrics:
             "metrics need prometheus-client; pip install 'spooled-pipelines[server]'"
         ) from error
     return Metrics()
+
+
+def _import_dashboard() -> ModuleType:
+    try:
+        # An extra of its own, and slow to import.
+        from spooled_pipelines.server import dashboard
+    except ImportError as error:
+        raise ValueError(
+            "the dashboard needs starlette, jinja2 and uvicorn; "
+            "pip install 'spooled-pipelines[page]'"
+        ) from error
+    return dashboard
 
 
 def _certificate_files(settings: ServerSettings) -> CertificateFiles | None:

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "healthcheck.py"
 async def health(url: str, **variables: str) -> tuple[int | None, str]:
     """Return the exit code, and what was said."""
     given = {
+        "TMPDIR": "/nowhere",
         "SPOOLED_SERVER_HTTP": f"0.0.0.0:{urlsplit(url).port}",
         # A proxy that is named for other ways.
         "http_proxy": "http://127.0.0.1:1",
@@ -59,3 +60,18 @@ async def test_a_server_that_is_not_ready_is_said_with_its_reason(tmp_path: Path
         assert "503" in said
     code, said = await health(url)
     assert (code, "refused" in said) == (1, True)
+
+
+async def test_workers_are_healthy_while_their_files_say_so(tmp_path: Path) -> None:
+    """With --processes each has one of its own."""
+    nowhere = "http://127.0.0.1:1"
+    files = [tmp_path / name for name in ("health", "health-2")]
+    for file in files:
+        file.write_text("ready\n")
+    assert await health(nowhere, TMPDIR=str(tmp_path)) == (0, "")
+    files[1].write_text("the server does not answer\n")
+    code, said = await health(nowhere, TMPDIR=str(tmp_path))
+    assert (code, "health-2: the server does not answer" in said) == (1, True)
+    files[1].write_text("ready\n")
+    os.utime(files[1], (1, 1))
+    assert (await health(nowhere, TMPDIR=str(tmp_path)))[0] == 1

@@ -62,6 +62,25 @@ SCALED_OBJECT = {
         },
     },
 }
+# As is the Prometheus operator's.
+SERVICE_MONITOR = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["selector", "endpoints"],
+    "properties": {
+        "selector": {"type": "object", "required": ["matchLabels"]},
+        "namespaceSelector": {"type": "object", "required": ["matchNames"]},
+        "endpoints": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {"port": {"type": "string"}, "interval": {"type": "string"}},
+            },
+        },
+    },
+}
+OF_OPERATORS = {"ScaledObject": SCALED_OBJECT, "ServiceMonitor": SERVICE_MONITOR}
 
 
 def manifests(kind: str | None = None) -> Iterator[dict[str, Any]]:
@@ -82,8 +101,8 @@ def named(kind: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("version", ["1.33", kubernetes_validate.latest_version()])
 def test_kubernetes_takes_every_manifest(version: str) -> None:
     for document in manifests():
-        if document["apiVersion"].startswith("keda.sh/"):
-            jsonschema.validate(document["spec"], SCALED_OBJECT)
+        if document["kind"] in OF_OPERATORS:
+            jsonschema.validate(document["spec"], OF_OPERATORS[document["kind"]])
         else:
             kubernetes_validate.validate(document, version, strict=True)
 
@@ -156,6 +175,62 @@ def test_selectors_select_what_is_there() -> None:
         assert target in labels
         # Two that say how many there are would quarrel.
         assert "replicas" not in named("Deployment", target)["spec"]
+
+
+def test_the_page_is_where_the_servers_say_that_it_is_and_keeps_a_browser_with_one() -> None:
+    ingress = named("Ingress", "spooled-page")
+    host = ingress["spec"]["rules"][0]["host"]
+    text = named("ConfigMap", "spooled-server")["data"]["spooled.toml"]
+    assert f'http_public_url = "https://{host}"' in text
+    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    ports = named("Service", backend["name"])["spec"]["ports"]
+    assert backend["port"]["name"] in [port["name"] for port in ports]
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/affinity"] == "cookie"
+
+
+def test_the_monitor_finds_the_port_of_the_metrics() -> None:
+    monitor = named("ServiceMonitor", "spooled")["spec"]
+    wanted = monitor["selector"]["matchLabels"]
+    ports = [
+        port["name"]
+        for service in manifests("Service")
+        if service["metadata"]["labels"] == wanted
+        for port in service["spec"]["ports"]
+    ]
+    assert ports.count(monitor["endpoints"][0]["port"]) == 1
+
+
+def test_workers_are_looked_at_by_the_file_that_they_write() -> None:
+    worker = named("Deployment", "orders-worker")["spec"]["template"]["spec"]["containers"][0]
+    file = worker["args"][worker["args"].index("--health-file") + 1]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert file in " ".join(worker[probe]["exec"]["command"])
+    in_compose = COMPOSE["services"]["worker"]["command"]
+    assert in_compose[in_compose.index("--health-file") + 1] == file
+    # What the image's own check looks at; the server of Compose has none, and is asked.
+    assert file == "/tmp/health"
+    assert "healthcheck" not in COMPOSE["services"]["worker"]
+
+
+def test_what_the_unit_needs_is_made_before_it_starts() -> None:
+    page = (ROOT / "docs" / "howto" / "deploying.md").read_text()
+    steps = page.partition("```console\n")[2].partition("```")[0].splitlines()
+    start = next(place for place, step in enumerate(steps) if "enable --now" in step)
+    settings = page.partition('title="/etc/spooled/spooled.toml"')[2].partition("```")[0]
+    unit = (ROOT / "deploy" / "spooled.service").read_text()
+    needed = set(re.findall(r"/(?:etc|opt)/spooled[\w./-]*", settings + unit))
+    needed = {"/opt/spooled" if path.startswith("/opt") else path for path in needed}
+    made: dict[str, int] = {}
+    for place, step in enumerate(steps):
+        for path in re.findall(r"/(?:etc|opt)/spooled[\w./-]*", step):
+            made.setdefault(path, place)
+    assert {"/etc/spooled/tls.key", "/etc/spooled/admin-key", "/opt/spooled"} <= needed
+    for path in needed:
+        assert made[path] < start, path
+        parent = path.rpartition("/")[0]
+        assert made.get(parent, -1) <= made[path], path
+    user = next(place for place, step in enumerate(steps) if "useradd" in step)
+    assert all(user < place for place, step in enumerate(steps) if "-g spooled" in step)
 
 
 def test_scaling_asks_for_a_metric_that_we_have() -> None:

@@ -42,6 +42,7 @@ NOT_RUN = {
     "docs/kubernetes.md": 2,
     "docs/notebook.md": 1,
     "docs/performance.md": 1,
+    "docs/postgresql.md": 1,
     "docs/tracing.md": 1,
 }
 # These start many processes of their own, servers and Airflows and engines: minutes, where others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from spooled_pipelines.server.config.settings import OrganizationLimits, ServerS
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support import forked
 from tests.support.certificates import make_certificate
-from tests.support.wire import method_named
+from tests.support.cli import command
+from tests.support.wire import Wire, method_named
 
 SECRET = "sp_live_never_to_be_seen"
 Write = Callable[[str], str]
@@ -53,7 +55,7 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_flags_go_before_the_environment_before_the_file(write: Write) -> None:
-    path = write("listen = '0.0.0.0:1'\ngrace_seconds = 1\ndaily_quota = 1\nmetrics = 'x:1'\n")
+    path = write("listen = '0.0.0.0:2'\ngrace_seconds = 1\ndaily_quota = 1\nmetrics = 'x:1'\n")
     environment = {
         "SPOOLED_SERVER_CONFIG": path,
         "SPOOLED_SERVER_GRACE_SECONDS": "2",
@@ -62,11 +64,11 @@ def test_flags_go_before_the_environment_before_the_file(write: Write) -> None:
     }
     config = load({"daily_quota": "3", "require_lease_id": False}, environment)
     settings = config.settings
-    assert (settings.listen, settings.grace_seconds, settings.daily_quota) == ("0.0.0.0:1", 2, 3)
+    assert (settings.listen, settings.grace_seconds, settings.daily_quota) == ("0.0.0.0:2", 2, 3)
     assert (settings.metrics, settings.require_lease_id) == ("x:1", False)
     text = shown(config)
     for line in (
-        f'listen = "0.0.0.0:1"  # {path}',
+        f'listen = "0.0.0.0:2"  # {path}',
         "grace_seconds = 2.0  # SPOOLED_SERVER_GRACE_SECONDS",
         "daily_quota = 3  # --daily-quota",
         "require_lease_id = false  # --require-lease-id",
@@ -324,3 +326,46 @@ def test_the_file_in_the_docs_is_complete_and_loads(tmp_path: Path, write: Write
         "acme": OrganizationLimits(500, None),
         "trial": OrganizationLimits(100, 1000),
     }
+
+
+KEYED = ("--api-key", "sp_test_of_16_characters")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*KEYED, "--listen", "0.0.0.0"), "listen address must be HOST:PORT"),
+        ((*KEYED, "--store", "mysql://x/y"), "a store must be sqlite:///PATH or postgresql"),
+        ((*KEYED, "--tls-cert", "no.pem", "--tls-key", "no.key"), "no.pem"),
+        ((*KEYED, "--listen", "localhost:9464", "--metrics", "localhost:9464"), "the same port"),
+        ((*KEYED, "--listen", "localhost:9464", "--http", "0.0.0.0:9464"), "the same port, 9464"),
+        (("--store", "sqlite:///nowhere.db"), "the server needs an API key"),
+    ],
+)
+def test_print_config_finds_what_serve_would_refuse(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown, served = command("serve", "--print-config", *arguments), command("serve", *arguments)
+    assert (shown.code, served.code) == (2, 2)
+    for done in (shown, served):
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.db"))
+
+
+def test_print_config_is_json_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("serve", "--print-config", "--json", *KEYED, "--listen", "localhost:1")
+    assert done.code == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["listen"] == {"value": "localhost:1", "from": "--listen"}
+    assert shown["api_key"]["value"] == ["(hidden)"]
+
+
+async def test_a_server_without_health_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "grpc_health.v1", None)
+    async with Wire(tmp_path):
+        assert "pip install 'spooled-pipelines[server]'" in caplog.text

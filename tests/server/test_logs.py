@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.records import Completion
+from spooled_pipelines.server.core.retention import Retention
+from spooled_pipelines.server.store.open import open_store
+from spooled_pipelines.version import __version__
 from spooled_pipelines.wire import spooled_v1 as spooled
-from tests.support.server_process import ServerProcess
+from tests.support import forked
+from tests.support.server_process import API_KEY, ServerProcess
+from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 from tests.support.wire import method_named, struct
 
 
@@ -60,3 +70,61 @@ def test_text_lines_carry_the_request_id(start_server: Callable[..., ServerProce
     (line,) = [line for line in server.log.read_text().splitlines() if "Enqueue" in line]
     assert "OK" in line
     assert line.endswith("(request r7)")
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_start_and_an_end_are_lines_at_the_default_level(
+    start_server: Callable[..., ServerProcess],
+) -> None:
+    server = start_server("--metrics", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    assert server.stop() == 0
+    lines = server.log.read_text().splitlines()
+    migrated, started, draining, stopped = [line.partition("operator: ")[2] for line in lines]
+    assert migrated.startswith(f"applied migration 0001_schema to {server.store}")
+    for part in (
+        __version__,
+        f"sqlite:///{server.store}",
+        "0001_schema",
+        server.address,
+        "page http",
+    ):
+        assert part in started
+    assert draining == "draining: 0 calls run, and have 5 s to end"
+    assert stopped == "stopped"
+
+
+def test_with_json_logs_nothing_else_is_printed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve", "--listen"]
+    command += ["127.0.0.1:0", "--store", f"sqlite:///{tmp_path / 'jobs.db'}", "--api-key", API_KEY]
+    command += ["--log-format", "json", "--http", "127.0.0.1:0"]
+    with forked.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        where = [json.loads(first.stdout.readline()) for _ in range(2)]
+        assert [*where[0], *where[1]] == ["page", "listening"]
+        # The file is taken: the reason why there is no second server is JSON as well.
+        second = forked.run(command, timeout=30)
+        first.terminate()
+        _, said = first.communicate(timeout=30)
+    assert (second.returncode, second.stdout) == (2, "")
+    (refusal,) = lines_of(second.stderr)
+    assert (refusal["level"], f"process {first.pid}" in refusal["message"]) == ("critical", True)
+    (started,) = [line for line in lines_of(said) if line["message"].startswith("started")]
+    assert (started["version"], started["schema"]) == (__version__, "0001_schema")
+
+
+async def test_what_is_pruned_is_a_line(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", operator_log.name)
+    kit = StoreKit(lambda clock: open_store(store_url, clock, Retention(60, 60)))
+    await kit.open()
+    for _ in range(3):
+        await kit.enqueue()
+        (job,) = await kit.claim()
+        await settle_one(kit.store, ORGANIZATION, holder(job), Completion(None))
+    kit.clock.advance(61)
+    while "pruned: 3 payloads, 3 jobs in no batch" not in caplog.text:
+        await kit.store.sweep()
+        kit.clock.advance(0.05)
+    await kit.store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -65,6 +66,11 @@ class ServerProcess:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def complaints(self) -> list[str]:
+        """The lines of its log but for those that say that it started, drained, and the like."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if " INFO spooled_pipelines.server.operator: " not in line]
 
     def start(self) -> Self:
         """Starts it and returns when it listens."""
@@ -142,6 +148,11 @@ class ServerProcess:
         watchdog.start()
         try:
             assert process.stdout is not None
-            return process.stdout.readline().strip()
+            line = process.stdout.readline().strip()
         finally:
             watchdog.cancel()
+        if not line.startswith("{"):
+            return line
+        # With a log in JSON.
+        ((name, where),) = json.loads(line).items()
+        return {"listening": _READY, "page": _PAGE}[name] + str(where)

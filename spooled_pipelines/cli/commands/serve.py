@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spooled_pipelines.cli.error_output import describe_os_error
-from spooled_pipelines.cli.exit_codes import UsageError
+from spooled_pipelines.cli.exit_codes import BAD_INPUT, UsageError
 from spooled_pipelines.cli.options import AsJson
+from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.telemetry import export_traces
 from spooled_pipelines.server.config.options import OPTIONS, Kind, Option
 
+if TYPE_CHECKING:
+    from spooled_pipelines.server.config.settings import ServerSettings
+
+_log = logging.getLogger(__name__)
 _FLAG_TYPES: Mapping[Kind, Any] = {
     Kind.INTEGER: int | None,
     Kind.SECONDS: float | None,
@@ -39,7 +46,9 @@ def serve(
     print_config: Annotated[
         bool,
         typer.Option(
-            "--print-config", help="Show the effective settings and their origin, and do not serve."
+            "--print-config",
+            help="Show the effective settings and their origin, say what is wrong with them, "
+            "and do not serve.",
         ),
     ] = False,
     **flags: Any,
@@ -76,30 +85,68 @@ _add_flags([_flag(option) for option in OPTIONS.values()])
 def _serve(
     flags: dict[str, object], path: str | None, *, print_config: bool, as_json: bool
 ) -> None:
-    from spooled_pipelines.server.config.settings import NoKeysError
-    from spooled_pipelines.server.core.errors import StoreUnavailableError
-    from spooled_pipelines.server.serve import run
-    from spooled_pipelines.server.telemetry.logs import configure_logging
-
     try:
         from spooled_pipelines.server.config.loading import load
     except ImportError as error:
         raise UsageError(
             "the server needs pydantic; pip install 'spooled-pipelines[server]'"
         ) from error
+    from spooled_pipelines.server.telemetry.logs import configure_logging
 
     try:
         loaded = load(flags, os.environ, path)
-        if print_config:
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            describe_os_error(error) if isinstance(error, OSError) else str(error)
+        ) from error
+    if print_config:
+        if as_json:
+            print_json(loaded.described())
+        else:
             print("\n".join(loaded.lines()))
-            return
-        configure_logging(loaded.log_format, loaded.log_level)
-        export_traces("spooled-server")
+        _check(loaded.settings)
+        return
+    in_json = loaded.log_format == "json"
+    if in_json:
+        # Its library in C writes lines of its own.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    configure_logging(loaded.log_format, loaded.log_level)
+    try:
+        _run(loaded.settings, as_json=as_json or in_json)
+    except UsageError as error:
+        if not in_json:
+            raise
+        _log.critical("%s", error)
+        raise typer.Exit(BAD_INPUT) from error
+
+
+def _run(settings: ServerSettings, *, as_json: bool) -> None:
+    from spooled_pipelines.server.serve import run
+
+    export_traces("spooled-server")
+    with _usage_errors():
         run(
-            loaded.settings,
+            settings,
             ready=lambda address: _say("listening on", "listening", address, as_json),
             dashboard_ready=lambda url: _say("page at", "page", url, as_json),
         )
+
+
+def _check(settings: ServerSettings) -> None:
+    from spooled_pipelines.server.server import Server
+
+    with _usage_errors():
+        Server(settings).check()
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn what keeps a server from starting into a usage error."""
+    from spooled_pipelines.server.config.settings import NoKeysError
+    from spooled_pipelines.server.core.errors import StoreUnavailableError
+
+    try:
+        yield
     except OSError as error:
         raise UsageError(describe_os_error(error)) from error
     except NoKeysError as error:

@@ -136,6 +136,21 @@ class Config:
         """What the log is about."""
         return str(self.values["log_level"])
 
+    def described(self) -> dict[str, Any]:
+        """Return every option with its value and source, for programs; no secrets."""
+        described: dict[str, Any] = {}
+        for name, option in OPTIONS.items():
+            if name not in FILES:
+                value, origin = self.values[name], self.origins.get(name, "default")
+                if option.kind in _SECRETS:
+                    value = json.loads(_hidden(option, value))
+                described[name] = {"value": value, "from": origin}
+        described[_ORGANIZATIONS] = {
+            name: table.model_dump(exclude_unset=True)
+            for name, table in self.values[_ORGANIZATIONS].items()
+        }
+        return described
+
     def lines(self) -> Iterator[str]:
         """Yield every option with its value and source as a config file has it; no secrets."""
         for name, option in OPTIONS.items():

@@ -75,7 +75,9 @@ http_frame_ancestors    WORDS         Sites that may show the dashboard in a fra
                                       https://airflow.example.org, without a path: repeat the flag,
                                       separate them by spaces in a variable.
 log_format              TEXT          Lines of text, or json for programs.
-log_level               TEXT          debug, info (a line for each call), warning or error.
+log_level               TEXT          debug, info (a line for each call), warning or error. Starts,
+                                      migrations, drains, prunings and admin acts are there unless
+                                      it is error.
 grace_seconds           SECONDS       How long running calls may take after SIGTERM.
 """
 

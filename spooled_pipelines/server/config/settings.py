@@ -183,6 +183,7 @@ class ServerSettings:
             _check_origin("http_frame_ancestors", origin)
         if self.http_public_url is not None:
             _check_origin("http_public_url", self.http_public_url)
+        _check_addresses(listen=self.listen, metrics=self.metrics, http=self.http)
         # Its own checks.
         OrganizationLimits(self.rate_limit, self.daily_quota)
 
@@ -196,6 +197,18 @@ class ServerSettings:
     def hashed_keys(self) -> tuple[HashedKey, ...]:
         """The keys, all of them hashed."""
         return tuple(key for key in self.api_keys if isinstance(key, HashedKey))
+
+
+def _check_addresses(**given: str | None) -> None:
+    taken: dict[int, tuple[str, str]] = {}
+    for setting, address in given.items():
+        if address is None or address.startswith("unix:"):
+            continue
+        host, port = host_and_port(address, setting)
+        other, other_host = taken.setdefault(port, (setting, host))
+        everywhere = {"0.0.0.0", "::", "*"} & {host, other_host}  # noqa: S104
+        if port and other != setting and (host == other_host or everywhere):
+            raise ValueError(f"{setting} and {other} have the same port, {port}")
 
 
 def _check_origin(setting: str, text: str) -> None:

@@ -53,6 +53,10 @@ class FileOwner:
     token: str = ""
 
 
+class NoStoreError(StoreUnavailableError):
+    """A place where there is no store, and where none may be made."""
+
+
 class StoreInUseError(StoreUnavailableError):
     """Another process has the store's file open: `owner`."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from spooled_pipelines.server.core.operator_log import operator_log
 
 if TYPE_CHECKING:
     # asyncio is not needed to read settings.
@@ -71,20 +74,27 @@ def retention_of(
     return Retention(*(None if text is None else seconds_of(text) for text in given))
 
 
-class Steps(Protocol):
-    """A step each of letting go of what is as old as `before` (ms); True where there is more."""
+class Pruned(NamedTuple):
+    """How many jobs a step let go of, and whether there may be more."""
 
-    async def strip(self, before: int) -> bool:
+    jobs: int
+    more: bool
+
+
+class Steps(Protocol):
+    """A step each of letting go of what is as old as `before` (ms)."""
+
+    async def strip(self, before: int) -> Pruned:
         """Take payload, result and tags from jobs that completed or were cancelled."""
 
-    async def forget(self, before: int) -> bool:
+    async def forget(self, before: int) -> Pruned:
         """Remove such jobs that are in no batch, and their keys."""
 
-    async def forget_dead(self, before: int) -> bool:
+    async def forget_dead(self, before: int) -> Pruned:
         """Remove dead letters that are in no batch, and their keys."""
 
-    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
-        """Remove settled batches, and their jobs that are in no other batch.
+    async def forget_batches(self, before: int, before_dead: int | None) -> Pruned:
+        """Remove settled batches, and their jobs that are in no other batch, which are counted.
 
         Those that have dead letters where these are as old as `before_dead`; None: never.
         """
@@ -97,6 +107,9 @@ class Pruner:
         self._retention = retention
         self._clock = clock
         self._due = 0
+        # What was let go of since there was a line of the log about it.
+        self._done: Counter[str] = Counter()
+        self._said_at = 0
 
     async def take_step(self, steps: Steps) -> int | None:
         """Let go of a step's worth of what is too old; returns when to come again."""
@@ -105,6 +118,8 @@ class Pruner:
         now = self._clock.now()
         if now >= self._due:
             more = await self._take(steps, now)
+            if self._done and (not more or now - self._said_at >= _EVERY_MS):
+                self._say(now)
             self._due = now + (_PAUSE_MS if more else _EVERY_MS)
         return self._due
 
@@ -118,16 +133,24 @@ class Pruner:
                 self._retention.dead_letters,
             )
         )
-        more = []
+        taken = {}
         if settled is not None:
-            more.append(await steps.strip(settled))
+            taken["payloads"] = await steps.strip(settled)
         if keys is not None:
-            more.append(await steps.forget(keys))
+            taken["jobs in no batch"] = await steps.forget(keys)
         if dead is not None:
-            more.append(await steps.forget_dead(dead))
+            taken["dead letters in no batch"] = await steps.forget_dead(dead)
         if batches is not None:
-            more.append(await steps.forget_batches(batches, dead))
-        return any(more)
+            taken["jobs of batches"] = await steps.forget_batches(batches, dead)
+        for what, step in taken.items():
+            if step.jobs:
+                self._done[what] += step.jobs
+        return any(step.more for step in taken.values())
+
+    def _say(self, now: int) -> None:
+        done, self._done, self._said_at = self._done, Counter(), now
+        what = ", ".join(f"{count} {name}" for name, count in done.items())
+        operator_log.info("pruned: %s", what, extra={"about": {"pruned": done}})
 
 
 def earliest(*moments: int | None) -> int | None:

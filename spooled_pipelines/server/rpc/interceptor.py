@@ -84,7 +84,7 @@ class _Stream:
 
 
 class Interceptor:
-    """Authenticates and authorizes calls, and ends them when their key does or the server stops."""
+    """Authenticates and authorizes calls, and ends them; `running` of them are being answered."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Interceptor:
         self._audit = audit
         self._unread = ByteBudget(_UNREAD_BYTES)
         self._admitted = 0
-        self._running = 0
+        self.running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -192,13 +192,13 @@ class Interceptor:
     def track(self) -> Iterator[None]:
         """Let `stop` wait for the call that runs within."""
         self._admitted += 1
-        self._running += 1
+        self.running += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self._running -= 1
-            if not self._running:
+            self.running -= 1
+            if not self.running:
                 self._idle.set()
 
     async def messages(

@@ -87,6 +87,9 @@ class JobStore(Protocol):
     async def close(self) -> None:
         """Commit what has been taken in, and let go of the store; it may be opened again."""
 
+    def schema(self) -> str:
+        """Return the name of the newest migration that this store is made by."""
+
     def load(self) -> StoreLoad:
         """Return how much of what writes is in use now; it may be asked from any thread."""
 

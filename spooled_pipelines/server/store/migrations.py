@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.errors import NoStoreError, StoreUnavailableError
 from spooled_pipelines.server.core.operator_log import operator_log
 from spooled_pipelines.server.store.sql import Migration
 
@@ -28,6 +28,8 @@ class MigrationMode(str, Enum):
     AUTO = "auto"
     # Make it where there is none.
     CREATE = "create"
+    # Bring up to date what is there.
+    UPDATE = "update"
     # Neither.
     REFUSE = "refuse"
 
@@ -68,7 +70,8 @@ def may_run(
     where: str, steps: Sequence[Migration], *, is_new: bool, mode: MigrationMode
 ) -> Sequence[Migration]:
     """Return these steps; StoreUnavailableError where the program may not take them."""
-    if mode is MigrationMode.AUTO or not steps or (is_new and mode is MigrationMode.CREATE):
+    fit = MigrationMode.CREATE if is_new else MigrationMode.UPDATE
+    if not steps or mode in (MigrationMode.AUTO, fit):
         return steps
     if is_new:
         raise no_store(where)
@@ -78,11 +81,9 @@ def may_run(
     )
 
 
-def no_store(where: str) -> StoreUnavailableError:
+def no_store(where: str) -> NoStoreError:
     """Return the error that there is no store in this place."""
-    return StoreUnavailableError(
-        f"there is no store at {where}; `spooled-pipelines migrate` makes one"
-    )
+    return NoStoreError(f"there is no store at {where}; `spooled-pipelines migrate` makes one")
 
 
 def note_applied(where: str, step: Migration, seconds: float) -> None:

@@ -10,7 +10,13 @@ from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.migrations import MigrationMode
+from spooled_pipelines.server.store.sqlite.database import path_of
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
+
+
+def store_may_be_there(url: str) -> bool:
+    """Return False where there is surely no store: a file that is not there."""
+    return not url.startswith("sqlite:") or path_of(url).exists()
 
 
 def open_store(

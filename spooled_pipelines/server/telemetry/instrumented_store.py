@@ -56,6 +56,9 @@ class InstrumentedStore:
     def job_ids_prefix(self) -> str:
         return self.store.job_ids_prefix()
 
+    def schema(self) -> str:
+        return self.store.schema()
+
     def load(self) -> StoreLoad:
         return self.store.load()
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import sys
+import threading
+from types import TracebackType
 
 from spooled_pipelines.server.core.operator_log import operator_log
 from spooled_pipelines.server.telemetry.rpc_call import request_id
 
+_log = logging.getLogger(__name__)
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -39,6 +43,16 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    name = failure.thread.name if failure.thread else "of the server"
+    error = failure.exc_value
+    _log.error("the thread %s failed", name, exc_info=error or failure.exc_type is not None)
+
+
+def _log_failure(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    _log.critical("the program failed", exc_info=error)
+
+
 def configure_logging(log_format: str = "text", level: str = "warning") -> None:
     """Log to stderr; ValueError where there is no such format or level."""
     if log_format not in FORMATS:
@@ -47,5 +61,10 @@ def configure_logging(log_format: str = "text", level: str = "warning") -> None:
         raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    if log_format == "json":
+        # What else would be printed as text: warnings of libraries, and what a thread fails with.
+        logging.captureWarnings(capture=True)
+        threading.excepthook = _log_thread_failure
+        sys.excepthook = _log_failure
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     operator_log.setLevel(min(logging.INFO, logging.getLogger().level) if level != "error" else 0)

@@ -8,7 +8,7 @@ from functools import partial
 import psycopg
 
 from spooled_pipelines.server.core.payloads import payload_digest
-from spooled_pipelines.server.core.retention import STEP_JOBS
+from spooled_pipelines.server.core.retention import STEP_JOBS, Pruned
 from spooled_pipelines.server.store.postgres import batch_marks
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Transaction
@@ -37,18 +37,18 @@ class PruningSteps:
     def __init__(self, context: StoreContext) -> None:
         self._context = context
 
-    async def strip(self, before: int) -> bool:
+    async def strip(self, before: int) -> Pruned:
         return await strip(self._context, before)
 
-    async def forget(self, before: int) -> bool:
+    async def forget(self, before: int) -> Pruned:
         return await forget(self._context, before)
 
-    async def forget_dead(self, before: int) -> bool:
+    async def forget_dead(self, before: int) -> Pruned:
         async with self._context.claim_turn():
             step = partial(_forget_alone, statement="forget_dead_letters", before=before)
             return await run(self._context, step)
 
-    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
+    async def forget_batches(self, before: int, before_dead: int | None) -> Pruned:
         """Forget the next batch when the one before is gone, unless another server is at it."""
         context = self._context
         await batch_marks.note(context)
@@ -59,22 +59,22 @@ class PruningSteps:
                 if gone is None:
                     begin = partial(_begin_forgetting, before=before, before_dead=before_dead)
                     if not await run(context, begin):
-                        return False
+                        return Pruned(STEP_JOBS - room, more=False)
                     gone = 0
             room -= gone
             if room <= 0:
                 break
-        return True
+        return Pruned(STEP_JOBS - room, more=True)
 
 
-async def strip(context: StoreContext, before: int) -> bool:
-    """Take payload, result and tags from jobs; True where there may be more of them."""
+async def strip(context: StoreContext, before: int) -> Pruned:
+    """Take payload, result and tags from jobs."""
     async with context.claim_turn():
         return await run(context, partial(_strip, before=before))
 
 
-async def forget(context: StoreContext, before: int) -> bool:
-    """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
+async def forget(context: StoreContext, before: int) -> Pruned:
+    """Remove jobs that are in no batch, and their keys."""
     async with context.claim_turn():
         return await run(context, partial(_forget_alone, statement="forget_jobs", before=before))
 
@@ -94,7 +94,7 @@ def forgotten_meanwhile() -> psycopg.Error:
     return psycopg.errors.SerializationFailure("a job was forgotten while its key was looked up")
 
 
-async def _strip(tx: Transaction, before: int) -> bool:
+async def _strip(tx: Transaction, before: int) -> Pruned:
     async with tx.pipeline():
         await tx.begin()
         rows = await tx.rows(
@@ -103,10 +103,10 @@ async def _strip(tx: Transaction, before: int) -> bool:
         digests = await asyncio.to_thread(lambda: [payload_digest(row[1]) for row in rows])
         await tx.send("strip_jobs", seqs=[seq for seq, _ in rows], digests=digests)
         await tx.commit()
-    return bool(rows)
+    return Pruned(len(rows), bool(rows))
 
 
-async def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
+async def _forget_alone(tx: Transaction, statement: str, before: int) -> Pruned:
     async with tx.pipeline():
         await tx.begin()
         rows = await tx.rows(statement, before=before, limit=STEP_JOBS)
@@ -114,7 +114,7 @@ async def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
         for _, queue, status in rows:
             tx.deltas.add(queue, (), status, -1)
         await tx.commit()
-    return len(rows) == STEP_JOBS
+    return Pruned(len(rows), len(rows) == STEP_JOBS)
 
 
 async def _begin_forgetting(tx: Transaction, before: int, before_dead: int | None) -> bool:

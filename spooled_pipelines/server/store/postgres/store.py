@@ -62,6 +62,7 @@ from spooled_pipelines.server.store.postgres.database import (
 )
 from spooled_pipelines.server.store.postgres.listener import Listener
 from spooled_pipelines.server.store.postgres.micro_batcher import MicroBatcher
+from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
 from spooled_pipelines.server.store.requests import ClaimRequest, JobListing, JobQuery, JobSearch
 
 T = TypeVar("T")
@@ -166,6 +167,9 @@ class PostgresStore(Service):
         for batcher in (self._settles, self._claims, self._enqueues):
             cleanup.push_async_callback(batcher.drained)
         cleanup.push_async_callback(self._background.drain)
+
+    def schema(self) -> str:
+        return MIGRATIONS[-1].name
 
     def load(self) -> StoreLoad:
         stats = self._pool.get_stats()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.retention import STEP_JOBS
+from spooled_pipelines.server.core.retention import STEP_JOBS, Pruned
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
@@ -21,34 +21,35 @@ _REST = (
 )
 
 
-def strip(tx: Transaction, before: int) -> bool:
-    """Take payload, result and tags from jobs; True where there may be more of them."""
-    return tx.connection.execute(SQL["strip_jobs"], (before, STEP_JOBS)).rowcount == STEP_JOBS
+def strip(tx: Transaction, before: int) -> Pruned:
+    """Take payload, result and tags from jobs."""
+    count = tx.connection.execute(SQL["strip_jobs"], (before, STEP_JOBS)).rowcount
+    return Pruned(count, count == STEP_JOBS)
 
 
-def forget(tx: Transaction, before: int) -> bool:
-    """Remove jobs that are in no batch, and their keys; True where there may be more of them."""
+def forget(tx: Transaction, before: int) -> Pruned:
+    """Remove jobs that are in no batch, and their keys."""
     return _forget_alone(tx, "find_old_jobs", before)
 
 
-def forget_dead(tx: Transaction, before: int) -> bool:
-    """Remove dead letters that are in no batch; True where there may be more of them."""
+def forget_dead(tx: Transaction, before: int) -> Pruned:
+    """Remove dead letters that are in no batch."""
     return _forget_alone(tx, "find_old_dead_letters", before)
 
 
-def forget_batches(tx: Transaction, before: int, before_dead: int | None) -> bool:
-    """Remove batches, the next only when the one before is gone; True where there may be more."""
+def forget_batches(tx: Transaction, before: int, before_dead: int | None) -> Pruned:
+    """Remove batches, the next only when the one before is gone; their jobs are counted."""
     room = STEP_JOBS
     for _ in range(_STEP_BATCHES):
         batch = _being_forgotten(tx)
         if batch is None:
             batch = _next_batch(tx, before, before_dead)
         if batch is None:
-            return False
+            return Pruned(STEP_JOBS - room, more=False)
         room -= forget_some(tx, batch, room)
         if room <= 0:
             break
-    return True
+    return Pruned(STEP_JOBS - room, more=True)
 
 
 def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
@@ -76,11 +77,11 @@ def make_room_for(tx: Transaction, organization: int, batch_id: str) -> bool:
     return row is not None
 
 
-def _forget_alone(tx: Transaction, statement: str, before: int) -> bool:
+def _forget_alone(tx: Transaction, statement: str, before: int) -> Pruned:
     rows = tx.connection.execute(SQL[statement], (before, STEP_JOBS)).fetchall()
     for seq, queue, status in rows:
         _remove(tx, seq, queue, status)
-    return len(rows) == STEP_JOBS
+    return Pruned(len(rows), len(rows) == STEP_JOBS)
 
 
 def _remove(tx: Transaction, seq: int, queue: int, status: int) -> None:

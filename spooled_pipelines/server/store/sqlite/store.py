@@ -33,7 +33,7 @@ from spooled_pipelines.server.core.records import (
     RetryOutcome,
     StoreLoad,
 )
-from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
+from spooled_pipelines.server.core.retention import KEEP_ALL, Pruned, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.migrations import MigrationMode, no_store
 from spooled_pipelines.server.store.requests import BatchSelector, JobListing, JobQuery, JobSearch
@@ -56,6 +56,7 @@ from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
 from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
+from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS
 from spooled_pipelines.server.store.sqlite.readers import Readers
 from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Snapshot, Transaction
 from spooled_pipelines.server.store.sqlite.writer import Batchable, Writer
@@ -157,7 +158,8 @@ class SqliteStore(Service):
         await self.stop()
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
-        if self._migrate is MigrationMode.REFUSE and not self._path.exists():
+        may_make = self._migrate in (MigrationMode.AUTO, MigrationMode.CREATE)
+        if not may_make and not self._path.exists():
             raise no_store(str(self._path))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +196,9 @@ class SqliteStore(Service):
     def _close_connections(self) -> None:
         while self._connections:
             self._connections.pop().close()
+
+    def schema(self) -> str:
+        return MIGRATIONS[-1].name
 
     def load(self) -> StoreLoad:
         return self._writer.load()
@@ -376,15 +381,15 @@ class _Steps:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    async def strip(self, before: int) -> bool:
+    async def strip(self, before: int) -> Pruned:
         return await self._writer.submit(partial(pruning.strip, before=before))
 
-    async def forget(self, before: int) -> bool:
+    async def forget(self, before: int) -> Pruned:
         return await self._writer.submit(partial(pruning.forget, before=before))
 
-    async def forget_dead(self, before: int) -> bool:
+    async def forget_dead(self, before: int) -> Pruned:
         return await self._writer.submit(partial(pruning.forget_dead, before=before))
 
-    async def forget_batches(self, before: int, before_dead: int | None) -> bool:
+    async def forget_batches(self, before: int, before_dead: int | None) -> Pruned:
         step = partial(pruning.forget_batches, before=before, before_dead=before_dead)
         return await self._writer.submit(step)
