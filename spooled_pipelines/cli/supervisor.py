@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -60,21 +61,30 @@ class _WorkerProcess:
 
     def _start(self) -> None:
         reading, writing = os.pipe()
+        self._running_log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the next, or this
+        log = self._running_log.fileno()
         self.started_at = time.monotonic()
         self.restart_at = None
         self.is_restarting = False
         # In its own session: Ctrl-C is for the supervisor.
         self.process = subprocess.Popen(  # noqa: S603 - this program itself
             [sys.executable, "-m", "spooled_pipelines.cli.main", *sys.argv[1:]],
-            env={**os.environ, _LINK_VARIABLE: f"{self._number} {writing}"},
-            pass_fds=[writing],
+            env={**os.environ, _LINK_VARIABLE: f"{self._number} {writing} {log}"},
+            pass_fds=[writing, log],
             start_new_session=True,
         )
         os.close(writing)
         self._reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
         self._reader.start()
 
+    def running_jobs(self) -> list[str] | None:
+        """Return the ids of the jobs that ran when it died; None if that is not known."""
+        from spooled_pipelines.worker.running_log import running_jobs
+
+        return running_jobs(self._running_log.fileno())
+
     def restart(self) -> None:
+        self._running_log.close()
         self.earlier_counts.update(self.counts)
         self.counts = {}
         self._start()
@@ -104,7 +114,8 @@ class Supervisor:
     Args:
         processes: how many.
         show: called regularly with the counts of all workers together.
-        report_death: called with the id and exit code of a worker that crashed, before the next.
+        report_death: called with the id and exit code of a worker that crashed, and the ids of the
+            jobs that it ran, before the next is started.
         reloads: whether a worker that ends waits for `restart`.
     """
 
@@ -112,7 +123,7 @@ class Supervisor:
         self,
         processes: int,
         show: Callable[[Counter[str]], None],
-        report_death: Callable[[str, int], None],
+        report_death: Callable[[str, int, list[str] | None], None],
         *,
         reloads: bool = False,
     ) -> None:
@@ -176,7 +187,7 @@ class Supervisor:
             )
             worker.restart_at = now + worker.pause
             if worker.worker_id:
-                self._report_death(worker.worker_id, code)
+                self._report_death(worker.worker_id, code, worker.running_jobs())
             worker.pause = min(_LONGEST_PAUSE, worker.pause * 2)
         elif now >= worker.restart_at:
             worker.restart()
@@ -233,10 +244,11 @@ def reload_on_change(supervisor: Supervisor, folder: Path) -> threading.Thread:
 
 @dataclass(frozen=True)
 class SupervisorLink:
-    """A supervised worker's number, from 0, and the file descriptor for its reports."""
+    """A supervised worker's number, from 0, and the file descriptors for its reports."""
 
     number: int
     descriptor: int
+    running_log: int
 
     @contextlib.contextmanager
     def reporting(

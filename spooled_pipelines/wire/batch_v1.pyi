@@ -754,14 +754,22 @@ class Death(_message.Message):
     def __init__(self, error: _Optional[str] = ..., exit_code: _Optional[int] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class ReportWorkerDeathRequest(_message.Message):
-    __slots__ = ("worker_id", "error", "exit_code")
+    __slots__ = ("worker_id", "error", "exit_code", "running")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     error: str
     exit_code: int
-    def __init__(self, worker_id: _Optional[str] = ..., error: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    running: RunningJobs
+    def __init__(self, worker_id: _Optional[str] = ..., error: _Optional[str] = ..., exit_code: _Optional[int] = ..., running: _Optional[_Union[RunningJobs, _Mapping]] = ...) -> None: ...
+
+class RunningJobs(_message.Message):
+    __slots__ = ("job_ids",)
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReportWorkerDeathResponse(_message.Message):
     __slots__ = ("jobs",)

@@ -31,6 +31,7 @@ from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned
 from spooled_pipelines.worker.processes import ProcessExecutor
 from spooled_pipelines.worker.registration import Registration
+from spooled_pipelines.worker.running_log import RunningLog
 from spooled_pipelines.worker.settings import WorkerSettings
 from spooled_pipelines.worker.settler import Settled, SettledStatus, Settler
 from spooled_pipelines.worker.watchdog import Watchdog
@@ -338,11 +339,18 @@ def _executor(
     on_finished: OnFinished,
 ) -> JobExecutor:
     concurrency = settings.concurrency
+    descriptor = settings.running_log
+    jobs = settings.jobs_per_call
+    log = None if descriptor is None else RunningLog(descriptor, concurrency, jobs)
     if settings.executor == "process":
-        return ProcessExecutor(clock, handler, concurrency, on_finished)
+        return ProcessExecutor(clock, handler, concurrency, on_finished, log)
     if handler.is_async:
-        return AsyncioExecutor(clock, async_call(handler), concurrency, on_finished)
+        return AsyncioExecutor(clock, async_call(handler), concurrency, on_finished, log)
     run = sync_call(handler)
     return ThreadExecutor(
-        clock, lambda group: run([leased.context for leased in group]), concurrency, on_finished
+        clock,
+        lambda group: run([leased.context for leased in group]),
+        concurrency,
+        on_finished,
+        log,
     )

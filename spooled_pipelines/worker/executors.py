@@ -22,6 +22,7 @@ from spooled_pipelines.worker.event_loop import CURRENT_RUN, GuardedTask, run_to
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.lease_table import LeasedJob
 from spooled_pipelines.worker.outcome import Outcome, outcome_of_exception
+from spooled_pipelines.worker.running_log import RunningLog
 
 JobGroup = list[LeasedJob]
 # Called in the event loop's thread; an outcome is None where the lease was lost before the run.
@@ -90,9 +91,11 @@ class ThreadExecutor:
         run: Callable[[JobGroup], list[Outcome]],
         threads: int,
         on_finished: OnFinished,
+        log: RunningLog | None = None,
     ) -> None:
         self._clock = clock
         self._run = run
+        self._log = log
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[JobGroup | None] = SimpleQueue()
@@ -138,10 +141,13 @@ class ThreadExecutor:
                 for leased in alive:
                     leased.started_at = now
                 self._running[thread] = alive
+                region = None if self._log is None else self._log.begin(alive)
                 try:
                     outcomes = self._run(alive)
                 except BaseException as error:  # noqa: BLE001 - whatever happens, the slot lives and its jobs are settled
                     outcomes = [outcome_of_exception(error)] * len(alive)
+                if self._log is not None and region is not None:
+                    self._log.end(region)
                 del self._running[thread]
                 self._done.extend(zip(alive, outcomes, strict=True))
             # One wake-up for all that finished since the loop last looked.
@@ -166,10 +172,16 @@ class AsyncioExecutor:
     """Async handlers as tasks of the worker's own event loop."""
 
     def __init__(
-        self, clock: Clock, run: AsyncCall, concurrency: int, on_finished: OnFinished
+        self,
+        clock: Clock,
+        run: AsyncCall,
+        concurrency: int,
+        on_finished: OnFinished,
+        log: RunningLog | None = None,
     ) -> None:
         self._clock = clock
         self._run = run
+        self._log = log
         self._on_finished = on_finished
         self._slots = concurrency
         self._waiting: deque[JobGroup] = deque()
@@ -221,6 +233,7 @@ class AsyncioExecutor:
         if isinstance(task, GuardedTask):
             task.run = group
         run = CURRENT_RUN.set(group)
+        region = None if self._log is None else self._log.begin(group)
         try:
             outcomes = await self._run([leased.context for leased in group])
         except asyncio.CancelledError as error:
@@ -230,6 +243,8 @@ class AsyncioExecutor:
             outcomes = [outcome_of_exception(error)] * len(group)
         finally:
             CURRENT_RUN.reset(run)
+            if self._log is not None and region is not None:
+                self._log.end(region)
         self._on_finished(list(zip(group, outcomes, strict=True)))
 
 

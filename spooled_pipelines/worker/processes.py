@@ -26,6 +26,7 @@ from spooled_pipelines.worker.executors import (
 from spooled_pipelines.worker.handler import BoundHandler
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.outcome import Failed, Outcome, outcome_of_exception
+from spooled_pipelines.worker.running_log import RunningLog
 
 # gRPC and threads do not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -37,7 +38,12 @@ class ProcessExecutor(ThreadExecutor):
     """Threads that each have a process to run their groups, and another when that dies."""
 
     def __init__(
-        self, clock: Clock, handler: BoundHandler, processes: int, on_finished: OnFinished
+        self,
+        clock: Clock,
+        handler: BoundHandler,
+        processes: int,
+        on_finished: OnFinished,
+        log: RunningLog | None = None,
     ) -> None:
         self._handler = handler
         self._local = threading.local()
@@ -52,7 +58,7 @@ class ProcessExecutor(ThreadExecutor):
         except BaseException:
             self._end_children()
             raise
-        super().__init__(clock, self._run_in_child, processes, on_finished)
+        super().__init__(clock, self._run_in_child, processes, on_finished, log)
 
     def close(self) -> None:
         self._closing = True

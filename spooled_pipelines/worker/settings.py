@@ -88,6 +88,7 @@ class WorkerSettings:
         stop_when_empty: end once no queue has a job that is due and all that was taken is done.
         executor: where plain handlers run: on threads, or in processes of their own.
         rate: at most so many jobs are begun a second; None: as fast as they come.
+        running_log: a descriptor of a file in which the ids of the jobs that run are noted.
         jobs_per_call: how many jobs one call of the handler takes at most.
     """
 
@@ -100,6 +101,7 @@ class WorkerSettings:
     stop_when_empty: bool = False
     executor: Executor = "thread"
     rate: float | None = None
+    running_log: int | None = None
     jobs_per_call: int = 1
 
     @property

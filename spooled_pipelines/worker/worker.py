@@ -80,6 +80,8 @@ class Worker:
             it ends; it holds ``ready``, or why no jobs are taken.
         on_settled: called in the worker's thread with each `Settled`, for counting and progress;
             it should return fast.
+        running_log: a descriptor of an empty file in which the ids of the jobs that run are noted,
+            for a process that looks after this worker; see `running_log.running_jobs`.
         clock: the time that the worker goes by; tests pass one that they can move, see
             `spooled_pipelines.testing`.
 
@@ -107,6 +109,7 @@ class Worker:
         http: str | None = None,
         health_file: str | os.PathLike[str] | None = None,
         on_settled: Callable[[Settled], None] | None = None,
+        running_log: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.settings = WorkerSettings(
@@ -119,6 +122,7 @@ class Worker:
             stop_when_empty=stop_when_empty,
             executor=executor,
             rate=rate,
+            running_log=running_log,
         )
         self._connect = _connector(client_or_address, api_key)
         self._bind = partial(bind_handler, retry_on=retry_on, discard_on=discard_on)

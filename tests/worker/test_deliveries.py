@@ -67,13 +67,16 @@ def test_one_that_kills_its_worker_dies_alone(
         assert batch.wait(timeout=60, max_failed=1).completed == 19
         [dead] = client.dead_letters("q")
         deliveries = client.attempts(dead.id)
+        job_ids = batch.ledger["job_id"].to_pylist()
+        delivered = [client.get_job(job_id).deliveries for job_id in job_ids]
     assert (dead.payload["n"], dead.deliveries) == (3, len(deliveries))
     ends = {(each.ending, each.exit_code) for each in deliveries}
     assert ends == {("worker_died", code)}
     ran = Counter(n for n, _ in runs("ran"))
     assert ran.pop(3) == dead.deliveries
-    assert sum(ran.values()) - len(ran) <= len(deliveries) * 8
     assert len(ran) == 19
+    # What was fetched ahead and had not begun was not delivered. One may have begun unnoted.
+    assert all(times <= ran[n] + 1 for n, times in enumerate(delivered) if n != 3)
 
 
 def test_a_job_that_is_to_run_alone_does_so_between_others(spooled_client: MemoryClient) -> None:

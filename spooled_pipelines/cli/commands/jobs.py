@@ -159,7 +159,8 @@ def show(
         ended = "still runs"
         if attempt.ended_at is not None:
             took = (attempt.ended_at - attempt.started_at).total_seconds()
-            ended = f"took {took:.1f} s: {one_line(attempt.error or 'did not fail', 100)}"
+            how = attempt.error or (attempt.ending or "ended").replace("_", " ")
+            ended = f"took {took:.1f} s: {one_line(how, 100)}"
         say(f"attempt {attempt.number}: {began}, {attempt.worker_id or 'no worker'}, {ended}")
 
 

@@ -112,6 +112,7 @@ def work(
             http=http,
             health_file=None if health_file is None else _numbered(health_file, number),
             stop_when_empty=drain,
+            running_log=None if link is None else link.running_log,
             on_settled=(lambda _: line.show(describe(worker.report))) if shows_line else None,
         )
         worker_id = worker.settings.worker_id
@@ -149,7 +150,12 @@ def parse_queues(text: str) -> dict[str, float]:
 
 
 def _report_death(
-    address: str | None, api_key: str | None, profile: str | None, worker_id: str, code: int
+    address: str | None,
+    api_key: str | None,
+    profile: str | None,
+    worker_id: str,
+    code: int,
+    running: list[str] | None,
 ) -> None:
     """Tell the server, so that what the worker held need not wait for its leases to run out."""
     from spooled_pipelines.worker.processes import describe_exit
@@ -157,13 +163,18 @@ def _report_death(
     error = f"WorkerDied: the worker's process {describe_exit(code)}"
     try:
         with connected(address, api_key, profile) as client:
-            client.report_worker_death(worker_id, code, error, timeout=_REPORT_SECONDS)
+            client.report_worker_death(
+                worker_id, code, error, running_job_ids=running, timeout=_REPORT_SECONDS
+            )
     except Exception as failure:  # noqa: BLE001 - whatever it is, the workers go on
         print_error(f"the server was not told, and waits for its leases to run out: {failure}")
 
 
 def _work_in_processes(
-    processes: int, report_death: Callable[[str, int], None], reload: bool, as_json: bool
+    processes: int,
+    report_death: Callable[[str, int, list[str] | None], None],
+    reload: bool,
+    as_json: bool,
 ) -> int:
     from spooled_pipelines.cli.supervisor import Supervisor, reload_on_change
     from spooled_pipelines.worker import WorkerReport

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from spooled_pipelines.errors import NotFoundError
@@ -75,16 +75,27 @@ class WorkerCalls:
         return decode.heartbeat_result_from(response)
 
     def report_worker_death(
-        self, worker_id: str, exit_code: int, error: str, *, timeout: float | None = None
+        self,
+        worker_id: str,
+        exit_code: int,
+        error: str,
+        *,
+        running_job_ids: Sequence[str] | None = None,
+        timeout: float | None = None,
     ) -> int:
         """End the leases of a worker whose process died; return how many jobs it held.
 
-        `exit_code` is below 0 for a signal. A server without the batch extension cannot be told:
-        it takes the jobs back when their leases run out, and the call raises ServerError.
+        `exit_code` is below 0 for a signal. `running_job_ids` are the jobs that it ran, any of
+        which may have killed it; None: that is not known. What else it held goes back. A server
+        without the batch extension takes them back when their leases run out, and the call raises
+        ServerError.
         """
         request = batch_v1.ReportWorkerDeathRequest(
             worker_id=worker_id, exit_code=exit_code, error=shorten(error, ERROR_MAX)
         )
+        if running_job_ids is not None:
+            request.running.job_ids.extend(running_job_ids)
+            request.running.SetInParent()
         method = BATCH["ReportWorkerDeath"]
         response: batch_v1.ReportWorkerDeathResponse = self._connection.unary(
             method, request, timeout=timeout, repeatable=True

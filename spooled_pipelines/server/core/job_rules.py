@@ -7,6 +7,7 @@ and must do the same; the tests of both stores compare them with the page.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -292,6 +293,12 @@ def _restarted(job: JobState, due_at: int | None) -> JobState:
         worker_id=None,
         lease_id=None,
     )
+
+
+def ends_of_death(running: Sequence[bool], error: str, exit_code: int) -> list[Death | GiveBack]:
+    """Return what becomes of each job that a worker held when its process died."""
+    death = Death(error, exit_code, shared=sum(running) > 1)
+    return [death if ran else GiveBack() for ran in running]
 
 
 def fail_outcome(after: JobState, now: int) -> FailOutcome:

@@ -250,7 +250,13 @@ class BatchService:
     ) -> ReportWorkerDeathResponse:
         worker_id = validation.worker_id(request.worker_id)
         code = validation.integer("exit_code", request.exit_code, -(2**31), 2**31 - 1)
-        worker = DeadWorker(worker_id, validation.error(request.error), code, caller.queues)
+        running = set(request.running.job_ids) if request.HasField("running") else None
+        if running is not None and len(running) > limits.CHUNK_ROWS_MAX:
+            raise invalid(
+                f"running has {len(running)} jobs, and at most {limits.CHUNK_ROWS_MAX} are allowed"
+            )
+        error = validation.error(request.error)
+        worker = DeadWorker(worker_id, error, code, caller.queues, running)
         jobs = await self._context.store.end_worker(caller.organization, worker)
         return ReportWorkerDeathResponse(jobs=jobs)
 

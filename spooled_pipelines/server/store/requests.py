@@ -142,12 +142,21 @@ class ControlChange:
 
 @dataclass(frozen=True, slots=True)
 class DeadWorker:
-    """A worker whose process died, as `Death` says; None for `queues`: its jobs of all queues."""
+    """A worker whose process died, as `Death` says.
+
+    `running` are the ids of the jobs that it ran, None if that is not known. Only what it held of
+    these queues is meant; None: of all.
+    """
 
     worker_id: str
     error: str
     exit_code: int
     queues: Collection[str] | None = None
+    running: Collection[str] | None = None
+
+    def ran(self, job_id: str) -> bool:
+        """Return whether it may have run the job."""
+        return self.running is None or job_id in self.running
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,3 +129,14 @@ async def test_a_dead_worker_s_jobs_are_back_at_once_and_only_those(kit: StoreKi
     assert await kit.store.end_worker(ORGANIZATION, replace(death, queues=None)) == 1
     assert (await kit.job(other.job_id)).retry_count == 1
     assert await kit.store.end_worker(ORGANIZATION, death) == 0
+
+
+async def test_what_a_dead_worker_had_not_begun_is_not_suspected(kit: StoreKit) -> None:
+    job_ids = [await kit.enqueue() for _ in range(4)]
+    await kit.claim(4, worker="dead")
+    death = DeadWorker("dead", "killed", -9, None, {job_ids[1], "of another worker"})
+    assert await kit.store.end_worker(ORGANIZATION, death) == 4
+    jobs = [await kit.job(job_id) for job_id in job_ids]
+    # Of one job that ran it is certain.
+    assert [(job.deliveries, job.retry_count) for job in jobs] == [(0, 0), (1, 1), (0, 0), (0, 0)]
+    assert [bool(job.run_alone) for job in jobs] == [False, True, False, False]

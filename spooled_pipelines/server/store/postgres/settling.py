@@ -9,7 +9,12 @@ from typing import NamedTuple
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
-from spooled_pipelines.server.core.job_rules import Renewal, fail_outcome, why_not_held
+from spooled_pipelines.server.core.job_rules import (
+    Renewal,
+    ends_of_death,
+    fail_outcome,
+    why_not_held,
+)
 from spooled_pipelines.server.core.records import (
     Act,
     Completion,
@@ -151,9 +156,10 @@ async def _end_worker(
             queues = {job.queue for job in held}
             topics = await context.names.queue_topics(tx.connection, queues)
             held = [job for job in held if topics[job.queue][1] in worker.queues]
-        death = Death(worker.error, worker.exit_code, shared=len(held) > 1)
-        for job in held:
-            tx.deltas.apply(job, death, tx.now)
+        running = [worker.ran(ids.job_id(tx.prefix, job.seq)) for job in held]
+        ends = ends_of_death(running, worker.error, worker.exit_code)
+        for job, end in zip(held, ends, strict=True):
+            tx.deltas.apply(job, end, tx.now)
         await tx.write(held)
         await tx.commit()
     return len(held)

@@ -14,6 +14,7 @@ from spooled_pipelines.server.core.idempotency_keys import digest_of, digests_of
 from spooled_pipelines.server.core.job_rules import (
     LeaseExpiry,
     Renewal,
+    ends_of_death,
     fail_outcome,
     why_not_held,
 )
@@ -254,9 +255,10 @@ def end_worker(tx: Transaction, organization: str, worker: DeadWorker) -> int:
         for job in tx.locked("lock_held", organization=owner, worker_id=worker.worker_id)
         if worker.queues is None or tx.names.queue_topic(job.queue)[1] in worker.queues
     ]
-    death = Death(worker.error, worker.exit_code, shared=len(held) > 1)
-    for job in held:
-        tx.deltas.apply(job, death, tx.now)
+    running = [worker.ran(ids.job_id(tx.prefix, job.seq)) for job in held]
+    ends = ends_of_death(running, worker.error, worker.exit_code)
+    for job, end in zip(held, ends, strict=True):
+        tx.deltas.apply(job, end, tx.now)
         tx.write(job)
     return len(held)
 
