@@ -87,6 +87,8 @@ EVENTS: dict[str, Event] = {
     "its holder fails it for good": Failure("boom", retry=False),
     "its holder gives it back undelivered": GiveBack(),
     "its holder gives it back unfinished": GiveBack(begun=True),
+    "its holder snoozes it": GiveBack(after_ms=60_000),
+    "its holder is throttled": GiveBack(after_ms=1_000, throttles=True),
     "its process dies with it alone": Death("died", -9, shared=False),
     "its process dies with several": Death("died", 1, shared=True),
     "its lease runs out": LeaseExpiry(),
