@@ -43,7 +43,11 @@ class RowSchema(Protocol):
 
     Attributes:
         arrow: the same as an Arrow schema.
+        number: what the server calls it, which is another for each batch; 0: it is not known.
     """
+
+    @property
+    def number(self) -> int: ...
 
     @property
     def arrow(self) -> pa.Schema: ...

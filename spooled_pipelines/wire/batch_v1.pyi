@@ -410,20 +410,24 @@ class ListBatchJobsResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., columns: _Optional[_Union[JobColumns, _Mapping]] = ...) -> None: ...
 
 class JobColumns(_message.Message):
-    __slots__ = ("job_ids", "statuses", "completed_at", "last_errors", "results", "payloads")
+    __slots__ = ("job_ids", "statuses", "completed_at", "last_errors", "results", "payloads", "schema_ids", "places")
     JOB_IDS_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
     LAST_ERRORS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_IDS_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
     job_ids: _containers.RepeatedScalarFieldContainer[str]
     statuses: _containers.RepeatedScalarFieldContainer[_spooled_pb2.JobStatus]
     completed_at: _containers.RepeatedScalarFieldContainer[int]
     last_errors: _containers.RepeatedScalarFieldContainer[str]
     results: _containers.RepeatedScalarFieldContainer[bytes]
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, job_ids: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., completed_at: _Optional[_Iterable[int]] = ..., last_errors: _Optional[_Iterable[str]] = ..., results: _Optional[_Iterable[bytes]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    schema_ids: _containers.RepeatedScalarFieldContainer[int]
+    places: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, job_ids: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Iterable[_Union[_spooled_pb2.JobStatus, str]]] = ..., completed_at: _Optional[_Iterable[int]] = ..., last_errors: _Optional[_Iterable[str]] = ..., results: _Optional[_Iterable[bytes]] = ..., payloads: _Optional[_Iterable[bytes]] = ..., schema_ids: _Optional[_Iterable[int]] = ..., places: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CancelBatchRequest(_message.Message):
     __slots__ = ("batch_id", "generation", "request_id")

@@ -15,13 +15,14 @@ from spooled_pipelines.types import RowSchema
 from spooled_pipelines.worker.adapter import signature_of
 from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.outcome import (
-    Completed,
     Outcome,
     PayloadMismatchError,
     RetryRules,
+    columns_of,
     outcome_of_exception,
     outcome_of_return,
     outcome_of_row,
+    outcomes_of_columns,
     rejected_result,
 )
 
@@ -134,7 +135,7 @@ class BatchHandlerCall:
                 value = self._call(rows, group)
         except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
             return [outcome_of_exception(error, self._rules)] * len(group)
-        return self._outcomes(value, len(group))
+        return self._outcomes(value, group)
 
     async def _run_async(self, group: Sequence[JobContext], rows: _Rows) -> list[Outcome]:
         try:
@@ -144,7 +145,7 @@ class BatchHandlerCall:
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary: a handler may raise anything
             return [outcome_of_exception(error, self._rules)] * len(group)
-        return self._outcomes(value, len(group))
+        return self._outcomes(value, group)
 
     def _call(self, rows: _Rows, group: Sequence[JobContext]) -> object:
         if isinstance(rows, Exception):
@@ -199,23 +200,22 @@ class BatchHandlerCall:
         half = len(group) // 2
         return self._decoded(group[:half], schema) + self._decoded(group[half:], schema)
 
-    def _outcomes(self, value: object, rows: int) -> list[Outcome]:
+    def _outcomes(self, value: object, group: Sequence[JobContext]) -> list[Outcome]:
+        rows = len(group)
         if value is None:
             return [outcome_of_return(None)] * rows
         try:
-            return self._outcome_of_each(value, rows)
+            return self._outcome_of_each(value, rows, group[0].keeps_types)
         except BaseException as error:  # noqa: BLE001 - a value's methods are somebody's code
             return [outcome_of_exception(error, self._rules)] * rows
 
-    def _outcome_of_each(self, value: object, rows: int) -> list[Outcome]:
+    def _outcome_of_each(self, value: object, rows: int, keeps_types: bool) -> list[Outcome]:
         if isinstance(value, CoroutineType):
             # Or Python would warn that nothing awaited it.
             value.close()
-        columns = _columns(value)
+        columns = columns_of(value)
         if columns is not None and columns.num_rows == rows:
-            from spooled_pipelines.batch.encoding.results import encode_results
-
-            return [_outcome_of_encoded(each) for each in encode_results(columns)]
+            return outcomes_of_columns(columns, keeps_types=keeps_types)
         if hasattr(value, "to_pylist"):
             value = value.to_pylist()
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -224,7 +224,10 @@ class BatchHandlerCall:
             error = f"{wrong}; it must return a record batch, a list or None"
             return [rejected_result(error)] * rows
         # By what comes out of it: a sequence's own `__len__` may say something else.
-        outcomes = [outcome_of_row(each, self._rules) for each in islice(value, rows + 1)]
+        outcomes = [
+            outcome_of_row(each, self._rules, keeps_types=keeps_types)
+            for each in islice(value, rows + 1)
+        ]
         if len(outcomes) != rows or len(value) != rows:
             wrong = f"ValueError: the handler returned {len(value)} outcomes for {rows} rows"
             return [rejected_result(wrong)] * rows
@@ -243,23 +246,3 @@ def _in_order(
         for context, outcome in zip(group, found, strict=True)
     }
     return [outcomes[id(context)] for context in contexts]
-
-
-def _columns(value: object) -> pa.RecordBatch | None:
-    """Return a record batch or table with each name once as a record batch; None for the rest."""
-    import pyarrow as pa
-
-    if not isinstance(value, pa.RecordBatch | pa.Table):
-        return None
-    names = value.schema.names
-    if not names or len(set(names)) != len(names):
-        return None
-    if isinstance(value, pa.RecordBatch):
-        return value
-    return pa.record_batch([column.combine_chunks() for column in value.columns], names)
-
-
-def _outcome_of_encoded(result: bytes | SpooledError) -> Outcome:
-    if isinstance(result, bytes):
-        return Completed(result)
-    return rejected_result(f"the result cannot be kept: {result}")

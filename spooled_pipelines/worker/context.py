@@ -43,6 +43,11 @@ class JobContext:
         return self.job.schema
 
     @property
+    def keeps_types(self) -> bool:
+        """Whether the batch keeps the types of results that come as Arrow."""
+        return self.schema is not None and self.schema.number > 0
+
+    @property
     def cancelled(self) -> bool:
         """Whether the handler should end: its result is no longer wanted.
 

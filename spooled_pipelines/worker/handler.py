@@ -53,7 +53,7 @@ class BoundHandler:
                 value = adapted(context)
         except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
             return outcome_of_exception(error, self.rules)
-        return outcome_of_return(value, self.rules)
+        return outcome_of_return(value, self.rules, keeps_types=context.keeps_types)
 
     async def call_async(
         self, adapted: Callable[[JobContext], object], context: JobContext
@@ -66,7 +66,7 @@ class BoundHandler:
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises, SystemExit too, is its job's failure
             return outcome_of_exception(error, self.rules)
-        return outcome_of_return(value, self.rules)
+        return outcome_of_return(value, self.rules, keeps_types=context.keeps_types)
 
 
 def bind_handler(

@@ -50,6 +50,12 @@ class LeasedJob:
     def job(self) -> Job:
         return self.context.job
 
+    @property
+    def schema_number(self) -> int:
+        """What the server calls the schema of the job's table; 0: it has none."""
+        schema = self.context.schema
+        return 0 if schema is None else schema.number
+
     # What follows does not decode the job of a chunk.
 
     @property

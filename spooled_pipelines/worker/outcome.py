@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import CoroutineType, TracebackType
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.rpc.struct import from_struct, to_struct
 from spooled_pipelines.text import shorten
 from spooled_pipelines.wire.limits import ERROR_MAX, HOLD_SECONDS_MAX, RETRY_DELAY_SECONDS_MAX
 from spooled_pipelines.wire.well_known import Struct
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # So much of an error's text may be the message; the end of the traceback gets the rest.
 _MESSAGE_MAX = 1_024
@@ -156,9 +159,11 @@ class Completed:
 
     Attributes:
         encoded: the result as the bytes of a Struct, as it was at that moment; None: no result.
+        types: its Arrow schema as an IPC message, where it came as Arrow and its batch keeps that.
     """
 
     encoded: bytes | None = field(repr=False)
+    types: bytes | None = field(default=None, repr=False)
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -208,7 +213,9 @@ class Returned:
 Outcome = Completed | Failed | Returned
 
 
-def outcome_of_return(value: object, rules: RetryRules = RETRY_ALL) -> Outcome:
+def outcome_of_return(
+    value: object, rules: RetryRules = RETRY_ALL, *, keeps_types: bool = False
+) -> Outcome:
     """Return the outcome that a handler's return value stands for; raise nothing.
 
     A mapping is the result, and so are a dataclass, a pydantic model and an Arrow row; None is no
@@ -216,11 +223,15 @@ def outcome_of_return(value: object, rules: RetryRules = RETRY_ALL) -> Outcome:
     own code raises while it is read counts as raised by the handler.
 
     To be called where the handler returned, and before anything else runs there: a handler may use
-    a dict again for its next job.
+    a dict again for its next job. `keeps_types`: the batch keeps the types of Arrow's results.
     """
     if value is None:
         return Completed(None)
     try:
+        if keeps_types and type(value).__module__.startswith("pyarrow."):
+            row = _arrow_row(value)
+            if row is not None:
+                return outcomes_of_columns(row, keeps_types=True)[0]
         fields = _fields(value)
         if fields is not None:
             return Completed(to_struct(fields, what="result").SerializeToString())
@@ -234,11 +245,51 @@ def outcome_of_return(value: object, rules: RetryRules = RETRY_ALL) -> Outcome:
         return outcome_of_exception(error, rules)
 
 
-def outcome_of_row(value: object, rules: RetryRules = RETRY_ALL) -> Outcome:
+def outcome_of_row(
+    value: object, rules: RetryRules = RETRY_ALL, *, keeps_types: bool = False
+) -> Outcome:
     """Return the outcome that a batch handler gave for one row: a result, or an exception."""
     if issubclass(type(value), BaseException):
         return outcome_of_exception(cast("BaseException", value), rules)
-    return outcome_of_return(value, rules)
+    return outcome_of_return(value, rules, keeps_types=keeps_types)
+
+
+def outcomes_of_columns(results: pa.RecordBatch, *, keeps_types: bool = False) -> list[Outcome]:
+    """Return the outcome of each row."""
+    from spooled_pipelines.batch.encoding.results import encode_results, result_types
+
+    types = result_types(results.schema) if keeps_types else None
+    encoded = encode_results(results, is_typed=types is not None)
+    return [
+        Completed(each, types)
+        if isinstance(each, bytes)
+        else rejected_result(f"the result cannot be kept: {each}")
+        for each in encoded
+    ]
+
+
+def columns_of(value: object) -> pa.RecordBatch | None:
+    """Return a record batch or table with each name once as a record batch; None for the rest."""
+    import pyarrow as pa
+
+    if not isinstance(value, pa.RecordBatch | pa.Table):
+        return None
+    names = value.schema.names
+    if not names or len(set(names)) != len(names):
+        return None
+    if isinstance(value, pa.RecordBatch):
+        return value
+    return pa.record_batch([column.combine_chunks() for column in value.columns], names)
+
+
+def _arrow_row(value: object) -> pa.RecordBatch | None:
+    """Return an Arrow row, or a table of one, as a record batch; None for the rest."""
+    import pyarrow as pa
+
+    if isinstance(value, pa.StructScalar) and value.is_valid and len(value):
+        return pa.RecordBatch.from_struct_array(pa.array([value], value.type))
+    columns = columns_of(value)
+    return columns if columns is not None and columns.num_rows == 1 else None
 
 
 def _fields(value: object) -> Mapping[str, Any] | None:

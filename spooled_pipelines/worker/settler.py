@@ -24,6 +24,7 @@ from spooled_pipelines.worker.context import JobContext
 from spooled_pipelines.worker.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.log import log_job, logger
 from spooled_pipelines.worker.outcome import Completed, Failed, Returned, rejected_result
+from spooled_pipelines.worker.result_schemas import ResultSchemas, fail_all
 from spooled_pipelines.worker.retry import Backoff, is_transient
 from spooled_pipelines.worker.settle_channels import SettleChannel
 
@@ -75,6 +76,7 @@ class Settler:
         self._leases = leases
         self._on_settled = on_settled
         self._outcomes = OutcomeQueue()
+        self._result_schemas = ResultSchemas(client, clock)
         # Whether the server has the batch extension's Settle, as far as is known.
         self._has_settle = True
         self._lookups: set[asyncio.Task[None]] = set()
@@ -92,6 +94,25 @@ class Settler:
     def settle(self, jobs: Sequence[LeasedJob]) -> None:
         """Send the jobs' outcomes, now or as soon as there is a server."""
         self.unacknowledged += len(jobs)
+        unknown = self._result_schemas.unknown(jobs)
+        if unknown:
+            task = asyncio.ensure_future(self._learn_and_put(jobs, unknown))
+            self._lookups.add(task)
+            task.add_done_callback(self._lookups.discard)
+        else:
+            self._put(jobs)
+
+    async def _learn_and_put(
+        self, jobs: Sequence[LeasedJob], unknown: dict[int, LeasedJob]
+    ) -> None:
+        try:
+            await self._result_schemas.learn(unknown)
+        except SpooledError as error:
+            fail_all(jobs, error)
+        self._put(jobs)
+
+    def _put(self, jobs: Sequence[LeasedJob]) -> None:
+        self._result_schemas.refuse_misfits(jobs)
         self._outcomes.put(jobs)
         if not self._has_settle:
             self._open_channels(len(jobs))

@@ -109,9 +109,9 @@ def test_payloads_stand_beside_the_results_from_whatever_process(
     made = door.enqueue_batch(rows, queue, key="n", ledger=ledger)
     work(queue, lambda payload: {"n": payload["n"] * 1.5})
     found = door.batch(made.to_dict()).results(payload=True)
-    assert found.schema.names == [
-        *("mixed", "n", "paid", "status", "row", "job_id", "job.status", "error", "result.n"),
-    ]
+    # A plain server does not keep the table's order, and not its key.
+    names = list(rows[0]) if made.changed is not None else sorted(rows[0])
+    assert found.schema.names == [*names, "row", "job_id", "job.status", "error", "result.n"]
     assert found.schema.field("paid").type == pa.bool_()
     assert found["n"].to_pylist() == found["row"].to_pylist() == [0, 1, 2, 3]
     assert found["status"].to_pylist() == ["s0", "s1", "s2", "s3"]

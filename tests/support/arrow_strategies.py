@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from hypothesis import strategies as st
 
+from spooled_pipelines.batch.values.arrow_types import storage_array
+
 EXACT = 2**53
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 _UTC = dt.timezone.utc
@@ -252,3 +254,37 @@ def _duration(value: dt.timedelta) -> str:
     hours, minutes = divmod(minutes, 60)
     fraction = f".{value.microseconds:06d}".rstrip("0").rstrip(".")
     return f"{sign}P{value.days}DT{hours}H{minutes}M{seconds}{fraction}S"
+
+
+def check_same(array: pa.Array, column: pa.ChunkedArray, as_json: list[Any] | None = None) -> None:
+    """An array that was read back has the values of the table's column, and its type.
+
+    `as_json`: what JSON has of a column whose type is not kept.
+    """
+    was = column.type
+    if as_json is not None:
+        assert [each and json.loads(each) for each in array.to_pylist()] == as_json
+        return
+    kept = column.combine_chunks()
+    if not isinstance(was, pa.BaseExtensionType):
+        kept = storage_array(kept)
+    encoded = pa.types.is_dictionary(was) or pa.types.is_run_end_encoded(was)
+    kind = was.value_type if encoded else was
+    assert array.type == kind or pa.types.is_nested(kind), (array.type, was)
+    if pa.types.is_temporal(array.type):
+        # Beyond Python's years.
+        counts = pa.int32() if array.type.bit_width == 32 else pa.int64()
+        assert array.view(counts).equals(kept.view(counts))
+    else:
+        assert _by_value(array.to_pylist()) == _by_value(kept.to_pylist())
+
+
+def _by_value(value: Any) -> Any:
+    """Maps as objects, whose fields have no order, and NaN as null, which it is in payloads."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {name: _by_value(each) for name, each in value.items()}
+    if isinstance(value, list) and value and all(isinstance(each, tuple) for each in value):
+        return _by_value(dict(value))
+    return [_by_value(each) for each in value] if isinstance(value, list) else value

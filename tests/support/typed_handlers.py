@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,13 @@ import pyarrow as pa
 from spooled_pipelines import Job
 from spooled_pipelines.worker import batch_handler
 
-# Where handlers put what they saw; a process inherits the folder by its payload's column "folder".
+AT = datetime(2013, 1, 31, 5, tzinfo=timezone.utc)
+
+
+def one_row(job: Job) -> pa.StructScalar:
+    value = {"at": job.row["at"], "raw": b"\xff", "large": 2**60}
+    kinds = [("at", pa.timestamp("us", "UTC")), ("raw", pa.binary()), ("large", pa.int64())]
+    return pa.scalar(value, pa.struct(kinds))
 
 
 def note(folder: str, name: str, value: Any) -> None:

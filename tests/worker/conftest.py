@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines import SpooledClient
+from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from tests.support import forked
+from tests.support.postgres import empty_store
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -124,3 +125,17 @@ def drained(client: SpooledClient, queue: str) -> Callable[..., None]:
         eventually(done, timeout)
 
     return wait
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def typed_client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SpooledClient]:
+    """A client of a server over each kind of store."""
+    folder = tmp_path_factory.mktemp("typed")
+    with (
+        empty_store(request.param, folder) as url,
+        ServerProcess(folder / "unused.db", "--store", url) as server,
+        connect(server.address, api_key=server.api_key) as made,
+    ):
+        yield made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines import SpooledClient
 from spooled_pipelines.worker import Worker
 from tests.support import typed_handlers
-from tests.support.postgres import empty_store
-from tests.support.server_process import ServerProcess
 
 AT = dt.datetime(2013, 1, 31, 5, tzinfo=dt.timezone.utc)
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def typed_client(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SpooledClient]:
-    folder = tmp_path_factory.mktemp("typed")
-    with (
-        empty_store(request.param, folder) as url,
-        ServerProcess(folder, "--store", url) as server,
-        connect(server.address, api_key=server.api_key) as client,
-    ):
-        yield client
 
 
 def table(folder: Path, **more: Any) -> pa.Table:

@@ -18,6 +18,7 @@ from spooled_pipelines.wire import batch_v1, spooled_v1
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import Progress
     from spooled_pipelines.batch.outcome.job_results import ResultStore
+    from spooled_pipelines.batch.outcome.known_types import KnownTypes
     from spooled_pipelines.batch.outcome.ledger import Ledger
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
@@ -162,6 +163,18 @@ class AsyncBatchBackend(ABC):
     ) -> None:
         """Put what became of every job of the batch into the store."""
         await self.each_job(record, store, omit_payload=omit_payload)
+
+    async def result_types(self, record: BatchRecord) -> KnownTypes:  # noqa: ARG002
+        """Return the types of the results, as far as they are kept with the batch."""
+        from spooled_pipelines.batch.outcome.known_types import NOTHING_KNOWN
+
+        return NOTHING_KNOWN
+
+    async def table_types(self, schemas: Mapping[int, str]) -> KnownTypes:  # noqa: ARG002
+        """Return the types of payloads with these schemas, each with one of its jobs."""
+        from spooled_pipelines.batch.outcome.known_types import NOTHING_KNOWN
+
+        return NOTHING_KNOWN
 
     @abstractmethod
     async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:

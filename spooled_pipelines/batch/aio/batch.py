@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.batch.aio.backend import Ability, AsyncBatchBackend
+from spooled_pipelines.batch.aio.backend import AsyncBatchBackend
+from spooled_pipelines.batch.aio.batch_results import AsyncBatchResults
 from spooled_pipelines.batch.aio.service import AsyncBatchService
 from spooled_pipelines.batch.display.progress import WaitProgress, WaitProgressOption
 from spooled_pipelines.batch.outcome import verdict
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from spooled_pipelines.batch.display.html_card import Card
-    from spooled_pipelines.batch.outcome.results import ResultOrder, ResultSchema
-    from spooled_pipelines.types import StrPath
 
 # How long to ask, when a wait has run out of time, what it is that holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
 
 
-class AsyncBatch:
+class AsyncBatch(AsyncBatchResults):
     """All jobs of one table, made by `enqueue_batch` or found again by the batch's id."""
 
     def __init__(self, service: AsyncBatchService, record: BatchRecord, client: Any = None) -> None:
@@ -235,83 +234,6 @@ class AsyncBatch:
             raise verdict.failed_error(stats, max_failed, stopped)
         return stats.settled
 
-    async def results(
-        self,
-        *,
-        order: ResultOrder = "input",
-        join: object = None,
-        schema: ResultSchema = None,
-        payload: bool = False,
-    ) -> pa.Table:
-        """Return what became of every job: all of `results_reader` in memory."""
-        reader = await self.results_reader(order=order, join=join, schema=schema, payload=payload)
-        return await in_thread(reader.read_all)
-
-    async def results_reader(
-        self,
-        *,
-        order: ResultOrder = "input",
-        join: object = None,
-        schema: ResultSchema = None,
-        payload: bool = False,
-    ) -> pa.RecordBatchReader:
-        """Return what became of every job, in flat memory.
-
-        Columns: row (int64), job_id, status, error, then one per field of the results, by name,
-        typed by what is in all of them, as JSON text if that has no common type. A field with the
-        name of one of our columns is "result.x".
-
-        One line per row of the input, where this object enqueued it or its ledger was kept; a
-        row that is not a job has the status "rejected" and its reason as the error, one whose job
-        has not settled its job's status, and one whose job the server has forgotten "unknown".
-        Otherwise one line per job, in the order of their first enqueue, and row is null.
-
-        Args:
-            order: "input", or "settled": in the order in which the jobs settled, the others last.
-            join: the table that was enqueued, given once more: its columns come before ours, and
-                one of ours that has the name of one of its is "job.x".
-            schema: a pyarrow Schema, or Arrow types by name: these fields, of these types.
-            payload: the fields of the payloads come before ours, typed by what is in them, as the
-                columns of `join` do.
-
-        Raises:
-            InvalidArgumentError: an argument is wrong; `join` has not the ledger's rows; or (while
-                it is read) a result's field is not what `schema` says.
-        """
-        from spooled_pipelines.batch.outcome.job_results import ResultStore
-        from spooled_pipelines.batch.outcome.results import parse_result_options, results_reader
-
-        ledger = self._record.open_ledger()
-        types = parse_result_options(order, join, schema, ledger, payload=payload)
-        store = ResultStore(keeps_payloads=payload, infers=types is None)
-        await (await self._backend()).results(self._record, store, omit_payload=not payload)
-        return await in_thread(results_reader, store, ledger, order, join, types)
-
-    async def write_results(
-        self,
-        path: StrPath,
-        *,
-        order: ResultOrder = "input",
-        join: object = None,
-        schema: ResultSchema = None,
-        payload: bool = False,
-        escape_formulas: bool = True,
-    ) -> int:
-        """Write `results_reader` to a path or URI; return the number of rows.
-
-        Args:
-            path: its suffix says which format: .parquet, .arrow, .csv or .jsonl. A file appears
-                whole or not at all.
-            order, join, schema, payload: as of `results_reader`.
-            escape_formulas: put an apostrophe in front of texts in CSV that a spreadsheet would
-                compute, such as `=1+1`.
-        """
-        from spooled_pipelines.batch.outcome.writers import parse_output_path, write_stream
-
-        parse_output_path(path)
-        reader = await self.results_reader(order=order, join=join, schema=schema, payload=payload)
-        return await in_thread(write_stream, reader, path, escape_formulas=escape_formulas)
-
     async def timeline(self) -> pa.Table:
         """Return when every job came, began and ended: all of `timeline_reader` in memory."""
         return await in_thread((await self.timeline_reader()).read_all)
@@ -440,9 +362,3 @@ class AsyncBatch:
 
     async def _backend(self) -> AsyncBatchBackend:
         return await self._service.backend(self._record.extension)
-
-    async def _able(self, ability: Ability, what: str) -> AsyncBatchBackend:
-        """Return the backend; raise InvalidArgumentError if it lacks the ability."""
-        backend = await self._backend()
-        backend.require(ability, what)
-        return backend

@@ -47,6 +47,7 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.outcome.job_results import ResultStore
+    from spooled_pipelines.batch.outcome.known_types import KnownTypes
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
 
@@ -132,6 +133,25 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             batch_id=record.id, omit_payload=omit_payload, by_column=True
         )
         await self._list_pages(request, lambda page: store.add_columns(page.columns))
+
+    async def result_types(self, record: BatchRecord) -> KnownTypes:
+        from spooled_pipelines.batch.outcome.known_types import KnownTypes
+        from spooled_pipelines.batch.values.result_types import parsed
+
+        request = batch_v1.GetResultSchemaRequest(batch_id=record.id)
+        kept = (await self._unary("GetResultSchema", request)).schema
+        return KnownTypes.of([parsed(kept)] if kept else [])
+
+    async def table_types(self, schemas: Mapping[int, str]) -> KnownTypes:
+        from spooled_pipelines.batch.outcome.known_types import KnownTypes
+        from spooled_pipelines.batch.values.result_types import parsed
+
+        found = []
+        # A payload that came without a schema is JSON's, and so are all with it.
+        for job_id in schemas.values() if 0 not in schemas else ():
+            request = batch_v1.GetPayloadSchemaRequest(job_id=job_id)
+            found.append(parsed((await self._unary("GetPayloadSchema", request)).schema))
+        return KnownTypes.of(found)
 
     async def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.aio.upload import open_upload

@@ -80,6 +80,11 @@ class ColumnMapping:
     constants: Constants
 
     @property
+    def key_fields(self) -> list[str]:
+        """The payload's fields that identify a row, as far as its columns are in the payload."""
+        return [name for name, column in self.fields if column in self.key]
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read."""
         used = {column for _, column in self.fields}

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 import pyarrow as pa
 from pyarrow import types
 
 from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping
 from spooled_pipelines.batch.values.arrow_types import any_type, is_list
 from spooled_pipelines.wire.limits import SCHEMA_MAX_BYTES
+
+_KEY = b"spooled.key"
+
+
+def key_of(schema: pa.Schema) -> list[str]:
+    """Return the fields that identify a row."""
+    fields: list[str] = json.loads((schema.metadata or {}).get(_KEY, "[]"))
+    return fields
 
 
 def payload_schema(
@@ -41,7 +52,7 @@ class PayloadTypes:
             return
         self._last = schema
         for field in schema:
-            kind = _plain(field.type)
+            kind = plain_type(field.type)
             if types.is_nested(kind) and any_type(kind, _is_extension):
                 # Arrow makes no such arrays of Python's values.
                 kind = pa.json_()
@@ -52,11 +63,15 @@ class PayloadTypes:
                 # Values of several types are read as JSON has them.
                 self._types[field.name] = pa.json_()
 
-    def serialized(self) -> tuple[bytes, str | None]:
-        """Return the schema as an IPC message, empty where none can be kept; and why, in words."""
+    def serialized(self, key: Sequence[str]) -> tuple[bytes, str | None]:
+        """Return the schema as an IPC message, empty where none can be kept; and why, in words.
+
+        `key`: the fields that identify a row.
+        """
         data = b""
         if self._types:
-            data = pa.schema(list(self._types.items())).serialize().to_pybytes()
+            schema = pa.schema(list(self._types.items()), {_KEY: json.dumps(key)} if key else None)
+            data = schema.serialize().to_pybytes()
         if len(data) <= SCHEMA_MAX_BYTES:
             return data, None
         note = (
@@ -70,17 +85,17 @@ def _is_extension(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.BaseExtensionType)
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values, however they are stored."""
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return _plain(kind.value_type)
+        return plain_type(kind.value_type)
     if types.is_struct(kind):
         fields = map(kind.field, range(kind.num_fields))
-        return pa.struct([(field.name, _plain(field.type)) for field in fields])
+        return pa.struct([(field.name, plain_type(field.type)) for field in fields])
     if types.is_fixed_size_list(kind):
-        return pa.list_(_plain(kind.value_type), kind.list_size)
+        return pa.list_(plain_type(kind.value_type), kind.list_size)
     if types.is_map(kind):
-        return pa.map_(pa.string(), _plain(kind.item_type))
+        return pa.map_(pa.string(), plain_type(kind.item_type))
     if is_list(kind):
-        return pa.list_(_plain(kind.value_type))
+        return pa.list_(plain_type(kind.value_type))
     return kind

@@ -10,13 +10,16 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spooled_pipelines.batch.encoding.columns import concat
+from spooled_pipelines.batch.encoding.payload_types import plain_type
 from spooled_pipelines.batch.encoding.rows import SURELY_SMALL
 from spooled_pipelines.batch.encoding.value_context import ValueContext
 from spooled_pipelines.batch.encoding.values import encode_values, struct_field
+from spooled_pipelines.batch.options.row_options import Lossy
 from spooled_pipelines.batch.values.arrow_types import any_type, storage_array
 from spooled_pipelines.errors import InvalidArgumentError, LossyValueError, SpooledError
 from spooled_pipelines.rpc.struct import refuse_large
 from spooled_pipelines.text import shorten
+from spooled_pipelines.wire.limits import SCHEMA_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
 
 
@@ -35,24 +38,37 @@ class _ResultContext(ValueContext):
         )
 
 
-def encode_results(results: pa.RecordBatch) -> list[bytes | SpooledError]:
-    """Return the serialized Struct of each row, or why it cannot be a result."""
+def result_types(schema: pa.Schema) -> bytes | None:
+    """Return the schema as an IPC message; None where it is too large to be kept."""
+    kinds = pa.schema([(field.name, plain_type(field.type)) for field in schema])
+    serialized: bytes = kinds.serialize().to_pybytes()
+    return serialized if len(serialized) <= SCHEMA_MAX_BYTES else None
+
+
+def encode_results(
+    results: pa.RecordBatch, *, is_typed: bool = False
+) -> list[bytes | SpooledError]:
+    """Return the serialized Struct of each row, or why it cannot be a result.
+
+    `is_typed`: the types are kept, so that bytes and numbers beyond 2**53 can be texts.
+    """
     try:
-        return list(_encoded(results))
+        return list(_encoded(results, "string" if is_typed else "raise"))
     except (InvalidArgumentError, LossyValueError) as error:
         if results.num_rows == 1:
             return [error]
     # Of the rows of a lot only those are refused whose values do not fit.
     half = results.num_rows // 2
-    return [*encode_results(results.slice(0, half)), *encode_results(results.slice(half))]
+    halves = (results.slice(0, half), results.slice(half))
+    return [each for part in halves for each in encode_results(part, is_typed=is_typed)]
 
 
-def _encoded(results: pa.RecordBatch) -> list[bytes]:
+def _encoded(results: pa.RecordBatch, on_lossy: Lossy) -> list[bytes]:
     rows = results.num_rows
     fields = []
     for name in sorted(results.schema.names):
         array = storage_array(results.column(name))
-        context = _ResultContext(name, lambda index: index, "raise")
+        context = _ResultContext(name, lambda index: index, on_lossy)
         if any_type(array.type, types.is_floating):
             _refuse_nan(array, context)
         fields.append(struct_field(name, encode_values(array, context)))

@@ -80,12 +80,14 @@ class ResultStore:
     Attributes:
         fields: of the results.
         payload_fields: those of the payloads, where they are kept.
+        schemas: one of the jobs that came with each schema, by its number; 0: without one.
     """
 
     def __init__(self, *, keeps_payloads: bool = False, infers: bool = True) -> None:
         """`infers`: find the types of the results, which have no schema."""
         self.fields = FieldTypes()
         self.payload_fields = FieldTypes()
+        self.schemas: dict[int, str] = {}
         self._keeps_payloads = keeps_payloads
         self._infers = infers
         self._spill = SpillBuffer(SCHEMA)
@@ -99,6 +101,7 @@ class ResultStore:
         result, payload = job.result.SerializeToString(), b""
         if self._keeps_payloads:
             payload = job.payload.SerializeToString()
+        self.schemas.setdefault(job.schema_id, job.id)
         self._rows.append((job.id, job.status, at, job.last_error, result, payload))
         self._count(1, len(result) + len(payload))
 
@@ -111,9 +114,14 @@ class ResultStore:
             columns.results,
             columns.payloads if self._keeps_payloads else (),
         )
-        lengths = [len(columns.statuses), *(len(each) for each in lists if each)]
+        also = (*lists, columns.schema_ids)
+        lengths = [len(columns.statuses), *(len(each) for each in also if each)]
         if set(lengths) - {rows}:
             raise ServerError(f"the server sent columns of {lengths} values for {rows} jobs")
+        for number in set(columns.schema_ids) - self.schemas.keys():
+            self.schemas[number] = columns.job_ids[list(columns.schema_ids).index(number)]
+        if not columns.schema_ids and rows:
+            self.schemas.setdefault(0, columns.job_ids[0])
         self._add_page(columns.job_ids, columns.statuses, *lists)
 
     def batches(self) -> Iterator[pa.RecordBatch]:

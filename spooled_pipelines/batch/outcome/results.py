@@ -25,6 +25,7 @@ from spooled_pipelines.batch.outcome.job_results import (
     lot_bytes,
 )
 from spooled_pipelines.batch.outcome.job_results import SCHEMA as OUTCOMES
+from spooled_pipelines.batch.outcome.known_types import NOTHING_KNOWN, KnownTypes
 from spooled_pipelines.batch.outcome.ledger import REJECTED, AnyLedger, PartLedgers
 from spooled_pipelines.batch.source.open import Source, open_source
 from spooled_pipelines.batch.spill.database import insert, spill_database
@@ -89,21 +90,23 @@ def results_reader(
     order: ResultOrder = "input",
     join: object = None,
     schema: Mapping[str, pa.DataType] | None = None,
+    result_types: KnownTypes = NOTHING_KNOWN,
+    table: KnownTypes = NOTHING_KNOWN,
 ) -> pa.RecordBatchReader:
     """Return a RecordBatchReader: row, job_id, status, error, then a column per result field.
 
     In the order of the ledger's rows (without one, of the outcomes), or of when the jobs settled.
     `join`: the table, whose own columns come first; or those of the payloads that were kept.
+    `result_types` and `table` are what is known of the results and of the payloads.
     """
     outcomes.finish()
     lines = _without_rows(outcomes) if ledger is None else _of_rows(outcomes, ledger)
     if order == "settled":
         lines = _as_settled(lines)
-    # On the wire an object's fields have no order.
-    types = outcomes.fields.types if schema is None else schema
+    types = _in_order(outcomes.fields.types if schema is None else schema, result_types)
     source = None if join is None else open_source(join)
     theirs = [] if source is None else list(source.schema)
-    payload_types = outcomes.payload_fields.types
+    payload_types = _in_order(outcomes.payload_fields.types, table)
     theirs += _fields("payload", payload_types)
     results = _fields("result", types)
     names = _named([field.name for field in theirs], [field.name for field in results])
@@ -112,9 +115,9 @@ def results_reader(
     schema_of_all = pa.schema([*theirs, *ours, *fields])
     columns: Iterator[list[pa.Array]] = (
         [
-            *_columns_of("payload", line, payload_types),
+            *_columns_of("payload", line, payload_types, table),
             *(line.column(name) for name in _OURS),
-            *_columns_of("result", line, types, is_exact=schema is not None),
+            *_columns_of("result", line, types, result_types, is_exact=schema is not None),
         ]
         for line in lines
     )
@@ -186,16 +189,20 @@ def _lots(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
         yield lot
 
 
+def _in_order(types: _Types, known: KnownTypes) -> _Types:
+    """Return the fields of a table in its order, the others by name: the wire keeps none."""
+    return None if types is None else known.merged(dict(types))
+
+
 def _fields(whole: str, types: _Types) -> list[pa.Field]:
-    """Return the fields by name, for on the wire they have no order; `whole`: of all in one."""
+    """Return the fields; `whole`: of all in one."""
     if types is None:
         return [pa.field(whole, pa.string())]
-    by_name = sorted(types.items())
-    return [pa.field(name, pa.string() if kind is MIXED else kind) for name, kind in by_name]
+    return [pa.field(name, pa.string() if kind is MIXED else kind) for name, kind in types.items()]
 
 
 def _columns_of(
-    column: str, line: pa.RecordBatch, types: _Types, *, is_exact: bool = False
+    column: str, line: pa.RecordBatch, types: _Types, known: KnownTypes, *, is_exact: bool = False
 ) -> list[pa.Array]:
     """Return the fields of a column of serialized Structs."""
     if types is None:
@@ -204,10 +211,29 @@ def _columns_of(
         return []
     columns = decode_columns(line.column(column), types, FIELDS_MAX)
     job_ids = line.column("job_id")
-    return [
-        _exact(columns, name, kind, job_ids) if is_exact else _inferred(columns, name, kind)
-        for name, kind in sorted(types.items())
-    ]
+    arrays = []
+    for name, kind in types.items():
+        if name in known.types:
+            arrays.append(_known(columns, name, known, f"{column} of job", job_ids))
+        elif is_exact:
+            arrays.append(_exact(columns, name, kind, job_ids))
+        else:
+            arrays.append(_inferred(columns, name, kind))
+    return arrays
+
+
+def _known(
+    columns: PayloadColumns, name: str, known: KnownTypes, what: str, job_ids: pa.StringArray
+) -> pa.Array:
+    try:
+        return known.array(columns, name)
+    except MisfitError as error:
+        value = columns.values(name)[error.index]
+        raise InvalidArgumentError(
+            f"the {what} {job_ids[error.index].as_py()} has {shown(value)} as {name!r}, and the "
+            f"type that is kept with the batch is {known.types[name]}: read it with schema=, which "
+            "gives its own types"
+        ) from None
 
 
 def _inferred(columns: PayloadColumns, name: str, arrow_type: pa.DataType | None) -> pa.Array:

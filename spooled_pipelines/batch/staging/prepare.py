@@ -130,7 +130,7 @@ def prepare(
             note = f"rounded to the nearest double: {count} values of {column}"
             scan.notes.append(note)
             log.warning("%s: %s", source.what, note)
-        payload_schema, why_not = payload_types.serialized()
+        payload_schema, why_not = payload_types.serialized(mapping.key_fields)
         if why_not is not None:
             scan.notes.append(why_not)
             log.info("%s: %s", source.what, why_not)

@@ -48,6 +48,7 @@ from spooled_pipelines.wire.limits import BATCH_IDS_PER_CALL_MAX
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.outcome.job_results import ResultStore
+    from spooled_pipelines.batch.outcome.known_types import KnownTypes
     from spooled_pipelines.batch.staging.chunks import Chunk
     from spooled_pipelines.batch.staging.idempotency import KeyScope
 
@@ -131,6 +132,25 @@ class ExtensionBackend(BatchBackend):
             batch_id=record.id, omit_payload=omit_payload, by_column=True
         )
         self._list_pages(request, lambda page: store.add_columns(page.columns))
+
+    def result_types(self, record: BatchRecord) -> KnownTypes:
+        from spooled_pipelines.batch.outcome.known_types import KnownTypes
+        from spooled_pipelines.batch.values.result_types import parsed
+
+        request = batch_v1.GetResultSchemaRequest(batch_id=record.id)
+        kept = (self._unary("GetResultSchema", request)).schema
+        return KnownTypes.of([parsed(kept)] if kept else [])
+
+    def table_types(self, schemas: Mapping[int, str]) -> KnownTypes:
+        from spooled_pipelines.batch.outcome.known_types import KnownTypes
+        from spooled_pipelines.batch.values.result_types import parsed
+
+        found = []
+        # A payload that came without a schema is JSON's, and so are all with it.
+        for job_id in schemas.values() if 0 not in schemas else ():
+            request = batch_v1.GetPayloadSchemaRequest(job_id=job_id)
+            found.append(parsed((self._unary("GetPayloadSchema", request)).schema))
+        return KnownTypes.of(found)
 
     def open(self, scope: KeyScope, on_rerun: OnRerun) -> BatchStart:
         from spooled_pipelines.batch.staging.idempotency import batch_id

@@ -45,7 +45,7 @@ class PayloadSchemas:
         try:
             method = BATCH["GetPayloadSchema"]
             answer = self._connection.unary(method, request, repeatable=True)
-            return row_schema(answer.schema)
+            return row_schema(answer.schema, answer.schema_id)
         except SpooledError as error:
             # The jobs are claimed all the same, and may do without.
             return _UnknownSchema(f"the schema of job {job_id} could not be read: {error}")
@@ -56,6 +56,9 @@ class _UnknownSchema:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+
+    # Of a batch that is not known either.
+    number = 0
 
     @property
     def arrow(self) -> NoReturn:

@@ -37,12 +37,25 @@ _MISFIT = (ValueError, TypeError, OverflowError, InvalidOperation, AttributeErro
 
 
 class RowSchema:
-    """The Arrow schema that payloads came with. It may be sent to another process."""
+    """The Arrow schema that payloads came with. It may be sent to another process.
 
-    def __init__(self, serialized: bytes) -> None:
+    Two are equal that say the same, of whichever batches.
+
+    Attributes:
+        arrow: the same as an Arrow schema.
+        number: what it is called by the server: another one for each batch.
+    """
+
+    def __init__(self, serialized: bytes, number: int) -> None:
         self._serialized = serialized
-        self.arrow: pa.Schema = pa.ipc.read_schema(pa.py_buffer(serialized))
-        self._read = {field.name: reader_of(field.type) for field in self.arrow}
+        self.number = number
+        self.arrow, self._read = _parsed(serialized)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RowSchema) and self._serialized == other._serialized
+
+    def __hash__(self) -> int:
+        return hash(self._serialized)
 
     def row(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Return a payload's values as what they were, in the table's order.
@@ -67,14 +80,20 @@ class RowSchema:
         return row if len(row) == len(payload) else {**row, **_others(payload, row)}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return row_schema, (self._serialized,)
+        return row_schema, (self._serialized, self.number)
 
 
 # One for all jobs of a batch, also where each of them comes from another process.
 @lru_cache(maxsize=256)
-def row_schema(serialized: bytes) -> RowSchema:
+def row_schema(serialized: bytes, number: int = 0) -> RowSchema:
     """Return the schema of an IPC message."""
-    return RowSchema(serialized)
+    return RowSchema(serialized, number)
+
+
+@lru_cache(maxsize=256)
+def _parsed(serialized: bytes) -> tuple[pa.Schema, Mapping[str, _Read | None]]:
+    schema = pa.ipc.read_schema(pa.py_buffer(serialized))
+    return schema, {field.name: reader_of(field.type) for field in schema}
 
 
 def _others(payload: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

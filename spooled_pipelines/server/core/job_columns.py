@@ -15,6 +15,7 @@ class JobColumns(NamedTuple):
     statuses: Sequence[int]
     completed_at: Sequence[int | None]
     last_errors: Sequence[str | None]
+    schema_ids: Sequence[int | None]
     results: Sequence[bytes | None]
     payloads: Sequence[bytes | None]
     after: int | None
@@ -29,7 +30,10 @@ def columns_of_rows(rows: Sequence[tuple[Any, ...]], after: int | None) -> JobCo
 def columns_of_jobs(jobs: Sequence[JobRecord], after: int | None) -> JobColumns:
     """Return the columns of jobs."""
     rows = [
-        (job.seq, job.status, job.completed_at, job.last_error, job.result, job.payload)
+        (
+            *(job.seq, job.status, job.completed_at, job.last_error, job.schema_id),
+            *(job.result, job.payload),
+        )
         for job in jobs
     ]
     return columns_of_rows(rows, after)

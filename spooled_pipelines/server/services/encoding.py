@@ -110,6 +110,8 @@ def columns_message(prefix: str, page: JobColumns) -> bytes:
         last_errors=_filled(page.last_errors, ""),
         results=_filled(page.results, b""),
         payloads=_filled(page.payloads, b""),
+        schema_ids=_filled(page.schema_ids, 0),
+        places=page.seqs,
     )
     token = "" if page.after is None else str(page.after)
     ids = _job_ids(_COLUMN_OF_IDS, prefix, page.seqs)

@@ -334,13 +334,15 @@ ORDER BY 1 LIMIT :limit
 
 -- name: list_columns_of_batch
 -- Return what became of a page of a batch's jobs, of these queues (NULL: of all).
-SELECT jobs.seq, status, completed_at, last_error, result, iif(:omit_payload, NULL, payload)
+SELECT jobs.seq, status, completed_at, last_error, schema_id, result,
+    iif(:omit_payload, NULL, payload)
 FROM jobs
 WHERE batch = :batch AND seq > :after AND (:statuses >> status) & 1
     AND (:queues IS NULL OR queue IN (SELECT id FROM queues
         WHERE name IN (SELECT value FROM json_each(:queues))))
 UNION ALL
-SELECT l.job, status, completed_at, last_error, result, iif(:omit_payload, NULL, payload)
+SELECT l.job, status, completed_at, last_error, schema_id, result,
+    iif(:omit_payload, NULL, payload)
 FROM batch_links l CROSS JOIN jobs ON jobs.seq = l.job
 WHERE l.batch = :batch AND l.job > :after AND (:statuses >> status) & 1
     AND (:queues IS NULL OR queue IN (SELECT id FROM queues

@@ -220,13 +220,14 @@ def job_columns(
     }
     rows: list[tuple[Any, ...]] = []
     size = 0
-    for seq, status, at, error, *structs in snapshot.connection.execute(
+    for seq, status, at, error, schema_id, *structs in snapshot.connection.execute(
         NAMED["list_columns_of_batch"], asked
     ):
         size += sum(len(struct) for struct in structs if struct is not None)
         if rows and (len(rows) == query.limit or size > PAGE_BYTES):
             return columns_of_rows(rows, rows[-1][0])
-        rows.append((seq, status, at, None if error is None else text(error), *structs))
+        shown = None if error is None else text(error)
+        rows.append((seq, status, at, shown, schema_id, *structs))
     return columns_of_rows(rows, None)
 
 
