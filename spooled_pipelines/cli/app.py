@@ -14,6 +14,7 @@ from spooled_pipelines.cli.exit_codes import (
     BAD_INPUT,
     INTERRUPTED,
     OK,
+    CommandInterruptedError,
     UsageError,
     exit_code_of,
 )
@@ -128,6 +129,9 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments) or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         print_error("interrupted")
+        return INTERRUPTED
+    except CommandInterruptedError as error:
+        print_error(str(error))
         return INTERRUPTED
     except UsageError as error:
         print_error(str(error))

@@ -46,6 +46,10 @@ class UsageError(Exception):
     """A command that cannot be run as given; exit code 2."""
 
 
+class CommandInterruptedError(Exception):
+    """Ctrl-C, with what it leaves behind; exit code 130."""
+
+
 def exit_code_of(error: SpooledError) -> int:
     """Return the exit code for an error of the library."""
     return next((code for cls, code in _BY_ERROR if isinstance(error, cls)), OTHER)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from spooled_pipelines.cli.exit_codes import UsageError
+from spooled_pipelines.cli.output import say
+from spooled_pipelines.cli.text_table import print_rows
 from spooled_pipelines.text import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # As many rows as fit on a screen.
-_SHOWN_ROWS = 20
+SHOWN_ROWS = 20
 
 
 class TableFormat(str, Enum):
@@ -88,26 +92,59 @@ class _TerminalStream(_CountingStream):
         return len(data)
 
 
-def print_table(table: pa.Table) -> None:
+def chosen_rows(
+    reader: pa.RecordBatchReader,
+    statuses: Sequence[str],
+    columns: Sequence[str] | None,
+    limit: int | None,
+) -> pa.RecordBatchReader:
+    """Return the first `limit` rows in these statuses, with these columns; none given: all.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = reader.schema.names
+    unknown = [name for name in columns or () if name not in known]
+    if unknown:
+        raise UsageError(f"there is no column {unknown[0]!r}; there are {', '.join(known)}")
+    # A column of the table that was enqueued may have that name.
+    status = "job.status" if "job.status" in known else "status"
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        left = limit
+        for read in reader:
+            found = read
+            if statuses:
+                wanted = pa.array(list(statuses), pa.string())
+                found = read.filter(pc.is_in(read.column(status), value_set=wanted))
+            found = found.slice(0, left).select(list(columns or known))
+            yield found
+            left = None if left is None else left - found.num_rows
+            if left == 0:
+                return
+
+    schema = pa.schema([reader.schema.field(name) for name in columns or known])
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def print_table(reader: pa.RecordBatchReader, shown: int) -> None:
     """Print the first rows in columns, and how many there are."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    kept: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in reader:
+        if rows < shown:
+            kept.append(batch.slice(0, shown - rows))
+        rows += batch.num_rows
+    import pyarrow as pa
 
+    table = pa.Table.from_batches(kept, reader.schema)
     # Some columns, such as the row number, are filled for the process that enqueued only.
-    empty = [name for name in table.column_names if table.column(name).null_count == table.num_rows]
-    if table.num_rows:
-        table = table.drop_columns(empty)
-    drawn = Table()
-    for name in table.column_names:
-        drawn.add_column(Text(plain(name)), overflow="ellipsis", no_wrap=True)
-    for row in table.slice(0, _SHOWN_ROWS).to_pylist():
-        drawn.add_row(*(Text(_cell(value)) for value in row.values()))
-    console = Console()
-    console.print(drawn)
-    if table.num_rows > _SHOWN_ROWS:
-        console.print(f"{_SHOWN_ROWS} of {table.num_rows:,} rows; -o FILE.parquet keeps them all")
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else plain(str(value).split("\n", 1)[0])
+    names = [name for name in table.column_names if table.column(name).null_count < len(table)]
+    names = names if len(table) else table.column_names
+    columns = [table.column(name).to_pylist() for name in names]
+    print_rows(names, list(zip(*columns, strict=True)))
+    if rows > shown:
+        say(f"{shown:,} of {rows:,} rows; --limit shows more, -o FILE.parquet keeps them all")

@@ -14,7 +14,7 @@ from spooled_pipelines.text import plain, shorten
 
 _GAP = "  "
 # What a text is cut to at the narrowest, before the rows are turned.
-_TEXT_SIGNS = 16
+_TEXT_SIGNS = 12
 # What is left of an id at the shortest.
 _ID_SIGNS = 6
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?( [a-z%]+)?")

@@ -10,6 +10,7 @@ from spooled_pipelines.batch.options.row_options import EnqueueOptions, shows_op
 from spooled_pipelines.batch.plan import BatchPlan
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.connection import client_for
+from spooled_pipelines.notebook.enqueue_bar import EnqueueBar
 from spooled_pipelines.notebook.plan import check_confirmed, plan_card
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def bulk_enqueue(
             df,
             queue_name,
             on_plan=progress.show_plan,
+            on_read=progress.read,
             progress=progress.update,
             **options,
         )
@@ -107,7 +109,9 @@ class _Progress:
         self._quiet = quiet
         self._retries = retries
         self._replaces = replaces
-        self._bar: ProgressBar | None = None
+        self._bar: ProgressBar | EnqueueBar | None = None
+        if not quiet and display.is_notebook():
+            self._bar = EnqueueBar(queue_name)
         self._sent = 0
         self._rows: int | None = None
 
@@ -117,8 +121,14 @@ class _Progress:
         more = (self._retries and plan.duplicates != 0) or (self._replaces and plan.changed != 0)
         check_confirmed(plan, self._settings, confirm=self._confirm, more=more)
         self._rows = plan.rows - plan.rejected
-        if not self._quiet:
+        if isinstance(self._bar, EnqueueBar):
+            self._bar.begin()
+        elif not self._quiet:
             self._bar = ProgressBar(f"enqueue to {self._queue_name}", " rows")
+
+    def read(self, rows: int) -> None:
+        if isinstance(self._bar, EnqueueBar):
+            self._bar.read(rows)
 
     def update(self, sent: int, total: int) -> None:
         self._sent = sent

@@ -243,7 +243,7 @@ def test_a_terminal_sees_one_line_that_changes(
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 1
-    assert "\x1b[?25l" in shown
+    assert "\r\x1b[K" in shown
     assert "3 of 3 done (100%), 1 failed\r\n" in shown
 
 

@@ -63,7 +63,7 @@ def test_everything_that_prints_escapes(capsys: pytest.CaptureFixture[str]) -> N
     print_error(EVIL)
     print_pairs({"name": EVIL + "\nrole  admin"})
     print_json({"name": EVIL})
-    print_table(pa.table({EVIL: [EVIL]}))
+    print_table(pa.table({EVIL: [EVIL]}).to_reader(), 20)
     with LiveLine() as line:
         line.show(EVIL)
     shown = capsys.readouterr()

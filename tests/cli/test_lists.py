@@ -121,3 +121,20 @@ def test_rows_that_are_too_wide_are_turned() -> None:
     assert lines[0].startswith("-[ 1 ]--")
     assert f"column_0  | {IDS[0]}" in lines
     assert "column_11 | 1,000,010" in lines
+
+
+def test_results_are_chosen_and_shown_with_the_payload(failed: list[str], queue: str) -> None:
+    batch = failed[0]
+    text = command("results", batch, "--format", "table").stdout
+    header, _, *rows = text.splitlines()
+    assert header.split()[:2] == ["id", "job_id"]
+    assert [row.split()[0] for row in rows] == ["0", "1", "2"]
+    dead = listed("results", batch, "--status", "deadletter", "--columns", "id,error", "--payload")
+    assert dead == [{"id": 0, "error": "no customer 17"}]
+    assert len(listed("results", batch, "--limit", "2")) == 2
+    assert "1 of 3 rows; --limit shows more" in command(
+        "results", batch, "--format", "table", "--limit", "1"
+    ).stdout  # fmt: skip
+    done = command("results", batch, "--columns", "nope")
+    assert (done.code, done.stdout) == (2, "")
+    assert "there is no column 'nope'; there are row, job_id" in done.stderr

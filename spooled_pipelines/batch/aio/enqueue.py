@@ -36,6 +36,7 @@ async def enqueue_batch(
     on_rerun: OnRerun = "resume",
     on_plan: Callable[[BatchPlan], object] | None = None,
     max_outstanding: int | None = None,
+    on_read: Callable[[int], object] | None = None,
 ) -> BatchRecord:
     """Make each row a job; the same call again enqueues no row twice.
 
@@ -53,6 +54,7 @@ async def enqueue_batch(
             next one). The last two need the batch extension.
         max_outstanding: no more of the batch's jobs than these are unsettled at once: the call
             waits until workers have done some.
+        on_read: called with the rows read and checked so far, on the thread that reads.
         on_plan: called with what will be done, before anything is; what it raises ends the call.
 
     Raises:
@@ -68,7 +70,7 @@ async def enqueue_batch(
     await check_rerun(service, on_rerun)
     planning = on_plan is not None
     began = time.perf_counter()
-    staged = await in_thread(prepare, data, queue_name, options, planning=planning)
+    staged = await in_thread(prepare, data, queue_name, options, planning=planning, on_read=on_read)
     try:
         if on_plan is not None:
             prepared_in = time.perf_counter() - began
@@ -88,6 +90,7 @@ async def plan_batch(
     queue_name: str,
     options: RowOptions,
     on_rerun: OnRerun = "resume",
+    on_read: Callable[[int], object] | None = None,
 ) -> BatchPlan:
     """Return what `enqueue_batch` would do with the same arguments; nothing is written.
 
@@ -100,7 +103,7 @@ async def plan_batch(
     """
     await check_rerun(service, on_rerun)
     began = time.perf_counter()
-    staged = await in_thread(prepare, data, queue_name, options, planning=True)
+    staged = await in_thread(prepare, data, queue_name, options, planning=True, on_read=on_read)
     try:
         return await _plan(service, staged, on_rerun, time.perf_counter() - began)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,10 @@ class ProgressBar:
         except ImportError as error:
             raise ImportError("a progress bar needs tqdm: pip install tqdm") from error
         self._make = partial(tqdm, desc=title, unit=unit, mininterval=0.2, dynamic_ncols=True)
+        is_widget = any("notebook" in each.__module__ for each in tqdm.__mro__)
+        if "ipykernel" in sys.modules and not is_widget:
+            # What a kernel writes to standard error is red.
+            self._make = partial(self._make, file=sys.stdout)
         self._bar: Any = None
 
     def update(self, done: int, total: int, note: str = "") -> None:

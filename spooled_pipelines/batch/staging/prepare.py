@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -46,11 +47,17 @@ log = logging.getLogger("spooled_pipelines.batch")
 
 
 def prepare(
-    data: Any, queue_name: str, options: RowOptions, *, planning: bool = False
+    data: Any,
+    queue_name: str,
+    options: RowOptions,
+    *,
+    planning: bool = False,
+    on_read: Callable[[int], object] | None = None,
 ) -> StagedBatch:
     """Read, check and encode all of `data`.
 
-    With `planning=True`, rejected rows are reported instead of raised.
+    With `planning=True`, rejected rows are reported instead of raised. `on_read` is called with
+    the number of rows so far.
 
     Raises:
         InvalidArgumentError: an argument is wrong, the data cannot be read, or has no rows and is
@@ -104,6 +111,8 @@ def prepare(
             )
             rejected.add(result.rejected)
             rows += record_batch.num_rows
+            if on_read is not None:
+                on_read(rows)
             no_retries = no_retries or result.no_retries
             if len(result.rows):
                 payload_types.add(result.schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spooled_pipelines.cli.exit_codes import UsageError
+from spooled_pipelines.cli.exit_codes import CommandInterruptedError, UsageError
 from spooled_pipelines.cli.live_line import LiveLine
 from spooled_pipelines.cli.options import (
     Address,
@@ -25,6 +26,9 @@ from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 if TYPE_CHECKING:
     from spooled_pipelines import Batch
     from spooled_pipelines.batch.options.row_options import BatchOptions
+
+
+_READING_SHOWN_AFTER_SECONDS = 0.3
 
 
 class OnRejected(str, Enum):
@@ -248,23 +252,26 @@ def enqueue(
         stdin_as_file(file, input_format) as source,
         LiveLine() as line,
     ):
+        progress = _Progress(line)
         if plan:
-            planned = client.plan_batch(source, queue, on_rerun=on_rerun.value, **options)
+            planned = client.plan_batch(
+                source, queue, on_rerun=on_rerun.value, on_read=progress.read, **options
+            )
+            line.clear()
             print_plan(planned, as_json)
             return
-
-        def show(sent: int, total: int | None) -> None:
-            of = f" of {total:,} rows" if total else " rows"
-            line.show(f"{sent:,}{of} sent")
-
-        batch = client.enqueue_batch(
-            source,
-            queue,
-            on_rerun=on_rerun.value,
-            progress=show if line.live else None,
-            max_outstanding=max_outstanding,
-            **options,
-        )
+        try:
+            batch = client.enqueue_batch(
+                source,
+                queue,
+                on_rerun=on_rerun.value,
+                on_read=progress.read,
+                progress=progress.send,
+                max_outstanding=max_outstanding,
+                **options,
+            )
+        except KeyboardInterrupt:
+            raise CommandInterruptedError(progress.interrupted()) from None
         line.end()
         if ledger is not None and not readable:
             from spooled_pipelines.batch.outcome.writers import write_stream
@@ -274,6 +281,48 @@ def enqueue(
             print_json(batch.to_dict())
         else:
             print_batch(batch)
+
+
+class _Progress:
+    """What a terminal shows while rows are read and sent."""
+
+    def __init__(self, line: LiveLine) -> None:
+        self._line = line
+        self._began = time.monotonic()
+        self._sent: tuple[int, int] | None = None
+        self._read_from: tuple[float, int] | None = None
+
+    def read(self, rows: int) -> None:
+        """Show that so many rows were read and checked."""
+        if self._read_from is None:
+            self._read_from = time.monotonic(), rows
+        began, before = self._read_from
+        seconds = time.monotonic() - began
+        # What is read in a moment needs no line.
+        if self._line.live and seconds > _READING_SHOWN_AFTER_SECONDS:
+            self._line.show(
+                f"{rows:,} rows read and checked, {(rows - before) / seconds:,.0f} rows/s"
+            )
+
+    def send(self, sent: int, total: int) -> None:
+        """Show that so many rows were acknowledged."""
+        if self._sent is None:
+            self._began = time.monotonic()
+        self._sent = sent, total
+        seconds = time.monotonic() - self._began
+        rate = f", {sent / seconds:,.0f} rows/s" if sent and seconds > 1 else ""
+        if self._line.live:
+            self._line.show(f"{sent:,} of {total:,} rows sent{rate}")
+
+    def interrupted(self) -> str:
+        """Return what Ctrl-C leaves behind, and how to go on."""
+        if self._sent is None:
+            return "interrupted: nothing was sent; the same command starts over"
+        sent, total = self._sent
+        return (
+            f"interrupted: {sent:,} of {total:,} rows are jobs, and they stay; the same command "
+            "sends the others, and no row twice"
+        )
 
 
 def _is_readable_ledger(ledger: str) -> bool:

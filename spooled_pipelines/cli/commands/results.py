@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -18,7 +19,24 @@ from spooled_pipelines.cli.options import (
     connected,
 )
 from spooled_pipelines.cli.output import ignore_broken_pipe, say
-from spooled_pipelines.cli.table_output import TableFormat, print_table, write_rows
+from spooled_pipelines.cli.table_output import (
+    SHOWN_ROWS,
+    TableFormat,
+    chosen_rows,
+    print_table,
+    write_rows,
+)
+
+
+class ResultStatus(str, Enum):
+    """The values of --status."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    DEADLETTER = "deadletter"
+    CANCELLED = "cancelled"
 
 
 def results(
@@ -35,6 +53,26 @@ def results(
             "--format",
             show_default="table on a terminal, else jsonl",
             help="What to write to standard output.",
+        ),
+    ] = None,
+    status: Annotated[
+        list[ResultStatus] | None,
+        typer.Option(help="Only rows in this state; repeat it for several."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="20 on a terminal, else all", help="The most rows."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(show_default="all", help="Which columns, in this order, with commas between."),
+    ] = None,
+    payload: Annotated[
+        bool | None,
+        typer.Option(
+            "--payload/--no-payload",
+            show_default="on a terminal",
+            help="The columns of the payload as well.",
         ),
     ] = None,
     formulas: Annotated[
@@ -56,17 +94,26 @@ def results(
         from spooled_pipelines.batch.outcome.writers import parse_output_path
 
         parse_output_path(output)
+    on_terminal = output is None and file_format is TableFormat.TABLE
     with connected(address, api_key, profile) as client, ignore_broken_pipe():
-        jobs = batch_of(client, batch)
+        found = batch_of(client, batch)
+        backend = client.batch_backend()
+        shows_payload = on_terminal and backend.keeps_batches if payload is None else payload
+        reader = chosen_rows(
+            found.results_reader(payload=shows_payload),
+            [one.value for one in status or ()],
+            None if columns is None else [name.strip() for name in columns.split(",")],
+            None if on_terminal else limit,
+        )
         if output is not None:
-            rows = jobs.write_results(output, escape_formulas=not formulas)
+            from spooled_pipelines.batch.outcome.writers import write_stream
+
+            rows = write_stream(reader, output, escape_formulas=not formulas)
             say(f"{rows:,} rows written to {output}", sys.stderr)
-        elif file_format is TableFormat.TABLE:
-            print_table(jobs.results())
+        elif on_terminal:
+            print_table(reader, limit or SHOWN_ROWS)
         else:
-            write_rows(
-                jobs.results_reader(), sys.stdout.buffer, file_format, escape_formulas=not formulas
-            )
+            write_rows(reader, sys.stdout.buffer, file_format, escape_formulas=not formulas)
 
 
 def _output_format(chosen: TableFormat | None, *, as_json: bool, to_file: bool) -> TableFormat:

@@ -120,7 +120,9 @@ def work(
             link.reporting(worker_id, lambda: worker.report, worker.stop) if link else nullcontext()
         ):
             report = worker.run()
-    if not supervised:
+        if shows_line and not as_json:
+            line.show(describe(report))
+    if not supervised and (as_json or not shows_line):
         _print_report(report, as_json)
     if worker.aborted:
         raise typer.Exit(INTERRUPTED)
@@ -189,7 +191,11 @@ def _work_in_processes(
         if reload:
             reload_on_change(supervisor, Path.cwd())
         code = supervisor.run()
-    _print_report(WorkerReport(**supervisor.counts()), as_json)
+        shows_line = line.live and not as_json
+        if shows_line:
+            show(supervisor.counts())
+    if not shows_line:
+        _print_report(WorkerReport(**supervisor.counts()), as_json)
     return code
 
 

@@ -49,6 +49,7 @@ class AsyncBatchCalls:
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
+        on_read: Callable[[int], object] | None = None,
         **options: Unpack[BatchOptions],
     ) -> AsyncBatch:
         """Make each row of a table a job; the same call again enqueues no row twice.
@@ -106,6 +107,7 @@ class AsyncBatchCalls:
                 waits until workers have done some.
             on_plan: called with what `plan_batch` would say, before anything is sent; what it
                 raises ends the call. The data is read once for both.
+            on_read: called with the rows that were read and checked so far, on another thread.
 
         Raises:
             LossyValueError: a value would not survive; nothing was sent.
@@ -125,6 +127,7 @@ class AsyncBatchCalls:
             on_rerun=on_rerun,
             on_plan=on_plan,
             max_outstanding=max_outstanding,
+            on_read=on_read,
         )
         return AsyncBatch(self._batch_service(), record, self)
 
@@ -137,6 +140,7 @@ class AsyncBatchCalls:
         progress: ProgressOption = None,  # noqa: ARG002  (so that any call can be planned)
         max_outstanding: int | None = None,  # noqa: ARG002
         on_plan: object = None,  # noqa: ARG002
+        on_read: Callable[[int], object] | None = None,
         on_rerun: OnRerun = "resume",
         **options: Unpack[BatchOptions],
     ) -> BatchPlan:
@@ -152,7 +156,7 @@ class AsyncBatchCalls:
         from spooled_pipelines.batch.aio.enqueue import plan_batch
 
         service = self._batch_service()
-        return await plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
+        return await plan_batch(service, data, queue_name, RowOptions(**options), on_rerun, on_read)
 
     @shows_options(JobOptions)
     async def open_batch(

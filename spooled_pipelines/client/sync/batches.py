@@ -50,6 +50,7 @@ class BatchCalls:
         on_rerun: OnRerun = "resume",
         max_outstanding: int | None = None,
         on_plan: Callable[[BatchPlan], object] | None = None,
+        on_read: Callable[[int], object] | None = None,
         **options: Unpack[BatchOptions],
     ) -> Batch:
         """Make each row of a table a job; the same call again enqueues no row twice.
@@ -107,6 +108,7 @@ class BatchCalls:
                 waits until workers have done some.
             on_plan: called with what `plan_batch` would say, before anything is sent; what it
                 raises ends the call. The data is read once for both.
+            on_read: called with the rows that were read and checked so far, on another thread.
 
         Raises:
             LossyValueError: a value would not survive; nothing was sent.
@@ -126,6 +128,7 @@ class BatchCalls:
             on_rerun=on_rerun,
             on_plan=on_plan,
             max_outstanding=max_outstanding,
+            on_read=on_read,
         )
         return Batch(self._batch_service(), record, self)
 
@@ -138,6 +141,7 @@ class BatchCalls:
         progress: ProgressOption = None,  # noqa: ARG002  (so that any call can be planned)
         max_outstanding: int | None = None,  # noqa: ARG002
         on_plan: object = None,  # noqa: ARG002
+        on_read: Callable[[int], object] | None = None,
         on_rerun: OnRerun = "resume",
         **options: Unpack[BatchOptions],
     ) -> BatchPlan:
@@ -153,7 +157,7 @@ class BatchCalls:
         from spooled_pipelines.batch.sync.enqueue import plan_batch
 
         service = self._batch_service()
-        return plan_batch(service, data, queue_name, RowOptions(**options), on_rerun)
+        return plan_batch(service, data, queue_name, RowOptions(**options), on_rerun, on_read)
 
     @shows_options(JobOptions)
     def open_batch(
