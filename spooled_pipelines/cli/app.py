@@ -30,7 +30,8 @@ _COMMANDS = {
     "serve": "Run a server until SIGTERM or Ctrl-C.",
     "enqueue": "Make each row of FILE a job of QUEUE.",
     "plan": "Show what `enqueue` would do with the same arguments, and write nothing.",
-    "stats": "Show how many jobs of QUEUE are pending, running, done and dead.",
+    "stats": "Show the jobs of QUEUE by status, its workers, and the errors of jobs that wait to "
+    "retry.",
     "watch": "Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed.",
     "results": "Print the jobs of BATCH with their results: a table on a terminal, else JSON "
     "lines.",

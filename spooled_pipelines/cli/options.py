@@ -147,6 +147,16 @@ def _client_of(
     )
 
 
+def duration(text: str) -> float:
+    """Return the seconds of an option's text."""
+    from spooled_pipelines.durations import seconds_in
+
+    seconds = seconds_in(text)
+    if seconds is None:
+        raise typer.BadParameter(f"must be a duration such as 30s, 1m or 2h, got {text!r}")
+    return seconds
+
+
 def moment(option: str, text: str | None) -> datetime | None:
     """Return the time that an option says; None if it is not given."""
     from spooled_pipelines.cli.times import moment_of

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta, timezone
 
 from spooled_pipelines.cli.exit_codes import UsageError
-
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d|w)?")
+from spooled_pipelines.durations import seconds_in
 
 
 def seconds_of(option: str, text: str) -> float:
@@ -17,10 +14,10 @@ def seconds_of(option: str, text: str) -> float:
     Raises:
         UsageError: the text is not a duration; the message names the option.
     """
-    parts = _DURATION.findall(text)
-    if not parts or _DURATION.sub("", text).strip():
+    seconds = seconds_in(text)
+    if seconds is None:
         raise UsageError(f"{option} must be a duration such as 30s, 1m or 2h, got {text!r}")
-    return sum(float(number) * _SECONDS[unit or "s"] for number, unit in parts)
+    return seconds
 
 
 def moment_of(option: str, text: str) -> datetime:
@@ -49,6 +46,13 @@ def age(time: datetime | None, now: datetime | None = None) -> str:
     if time is None:
         return ""
     return short_duration(((now or datetime.now(timezone.utc)) - time).total_seconds())
+
+
+def time_until(time: datetime | None, now: datetime | None = None) -> str:
+    """Return how long it is until a time, such as `45 s`; "" for none."""
+    if time is None:
+        return ""
+    return short_duration((time - (now or datetime.now(timezone.utc))).total_seconds())
 
 
 def short_duration(seconds: float) -> str:

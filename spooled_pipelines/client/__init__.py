@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["TLS", "AsyncSpooledClient", "ConnectionSettings", "RetryPolicy", "SpooledClient"]
 
-__getattr__, __dir__ = attach(
-    __name__,
-    {
-        "AsyncSpooledClient": "client.aio.client",
-        "ConnectionSettings": "rpc.settings",
-        "RetryPolicy": "rpc.retry",
-        "SpooledClient": "client.sync.client",
-        "TLS": "rpc.settings",
-    },
-)
+# A type checker would take `__getattr__` for a definition of every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "AsyncSpooledClient": "client.aio.client",
+            "ConnectionSettings": "rpc.settings",
+            "RetryPolicy": "rpc.retry",
+            "SpooledClient": "client.sync.client",
+            "TLS": "rpc.settings",
+        },
+    )

@@ -26,3 +26,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from spooled_pipelines.notebook.magic import EnqueueMagics
 
     shell.register_magics(EnqueueMagics(shell=shell))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

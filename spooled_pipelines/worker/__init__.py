@@ -12,10 +12,12 @@ Names are loaded when they are first used: a process that only runs handlers nee
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from spooled_pipelines._lazy import attach
+
 if TYPE_CHECKING:
+    from spooled_pipelines.types import Job
     from spooled_pipelines.worker.batch_handlers import batch_handler
     from spooled_pipelines.worker.context import JobContext
     from spooled_pipelines.worker.engine import WorkerReport
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Discard",
+    "Job",
     "JobContext",
     "QueueShare",
     "Retry",
@@ -37,29 +40,21 @@ __all__ = [
     "batch_handler",
 ]
 
-_HOMES = {
-    "Discard": "outcome",
-    "JobContext": "context",
-    "QueueShare": "settings",
-    "Retry": "outcome",
-    "Settled": "settler",
-    "Snooze": "outcome",
-    "Throttled": "outcome",
-    "Worker": "worker",
-    "WorkerReport": "engine",
-    "batch_handler": "batch_handlers",
-}
-
-# A type checker would take it for a definition of every name.
+# A type checker would take `__getattr__` for a definition of every name.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "Discard": "worker.outcome",
+            "Job": "types",
+            "JobContext": "worker.context",
+            "QueueShare": "worker.settings",
+            "Retry": "worker.outcome",
+            "Settled": "worker.settler",
+            "Snooze": "worker.outcome",
+            "Throttled": "worker.outcome",
+            "Worker": "worker.worker",
+            "WorkerReport": "worker.engine",
+            "batch_handler": "worker.batch_handlers",
+        },
+    )

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spooled_pipelines.error_shapes import error_shape
 from spooled_pipelines.errors import ConflictError, InvalidArgumentError, ServerError
 from spooled_pipelines.rpc.decode import job_from
 from spooled_pipelines.rpc.struct import from_struct, to_struct
@@ -22,23 +23,33 @@ _MEMORY_BYTES = 8 << 20
 
 
 class FailureSummary:
-    """Dead letters by error; `table()` has a line for each."""
+    """Jobs that failed, by the shape of their errors; `table()` has a line for each shape."""
 
     def __init__(self) -> None:
         self._lines: dict[str, dict[str, Any]] = {}
 
     def add(self, message: spooled_v1.Job) -> None:
         """Count a dead letter."""
-        job = job_from(message)
+        self.add_job(job_from(message))
+
+    def add_job(self, job: Job) -> None:
+        """Count a job with an error."""
         error = (job.last_error or "").strip().partition("\n")[0]
         new = {"error": error, "count": 0, "last": None, "retries": 0, "job_ids": []}
-        line = self._lines.setdefault(error, new)
+        line = self._lines.setdefault(error_shape(error), {**new, "example": error, "next": None})
+        if line["example"] != error:
+            line["error"] = error_shape(error)
         line["count"] += 1
         line["retries"] = max(line["retries"], job.retry_count)
-        if job.completed_at is not None:
-            line["last"] = max(line["last"] or job.completed_at, job.completed_at)
+        for name, time, first in (("last", job.completed_at, max), ("next", job.due_at, min)):
+            if time is not None:
+                line[name] = first(line[name] or time, time)
         if len(line["job_ids"]) < _EXAMPLES:
             line["job_ids"].append(job.id)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the errors as dicts, the most frequent first; `next` is the first next try."""
+        return sorted(self._lines.values(), key=lambda line: -line["count"])
 
     def table(self) -> pa.Table:
         """Return the errors, the most frequent first."""
@@ -52,10 +63,10 @@ class FailureSummary:
                 ("last", pa.timestamp("us", "UTC")),
                 ("retries", pa.int64()),
                 ("job_ids", pa.list_(pa.string())),
+                ("example", pa.string()),
             ]
         )
-        lines = sorted(self._lines.values(), key=lambda line: -line["count"])
-        return pa.Table.from_pylist(lines, schema=schema)
+        return pa.Table.from_pylist(self.lines(), schema=schema)
 
 
 class PayloadPatch:

@@ -14,6 +14,7 @@ from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import BatchBackend
 from spooled_pipelines.batch.sync.batch_results import BatchResults
 from spooled_pipelines.batch.sync.service import BatchService
+from spooled_pipelines.durations import Duration, seconds_of
 from spooled_pipelines.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -176,7 +177,7 @@ class Batch(BatchResults):
 
     def wait(
         self,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         max_failed: float = 0,
         on_progress: WaitProgressOption = None,
         on_breach: verdict.OnBreach = "raise",
@@ -184,7 +185,7 @@ class Batch(BatchResults):
         """Return once every job is settled and not too many failed.
 
         Args:
-            timeout: seconds; None: as long as it takes.
+            timeout: seconds, a timedelta, or a text such as "1m"; None: as long as it takes.
             max_failed: how many jobs may fail or be cancelled: a number of jobs (int), or a
                 share of all (float from 0 to 1).
             on_progress: called with each change; True: a bar.
@@ -200,7 +201,8 @@ class Batch(BatchResults):
         bar = WaitProgress(on_progress)
         if on_breach == "stop":
             self._able("supports_cancel", 'on_breach="stop"')
-        deadline = None if timeout is None else monotonic() + timeout
+        seconds = None if timeout is None else seconds_of("timeout", timeout)
+        deadline = None if seconds is None else monotonic() + seconds
         last: BatchStats | None = None
         away: SpooledError | None = None
         try:
@@ -219,7 +221,7 @@ class Batch(BatchResults):
             away = error
         finally:
             bar.close()
-        raise verdict.timeout_error(last, timeout or 0.0, away, self.id)
+        raise verdict.timeout_error(last, seconds or 0.0, away, self.id)
 
     def _is_over(
         self,
@@ -301,8 +303,9 @@ class Batch(BatchResults):
     def failed(self) -> pa.Table:
         """Return the dead letters as an Arrow table, a line for each error, most frequent first.
 
-        Columns: error (its first line), count, last (when the last of them died), retries (the
-        most that one of them used up), job_ids (the first ten). `client.attempts` lists the
+        Columns: error (its first line; without numbers, ids and quoted texts where those differ),
+        count, last (when the last of them died), retries (the most that one of them used up),
+        job_ids (the first ten), example (one whole first line). `client.attempts` lists the
         attempts at one of them.
 
         Raises:

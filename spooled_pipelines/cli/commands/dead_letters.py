@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import (
     Address,
     ApiKey,
     AsJson,
-    BatchId,
     ErrorContains,
     Profile,
     Queue,
@@ -18,6 +18,8 @@ from spooled_pipelines.cli.options import (
     connected,
 )
 from spooled_pipelines.cli.output import print_json, print_record, say
+from spooled_pipelines.cli.text_table import print_rows
+from spooled_pipelines.cli.times import time_until
 
 app = typer.Typer(
     help="List, retry and discard the dead letters of a queue.", rich_markup_mode=None
@@ -49,22 +51,65 @@ def list_(
 
 @app.command("errors")
 def errors_(
-    batch: BatchId,
+    queue: Annotated[
+        str | None, typer.Argument(show_default=False, help="The queue's name; or give --batch.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="A batch instead of a queue, by its id or name.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="The most jobs to look at, the newest of a queue.")
+    ] = 10_000,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Group the dead letters of BATCH by error: how many, how often tried, and an example."""
+    """Group what failed by error: the dead letters, and the jobs that wait for a retry.
+
+    Errors that differ in numbers, ids and quoted texts alone are one.
+    """
+    from spooled_pipelines.batch.outcome.dead_letters import FailureSummary
+
+    if (queue is None) == (batch is None):
+        raise UsageError("give QUEUE, or --batch BATCH")
     with connected(address, api_key, profile) as client:
-        lines = batch_of(client, batch).failed().to_pylist()
-    for line in lines:
-        if as_json:
-            print_json(line)
+        if batch is not None:
+            found = batch_of(client, batch)
+            dead = found.find_jobs(statuses=["deadletter"], limit=limit)
+            waiting = []
+            if found.stats().waiting:
+                pending = found.find_jobs(statuses=["pending"], limit=limit)
+                waiting = [job for job in pending if job.last_error]
         else:
-            example = line["job_ids"][0]
-            retries = f"{line['retries']} retries at most"
-            say(f"{line['count']:>8,}  {line['error']}  ({retries}, such as {example})")
+            dead = client.jobs(queue, statuses=["deadletter"], limit=limit)
+            waiting = client.jobs(queue, waiting=True, limit=limit)
+    lines = []
+    for state, jobs in (("dead", dead), ("retrying", waiting)):
+        summary = FailureSummary()
+        for job in jobs:
+            summary.add_job(job)
+        lines += [{"state": state, **line} for line in summary.lines()]
+    if as_json:
+        for line in lines:
+            print_json(line)
+        return
+    print_rows(
+        ("count", "state", "error", "retries", "next try", "such as"),
+        [
+            (
+                line["count"],
+                line["state"],
+                line["error"],
+                line["retries"],
+                time_until(line["next"]),
+                line["job_ids"][0],
+            )
+            for line in lines
+        ],
+    )
+    if max(len(dead), len(waiting)) == limit:
+        say(f"of {limit:,} jobs; --limit looks at more")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, duration
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.text import plain
 
@@ -15,7 +15,15 @@ _MARKS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
 
 
 def doctor(
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each step may take.")] = 5.0,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default="5s",
+            help="How long each step may take, such as 30s.",
+        ),
+    ] = 5.0,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,

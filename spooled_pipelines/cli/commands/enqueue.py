@@ -22,6 +22,7 @@ from spooled_pipelines.cli.options import (
 )
 from spooled_pipelines.cli.output import print_json, print_pairs, print_plan, say
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
+from spooled_pipelines.durations import seconds_in
 
 if TYPE_CHECKING:
     from spooled_pipelines import Batch
@@ -97,7 +98,8 @@ def enqueue(
         str | None, typer.Option(help="0 (none) to 100 for all rows, or a column's name.")
     ] = None,
     job_timeout: Annotated[
-        str | None, typer.Option(help="Seconds that a job may take, or a column's name.")
+        str | None,
+        typer.Option(help="Such as 90s or 5m for each job, or a column's name."),
     ] = None,
     retry_backoff: Annotated[
         str | None,
@@ -224,7 +226,7 @@ def enqueue(
         "priority": number_or_column(priority),
         "scheduled_at": time_or_column(scheduled_at),
         "max_retries": number_or_column(max_retries),
-        "timeout_seconds": number_or_column(job_timeout),
+        "timeout_seconds": seconds_or_column(job_timeout),
         "retry_backoff": retry_backoff,
         "weight": weight,
         "fair_by": fair_by,
@@ -370,6 +372,12 @@ def number_or_column(text: str | None) -> int | str | None:
         return int(text)
     except ValueError:
         return text
+
+
+def seconds_or_column(text: str | None) -> int | str | None:
+    """Return whole seconds for a text such as `90` or `5m`, else the text: the name of a column."""
+    seconds = None if text is None else seconds_in(text)
+    return text if seconds is None else round(seconds)
 
 
 def time_or_column(text: str | None) -> datetime | str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from enum import Enum
 from textwrap import indent
 from typing import Annotated
@@ -25,7 +24,7 @@ from spooled_pipelines.cli.options import (
 )
 from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
 from spooled_pipelines.cli.text_table import print_rows
-from spooled_pipelines.cli.times import age, short_duration
+from spooled_pipelines.cli.times import age, time_until
 from spooled_pipelines.text import one_line
 from spooled_pipelines.types import Job, JobStatus
 
@@ -102,7 +101,7 @@ def list_(
                 state_of(job),
                 job.retry_count,
                 age(job.created_at),
-                due_in(job),
+                time_until(job.due_at),
                 (job.last_error or "").partition("\n")[0],
             )
             for job in found
@@ -210,10 +209,3 @@ def state_of(job: Job) -> str:
     """Return a job's status; `retrying` while it waits for its next try."""
     waits = job.status == JobStatus.PENDING and job.due_at is not None
     return "retrying" if waits else str(job.status)
-
-
-def due_in(job: Job) -> str:
-    """Return how long a listed job waits yet, for its time or its next try."""
-    if job.due_at is None:
-        return ""
-    return short_duration((job.due_at - datetime.now(timezone.utc)).total_seconds())

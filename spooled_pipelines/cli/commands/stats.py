@@ -1,9 +1,20 @@
-"""`stats QUEUE`: the number of jobs of a queue by status."""
+"""`stats QUEUE`: the jobs of a queue by status, and what becomes of them."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING
+
+from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, Queue, connected
-from spooled_pipelines.cli.output import print_json, print_pairs
+from spooled_pipelines.cli.output import print_json, print_pairs, say
+from spooled_pipelines.cli.times import time_until
+from spooled_pipelines.text import one_line
+
+if TYPE_CHECKING:
+    from spooled_pipelines import SpooledClient
+    from spooled_pipelines.types import Queue as QueueState
+    from spooled_pipelines.types import WorkerState
 
 
 def stats(
@@ -13,13 +24,67 @@ def stats(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many jobs of QUEUE are pending, running, done and dead."""
-    import dataclasses
-
+    """Show the jobs of QUEUE by status, its workers, and the errors of jobs that wait to retry."""
     with connected(address, api_key, profile) as client:
-        figures = dataclasses.asdict(client.queue_stats(queue))
+        if not client.batch_backend().keeps_batches:
+            # Such a server has these numbers alone.
+            numbers = dataclasses.asdict(client.queue_stats(queue))
+            if as_json:
+                print_json(numbers)
+            else:
+                age = numbers.pop("max_age_ms") / 1000
+                print_pairs({**numbers, "oldest waiting": f"{age:,.1f} s"})
+            return
+        found = _queue(client, queue)
+        workers = client.workers(queue)
     if as_json:
-        print_json(figures)
+        parts = {
+            name: value for name, value in vars(found).items() if name not in ("name", "stats")
+        }
+        print_json({**dataclasses.asdict(found.stats), **parts, "workers": workers})
         return
-    age = figures.pop("max_age_ms") / 1000
-    print_pairs({"queue": figures.pop("queue_name"), **figures, "oldest waiting": f"{age:,.1f} s"})
+    _print(found, workers)
+
+
+def _queue(client: SpooledClient, name: str) -> QueueState:
+    found = client.queues(name)
+    if found:
+        return found[0]
+    from difflib import get_close_matches
+
+    known = [each.name for each in client.queues()]
+    alike = get_close_matches(name, known, 1)
+    meant = f": did you mean {alike[0]}?" if alike else "; it begins with its first job"
+    raise UsageError(f"there is no queue {name!r}{meant}")
+
+
+def _print(queue: QueueState, workers: list[WorkerState]) -> None:
+    numbers, limits = queue.stats, queue.limits
+    offline = sum(worker.offline for worker in workers)
+    parts = [f"{len(workers) - offline:,}", *([f"{offline:,} offline"] if offline else [])]
+    held = {
+        "jobs/s": limits.jobs_per_second,
+        "burst": limits.burst,
+        "running at once": limits.max_in_flight,
+    }
+    limited = ", ".join(f"{value:,g} {name}" for name, value in held.items() if value is not None)
+    print_pairs(
+        {
+            "queue": queue.name,
+            "state": "paused" if queue.paused else "running",
+            **({"limits": limited} if limited else {}),
+            "workers": ", ".join(parts),
+            "pending": numbers.pending - queue.waiting,
+            "retrying": queue.waiting,
+            "scheduled": numbers.scheduled,
+            "processing": numbers.processing,
+            "completed": numbers.completed,
+            "deadletter": numbers.deadletter,
+            "cancelled": queue.cancelled,
+            "total": numbers.total,
+            "oldest waiting": f"{numbers.max_age_ms / 1000:,.1f} s",
+        }
+    )
+    for error in queue.waiting_errors:
+        when = time_until(error.next_at)
+        say(f"retrying: {error.count:,} × {one_line(error.error, 100)}, next try in {when}")

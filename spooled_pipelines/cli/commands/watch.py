@@ -18,6 +18,7 @@ from spooled_pipelines.cli.options import (
     Profile,
     batch_of,
     connected,
+    duration,
 )
 from spooled_pipelines.cli.output import print_json
 
@@ -39,7 +40,8 @@ def watch(
         str, typer.Option(help="How many jobs may fail: a number, or a share such as 0.05 or 5%.")
     ] = "0",
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Give up after this many seconds.")
+        float | None,
+        typer.Option(parser=duration, metavar="DURATION", help="Give up after it: 30s, 1m."),
     ] = None,
     on_breach: Annotated[
         OnBreach,

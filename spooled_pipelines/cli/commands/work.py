@@ -15,7 +15,7 @@ import typer
 from spooled_pipelines.cli.error_output import print_error
 from spooled_pipelines.cli.exit_codes import INTERRUPTED, OTHER, UsageError
 from spooled_pipelines.cli.live_line import CLEAR_LINE, LiveLine
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected
+from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected, duration
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.telemetry import export_traces
 from spooled_pipelines.text import plain
@@ -52,10 +52,22 @@ def work(
         float | None, typer.Option(help="The most jobs that each worker starts a second.")
     ] = None,
     lease_seconds: Annotated[
-        int, typer.Option(help="How long the jobs of a dead worker wait for another (5 to 3600).")
-    ] = 30,
+        float,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default="30s",
+            help="How long the jobs of a dead worker wait for another (5s to 1h).",
+        ),
+    ] = 30.0,
     grace_seconds: Annotated[
-        float, typer.Option(help="How long stopping waits for running jobs.")
+        float,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default="25s",
+            help="How long stopping waits for running jobs.",
+        ),
     ] = 25.0,
     worker_id: Annotated[str | None, typer.Option(help="The worker's name.")] = None,
     http: Annotated[
@@ -106,7 +118,7 @@ def work(
             concurrency=concurrency,
             executor=_executor(executor),
             rate=rate,
-            lease_seconds=lease_seconds,
+            lease_seconds=round(lease_seconds),
             grace_seconds=grace_seconds,
             worker_id=None if worker_id is None else _numbered(worker_id, number),
             http=http,

@@ -24,14 +24,20 @@ class QueueCalls:
     _connection: Connection
     _schemas: PayloadSchemas
 
-    def queues(self, *, limit: int = 1_000) -> list[Queue]:
+    def queues(self, queue_name: str | None = None, *, limit: int = 1_000) -> list[Queue]:
         """Return the first `limit` queues that this key may see, by name, with counters and limits.
+
+        Args:
+            queue_name: only this queue, if there is one.
+            limit: the largest number of queues.
 
         Raises:
             InvalidArgumentError: `limit` is below 1.
         """
+        if queue_name is not None:
+            validation.queue_name(queue_name)
         validation.limit(limit)
-        request = queue_admin_v1.ListQueuesRequest()
+        request = queue_admin_v1.ListQueuesRequest(queue_name=queue_name or "")
         queues = paged(self._connection, QUEUE_ADMIN["ListQueues"], request, "queues", limit)
         return [decode.queue_from(queue) for queue in queues]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from spooled_pipelines.error_shapes import error_shape
 from spooled_pipelines.retry_backoff import parse_backoff
 from spooled_pipelines.server.core.errors import (
     LEASE_EXPIRED,
@@ -362,5 +363,6 @@ def expiry_error(worker_id: str | None) -> str:
 
 
 def error_group(error: str) -> str:
-    """Return the text under which errors that begin alike are counted together."""
-    return error[:_ERROR_GROUP_CHARACTERS]
+    """Return the text under which errors of one shape are counted together."""
+    # So much of a text is looked at that what is left out of it matters little.
+    return error_shape(error[: 4 * _ERROR_GROUP_CHARACTERS])[:_ERROR_GROUP_CHARACTERS]
