@@ -148,10 +148,10 @@ def _client_of(
 
 
 def duration(text: str) -> float:
-    """Return the seconds of an option's text."""
+    """Return the seconds of an option's text, or of its default."""
     from spooled_pipelines.durations import seconds_in
 
-    seconds = seconds_in(text)
+    seconds = seconds_in(str(text))
     if seconds is None:
         raise typer.BadParameter(f"must be a duration such as 30s, 1m or 2h, got {text!r}")
     return seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.notebook.enqueue import EnqueueInterrupted, bulk_enqueue
+from spooled_pipelines.notebook.kernel_setup import set_up_kernel
 from spooled_pipelines.notebook.plan import ConfirmationNeededError
 from spooled_pipelines.notebook.watch import BatchView, watch
 
@@ -19,6 +20,8 @@ __all__ = [
     "load_ipython_extension",
     "watch",
 ]
+
+set_up_kernel()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from spooled_pipelines import BatchStats
 from spooled_pipelines.batch.display.html_card import Card, duration
 from spooled_pipelines.batch.display.progress import ThroughputEstimator
@@ -13,11 +15,15 @@ _COLOURS = {"completed": "#2e9e6b", "failed": "#d1495b", "running": "#3d7dca"}
 
 
 def stats_card(
-    stats: BatchStats, throughput: ThroughputEstimator, elapsed: float, state: str = ""
+    stats: BatchStats,
+    throughput: ThroughputEstimator,
+    elapsed: float | None = None,
+    state: str = "",
 ) -> Card:
     """Return a card with a batch's counts, throughput, stalls and errors.
 
-    `elapsed` is how many seconds it has been watched; `state` replaces throughput and stalls.
+    `elapsed` is how many seconds it has been watched, None if it is not; `state` replaces
+    throughput and stalls.
     """
     done = stats.completed + stats.failed
     share = f" ({_percent(done, stats.total)})" if stats.total else ""
@@ -29,7 +35,8 @@ def stats_card(
             ("dead", stats.deadletter),
             ("cancelled", stats.cancelled),
             ("running", stats.processing),
-            ("waiting", stats.pending),
+            ("waiting", stats.pending - stats.waiting),
+            ("retrying", stats.waiting),
             ("due later", stats.scheduled),
         )
         if count
@@ -40,16 +47,20 @@ def stats_card(
     elif state:
         facts.append(("state", state))
     else:
-        rate = throughput.rate()
+        rate = None if elapsed is None else throughput.rate()
         if rate:
             facts.append(("rate", f"{rate:,.1f} jobs/s"))
         left = throughput.left(stats.open)
-        facts.append(("time left", "not known" if left is None else duration(left)))
+        # Pauses before retries follow no rate.
+        if elapsed is not None and stats.waiting < stats.open:
+            facts.append(("time left", "not known" if left is None else duration(left)))
         if not stats.sealed:
             lines.append("Not sealed yet: more jobs may come.")
         lines += [f"Held back: {stall.message}" for stall in stats.stalls]
-    facts.append(("watched for", duration(elapsed)))
+    if elapsed is not None:
+        facts.append(("watched for", duration(elapsed)))
     lines += [f"{count:,} × {one_line(error, _ERROR_SIGNS)}" for error, count in stats.top_errors]
+    lines += retry_lines(stats)
     total = max(stats.total, 1)
     bar = [
         (stats.completed / total, _COLOURS["completed"]),
@@ -60,11 +71,22 @@ def stats_card(
     return Card(f"Batch {named} on {stats.queue_name}", facts, lines, bar)
 
 
+def retry_lines(stats: BatchStats, now: datetime | None = None) -> list[str]:
+    """Return with which errors jobs wait for their retry, and when the next is tried."""
+    moment = now or datetime.now(timezone.utc)
+    return [
+        f"{waiting.count:,} to be retried, the next in "
+        f"{duration(max(0.0, (waiting.next_at - moment).total_seconds()))}: "
+        f"{one_line(waiting.error, _ERROR_SIGNS)}"
+        for waiting in stats.waiting_errors
+    ]
+
+
 def stats_line(stats: BatchStats) -> str:
     """Return what a bar does not show: what failed, what runs, and why nothing moves."""
     counts = {"failed": stats.failed, "running": stats.processing, "due later": stats.scheduled}
     parts = [f"{count:,} {name}" for name, count in counts.items() if count]
-    return ", ".join([*parts, *(stall.message for stall in stats.stalls[:1])])
+    return ", ".join([*parts, *retry_lines(stats)[:1], *(s.message for s in stats.stalls[:1])])
 
 
 def _percent(part: int, whole: int) -> str:

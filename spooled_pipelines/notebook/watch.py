@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from spooled_pipelines import Batch, BatchStats
 from spooled_pipelines.batch.display.html_card import Card
 from spooled_pipelines.batch.display.progress import ProgressBar, ThroughputEstimator
+from spooled_pipelines.durations import Duration, seconds_of
 from spooled_pipelines.errors import BatchTimeoutError, SpooledError
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.stats import stats_card, stats_line
@@ -34,6 +36,13 @@ def watch(batch: Batch) -> BatchView:
     return view
 
 
+class WaitInterrupted(KeyboardInterrupt):
+    """The kernel was interrupted while `BatchView.wait` was waiting."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]
+
+
 class BatchView:
     """A view of a batch that shows its progress."""
 
@@ -50,6 +59,7 @@ class BatchView:
         self._draw: Callable[[Card], None] = lambda _: None
         self._remove_button: Callable[[], None] = lambda: None
         self._cell: object = None
+        self._is_waited_for = False
 
     @property
     def stats(self) -> BatchStats:
@@ -62,15 +72,30 @@ class BatchView:
         settled = self._latest is not None and self._latest.settled
         return not (settled or self._ended.is_set())
 
-    def wait(self, timeout: float | None = None) -> BatchStats:
-        """Block until the batch is settled, or for `timeout` seconds, and return its statistics.
+    def wait(self, timeout: Duration | None = None) -> BatchStats:
+        """Block until the batch is settled, or for so long, and return its statistics.
 
         Failed jobs do not raise, unlike in `batch.wait`. Interrupt the kernel to stop waiting.
 
+        Args:
+            timeout: seconds, a timedelta, or a text such as "1m"; None: until it is settled.
+
         Raises:
+            WaitInterrupted: the kernel was interrupted; the jobs go on.
             SpooledError: the server is gone for good.
         """
-        self._ended.wait(timeout)
+        seconds = None if timeout is None else seconds_of("timeout", timeout)
+        self._is_waited_for = True
+        try:
+            if self.running:
+                self._draw(self._card())
+            self._ended.wait(seconds)
+        except KeyboardInterrupt:
+            raise WaitInterrupted(
+                "no longer waiting; the jobs and the view go on, and wait() waits again"
+            ) from None
+        finally:
+            self._is_waited_for = False
         # Some frontends save only what is drawn while a cell runs.
         self._draw(self._card())
         return self.stats
@@ -165,7 +190,11 @@ class BatchView:
             state = self._trouble
         elif self._stopping.is_set():
             state = "no longer watched; watch(…) shows it again"
-        return stats_card(self.stats, self._throughput, time.monotonic() - self._began, state)
+        card = stats_card(self.stats, self._throughput, time.monotonic() - self._began, state)
+        if not (self._is_waited_for and self.running):
+            return card
+        hint = "wait() holds the cells below back: interrupt the kernel to go on, the jobs do too."
+        return replace(card, lines=[*card.lines, hint])
 
     def __repr__(self) -> str:
         return self._card().text()

@@ -33,7 +33,7 @@ def batch(spooled_client: MemoryClient, spooled_run_jobs: Any) -> Batch:
 
 def test_what_failed_is_a_table_with_a_line_for_each_error(batch: Batch) -> None:
     table = batch.failed()
-    assert table.column_names == ["error", "count", "last", "retries", "job_ids"]
+    assert table.column_names == ["error", "count", "last", "retries", "job_ids", "example"]
     timeouts, wrong = table.to_pylist()
     assert (timeouts["error"], timeouts["count"]) == ("TimeoutError: the bank did not answer", 3)
     assert (wrong["error"], wrong["count"], len(wrong["job_ids"])) == ("ValueError: amount", 1, 1)

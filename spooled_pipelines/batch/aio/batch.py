@@ -255,7 +255,7 @@ class AsyncBatch(AsyncBatchResults):
     async def plot(self) -> Figure:
         """Return a matplotlib Figure: jobs by status over time, and how long they took.
 
-        A notebook shows it; `.savefig("batch.png")` keeps it. `timeline()` has the figures.
+        A notebook shows it; `.savefig("batch.png")` keeps it.
 
         Raises:
             ImportError: matplotlib is not installed (`spooled-pipelines[plot]`).
@@ -285,8 +285,7 @@ class AsyncBatch(AsyncBatchResults):
     ) -> list[Job]:
         """Return the first `limit` jobs of the batch with this text in error, id, key or worker.
 
-        The server looks at a bounded number of jobs in a call; this goes on until there are enough
-        or all were looked at. It needs the batch extension.
+        It needs the batch extension, and goes on until there are enough or all were looked at.
 
         Args:
             text: what to look for; empty: any.
@@ -304,12 +303,10 @@ class AsyncBatch(AsyncBatchResults):
 
         Columns: error (its first line; without numbers, ids and quoted texts where those differ),
         count, last (when the last of them died), retries (the most that one of them used up),
-        job_ids (the first ten), example (one whole first line). `client.attempts` lists the
-        attempts at one of them.
+        job_ids (the first ten, see `client.attempts`), example (one whole first line).
 
         Raises:
-            InvalidArgumentError: the server keeps no batches.
-            NotFoundError: there is no such batch.
+            InvalidArgumentError, NotFoundError: the server keeps no batches, or not this one.
         """
         backend = await self._able("supports_retry", "looking at what failed")
         errors = FailureSummary()
@@ -323,10 +320,9 @@ class AsyncBatch(AsyncBatchResults):
         cancelled: bool = False,
         patch: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
     ) -> int:
-        """Retry dead letters, with all their retries; return how many.
+        """Retry dead letters, with all their retries; return how many, and log why if none.
 
-        The batch is then no longer settled, and can be waited for again. Earlier attempts are kept
-        (`client.attempts`).
+        The batch is then no longer settled, and can be waited for again; attempts are kept.
 
         Args:
             error_contains: only jobs whose error contains this text.
@@ -349,7 +345,10 @@ class AsyncBatch(AsyncBatchResults):
             with PayloadPatch(error_contains or "", patch) as patched:
                 await backend.dead_letters(self.id, patched, omit_payload=False)
                 return await backend.revise(patched.revisions())
-        return await backend.retry(self.id, error_contains or "", cancelled)
+        retried = await backend.retry(self.id, error_contains or "", cancelled)
+        if not retried:
+            verdict.log_nothing_retried(await self.stats(), error_contains)
+        return retried
 
     async def _stats(self, timeout: float | None) -> BatchStats:
         return await (await self._backend()).stats(self._record, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import timezone
 from typing import Literal, TypeAlias, get_args
@@ -13,10 +14,12 @@ from spooled_pipelines.errors import (
     SpooledError,
 )
 from spooled_pipelines.rpc import validation
-from spooled_pipelines.text import one_line
+from spooled_pipelines.text import one_line, shown
 from spooled_pipelines.types import BatchStats, CancelResult, WaitingError
 
 OnBreach: TypeAlias = Literal["raise", "stop"]
+
+log = logging.getLogger("spooled_pipelines.batch")
 
 
 def check_max_failed(max_failed: float) -> None:
@@ -69,6 +72,18 @@ def failed_error(
             f"{stopped.running} go on."
         )
     return BatchFailedError(message, stats=stats)
+
+
+def log_nothing_retried(stats: BatchStats, error_contains: str | None) -> None:
+    """Log what there is in a batch of which no dead letter was retried."""
+    wanted = f" with {shown(error_contains)} in its error" if error_contains else ""
+    there = [f"{count} × {one_line(error, 80)}" for error, count in stats.top_errors]
+    parts = [f"it has {stats.deadletter} dead letters{': ' if there else ''}{', '.join(there)}"]
+    parts += describe_waiting(stats.waiting, stats.waiting_errors)
+    log.warning(
+        "batch %s has no dead letter%s, so none was retried: %s",
+        *(stats.batch_id, wanted, "; ".join(parts)),
+    )
 
 
 def timeout_error(

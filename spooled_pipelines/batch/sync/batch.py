@@ -256,7 +256,7 @@ class Batch(BatchResults):
     def plot(self) -> Figure:
         """Return a matplotlib Figure: jobs by status over time, and how long they took.
 
-        A notebook shows it; `.savefig("batch.png")` keeps it. `timeline()` has the figures.
+        A notebook shows it; `.savefig("batch.png")` keeps it.
 
         Raises:
             ImportError: matplotlib is not installed (`spooled-pipelines[plot]`).
@@ -286,8 +286,7 @@ class Batch(BatchResults):
     ) -> list[Job]:
         """Return the first `limit` jobs of the batch with this text in error, id, key or worker.
 
-        The server looks at a bounded number of jobs in a call; this goes on until there are enough
-        or all were looked at. It needs the batch extension.
+        It needs the batch extension, and goes on until there are enough or all were looked at.
 
         Args:
             text: what to look for; empty: any.
@@ -305,12 +304,10 @@ class Batch(BatchResults):
 
         Columns: error (its first line; without numbers, ids and quoted texts where those differ),
         count, last (when the last of them died), retries (the most that one of them used up),
-        job_ids (the first ten), example (one whole first line). `client.attempts` lists the
-        attempts at one of them.
+        job_ids (the first ten, see `client.attempts`), example (one whole first line).
 
         Raises:
-            InvalidArgumentError: the server keeps no batches.
-            NotFoundError: there is no such batch.
+            InvalidArgumentError, NotFoundError: the server keeps no batches, or not this one.
         """
         backend = self._able("supports_retry", "looking at what failed")
         errors = FailureSummary()
@@ -324,10 +321,9 @@ class Batch(BatchResults):
         cancelled: bool = False,
         patch: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
     ) -> int:
-        """Retry dead letters, with all their retries; return how many.
+        """Retry dead letters, with all their retries; return how many, and log why if none.
 
-        The batch is then no longer settled, and can be waited for again. Earlier attempts are kept
-        (`client.attempts`).
+        The batch is then no longer settled, and can be waited for again; attempts are kept.
 
         Args:
             error_contains: only jobs whose error contains this text.
@@ -350,7 +346,10 @@ class Batch(BatchResults):
             with PayloadPatch(error_contains or "", patch) as patched:
                 backend.dead_letters(self.id, patched, omit_payload=False)
                 return backend.revise(patched.revisions())
-        return backend.retry(self.id, error_contains or "", cancelled)
+        retried = backend.retry(self.id, error_contains or "", cancelled)
+        if not retried:
+            verdict.log_nothing_retried(self.stats(), error_contains)
+        return retried
 
     def _stats(self, timeout: float | None) -> BatchStats:
         return (self._backend()).stats(self._record, timeout)

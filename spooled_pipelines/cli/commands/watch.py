@@ -21,6 +21,8 @@ from spooled_pipelines.cli.options import (
     duration,
 )
 from spooled_pipelines.cli.output import print_json
+from spooled_pipelines.cli.times import time_until
+from spooled_pipelines.text import one_line
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import ThroughputEstimator
@@ -84,7 +86,8 @@ def describe(stats: BatchStats, throughput: ThroughputEstimator) -> str:
         for name, count in (
             ("failed", stats.failed),
             ("running", stats.processing),
-            ("waiting", stats.pending),
+            ("waiting", stats.pending - stats.waiting),
+            ("to be retried", stats.waiting),
             ("due later", stats.scheduled),
         )
         if count
@@ -94,7 +97,13 @@ def describe(stats: BatchStats, throughput: ThroughputEstimator) -> str:
         parts.append(f"{throughput.left(stats.open):,.0f} s left")
     if not stats.sealed:
         parts.append("not sealed yet")
-    parts += [stall.message for stall in stats.stalls[:1]]
+    parts += [
+        f"next try in {time_until(waiting.next_at)}: {one_line(waiting.error, 80)}"
+        for waiting in stats.waiting_errors[:1]
+    ]
+    # What waits for its retry is said already.
+    if not stats.waiting_errors:
+        parts += [stall.message for stall in stats.stalls[:1]]
     return ", ".join(parts)
 
 

@@ -201,13 +201,14 @@ async def test_a_new_row_opens_a_sealed_batch_again_and_a_known_one_does_not(
 async def test_the_most_frequent_errors_are_told(kit: StoreKit) -> None:
     await kit.open_batch()
     await kit.add("b", *(str(n) for n in range(21)), max_retries=0)
-    errors = [f"error {n}" for n in range(6) for _ in range(n + 1)]
+    # Those that differ in a number alone are one.
+    errors = [f"error {'abcdef'[n]} of job {place}" for n in range(6) for place in range(n + 1)]
     for error in errors:
         await settle_one(
             kit.store, ORGANIZATION, holder(await kit.claim_one()), Failure(error, False)
         )
     top = (await record(kit)).top_errors
-    assert top == tuple((f"error {n}", n + 1) for n in (5, 4, 3, 2, 1))
+    assert top == tuple((f"error {'abcdef'[n]} of job …", n + 1) for n in (5, 4, 3, 2, 1))
 
 
 async def test_a_change_says_which_batch_it_concerns(kit: StoreKit) -> None:
