@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spooled_pipelines import Batch
     from spooled_pipelines.cli.profiles import Profile as NamedServer
     from spooled_pipelines.client import SpooledClient
+    from spooled_pipelines.types import Queue as QueueState
 
 
 def _profile_names(incomplete: str) -> list[str]:
@@ -192,6 +193,23 @@ def batch_of(client: SpooledClient, text: str) -> Batch:
     if len(found) > 1:
         raise UsageError(f"{len(found)} batches are called {text!r}: {', '.join(found[:5])}")
     return client.batch(found[0] if found else text)
+
+
+def queue_of(client: SpooledClient, name: str) -> QueueState:
+    """Return a queue that there is.
+
+    Raises:
+        UsageError: there is none of this name; the message names one that is written alike.
+    """
+    found = client.queues(name)
+    if found:
+        return found[0]
+    from difflib import get_close_matches
+
+    known = [each.name for each in client.queues()]
+    alike = get_close_matches(name, known, 1)
+    meant = f": did you mean {alike[0]}?" if alike else "; it begins with its first job"
+    raise UsageError(f"there is no queue {name!r}{meant}")
 
 
 def job_id_of(client: SpooledClient, text: str) -> str:

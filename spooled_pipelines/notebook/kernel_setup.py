@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from spooled_pipelines import BatchStats
 
-_LOGGER = "spooled_pipelines.worker"
+_REDRAW_SECONDS = 0.25
 _LINES_KEPT = 20
 _ROWS_SHOWN = 10
 _CELL_SIGNS = 60
@@ -36,24 +37,39 @@ class WorkerLog(logging.Handler):
         self._counts: Counter[str] = Counter()
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._draw: Callable[[Card], None] | None = None
+        self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add a line to the card."""
+        """Add a line to the card, which is drawn now and then."""
         try:
             self._counts[record.levelname.lower()] += 1
             self._lines.append(one_line(record.getMessage()))
             if self._draw is None:
                 self._draw = display.show_live(self.card())
-            else:
-                self._draw(self.card())
+            elif self._timer is None:
+                self._timer = threading.Timer(_REDRAW_SECONDS, self._redraw)
+                self._timer.daemon = True
+                self._timer.start()
         except Exception:  # noqa: BLE001 - as handlers do: a log line must not end the work
             self.handleError(record)
+
+    def _redraw(self) -> None:
+        self._timer = None
+        if self._draw is not None:
+            self._draw(self.card())
 
     def card(self) -> Card:
         """Return the card as it is now."""
         facts = [(name, f"{count:,} lines") for name, count in self._counts.items()]
         details = ("log", list(self._lines))
         return Card("Workers in this notebook", facts, [self._lines[-1]], details=details)
+
+
+class _ToCell(logging.Handler):
+    """Prints warnings below the cell, but not in red."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage())
 
 
 _is_set_up = False
@@ -70,10 +86,12 @@ def set_up_kernel() -> None:
     formatter = shell.display_formatter.formatters["text/html"]
     formatter.for_type_by_name("pyarrow.lib", "Table", table_html)
     formatter.for_type_by_name("spooled_pipelines.types", "BatchStats", stats_html)
-    logger = logging.getLogger(_LOGGER)
-    if not logger.hasHandlers():
-        logger.addHandler(WorkerLog())
-        logger.setLevel(logging.INFO)
+    # Where somebody has set up logging, it stays as it is.
+    if not logging.getLogger("spooled_pipelines").hasHandlers():
+        workers = logging.getLogger("spooled_pipelines.worker")
+        workers.addHandler(WorkerLog())
+        workers.setLevel(logging.INFO)
+        logging.getLogger("spooled_pipelines.batch").addHandler(_ToCell(logging.WARNING))
 
 
 def stats_html(stats: BatchStats) -> str:

@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import sqlalchemy
 
 from spooled_pipelines import connect
 from spooled_pipelines.batch.options.row_options import RowOptions
@@ -119,6 +120,29 @@ def test_parameters_are_bound_and_never_become_a_part_of_the_query(
     assert rows_of(sql=sql, connection=connection, parameters=[injected]) == []
 
 
+@pytest.mark.parametrize("of", ["engine", "connection"])
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_sqlalchemy_s_engines_and_connections_are_read(
+    database: str, of: str, sqlite_path: str, postgres_url: str
+) -> None:
+    is_sqlite = database == "sqlite"
+    url = f"sqlite:///{sqlite_path}" if is_sqlite else "postgresql+psycopg://"
+    creator = None if is_sqlite else lambda: psycopg.connect(postgres_url)
+    made = {} if creator is None else {"creator": creator}
+    engine = sqlalchemy.create_engine(url, **made)
+    with closing(engine.connect()) as opened:
+        source = engine if of == "engine" else opened
+        assert len(rows_of(sql=QUERY, connection=source)) == ROWS
+        sql = "SELECT n, text FROM rows WHERE text = :wanted ORDER BY n"
+        one = [{"n": 8, "text": "row 8"}]
+        assert rows_of(sql=sql, connection=source, parameters={"wanted": "row 8"}) == one
+        driver_s = sql.replace(":wanted", "?" if is_sqlite else "%s")
+        assert rows_of(sql=driver_s, connection=source, parameters=["row 8"]) == one
+        # What is given stays open.
+        assert not opened.closed
+    engine.dispose()
+
+
 def test_a_cursor_that_has_run_its_query_is_read(connection: Any) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute(QUERY)
@@ -172,7 +196,7 @@ def test_values_of_a_database_are_what_they_are(postgres_url: str) -> None:
         ({"connection": 5}, "pass data, or sql="),
         ({"data": "t.csv", "sql": "SELECT 1", "connection": 5}, "not some of both"),
         ({"sql": " ", "connection": 5}, "sql must be the text of a query"),
-        ({"sql": "SELECT 1", "connection": 5}, "DuckDB connection, got int"),
+        ({"sql": "SELECT 1", "connection": 5}, "DuckDB or SQLAlchemy connection, got int"),
         ({"sql": "SELECT 1", "connection": 5, "where": "n > 1"}, "in the query or the frame"),
     ],
 )

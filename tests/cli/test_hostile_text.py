@@ -33,7 +33,7 @@ def clean(text: str) -> bool:
     "arguments",
     [
         ("dead-letters", "list", "{queue}"),
-        ("dead-letters", "errors", "{batch}"),
+        ("dead-letters", "errors", "--batch", "{batch}"),
         ("dead-letters", "history", "{job}"),
         ("results", "{batch}"),
         ("results", "{batch}", "--format", "table"),

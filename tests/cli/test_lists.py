@@ -123,6 +123,24 @@ def test_rows_that_are_too_wide_are_turned() -> None:
     assert "column_11 | 1,000,010" in lines
 
 
+def test_a_misspelt_queue_is_not_a_queue_without_jobs(failed: list[str], queue: str) -> None:
+    for command_line in (("stats",), ("dead-letters", "list"), ("dead-letters", "errors")):
+        done = command(*command_line, f"{queue}x")
+        assert (done.code, done.stdout) == (2, "")
+        assert f"there is no queue '{queue}x': did you mean {queue}?" in done.stderr
+
+
+def test_stats_and_errors_say_why_jobs_wait(failed: list[str], queue: str) -> None:
+    text = command("stats", queue).stdout
+    assert "retrying        1" in text
+    assert "retrying: 1 × HTTP 503, next try in" in text
+    for named in ((queue,), ("--batch", failed[0])):
+        dead, waiting = listed("dead-letters", "errors", *named)
+        assert (dead["error"], dead["state"]) == ("no customer 17", "dead")
+        assert (waiting["error"], waiting["state"]) == ("HTTP 503", "retrying")
+        assert waiting["next"]
+
+
 def test_results_are_chosen_and_shown_with_the_payload(failed: list[str], queue: str) -> None:
     batch = failed[0]
     text = command("results", batch, "--format", "table").stdout

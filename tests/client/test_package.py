@@ -47,6 +47,7 @@ PUBLIC = [
     "Queue",
     "QueueLimits",
     "QueueStats",
+    "QueueThrottle",
     "RequestRejected",
     "RetryPolicy",
     "SpooledClient",

@@ -41,10 +41,10 @@ def test_a_cell_shows_the_plan_then_a_bar_then_what_became_of_it(
     assert f"queue {queue} on {server.address}" in plan
     assert "{&quot;id&quot;: 0}" in plan
     assert ">500<" in summary
-    bar = [
-        m for m in seen if m["msg_type"] == "stream" or "widget-view" in json.dumps(m["content"])
-    ]
-    assert bar, "no bar"
+    # The bar is HTML, and is saved as it ended.
+    assert "500 of 500 rows (100%)" in html
+    assert "500 of 500 rows (100%)" in shown(seen, "text/plain")
+    assert not [m for m in seen if m["msg_type"] == "stream"]
     for text in (html, shown(seen, "text/plain"), json.dumps([m["content"] for m in seen])):
         assert server.api_key not in text
         assert "<script" not in text
@@ -150,3 +150,36 @@ def test_much_and_far_away_need_a_yes_after_the_plan(kernel: Kernel, queue: str)
     (told,) = error["traceback"]
     assert "nothing was sent" in told
     assert "confirm=True" in told
+
+
+def test_a_worker_in_the_kernel_logs_to_a_card_and_what_waits_says_why(tmp_path: Path) -> None:
+    with Kernel(tmp_path, SPOOLED_GRPC_ADDRESS="", SPOOLED_API_KEY="") as alone:
+        cells = [
+            IMPORTS,
+            "from spooled_pipelines.worker import Worker",
+            "sent = bulk_enqueue(pd.DataFrame({'id': range(9)}), 'q', key='id')",
+            "def handler(job):\n    raise ValueError(f'HTTP 503 for {job.payload[\"id\"]}')",
+            "worker = Worker(sent.client, 'q', handler).start()",
+            "import time\nwhile sent.stats().waiting < 9: time.sleep(0.05)",
+            "sent.retry_failed('HTTP')",
+            "view = watch(sent)",
+        ]
+        seen = [message for cell in cells for message in alone.run(cell)]
+        assert not [each for each in seen if each["content"].get("name") == "stderr"]
+        said = "".join(each["content"].get("text", "") for each in seen)
+        assert "has no dead letter with 'HTTP' in its error" in said
+        assert "9 × ValueError: HTTP 503 for …" in said
+        shows = _html(alone)
+        assert "Workers in this notebook" in shows
+        assert "9 to be retried, the next in" in shows
+        assert "sent</th>" in shows
+        assert "9 of 9 rows (100%)" in shows
+        assert "<th>error</th>" in shown(alone.run("sent.failed()"))
+        assert "retrying</th>" in shown(alone.run("sent.stats()"))
+        waiting = alone.begin("view.wait()")
+        alone.see(lambda message: "interrupt the kernel to go on" in json.dumps(message["content"]))
+        alone.interrupt()
+        (error,) = [m for m in alone.finish(waiting) if m["msg_type"] == "error"]
+        assert error["content"]["traceback"] == [
+            "Interrupted: no longer waiting; the jobs and the view go on, and wait() waits again"
+        ]

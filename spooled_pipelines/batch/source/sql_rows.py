@@ -7,7 +7,7 @@ would fetch the whole result at once by itself it is asked for a cursor on the s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard, TypeVar
 
 import pyarrow as pa
@@ -46,20 +46,21 @@ def open_query(
     if not isinstance(sql, str) or not sql.strip():
         raise InvalidArgumentError(f"sql must be the text of a query, got {sql!r}.")
     if connection is None:
-        raise InvalidArgumentError("sql needs connection=: an ADBC, DB-API or DuckDB connection.")
+        raise InvalidArgumentError(
+            "sql needs connection=: an ADBC, DB-API, DuckDB or SQLAlchemy connection."
+        )
     if _is_duckdb(connection):
         relation = _call_driver(lambda: connection.cursor().sql(sql, params=parameters))
         if relation is None:
             raise InvalidArgumentError(f"{_WHAT} gives no rows: it is not a SELECT.")
         return from_duckdb(relation, scan, rows)
     if hasattr(connection, "exec_driver_sql") or hasattr(connection, "raw_connection"):
-        raise InvalidArgumentError(
-            "connection is SQLAlchemy's: pass what is below it, engine.raw_connection() or "
-            "connection.connection.driver_connection."
-        )
+        _refuse_async(connection)
+        result = _call_driver(lambda: _SqlAlchemyResult(sql, connection, parameters))
+        return _open_result(result, scan, rows, owned=True)
     if not callable(getattr(connection, "cursor", None)):
         raise InvalidArgumentError(
-            "connection must be an ADBC, DB-API or DuckDB connection, got "
+            "connection must be an ADBC, DB-API, DuckDB or SQLAlchemy connection, got "
             f"{type(connection).__name__}."
         )
     cursor = _make_cursor(connection)
@@ -73,6 +74,51 @@ def open_query(
         raise
 
 
+class _SqlAlchemyResult:
+    """The result of a query of a SQLAlchemy engine or connection, as a cursor.
+
+    Parameters are those of SQLAlchemy's `text`: a mapping for `:name`. A sequence of them goes to
+    the driver as it is, with the driver's own placeholders.
+    """
+
+    def __init__(self, sql: str, connection: Any, parameters: SqlParameters | None) -> None:
+        from sqlalchemy import text
+
+        # Of an engine the connection is ours, and goes with the result.
+        is_engine = not hasattr(connection, "exec_driver_sql")
+        self._connection = connection.connect() if is_engine else None
+        options = {"stream_results": True}
+        try:
+            if parameters is None or isinstance(parameters, Mapping):
+                self._result = (self._connection or connection).execute(
+                    text(sql), parameters, execution_options=options
+                )
+            else:
+                self._result = (self._connection or connection).exec_driver_sql(
+                    sql, tuple(parameters), execution_options=options
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def description(self) -> Sequence[Sequence[Any]] | None:
+        if not self._result.returns_rows:
+            return None
+        return [(name,) for name in list(self._result.keys())]
+
+    def fetchmany(self, size: int, /) -> Sequence[Any]:
+        rows: Sequence[Any] = self._result.fetchmany(size) if self._result.returns_rows else []
+        return rows
+
+    def close(self) -> None:
+        result = getattr(self, "_result", None)
+        if result is not None:
+            result.close()
+        if self._connection is not None:
+            self._connection.close()
+
+
 def is_cursor(data: object) -> TypeGuard[Cursor]:
     """Return whether this is a cursor that rows can be fetched from."""
     return callable(getattr(data, "fetchmany", None)) and hasattr(data, "description")
@@ -83,13 +129,17 @@ def open_cursor(cursor: Cursor, scan: Scan, rows: int) -> Opened:
     return _open_result(cursor, scan, rows, owned=False)
 
 
-def _make_cursor(connection: Any) -> Any:
-    module = type(connection).__module__.split(".")[0]
+def _refuse_async(connection: object) -> None:
     if "Async" in type(connection).__name__:
         raise InvalidArgumentError(
             f"connection must be a blocking one, got {type(connection).__name__}. It is read in a "
             "thread of its own where the client is asyncio's."
         )
+
+
+def _make_cursor(connection: Any) -> Any:
+    module = type(connection).__module__.split(".")[0]
+    _refuse_async(connection)
     if module in _NAMED:
         # Outside of a transaction only a cursor with hold lives on.
         hold = bool(getattr(connection, "autocommit", False))

@@ -16,6 +16,7 @@ from spooled_pipelines.cli.options import (
     Queue,
     batch_of,
     connected,
+    queue_of,
 )
 from spooled_pipelines.cli.output import print_json, print_record, say
 from spooled_pipelines.cli.text_table import print_rows
@@ -37,7 +38,7 @@ def list_(
 ) -> None:
     """List the dead letters of QUEUE: when they died, how often they were tried, and why."""
     with connected(address, api_key, profile) as client:
-        jobs = client.dead_letters(queue, limit=limit)
+        jobs = client.dead_letters(queue_of(client, queue).name, limit=limit)
     for job in jobs:
         died = job.completed_at.isoformat(timespec="seconds") if job.completed_at else ""
         error = " ".join((job.last_error or "").split())
@@ -82,6 +83,7 @@ def errors_(
                 pending = found.find_jobs(statuses=["pending"], limit=limit)
                 waiting = [job for job in pending if job.last_error]
         else:
+            queue_of(client, queue or "")
             dead = client.jobs(queue, statuses=["deadletter"], limit=limit)
             waiting = client.jobs(queue, waiting=True, limit=limit)
     lines = []

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, Queue, connected
+from spooled_pipelines.cli.options import (
+    Address,
+    ApiKey,
+    AsJson,
+    Profile,
+    Queue,
+    connected,
+    queue_of,
+)
 from spooled_pipelines.cli.output import print_json, print_pairs, say
 from spooled_pipelines.cli.times import time_until
 from spooled_pipelines.text import one_line
 
 if TYPE_CHECKING:
-    from spooled_pipelines import SpooledClient
     from spooled_pipelines.types import Queue as QueueState
     from spooled_pipelines.types import WorkerState
 
@@ -35,7 +41,7 @@ def stats(
                 age = numbers.pop("max_age_ms") / 1000
                 print_pairs({**numbers, "oldest waiting": f"{age:,.1f} s"})
             return
-        found = _queue(client, queue)
+        found = queue_of(client, queue)
         workers = client.workers(queue)
     if as_json:
         parts = {
@@ -44,18 +50,6 @@ def stats(
         print_json({**dataclasses.asdict(found.stats), **parts, "workers": workers})
         return
     _print(found, workers)
-
-
-def _queue(client: SpooledClient, name: str) -> QueueState:
-    found = client.queues(name)
-    if found:
-        return found[0]
-    from difflib import get_close_matches
-
-    known = [each.name for each in client.queues()]
-    alike = get_close_matches(name, known, 1)
-    meant = f": did you mean {alike[0]}?" if alike else "; it begins with its first job"
-    raise UsageError(f"there is no queue {name!r}{meant}")
 
 
 def _print(queue: QueueState, workers: list[WorkerState]) -> None:

@@ -66,8 +66,10 @@ class BatchCalls:
             where: read only rows for which it is true: ``[("amount", ">", 5)]``, or a pyarrow
                 expression.
             index: read a DataFrame's index as columns.
-            sql, connection: a query, and the ADBC, DB-API or DuckDB connection to run it on.
-            parameters: values for the placeholders of `sql`, bound by the driver.
+            sql, connection: a query, and the ADBC, DB-API or DuckDB connection, or SQLAlchemy's
+                engine or connection, to run it on.
+            parameters: values for the placeholders of `sql`, bound by the driver; a mapping for
+                ``:name`` with SQLAlchemy.
             text_options: how CSV and TSV files are read, a `TextOptions` or a dict of its fields.
             table_version: of a Delta or Iceberg table: its version or snapshot; an aware time: the
                 newest one then; or one of Iceberg's tags or branches. None: the current one.
