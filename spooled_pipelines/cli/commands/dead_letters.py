@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
@@ -71,27 +72,35 @@ def errors_(
     Errors that differ in numbers, ids and quoted texts alone are one.
     """
     from spooled_pipelines.batch.outcome.dead_letters import FailureSummary
+    from spooled_pipelines.error_shapes import error_shape
 
     if (queue is None) == (batch is None):
         raise UsageError("give QUEUE, or --batch BATCH")
+    tries: dict[str, datetime] = {}
     with connected(address, api_key, profile) as client:
         if batch is not None:
             found = batch_of(client, batch)
             dead = found.find_jobs(statuses=["deadletter"], limit=limit)
             waiting = []
-            if found.stats().waiting:
+            stats = found.stats()
+            # Jobs of a batch come without the time of their next try.
+            tries = {error.error: error.next_at for error in stats.waiting_errors}
+            if stats.waiting:
                 pending = found.find_jobs(statuses=["pending"], limit=limit)
                 waiting = [job for job in pending if job.last_error]
         else:
             queue_of(client, queue or "")
             dead = client.jobs(queue, statuses=["deadletter"], limit=limit)
             waiting = client.jobs(queue, waiting=True, limit=limit)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for state, jobs in (("dead", dead), ("retrying", waiting)):
         summary = FailureSummary()
         for job in jobs:
             summary.add_job(job)
         lines += [{"state": state, **line} for line in summary.lines()]
+    for line in lines:
+        if line["state"] == "retrying" and line["next"] is None:
+            line["next"] = tries.get(error_shape(line["example"]))
     if as_json:
         for line in lines:
             print_json(line)
