@@ -33,6 +33,11 @@ class JobContext:
         return self._job
 
     @property
+    def run_id(self) -> tuple[str, str | None]:
+        """What names this run of this job, and no other."""
+        return self.job.id, self.job.lease_id
+
+    @property
     def payload_bytes(self) -> bytes:
         """The payload as a serialized Struct."""
         return to_struct(self.job.payload).SerializeToString()

@@ -97,6 +97,14 @@ class LeasedChunk:
         )
         return job
 
+    def part(self, indexes: Sequence[int]) -> LeasedChunk:
+        """Return a chunk of some of the jobs."""
+        part = LeasedChunk.__new__(LeasedChunk)
+        for name, value in vars(self).items():
+            is_column = isinstance(value, list)
+            setattr(part, name, [value[index] for index in indexes] if is_column else value)
+        return part
+
     def _column(self, values: Sequence[T], empty: T) -> Sequence[T]:
         """Return a value for each job; the message has none, one for all, or one for each."""
         if len(values) > 1:
@@ -121,6 +129,11 @@ class ChunkJobContext(JobContext):
         if self._job is None:
             self._job = self.chunk.job(self.index)
         return self._job
+
+    @property
+    def run_id(self) -> tuple[str, str | None]:
+        """What names this run of this job, and no other."""
+        return self.chunk.job_ids[self.index], self.chunk.lease_id
 
     @property
     def payload_bytes(self) -> bytes:

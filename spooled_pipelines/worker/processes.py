@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -24,6 +25,7 @@ from spooled_pipelines.worker.executors import (
     when_all_cancelled,
 )
 from spooled_pipelines.worker.handler import BoundHandler
+from spooled_pipelines.worker.leased_chunk import ChunkJobContext, LeasedChunk
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.outcome import Failed, Outcome, outcome_of_exception
 from spooled_pipelines.worker.running_log import RunningLog
@@ -156,13 +158,13 @@ class HandlerProcess:
             EOFError, OSError: the process died before it answered.
         """
         self._group = group
-        jobs = [leased.job for leased in group]
+        runs_here = [leased.context.run_id for leased in group]
         outcomes: list[Outcome]
         try:
-            self._pipe.send(jobs)
+            self._pipe.send(_packed([leased.context for leased in group]))
             while True:
                 runs, outcomes = self._pipe.recv()
-                if runs == _runs(jobs):
+                if runs == runs_here:
                     return outcomes
                 # A handler may write there, and so may what it forked.
                 logger.warning("an outcome of other jobs came from the process of a handler")
@@ -199,9 +201,29 @@ def describe_exit(code: int | None) -> str:
     return f"ended with status {code}"
 
 
-def _runs(jobs: Sequence[Job]) -> list[tuple[str, str | None]]:
-    """Return what names these runs of these jobs, and no others."""
-    return [(job.id, job.lease_id) for job in jobs]
+def _packed(contexts: Iterable[JobContext]) -> list[Job | LeasedChunk]:
+    """Return the jobs as they are sent: those that stand together in a chunk as a part of it."""
+    packed: list[Job | LeasedChunk] = []
+    for chunk, contexts_of_chunk in groupby(contexts, _chunk_of):
+        together = list(contexts_of_chunk)
+        if chunk is None:
+            packed += [context.job for context in together]
+        else:
+            places = [each.index for each in together if isinstance(each, ChunkJobContext)]
+            packed.append(chunk.part(places))
+    return packed
+
+
+def _chunk_of(context: JobContext) -> LeasedChunk | None:
+    return context.chunk if isinstance(context, ChunkJobContext) else None
+
+
+def _unpacked(packed: Iterable[Job | LeasedChunk]) -> Iterator[JobContext]:
+    for each in packed:
+        if isinstance(each, LeasedChunk):
+            yield from (ChunkJobContext(each, index) for index in range(len(each)))
+        else:
+            yield JobContext(each)
 
 
 def _serve(pipe: Connection, handler: BoundHandler) -> None:
@@ -214,18 +236,19 @@ def _serve(pipe: Connection, handler: BoundHandler) -> None:
     pipe.send(_READY)
     while True:
         try:
-            jobs: list[Job] = pipe.recv()
+            contexts = list(_unpacked(pipe.recv()))
         except (EOFError, OSError):
             return
         try:
-            outcomes = run([JobContext(job) for job in jobs])
+            outcomes = run(contexts)
         except BaseException as error:  # noqa: BLE001 - whatever happens, these jobs are settled
-            outcomes = [outcome_of_exception(error, handler.rules)] * len(jobs)
+            outcomes = [outcome_of_exception(error, handler.rules)] * len(contexts)
         if os.getpid() != process:
             # The handler forked, and this is the copy: the pipe and the jobs are its parent's.
             os._exit(1)
         try:
-            pipe.send((_runs(jobs), [_sendable(outcome) for outcome in outcomes]))
+            runs = [context.run_id for context in contexts]
+            pipe.send((runs, [_sendable(outcome) for outcome in outcomes]))
         except (EOFError, OSError):
             return
 
