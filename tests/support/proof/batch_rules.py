@@ -114,6 +114,8 @@ class BatchRules(SideBySide):
         if alike:
             given = [(key, *given[0][1:3], None) for key, *_ in given]
         jobs = [self.new_job(row, "") for row in given]
+        if alike:
+            jobs = [job._replace(retry_backoff=jobs[0].retry_backoff) for job in jobs]
         one: Callable[[list[Any]], Any] = (lambda values: values[0]) if alike else list
         scheduled = [job.scheduled_at for job in jobs]
         chunk = Chunk(
