@@ -62,8 +62,10 @@ async def renew_chunk(
     """Let the lease of many jobs last longer."""
     lease = validation.lease_ms("extension_secs", request.extension_secs)
     jobs = _leased_jobs(request)
+    # From before the call: the store's is no earlier.
+    expires_at = context.clock.now() + lease
     lost = await context.store.renew_chunk(caller.organization, jobs, lease)
-    return RenewChunkResponse(new_expires_at=timestamp(context.clock.now() + lease), lost=lost)
+    return RenewChunkResponse(new_expires_at=timestamp(expires_at), lost=lost)
 
 
 async def settle_chunk(

@@ -77,7 +77,7 @@ class Claimers:
 
     def _start(self) -> None:
         number = next(self._numbers)
-        how = "stream" if number % 3 == 2 else "dequeue"
+        how = ("dequeue", "chunks", "stream")[number % 3]
         arguments = [self._server.address, self._server.api_key, QUEUE, f"w{number}"]
         arguments += [str(self._folder / f"{number}.jsonl"), str(self._plan.work_ms), how]
         command = programs.command("proof.claimer", *arguments)
