@@ -49,6 +49,9 @@ def test_every_field_of_a_value_comes_from_its_own_on_the_wire(
     numbers = {field.name: field.number for field in message.DESCRIPTOR.fields}
     value = make(filled(message))
     for field in fields(kind):
+        if field.name in ("due_at", "schema"):
+            # Not of the job's message: the one is beside it in a list, the other known by its id.
+            continue
         got, number = getattr(value, field.name), numbers[field.name]
         if isinstance(got, bool | tuple | JobStatus):
             continue

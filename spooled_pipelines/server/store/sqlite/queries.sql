@@ -281,7 +281,8 @@ WHERE status = 3 AND lease_expires_at <= :now ORDER BY lease_expires_at LIMIT :l
 -- name: lock_held
 -- Return the jobs that a worker has leased, to be changed.
 SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
-WHERE status = 3 AND organization = :organization AND worker_id = :worker_id
+WHERE status = 3 AND lease_expires_at > 0 AND organization = :organization
+    AND worker_id = :worker_id
 
 -- name: shift_leases
 -- Move the ends of leases along with a clock that was set.
@@ -338,15 +339,15 @@ SELECT jobs.seq, status, completed_at, last_error, schema_id, result,
     iif(:omit_payload, NULL, payload)
 FROM jobs
 WHERE batch = :batch AND seq > :after AND (:statuses >> status) & 1
-    AND (:queues IS NULL OR queue IN (SELECT id FROM queues
-        WHERE name IN (SELECT value FROM json_each(:queues))))
+    AND (:queues IS NULL OR EXISTS (SELECT 1 FROM queues q WHERE q.id = jobs.queue
+        AND q.name IN (SELECT value FROM json_each(:queues))))
 UNION ALL
 SELECT l.job, status, completed_at, last_error, schema_id, result,
     iif(:omit_payload, NULL, payload)
 FROM batch_links l CROSS JOIN jobs ON jobs.seq = l.job
 WHERE l.batch = :batch AND l.job > :after AND (:statuses >> status) & 1
-    AND (:queues IS NULL OR queue IN (SELECT id FROM queues
-        WHERE name IN (SELECT value FROM json_each(:queues))))
+    AND (:queues IS NULL OR EXISTS (SELECT 1 FROM queues q WHERE q.id = jobs.queue
+        AND q.name IN (SELECT value FROM json_each(:queues))))
 ORDER BY 1 LIMIT :limit
 
 -- name: list_dead_letters
