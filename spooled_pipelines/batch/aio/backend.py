@@ -164,6 +164,15 @@ class AsyncBatchBackend(ABC):
         """Put what became of every job of the batch into the store."""
         await self.each_job(record, store, omit_payload=omit_payload)
 
+    def job_columns(
+        self, record: BatchRecord, after: int, *, omit_payload: bool
+    ) -> AsyncGenerator[batch_v1.JobColumns, None]:
+        """Yield the jobs of the batch behind a place, in their order, if the server keeps batches.
+
+        Those that are not settled are among them.
+        """
+        raise NotImplementedError
+
     async def result_types(self, record: BatchRecord) -> KnownTypes:  # noqa: ARG002
         """Return the types of the results, as far as they are kept with the batch."""
         from spooled_pipelines.batch.outcome.known_types import NOTHING_KNOWN

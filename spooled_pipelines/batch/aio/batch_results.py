@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.batch.aio.backend import Ability, AsyncBatchBackend
+from spooled_pipelines.batch.aio.service import AsyncBatchService
+from spooled_pipelines.batch.aio.settled_results import AsyncSettledResults
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.rpc.aio.runtime import in_thread
 
@@ -20,6 +22,7 @@ class AsyncBatchResults:
     """The methods of a batch for the results of its jobs."""
 
     _record: BatchRecord
+    _service: AsyncBatchService
 
     async def _backend(self) -> AsyncBatchBackend:
         """Return the backend of the batch's server."""
@@ -113,3 +116,30 @@ class AsyncBatchResults:
         parse_output_path(path)
         reader = await self.results_reader(order=order, join=join, schema=schema, payload=payload)
         return await in_thread(write_stream, reader, path, escape_formulas=escape_formulas)
+
+    def as_settled(
+        self, *, after: str | None = None, schema: ResultSchema = None, payload: bool = False
+    ) -> AsyncSettledResults:
+        """Return the results as record batches while the batch is worked on, in flat memory.
+
+            for rows in batch.as_settled():
+                write(rows)
+
+        Each job comes once, as soon as it is settled, in no particular order; it ends once the
+        batch is settled. The columns are those of `results_reader` where only the batch's id is
+        known, and of results that are not typed each record batch has the types of its own values,
+        unless there is a `schema`. A dead letter that is retried meanwhile does not come again.
+
+        Args:
+            after: the `cursor` of an earlier call, kept after its last record batch: what came up
+                to there does not come again, also in another process.
+            schema, payload: as of `results_reader`.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; or, as it is read, the server keeps no
+                batches, or a result's field is not what `schema` says.
+        """
+        from spooled_pipelines.batch.outcome.results import parse_result_options
+
+        types = parse_result_options("input", None, schema, None, payload=payload)
+        return AsyncSettledResults(self._service, self._record, after, types, payload=payload)

@@ -36,10 +36,11 @@ from spooled_pipelines.errors import (
     ConflictError,
     NotFoundError,
     ServerError,
+    SpooledError,
 )
 from spooled_pipelines.rpc import decode, validation
 from spooled_pipelines.rpc.aio.paging import EMPTY_PAGES_MAX, endless, paged
-from spooled_pipelines.rpc.aio.runtime import with_retries
+from spooled_pipelines.rpc.aio.runtime import sleep, with_retries
 from spooled_pipelines.text import shown
 from spooled_pipelines.types import BatchStats, CancelResult, Job
 from spooled_pipelines.wire import batch_v1, methods, spooled_v1
@@ -133,6 +134,35 @@ class AsyncExtensionBackend(AsyncBatchBackend):
             batch_id=record.id, omit_payload=omit_payload, by_column=True
         )
         await self._list_pages(request, lambda page: store.add_columns(page.columns))
+
+    async def job_columns(
+        self, record: BatchRecord, after: int, *, omit_payload: bool
+    ) -> AsyncGenerator[batch_v1.JobColumns, None]:
+        method = methods.BATCH["ListBatchJobs"]
+        token = str(after) if after else ""
+        request = batch_v1.ListBatchJobsRequest(
+            batch_id=record.id, page_token=token, omit_payload=omit_payload, by_column=True
+        )
+        budget = RetryBudget(self.connection.settings.retry)
+        while True:
+            stream = self.connection.stream(method, request)
+            try:
+                async for page in stream:
+                    budget.reset()
+                    if page.columns.job_ids:
+                        yield page.columns
+                    if not page.next_page_token:
+                        return
+                    # It goes on behind the last: it is never the same again.
+                    if page.next_page_token == request.page_token:
+                        raise endless(method, page.next_page_token)
+                    request.page_token = page.next_page_token
+                return
+            except SpooledError as error:
+                pause = budget.pause(error)
+            finally:
+                stream.cancel()
+            await sleep(pause)
 
     async def result_types(self, record: BatchRecord) -> KnownTypes:
         from spooled_pipelines.batch.outcome.known_types import KnownTypes

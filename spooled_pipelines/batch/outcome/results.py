@@ -127,6 +127,18 @@ def results_reader(
     return pa.RecordBatchReader.from_batches(schema_of_all, batches)
 
 
+def record_batch_of(
+    outcomes: ResultStore,
+    schema: Mapping[str, pa.DataType] | None,
+    result_types: KnownTypes,
+    table: KnownTypes,
+) -> pa.RecordBatch:
+    """Return the same of a few jobs at once, in their order and without rows of a ledger."""
+    reader = results_reader(outcomes, None, "input", None, schema, result_types, table)
+    [found] = reader.read_all().combine_chunks().to_batches()
+    return found
+
+
 def _without_rows(outcomes: ResultStore) -> Iterator[pa.RecordBatch]:
     for record_batch in outcomes.batches():
         no_rows = pa.nulls(record_batch.num_rows, pa.int64())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.sync.backend import Ability, BatchBackend
+from spooled_pipelines.batch.sync.service import BatchService
+from spooled_pipelines.batch.sync.settled_results import SettledResults
 from spooled_pipelines.rpc.sync.runtime import in_thread
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ class BatchResults:
     """The methods of a batch for the results of its jobs."""
 
     _record: BatchRecord
+    _service: BatchService
 
     def _backend(self) -> BatchBackend:
         """Return the backend of the batch's server."""
@@ -114,3 +117,30 @@ class BatchResults:
         parse_output_path(path)
         reader = self.results_reader(order=order, join=join, schema=schema, payload=payload)
         return in_thread(write_stream, reader, path, escape_formulas=escape_formulas)
+
+    def as_settled(
+        self, *, after: str | None = None, schema: ResultSchema = None, payload: bool = False
+    ) -> SettledResults:
+        """Return the results as record batches while the batch is worked on, in flat memory.
+
+            for rows in batch.as_settled():
+                write(rows)
+
+        Each job comes once, as soon as it is settled, in no particular order; it ends once the
+        batch is settled. The columns are those of `results_reader` where only the batch's id is
+        known, and of results that are not typed each record batch has the types of its own values,
+        unless there is a `schema`. A dead letter that is retried meanwhile does not come again.
+
+        Args:
+            after: the `cursor` of an earlier call, kept after its last record batch: what came up
+                to there does not come again, also in another process.
+            schema, payload: as of `results_reader`.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; or, as it is read, the server keeps no
+                batches, or a result's field is not what `schema` says.
+        """
+        from spooled_pipelines.batch.outcome.results import parse_result_options
+
+        types = parse_result_options("input", None, schema, None, payload=payload)
+        return SettledResults(self._service, self._record, after, types, payload=payload)
