@@ -26,3 +26,8 @@ def error_shape(error: str) -> str:
     """
     first = error.strip().partition("\n")[0].rstrip()
     return _PARTS.sub(lambda part: part[0] if part["code"] else _LEFT_OUT, first)
+
+
+def text_in_all(shape: str) -> str:
+    """Return the longest text that every error of a shape has in it."""
+    return max(shape.split(_LEFT_OUT), key=len).strip()

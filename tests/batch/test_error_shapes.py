@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spooled_pipelines.batch.outcome.dead_letters import FailureSummary
-from spooled_pipelines.error_shapes import error_shape
+from spooled_pipelines.error_shapes import error_shape, text_in_all
 from spooled_pipelines.types import Job, JobStatus
 
 
@@ -27,6 +27,7 @@ from spooled_pipelines.types import Job, JobStatus
 def test_the_shape_of_an_error(error: str, shape: str) -> None:
     assert error_shape(error) == shape
     assert error_shape(error_shape(error)) == error_shape(error)
+    assert text_in_all(shape) in error
 
 
 def test_jobs_are_counted_by_shape_and_keep_an_example() -> None:

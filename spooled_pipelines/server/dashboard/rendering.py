@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from spooled_pipelines.error_shapes import text_in_all
 from spooled_pipelines.server.dashboard import formatting, view_models
 from spooled_pipelines.text import plain
 from spooled_pipelines.version import __version__
@@ -29,6 +30,7 @@ class Pages:
         )
         environment.filters.update(
             plain=plain,
+            in_all=text_in_all,
             number=formatting.number,
             rate=formatting.rate,
             duration=formatting.duration,
