@@ -58,18 +58,18 @@ def test_flags_go_before_the_environment_before_the_file(write: Write) -> None:
     path = write("listen = '0.0.0.0:2'\ngrace_seconds = 1\ndaily_quota = 1\nmetrics = 'x:1'\n")
     environment = {
         "SPOOLED_SERVER_CONFIG": path,
-        "SPOOLED_SERVER_GRACE_SECONDS": "2",
+        "SPOOLED_SERVER_GRACE_SECONDS": "2m",
         "SPOOLED_SERVER_DAILY_QUOTA": "2",
         "SPOOLED_SERVER_REQUIRE_LEASE_ID": "true",
     }
     config = load({"daily_quota": "3", "require_lease_id": False}, environment)
     settings = config.settings
-    assert (settings.listen, settings.grace_seconds, settings.daily_quota) == ("0.0.0.0:2", 2, 3)
+    assert (settings.listen, settings.grace_seconds, settings.daily_quota) == ("0.0.0.0:2", 120, 3)
     assert (settings.metrics, settings.require_lease_id) == ("x:1", False)
     text = shown(config)
     for line in (
         f'listen = "0.0.0.0:2"  # {path}',
-        "grace_seconds = 2.0  # SPOOLED_SERVER_GRACE_SECONDS",
+        "grace_seconds = 120.0  # SPOOLED_SERVER_GRACE_SECONDS",
         "daily_quota = 3  # --daily-quota",
         "require_lease_id = false  # --require-lease-id",
         "# tls_cert is not set  # default",

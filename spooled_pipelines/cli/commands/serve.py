@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FLAG_TYPES: Mapping[Kind, Any] = {
     Kind.INTEGER: int | None,
-    Kind.SECONDS: float | None,
     Kind.SWITCH: bool | None,
     Kind.WORDS: list[str] | None,
     Kind.SECRET_WORDS: list[str] | None,

@@ -25,6 +25,7 @@ from pydantic import (
     create_model,
 )
 
+from spooled_pipelines.durations import seconds_in
 from spooled_pipelines.server.config.options import FILES, OPTIONS, PREFIX, UNLIMITED, Kind, Option
 from spooled_pipelines.server.config.settings import (
     ConnectionLimits,
@@ -62,6 +63,12 @@ def _duration(value: str) -> str:
     return value
 
 
+def _seconds(value: object) -> object:
+    # A number of them, or such as 1m; what is neither is refused as no number.
+    seconds = seconds_in(value) if isinstance(value, str) else None
+    return value if seconds is None else seconds
+
+
 _LIMIT = BeforeValidator(_unlimited_is_none)
 _WORDS = BeforeValidator(_words)
 _Rate = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _LIMIT]
@@ -69,7 +76,7 @@ _Quota = Annotated[int | None, Field(ge=0), _LIMIT]
 _TYPES: Mapping[Kind, Any] = {
     Kind.TEXT: str,
     Kind.INTEGER: int,
-    Kind.SECONDS: float,
+    Kind.SECONDS: Annotated[float, BeforeValidator(_seconds)],
     Kind.SWITCH: bool,
     Kind.WORDS: Annotated[list[str], _WORDS],
     Kind.SECRET_URL: SecretStr,
