@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker.adapter import adapt
@@ -21,9 +21,33 @@ from spooled_pipelines.worker.outcome import (
     outcome_of_return,
 )
 
+
+class _DataclassInstance(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Model(Protocol):
+    def model_dump(self) -> dict[str, Any]: ...
+
+
+class _ArrowRow(Protocol):
+    def as_py(self) -> Any: ...
+
+
+class _ArrowRows(Protocol):
+    def to_pylist(self) -> list[dict[str, Any]]: ...
+
+
+# What a job's result is made from; and those of many jobs at once.
+HandlerResult: TypeAlias = Mapping[str, Any] | _DataclassInstance | _Model | _ArrowRow | None
+Rows: TypeAlias = Sequence[HandlerResult | BaseException] | _ArrowRows
 # Of a job, its context, or its payload as a dataclass or a pydantic model; or of many jobs at once
 # (see `batch_handler`).
-Handler = Callable[..., object]
+Handler: TypeAlias = (
+    "Callable[[Any], HandlerResult | Rows] | Callable[[Any], Awaitable[HandlerResult | Rows]] | "
+    "Callable[[Any, Any], HandlerResult | Rows] | "
+    "Callable[[Any, Any], Awaitable[HandlerResult | Rows]]"
+)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from mypy import api
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = """
+from dataclasses import dataclass
+
 import spooled_pipelines as sp
 from spooled_pipelines.notebook import bulk_enqueue
-from spooled_pipelines.worker import Discard, Job, Retry, Worker
+from spooled_pipelines.worker import Discard, Job, JobContext, Retry, Worker, batch_handler
 
 
 def charge(job: Job) -> dict[str, float]:
@@ -22,11 +24,27 @@ def charge(job: Job) -> dict[str, float]:
     return {"charged": float(job.payload["amount"])}
 
 
+@batch_handler(max_rows=100)
+def rows(jobs: list[Job]) -> list[dict[str, int]]:
+    return [{"n": 1} for _ in jobs]
+
+
+@dataclass
+class Receipt:
+    total: float
+
+
+async def later(job: Job, context: JobContext) -> Receipt:
+    return Receipt(1.0)
+
+
 with sp.connect() as client:
     batch = client.enqueue_batch([{"amount": 1}], "q", key="amount", on_rerun="retry_failed")
     stats: sp.BatchStats = batch.wait("1m", max_failed=0.1)
     jobs: list[Job] = client.jobs("q", statuses=["deadletter"])
     more: sp.Batch = bulk_enqueue([{"amount": 2}], "q", on_changed="replace", quiet=True)
+    Worker(client, "q", rows)
+    Worker(client, "q", later)
     with Worker(client, "q", charge, concurrency=4) as worker:
         print(worker.report.completed, stats.open, jobs[0].id, more.id)
 """
@@ -34,7 +52,7 @@ with sp.connect() as client:
 WRONG = """
 import spooled_pipelines as sp
 from spooled_pipelines.notebook import bulk_enqueue
-from spooled_pipelines.worker import Jobs, Worker  # attr-defined
+from spooled_pipelines.worker import Job, Jobs, Worker  # attr-defined
 
 client = sp.connect(adress="localhost:1")  # call-arg
 batch = client.enqueue_batch([], "q", on_rerunn="fresh")  # call-arg
@@ -45,6 +63,16 @@ batch.wait(timeout=[1])  # arg-type
 batch.wait(max_fail=1)  # call-arg
 batch.stats().pendign  # attr-defined
 Worker(client, "q", 5)  # arg-type
+
+
+def of_nothing() -> None: ...
+def text(job: Job) -> str: return ""
+async def number(job: Job) -> int: return 1
+
+
+Worker(client, "q", of_nothing)  # arg-type
+Worker(client, "q", text)  # arg-type
+Worker(client, "q", number)  # arg-type
 sp.Bach  # attr-defined
 """
 

@@ -20,6 +20,7 @@ from spooled_pipelines import AsyncSpooledClient, Job, connect
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker import Worker, batch_handler
+from spooled_pipelines.worker.handler import Handler
 from tests.support import forked
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
@@ -63,7 +64,7 @@ def traces(spans: Sequence[ReadableSpan]) -> set[int]:
     return {span.context.trace_id for span in spans}
 
 
-def drain(server: ServerProcess, queue: str, handler: Callable[[Job], object]) -> None:
+def drain(server: ServerProcess, queue: str, handler: Handler) -> None:
     with connect(server.address, api_key=server.api_key) as client:
         Worker(client, queue, handler, concurrency=2, stop_when_empty=True).run()
 

@@ -27,6 +27,9 @@ HANDLERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "async in a process": (odd_handlers.awaited, {"executor": "process"}),
 }
 
+# No type would let them through.
+ODD: Any = odd_handlers
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -119,7 +122,7 @@ def test_rows_of_one_call_do_not_notice_each_other(spooled_client: MemoryClient,
         for payload in ({"case": name, "n": 0}, {"case": "", "n": 1})
     ]
     options: dict[str, Any] = {"executor": kind, "concurrency": 1, "stop_when_empty": True}
-    Worker(spooled_client, "q", odd_handlers.all_rows, **options).start().join(60)
+    Worker(spooled_client, "q", ODD.all_rows, **options).start().join(60)
     jobs = [spooled_client.get_job(job_id) for job_id in ids]
     for name, job in zip(names, jobs[::2], strict=True):
         check(job, RETURNED[name], in_coroutine=False)
@@ -170,7 +173,7 @@ class Lazily(list[Any]):
 def test_a_process_that_a_handler_forks_settles_nothing(spooled_client: MemoryClient) -> None:
     ids = [spooled_client.enqueue("q", {"n": n}).job_id for n in range(6)]
     options: dict[str, Any] = {"executor": "process", "concurrency": 1, "stop_when_empty": True}
-    worker = Worker(spooled_client, "q", odd_handlers.forks, **options)
+    worker = Worker(spooled_client, "q", ODD.forks, **options)
     assert worker.start().join(60) == WorkerReport(completed=6)
     results = [spooled_client.get_job(job_id).result for job_id in ids]
     assert results == [{"n": n} for n in range(6)]
@@ -179,7 +182,7 @@ def test_a_process_that_a_handler_forks_settles_nothing(spooled_client: MemoryCl
 @pytest.mark.parametrize("number", range(len(odd_handlers.NO_ROWS)))
 def test_a_batch_handler_may_return_anything(spooled_client: MemoryClient, number: int) -> None:
     @batch_handler(max_rows=2)
-    def handler(batch: pa.RecordBatch) -> object:
+    def handler(batch: pa.RecordBatch) -> Any:
         return odd_handlers.NO_ROWS[number]()
 
     ids = [spooled_client.enqueue("q", {}).job_id for _ in range(2)]
@@ -189,7 +192,7 @@ def test_a_batch_handler_may_return_anything(spooled_client: MemoryClient, numbe
 
 @pytest.mark.parametrize("name", ["a dict that changes", "sys.exit", "Retry `after` soon"])
 def test_inline_runs_settle_them_too(spooled_client: MemoryClient, name: str) -> None:
-    for handler in (odd_handlers.plain, odd_handlers.awaited):
+    for handler in (ODD.plain, ODD.awaited):
         job_id = spooled_client.enqueue("q", {"case": name, "n": 0}).job_id
         run_jobs(handler, "q")
         check(spooled_client.get_job(job_id), CASES[name], in_coroutine=False)

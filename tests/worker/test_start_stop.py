@@ -15,6 +15,7 @@ from spooled_pipelines.errors import UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.testing import MemoryClient
 from spooled_pipelines.worker import Worker, WorkerReport
+from spooled_pipelines.worker.handler import Handler
 from tests.support.waiting import eventually
 
 
@@ -33,7 +34,7 @@ def threads_of_workers() -> list[str]:
 @pytest.mark.parametrize("handler", [plain, in_the_loop])
 @pytest.mark.parametrize("seed", range(8))
 def test_any_order_of_calls_ends_with_no_job_in_hand_and_no_thread_left(
-    spooled_client: MemoryClient, handler: Callable[[Job], object], seed: int
+    spooled_client: MemoryClient, handler: Handler, seed: int
 ) -> None:
     chance = random.Random(seed)
     threads_before = threads_of_workers()

@@ -210,7 +210,7 @@ def test_new_jobs_are_taken_while_it_runs_and_stop_ends_it(
 
 def test_a_handler_may_stop_its_own_worker(client: SpooledClient, queue: str, fill: Fill) -> None:
     fill(1)
-    worker = Worker(client, queue, lambda job: worker.stop())
+    worker: Worker = Worker(client, queue, lambda job: worker.stop())
     assert worker.run() == WorkerReport(completed=1)
 
 
