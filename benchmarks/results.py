@@ -51,4 +51,4 @@ def results() -> bool:
                 Side("a loop of get_job()", _SAMPLE, lambda _: [client.get_job(i) for i in ids]),
                 runs=_RUNS,
             )
-    return show_ratio("results of settled jobs to an Arrow table", 10, ours, theirs)
+    return show_ratio("results of settled jobs to an Arrow table", 30, ours, theirs)

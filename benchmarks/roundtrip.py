@@ -33,7 +33,7 @@ def roundtrip() -> bool:
     with server() as address:
         seconds = _theirs(address, frame.head(_SAMPLE))
     theirs = Rate("the official SDK: a loop each of enqueue, dequeue and get", _SAMPLE, (seconds,))
-    kept = show_ratio("the way there and back, rows a second", 25, ours, theirs)
+    kept = show_ratio("the way there and back, rows a second", 40, ours, theirs)
     said = ", ".join(f"{step} {took:.1f} s ({_ROWS / took:,.0f}/s)" for step, took in steps.items())
     print(f"            {said}; together {sum(steps.values()):.1f} s")
     print(f"            load average {os.getloadavg()[0]:.1f}", flush=True)
