@@ -267,7 +267,8 @@ class BatchStats:
     batch's newest, which is the one that these numbers are of. ``changed`` counts rows that came
     again with another payload than their job had, each time they came, and ``replaced`` those of
     them whose payload the job got. ``waiting`` are those among ``pending`` whose retry is not due
-    yet, and ``waiting_errors`` the most frequent errors of the next hundred of them.
+    yet, and ``waiting_errors`` the most frequent errors of the next hundred of them. ``expired``
+    are those among ``cancelled`` that had not started by their ``expires_at``.
     """
 
     batch_id: str
@@ -292,6 +293,7 @@ class BatchStats:
     made_by: str = ""
     waiting: int = 0
     waiting_errors: tuple[WaitingError, ...] = ()
+    expired: int = 0
 
     @property
     def open(self) -> int:

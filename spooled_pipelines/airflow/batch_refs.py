@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _OF_TASK = re.compile(r"airflow/([^/]+)/([^/]+)/")
 _COUNTS = (
     *("total", "pending", "waiting", "scheduled", "processing"),
-    *("completed", "deadletter", "cancelled"),
+    *("completed", "deadletter", "cancelled", "expired"),
 )
 _TOP_ERRORS = 5
 

@@ -211,6 +211,7 @@ def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
         made_by=message.made_by,
         waiting=message.waiting,
         waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),
+        expired=message.expired,
     )
 
 

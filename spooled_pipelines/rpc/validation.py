@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.retry_backoff import RetryBackoffOption, backoff_of
@@ -15,6 +15,7 @@ from spooled_pipelines.wire import limits
 if TYPE_CHECKING:
     from spooled_pipelines.wire.well_known import Timestamp
 
+T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -108,6 +109,21 @@ def retry_backoff(value: RetryBackoffOption | None) -> str:
         return "" if value is None else str(backoff_of(value))
     except ValueError as error:
         raise InvalidArgumentError(f"retry_backoff {error}") from None
+
+
+def expiry(ttl: float | timedelta | str | None, expires_at: T) -> T | datetime:
+    """Return `expires_at`, or `ttl` (seconds, a timedelta or a text such as "2h") from now on."""
+    if ttl is None:
+        return expires_at
+    if expires_at is not None:
+        raise InvalidArgumentError("ttl= and expires_at= say the same thing: pass one of them")
+    try:
+        (seconds,) = backoff_of([ttl]).pauses
+    except ValueError:
+        raise InvalidArgumentError(
+            f'ttl must be 0 seconds to 30 days, a timedelta or a text such as "2h", got {ttl!r}'
+        ) from None
+    return datetime.now(timezone.utc) + timedelta(seconds=seconds)
 
 
 def lease_seconds(value: int) -> int:

@@ -22,12 +22,14 @@ ON_CHANGED_REPLACE: OnChanged
 ON_CHANGED_REPLACE_RETRIABLE: OnChanged
 
 class EnqueueJobRequest(_message.Message):
-    __slots__ = ("job", "retry_backoff")
+    __slots__ = ("job", "retry_backoff", "expires_at")
     JOB_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     job: _spooled_pb2.EnqueueRequest
     retry_backoff: str
-    def __init__(self, job: _Optional[_Union[_spooled_pb2.EnqueueRequest, _Mapping]] = ..., retry_backoff: _Optional[str] = ...) -> None: ...
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, job: _Optional[_Union[_spooled_pb2.EnqueueRequest, _Mapping]] = ..., retry_backoff: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EnqueueBatchRequest(_message.Message):
     __slots__ = ("open", "chunk")
@@ -38,7 +40,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "payload_schema", "weight", "fair_by")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "expires_at", "payload_schema", "weight", "fair_by")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +63,7 @@ class OpenBatch(_message.Message):
     ROWS_ID_FIELD_NUMBER: _ClassVar[int]
     MADE_BY_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     FAIR_BY_FIELD_NUMBER: _ClassVar[int]
@@ -79,13 +82,14 @@ class OpenBatch(_message.Message):
     rows_id: str
     made_by: str
     retry_backoff: str
+    expires_at: _timestamp_pb2.Timestamp
     payload_schema: bytes
     weight: int
     fair_by: str
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., payload_schema: _Optional[bytes] = ..., weight: _Optional[int] = ..., fair_by: _Optional[str] = ...) -> None: ...
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., payload_schema: _Optional[bytes] = ..., weight: _Optional[int] = ..., fair_by: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
-    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs", "fair_keys")
+    __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs", "fair_keys", "expires_at")
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     PRIORITIES_FIELD_NUMBER: _ClassVar[int]
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +100,7 @@ class JobChunk(_message.Message):
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACKOFFS_FIELD_NUMBER: _ClassVar[int]
     FAIR_KEYS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
     priorities: _containers.RepeatedScalarFieldContainer[int]
     max_retries: _containers.RepeatedScalarFieldContainer[int]
@@ -106,7 +111,8 @@ class JobChunk(_message.Message):
     number: int
     retry_backoffs: _containers.RepeatedScalarFieldContainer[str]
     fair_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ..., retry_backoffs: _Optional[_Iterable[str]] = ..., fair_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    expires_at: _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]
+    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., priorities: _Optional[_Iterable[int]] = ..., max_retries: _Optional[_Iterable[int]] = ..., timeout_seconds: _Optional[_Iterable[int]] = ..., scheduled_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[Tags, _Mapping]]] = ..., number: _Optional[int] = ..., retry_backoffs: _Optional[_Iterable[str]] = ..., fair_keys: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Iterable[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]]] = ...) -> None: ...
 
 class Tags(_message.Message):
     __slots__ = ("tags",)
@@ -294,7 +300,7 @@ class WatchBatchRequest(_message.Message):
     def __init__(self, batch_ids: _Optional[_Iterable[str]] = ..., milestones: _Optional[bool] = ...) -> None: ...
 
 class BatchStats(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation", "changed", "replaced", "made_by", "waiting", "waiting_errors")
+    __slots__ = ("batch_id", "queue_name", "name", "sealed", "settled", "total", "pending", "scheduled", "processing", "completed", "deadletter", "cancelled", "created_at", "changed_at", "stalls", "top_errors", "generation", "changed", "replaced", "made_by", "waiting", "waiting_errors", "expired")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -317,6 +323,7 @@ class BatchStats(_message.Message):
     MADE_BY_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     WAITING_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -339,7 +346,8 @@ class BatchStats(_message.Message):
     made_by: str
     waiting: int
     waiting_errors: _containers.RepeatedCompositeFieldContainer[WaitingError]
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ..., changed: _Optional[int] = ..., replaced: _Optional[int] = ..., made_by: _Optional[str] = ..., waiting: _Optional[int] = ..., waiting_errors: _Optional[_Iterable[_Union[WaitingError, _Mapping]]] = ...) -> None: ...
+    expired: int
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., sealed: _Optional[bool] = ..., settled: _Optional[bool] = ..., total: _Optional[int] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., deadletter: _Optional[int] = ..., cancelled: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ..., top_errors: _Optional[_Iterable[_Union[ErrorCount, _Mapping]]] = ..., generation: _Optional[int] = ..., changed: _Optional[int] = ..., replaced: _Optional[int] = ..., made_by: _Optional[str] = ..., waiting: _Optional[int] = ..., waiting_errors: _Optional[_Iterable[_Union[WaitingError, _Mapping]]] = ..., expired: _Optional[int] = ...) -> None: ...
 
 class WaitingError(_message.Message):
     __slots__ = ("error", "count", "next_at")

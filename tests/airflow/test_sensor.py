@@ -117,6 +117,18 @@ def test_as_many_may_fail_as_is_allowed(
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_jobs_that_did_not_start_in_time_may_be_allowed(
+    mode: dict[str, Any], made: Made, client: SpooledClient, queue: str, reschedulable: Any
+) -> None:
+    late = client.enqueue_batch([{"n": 1}], f"{queue}-late", ttl=0)
+    late.wait(timeout=20, allow_expired=True)
+    with pytest.raises(AirflowFailException, match="1 of them expired"):
+        sensor(late.to_dict(), **mode).execute(reschedulable)
+    stats = sensor(late.to_dict(), allow_expired=True, **mode).execute(reschedulable)
+    assert stats["cancelled"] == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_it_fails_as_soon_as_that_is_certain(
     mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
 ) -> None:
@@ -209,14 +221,14 @@ def test_an_open_batch_defers_with_all_that_the_trigger_needs_and_no_secret(
     made: Made, server: ServerProcess, context: Any
 ) -> None:
     began = time.time()
-    waiting = deferred(sensor(made, max_failed=1, timeout=100), context)
+    waiting = deferred(sensor(made, max_failed=1, allow_expired=True, timeout=100), context)
     assert isinstance(waiting.trigger, BatchTrigger)
     path, arguments = waiting.trigger.serialize()
     assert path == "spooled_pipelines.airflow.triggers.BatchTrigger"
     assert arguments["batch"]["batch_id"] == made["batch_id"]
     assert arguments["cancel_on_kill"] is False
     assert arguments["spooled_conn_id"] == "spooled_default"
-    assert arguments["max_failed"] == 1
+    assert (arguments["max_failed"], arguments["allow_expired"]) == (1, True)
     assert began + 100 <= arguments["deadline"] <= time.time() + 100
     assert server.api_key not in json.dumps(arguments)
     assert waiting.method_name == "execute_complete"

@@ -64,6 +64,7 @@ def test_what_templates_say_is_a_number_a_time_a_choice_or_a_column(
         max_retries="{{ params.n }}",
         timeout_seconds="{{ params.n * 10 }}",
         retry_backoff="{{ params.n }}s, 2m",
+        ttl="{{ params.n }}h",
         scheduled_at="{{ params.at }}",
         on_rejected="{{ 'skip' }}",
         on_lossy={"id": "{{ params.lossy }}"},

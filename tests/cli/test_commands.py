@@ -125,7 +125,7 @@ def test_enqueue_takes_options_from_columns_and_constants(
     done = spooled(
         *("enqueue", "more.jsonl", queue, "--priority", "urgency", "--max-retries", "1"),
         *("--job-timeout", "60", "--tag", "team=data", "--json"),
-        *("--retry-backoff", "7s"),
+        *("--retry-backoff", "7s", "--ttl", "2h"),
     )
     assert done.returncode == 0, done.stderr
     jobs = client.dequeue(queue, "test", batch_size=2)

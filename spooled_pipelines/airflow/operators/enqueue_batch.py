@@ -94,28 +94,23 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         columns: read only these columns.
         where: read only rows for which it is true, such as ``[("amount", ">", 5)]``.
         index: read a DataFrame's index as columns.
-        text_options: how CSV and TSV files are read: separator, encoding, types by column, …, as a
-            ``TextOptions`` or a dict of its fields.
+        text_options: how CSV and TSV files are read: a ``TextOptions``, or a dict of its fields.
         table_version: of a Delta or Iceberg table: its version or snapshot, or a time: the newest
             one then. ``"{{ data_interval_end }}"`` lets a retry read the same rows.
-        key: the column, or columns, that identify a row: the same key is the same job. Without
-            it, the row's whole content does.
+        key: the column or columns that identify a row; without it, its whole content does.
         payload: what of a row goes to the worker: None (every column that has no other use), a
             list of columns, a mapping of payload field to column, the one column that holds
             objects, or a function over a record batch.
         payload_schema: a JSON Schema, or a pydantic model, that every payload has to fit.
-        priority, max_retries, timeout_seconds: -100 to 100, 0 to 100, and 1 to 86 400; or the
-            column that holds it.
+        priority, max_retries, timeout_seconds: numbers, or the columns that hold them.
         scheduled_at: a time with an offset, or the column that holds it: not before then.
         retry_backoff: the pause before retries: seconds, a list of one for each in turn, or a text
             such as ``"5s"`` or ``"exponential 5s cap 10m jitter 20%"``; or the column of these.
-        weight: how many jobs of this batch go for one of a batch of the same queue and priority
-            with weight 1, when they take turns: 1 to 100.
+        weight: so many jobs go for one of a batch with weight 1, when they take turns: 1 to 100.
         fair_by: the column whose values take turns, in place of the batches, such as a customer's.
-        tags: constants to put on each job, a list of columns that each are a tag, or
-            the column that holds them.
-        spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` or
-            the task's start on.
+        expires_at, ttl: what has not started by then, or in this time (``"2h"``), is cancelled.
+        tags: constants for each job, a list of columns that each are a tag, or the column of them.
+        spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` on.
         name: the batch's name. Defaults to a name made of dag_id, task_id, run_id and map_index
             (without the latter for a part). Task instances with the same name fill the same batch.
         part: makes this task's rows a part of the batch, by this id, such as
@@ -151,8 +146,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         cancel_on_kill: whether the jobs that have not started are cancelled when the task is
             marked failed or success, or its process is told to end. None: as the configuration's
             ``[spooled] cancel_on_kill`` says. The task's next run puts them back.
-        ledger: where to write what became of each row: the path or URI of a .parquet or .arrow
-            file.
+        ledger: a .parquet or .arrow file (path or URI) for what became of each row.
         results: where to write what became of each job, as `BatchResultsOperator` does: the path or
             URI of a .parquet, .arrow, .csv or .jsonl file. Needs ``wait_for_completion``.
         op_kwargs: arguments for a callable ``data``.
@@ -200,6 +194,8 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         retry_backoff: RetryBackoffOption | None = None,
         weight: int | str | None = None,
         fair_by: str | None = None,
+        expires_at: datetime | str | None = None,
+        ttl: timedelta | float | str | None = None,
         tags: TagsOption = None,
         spread: timedelta | str | None = None,
         rate: float | str | None = None,

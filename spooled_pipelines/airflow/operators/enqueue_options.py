@@ -51,7 +51,7 @@ _PARSE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("rate", "max_failed", "weight"), parse_number),
     **dict.fromkeys(("spread", "wait_timeout"), parse_duration),
     **dict.fromkeys(("queue_name", "name", "part", "tags", "fair_by"), parse_text),
-    "scheduled_at": parse_moment,
+    **dict.fromkeys(("scheduled_at", "expires_at"), parse_moment),
 }
 
 _CHECKED = (*ROW_FIELDS, *_CHOICES, "max_failed", "wait_timeout", "ledger", "results")

@@ -66,6 +66,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
             wrong: ``"wait"``, ``"success"`` (only if ``until`` holds) or ``"fail"``.
         max_failed: how many jobs of the batches may end as dead letters or cancelled: a count, or a
             fraction of all jobs between 0 and 1. More fail the task, as soon as that is certain.
+        allow_expired: whether jobs that did not start in time (``ttl``) do not count as failed.
         on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
             or mapped over nothing: ``"success"``, ``"skip"`` or ``"fail"``. (By Airflow's default
             trigger rule the sensor is skipped then; this is for ``all_done`` and its like.)
@@ -93,7 +94,11 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         "spooled_conn_id",
     )
     text_fields: ClassVar[tuple[str, ...]] = ("queue_name", "until", "fail_if", "spooled_conn_id")
-    untemplated_fields: ClassVar[tuple[str, ...]] = ("deferrable", "cancel_on_kill")
+    untemplated_fields: ClassVar[tuple[str, ...]] = (
+        "allow_expired",
+        "deferrable",
+        "cancel_on_kill",
+    )
     operator_extra_links = (BatchLink(), QueueLink())
     ui_color = "#dcfce7"
 
@@ -106,6 +111,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         fail_if: str | None = None,
         on_missing: OnMissing | str = "wait",
         max_failed: float | str = 0,
+        allow_expired: bool = False,
         on_empty: OnEmpty | str = "success",
         deferrable: bool | None = None,
         cancel_on_kill: bool = False,
@@ -121,6 +127,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         self.on_missing: Any = on_missing
         # A text until it is rendered.
         self.max_failed: Any = max_failed
+        self.allow_expired = allow_expired
         self.on_empty = on_empty
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.cancel_on_kill = cancel_on_kill
@@ -273,7 +280,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
                 message = f"There is no {what} to wait for: the tasks before gave none."
                 report_empty(self.on_empty, message, self.log)
             self.shown_batch = [batch.to_dict() for batch in batches]
-            return BatchTarget(batches, max_failed)
+            return BatchTarget(batches, max_failed, self.allow_expired)
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from None
 

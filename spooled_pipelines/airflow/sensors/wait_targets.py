@@ -64,6 +64,7 @@ class BatchTarget:
 
     batches: Sequence[BatchRef]
     max_failed: float
+    allow_expired: bool = False
 
     def poke(self, client: SpooledClient) -> PokeResult:
         """As `WaitTarget.poke`; seals the batches that came in parts first."""
@@ -81,16 +82,15 @@ class BatchTarget:
         now = group.total()
         if now is None:
             raise AirflowFailException("there is no batch to wait for")
-        if breached(now, self.max_failed):
+        if breached(now, self.max_failed, self.allow_expired):
             message = failed_error(now, self.max_failed).message
             raise AirflowFailException(f"{message} {clear_advice(self.batches)}")
         return PokeResult(now.settled, batch_stats_dict(now), describe_batch(now), batch_step(now))
 
     def trigger(self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool) -> BatchTrigger:
         """As `WaitTarget.trigger`."""
-        return BatchTrigger.waiting_for(
-            self.batches, spooled_conn_id, self.max_failed, deadline, cancel_on_kill
-        )
+        arguments = (spooled_conn_id, self.max_failed, deadline, cancel_on_kill)
+        return BatchTrigger.waiting_for(self.batches, *arguments, self.allow_expired)
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,18 @@ class BatchTrigger(SpooledTrigger):
             does not watch a deferred task's time-outs closely enough.
         cancel_on_kill: whether the jobs that have not started are cancelled when somebody marks
             the task failed or success while it waits.
+        allow_expired: whether jobs that expired are no failures.
     """
 
     path = "spooled_pipelines.airflow.triggers.BatchTrigger"
-    arguments = ("batch", "spooled_conn_id", "max_failed", "deadline", "cancel_on_kill")
+    arguments = (
+        "batch",
+        "spooled_conn_id",
+        "max_failed",
+        "deadline",
+        "cancel_on_kill",
+        "allow_expired",
+    )
 
     def __init__(
         self,
@@ -124,6 +132,7 @@ class BatchTrigger(SpooledTrigger):
         max_failed: float = 0,
         deadline: float | None = None,
         cancel_on_kill: bool = False,
+        allow_expired: bool = False,
     ) -> None:
         super().__init__()
         self.batch = batch
@@ -131,6 +140,7 @@ class BatchTrigger(SpooledTrigger):
         self.max_failed = max_failed
         self.deadline = deadline
         self.cancel_on_kill = cancel_on_kill
+        self.allow_expired = allow_expired
 
     @classmethod
     def waiting_for(cls, batches: Sequence[BatchRef], *arguments: Any) -> BatchTrigger:
@@ -185,7 +195,7 @@ class BatchTrigger(SpooledTrigger):
                 if now is None:
                     continue
                 progress.batch(now)
-                if breached(now, self.max_failed):
+                if breached(now, self.max_failed, self.allow_expired):
                     raise failed_error(now, self.max_failed)
                 if now.settled:
                     return now

@@ -7,7 +7,12 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF, NEEDS_TURNS, OnRerun
+from spooled_pipelines.batch.options.row_options import (
+    NEEDS_BACKOFF,
+    NEEDS_EXPIRY,
+    NEEDS_TURNS,
+    OnRerun,
+)
 from spooled_pipelines.batch.parts import AddedPart, BatchPart
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.errors import InvalidArgumentError
@@ -123,6 +128,8 @@ class AsyncBatchBackend(ABC):
             self.require("keeps_batches", NEEDS_BACKOFF)
         if staged.constants.weight or staged.constants.fair_by:
             self.require("keeps_batches", NEEDS_TURNS)
+        if staged.constants.expires_at is not None or staged.has_row_expiry:
+            self.require("keeps_batches", NEEDS_EXPIRY)
 
     @abstractmethod
     async def start(self, batch_id: str, queue_name: str, on_rerun: OnRerun) -> BatchStart:

@@ -180,6 +180,7 @@ class AsyncBatch(AsyncBatchResults):
         max_failed: float = 0,
         on_progress: WaitProgressOption = None,
         on_breach: verdict.OnBreach = "raise",
+        allow_expired: bool = False,
     ) -> BatchStats:
         """Return once every job is settled and not too many failed.
 
@@ -190,13 +191,14 @@ class AsyncBatch(AsyncBatchResults):
             on_progress: called with each change; True: a bar.
             on_breach: what to do once more failed than that, besides raising: "stop" cancels what
                 has not started, for which the server needs the batch extension.
+            allow_expired: whether jobs that expired do not count as failed.
 
         Raises:
             BatchFailedError: more failed than that; at once if it is certain.
             BatchTimeoutError: not settled in time; the message names what holds it back.
         """
-        verdict.check_max_failed(max_failed)
-        verdict.check_on_breach(on_breach)
+        rule = verdict.Rule(max_failed, on_breach, allow_expired)
+        rule.check()
         bar = WaitProgress(on_progress)
         if on_breach == "stop":
             await self._able("supports_cancel", 'on_breach="stop"')
@@ -207,12 +209,12 @@ class AsyncBatch(AsyncBatchResults):
         try:
             async with aclosing(self._watch(deadline)) as changes:
                 async for last in changes:
-                    if await self._is_over(last, max_failed, bar.update, on_breach):
+                    if await self._is_over(last, rule, bar.update):
                         return last
             if timeout is not None:
                 # What was seen last may be long past, and stalls come with time alone.
                 last = await self._stats(_LAST_LOOK_SECONDS)
-                if await self._is_over(last, max_failed, bar.update, on_breach):
+                if await self._is_over(last, rule, bar.update):
                     return last
         except (UnavailableError, DeadlineExceededError) as error:
             if deadline is None:
@@ -223,17 +225,13 @@ class AsyncBatch(AsyncBatchResults):
         raise verdict.timeout_error(last, seconds or 0.0, away, self.id)
 
     async def _is_over(
-        self,
-        stats: BatchStats,
-        max_failed: float,
-        show: Callable[[BatchStats], object],
-        on_breach: verdict.OnBreach,
+        self, stats: BatchStats, rule: verdict.Rule, show: Callable[[BatchStats], object]
     ) -> bool:
         """Return whether the batch is settled; raise BatchFailedError where too many failed."""
         show(stats)
-        if verdict.breached(stats, max_failed):
-            stopped = await self.cancel() if on_breach == "stop" else None
-            raise verdict.failed_error(stats, max_failed, stopped)
+        if verdict.breached(stats, rule.max_failed, rule.allow_expired):
+            stopped = await self.cancel() if rule.on_breach == "stop" else None
+            raise verdict.failed_error(stats, rule.max_failed, stopped)
         return stats.settled
 
     async def timeline(self) -> pa.Table:

@@ -48,6 +48,7 @@ class Constants:
     retry_backoff: str = ""
     weight: int = 0
     fair_by: str = ""
+    expires_at: Timestamp | None = None
     scheduled_at: Timestamp | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,6 +66,7 @@ class ColumnMapping:
         key: the columns that identify a row, sorted; empty: its whole content does.
         integers: priority, max_retries and timeout_seconds where a column gives them.
         scheduled_at: the column that says when a job is due, if one does.
+        expires_at: the column that says by when a job has to start, if one does.
         retry_backoff: the column that says how long a job waits before its retries, if one does.
         constants: the rest. Those that name the columns of keys of rows do so for the server too.
     """
@@ -77,6 +79,7 @@ class ColumnMapping:
     integers: tuple[IntegerColumn, ...]
     scheduled_at: str | None
     retry_backoff: str | None
+    expires_at: str | None
     constants: Constants
 
     @property
@@ -89,7 +92,10 @@ class ColumnMapping:
         """Every column that is read."""
         used = {column for _, column in self.fields}
         used.update(self.key, (integer.column for integer in self.integers))
-        named = (self.scheduled_at, self.retry_backoff, self.payload_column, self.constants.fair_by)
+        named = (
+            *(self.scheduled_at, self.retry_backoff, self.expires_at, self.payload_column),
+            self.constants.fair_by,
+        )
         used.update(name for name in named if name)
         if self.tags is not None:
             used.update((self.tags,) if isinstance(self.tags, str) else self.tags)
@@ -132,14 +138,25 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
     due_column = due = None
     if isinstance(scheduled_at, str):
         due_column = scheduled_at
-        _check_due_column(schema, due_column)
+        _check_time_column(schema, "scheduled_at", due_column)
     elif scheduled_at is not None:
         due = validation.timestamp(scheduled_at, "scheduled_at")
+    expires_at = validation.expiry(options.ttl, options.expires_at)
+    expiry_column = expiry = None
+    if isinstance(expires_at, str):
+        expiry_column = expires_at
+        _check_time_column(schema, "expires_at", expiry_column)
+    elif expires_at is not None:
+        expiry = validation.timestamp(expires_at, "expires_at")
     backoff_column, backoff = _map_backoff(schema, options.retry_backoff)
     if options.fair_by is not None:
         check_key_column(_column_type(schema, options.fair_by, "fair_by"), "fair_by")
     tag_columns, constant_tags = _map_tags(schema, options.tags)
-    consumed = {integer.column for integer in integers} | {due_column, backoff_column}
+    consumed = {integer.column for integer in integers} | {
+        due_column,
+        backoff_column,
+        expiry_column,
+    }
     if isinstance(tag_columns, str):
         consumed.add(tag_columns)
     payload_column = _payload_column(schema, options.payload)
@@ -154,11 +171,13 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
         integers=tuple(integers),
         scheduled_at=due_column,
         retry_backoff=backoff_column,
+        expires_at=expiry_column,
         constants=Constants(
             scheduled_at=due,
             retry_backoff=backoff,
             weight=options.weight or 0,
             fair_by=options.fair_by or "",
+            expires_at=expiry,
             tags=constant_tags,
             **constants,
         ),
@@ -300,14 +319,14 @@ def _check_integer_column(schema: pa.Schema, name: str, column: str) -> None:
         )
 
 
-def _check_due_column(schema: pa.Schema, column: str) -> None:
-    arrow_type = _column_type(schema, column, "scheduled_at")
+def _check_time_column(schema: pa.Schema, option: str, column: str) -> None:
+    arrow_type = _column_type(schema, column, option)
     is_time = types.is_timestamp(arrow_type)
     if types.is_null(arrow_type) or (is_time and arrow_type.tz is not None):
         return
     what = "times without one" if is_time else f"a column of type {arrow_type}"
     raise InvalidArgumentError(
-        f"scheduled_at={column!r} must be a column of times with a zone, got {what}. In pandas: "
+        f"{option}={column!r} must be a column of times with a zone, got {what}. In pandas: "
         f"df[{column!r}].dt.tz_localize('UTC')."
     )
 

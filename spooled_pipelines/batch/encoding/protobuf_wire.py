@@ -32,6 +32,7 @@ CHUNK_TAGS = b"\x42"
 CHUNK_NUMBER = b"\x48"
 CHUNK_RETRY_BACKOFF = b"\x52"
 CHUNK_FAIR_KEY = b"\xa2\x01"
+CHUNK_EXPIRES_AT = b"\x5a"
 # EnqueueBatchRequest.chunk
 REQUEST_CHUNK = b"\x12"
 

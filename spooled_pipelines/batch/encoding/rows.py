@@ -17,14 +17,14 @@ from pyarrow import types
 
 from spooled_pipelines.batch.encoding import protobuf_wire
 from spooled_pipelines.batch.encoding.backoffs import encode_backoffs, is_not_backoff
-from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping, IntegerColumn
+from spooled_pipelines.batch.encoding.column_mapping import ColumnMapping
 from spooled_pipelines.batch.encoding.columns import (
     EncodedColumn,
     concat,
     from_array,
     length_delimited,
-    map_distinct,
 )
+from spooled_pipelines.batch.encoding.integers import encode_integers, out_of_range
 from spooled_pipelines.batch.encoding.moments import encode_moments, out_of_years
 from spooled_pipelines.batch.encoding.payload_objects import (
     call_payload_function,
@@ -50,14 +50,9 @@ from spooled_pipelines.batch.values.arrow_types import (
 )
 from spooled_pipelines.batch.values.exact_json import decimals_in, has_decimals
 from spooled_pipelines.rpc.struct import from_struct, json_size
-from spooled_pipelines.wire.limits import COLUMN_KEY_MAX, NO_RETRIES, PAYLOAD_MAX_BYTES
+from spooled_pipelines.wire.limits import COLUMN_KEY_MAX, PAYLOAD_MAX_BYTES
 from spooled_pipelines.wire.well_known import Struct
 
-_FIELD_TAGS = {
-    "priority": protobuf_wire.PRIORITY,
-    "max_retries": protobuf_wire.MAX_RETRIES,
-    "timeout_seconds": protobuf_wire.TIMEOUT_SECONDS,
-}
 # JSON is at most six bytes for one on the wire (a control character): no row below this can be
 # too large, and only those above it are measured one by one.
 SURELY_SMALL = PAYLOAD_MAX_BYTES // 6
@@ -204,11 +199,14 @@ class _RowEncoder:
         """Return the wire bytes of each row, without its key."""
         fields = [payload.with_length_prefix(length_delimited(protobuf_wire.PAYLOAD))]
         fields += [
-            _encode_integers(self._columns[one.column], one) for one in self._mapping.integers
+            encode_integers(self._columns[one.column], one) for one in self._mapping.integers
         ]
         if self._mapping.scheduled_at is not None:
             due = self._columns[self._mapping.scheduled_at]
             fields.append(encode_moments(due, protobuf_wire.SCHEDULED_AT))
+        if self._mapping.expires_at is not None:
+            moments = self._columns[self._mapping.expires_at]
+            fields.append(encode_moments(moments, protobuf_wire.CHUNK_EXPIRES_AT))
         if self._mapping.retry_backoff is not None:
             fields.append(encode_backoffs(self._columns[self._mapping.retry_backoff]))
         if tags is not None:
@@ -348,10 +346,12 @@ def _reject(
             f"{integer.name} (column {integer.column!r}) is not a whole number from {integer.low} "
             f"to {integer.high}"
         )
-        checks.append((_out_of_range(columns[integer.column], integer), LimitReason(reason)))
-    if mapping.scheduled_at is not None:
-        reason = f"scheduled_at (column {mapping.scheduled_at!r}) is not within the years 1 to 9999"
-        checks.append((out_of_years(columns[mapping.scheduled_at]), reason))
+        checks.append((out_of_range(columns[integer.column], integer), LimitReason(reason)))
+    moments = {"scheduled_at": mapping.scheduled_at, "expires_at": mapping.expires_at}
+    for option, column in moments.items():
+        if column is not None:
+            reason = f"{option} (column {column!r}) is not within the years 1 to 9999"
+            checks.append((out_of_years(columns[column]), reason))
     if mapping.retry_backoff is not None:
         reason = (
             f"retry_backoff (column {mapping.retry_backoff!r}) is neither a number of seconds nor "
@@ -406,34 +406,6 @@ def _may_have_negative_zeros(column: pa.Array) -> bool:
     if is_json(column.type):
         return bool(pc.any(pc.match_substring(column.storage, "-0"), min_count=0).as_py())
     return any_type(column.type, types.is_floating)
-
-
-def _out_of_range(column: pa.Array, integer: IntegerColumn) -> pa.BooleanArray:
-    if types.is_null(column.type):
-        return pa.repeat(pa.scalar(False), len(column))
-    outside = pc.or_(pc.less(column, integer.low), pc.greater(column, integer.high))
-    if types.is_floating(column.type):
-        # NaN is null here too, and null means the default.
-        fractional = pc.and_not(pc.not_equal(pc.floor(column), column), pc.is_nan(column))
-        outside = pc.or_(outside, fractional)
-    return outside.fill_null(False)
-
-
-def _encode_integers(column: pa.Array, integer: IntegerColumn) -> EncodedColumn:
-    """Return the field of every row: null is 0, the default, since a chunk's lists have no gaps.
-
-    No retries are -1, as the batch extension says them.
-    """
-    if types.is_null(column.type):
-        column = column.cast(pa.int64())
-    elif types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    field_tag = _FIELD_TAGS[integer.name]
-    integers = column.cast(pa.int64())
-    if integer.name == "max_retries":
-        integers = pc.if_else(pc.equal(integers, 0), NO_RETRIES, integers)
-    integers = integers.fill_null(0)
-    return from_array(map_distinct(integers, lambda value: field_tag + protobuf_wire.varint(value)))
 
 
 def _too_large(payload: EncodedColumn, count: int) -> list[int]:

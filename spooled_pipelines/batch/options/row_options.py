@@ -44,6 +44,7 @@ OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
 # What a server needs the batch extension for.
 NEEDS_TURNS = "weight= or fair_by= (without them jobs go by priority and age)"
 NEEDS_BACKOFF = "retry_backoff= (without it pauses are 1, 2, 4 minutes and so on)"
+NEEDS_EXPIRY = "expires_at= or ttl="
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -60,6 +61,8 @@ class JobOptions(TypedDict, total=False):
     retry_backoff: RetryBackoffOption | None
     weight: int | None
     fair_by: str | None
+    expires_at: datetime | str | None
+    ttl: float | timedelta | str | None
     tags: TagsOption
     spread: timedelta | None
     on_rejected: OnRejected
@@ -121,6 +124,8 @@ class RowOptions:
     retry_backoff: RetryBackoffOption | None = None
     weight: int | None = None
     fair_by: str | None = None
+    expires_at: datetime | str | None = None
+    ttl: float | timedelta | str | None = None
     tags: TagsOption = None
     spread: timedelta | None = None
     rate: float | None = None
@@ -141,6 +146,7 @@ class RowOptions:
             validation.retry_backoff(backoff)
         if self.weight is not None:
             validation.whole(self.weight, "weight", 1, WEIGHT_MAX)
+        validation.expiry(self.ttl, self.expires_at)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
         validation.one_of(self.on_changed, "on_changed", get_args(OnChanged))
         if not isinstance(self.on_lossy, Mapping):

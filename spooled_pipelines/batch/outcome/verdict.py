@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import timezone
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from spooled_pipelines.errors import (
     BatchFailedError,
@@ -22,6 +22,19 @@ OnBreach: TypeAlias = Literal["raise", "stop"]
 log = logging.getLogger("spooled_pipelines.batch")
 
 
+class Rule(NamedTuple):
+    """What makes a batch a failure for the one who waits, and what happens then."""
+
+    max_failed: float = 0
+    on_breach: OnBreach = "raise"
+    allow_expired: bool = False
+
+    def check(self) -> None:
+        """Raise InvalidArgumentError for what is wrong in it."""
+        check_max_failed(self.max_failed)
+        validation.one_of(self.on_breach, "on_breach", get_args(OnBreach))
+
+
 def check_max_failed(max_failed: float) -> None:
     """Raise unless it is a count of jobs (int) or a share of them (float from 0 to 1)."""
     if isinstance(max_failed, bool) or not isinstance(max_failed, (int, float)):
@@ -35,19 +48,15 @@ def check_max_failed(max_failed: float) -> None:
         )
 
 
-def check_on_breach(on_breach: str) -> None:
-    """Raise InvalidArgumentError, which names the choices, if it is not one of them."""
-    validation.one_of(on_breach, "on_breach", get_args(OnBreach))
-
-
-def breached(stats: BatchStats, max_failed: float) -> bool:
+def breached(stats: BatchStats, max_failed: float, allow_expired: bool = False) -> bool:
     """Return whether more jobs failed than allowed, whatever becomes of the open ones.
 
     A share is certain only once the batch is sealed: until then there may be more jobs.
     """
+    failed = stats.failed - (stats.expired if allow_expired else 0)
     if isinstance(max_failed, int):
-        return stats.failed > max_failed
-    return stats.sealed and stats.failed > max_failed * stats.total
+        return failed > max_failed
+    return stats.sealed and failed > max_failed * stats.total
 
 
 def failed_error(
@@ -57,7 +66,8 @@ def failed_error(
     allowed = f"{max_failed}" if isinstance(max_failed, int) else f"{max_failed:.2%}"
     parts = [f"{stats.deadletter} failed"]
     if stats.cancelled:
-        parts.append(f"{stats.cancelled} were cancelled")
+        late = f" ({stats.expired} of them expired)" if stats.expired else ""
+        parts.append(f"{stats.cancelled} were cancelled{late}")
     still = f" ({stats.open} are still open)" if stats.open else ""
     message = (
         f"batch {_title(stats)}: of {stats.total} jobs {' and '.join(parts)}, more than "

@@ -131,6 +131,7 @@ def open_message(
         retry_backoff=constants.retry_backoff,
         weight=constants.weight,
         fair_by=constants.fair_by,
+        expires_at=constants.expires_at,
         tags=dict(constants.tags),
         generation=generation,
         part_id=part_id or "",

@@ -162,6 +162,7 @@ def prepare(
             notes=tuple(scan.notes),
             no_retries=no_retries,
             has_row_backoffs=mapping.retry_backoff is not None,
+            has_row_expiry=mapping.expires_at is not None,
             table_version=next(iter(scan.versions_read), None),
             on_changed=options.on_changed,
             payload_schema=payload_schema,

@@ -50,6 +50,7 @@ class StagedBatch:
         ledger: where the ledger is to be kept, if anywhere.
         notes: what people should know of how the table was read.
         no_retries: whether some of the jobs are to have no retries.
+        has_row_expiry: whether rows bring a time by which they have to start.
         has_row_backoffs: whether rows bring how long they wait before their retries.
         table_version: of a lake table: the version that was read.
         on_changed: what to do with rows that have the key of a job and another payload.
@@ -73,6 +74,7 @@ class StagedBatch:
     notes: tuple[str, ...] = ()
     no_retries: bool = False
     has_row_backoffs: bool = False
+    has_row_expiry: bool = False
     table_version: int | None = None
     on_changed: OnChanged = "keep"
     payload_schema: bytes = b""

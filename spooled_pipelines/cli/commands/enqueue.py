@@ -101,6 +101,16 @@ def enqueue(
         str | None,
         typer.Option(help="Such as 90s or 5m for each job, or a column's name."),
     ] = None,
+    expires_at: Annotated[
+        str | None,
+        typer.Option(
+            help="What has not started by then is cancelled: a time such as 2030-01-31T08:00:00Z, "
+            "or a column's name."
+        ),
+    ] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="The same from now on, such as 90s, 30m, 2h or 7d.")
+    ] = None,
     retry_backoff: Annotated[
         str | None,
         typer.Option(
@@ -230,6 +240,8 @@ def enqueue(
         "retry_backoff": retry_backoff,
         "weight": weight,
         "fair_by": fair_by,
+        "expires_at": time_or_column(expires_at),
+        "ttl": ttl,
         "rate": rate,
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,

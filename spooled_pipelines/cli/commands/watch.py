@@ -45,6 +45,10 @@ def watch(
         float | None,
         typer.Option(parser=duration, metavar="DURATION", help="Give up after it: 30s, 1m."),
     ] = None,
+    allow_expired: Annotated[
+        bool,
+        typer.Option("--allow-expired", help="Jobs that did not start in time are not failures."),
+    ] = False,
     on_breach: Annotated[
         OnBreach,
         typer.Option(
@@ -72,7 +76,11 @@ def watch(
                 line.show(describe(stats, throughput))
 
         batch_of(client, batch).wait(
-            timeout=timeout, max_failed=allowed, on_progress=show, on_breach=on_breach.value
+            timeout=timeout,
+            max_failed=allowed,
+            on_progress=show,
+            on_breach=on_breach.value,
+            allow_expired=allow_expired,
         )
 
 

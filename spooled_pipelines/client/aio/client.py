@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from spooled_pipelines.batch.aio.payload_schemas import AsyncPayloadSchemas
-from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF
+from spooled_pipelines.batch.options.row_options import NEEDS_BACKOFF, NEEDS_EXPIRY
 from spooled_pipelines.client.aio.batches import AsyncBatchCalls
 from spooled_pipelines.client.aio.job_lists import AsyncJobLists
 from spooled_pipelines.client.aio.process import AsyncProcessStream
@@ -37,6 +37,7 @@ from spooled_pipelines.types import (
 from spooled_pipelines.wire import batch_v1, spooled_v1
 from spooled_pipelines.wire.limits import NO_RETRIES
 from spooled_pipelines.wire.methods import BATCH, QUEUE
+from spooled_pipelines.wire.well_known import Timestamp
 
 
 class AsyncSpooledClient(
@@ -98,6 +99,8 @@ class AsyncSpooledClient(
         max_retries: int | None = None,
         timeout_seconds: int | None = None,
         retry_backoff: RetryBackoffOption | None = None,
+        expires_at: datetime | None = None,
+        ttl: float | timedelta | str | None = None,
         scheduled_at: datetime | None = None,
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -114,6 +117,9 @@ class AsyncSpooledClient(
             retry_backoff: how long the job waits before its retries: seconds, a list of seconds for
                 each retry in turn, or a text such as ``"5s"`` or ``"exponential 5s cap 10m jitter
                 20%"``; None: 1, 2, 4 minutes and so on. It needs the batch extension.
+            expires_at: if it has not started by then it is cancelled; an aware time. `ttl` is the
+                same from now on: seconds, a timedelta or a text such as ``"2h"``. Both need the
+                batch extension.
             scheduled_at: not before this (aware) time.
             idempotency_key: a job of the organization with the same key is not made again; None:
                 a fresh one, so that a call whose answer was lost is repeated without harm.
@@ -135,7 +141,9 @@ class AsyncSpooledClient(
                 tags=tracing.with_context(validation.text_map(tags, "tags")),
             )
             backoff = validation.retry_backoff(retry_backoff)
-            response = await self._send_job(request, backoff)
+            moment = validation.expiry(ttl, expires_at)
+            expiry = None if moment is None else validation.timestamp(moment, "expires_at")
+            response = await self._send_job(request, backoff, expiry)
         if idempotency_key is None:
             # Nobody else has this key: a duplicate is the job of an earlier attempt.
             return EnqueueResult(job_id=response.job_id, created=True)
@@ -306,13 +314,21 @@ class AsyncSpooledClient(
 
     _close = close
 
-    async def _send_job(self, request: spooled_v1.EnqueueRequest, retry_backoff: str) -> Any:
+    async def _send_job(
+        self,
+        request: spooled_v1.EnqueueRequest,
+        retry_backoff: str,
+        expires_at: Timestamp | None,
+    ) -> Any:
         needs = "max_retries=0 (no retries)" if request.max_retries == NO_RETRIES else ""
         needs = NEEDS_BACKOFF if retry_backoff else needs
+        needs = needs if expires_at is None else NEEDS_EXPIRY
         if not needs:
             return await self._connection.unary(QUEUE["Enqueue"], request, repeatable=True)
         (await self.batch_backend()).require("keeps_batches", needs)
-        extended = batch_v1.EnqueueJobRequest(job=request, retry_backoff=retry_backoff)
+        extended = batch_v1.EnqueueJobRequest(
+            job=request, retry_backoff=retry_backoff, expires_at=expires_at
+        )
         return await self._connection.unary(BATCH["EnqueueJob"], extended, repeatable=True)
 
     async def _is_done(self, held: JobRef, request: spooled_v1.CompleteRequest) -> bool:

@@ -86,6 +86,9 @@ class BatchCalls:
                 with weight 1, when they take turns: 1 to 100.
             fair_by: the column whose values take turns, in place of the batches, such as a
                 customer's.
+            expires_at, ttl: what has not started by this (aware) time, or a column's, is cancelled
+                and counts as expired; `ttl` is the same from now on: seconds, a timedelta or a text
+                such as ``"2h"``.
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.

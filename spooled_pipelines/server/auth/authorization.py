@@ -189,9 +189,10 @@ def _without_source(message: Any) -> list[str]:
         return [message.full_name]
     if source is not QueueSource.ENVELOPE:
         return []
-    # What is not a message names no queue: the envelope's own text says something of its content.
+    # A text or a time beside the message in an envelope says something of it, and names no queue.
     inner = [field.message_type for field in message.fields if field.message_type is not None]
-    return [name for each in inner for name in _without_source(each)]
+    ours = [each for each in inner if each.file.package != "google.protobuf"]
+    return [name for each in ours for name in _without_source(each)]
 
 
 async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> None:

@@ -82,6 +82,7 @@ class CounterDeltas:
         "due",
         "errors",
         "expired",
+        "expired_jobs",
         "flows",
         "keys",
         "max_deliveries",
@@ -98,6 +99,8 @@ class CounterDeltas:
         self.batches: defaultdict[int, list[int]] = defaultdict(_zeros)
         # How many dead letters more of a batch ended with an error.
         self.errors: dict[tuple[int, str], int] = {}
+        # How many jobs more of batches expired.
+        self.expired_jobs: Counter[int] = Counter()
         # When a lease of these queues ran out.
         self.expired: dict[int, int] = {}
         # What happened to how many jobs of these queues, for the metrics.
@@ -160,6 +163,10 @@ class CounterDeltas:
             self.count_error(job.batches, before.last_error or "", -1)
         if after.status == Status.DEADLETTER:
             self.count_error(job.batches, after.last_error or "")
+        if before.is_expired != after.is_expired:
+            self.expired_jobs.update(
+                dict.fromkeys(job.batches, after.is_expired - before.is_expired)
+            )
         if before.status == Status.PROCESSING and after.status != Status.PROCESSING:
             self.lease_ended(job.seq, before.lease_id, job.queue, job.is_capped)
         moment, known = _next_moment(after), _next_moment(before)
@@ -254,6 +261,13 @@ class CounterDeltas:
         for batch in batches:
             self.errors[batch, group] = self.errors.get((batch, group), 0) + count
 
+    def expires_at(self, moments: Iterable[int | None] | int | None) -> None:
+        """Note when jobs expire that were made just now."""
+        each = [moments] if moments is None or isinstance(moments, int) else moments
+        known = [moment for moment in each if moment is not None]
+        if known:
+            self.due_at(min(known))
+
     def due_at(self, moment: int) -> None:
         """Note that something is due at this moment."""
         if self.due is None or moment < self.due:
@@ -271,4 +285,8 @@ class CounterDeltas:
 
 
 def _next_moment(job: JobState) -> int | None:
-    return job.lease_expires_at if job.status == Status.PROCESSING else job.due_at
+    if job.status == Status.PROCESSING:
+        return job.lease_expires_at
+    if job.expires_at is None or job.status not in (Status.PENDING, Status.SCHEDULED):
+        return job.due_at
+    return job.expires_at if job.due_at is None else min(job.due_at, job.expires_at)

@@ -57,6 +57,7 @@ class JobState(NamedTuple):
     worker_id: str | None = None
     lease_id: str | None = None
     retry_backoff: str | None = None
+    expires_at: int | None = None
     last_error: str | None = None
     # Its payload was removed a while after it settled: there is nothing left to run.
     pruned: bool = False
@@ -65,6 +66,15 @@ class JobState(NamedTuple):
     def is_waiting(self) -> bool:
         """Whether the job is pending and its retry is not due yet."""
         return self.status == Status.PENDING and self.due_at is not None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the job was cancelled after the time by which it had to start."""
+        return (
+            self.status == Status.CANCELLED
+            and self.expires_at is not None
+            and (self.completed_at or 0) >= self.expires_at
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -99,6 +109,11 @@ class LeaseExpiry:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """The moment came by which the job had to start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """The job's batch is cancelled."""
 
@@ -128,6 +143,7 @@ Event = (
     | Renewal
     | LeaseExpiry
     | Due
+    | Expire
     | Claim
     | Cancel
     | Purge
@@ -198,6 +214,9 @@ def transition(
                 lease_id=event.lease_id,
             )
             return Transition(leased)
+        case Expire() if status in (Status.PENDING, Status.SCHEDULED):
+            if job.expires_at is not None and job.expires_at <= now:
+                return Transition(_ended(job, Status.CANCELLED, now))
         case Cancel() if status in (Status.PENDING, Status.SCHEDULED):
             return Transition(_ended(job, Status.CANCELLED, now))
         case Purge() if status == Status.PENDING:
@@ -208,7 +227,7 @@ def transition(
             is_early = job.scheduled_at is not None and job.scheduled_at > now
             return Transition(_restarted(job, job.scheduled_at if is_early else None))
         case Discard() if status == Status.DEADLETTER:
-            return Transition(_ended(job, Status.CANCELLED, now))
+            return Transition(_ended(job, Status.CANCELLED, now)._replace(expires_at=None))
     return None
 
 
@@ -277,6 +296,7 @@ def _failed(
         job.worker_id,
         job.lease_id,
         job.retry_backoff,
+        job.expires_at,
         error,
     )
     return Transition(after, error, ending=ending)
@@ -293,6 +313,8 @@ def _restarted(job: JobState, due_at: int | None) -> JobState:
         completed_at=None,
         worker_id=None,
         lease_id=None,
+        # Whoever puts it back wants it done.
+        expires_at=None,
     )
 
 

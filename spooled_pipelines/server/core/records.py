@@ -46,6 +46,8 @@ class NewJob(NamedTuple):
     tags: bytes | None
     # How long it waits before each retry, see `retry_backoff.py`; None: the server's own pauses.
     retry_backoff: str | None = None
+    # It is not begun after this.
+    expires_at: int | None = None
 
 
 class Enqueued(NamedTuple):
@@ -391,6 +393,8 @@ class BatchRecord(NamedTuple):
     made_by: str = ""
     waiting_errors: tuple[WaitingError, ...] = ()
     behind: JobsAhead | None = None
+    # Those among the cancelled that had not started in time.
+    expired: int = 0
 
     @property
     def may_be_behind(self) -> bool:
@@ -432,6 +436,7 @@ class Chunk:
     retry_backoff: Sequence[str | None] | str | None = None
     # With what rows take turns in place of their batch, see `turns.key_number`.
     fair_keys: Sequence[int | None] | None = None
+    expires_at: Sequence[int | None] | int | None = None
     # In these statuses a job gets the payload of its row, where that is another one.
     replaceable: tuple[int, ...] = ()
     # Which of the batch's schemas the payloads have.

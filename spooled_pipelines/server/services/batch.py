@@ -103,7 +103,8 @@ class BatchService:
     async def enqueue_job(self, caller: Caller, request: EnqueueJobRequest) -> EnqueueResponse:
         await authorize_queues(self._context.store, caller, request.job)
         job = new_job(request.job, validation.max_retries_or_none)._replace(
-            retry_backoff=validation.retry_backoff(request.retry_backoff)
+            retry_backoff=validation.retry_backoff(request.retry_backoff),
+            expires_at=validation.timestamp("expires_at", request.expires_at),
         )
         job_id, created = await self._context.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)

@@ -261,6 +261,7 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats
         made_by=record.made_by,
         waiting=counts.waiting,
         waiting_errors=_waiting_errors(record.waiting_errors),
+        expired=record.expired,
     )
 
 

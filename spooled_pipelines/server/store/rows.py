@@ -85,6 +85,7 @@ class _BatchRow(NamedTuple):
     generation: int
     changed: int
     replaced: int
+    expired: int
     made_by: str | bytes
     queue_paused: bool
     in_flight: int
@@ -125,6 +126,7 @@ def batch_record(
         generation=row.generation,
         changed=row.changed,
         replaced=row.replaced,
+        expired=row.expired,
         made_by=text(row.made_by),
         queue_paused=bool(row.queue_paused),
         limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),

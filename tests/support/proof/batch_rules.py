@@ -115,7 +115,8 @@ class BatchRules(SideBySide):
             given = [(key, *given[0][1:3], None) for key, *_ in given]
         jobs = [self.new_job(row, "") for row in given]
         if alike:
-            jobs = [job._replace(retry_backoff=jobs[0].retry_backoff) for job in jobs]
+            said = {name: getattr(jobs[0], name) for name in ("retry_backoff", "expires_at")}
+            jobs = [job._replace(**said) for job in jobs]
         one: Callable[[list[Any]], Any] = (lambda values: values[0]) if alike else list
         scheduled = [job.scheduled_at for job in jobs]
         chunk = Chunk(
@@ -132,6 +133,7 @@ class BatchRules(SideBySide):
             generation=self.generation(organization, batch, late),
             part_id=part,
             retry_backoff=one([job.retry_backoff for job in jobs]),
+            expires_at=one([job.expires_at for job in jobs]),
             replaceable=replaceable,
         )
         self.send_chunk(organization, chunk, jobs)
@@ -148,11 +150,13 @@ class BatchRules(SideBySide):
         columns = [[one] * len(sent) if isinstance(one, int) else one for one in numbers]
         backoff = chunk.retry_backoff
         backoffs = backoff if isinstance(backoff, list) else [backoff] * len(sent)
+        expiry = chunk.expires_at
+        expiries = expiry if isinstance(expiry, list) else [expiry] * len(sent)
         scheduled = chunk.scheduled_at or [None] * len(sent)
         jobs = [
-            NewJob("", payload, priority, retries, seconds, due, key, None, backoff)
-            for payload, priority, retries, seconds, due, key, backoff in zip(
-                chunk.payloads, *columns, scheduled, sent, backoffs, strict=True
+            NewJob("", payload, priority, retries, seconds, due, key, None, backoff, expires)
+            for payload, priority, retries, seconds, due, key, backoff, expires in zip(
+                chunk.payloads, *columns, scheduled, sent, backoffs, expiries, strict=True
             )
         ]
         again = {**vars(chunk), "keys": sent}

@@ -68,6 +68,11 @@ class Job:
     lease_id: str | None = None
     last_error: str | None = None
     result: bytes | None = None
+    expires_at: int | None = None
+
+    def is_late(self, now: int) -> bool:
+        """Whether it may not begin any longer."""
+        return self.expires_at is not None and self.expires_at <= now
 
     @property
     def claimable(self) -> bool:
@@ -107,6 +112,7 @@ class Batch:
     outcomes: dict[tuple[str, int], list[Row]] = field(default_factory=dict)
     changed: int = 0
     replaced: int = 0
+    expired: int = 0
 
 
 class Row(NamedTuple):
@@ -149,6 +155,7 @@ class Model:
             due = None
         status = Status.PENDING if due is None else Status.SCHEDULED
         made = Job(organization, self.made, job, self.now, due, status, own=own)
+        made.expires_at = job.expires_at
         if due is None:
             made.round = self.turns.take(made.line, own)
         self.made += 1
@@ -161,7 +168,8 @@ class Model:
         """Highest priority first, then by rounds, then oldest."""
         self.release_due()
         limit = min(limit, self.room(organization, queue_name))
-        ready = [job for job in self.of(organization, queue_name) if job.claimable]
+        jobs = self.of(organization, queue_name)
+        ready = [job for job in jobs if job.claimable and not job.is_late(self.now)]
         claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.round, job.number))
         alone = next((place for place, job in enumerate(claimed) if job.run_alone), limit)
         claimed = claimed[: min(limit, max(alone, 1))]
@@ -289,6 +297,10 @@ class Model:
                 self.move(job, Status.PENDING)
                 job.retry_count += 1
                 job.last_error = error
+        for job in self.jobs:
+            if job.status in (Status.PENDING, Status.SCHEDULED) and job.is_late(self.now):
+                self.move(job, Status.CANCELLED)
+                job.completed_at = self.now
         return min(moments(self.jobs), default=None)
 
     def open_batch(
@@ -442,6 +454,7 @@ class Model:
         job.status, job.due_at, job.lease_expires_at = status, None, None
         for batch in job.batches:
             batch.changed_at = self.now
+            batch.expired += status == Status.CANCELLED and job.is_late(self.now)
 
     def _poisoned(self, job: Job, how: str, ending: int, code: int | None = None) -> bool:
         if job.deliveries < max(MAX_DELIVERIES, job.asked.max_retries + 1):
@@ -490,10 +503,11 @@ def counted(jobs: Iterable[Job]) -> Counts:
 
 
 def moments(jobs: Iterable[Job]) -> list[int]:
-    """When something becomes due: a job, a retry, the end of a lease."""
-    return [
-        moment
-        for job in jobs
-        for moment in (job.due_at, job.lease_expires_at)
-        if moment is not None
-    ]
+    """When something becomes due: a job, a retry, the end of a lease, the time to start."""
+    found = []
+    for job in jobs:
+        waits = job.status in (Status.PENDING, Status.SCHEDULED)
+        each = (job.due_at, job.lease_expires_at, job.expires_at if waits else None)
+        known = [moment for moment in each if moment is not None]
+        found += [min(known)] if known else []
+    return found

@@ -94,6 +94,7 @@ def _revive(model: Model, jobs: Iterable[Job], error_contains: str) -> int:
         model.give_turn_again(job)
         job.retry_count = job.deliveries = 0
         job.started_at = job.completed_at = job.worker_id = job.lease_id = None
+        job.expires_at = None
         for batch in job.batches:
             batch.errors[error[:200]] -= 1
         revived += 1

@@ -235,7 +235,9 @@ class SideBySide(RuleBasedStateMachine):
         place = (organization, batch.queue_name)
         workers = self.model.workers.items()
         seen = [at for (owner, _), (queue, at) in workers if (owner, queue) == place]
-        assert record._replace(top_errors=(), waiting_errors=(), behind=None) == BatchRecord(
+        assert record._replace(
+            top_errors=(), waiting_errors=(), behind=None, expired=batch.expired
+        ) == BatchRecord(
             batch_id,
             batch.queue_name,
             batch.name,
@@ -251,7 +253,9 @@ class SideBySide(RuleBasedStateMachine):
             self.limited_by(place),
             batch.changed,
             batch.replaced,
+            expired=batch.expired,
         )
+        assert record.expired == batch.expired
         # Which of several that are equally frequent come is open.
         errors = +batch.errors
         frequent = [count for _, count in errors.most_common(5)]
@@ -322,7 +326,9 @@ class SideBySide(RuleBasedStateMachine):
         due = None if delay is None else self.kit.clock.now() + 1000 * delay
         backoff = (None, "1s", "3s")[next(self.numbers) % 3]
         payload = self.payload(key)
-        return NewJob(queue, payload, priority, max_retries, 300, due, key, None, backoff)
+        late = (None, None, None, 4_000, 61_000)[next(self.numbers) % 5]
+        expires = None if late is None else self.kit.clock.now() + late
+        return NewJob(queue, payload, priority, max_retries, 300, due, key, None, backoff, expires)
 
     def payload(self, key: str) -> bytes:
         """One that comes once, or one of two that are equal, in another order of fields."""

@@ -42,7 +42,7 @@ REPLACEABLE: Mapping[int, tuple[int, ...]] = {
 _CONTEXT = ("traceparent", "tracestate")
 _ROW_COLUMNS = (
     *("priorities", "max_retries", "timeout_seconds", "scheduled_at", "tags"),
-    *("retry_backoffs", "fair_keys"),
+    *("retry_backoffs", "fair_keys", "expires_at"),
 )
 _NONE: Mapping[int, str] = {}
 
@@ -59,6 +59,7 @@ class Upload:
     max_retries: int
     timeout_seconds: int
     retry_backoff: str | None
+    expires_at: int | None
     tags: bytes | None
     # The tags that say where the upload is traced, which rows with tags of their own have as well.
     context: Mapping[str, str]
@@ -101,6 +102,7 @@ def checked_upload(request: OpenBatch) -> Upload:
         max_retries=validation.max_retries_or_none(request.max_retries),
         timeout_seconds=validation.timeout_seconds(request.timeout_seconds),
         retry_backoff=validation.retry_backoff(request.retry_backoff),
+        expires_at=validation.timestamp("expires_at", request.expires_at),
         tags=validation.tags(request.tags),
         context={name: request.tags[name] for name in _CONTEXT if name in request.tags},
         generation=validation.generation(request.generation),
@@ -191,7 +193,13 @@ def checked_chunk(
         tags=_each(chunk.tags, partial(_row_tags, upload.context), rejected) or upload.tags,
         generation=upload.generation,
         part_id=upload.part_id,
-        retry_backoff=_backoffs(chunk.retry_backoffs, upload.retry_backoff, rejected),
+        retry_backoff=_or_default(
+            _each(chunk.retry_backoffs, validation.retry_backoff, rejected), upload.retry_backoff
+        ),
+        expires_at=_or_default(
+            _each(chunk.expires_at, partial(validation.timestamp, "expires_at"), rejected),
+            upload.expires_at,
+        ),
         replaceable=upload.replaceable,
         schema_id=None if upload.schema is None else upload.schema.schema_id,
         fair_keys=_each(
@@ -284,7 +292,7 @@ def _without_marks(retries: Sequence[int] | int) -> Sequence[int] | int:
 
 
 def _each(
-    values: Sequence[Any], convert: Callable[[Any], T], rejected: dict[int, str]
+    values: Sequence[Any], convert: Callable[[Any], T | None], rejected: dict[int, str]
 ) -> list[T | None] | None:
     if not values:
         return None
@@ -298,11 +306,9 @@ def _each(
     return converted
 
 
-def _backoffs(
-    values: Sequence[str], default: str | None, rejected: dict[int, str]
-) -> Sequence[str | None] | str | None:
-    backoffs = _each(values, validation.retry_backoff, rejected)
-    return default if backoffs is None else [backoff or default for backoff in backoffs]
+def _or_default(values: list[T | None] | None, default: T | None) -> list[T | None] | T | None:
+    """Return the values with the upload's in place of those that say nothing."""
+    return default if values is None else [value or default for value in values]
 
 
 def _key_number(field: str, by: str, key: str) -> int | None:
@@ -331,4 +337,5 @@ def _without(chunk: Chunk, rows: int, rejected: dict[int, str]) -> Chunk:
         tags=kept(chunk.tags),
         retry_backoff=kept(chunk.retry_backoff),
         fair_keys=kept(chunk.fair_keys),
+        expires_at=kept(chunk.expires_at),
     )

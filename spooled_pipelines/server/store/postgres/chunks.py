@@ -258,6 +258,7 @@ async def _settle(
     """Count what came in; returns the outcome and how many jobs of others were linked."""
     rows = len(keys)
     due = when_due(chunk.scheduled_at, tx.now)
+    tx.deltas.expires_at(chunk.expires_at)
     if not staged:
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, place.first, (), ()), 0

@@ -66,6 +66,7 @@ class Copy:
             "due_at": _moments(due, order),
             "fair_key": _moments(chunk.fair_keys, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
+            "expires_at": _moments(chunk.expires_at, order),
             "retry_backoff": _texts(chunk.retry_backoff, order),
             "schema_id": _NULL if chunk.schema_id is None else _INT8.pack(8, chunk.schema_id),
             "tags": _texts(chunk.tags, order),
@@ -93,9 +94,11 @@ def _numbers(kind: struct.Struct, values: Sequence[int] | int, order: Sequence[i
     return map(kind.pack, repeat(size), map(values.__getitem__, order))
 
 
-def _moments(values: Sequence[int | None] | None, order: Sequence[int]) -> _Column:
+def _moments(values: Sequence[int | None] | int | None, order: Sequence[int]) -> _Column:
     if values is None:
         return _NULL
+    if isinstance(values, int):
+        return _INT8.pack(8, values)
     return [_NULL if (moment := values[row]) is None else _INT8.pack(8, moment) for row in order]
 
 

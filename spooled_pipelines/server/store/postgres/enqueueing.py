@@ -71,6 +71,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
             max_retries=[job.max_retries for job in jobs],
             timeouts=[job.timeout_seconds for job in jobs],
             scheduled=[job.scheduled_at for job in jobs],
+            expires=[job.expires_at for job in jobs],
             backoffs=[job.retry_backoff for job in jobs],
             keys=keys,
             tags=[job.tags for job in jobs],
@@ -101,6 +102,7 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
                 tx.deltas.add_created(addition.queue, (), 0, None, duplicates=1)
             elif seq not in refused:
                 tx.deltas.add_created(addition.queue, (), 1, (moment,))
+                tx.deltas.expires_at(addition.job.expires_at)
         await tx.commit()
     return [
         # One that found the job of another that is refused is refused with it.

@@ -136,6 +136,13 @@ VALUES (%(batch)s, pg_backend_pid() %% 16, 0, 0, 0, 0, 0, 0, 0, 0, %(changed)s, 
 ON CONFLICT (batch, shard) DO UPDATE SET changed = c.changed + excluded.changed,
     replaced = c.replaced + excluded.replaced
 
+-- name: count_expired
+-- Add to how many jobs of batches had not started in time.
+INSERT INTO batch_counters AS c (batch, shard, {counts}, expired, changed_at)
+SELECT d.batch, pg_backend_pid() %% 16, 0, 0, 0, 0, 0, 0, 0, 0, d.expired, 0
+FROM unnest(%(batches)s::int8[], %(expired)s::int8[]) AS d (batch, expired) ORDER BY d.batch
+ON CONFLICT (batch, shard) DO UPDATE SET expired = c.expired + excluded.expired
+
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
 INSERT INTO batch_errors AS e (batch, error, count)
@@ -164,16 +171,17 @@ UPDATE daily_jobs SET jobs = jobs - %(jobs)s WHERE organization = %(organization
 -- Store jobs but for those whose key is there. Sorted by key: two who store the same keys
 -- in another order would wait for each other for ever.
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, round, max_retries,
-    timeout_seconds, created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
+    timeout_seconds, created_at, scheduled_at, expires_at, retry_backoff,
+    idempotency_key, tags, payload)
 SELECT n.seq, n.organization, n.queue, n.status, n.priority, n.due_at, n.round, n.max_retries,
-    n.timeout_seconds, %(now)s, n.scheduled_at, n.retry_backoff, n.idempotency_key, n.tags,
+    n.timeout_seconds, %(now)s, n.scheduled_at, n.expires_at, n.retry_backoff, n.idempotency_key, n.tags,
     n.payload
 FROM unnest(%(seqs)s::int8[], %(organizations)s::int4[], %(queues)s::int4[], %(statuses)s::int2[],
     %(priorities)s::int2[], %(due)s::int8[], %(rounds)s::int8[], %(max_retries)s::int2[],
-    %(timeouts)s::int4[], %(scheduled)s::int8[], %(backoffs)s::text[], %(keys)s::bytea[],
+    %(timeouts)s::int4[], %(scheduled)s::int8[], %(expires)s::int8[], %(backoffs)s::text[], %(keys)s::bytea[],
     %(tags)s::bytea[], %(payloads)s::bytea[])
     AS n (seq, organization, queue, status, priority, due_at, round, max_retries, timeout_seconds,
-        scheduled_at, retry_backoff, idempotency_key, tags, payload)
+        scheduled_at, expires_at, retry_backoff, idempotency_key, tags, payload)
 ORDER BY n.organization, n.idempotency_key, n.seq
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING seq
@@ -305,6 +313,7 @@ DELETE FROM turns WHERE participant = %(batch)s
 WITH first AS MATERIALIZED (
     SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
     WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
+        AND (expires_at IS NULL OR expires_at > %(now)s)
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
         AND (%(counted)s OR NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s))
     ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -366,14 +375,14 @@ FROM jobs WHERE seq = ANY(%(seqs)s) ORDER BY seq FOR UPDATE
 -- Write what transitions made of jobs.
 UPDATE jobs AS j SET status = n.status, due_at = n.due_at, lease_expires_at = n.lease_expires_at,
     retry_count = n.retry_count, deliveries = n.deliveries, run_alone = n.run_alone, started_at = n.started_at, completed_at = n.completed_at,
-    worker_id = n.worker_id, lease_id = n.lease_id,
+    worker_id = n.worker_id, lease_id = n.lease_id, expires_at = n.expires_at,
     last_error = coalesce(n.last_error, j.last_error), result = coalesce(n.result, j.result)
 FROM unnest(%(seqs)s::int8[], %(statuses)s::int2[], %(due)s::int8[], %(expiries)s::int8[],
     %(retry_counts)s::int2[], %(deliveries)s::int2[], %(alone)s::bool[], %(started)s::int8[],
-    %(completed)s::int8[], %(workers)s::text[], %(leases)s::text[], %(errors)s::bytea[],
-    %(results)s::bytea[])
+    %(completed)s::int8[], %(workers)s::text[], %(leases)s::text[], %(expires)s::int8[],
+    %(errors)s::bytea[], %(results)s::bytea[])
     AS n (seq, status, due_at, lease_expires_at, retry_count, deliveries, run_alone, started_at,
-        completed_at, worker_id, lease_id, last_error, result)
+        completed_at, worker_id, lease_id, expires_at, last_error, result)
 WHERE j.seq = n.seq
 
 -- name: add_attempts
@@ -446,11 +455,18 @@ FROM jobs WHERE status = 3 AND lease_expires_at > 0 AND organization + 0 = %(org
     AND worker_id = %(worker_id)s
 ORDER BY seq FOR UPDATE
 
+-- name: lock_too_late
+-- Return jobs that did not start in time, to be changed.
+SELECT jobs.seq, {locked_columns}
+FROM jobs WHERE status IN (1, 2) AND expires_at <= %(now)s
+ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+
 -- name: read_next_moment
 -- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
 -- a seal back; and whether a batch is being cancelled.
 SELECT (SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL),
     (SELECT min(lease_expires_at) FROM jobs WHERE status = 3),
+    (SELECT min(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND status IN (1, 2)),
     (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id))
         + %(gone)s::int8 FROM batches b WHERE b.seal_asked),
     EXISTS (SELECT FROM batches WHERE cancel_after IS NOT NULL)
@@ -627,13 +643,14 @@ SELECT e.errors, e.counts, w.errors, w.due,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
-    b.generation, c.changed, c.replaced, b.made_by, q.paused,
+    b.generation, c.changed, c.replaced, greatest(c.expired, 0), b.made_by, q.paused,
     (SELECT coalesce(sum(processing), 0)::int8 FROM queue_counters WHERE queue = b.queue),
     {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = b.queue
 CROSS JOIN LATERAL (
     SELECT {sums}, max(changed_at) AS changed_at, coalesce(sum(changed), 0)::int8 AS changed,
+        coalesce(sum(expired), 0)::int8 AS expired,
         coalesce(sum(replaced), 0)::int8 AS replaced
     FROM batch_counters WHERE batch = b.id
 ) AS c

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
-from spooled_pipelines.server.core.job_rules import LeaseExpiry
+from spooled_pipelines.server.core.job_rules import Expire, LeaseExpiry
 from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.postgres import batches as batch_operations
@@ -54,8 +54,12 @@ async def _sweep(tx: Transaction) -> tuple[int, bool]:
             tx.deltas.apply(job, LeaseExpiry(), tx.now)
             tx.deltas.expired[job.queue] = tx.now
         await tx.write(expired)
+        late = await tx.locked("lock_too_late", now=tx.now, limit=SWEEP_JOBS)
+        for job in late:
+            tx.deltas.apply(job, Expire(), tx.now)
+        await tx.write(late)
         await tx.commit()
-    return tx.now, max(len(released), len(expired)) >= SWEEP_JOBS
+    return tx.now, max(len(released), len(late), len(expired)) >= SWEEP_JOBS
 
 
 async def _next_moment(tx: Transaction) -> tuple[int | None, bool]:

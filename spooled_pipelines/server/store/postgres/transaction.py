@@ -149,6 +149,7 @@ class Transaction:
             completed=[state.completed_at for state in states],
             workers=[state.worker_id for state in states],
             leases=[state.lease_id for state in states],
+            expires=[state.expires_at for state in states],
             errors=[errors.get(job.seq) for job in changed],
             results=[job.result for job in changed],
         )
@@ -162,6 +163,9 @@ class Transaction:
             await self.send("count_queues", **_columns(deltas.queues), expired=expired)
         if deltas.batches:
             await self.send("count_batches", **_columns(deltas.batches), now=self.now)
+        if deltas.expired_jobs:
+            batches, counts = list(deltas.expired_jobs), list(deltas.expired_jobs.values())
+            await self.send("count_expired", batches=batches, expired=counts)
         if deltas.errors:
             await self.send(
                 "count_errors",

@@ -277,12 +277,14 @@ def _store_rows(
             "scheduled_at": chunk.scheduled_at,
             "retry_backoff": chunk.retry_backoff,
             "fair_key": chunk.fair_keys,
+            "expires_at": chunk.expires_at,
             "idempotency_key": keys,
             "schema_id": chunk.schema_id,
             "tags": chunk.tags,
             "payload": chunk.payloads,
         },
     )
+    tx.deltas.expires_at(chunk.expires_at)
     if inserted == rows:
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, first, (), ()), 0

@@ -12,6 +12,7 @@ from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.idempotency_keys import digest_of, digests_of
 from spooled_pipelines.server.core.job_rules import (
+    Expire,
     LeaseExpiry,
     Renewal,
     ends_of_death,
@@ -100,20 +101,26 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
         created_at=tx.now,
         scheduled_at=job.scheduled_at,
         retry_backoff=job.retry_backoff,
+        expires_at=job.expires_at,
         idempotency_key=key,
         tags=job.tags,
         payload=job.payload,
     )
     count_made(tx, organization, 1)
     tx.deltas.add_created(queue, (), 1, (due,))
+    tx.deltas.expires_at(job.expires_at)
     return Enqueued(ids.job_id(tx.prefix, seq), created=True)
 
 
 def can_be_batched(job: NewJob) -> bool:
     """Return whether `enqueue_many` takes it: all it has is a payload and a key that is a hash."""
     key = job.idempotency_key
-    said = (job.scheduled_at, job.tags, job.retry_backoff) != (None, None, None)
-    return not said and key is not None and digest_of(key) is not None
+    said = (job.scheduled_at, job.tags, job.retry_backoff, job.expires_at)
+    return (
+        not any(each is not None for each in said)
+        and key is not None
+        and digest_of(key) is not None
+    )
 
 
 def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
@@ -235,6 +242,15 @@ def release_due(tx: Transaction) -> bool:
     released = [(number, seq) for seq, number in rounds.items()]
     tx.connection.executemany(SQL["release_job"], released)
     return len(rows) == SWEEP_JOBS
+
+
+def cancel_too_late(tx: Transaction) -> bool:
+    """Cancel jobs that did not start in time; True where there is more."""
+    jobs = tx.locked("lock_too_late", now=tx.now, limit=SWEEP_JOBS)
+    for job in jobs:
+        tx.deltas.apply(job, Expire(), tx.now)
+        tx.write(job)
+    return len(jobs) == SWEEP_JOBS
 
 
 def requeue_expired(tx: Transaction) -> bool:

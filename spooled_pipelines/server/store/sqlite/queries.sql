@@ -79,6 +79,10 @@ WHERE id = :batch
 -- Count rows that came to a batch with another payload than their job had.
 UPDATE batches SET changed = changed + :changed, replaced = replaced + :replaced WHERE id = :batch
 
+-- name: count_expired
+-- Add to how many jobs of a batch had not started in time.
+UPDATE batches SET expired = expired + :expired WHERE id = :batch
+
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
 INSERT INTO batch_errors (batch, error, count) VALUES (:batch, :error, :count)
@@ -100,9 +104,11 @@ ON CONFLICT (organization) DO UPDATE SET day = max(day, excluded.day), jobs = ex
 -- name: add_job
 -- Store a job, unless its key is there.
 INSERT INTO jobs (seq, organization, queue, status, priority, due_at, round, batch, max_retries,
-    timeout_seconds, created_at, scheduled_at, retry_backoff, idempotency_key, tags, payload)
+    timeout_seconds, created_at, scheduled_at, expires_at, retry_backoff,
+    idempotency_key, tags, payload)
 VALUES (:seq, :organization, :queue, :status, :priority, :due_at, :round, :batch, :max_retries,
-    :timeout_seconds, :created_at, :scheduled_at, :retry_backoff, :idempotency_key, :tags, :payload)
+    :timeout_seconds, :created_at, :scheduled_at, :expires_at, :retry_backoff,
+    :idempotency_key, :tags, :payload)
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: find_job_of_key
@@ -195,6 +201,7 @@ WHERE seq IN (
             SELECT seq, priority, round, length(payload) AS size, run_alone
             FROM jobs INDEXED BY jobs_ready
             WHERE queue = :queue AND status = 1 AND due_at IS NULL
+                AND (expires_at IS NULL OR expires_at > :now)
             ORDER BY priority DESC, round, seq LIMIT :limit
         ) WINDOW so_far AS (ORDER BY priority DESC, round, seq ROWS UNBOUNDED PRECEDING)
     ) WHERE place = 1 OR total <= :budget
@@ -217,7 +224,7 @@ SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = :seq AND organization = 
 UPDATE jobs SET status = :status, retry_count = :retry_count, deliveries = :deliveries,
     run_alone = :run_alone, due_at = :due_at, started_at = :started_at, completed_at = :completed_at,
     lease_expires_at = :lease_expires_at, worker_id = :worker_id, lease_id = :lease_id,
-    last_error = :last_error, result = coalesce(:result, result)
+    expires_at = :expires_at, last_error = :last_error, result = coalesce(:result, result)
 WHERE seq = :seq
 
 -- name: add_attempt
@@ -284,6 +291,12 @@ SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
 WHERE status = 3 AND lease_expires_at > 0 AND organization = :organization
     AND worker_id = :worker_id
 
+-- name: lock_too_late
+-- Return jobs that did not start in time, to be changed.
+SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_expiring
+WHERE expires_at IS NOT NULL AND status IN (1, 2) AND expires_at <= :now
+ORDER BY expires_at LIMIT :limit
+
 -- name: shift_leases
 -- Move the ends of leases along with a clock that was set.
 UPDATE jobs SET lease_expires_at = lease_expires_at + :step
@@ -294,6 +307,8 @@ WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_leased WHERE status = 3 AND l
 -- a seal back; and whether a batch is being cancelled.
 SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NULL),
     (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3),
+    (SELECT min(expires_at) FROM jobs INDEXED BY jobs_expiring
+        WHERE expires_at IS NOT NULL AND status IN (1, 2)),
     (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id)) + :gone
         FROM batches b INDEXED BY batches_seal_asked WHERE b.seal_asked = 1 AND b.id > 0),
     EXISTS (SELECT 1 FROM batches INDEXED BY batches_cancelled
@@ -433,7 +448,7 @@ UPDATE batches SET sealed = :sealed, seal_asked = 0, changed_at = :now WHERE id 
 SELECT b.id,
     b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts b}, b.created_at, b.changed_at,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
-    b.generation, b.changed, b.replaced, b.made_by, q.paused, q.processing, {limits l}
+    b.generation, b.changed, b.replaced, max(b.expired, 0), b.made_by, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = :organization AND b.batch_id = :batch_id AND b.superseded = 0

@@ -320,10 +320,13 @@ class SqliteStore(Service):
     list_audit = _reads(audit.page)
 
     async def sweep(self) -> int | None:
-        while await self.write(job_operations.release_due) or await self.write(
-            job_operations.requeue_expired
+        for step in (
+            job_operations.release_due,
+            job_operations.requeue_expired,
+            job_operations.cancel_too_late,
         ):
-            pass
+            while await self.write(step):
+                pass
         while await self.write(batch_operations.seal_abandoned):
             pass
         again = await self._pruner.take_step(_Steps(self._writer))

@@ -132,6 +132,7 @@ CREATE TABLE batch_counters (
     cancelled bigint NOT NULL,
     -- Rows that came again with another payload than their job had, and those whose payload it got.
     changed bigint NOT NULL DEFAULT 0,
+    expired bigint NOT NULL DEFAULT 0,
     replaced bigint NOT NULL DEFAULT 0,
     changed_at bigint NOT NULL,
     PRIMARY KEY (batch, shard)
@@ -149,6 +150,8 @@ CREATE TABLE jobs (
     fair_key bigint,
     lease_expires_at bigint,
     created_at bigint NOT NULL,
+    -- It is not begun after this.
+    expires_at bigint,
     scheduled_at bigint,
     started_at bigint,
     completed_at bigint,
@@ -189,6 +192,7 @@ CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
+CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL AND status IN (1, 2);
 CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE status = 3;
 CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE status = 6;

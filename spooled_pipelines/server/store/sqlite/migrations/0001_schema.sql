@@ -94,6 +94,7 @@ CREATE TABLE batches (
     cancel_after INTEGER,
     -- Rows that came again with another payload than their job had, and those whose payload it got.
     changed INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0,
     replaced INTEGER NOT NULL DEFAULT 0,
     -- Whether an upload has ended, and others hold the seal back.
     seal_asked INTEGER NOT NULL DEFAULT 0,
@@ -141,6 +142,8 @@ CREATE TABLE jobs (
     run_alone INTEGER NOT NULL DEFAULT 0,
     timeout_seconds INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
+    -- It is not begun after this.
+    expires_at INTEGER,
     scheduled_at INTEGER,
     started_at INTEGER,
     completed_at INTEGER,
@@ -168,6 +171,7 @@ CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
+CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL AND status IN (1, 2);
 CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE status = 3;
 CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE status = 6;
