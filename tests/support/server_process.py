@@ -23,6 +23,12 @@ _READY = "listening on "
 _PAGE = "page at "
 
 
+def complaints_in(log: str) -> list[str]:
+    """The lines but for those that say that a server started, drained, and the like."""
+    lines = log.splitlines()
+    return [line for line in lines if " INFO spooled_pipelines.server.operator: " not in line]
+
+
 class ServerProcess:
     """`spooled-pipelines serve` over one SQLite file; a context manager.
 
@@ -69,8 +75,7 @@ class ServerProcess:
 
     def complaints(self) -> list[str]:
         """The lines of its log but for those that say that it started, drained, and the like."""
-        lines = self.log.read_text().splitlines()
-        return [line for line in lines if " INFO spooled_pipelines.server.operator: " not in line]
+        return complaints_in(self.log.read_text())
 
     def start(self) -> Self:
         """Starts it and returns when it listens."""

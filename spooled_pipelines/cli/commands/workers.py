@@ -34,7 +34,7 @@ def list_(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List workers, those that were heard of last first; `offline` missed five heartbeats."""
+    """List workers, those that were heard of last first; `offline` missed two heartbeats."""
     with connected(address, api_key, profile) as client:
         found = client.workers(queue, limit=limit)
     if as_json:

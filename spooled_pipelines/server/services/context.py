@@ -15,7 +15,7 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.in_flight import ByteBudget
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks
 from spooled_pipelines.server.core.notifier import Notifier, queue_topic
-from spooled_pipelines.server.core.presence import OFFLINE_MS
+from spooled_pipelines.server.core.presence import POLLED_MS
 from spooled_pipelines.server.services.validation.structs import SURELY_SMALL_BYTES
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire import limits
@@ -90,4 +90,4 @@ class ServiceContext:
         if self.notifier.has_subscribers(queue_topic(organization, queue_name)):
             return True
         asked = self.last_polled.last(organization, queue_name)
-        return asked is not None and self.clock.now() - asked < OFFLINE_MS
+        return asked is not None and self.clock.now() - asked < POLLED_MS
