@@ -39,7 +39,8 @@ class ProgressBar:
             raise ImportError("a progress bar needs tqdm: pip install tqdm") from error
         self._make = partial(tqdm, desc=title, unit=unit, mininterval=0.2, dynamic_ncols=True)
         is_widget = any("notebook" in each.__module__ for each in tqdm.__mro__)
-        if "ipykernel" in sys.modules and not is_widget:
+        kernels = sys.modules.get("ipykernel.kernelapp")
+        if kernels is not None and kernels.IPKernelApp.initialized() and not is_widget:
             # What a kernel writes to standard error is red.
             self._make = partial(self._make, file=sys.stdout)
         self._bar: Any = None
