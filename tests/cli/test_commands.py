@@ -480,11 +480,11 @@ def test_dead_letters_are_listed_and_retried(worked: str, spooled: Spooled, queu
 def test_dead_letters_are_told_by_error_with_every_attempt_and_discarded(
     worked: str, spooled: Spooled, client: SpooledClient, queue: str
 ) -> None:
-    (line,) = spooled("dead-letters", "errors", worked, "--json").stdout.splitlines()
+    (line,) = spooled("dead-letters", "errors", "--batch", worked, "--json").stdout.splitlines()
     found = json.loads(line)
     [job_id] = found["job_ids"]
     assert (found["count"], "not to Oslo" in found["error"]) == (1, True)
-    told = spooled("dead-letters", "errors", worked).stdout
+    told = spooled("dead-letters", "errors", "--batch", worked).stdout
     assert found["error"] in told
     assert job_id in told
 
@@ -505,10 +505,10 @@ def test_dead_letters_are_told_by_error_with_every_attempt_and_discarded(
 def test_dead_letters_that_do_not_exist_are_bad_input(
     to_server: None, spooled: Spooled, queue: str
 ) -> None:
-    for arguments in (("errors", "b_unknown"), ("history", "job_unknown")):
+    for arguments in (("errors", "--batch", "b_unknown"), ("history", "job_unknown")):
         missing = spooled("dead-letters", *arguments)
         assert (missing.returncode, missing.stdout) == (2, ""), missing.stderr
-        assert arguments[1] in missing.stderr
+        assert arguments[-1] in missing.stderr
     assert "discarded  0" in spooled("dead-letters", "discard", queue).stdout
 
 
