@@ -71,6 +71,7 @@ class RunBatch:
         timeout: float | None = None,
         max_failed: float = 0,
         on_breach: OnBreach = "raise",
+        allow_expired: bool = False,
     ) -> BatchStats:
         """Return once every job is settled and not too many failed.
 
@@ -80,6 +81,7 @@ class RunBatch:
             timeout: seconds; None: as long as it takes.
             max_failed: how many jobs may fail or be cancelled: a number, or a share (a float).
             on_breach: ``"stop"`` also cancels what has not started, once more failed than that.
+            allow_expired: whether jobs that did not start in time do not count as failed.
 
         Raises:
             BatchFailedError: more failed than that.
@@ -91,7 +93,7 @@ class RunBatch:
         )
         with self._resource.get_client() as client, meanwhile:
             batch = client.batch(self.record)
-            return batch.wait(timeout, max_failed, progress.batch, on_breach)
+            return batch.wait(timeout, max_failed, progress.batch, on_breach, allow_expired)
 
     def stats(self) -> BatchStats:
         """Return the statistics of the batch."""

@@ -83,18 +83,30 @@ class SpooledBatch(BaseModel):
             return client.batch(self.record).stats()
 
     def wait(
-        self, timeout: float | None = None, max_failed: float = 0, on_breach: OnBreach = "raise"
+        self,
+        timeout: float | None = None,
+        max_failed: float = 0,
+        on_breach: OnBreach = "raise",
+        allow_expired: bool = False,
     ) -> BatchStats:
         """Return once every job is settled and not too many failed; as `Batch.wait`."""
         with self.client() as client:
-            return client.batch(self.record).wait(timeout, max_failed, None, on_breach)
+            return client.batch(self.record).wait(
+                timeout, max_failed, None, on_breach, allow_expired
+            )
 
     async def wait_async(
-        self, timeout: float | None = None, max_failed: float = 0, on_breach: OnBreach = "raise"
+        self,
+        timeout: float | None = None,
+        max_failed: float = 0,
+        on_breach: OnBreach = "raise",
+        allow_expired: bool = False,
     ) -> BatchStats:
         """Return once every job is settled and not too many failed; no thread is held meanwhile."""
         async with self.async_client() as client:
-            return await client.batch(self.record).wait(timeout, max_failed, None, on_breach)
+            return await client.batch(self.record).wait(
+                timeout, max_failed, None, on_breach, allow_expired
+            )
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> pd.DataFrame:
         """Wait, and return what became of every job as a pandas DataFrame, a line for each.

@@ -139,6 +139,7 @@ def wait_for_batch(
     max_failed: float = 0,
     on_breach: OnBreach = "raise",
     credentials: SpooledCredentials | None = None,
+    allow_expired: bool = False,
 ) -> SpooledBatch:
     """Wait until every job of the batch is settled and not too many failed; return the batch.
 
@@ -148,6 +149,7 @@ def wait_for_batch(
         max_failed: how many jobs may fail or be cancelled: a number, or a share (a float).
         on_breach: ``"stop"`` also cancels what has not started, once more failed than that.
         credentials: the server's block; None: that of the batch.
+        allow_expired: whether jobs that did not start in time do not count as failed.
 
     Raises:
         BatchFailedError: more failed than that.
@@ -158,7 +160,7 @@ def wait_for_batch(
     with batch.client() as client:
         waited = client.batch(batch.record)
         try:
-            waited.wait(timeout, max_failed, waiting.seen, on_breach)
+            waited.wait(timeout, max_failed, waiting.seen, on_breach, allow_expired)
         finally:
             artifacts.card(batch, waited.stats())
     return batch
@@ -171,6 +173,7 @@ async def await_batch(
     max_failed: float = 0,
     on_breach: OnBreach = "raise",
     credentials: SpooledCredentials | None = None,
+    allow_expired: bool = False,
 ) -> SpooledBatch:
     """Do what `wait_for_batch` does in asyncio: no thread is held, however many batches run."""
     batch.using(credentials)
@@ -185,7 +188,7 @@ async def await_batch(
     async with batch.async_client() as client:
         waited = client.batch(batch.record)
         try:
-            await waited.wait(timeout, max_failed, seen, on_breach)
+            await waited.wait(timeout, max_failed, seen, on_breach, allow_expired)
         finally:
             if shown is not None:
                 await shown

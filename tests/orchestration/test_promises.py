@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from spooled_pipelines import SpooledClient
+from spooled_pipelines import Batch, SpooledClient
 from tests.support.orchestrators import Orchestrator, Orchestrators, Pipeline
 from tests.support.server_process import ServerProcess
 
@@ -162,3 +163,15 @@ def test_the_key_is_in_nothing_that_is_kept(
     assert missing.error is not None
 
     assert not [kept for kept in orchestrator.kept() if MARK.encode() in kept]
+
+
+def test_each_door_waits_with_what_a_batch_does() -> None:
+    """Prefect and Dagster show progress in their own ways."""
+    from spooled_pipelines.dagster.run_batch import RunBatch
+    from spooled_pipelines.prefect.spooled_batch import SpooledBatch
+    from spooled_pipelines.prefect.tasks import await_batch, wait_for_batch
+
+    expected = inspect.signature(Batch.wait).parameters.keys() - {"self", "on_progress"}
+    doors = (SpooledBatch.wait, SpooledBatch.wait_async, RunBatch.wait)
+    for wait in (*doors, wait_for_batch.fn, await_batch.fn):
+        assert expected <= inspect.signature(wait).parameters.keys()
