@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spooled_pipelines.worker.fetch_policy import (
+    CHUNKS,
+    PAYLOAD_BYTES_MAX,
     PREFETCH_MAX,
     UNACKNOWLEDGED_MAX,
     Load,
@@ -42,6 +44,18 @@ def test_what_is_fetched_ahead_is_bounded(rate: float, unfinished: int) -> None:
 
 def test_nothing_is_taken_while_too_many_results_wait_for_the_server() -> None:
     assert jobs_to_fetch(Load(0, UNACKNOWLEDGED_MAX), concurrency=8, rate=1_000) == 0
+
+
+def test_chunks_are_fetched_by_pace_and_bytes() -> None:
+    quick = 40_000
+    assert jobs_to_fetch(Load(0, 0), concurrency=8, rate=quick, limits=CHUNKS) == 8 + quick // 4
+    assert jobs_to_fetch(Load(0, 0), concurrency=8, rate=0.4, limits=CHUNKS) == 8
+    assert request_sizes(4_500, CHUNKS) == [2_000, 2_000, 500]
+    # Results of half a second may wait, and payloads may take so much memory.
+    assert jobs_to_fetch(Load(0, quick // 2 - 1), concurrency=8, rate=quick, limits=CHUNKS)
+    assert not jobs_to_fetch(Load(0, quick // 2), concurrency=8, rate=quick, limits=CHUNKS)
+    full = Load(0, 0, PAYLOAD_BYTES_MAX)
+    assert not jobs_to_fetch(full, concurrency=8, rate=quick, limits=CHUNKS)
 
 
 def test_the_pace_follows_what_was_done_of_late_and_forgets() -> None:

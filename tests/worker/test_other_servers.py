@@ -242,6 +242,24 @@ def test_each_job_runs_once_where_the_server_takes_no_groups(
     assert less.calls["Settle"] == 1
 
 
+def test_jobs_come_one_by_one_where_the_server_has_no_chunks(
+    server: ServerProcess, queue: str, fill: Callable[..., list[str]]
+) -> None:
+    ids = fill(250)
+    ran: Counter[str] = Counter()
+    with (
+        Without(server.address, "ClaimChunks") as less,
+        connect(less.address, api_key=server.api_key) as client,
+    ):
+        handler = lambda job: ran.update([job.id])  # noqa: E731
+        report = Worker(client, queue, handler, stop_when_empty=True).run()
+    assert report == WorkerReport(completed=250)
+    assert ran == Counter(ids)
+    # What is not there is asked for once.
+    assert less.calls["ClaimChunks"] == 1
+    assert less.calls["Dequeue"] > 1
+
+
 def test_a_server_that_hands_out_no_jobs_ends_the_worker_with_an_error_that_says_so(
     server: ServerProcess, queue: str
 ) -> None:
