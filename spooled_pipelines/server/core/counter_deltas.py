@@ -28,6 +28,7 @@ _FLOWS: Mapping[tuple[int, int], str] = {
     (Status.PROCESSING, Status.COMPLETED): "completed",
 }
 _WAITING = Counts._fields.index("waiting")
+_ENDED: Mapping[int, str] = {number: f"ended_{name}" for number, name in Ending.NAMES.items()}
 _zeros: partial[list[int]] = partial(list, [0] * len(Counts._fields))
 
 
@@ -134,7 +135,7 @@ class CounterDeltas:
                 before.worker_id, before.started_at, change.ending, change.exit_code
             )
             flow = self.flows[job.queue]
-            flow["ended_" + Ending.NAMES[change.ending]] += 1
+            flow[_ENDED[change.ending]] += 1
             if change.is_poison:
                 flow["poisoned"] += 1
         job.state, job.changed = change.after, True

@@ -192,7 +192,7 @@ def transition(
             return _checked(job, change, "was given back", now, max_deliveries)
         case Death() if status == Status.PROCESSING:
             change = _died(job, event, now)
-            return _checked(job, change, event.error, now, max_deliveries)
+            return _checked(job, change, f"died: {event.error}", now, max_deliveries)
         case Renewal() if status == Status.PROCESSING:
             return Transition(job._replace(lease_expires_at=now + event.lease_ms))
         case LeaseExpiry() if status == Status.PROCESSING:

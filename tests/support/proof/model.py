@@ -232,7 +232,7 @@ class Model:
         if not shared and job.retry_count >= job.asked.max_retries:
             self._bury(job, error, Ending.DIED, code)
             return None
-        if self._poisoned(job, error, Ending.DIED, code):
+        if self._poisoned(job, f"died: {error}", Ending.DIED, code):
             return None
         if not shared:
             seconds = self.fail(job, error, True)
