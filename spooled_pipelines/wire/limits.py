@@ -12,7 +12,9 @@ BATCH_ID_MAX = 128
 BATCH_NAME_MAX = 255
 # Of a batch among those of its queue.
 WEIGHT_MAX = 100
-# Of fair_by, and of the key of a row.
+# Jobs with one limit key that may run at once.
+PER_KEY_MAX = 10_000
+# Of fair_by and limit_by, and of the key of a row.
 COLUMN_KEY_MAX = 255
 PART_ID_MAX = 255
 REQUEST_ID_MAX = 64

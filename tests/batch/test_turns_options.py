@@ -65,7 +65,7 @@ def test_keys_are_texts_numbers_and_nulls(client: Any, queue: str) -> None:
 
 
 @pytest.mark.parametrize("open_door", ["sync", "asyncio"], indirect=True)
-@pytest.mark.parametrize("option", [{"weight": 2}, {"fair_by": "n"}])
+@pytest.mark.parametrize("option", [{"weight": 2}, {"fair_by": "n"}, {"limit_by": ("n", 1)}])
 def test_a_plain_server_refuses_it_before_anything_is_sent(
     open_door: Any, plain_server: ServerProcess, queue: str, option: dict[str, Any]
 ) -> None:
@@ -88,3 +88,20 @@ def test_a_batch_that_waits_for_others_says_for_which(client: Any, queue: str) -
     assert "16 of 1 other batches" in stall.message
     first = client.enqueue_batch(rows("x", 1), queue, name="x", priority=9)
     assert first.stats().stalls == ()
+
+
+@pytest.mark.parametrize("open_door", ["sync", "asyncio"], indirect=True)
+def test_so_many_jobs_of_a_value_run_at_once(
+    open_door: Callable[..., Any], server: ServerProcess, queue: str
+) -> None:
+    door = open_door(server)
+    table = [*rows("a", 5), *rows("b", 5), {"of": None, "n": 1}]
+    batch = door.enqueue_batch(table, queue, name="limited", limit_by=("of", 2))
+    assert next_jobs(door, queue, 100) == {"a": 2, "b": 2, None: 1}
+    (stall,) = door.batch(batch.id).stats().stalls
+    assert stall.cause == "limited"
+    assert stall.message.startswith("At most 2 jobs of each 'of' run at once: 6 jobs wait")
+    with pytest.raises(InvalidArgumentError, match=r'such as \("customer", 2\)'):
+        door.enqueue_batch(table, queue, limit_by="of")
+    with pytest.raises(InvalidArgumentError, match="limit_by must be"):
+        door.enqueue_batch(table, queue, limit_by=("of", 0))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.airflow.arguments.on_empty import OnEmpty
     from spooled_pipelines.airflow.operators.output_file import OutputPath
     from spooled_pipelines.batch.options.row_options import (
+        LimitByOption,
         OnChanged,
         OnLossy,
         OnRejected,
@@ -108,6 +109,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             such as ``"5s"`` or ``"exponential 5s cap 10m jitter 20%"``; or the column of these.
         weight: so many jobs go for one of a batch with weight 1, when they take turns: 1 to 100.
         fair_by: the column whose values take turns, in place of the batches, such as a customer's.
+        limit_by: so many jobs of each value of a column run at once: ``("customer", 2)``.
         expires_at, ttl: what has not started by then, or in this time (``"2h"``), is cancelled.
         tags: constants for each job, a list of columns that each are a tag, or the column of them.
         spread, rate: rows fall due within this time, or so many a second, from ``scheduled_at`` on.
@@ -196,6 +198,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         fair_by: str | None = None,
         expires_at: datetime | str | None = None,
         ttl: timedelta | float | str | None = None,
+        limit_by: LimitByOption | None = None,
         tags: TagsOption = None,
         spread: timedelta | str | None = None,
         rate: float | str | None = None,

@@ -126,7 +126,7 @@ class AsyncBatchBackend(ABC):
             self.require("keeps_batches", "max_retries=0 (no retries)")
         if staged.constants.retry_backoff or staged.has_row_backoffs:
             self.require("keeps_batches", NEEDS_BACKOFF)
-        if staged.constants.weight or staged.constants.fair_by:
+        if staged.constants.weight or any(staged.constants.key_columns):
             self.require("keeps_batches", NEEDS_TURNS)
         if staged.constants.expires_at is not None or staged.has_row_expiry:
             self.require("keeps_batches", NEEDS_EXPIRY)

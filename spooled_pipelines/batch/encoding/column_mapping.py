@@ -16,6 +16,7 @@ from spooled_pipelines.batch.options.row_options import (
     PayloadOption,
     RowOptions,
     TagsOption,
+    parse_limit_by,
 )
 from spooled_pipelines.batch.values.arrow_types import is_json, is_text
 from spooled_pipelines.errors import InvalidArgumentError
@@ -49,8 +50,15 @@ class Constants:
     weight: int = 0
     fair_by: str = ""
     expires_at: Timestamp | None = None
+    limit_by: str = ""
+    limit_per_key: int = 0
     scheduled_at: Timestamp | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key_columns(self) -> tuple[str, str]:
+        """The columns of keys by which rows take turns, and are limited; empty: none."""
+        return self.fair_by, self.limit_by
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class ColumnMapping:
         used.update(self.key, (integer.column for integer in self.integers))
         named = (
             *(self.scheduled_at, self.retry_backoff, self.expires_at, self.payload_column),
-            self.constants.fair_by,
+            *self.constants.key_columns,
         )
         used.update(name for name in named if name)
         if self.tags is not None:
@@ -149,8 +157,10 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
     elif expires_at is not None:
         expiry = validation.timestamp(expires_at, "expires_at")
     backoff_column, backoff = _map_backoff(schema, options.retry_backoff)
-    if options.fair_by is not None:
-        check_key_column(_column_type(schema, options.fair_by, "fair_by"), "fair_by")
+    limit_by, limit_per_key = parse_limit_by(options.limit_by)
+    for name, key_column in (("fair_by", options.fair_by), ("limit_by", limit_by)):
+        if key_column:
+            check_key_column(_column_type(schema, key_column, name), name)
     tag_columns, constant_tags = _map_tags(schema, options.tags)
     consumed = {integer.column for integer in integers} | {
         due_column,
@@ -178,6 +188,8 @@ def map_columns(schema: pa.Schema, options: RowOptions) -> ColumnMapping:
             weight=options.weight or 0,
             fair_by=options.fair_by or "",
             expires_at=expiry,
+            limit_by=limit_by,
+            limit_per_key=limit_per_key,
             tags=constant_tags,
             **constants,
         ),

@@ -33,6 +33,7 @@ CHUNK_NUMBER = b"\x48"
 CHUNK_RETRY_BACKOFF = b"\x52"
 CHUNK_FAIR_KEY = b"\xa2\x01"
 CHUNK_EXPIRES_AT = b"\x5a"
+CHUNK_LIMIT_KEY = b"\xaa\x01"
 # EnqueueBatchRequest.chunk
 REQUEST_CHUNK = b"\x12"
 

@@ -216,11 +216,15 @@ class _RowEncoder:
 
     def with_turn_keys(self, encoded: pa.BinaryArray) -> pa.BinaryArray:
         """Return rows with the keys by which they take turns."""
-        column = self._mapping.constants.fair_by
-        if not column:
+        fields = (protobuf_wire.CHUNK_FAIR_KEY, protobuf_wire.CHUNK_LIMIT_KEY)
+        keys = [
+            encode_keys(self._columns[column], field_tag)
+            for column, field_tag in zip(self._mapping.constants.key_columns, fields, strict=True)
+            if column
+        ]
+        if not keys:
             return encoded
-        keys = encode_keys(self._columns[column], protobuf_wire.CHUNK_FAIR_KEY)
-        return concat([from_array(encoded), keys], len(self._rows)).to_array(len(self._rows))
+        return concat([from_array(encoded), *keys], len(self._rows)).to_array(len(self._rows))
 
     def no_retries(self) -> bool:
         """Return whether a column gives some rows no retries."""
@@ -358,9 +362,10 @@ def _reject(
             "a text such as '5s'"
         )
         checks.append((is_not_backoff(columns[mapping.retry_backoff]), reason))
-    if mapping.constants.fair_by:
-        reason = f"fair_by (column {mapping.constants.fair_by!r}) is longer than {COLUMN_KEY_MAX}"
-        checks.append((too_long(columns[mapping.constants.fair_by]), LimitReason(reason)))
+    for name, column in zip(("fair_by", "limit_by"), mapping.constants.key_columns, strict=True):
+        if column:
+            reason = f"{name} (column {column!r}) is longer than {COLUMN_KEY_MAX} characters"
+            checks.append((too_long(columns[column]), LimitReason(reason)))
     if mapping.payload_column is not None:
         reason = f"payload column {mapping.payload_column!r} does not hold a JSON object"
         checks.append((is_not_object(columns[mapping.payload_column]), reason))

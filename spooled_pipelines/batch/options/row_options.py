@@ -13,10 +13,11 @@ from spooled_pipelines.batch.options.table_version import (
     parse_table_version,
 )
 from spooled_pipelines.batch.options.text_options import TextOptions, parse_text_options
+from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.retry_backoff import RetryBackoffOption, is_backoff
 from spooled_pipelines.rpc import validation
 from spooled_pipelines.types import BatchStats, StrPath
-from spooled_pipelines.wire.limits import WEIGHT_MAX
+from spooled_pipelines.wire.limits import PER_KEY_MAX, WEIGHT_MAX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,8 @@ PayloadSchema: TypeAlias = "Mapping[str, Any] | type[BaseModel]"
 TagsOption: TypeAlias = Mapping[str, str] | Sequence[str] | str | None
 # (column, operator, value) tuples that all have to be true, or a list of such lists.
 RowFilter: TypeAlias = "pc.Expression | Sequence[tuple[str, str, Any]] | Sequence[Any]"
+# A column, and how many jobs of each of its values may run at once.
+LimitByOption: TypeAlias = tuple[str, int] | Sequence[Any]
 # Bound to the placeholders of a query, in order or by name, as its driver writes them.
 SqlParameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 OnRejected: TypeAlias = Literal["raise", "skip"]
@@ -42,7 +45,7 @@ OnLossy: TypeAlias = Lossy | Mapping[str, Lossy]
 OnChanged: TypeAlias = Literal["keep", "raise", "replace"]
 OnRerun: TypeAlias = Literal["resume", "retry_failed", "fresh"]
 # What a server needs the batch extension for.
-NEEDS_TURNS = "weight= or fair_by= (without them jobs go by priority and age)"
+NEEDS_TURNS = "weight=, fair_by= or limit_by= (without them jobs go by priority and age)"
 NEEDS_BACKOFF = "retry_backoff= (without it pauses are 1, 2, 4 minutes and so on)"
 NEEDS_EXPIRY = "expires_at= or ttl="
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -63,6 +66,7 @@ class JobOptions(TypedDict, total=False):
     fair_by: str | None
     expires_at: datetime | str | None
     ttl: float | timedelta | str | None
+    limit_by: LimitByOption | None
     tags: TagsOption
     spread: timedelta | None
     on_rejected: OnRejected
@@ -126,6 +130,7 @@ class RowOptions:
     fair_by: str | None = None
     expires_at: datetime | str | None = None
     ttl: float | timedelta | str | None = None
+    limit_by: LimitByOption | None = None
     tags: TagsOption = None
     spread: timedelta | None = None
     rate: float | None = None
@@ -147,6 +152,7 @@ class RowOptions:
         if self.weight is not None:
             validation.whole(self.weight, "weight", 1, WEIGHT_MAX)
         validation.expiry(self.ttl, self.expires_at)
+        parse_limit_by(self.limit_by)
         validation.one_of(self.on_rejected, "on_rejected", get_args(OnRejected))
         validation.one_of(self.on_changed, "on_changed", get_args(OnChanged))
         if not isinstance(self.on_lossy, Mapping):
@@ -154,6 +160,22 @@ class RowOptions:
             return
         for column, lossy in self.on_lossy.items():
             validation.one_of(lossy, f"on_lossy[{column!r}]", get_args(Lossy))
+
+
+def parse_limit_by(option: LimitByOption | None) -> tuple[str, int]:
+    """Return the column of limit keys and how many jobs of each may run at once, or ("", 0)."""
+    if option is None:
+        return "", 0
+    if isinstance(option, str) or len(option) != 2 or not isinstance(option[0], str):
+        raise InvalidArgumentError(
+            f"limit_by must be a column and how many jobs of each of its values may run at once, "
+            f'such as ("customer", 2), got {option!r}.'
+        )
+    column, most = option
+    if isinstance(most, str) and most.isdecimal():
+        # As a template says it.
+        most = int(most)
+    return column, validation.whole(most, "limit_by", 1, PER_KEY_MAX)
 
 
 def check_on_rerun(on_rerun: str) -> None:

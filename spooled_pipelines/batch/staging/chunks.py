@@ -132,6 +132,8 @@ def open_message(
         weight=constants.weight,
         fair_by=constants.fair_by,
         expires_at=constants.expires_at,
+        limit_by=constants.limit_by,
+        limit_per_key=constants.limit_per_key,
         tags=dict(constants.tags),
         generation=generation,
         part_id=part_id or "",

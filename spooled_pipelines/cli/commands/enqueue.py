@@ -129,6 +129,13 @@ def enqueue(
         str | None,
         typer.Option(help="The column whose values take turns, in place of the batches."),
     ] = None,
+    limit_by: Annotated[
+        str | None,
+        typer.Option(
+            help="COLUMN=N: how many jobs of each value of a column may run at once, over all "
+            "workers."
+        ),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(help="Jobs that fall due each second, from --scheduled-at or now on."),
@@ -242,6 +249,7 @@ def enqueue(
         "fair_by": fair_by,
         "expires_at": time_or_column(expires_at),
         "ttl": ttl,
+        "limit_by": limit_by.rpartition("=")[::2] if limit_by else None,
         "rate": rate,
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected.value,

@@ -88,6 +88,8 @@ class AsyncBatchCalls:
             expires_at, ttl: what has not started by this (aware) time, or a column's, is cancelled
                 and counts as expired; `ttl` is the same from now on: seconds, a timedelta or a text
                 such as ``"2h"``.
+            limit_by: a column and how many jobs of each of its values may run at once, over all
+                workers, such as ``("customer", 2)``.
             scheduled_at: an aware time for all rows, or a column's name.
             tags: for all rows; or a list of columns that each are a tag; or the column that holds
                 structs or maps of them.

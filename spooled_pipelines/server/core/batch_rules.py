@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import repeat
 
 from spooled_pipelines.server.core.errors import RefusedError, conflict, not_found
+from spooled_pipelines.server.core.job_rules import HELD
 from spooled_pipelines.server.core.records import (
     BatchOpening,
     Chunk,
@@ -93,9 +95,19 @@ def when_due(scheduled: Sequence[int | None] | None, now: int) -> list[int | Non
     return [moment if moment is not None and moment > now else None for moment in scheduled]
 
 
+def due_of_chunk(chunk: Chunk, now: int) -> list[int | None] | None:
+    """Return the same of a chunk, where rows with a limit key are held until they are let out."""
+    due = when_due(chunk.scheduled_at, now)
+    if chunk.limit_keys is None:
+        return due
+    moments: Iterable[int | None] = repeat(None) if due is None else due
+    pairs = zip(chunk.limit_keys, moments, strict=False)
+    return [HELD if moment is None and key is not None else moment for key, moment in pairs]
+
+
 def status_when_due(due: int | None) -> int:
     """Return the status of a new job that is due then."""
-    return Status.PENDING if due is None else Status.SCHEDULED
+    return Status.PENDING if due is None or due == HELD else Status.SCHEDULED
 
 
 def why_not_complete(

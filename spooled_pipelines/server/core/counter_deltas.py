@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core.job_rules import (
+    HELD,
     MAX_DELIVERIES,
     Event,
     JobState,
@@ -53,8 +54,9 @@ class LockedJob:
     queue: int
     batch: int | None
     linked: bool
-    # Whether its queue has so many in flight at most, so that the end of a lease makes room.
-    is_capped: bool
+    # Its limit key, a number below 0; or whether its queue has so many in flight at most, so that
+    # the end of a lease makes room.
+    is_capped: int
     state: JobState
     # Every batch that it is in.
     batches: tuple[int, ...] = ()
@@ -86,6 +88,7 @@ class CounterDeltas:
         "expired_jobs",
         "flows",
         "keys",
+        "limit_keys",
         "max_deliveries",
         "queues",
         "ready_queues",
@@ -107,6 +110,8 @@ class CounterDeltas:
         # What happened to how many jobs of these queues, for the metrics.
         self.flows: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self.ready_queues: set[int] = set()
+        # Queues and keys of which a job came, or gave up its place.
+        self.limit_keys: set[tuple[int, int]] = set()
         # Queues that were paused, resumed or limited.
         self.controlled: set[int] = set()
         # When jobs of queues that came too fast went out, and for how long each holds its queue.
@@ -128,6 +133,9 @@ class CounterDeltas:
         if isinstance(event, GiveBack) and event.throttles:
             said = (job.state.started_at or now, event.after_ms)
             self.throttled.setdefault(job.queue, []).append(said)
+        if job.is_capped < 0:
+            change = change._replace(after=_held(job.state, change.after))
+            self.limit_keys.add((job.queue, job.is_capped))
         self._count(job, job.state, change.after)
         if change.ending is not None:
             before = job.state
@@ -175,17 +183,20 @@ class CounterDeltas:
         if moment is not None and (known is None or moment < known):
             self.due_at(moment)
 
-    def lease_ended(self, seq: int, lease_id: str | None, queue: int, is_capped: bool) -> None:
+    def lease_ended(self, seq: int, lease_id: str | None, queue: int, is_capped: int) -> None:
         """Note that a job is nobody's any longer."""
-        self.released.append((seq, lease_id))
-        if is_capped:
-            self.ready_queues.add(queue)
+        self.leases_ended((seq,), lease_id, queue, (is_capped,))
 
-    def leases_ended(self, seqs: Iterable[int], lease_id: str, queue: int, is_capped: bool) -> None:
+    def leases_ended(
+        self, seqs: Iterable[int], lease_id: str | None, queue: int, capped: Iterable[int]
+    ) -> None:
         """Note the same of jobs that had one lease."""
         self.released += [(seq, lease_id) for seq in seqs]
-        if is_capped:
-            self.ready_queues.add(queue)
+        for is_capped in set(capped):
+            if is_capped:
+                self.ready_queues.add(queue)
+            if is_capped < 0:
+                self.limit_keys.add((queue, is_capped))
 
     def add(
         self,
@@ -250,8 +261,10 @@ class CounterDeltas:
         """
         self.flows[queue]["created"] += rows
         self.flows[queue]["duplicate"] += duplicates
-        later = [] if due is None else [moment for moment in due if moment is not None]
-        self.add(queue, batches, Status.PENDING, rows - len(later))
+        moments = [] if due is None else [moment for moment in due if moment is not None]
+        later = [moment for moment in moments if moment != HELD]
+        self.add(queue, batches, Status.PENDING, rows - len(moments))
+        self.add(queue, batches, Status.PENDING, len(moments) - len(later), waiting=True)
         self.add(queue, batches, Status.SCHEDULED, len(later))
         if later:
             self.due_at(min(later))
@@ -285,9 +298,17 @@ class CounterDeltas:
         return changed
 
 
+def _held(before: JobState, after: JobState) -> JobState:
+    """Return a job with a limit key: one that comes into the queue is held until it is let out."""
+    if after.is_ready and not before.is_ready and before.status != Status.PROCESSING:
+        return after._replace(due_at=HELD)
+    return after
+
+
 def _next_moment(job: JobState) -> int | None:
     if job.status == Status.PROCESSING:
         return job.lease_expires_at
+    due_at = None if job.due_at == HELD else job.due_at
     if job.expires_at is None or job.status not in (Status.PENDING, Status.SCHEDULED):
-        return job.due_at
-    return job.expires_at if job.due_at is None else min(job.due_at, job.expires_at)
+        return due_at
+    return job.expires_at if due_at is None else min(due_at, job.expires_at)

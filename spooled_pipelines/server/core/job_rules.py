@@ -33,6 +33,8 @@ from spooled_pipelines.server.core.records import (
 )
 
 _SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
+# The due time of a pending job that waits until another with its limit key has ended.
+HELD = 1 << 62
 _LONGEST_DELAY_MINUTES = 60
 _ERROR_GROUP_CHARACTERS = 200
 # A job that was delivered so often without an outcome is dead; see `ServerSettings`.
@@ -75,6 +77,11 @@ class JobState(NamedTuple):
             and self.expires_at is not None
             and (self.completed_at or 0) >= self.expires_at
         )
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether the job has its place among those that are claimed, or is held beside them."""
+        return self.status == Status.PENDING and self.due_at in (None, HELD)
 
     @property
     def is_ready(self) -> bool:

@@ -334,6 +334,9 @@ class BatchOpening(NamedTuple):
     schema: PayloadSchema | None = None
     # Of the batch among those it takes turns with; 0 leaves it as it is.
     weight: int = 0
+    # What the limit keys of its rows are, and how many jobs of each may run at once.
+    limit_by: str = ""
+    limit_per_key: int = 0
 
 
 class PartRecord(NamedTuple):
@@ -395,6 +398,8 @@ class BatchRecord(NamedTuple):
     behind: JobsAhead | None = None
     # Those among the cancelled that had not started in time.
     expired: int = 0
+    limit_by: str = ""
+    limit_per_key: int = 0
 
     @property
     def may_be_behind(self) -> bool:
@@ -437,6 +442,9 @@ class Chunk:
     # With what rows take turns in place of their batch, see `turns.key_number`.
     fair_keys: Sequence[int | None] | None = None
     expires_at: Sequence[int | None] | int | None = None
+    # Of which keys how many jobs may run at once.
+    limit_keys: Sequence[int | None] | None = None
+    limit_per_key: int = 0
     # In these statuses a job gets the payload of its row, where that is another one.
     replaceable: tuple[int, ...] = ()
     # Which of the batch's schemas the payloads have.

@@ -55,6 +55,14 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
             found += _limit_stalls(record.limited_by, queue, ready)
         if record.behind is not None:
             found.append(_behind(record.behind, queue, ready))
+    if record.limit_by and counts.waiting and not record.queue_paused:
+        found.append(
+            Stall(
+                cause=Stall.CAUSE_LIMITED,
+                message=f"At most {record.limit_per_key} jobs of each {record.limit_by!r} run at "
+                f"once: {counts.waiting} jobs wait for one of these to end, or for their retry.",
+            )
+        )
     if record.open_jobs and not ready and not counts.processing:
         found.append(
             Stall(

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import NamedTuple
 
+from spooled_pipelines.server.core.job_rules import HELD
+
 QUANTUM = 8
 # A round is so long that the length of a job is a whole number for every weight, nearly.
 ROUND = QUANTUM * 10_080
@@ -80,7 +82,7 @@ class RowTurns:
         later: Iterable[int | None] = repeat(None, rows) if due is None else due
         keys: Iterable[int | None] = repeat(None, rows) if fair_keys is None else fair_keys
         self._of = [
-            None if moment is not None else Participant(priority, key or batch)
+            None if moment not in (None, HELD) else Participant(priority, key or batch)
             for priority, moment, key in zip(each, later, keys, strict=True)
         ]
 

@@ -45,7 +45,14 @@ async def enqueue_batch(
     opening = await _open(context, caller, requests)
     batch = (opening.batch_id, opening.queue_name, opening.name, opening.generation)
     upload = (opening.part_id, opening.cancels_older, opening.rows_id, opening.made_by)
-    asked = BatchOpening(*batch, *upload, schema=opening.schema, weight=opening.weight)
+    asked = BatchOpening(
+        *batch,
+        *upload,
+        schema=opening.schema,
+        weight=opening.weight,
+        limit_by=opening.limit_by,
+        limit_per_key=opening.limit_per_key,
+    )
     record = await context.store.open_batch(caller.organization, asked)
     has_consumer = context.has_consumer(caller.organization, record.queue_name)
     stats = batch_stats(record, context.clock.now(), has_consumer)

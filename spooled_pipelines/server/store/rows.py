@@ -8,7 +8,7 @@ from itertools import repeat, starmap
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.job_rules import error_group
+from spooled_pipelines.server.core.job_rules import HELD, error_group
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
 from spooled_pipelines.server.core.records import (
     AuditEntry,
@@ -87,6 +87,8 @@ class _BatchRow(NamedTuple):
     replaced: int
     expired: int
     made_by: str | bytes
+    limit_by: str | bytes | None
+    limit_per_key: int
     queue_paused: bool
     in_flight: int
     rate: int | None
@@ -128,6 +130,8 @@ def batch_record(
         replaced=row.replaced,
         expired=row.expired,
         made_by=text(row.made_by),
+        limit_by=text(row.limit_by or ""),
+        limit_per_key=row.limit_per_key,
         queue_paused=bool(row.queue_paused),
         limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),
         waiting_errors=waiting_errors(waiting),
@@ -153,7 +157,7 @@ def waiting_errors(
     """Return the most frequent errors of jobs that wait, given as error and time of the retry."""
     moments: dict[str, list[int]] = {}
     for error, due_at in waiting:
-        if error is not None:
+        if error is not None and due_at != HELD:
             moments.setdefault(error_group(text(error)), []).append(due_at)
     found = [WaitingError(error, len(due), min(due)) for error, due in moments.items()]
     return tuple(sorted(found, key=lambda each: -each.jobs)[:_TOP_ERRORS])

@@ -7,7 +7,8 @@ where the next one begins. What stands in braces is a list of columns that is wr
 - `{locked_columns}`: those of `counter_deltas.LockedJob` and its state, but for the number;
 - `{participant}`, `{weight}`: who takes turns with the job, and the weight of its batch;
 - `{round}`, `{quantum}`: of `turns.py`; `{turns_again}`: see PostgreSQL's `release_due`;
-- `{is_capped}`: whether the job's queue has so many in flight at most;
+- `{is_capped}`: the job's limit key, or whether its queue has so many in flight at most;
+- `{held}`: `job_rules.HELD`;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
 - `{limits T}`: the columns of `queue_limits` but for the queue.
 """
@@ -21,7 +22,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.job_rules import JobState
+from spooled_pipelines.server.core.job_rules import HELD, JobState
 from spooled_pipelines.server.core.queue_limits import QueueLimiter
 from spooled_pipelines.server.core.records import Counts
 from spooled_pipelines.server.core.turns import ALONE, QUANTUM, ROUND
@@ -32,8 +33,8 @@ _COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d+)$", re.MULTILINE)
 _CONCURRENTLY = "-- concurrently\n"
 _COMMENT = re.compile(r"--.*")
 _IS_CAPPED = (
-    "EXISTS (SELECT 1 FROM queue_limits q WHERE q.queue = jobs.queue"
-    " AND q.max_in_flight IS NOT NULL)"
+    "coalesce(jobs.limit_key, CASE WHEN EXISTS (SELECT 1 FROM queue_limits q"
+    " WHERE q.queue = jobs.queue AND q.max_in_flight IS NOT NULL) THEN 1 ELSE 0 END)"
 )
 _PARTICIPANT = f"coalesce(jobs.fair_key, jobs.batch, {ALONE})"
 _WEIGHT = "coalesce((SELECT b.weight FROM batches b WHERE b.id = jobs.batch), 1)"
@@ -81,6 +82,8 @@ def _fragment(match: re.Match[str]) -> str:
             columns = [_WEIGHT]
         case "round":
             columns = [str(ROUND)]
+        case "held":
+            columns = [str(HELD)]
         case "quantum":
             columns = [str(QUANTUM)]
         case "turns_again":

@@ -42,7 +42,7 @@ REPLACEABLE: Mapping[int, tuple[int, ...]] = {
 _CONTEXT = ("traceparent", "tracestate")
 _ROW_COLUMNS = (
     *("priorities", "max_retries", "timeout_seconds", "scheduled_at", "tags"),
-    *("retry_backoffs", "fair_keys", "expires_at"),
+    *("retry_backoffs", "fair_keys", "limit_keys", "expires_at"),
 )
 _NONE: Mapping[int, str] = {}
 
@@ -72,6 +72,8 @@ class Upload:
     schema: PayloadSchema | None
     weight: int
     fair_by: str
+    limit_by: str
+    limit_per_key: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,10 @@ def checked_upload(request: OpenBatch) -> Upload:
         schema=_schema(request),
         weight=validation.integer("weight", request.weight, 0, limits.WEIGHT_MAX),
         fair_by=validation.text("fair_by", request.fair_by, limits.COLUMN_KEY_MAX),
+        limit_by=validation.text("limit_by", request.limit_by, limits.COLUMN_KEY_MAX),
+        limit_per_key=validation.integer(
+            "limit_per_key", request.limit_per_key, bool(request.limit_by), limits.PER_KEY_MAX
+        ),
     )
 
 
@@ -151,6 +157,7 @@ def checked_chunk(
     # A chunk that is stored already may come without its payloads.
     rows = len(chunk.payloads) or len(chunk.idempotency_keys)
     _check_lengths(chunk, rows)
+    _check_limit(chunk, upload)
     payloads, keys = list(chunk.payloads), list(chunk.idempotency_keys)
     rejected = dict(refused)
     for place, message in check_chunk_request(request, payloads):
@@ -205,6 +212,10 @@ def checked_chunk(
         fair_keys=_each(
             chunk.fair_keys, partial(_key_number, "fair_keys", upload.fair_by), rejected
         ),
+        limit_keys=_each(
+            chunk.limit_keys, partial(_key_number, "limit_keys", upload.limit_by), rejected
+        ),
+        limit_per_key=upload.limit_per_key,
     )
     if rejected:
         checked = _without(checked, rows, rejected)
@@ -311,6 +322,11 @@ def _or_default(values: list[T | None] | None, default: T | None) -> list[T | No
     return default if values is None else [value or default for value in values]
 
 
+def _check_limit(chunk: JobChunk, upload: Upload) -> None:
+    if chunk.limit_keys and not upload.limit_by:
+        raise invalid("limit_keys needs limit_by and limit_per_key in `open`")
+
+
 def _key_number(field: str, by: str, key: str) -> int | None:
     checked = validation.text(field, key, limits.COLUMN_KEY_MAX)
     return key_number(by, checked) if checked else None
@@ -338,4 +354,5 @@ def _without(chunk: Chunk, rows: int, rejected: dict[int, str]) -> Chunk:
         retry_backoff=kept(chunk.retry_backoff),
         fair_keys=kept(chunk.fair_keys),
         expires_at=kept(chunk.expires_at),
+        limit_keys=kept(chunk.limit_keys),
     )

@@ -73,6 +73,9 @@ async def _open(
         made_by = opening.made_by.encode()
         await tx.send("add_batch", **values, name=name, made_by=made_by, now=tx.now)
         await tx.send("name_batch", **values, name=name)
+        if opening.limit_by:
+            limit = {"limit_by": opening.limit_by.encode(), "limit_per_key": opening.limit_per_key}
+            await tx.send("limit_batch", **values, **limit)
         if opening.weight:
             await tx.send("weigh_batch", **values, weight=opening.weight)
         if opening.cancels_older:

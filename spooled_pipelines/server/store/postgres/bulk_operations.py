@@ -268,7 +268,7 @@ async def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> in
 
 async def _give_turns_again(tx: Transaction, jobs: Iterable[LockedJob]) -> None:
     """Let jobs that were put back into their queues take turns from now on."""
-    seqs = [job.seq for job in jobs if job.changed and job.state.is_ready]
+    seqs = [job.seq for job in jobs if job.changed and job.state.is_in_line]
     if seqs:
         await tx.send("give_turns_again", seqs=seqs)
 

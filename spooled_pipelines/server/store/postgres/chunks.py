@@ -13,14 +13,15 @@ import psycopg
 
 from spooled_pipelines.server.core.batch_rules import (
     check_whole,
+    due_of_chunk,
     other_rows,
     superseded,
-    when_due,
 )
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.payloads import KeptPayload, compare
 from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
 from spooled_pipelines.server.core.turns import Participant, Rounds, RowTurns
+from spooled_pipelines.server.store.postgres import key_limits
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.copy_format import Copy, stored_keys
 from spooled_pipelines.server.store.postgres.pruning import forgotten_meanwhile
@@ -166,6 +167,7 @@ async def _add(
     staged = await _bring_in(tx, place, chunk, keys, staged)
     async with tx.pipeline():
         stored, linked = await _settle(tx, place, chunk, keys, staged)
+        await key_limits.keep(tx, place.queue, chunk)
         if stored.duplicates:
             changed, replaced = list(stored.changed), list(stored.replaced)
             places = {"changed": changed, "replaced": replaced}
@@ -208,7 +210,7 @@ async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _
     part_id = mine.chunk.part_id.encode()
     parts = await tx.rows("find_part", batch=batch, part_id=part_id) if part_id else []
     rows = len(mine.keys)
-    due = when_due(mine.chunk.scheduled_at, tx.now)
+    due = due_of_chunk(mine.chunk, tx.now)
     turns = RowTurns(batch, weight, mine.chunk.priorities, due, mine.chunk.fair_keys, rows)
     first, firsts = await tx.numbers(rows, _of_queue(queue, turns.lengths))
     rounds = turns.rounds({one: place for (_, one), place in firsts.items()})
@@ -257,7 +259,7 @@ async def _settle(
 ) -> tuple[ChunkStored, int]:
     """Count what came in; returns the outcome and how many jobs of others were linked."""
     rows = len(keys)
-    due = when_due(chunk.scheduled_at, tx.now)
+    due = due_of_chunk(chunk, tx.now)
     tx.deltas.expires_at(chunk.expires_at)
     if not staged:
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)

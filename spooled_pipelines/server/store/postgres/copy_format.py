@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 
-from spooled_pipelines.server.core.batch_rules import status_when_due, when_due
+from spooled_pipelines.server.core.batch_rules import due_of_chunk, status_when_due
 from spooled_pipelines.server.core.idempotency_keys import digests_of
 from spooled_pipelines.server.core.records import Chunk, Status
 from spooled_pipelines.server.store.postgres.records import HASH_MARK, stored_key
@@ -51,7 +51,7 @@ class Copy:
     ) -> None:
         rows = len(keys)
         order = sorted(range(rows), key=keys.__getitem__)
-        due = when_due(chunk.scheduled_at, now)
+        due = due_of_chunk(chunk, now)
         statuses = list(map(status_when_due, due)) if due is not None else Status.PENDING
         columns: dict[str, _Column] = {
             "organization": _numbers(_INT4, organization, order),
@@ -65,6 +65,7 @@ class Copy:
             "round": _numbers(_INT8, list(rounds), order),
             "due_at": _moments(due, order),
             "fair_key": _moments(chunk.fair_keys, order),
+            "limit_key": _moments(chunk.limit_keys, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
             "expires_at": _moments(chunk.expires_at, order),
             "retry_backoff": _texts(chunk.retry_backoff, order),

@@ -93,8 +93,8 @@ async def _complete(
         batches = await tx.batches_of((seq, batch, linked) for seq, batch, linked, _ in rows)
         for of, count in Counter(batches[row[0]] for row in rows).items():
             tx.deltas.move(queue, of, Status.PROCESSING, Status.COMPLETED, count=count)
-        is_capped = any(row[3] for row in rows)
-        tx.deltas.leases_ended((row[0] for row in rows), jobs.lease_id, queue, is_capped)
+        capped = (row[3] for row in rows)
+        tx.deltas.leases_ended((row[0] for row in rows), jobs.lease_id, queue, capped)
         await tx.commit()
     return {row[0] for row in rows}
 

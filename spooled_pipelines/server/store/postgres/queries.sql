@@ -300,6 +300,38 @@ WITH found AS MATERIALIZED (
 UPDATE jobs j SET round = (b.firsts[n.place] + n.before) / {round}
 FROM numbered n CROSS JOIN began b WHERE j.seq = n.seq
 
+-- name: put_key_limits
+-- Keep how many jobs with each of some keys may run at once.
+INSERT INTO key_limits AS k (queue, key, most)
+SELECT %(queue)s, d.key, %(most)s FROM unnest(%(keys)s::int8[]) AS d (key) ORDER BY d.key
+ON CONFLICT (queue, key) DO UPDATE SET most = excluded.most WHERE k.most <> excluded.most
+
+-- name: lock_key_limits
+-- Let nobody else take places of these keys until the commit.
+SELECT k.most FROM unnest(%(queues)s::int4[], %(keys)s::int8[]) AS d (queue, key)
+JOIN key_limits k ON k.queue = d.queue AND k.key = d.key
+ORDER BY k.queue, k.key FOR UPDATE OF k
+
+-- name: let_out
+-- Let the next jobs with these keys be claimed that are held, as many as there are places. One that
+-- another transaction has locked is passed over: that one lets others out when it commits.
+WITH room AS MATERIALIZED (
+    SELECT k.queue, k.key, k.most - (
+        SELECT count(*) FROM jobs WHERE queue = k.queue AND limit_key = k.key
+            AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
+    ) AS places
+    FROM unnest(%(queues)s::int4[], %(keys)s::int8[]) AS d (queue, key)
+    JOIN key_limits k ON k.queue = d.queue AND k.key = d.key
+), next AS MATERIALIZED (
+    SELECT h.seq FROM room r CROSS JOIN LATERAL (
+        SELECT seq FROM jobs WHERE queue = r.queue AND limit_key = r.key
+            AND status = 1 AND due_at = {held}
+        ORDER BY priority DESC, round, seq LIMIT greatest(r.places, 0) FOR UPDATE SKIP LOCKED
+    ) AS h
+)
+UPDATE jobs j SET due_at = NULL FROM next n WHERE j.seq = n.seq
+RETURNING j.seq, j.queue, j.batch, j.linked
+
 -- name: forget_turns
 -- Remove a batch's turns.
 DELETE FROM turns WHERE participant = %(batch)s
@@ -438,9 +470,10 @@ WITH found AS MATERIALIZED (
         {round} / ({quantum} * {weight}) AS length, status
     FROM jobs WHERE due_at <= %(now)s ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), {turns_again}
-UPDATE jobs AS j SET status = 1, due_at = NULL, round = (b.firsts[n.place] + n.before) / {round}
+UPDATE jobs AS j SET status = 1, due_at = CASE WHEN j.limit_key IS NOT NULL THEN {held} END,
+    round = (b.firsts[n.place] + n.before) / {round}
 FROM numbered n CROSS JOIN began b WHERE j.seq = n.seq
-RETURNING j.seq, j.queue, j.batch, j.linked, n.status
+RETURNING j.seq, j.queue, j.batch, j.linked, n.status, j.limit_key
 
 -- name: lock_expired
 -- Return jobs whose leases ran out, to be changed.
@@ -464,7 +497,7 @@ ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 -- name: read_next_moment
 -- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
 -- a seal back; and whether a batch is being cancelled.
-SELECT (SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL),
+SELECT (SELECT min(due_at) FROM jobs WHERE due_at < {held}),
     (SELECT min(lease_expires_at) FROM jobs WHERE status = 3),
     (SELECT min(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND status IN (1, 2)),
     (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id))
@@ -606,6 +639,12 @@ UPDATE batches SET weight = %(weight)s
 WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
     AND queue = %(queue)s AND generation = %(generation)s AND %(weight)s > 0
 
+-- name: limit_batch
+-- Keep what the limit keys of a batch are.
+UPDATE batches SET limit_by = %(limit_by)s, limit_per_key = %(limit_per_key)s
+WHERE organization = %(organization)s AND batch_id = %(batch_id)s AND NOT superseded
+    AND queue = %(queue)s AND generation = %(generation)s
+
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
 UPDATE batches SET superseded = true, seal_asked = false
@@ -643,7 +682,8 @@ SELECT e.errors, e.counts, w.errors, w.due,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
-    b.generation, c.changed, c.replaced, greatest(c.expired, 0), b.made_by, q.paused,
+    b.generation, c.changed, c.replaced, greatest(c.expired, 0), b.made_by, b.limit_by,
+    b.limit_per_key, q.paused,
     (SELECT coalesce(sum(processing), 0)::int8 FROM queue_counters WHERE queue = b.queue),
     {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue

@@ -37,10 +37,14 @@ async def sweep(context: StoreContext) -> int | None:
 
 async def count_released(tx: Transaction, rows: Rows) -> None:
     """Count what the statement `release_due` made claimable."""
-    batches = await tx.batches_of((seq, batch, linked) for seq, _, batch, linked, _ in rows)
-    for seq, queue, _, _, status in rows:
-        waited = status == Status.PENDING
-        tx.deltas.move(queue, batches[seq], status, Status.PENDING, was_waiting=waited)
+    batches = await tx.batches_of((row[0], row[2], row[3]) for row in rows)
+    for seq, queue, _, _, status, limit_key in rows:
+        waited, is_held = status == Status.PENDING, limit_key is not None
+        tx.deltas.move(
+            queue, batches[seq], status, Status.PENDING, was_waiting=waited, waiting=is_held
+        )
+        if is_held:
+            tx.deltas.limit_keys.add((queue, limit_key))
 
 
 async def _sweep(tx: Transaction) -> tuple[int, bool]:

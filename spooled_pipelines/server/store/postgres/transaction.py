@@ -14,7 +14,7 @@ from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJo
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.records import Counts
 from spooled_pipelines.server.core.turns import Participant
-from spooled_pipelines.server.store.postgres import notify_payloads
+from spooled_pipelines.server.store.postgres import key_limits, notify_payloads
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import (
     Connection,
@@ -156,6 +156,7 @@ class Transaction:
 
     async def commit(self) -> None:
         """Write the counters, tell the other servers, commit."""
+        await key_limits.let_out(self)
         deltas = self.deltas
         await self._gather_changes()
         if deltas.queues:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 from spooled_pipelines.server.core.batch_rules import (
     UPLOAD_GONE_MS,
     check_whole,
+    due_of_chunk,
     other_queue,
     other_rows,
     status_when_due,
     superseded,
     uploads_open,
-    when_due,
     why_not_complete,
 )
 from spooled_pipelines.server.core.errors import RefusedError, not_found
@@ -33,7 +33,7 @@ from spooled_pipelines.server.core.records import (
     Status,
 )
 from spooled_pipelines.server.core.turns import RowTurns
-from spooled_pipelines.server.store.sqlite import pruning, reading, turns
+from spooled_pipelines.server.store.sqlite import key_limits, pruning, reading, turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.jobs import stored_keys
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -99,6 +99,9 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
     number, *_ = find(tx, owner, opening.batch_id)
     if opening.schema is not None:
         tx.connection.execute(SQL["keep_schema"], (number, *opening.schema))
+    if opening.limit_by:
+        limit = (opening.limit_by, opening.limit_per_key, number)
+        tx.connection.execute(SQL["limit_batch"], limit)
     if opening.weight:
         tx.connection.execute(SQL["weigh_batch"], (opening.weight, number))
     if opening.part_id:
@@ -257,7 +260,7 @@ def _store_rows(
 ) -> tuple[ChunkStored, int]:
     rows = len(keys)
     first = tx.numbers.take(rows)
-    due = when_due(chunk.scheduled_at, tx.now)
+    due = due_of_chunk(chunk, tx.now)
     row_turns = RowTurns(place.batch, place.weight, chunk.priorities, due, chunk.fair_keys, rows)
     firsts = turns.take(tx, place.queue, row_turns.lengths)
     inserted = insert_rows(
@@ -278,6 +281,7 @@ def _store_rows(
             "retry_backoff": chunk.retry_backoff,
             "fair_key": chunk.fair_keys,
             "expires_at": chunk.expires_at,
+            "limit_key": chunk.limit_keys,
             "idempotency_key": keys,
             "schema_id": chunk.schema_id,
             "tags": chunk.tags,
@@ -285,6 +289,7 @@ def _store_rows(
         },
     )
     tx.deltas.expires_at(chunk.expires_at)
+    key_limits.keep(tx, place.queue, chunk)
     if inserted == rows:
         tx.deltas.add_created(place.queue, (place.batch,), rows, due)
         return ChunkStored(rows, first, (), ()), 0

@@ -184,7 +184,7 @@ def _retry(tx: Transaction, jobs: list[LockedJob], event: Retry, error_contains:
 
 def _give_turns_again(tx: Transaction, jobs: Sequence[LockedJob]) -> None:
     """Let jobs that were put back into their queues take turns from now on."""
-    turns.give_again(tx, [job.seq for job in jobs if job.changed and job.state.is_ready])
+    turns.give_again(tx, [job.seq for job in jobs if job.changed and job.state.is_in_line])
 
 
 def _apply(tx: Transaction, jobs: Sequence[LockedJob], event: Event) -> int:

@@ -37,7 +37,7 @@ from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, Round
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest, DeadWorker
 from spooled_pipelines.server.store.rows import job_of_row, jobs_of_columns
-from spooled_pipelines.server.store.sqlite import turns
+from spooled_pipelines.server.store.sqlite import key_limits, turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
@@ -234,13 +234,17 @@ def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int
 def release_due(tx: Transaction) -> bool:
     """Make claimable what is due; True where there is more."""
     rows = tx.connection.execute(SQL["find_due"], (tx.now, SWEEP_JOBS)).fetchall()
-    for seq, queue, _, _, _, status, batch, linked in rows:
+    for seq, queue, _, _, _, status, batch, linked, limit_key in rows:
         batches = tx.batches_of(seq, batch, linked)
-        waited = status == Status.PENDING
-        tx.deltas.move(queue, batches, status, Status.PENDING, was_waiting=waited)
+        waited, is_held = status == Status.PENDING, limit_key is not None
+        tx.deltas.move(queue, batches, status, Status.PENDING, was_waiting=waited, waiting=is_held)
+        if is_held:
+            tx.deltas.limit_keys.add((queue, limit_key))
     rounds = turns.rounds_again(tx, (row[:5] for row in rows))
     released = [(number, seq) for seq, number in rounds.items()]
     tx.connection.executemany(SQL["release_job"], released)
+    # A claim that follows in this transaction sees them.
+    key_limits.let_out(tx)
     return len(rows) == SWEEP_JOBS
 
 

@@ -88,7 +88,7 @@ def _complete(
         return set()
     done, batches, linked, is_capped = zip(*rows, strict=True)
     tx.move(queue, (done, batches, linked), Status.PROCESSING, Status.COMPLETED)
-    tx.deltas.leases_ended(done, jobs.lease_id, queue, is_capped[0])
+    tx.deltas.leases_ended(done, jobs.lease_id, queue, is_capped)
     return set(done)
 
 

@@ -175,6 +175,27 @@ UPDATE jobs SET round = :round WHERE seq = :seq
 INSERT INTO rounds_served (queue, priority, round) VALUES (:queue, :priority, :round)
 ON CONFLICT (queue, priority) DO UPDATE SET round = excluded.round WHERE excluded.round > round
 
+-- name: put_key_limit
+-- Keep how many jobs with a key may run at once.
+INSERT INTO key_limits (queue, key, most) VALUES (:queue, :key, :most)
+ON CONFLICT (queue, key) DO UPDATE SET most = excluded.most
+
+-- name: list_held
+-- Return the next jobs with a key that are held, as many as there are places.
+SELECT seq, batch, linked FROM jobs INDEXED BY jobs_held
+WHERE queue = :queue AND limit_key = :key AND status = 1 AND due_at = {held}
+ORDER BY priority DESC, round, seq LIMIT max(0, (
+    SELECT most FROM key_limits WHERE queue = :queue AND key = :key
+) - (
+    SELECT count(*) FROM jobs INDEXED BY jobs_let_out
+    WHERE queue = :queue AND limit_key = :key AND limit_key IS NOT NULL
+        AND (status = 3 OR (status = 1 AND due_at IS NULL))
+))
+
+-- name: let_out
+-- Let a job be claimed that is held.
+UPDATE jobs SET due_at = NULL WHERE seq = :seq
+
 -- name: forget_turns
 -- Remove a batch's turns.
 DELETE FROM turns WHERE participant = :batch
@@ -272,13 +293,14 @@ SELECT batch FROM batch_links WHERE job = :job
 
 -- name: find_due
 -- Return jobs that are due.
-SELECT seq, queue, priority, {participant}, {weight}, status, batch, linked
+SELECT seq, queue, priority, {participant}, {weight}, status, batch, linked, limit_key
 FROM jobs INDEXED BY jobs_due
 WHERE due_at IS NOT NULL AND due_at <= :now ORDER BY due_at LIMIT :limit
 
 -- name: release_job
--- Make a job claimable that is due.
-UPDATE jobs SET status = 1, due_at = NULL, round = :round WHERE seq = :seq
+-- Make a job claimable that is due; one with a limit key is held.
+UPDATE jobs SET status = 1, due_at = iif(limit_key IS NULL, NULL, {held}), round = :round
+WHERE seq = :seq
 
 -- name: lock_expired
 -- Return jobs whose leases ran out, to be changed.
@@ -305,7 +327,8 @@ WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_leased WHERE status = 3 AND l
 -- name: read_next_moment
 -- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
 -- a seal back; and whether a batch is being cancelled.
-SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at IS NOT NULL),
+SELECT (SELECT min(due_at) FROM jobs INDEXED BY jobs_due
+        WHERE due_at IS NOT NULL AND due_at < {held}),
     (SELECT min(lease_expires_at) FROM jobs INDEXED BY jobs_leased WHERE status = 3),
     (SELECT min(expires_at) FROM jobs INDEXED BY jobs_expiring
         WHERE expires_at IS NOT NULL AND status IN (1, 2)),
@@ -431,6 +454,10 @@ UPDATE batches SET name = :name WHERE id = :batch AND name <> :name
 -- Give a batch another weight, for rows that come from now on.
 UPDATE batches SET weight = :weight WHERE id = :batch
 
+-- name: limit_batch
+-- Keep what the limit keys of a batch are.
+UPDATE batches SET limit_by = :limit_by, limit_per_key = :limit_per_key WHERE id = :batch
+
 -- name: supersede_batch
 -- Let a newer generation begin; chunks that are on their way into this one are waited for.
 UPDATE batches SET superseded = 1, seal_asked = 0 WHERE id = :batch
@@ -448,7 +475,8 @@ UPDATE batches SET sealed = :sealed, seal_asked = 0, changed_at = :now WHERE id 
 SELECT b.id,
     b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts b}, b.created_at, b.changed_at,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
-    b.generation, b.changed, b.replaced, max(b.expired, 0), b.made_by, q.paused, q.processing, {limits l}
+    b.generation, b.changed, b.replaced, max(b.expired, 0), b.made_by, b.limit_by,
+    b.limit_per_key, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = q.id
 WHERE o.name = :organization AND b.batch_id = :batch_id AND b.superseded = 0

@@ -11,6 +11,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import Quotas
+from spooled_pipelines.server.store.sqlite import key_limits
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 
@@ -159,6 +160,7 @@ class Transaction:
 
     def end_operation(self) -> None:
         """Write the counters, and name in `changes` what the numbers stand for."""
+        key_limits.let_out(self)
         deltas, changes, names = self.deltas, self.changes, self.names
         send = self.connection.execute
         changes.jobs += deltas.status_changes

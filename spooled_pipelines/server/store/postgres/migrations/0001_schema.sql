@@ -99,6 +99,9 @@ CREATE TABLE batches (
     settled_at bigint,
     -- While the batch is being cancelled in steps: the number of the last job that was looked at.
     cancel_after bigint,
+    -- What the limit keys of its rows are, and how many jobs of each may run at once.
+    limit_by bytea,
+    limit_per_key integer NOT NULL DEFAULT 0,
     -- How many jobs of it go for one of a batch with weight 1; see turns.py.
     weight integer NOT NULL DEFAULT 1,
     -- Whether an upload has ended, and others hold the seal back.
@@ -148,6 +151,9 @@ CREATE TABLE jobs (
     round bigint NOT NULL DEFAULT 0,
     -- With what it takes turns in place of its batch, a number below 0.
     fair_key bigint,
+    -- Of which so many may run at once, see key_limits: a number below 0. Until it is let out, such a
+    -- job is pending and due at 2 ^ 62; then it keeps its place until it ends, or waits for its retry.
+    limit_key bigint,
     lease_expires_at bigint,
     created_at bigint NOT NULL,
     -- It is not begun after this.
@@ -189,6 +195,10 @@ CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
     WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_held ON jobs (queue, limit_key, priority DESC, round, seq)
+    WHERE status = 1 AND due_at = 4611686018427387904;
+CREATE INDEX jobs_let_out ON jobs (queue, limit_key)
+    WHERE limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL));
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
@@ -227,6 +237,14 @@ CREATE TABLE rounds_served (
 
 -- Deliveries that ended otherwise than completed: 2 failed, 3 given back, 4 lost, 5 its process
 -- died. The one that runs or completed is the job's own.
+-- How many jobs with a limit key may run at once within a queue. Whoever lets jobs out holds the row.
+CREATE TABLE key_limits (
+    queue integer NOT NULL,
+    key bigint NOT NULL,
+    most integer NOT NULL,
+    PRIMARY KEY (queue, key)
+);
+
 CREATE TABLE attempts (
     job bigint NOT NULL,
     started_at bigint NOT NULL,

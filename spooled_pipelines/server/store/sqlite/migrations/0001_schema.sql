@@ -98,6 +98,9 @@ CREATE TABLE batches (
     replaced INTEGER NOT NULL DEFAULT 0,
     -- Whether an upload has ended, and others hold the seal back.
     seal_asked INTEGER NOT NULL DEFAULT 0,
+    -- What the limit keys of its rows are, and how many jobs of each may run at once.
+    limit_by TEXT,
+    limit_per_key INTEGER NOT NULL DEFAULT 0,
     -- How many jobs of it go for one of a batch with weight 1; see turns.py.
     weight INTEGER NOT NULL DEFAULT 1,
     UNIQUE (organization, batch_id, generation)
@@ -129,6 +132,9 @@ CREATE TABLE jobs (
     round INTEGER NOT NULL DEFAULT 0,
     -- With what it takes turns in place of its batch, a number below 0.
     fair_key INTEGER,
+    -- Of which so many may run at once, see key_limits: a number below 0. Until it is let out, such a
+    -- job is pending and due at 2 ^ 62; then it keeps its place until it ends, or waits for its retry.
+    limit_key INTEGER,
     lease_expires_at INTEGER,
     -- The batch that made it, or that it was handed over to.
     batch INTEGER,
@@ -168,6 +174,10 @@ CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
     WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_held ON jobs (queue, limit_key, priority DESC, round, seq)
+    WHERE status = 1 AND due_at = 4611686018427387904;
+CREATE INDEX jobs_let_out ON jobs (queue, limit_key)
+    WHERE limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL));
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
@@ -204,6 +214,14 @@ CREATE TABLE rounds_served (
 
 -- Deliveries that ended otherwise than completed: 2 failed, 3 given back, 4 lost, 5 its process
 -- died. The one that runs or completed is the job's own.
+-- How many jobs with a limit key may run at once within a queue. Whoever lets jobs out holds the row.
+CREATE TABLE key_limits (
+    queue INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    most INTEGER NOT NULL,
+    PRIMARY KEY (queue, key)
+) WITHOUT ROWID;
+
 CREATE TABLE attempts (
     job INTEGER NOT NULL REFERENCES jobs,
     number INTEGER NOT NULL,

@@ -1,0 +1,136 @@
+"""So many jobs with a key run at once and no more, whoever takes them or dies with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from spooled_pipelines.server.core.records import Failure, JobRecord
+from spooled_pipelines.server.core.turns import key_number
+from spooled_pipelines.server.store.requests import BatchSelector
+from spooled_pipelines.wire.well_known import Struct
+from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, give_back, holder, settle_one
+
+
+async def fill(kit: StoreKit, batch_id: str, keys: str, most: int = 2, **changes: Any) -> None:
+    """A batch with a job for each letter; "-" has no key."""
+    await kit.open_batch(batch_id)
+    names = [f"{key} {batch_id} {row}" for row, key in enumerate(keys)]
+    numbers = [None if key == "-" else key_number("customer", key) for key in keys]
+    limited = chunk(batch_id, names, limit_keys=numbers, limit_per_key=most, **changes)
+    await kit.store.add_chunk(ORGANIZATION, limited)
+
+
+def key(job: JobRecord) -> str:
+    return str(Struct.FromString(job.payload or b"")["name"])[0]
+
+
+async def claimed(kit: StoreKit) -> tuple[list[JobRecord], str]:
+    jobs: list[JobRecord] = []
+    # One whose worker died comes alone.
+    while more := await kit.claim(100):
+        jobs += more
+    return jobs, "".join(sorted(map(key, jobs)))
+
+
+async def fail(kit: StoreKit, job: JobRecord, retry: bool) -> None:
+    await settle_one(kit.store, ORGANIZATION, holder(job), Failure("no", retry=retry))
+
+
+async def test_of_each_key_so_many_are_out_over_all_batches_and_the_next_follows(
+    kit: StoreKit,
+) -> None:
+    await fill(kit, "b1", "aaab-")
+    await fill(kit, "b2", "aabbb--")
+    assert await kit.counts("b2") == {"pending": 7, "waiting": 4}
+    jobs, keys = await claimed(kit)
+    assert keys == "---aabb"
+    assert (await claimed(kit))[1] == ""
+    first, second = (job for job in jobs if key(job) == "a")
+    await kit.complete(first)
+    assert kit.changed().ready_queues
+    (next_one,), keys = await claimed(kit)
+    assert keys == "a"
+    # Gone for good, or until its retry: another takes the place.
+    await fail(kit, second, retry=False)
+    await fail(kit, next_one, retry=True)
+    assert (await claimed(kit))[1] == "aa"
+    assert await kit.store.recount() == []
+
+
+async def test_what_is_given_back_or_whose_worker_died_keeps_its_place(kit: StoreKit) -> None:
+    await fill(kit, "b", "aaaa")
+    jobs, _ = await claimed(kit)
+    await give_back(kit.store, ORGANIZATION, [holder(jobs[0])])
+    again, keys = await claimed(kit)
+    assert (keys, again[0].job_id) == ("a", jobs[0].job_id)
+    kit.clock.advance(31)
+    await kit.store.sweep()
+    assert [job.job_id for job in (await claimed(kit))[0]] == [job.job_id for job in jobs]
+    # On their last try the places are others'.
+    for _ in range(3):
+        kit.clock.advance(31)
+        await kit.store.sweep()
+        last, keys = await claimed(kit)
+        assert keys == "aa"
+    assert {job.job_id for job in last}.isdisjoint(job.job_id for job in jobs)
+    assert await kit.store.recount() == []
+
+
+async def test_retries_schedules_and_dead_letters_wait_for_places_too(kit: StoreKit) -> None:
+    await fill(kit, "b", "aa", most=1)
+    (first,), _ = await claimed(kit)
+    await fail(kit, first, retry=True)
+    (second,), _ = await claimed(kit)
+    later = [kit.clock.now() + 30_000] * 2
+    await fill(kit, "later", "aa", most=1, scheduled_at=later)
+    kit.clock.advance(61)
+    await kit.store.sweep()
+    # The lease of the second has run out as well: it has its place, and the others wait.
+    jobs, _ = await claimed(kit)
+    assert [job.job_id for job in jobs] == [second.job_id]
+    await fail(kit, jobs[0], retry=False)
+    for _ in range(3):
+        (job,), _ = await claimed(kit)
+        await kit.complete(job)
+    await kit.store.retry(ORGANIZATION, BatchSelector("b"))
+    assert [job.job_id for job in await kit.claim(5)] == [second.job_id]
+    assert await kit.store.recount() == []
+
+
+async def test_what_is_cancelled_makes_room(kit: StoreKit) -> None:
+    await fill(kit, "b1", "aaa")
+    await fill(kit, "b2", "aaa")
+    await kit.store.cancel(ORGANIZATION, BatchSelector("b1"))
+    jobs, keys = await claimed(kit)
+    assert keys == "aa"
+    assert await kit.counts("b2") == {"pending": 1, "waiting": 1, "processing": 2}
+    await fill(kit, "b3", "a", most=3)
+    assert (await claimed(kit))[1] == "a"
+    await fill(kit, "b4", "a", most=1)
+    await kit.complete(jobs[0])
+    await kit.complete(jobs[1])
+    assert (await claimed(kit))[1] == ""
+
+
+async def test_many_at_once_never_have_more_of_a_key(kit: StoreKit) -> None:
+    for number in range(4):
+        await fill(kit, f"b{number}", "abc" * 10, most=2)
+    running: Counter[str] = Counter()
+    done = 0
+
+    async def work(name: str) -> None:
+        nonlocal done
+        while done < 120:
+            jobs = await kit.claim(3, worker=name)
+            running.update(map(key, jobs))
+            assert max(running.values()) <= 2
+            await asyncio.sleep(0)
+            for job in jobs:
+                running[key(job)] -= 1
+                await kit.complete(job)
+                done += 1
+
+    await asyncio.gather(*(work(f"w{number}") for number in range(5)))
+    assert await kit.queue_counts() == {"completed": 120}
