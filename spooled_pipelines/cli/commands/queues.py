@@ -64,10 +64,11 @@ def list_(
 
 
 def state_of(queue: QueueState) -> str:
-    """Return whether a queue hands out jobs: `paused`, `limited` or `running`."""
+    """Return whether a queue hands out jobs: `paused`, `throttled`, `limited` or `running`."""
     limits = queue.limits
     limited = (limits.jobs_per_second, limits.max_in_flight) != (None, None)
-    return "paused" if queue.paused else "limited" if limited else "running"
+    slowed = "throttled" if queue.throttle else "limited" if limited else "running"
+    return "paused" if queue.paused else slowed
 
 
 @app.command()
