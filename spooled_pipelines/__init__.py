@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.batch.sync.backend import BatchBackend
     from spooled_pipelines.batch.sync.batch import Batch
     from spooled_pipelines.batch.sync.open_batch import OpenBatch
+    from spooled_pipelines.batch.sync.settled_results import SettledResults
     from spooled_pipelines.client.aio.client import AsyncSpooledClient
     from spooled_pipelines.client.aio.process import AsyncProcessStream
     from spooled_pipelines.client.aio.streams import AsyncJobStream
@@ -96,6 +97,7 @@ __all__ = [
     "QueueThrottle",
     "RequestRejected",
     "RetryPolicy",
+    "SettledResults",
     "SpooledClient",
     "Stall",
     "TextOptions",
@@ -144,6 +146,7 @@ if not TYPE_CHECKING:
             "QueueThrottle": "types",
             "RequestRejected": "client.process_responses",
             "RetryPolicy": "rpc.retry",
+            "SettledResults": "batch.sync.settled_results",
             "SpooledClient": "client.sync.client",
             "Stall": "types",
             "TLS": "rpc.settings",

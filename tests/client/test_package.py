@@ -50,6 +50,7 @@ PUBLIC = [
     "QueueThrottle",
     "RequestRejected",
     "RetryPolicy",
+    "SettledResults",
     "SpooledClient",
     "Stall",
     "TLS",
