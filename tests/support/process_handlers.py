@@ -57,3 +57,11 @@ def postponed(job: Job) -> None:
     if job.payload["n"] == 0:
         raise Throttled(after=3_600)
     raise Snooze("tomorrow", after=8 * 3_600)
+
+
+@batch_handler(max_wait=0.2)
+def killing_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    numbers = batch["n"].to_pylist()
+    if 3 in numbers:
+        os._exit(5)
+    return pa.record_batch({"n": numbers})

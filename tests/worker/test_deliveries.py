@@ -129,3 +129,15 @@ def test_an_outcome_of_another_job_on_the_pipe_is_not_this_job_s(
     options: dict[str, Any] = {"executor": "process", "concurrency": 1, "stop_when_empty": True}
     assert Worker(client, "q", handler, **options).run().completed == 3
     assert [client.get_job(job_id).result for job_id in ids] == [{"n": n} for n in range(3)]
+
+
+def test_a_row_that_kills_the_process_of_its_batch_dies_alone(spooled_client: MemoryClient) -> None:
+    client = spooled_client
+    client.enqueue_batch([{"n": n} for n in range(6)], "q", key="n", max_retries=0)
+    options: dict[str, Any] = {"executor": "process", "concurrency": 1, "stop_when_empty": True}
+    report = Worker(client, "q", process_handlers.killing_rows, **options).run()
+    assert (report.completed, report.deadletter) == (5, 1)
+    [dead] = client.dead_letters("q")
+    assert (dead.payload["n"], dead.deliveries) == (3, 2)
+    [first, last] = client.attempts(dead.id)
+    assert (first.exit_code, last.exit_code) == (5, 5)
