@@ -26,6 +26,8 @@ _BATCH_MAX = 5_000
 _BATCH_BYTES = 1 << 20
 # Of jobs that came alone, each of which is named with its lease.
 _SINGLE_MAX = 500
+# Of one chunk: fewer are sent as if they had come alone, since each chunk is a commit of its own.
+_CHUNK_MIN = 10
 _COMPLETED = spooled_v1.JobStatus.JOB_STATUS_COMPLETED
 
 
@@ -188,6 +190,9 @@ class _Lot:
                 chunk = leased.chunk
                 last = self.single if chunk is None else self.chunks.setdefault(id(chunk), [])
             last.append(leased)
+        for key, part in list(self.chunks.items()):
+            if len(part) < _CHUNK_MIN and len(self.single) + len(part) <= _SINGLE_MAX:
+                self.single += self.chunks.pop(key)
         request = batch_v1.SettleRequest()
         for leased in self.single:
             _add(request, leased)
@@ -198,9 +203,11 @@ class _Lot:
 
 
 def _add(request: batch_v1.SettleRequest, leased: LeasedJob) -> None:
-    job, outcome = leased.job, leased.outcome
+    outcome = leased.outcome
+    held = leased.chunk or leased.job
+    worker_id = held.worker_id if isinstance(held, LeasedChunk) else held.assigned_worker_id
     message = request.outcomes.add(
-        job_id=job.id, worker_id=job.assigned_worker_id or "", lease_id=job.lease_id or ""
+        job_id=leased.job_id, worker_id=worker_id or "", lease_id=held.lease_id or ""
     )
     if isinstance(outcome, Completed):
         message.completed.SetInParent()

@@ -68,7 +68,10 @@ async def _answer(
     _check_size("outcomes", len(request.outcomes), limits.SETTLED_PER_MESSAGE_MAX)
     jobs = sum(len(chunk.job_ids) for chunk in request.chunks)
     _check_size("chunks", jobs + len(request.outcomes), limits.CHUNK_ROWS_MAX)
-    chunks = [await settle_chunk(context, caller, chunk) for chunk in request.chunks]
+    # At the same time, so that one sync serves several.
+    chunks = await asyncio.gather(
+        *(settle_chunk(context, caller, chunk) for chunk in request.chunks)
+    )
     if not request.outcomes:
         return SettleResponse(chunks=chunks)
     asked = [await _checked(context, caller, outcome) for outcome in request.outcomes]
