@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pyarrow as pa
 import pytest
@@ -64,6 +68,41 @@ def test_a_row_of_arrow_keeps_its_types_for_everybody(
     results = batch.results().select(["row", "at", "raw", "large"])
     expected = {"at": typed_handlers.AT, "raw": b"\xff", "large": 2**60}
     assert results.to_pylist() == [{"row": number, **expected} for number in range(2)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "arrow"])
+def test_typed_results_go_to_every_kind_of_file(
+    spooled_client: Any, queue: str, tmp_path: Path, suffix: str
+) -> None:
+    values = {
+        "at": pa.array([typed_handlers.AT], pa.timestamp("us", "UTC")),
+        "raw": pa.array([b"\xff\x00"], pa.binary_view()),
+        "took": pa.array([90], pa.duration("s")),
+        "price": pa.array([Decimal("1.50")], pa.decimal128(9, 2)),
+        "text": pa.array(["=1"], pa.string_view()),
+        "id": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)], pa.binary(16))),
+        "parts": pa.array([[{"raw": b"\xff", "took": timedelta(seconds=1)}]]),
+    }
+    batch = spooled_client.enqueue_batch([{"n": 0}], queue)
+    handler = batch_handler(lambda rows: pa.record_batch(values))
+    work(spooled_client, queue, handler)
+    path = tmp_path / f"results.{suffix}"
+    assert batch.write_results(path, payload=True) == 1
+    if suffix == "jsonl":
+        line = json.loads(path.read_text())
+        assert {name: line[name] for name in values} == {
+            "at": "2013-01-31T05:00:00+00:00",
+            "raw": "/wA=",
+            "took": "P0DT0H1M30S",
+            "price": "1.50",
+            "text": "=1",
+            "id": str(UUID(int=0)),
+            "parts": [{"raw": "/w==", "took": "P0DT0H0M1S"}],
+        }
+    if suffix == "csv":
+        text = path.read_text()
+        for shown in ("/wA=", "P0DT0H1M30S", "1.50", "'=1", str(UUID(int=0)), "/w=="):
+            assert shown in text, text
 
 
 def later(*given: Any) -> Callable[[pa.RecordBatch], Any]:

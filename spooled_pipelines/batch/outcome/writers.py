@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,9 @@ from pyarrow.fs import LocalFileSystem
 
 from spooled_pipelines.batch.source.files import file_format_of
 from spooled_pipelines.batch.source.location import Location, locate
+from spooled_pipelines.batch.values.arrow_types import is_json, storage_array
+from spooled_pipelines.batch.values.iso8601 import duration_text
+from spooled_pipelines.batch.values.table_arrays import is_bytes
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 from spooled_pipelines.text import one_line, plain_json
 from spooled_pipelines.types import StrPath
@@ -200,23 +205,52 @@ def _write_each(
 
 
 def _flat_type(arrow_type: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_nested(arrow_type) else arrow_type
+    as_text = (
+        pa.types.is_nested(arrow_type)
+        or pa.types.is_duration(arrow_type)
+        or pa.types.is_string_view(arrow_type)
+        or isinstance(arrow_type, pa.BaseExtensionType)
+        or is_bytes(arrow_type)
+    )
+    return pa.string() if as_text else arrow_type
 
 
 def _flatten(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the lists and objects as JSON text, since CSV has neither."""
+    """Return lists and objects as JSON text, and other values that CSV has not as payloads do."""
     columns = []
     for column, field in zip(record_batch.columns, schema, strict=True):
         if column.type == field.type:
             columns.append(column)
             continue
-        texts = [None if value is None else _json_text(value) for value in column.to_pylist()]
-        columns.append(pa.array(texts, pa.string()))
+        columns.append(_text(column))
     return pa.record_batch(columns, schema=schema)
 
 
+def _text(column: pa.Array) -> pa.StringArray:
+    plain = storage_array(column)
+    if is_json(plain.type):
+        return plain.storage.cast(pa.string())
+    if pa.types.is_duration(plain.type):
+        return duration_text(plain)
+    if not pa.types.is_nested(plain.type) and not is_bytes(plain.type):
+        return plain.cast(pa.string())
+    as_text = _plain if is_bytes(plain.type) else _json_text
+    texts = [None if value is None else as_text(value) for value in plain.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
 def _json_text(value: object) -> str:
-    return plain_json(json.dumps(value, default=str, ensure_ascii=False))
+    return plain_json(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> str:
+    """Return a value that JSON has not as payloads write it; a time with its zone's offset."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, timedelta):
+        (text,) = duration_text(pa.array([value], pa.duration("us"))).to_pylist()
+        return str(text)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 _WRITERS: dict[str, Callable[[pa.RecordBatchReader, BinaryWriter], int]] = {
