@@ -40,15 +40,22 @@ def list_(
     """List the dead letters of QUEUE: when they died, how often they were tried, and why."""
     with connected(address, api_key, profile) as client:
         jobs = client.dead_letters(queue_of(client, queue).name, limit=limit)
-    for job in jobs:
-        died = job.completed_at.isoformat(timespec="seconds") if job.completed_at else ""
-        error = " ".join((job.last_error or "").split())
-        if as_json:
-            tries = {"retries": job.retry_count, "deliveries": job.deliveries}
-            print_json({"id": job.id, "died_at": died, **tries, "error": error})
-        else:
-            tried = f"{job.retry_count} retries, {job.deliveries} deliveries"
-            say(f"{job.id}  {died}  {tried}  {error}")
+    lines = [
+        {
+            "id": job.id,
+            "died_at": job.completed_at.isoformat(timespec="seconds") if job.completed_at else "",
+            "retries": job.retry_count,
+            "deliveries": job.deliveries,
+            "error": " ".join((job.last_error or "").split()),
+        }
+        for job in jobs
+    ]
+    if as_json:
+        for line in lines:
+            print_json(line)
+    elif lines:
+        names = ("job", "died", "retries", "deliveries", "error")
+        print_rows(names, [list(line.values()) for line in lines])
 
 
 @app.command("errors")
