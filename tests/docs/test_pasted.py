@@ -27,17 +27,16 @@ def write_files(page: Path, folder: Path) -> None:
             (folder / block.title).write_text(block.text)
 
 
-def test_the_first_five_minutes_in_two_terminals_and_with_a_server_in_three(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def shell_blocks() -> list[str]:
+    """What index.md has for terminals: work, script, and with a server serve, work, script."""
+    blocks = [block for block in blocks_of(DOCS / "index.md") if block.language == "console"]
+    return [pasted(block) for block in blocks[1:]]
+
+
+def test_the_first_five_minutes_in_two_terminals(tmp_path: Path) -> None:
     write_files(DOCS / "index.md", tmp_path)
-    work, script, serve, work_there, script_there = [
-        pasted(block) for block in blocks_of(DOCS / "index.md") if block.language == "console"
-    ][1:]
-    # The port of the page may be another's here.
-    address = f"localhost:{free_ports(1)}"
-    elsewhere = {"SPOOLED_SERVER_LISTEN": address}
-    with Terminal(tmp_path, elsewhere) as one, Terminal(tmp_path) as two:
+    work, script, *_ = shell_blocks()
+    with Terminal(tmp_path) as one, Terminal(tmp_path) as two:
         one.paste(work)
         one.see("takes jobs from queue=orders")
         text = two.run(script)
@@ -46,17 +45,29 @@ def test_the_first_five_minutes_in_two_terminals_and_with_a_server_in_three(
         assert f"kept in {tmp_path / 'spooled.db'}" in text
         one.interrupt()
         one.see("3 completed")
+
+
+@pytest.mark.long
+def test_the_same_with_a_server_in_three_terminals(tmp_path: Path) -> None:
+    write_files(DOCS / "index.md", tmp_path)
+    _, _, serve, work, script = shell_blocks()
+    # The port of the page may be another's here.
+    port = free_ports(1)
+    named = {"SPOOLED_GRPC_ADDRESS": f"localhost:{port}"}
+    with (
+        Terminal(tmp_path, {"SPOOLED_SERVER_LISTEN": f"localhost:{port}"}) as one,
+        Terminal(tmp_path, named) as two,
+        Terminal(tmp_path, named) as three,
+    ):
         one.paste(serve)
-        one.see(f"listening on .*:{address.rpartition(':')[2]}")
-        with Terminal(tmp_path, {"SPOOLED_GRPC_ADDRESS": address}) as three:
-            two.run(f"export SPOOLED_GRPC_ADDRESS={address}")
-            two.paste(work_there)
-            two.see("takes jobs from queue=orders")
-            text = three.run(script_there)
-            assert text.count("completed") == 3, text
-            assert "No server was named" not in text
-            two.interrupt()
-            two.see("0 completed")
+        one.see(f"listening on .*:{port}")
+        two.paste(work)
+        two.see("takes jobs from queue=orders")
+        text = three.run(script)
+        assert text.count("completed") == 3, text
+        assert "No server was named" not in text
+        two.interrupt()
+        two.see("3 completed")
         one.interrupt()
         one.see("ready>$")
 
