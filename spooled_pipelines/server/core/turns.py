@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from spooled_pipelines.server.core.job_rules import HELD
 
-QUANTUM = 8
+QUANTUM = 16
 # A round is so long that the length of a job is a whole number for every weight, nearly.
 ROUND = QUANTUM * 10_080
 # The participant that the jobs without a batch are together.

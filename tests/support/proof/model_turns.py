@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 
-QUANTUM = 8
+QUANTUM = 16
 
 # Organization, queue, priority.
 Line = tuple[str, str, int]
