@@ -1,4 +1,4 @@
-"""What turns cost: claims of a queue with a thousand batches, and with one."""
+"""What turns do for small batches beside a large one, and what a claim of many batches costs."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import asyncio
 import hashlib
 import statistics
 import tempfile
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.measure import show
 from benchmarks.postgres import cluster
+from benchmarks.servers import API_KEY, server
+from benchmarks.tables import flights
+from spooled_pipelines import Job, SpooledClient, connect
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.records import BatchOpening, Chunk
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import ClaimRequest
+from spooled_pipelines.worker import Worker
 
 _JOBS, _BATCHES = 2_000_000, 1_000
 _CLAIMS = 200
 _WANTED = 1.2
 _CHUNK = 10_000
+_LARGE, _SMALL, _ROWS = 100_000, 20, 10
+_HANDLER_SECONDS, _LATE_SECONDS = 0.005, 2.0
 
 
 def fairness(jobs: int = _JOBS, batches: int = _BATCHES) -> bool:
-    """Compare, on both stores, claims of jobs in many batches with those of as many in one."""
-    kept = True
+    """Run small batches beside a large one; compare claims of many batches with those of one."""
+    kept = _small_beside_large()
     for kind in ("SQLite", "PostgreSQL"):
         with (
             tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder,
@@ -39,6 +46,52 @@ def fairness(jobs: int = _JOBS, batches: int = _BATCHES) -> bool:
             kept = show(f"{what}, against one", many / one, at_most=_WANTED) and kept
             print(f"            {1e3 * many:.3f} ms against {1e3 * one:.3f} ms", flush=True)
     return kept
+
+
+def _small_beside_large() -> bool:
+    """Print how long twenty batches of ten take beside one of 100,000, and alone."""
+    with server() as address, connect(address, api_key=API_KEY) as client:
+        worker = Worker(address, "q", _handle, api_key=API_KEY)
+        running = threading.Thread(target=worker.run)
+        running.start()
+        try:
+            alone = _wait_for_small(client, "alone")
+            large = client.enqueue_batch(flights(_LARGE), "q", name="large")
+            beside = _wait_for_small(client, "beside")
+            left = large.stats().pending
+        finally:
+            worker.stop()
+            running.join()
+    late = max(beside) - max(alone)
+    kept = late <= _LATE_SECONDS and left > 0
+    print(
+        f"{late:8.2f} s  that the last of {_SMALL} batches of {_ROWS} took longer beside one of "
+        f"{_LARGE:,} (wanted: at most {_LATE_SECONDS:g} s{'' if kept else ', MISSED'})"
+    )
+    print(
+        f"            beside it {min(beside):.2f} to {max(beside):.2f} s, alone {min(alone):.2f} "
+        f"to {max(alone):.2f} s; {left:,} jobs of the large one were still pending",
+        flush=True,
+    )
+    return kept
+
+
+def _wait_for_small(client: SpooledClient, run: str) -> list[float]:
+    """Return how long each of some small batches takes that are enqueued together."""
+    began = time.perf_counter()
+    batches = [
+        client.enqueue_batch(flights(_ROWS, number), "q", name=f"{run} {number}")
+        for number in range(_SMALL)
+    ]
+    seconds = []
+    for batch in batches:
+        batch.wait(timeout=300)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _handle(_: Job) -> None:
+    time.sleep(_HANDLER_SECONDS)
 
 
 async def _claims(url: str, jobs: int, batches: int) -> dict[int, tuple[float, float]]:
