@@ -12,9 +12,9 @@ import psycopg
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
 from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.records import Counts
+from spooled_pipelines.server.core.records import Counts, Status
 from spooled_pipelines.server.core.turns import Participant
-from spooled_pipelines.server.store.postgres import key_limits, notify_payloads
+from spooled_pipelines.server.store.postgres import notify_payloads
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import (
     Connection,
@@ -154,9 +154,23 @@ class Transaction:
             results=[job.result for job in changed],
         )
 
+    async def let_out_keys(self) -> None:
+        """Let jobs out of the limit keys that have room."""
+        wanted = sorted(self.deltas.limit_keys)
+        if not wanted:
+            return
+        values = {"queues": [queue for queue, _ in wanted], "keys": [key for _, key in wanted]}
+        # As a statement of its own: the next one sees what those did who had the rows before.
+        await self.rows("lock_key_limits", **values)
+        held = await self.rows("let_out", **values)
+        batches = await self.batches_of((seq, batch, linked) for seq, _, batch, linked in held)
+        for seq, queue, _, _ in held:
+            self.deltas.move(queue, batches[seq], Status.PENDING, Status.PENDING, was_waiting=True)
+        self.deltas.limit_keys.clear()
+
     async def commit(self) -> None:
         """Write the counters, tell the other servers, commit."""
-        await key_limits.let_out(self)
+        await self.let_out_keys()
         deltas = self.deltas
         await self._gather_changes()
         if deltas.queues:

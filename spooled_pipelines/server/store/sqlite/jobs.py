@@ -37,7 +37,7 @@ from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, Round
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.requests import ClaimRequest, DeadWorker
 from spooled_pipelines.server.store.rows import job_of_row, jobs_of_columns
-from spooled_pipelines.server.store.sqlite import key_limits, turns
+from spooled_pipelines.server.store.sqlite import turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.quotas import count_made
@@ -244,7 +244,7 @@ def release_due(tx: Transaction) -> bool:
     released = [(number, seq) for seq, number in rounds.items()]
     tx.connection.executemany(SQL["release_job"], released)
     # A claim that follows in this transaction sees them.
-    key_limits.let_out(tx)
+    tx.let_out_keys()
     return len(rows) == SWEEP_JOBS
 
 

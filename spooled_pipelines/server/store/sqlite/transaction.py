@@ -11,7 +11,7 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import Quotas
-from spooled_pipelines.server.store.sqlite import key_limits
+from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
 from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 
@@ -158,9 +158,20 @@ class Transaction:
         self.end_operation()
         self.deltas = CounterDeltas(self._max_deliveries)
 
+    def let_out_keys(self) -> None:
+        """Let jobs out of the limit keys that have room."""
+        for queue, key in sorted(self.deltas.limit_keys):
+            values = {"queue": queue, "key": key}
+            held = self.connection.execute(NAMED["list_held"], values).fetchall()
+            for seq, batch, linked in held:
+                self.connection.execute(SQL["let_out"], (seq,))
+                batches = self.batches_of(seq, batch, linked)
+                self.deltas.move(queue, batches, Status.PENDING, Status.PENDING, was_waiting=True)
+        self.deltas.limit_keys.clear()
+
     def end_operation(self) -> None:
         """Write the counters, and name in `changes` what the numbers stand for."""
-        key_limits.let_out(self)
+        self.let_out_keys()
         deltas, changes, names = self.deltas, self.changes, self.names
         send = self.connection.execute
         changes.jobs += deltas.status_changes
