@@ -71,7 +71,7 @@ class Things:
             return [self.request(message_class)]
         made = []
         for field in message_class.DESCRIPTOR.fields:
-            if field.message_type is None:
+            if field.message_type is None or field.message_type.full_name.startswith("google."):
                 continue
             if QUEUE_OF_REQUEST[field.message_type.full_name] is not QueueSource.STREAM_OPENED:
                 envelope = message_class()

@@ -136,8 +136,8 @@ class Wire:
         finally:
             call.cancel()
 
-    async def enqueue(self, queue_name: str = "q", **fields: Any) -> str:
-        response = await self.call(EnqueueRequest(queue_name=queue_name, **fields))
+    async def enqueue(self, queue_name: str = "q", *, key: str = KEY, **fields: Any) -> str:
+        response = await self.call(EnqueueRequest(queue_name=queue_name, **fields), key=key)
         return str(response.job_id)
 
     async def claim(self, queue_name: str = "q", worker_id: str = "w", **fields: Any) -> Job:
