@@ -9,13 +9,8 @@ from pathlib import Path
 
 from benchmarks.measure import Side, in_turns, show
 from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.records import (
-    Completion,
-    Failure,
-    LeaseHolder,
-    NewJob,
-    Settlement,
-)
+from spooled_pipelines.server.core.records import NewJob
+from spooled_pipelines.server.core.settlements import Completion, Failure, LeaseHolder, Settlement
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import ClaimRequest
 

@@ -21,7 +21,7 @@ from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes
 from spooled_pipelines.batch.staging.prepare import prepare
-from spooled_pipelines.server.core.records import ChunkStored
+from spooled_pipelines.server.core.batch_records import ChunkStored
 from spooled_pipelines.server.services.encoding import chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     CheckedChunk,

@@ -24,14 +24,13 @@ from spooled_pipelines.server.core.job_rules import (
     transition,
     why_not_held,
 )
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import Counts, Status
+from spooled_pipelines.server.core.settlements import (
     Completion,
-    Counts,
     Death,
     Failure,
     GiveBack,
     LeaseHolder,
-    Status,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"

@@ -11,18 +11,16 @@ from typing import Any
 import pytest
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_records import BatchOpening, Chunk
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import JobRecord, NewJob
+from spooled_pipelines.server.core.settlements import (
     Act,
-    BatchOpening,
-    Chunk,
     Completion,
     FailOutcome,
     GiveBack,
-    JobRecord,
     LeaseHolder,
-    NewJob,
     Settlement,
 )
 from spooled_pipelines.server.store import JobStore

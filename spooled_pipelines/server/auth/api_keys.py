@@ -10,7 +10,7 @@ from spooled_pipelines.server.auth.caller import Role
 from spooled_pipelines.server.config.settings import hash_key
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import invalid, no_key, shortened
-from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.core.key_records import KeyRecord
 
 _NAME_MAX = 100
 _ORGANIZATION_MAX = 100

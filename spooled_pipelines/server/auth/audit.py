@@ -17,8 +17,8 @@ from spooled_pipelines.server.auth.authorization import ACTS
 from spooled_pipelines.server.auth.caller import Caller, Role
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
+from spooled_pipelines.server.core.key_records import AuditEntry, AuditKind, KeyRecord
 from spooled_pipelines.server.core.operator_log import operator_log
-from spooled_pipelines.server.core.records import AuditEntry, AuditKind, KeyRecord
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.methods import Method
 

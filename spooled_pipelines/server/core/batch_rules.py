@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import repeat
 
-from spooled_pipelines.server.core.errors import RefusedError, conflict, not_found
-from spooled_pipelines.server.core.job_rules import HELD
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.batch_records import (
     BatchOpening,
     Chunk,
     ExpectedParts,
     PartRecord,
     PayloadSchema,
-    Status,
 )
+from spooled_pipelines.server.core.errors import RefusedError, conflict, not_found
+from spooled_pipelines.server.core.job_rules import HELD
+from spooled_pipelines.server.core.records import Status
 
 # So long after it was last heard of, an upload is taken for gone: a client tries for a minute to
 # get through, and may take another one to notice that it does not.

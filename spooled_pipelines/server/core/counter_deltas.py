@@ -17,7 +17,8 @@ from spooled_pipelines.server.core.job_rules import (
     error_group,
     transition,
 )
-from spooled_pipelines.server.core.records import Counts, Ending, GiveBack, Status
+from spooled_pipelines.server.core.records import Counts, Status
+from spooled_pipelines.server.core.settlements import Ending, GiveBack
 
 # The place of a status in Counts.
 _PLACE: Mapping[int, int] = {

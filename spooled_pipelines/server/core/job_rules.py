@@ -20,7 +20,8 @@ from spooled_pipelines.server.core.errors import (
     conflict,
     lease_lost,
 )
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.settlements import (
     Completion,
     Death,
     Ending,
@@ -29,7 +30,6 @@ from spooled_pipelines.server.core.records import (
     GiveBack,
     LeaseHolder,
     Revision,
-    Status,
 )
 
 _SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueControl, Throttle
+from spooled_pipelines.server.core.queue_limits import QueueControl, Throttle
 
 
 class Status:
@@ -89,181 +86,6 @@ class JobRecord(NamedTuple):
     due_at: int | None = None
 
 
-@dataclass(frozen=True)
-class KeyRecord:
-    """An API key as it is kept. `role` is a value of `access.Role`; no `queues` means all."""
-
-    organization: str
-    key_id: str
-    name: str
-    role: str
-    queues: tuple[str, ...]
-    digest: bytes = field(repr=False)
-    created_at: int
-    expires_at: int | None
-    revoked_at: int | None
-    created_by: str = ""
-    last_used_at: int | None = None
-
-
-class AuditKind(IntEnum):
-    """The kinds of entries of the audit, of which each has its own room."""
-
-    ADMIN = 0
-    # What keys did that are not an admin's.
-    OTHER = 1
-    REFUSED = 2
-
-
-class AuditEntry(NamedTuple):
-    """What was done or refused with which key; see `AuditEntry` in keys.proto."""
-
-    at: int
-    kind: AuditKind
-    times: int
-    organization: str
-    key_id: str
-    key_name: str
-    peer: str
-    action: str
-    target: str
-    outcome: str
-
-
-class AuditPage(NamedTuple):
-    """Some entries, newest first; `before` is the number to go on below, None at the end."""
-
-    entries: list[AuditEntry]
-    before: int | None
-
-
-class LeaseHolder(NamedTuple):
-    """Who says that a job's lease is its own; an empty part was not given."""
-
-    job_id: str
-    worker_id: str
-    lease_id: str
-
-
-class FailOutcome(NamedTuple):
-    """What became of a failed job."""
-
-    will_retry: bool
-    delay_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """It is done; `result` is a Struct, serialized."""
-
-    result: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """It failed; `delay_seconds` None: the pause that its retries so far ask for."""
-
-    error: str
-    retry: bool
-    delay_seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """It reached nobody, or is not to be finished: claimable again at once, or after a while.
-
-    `begun` says that its handler had begun, so that it was a delivery. With `throttles` it comes
-    back at once to a queue that is slower, and held for `after_ms`.
-    """
-
-    begun: bool = False
-    after_ms: int | None = None
-    throttles: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """The process that ran it died; `exit_code` as Python has it: below 0 a signal.
-
-    `shared`: the process had other jobs as well, any of which may have killed it.
-    """
-
-    error: str
-    exit_code: int
-    shared: bool
-
-
-Incomplete = Failure | GiveBack | Death
-Act = Completion | Incomplete
-
-
-class Ending:
-    """How a delivery ended, as `batch_v1.Attempt.Ending` numbers it."""
-
-    COMPLETED = 1
-    FAILED = 2
-    GIVEN_BACK = 3
-    LOST = 4
-    DIED = 5
-
-    NAMES: Mapping[int, str] = {
-        1: "completed",
-        2: "failed",
-        3: "given_back",
-        4: "lost",
-        5: "worker_died",
-    }
-
-
-class Settlement(NamedTuple):
-    """What someone says about a job that it holds."""
-
-    holder: LeaseHolder
-    act: Act
-
-
-class LeasedJobs(NamedTuple):
-    """Jobs of one queue that somebody says to hold by one lease; an empty worker was not given."""
-
-    queue_name: str
-    worker_id: str
-    lease_id: str
-    job_ids: Sequence[str]
-
-    def holder(self, place: int) -> LeaseHolder:
-        """Return who says that it holds the job at this place."""
-        return LeaseHolder(self.job_ids[place], self.worker_id, self.lease_id)
-
-
-class ChunkSettlement(NamedTuple):
-    """What became of jobs of one lease: all completed, but for the exceptions, by place.
-
-    There are no results, or one for each job. What is refused already is left alone.
-    """
-
-    jobs: LeasedJobs
-    results: Sequence[bytes | None]
-    exceptions: Mapping[int, Incomplete | RefusedError]
-
-    def act(self, place: int) -> Act | RefusedError:
-        """Return what became of the job at this place."""
-        result = self.results[place] if self.results else None
-        return self.exceptions.get(place) or Completion(result)
-
-
-class Revision(NamedTuple):
-    """What to do with one job.
-
-    A dead letter is requeued, with this payload if there is one, or discarded; a job that has not
-    started is cancelled.
-    """
-
-    job_id: str
-    payload: bytes | None = None
-    discard: bool = False
-    cancel: bool = False
-
-
 class Counts(NamedTuple):
     """Jobs by status. `waiting` are those pending jobs whose retry is not due yet."""
 
@@ -308,179 +130,6 @@ class WorkerRecord(NamedTuple):
     metadata: str
 
 
-class PayloadSchema(NamedTuple):
-    """The Arrow schema that payloads of a batch have, serialized, and the number that names it."""
-
-    schema_id: int
-    schema: bytes
-
-
-class BatchOpening(NamedTuple):
-    """What makes a batch, or finds it again."""
-
-    batch_id: str
-    queue_name: str
-    name: str
-    generation: int = 0
-    # The part that is about to come, if the batch comes in parts.
-    part_id: str = ""
-    # Whether what earlier generations have not started is cancelled.
-    cancels_older: bool = False
-    # What the rows are that are about to come; without it they hold no seal back.
-    rows_id: str = ""
-    # Who makes the batch, for people.
-    made_by: str = ""
-    # What the payloads are that are about to come.
-    schema: PayloadSchema | None = None
-    # Of the batch among those it takes turns with; 0 leaves it as it is.
-    weight: int = 0
-    # What the limit keys of its rows are, and how many jobs of each may run at once.
-    limit_by: str = ""
-    limit_per_key: int = 0
-
-
-class PartRecord(NamedTuple):
-    """A part of a batch; `rows` as its sender counted them when it finished it."""
-
-    part_id: str
-    finished: bool
-    rows: int
-
-
-@dataclass(frozen=True)
-class ExpectedParts:
-    """What has to be finished: so many parts, or these; with neither, all that have begun."""
-
-    count: int | None = None
-    part_ids: Sequence[str] = ()
-
-
-ALL_BEGUN = ExpectedParts()
-
-
-class JobsAhead(NamedTuple):
-    """How many jobs of its queue go before the next one of a batch, and of which batches.
-
-    `batches` are the id, the name and the jobs of each, most jobs first; the id of what is in no
-    batch is empty. Where not `is_all`, there are more.
-    """
-
-    jobs: int
-    is_all: bool
-    batches: tuple[tuple[str, str, int], ...]
-
-
-class BatchRecord(NamedTuple):
-    """A batch's counters, and what tells why nothing moves."""
-
-    batch_id: str
-    queue_name: str
-    name: str
-    sealed: bool
-    counts: Counts
-    created_at: int
-    changed_at: int
-    top_errors: tuple[tuple[str, int], ...]
-    # When a registered worker of the queue was last heard of, and a lease last ran out.
-    worker_seen_at: int | None
-    lease_expired_at: int | None
-    generation: int = 0
-    queue_paused: bool = False
-    # The queue's limits, where it has any, and which of them hold it back.
-    limited_by: LimitedBy | None = None
-    # Rows that came again with another payload, and those whose job got it.
-    changed: int = 0
-    replaced: int = 0
-    # Whether an upload has ended, and others hold the seal back.
-    seal_asked: bool = False
-    made_by: str = ""
-    waiting_errors: tuple[WaitingError, ...] = ()
-    behind: JobsAhead | None = None
-    # Those among the cancelled that had not started in time.
-    expired: int = 0
-    limit_by: str = ""
-    limit_per_key: int = 0
-
-    @property
-    def may_be_behind(self) -> bool:
-        """Whether jobs could be claimed and none is."""
-        counts = self.counts
-        ready = counts.pending - counts.waiting
-        return ready > 0 and not counts.processing and not self.queue_paused
-
-    @property
-    def open_jobs(self) -> int:
-        counts = self.counts
-        return counts.pending + counts.scheduled + counts.processing
-
-    @property
-    def settled(self) -> bool:
-        return self.sealed and not self.open_jobs
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Rows of a batch, checked already, as columns of the same length.
-
-    A column that is one value instead of a sequence has it for every row; `scheduled_at` None
-    means that no row has a schedule. No `payloads` for its `keys`: it was stored before.
-    """
-
-    batch_id: str
-    upload_id: str
-    number: int
-    keys: Sequence[str]
-    payloads: Sequence[bytes]
-    priorities: Sequence[int] | int
-    max_retries: Sequence[int] | int
-    timeout_seconds: Sequence[int] | int
-    scheduled_at: Sequence[int | None] | None
-    tags: Sequence[bytes | None] | bytes | None
-    generation: int = 0
-    part_id: str = ""
-    retry_backoff: Sequence[str | None] | str | None = None
-    # With what rows take turns in place of their batch, see `turns.key_number`.
-    fair_keys: Sequence[int | None] | None = None
-    expires_at: Sequence[int | None] | int | None = None
-    # Of which keys how many jobs may run at once.
-    limit_keys: Sequence[int | None] | None = None
-    limit_per_key: int = 0
-    # In these statuses a job gets the payload of its row, where that is another one.
-    replaceable: tuple[int, ...] = ()
-    # Which of the batch's schemas the payloads have.
-    schema_id: int | None = None
-
-
-class KeysFound(NamedTuple):
-    """The places of keys that jobs have, and of those whose job has another payload."""
-
-    found: list[int]
-    changed: list[int]
-
-
-class ChunkRange(NamedTuple):
-    """Numbers of chunks, both ends included."""
-
-    first: int
-    last: int
-
-
-class ChunkStored(NamedTuple):
-    """The outcome of a chunk: each row's job, and which rows created none (by place).
-
-    `changed` are those of them with another payload than their job had, `replaced` those of
-    `changed` whose payload it has now. `first` is set, and `seqs` empty,
-    where every row made a job, numbered from `first` on.
-    """
-
-    rows: int
-    first: int | None
-    seqs: Sequence[int]
-    duplicates: Sequence[int]
-    changed: Sequence[int] = ()
-    replaced: Sequence[int] = ()
-
-
 class JobPage(NamedTuple):
     """Some jobs of a batch; `after` is the place to go on from, None at the end."""
 
@@ -503,8 +152,6 @@ class AttemptRecord(NamedTuple):
     error: str | None
 
 
-# The most runs of chunks in the answer to a client that opens an upload again.
-CHUNK_RANGES_MAX = 1_000
 # Payloads and results in a page of `batch_jobs`: what the stream of a reader that is slow keeps.
 PAGE_BYTES = 256 << 10
 
@@ -560,22 +207,6 @@ class Depths(NamedTuple):
     throttled: list[ThrottledQueue]
 
 
-class CancelOutcome(NamedTuple):
-    """How many jobs were cancelled, and the counters of what was selected after that."""
-
-    cancelled: int
-    counts: Counts
-
-
-class RetryOutcome(NamedTuple):
-    """How many jobs went back, and how many cancelled ones could not: their payloads are gone."""
-
-    retried: int
-    stripped: int = 0
-    # The first ten of them.
-    stripped_job_ids: Sequence[str] = ()
-
-
 class ListedQueue(NamedTuple):
     """A queue with its counters and what holds it back."""
 
@@ -600,13 +231,6 @@ class QueuePage(NamedTuple):
 
     queues: list[ListedQueue]
     after: str | None
-
-
-class BatchPage(NamedTuple):
-    """Some batches; `before` is the number to go on below, None at the end."""
-
-    batches: list[BatchRecord]
-    before: int | None
 
 
 class CounterMismatch(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
+from spooled_pipelines.server.core.batch_records import BatchRecord, JobsAhead
 from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.queue_limits import LimitedBy
-from spooled_pipelines.server.core.records import BatchRecord, JobsAhead
 from spooled_pipelines.wire.batch_v1 import Stall
 
 # How many of the batches ahead are named.

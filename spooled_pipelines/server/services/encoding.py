@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from spooled_pipelines.server.core.batch_records import BatchRecord, ChunkStored
 from spooled_pipelines.server.core.job_columns import JobColumns
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.queue_limits import QueueLimits, Throttle
 from spooled_pipelines.server.core.records import (
     AttemptRecord,
-    BatchRecord,
-    ChunkStored,
     JobRecord,
     ListedQueue,
     ListedWorker,

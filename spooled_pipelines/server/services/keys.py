@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from spooled_pipelines.server.auth import Caller, key_id, new_key, organization_name
-from spooled_pipelines.server.core import records, validation
+from spooled_pipelines.server.core import key_records, validation
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.core.key_records import KeyRecord
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import NEWEST
@@ -110,9 +110,9 @@ def _organization(caller: Caller, named: str) -> str:
     return organization_name(named)
 
 
-def _entry(entry: records.AuditEntry) -> AuditEntry:
+def _entry(entry: key_records.AuditEntry) -> AuditEntry:
     values = entry._asdict()
-    refused = values.pop("kind") is records.AuditKind.REFUSED
+    refused = values.pop("kind") is key_records.AuditKind.REFUSED
     return AuditEntry(**values | {"at": timestamp(entry.at), "refused": refused})
 
 

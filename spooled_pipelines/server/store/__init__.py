@@ -8,46 +8,48 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.job_columns import JobColumns
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.queue_limits import QueueControl
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.batch_records import (
     ALL_BEGUN,
-    AttemptRecord,
-    AuditEntry,
-    AuditPage,
     BatchOpening,
     BatchPage,
     BatchRecord,
     CancelOutcome,
     Chunk,
     ChunkRange,
-    ChunkSettlement,
     ChunkStored,
+    ExpectedParts,
+    KeysFound,
+    PartRecord,
+    PayloadSchema,
+    RetryOutcome,
+)
+from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.job_columns import JobColumns
+from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage, KeyRecord
+from spooled_pipelines.server.core.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.notifier import CommitEvent
+from spooled_pipelines.server.core.queue_limits import QueueControl
+from spooled_pipelines.server.core.records import (
+    AttemptRecord,
     CounterMismatch,
     Depths,
     Enqueued,
-    ExpectedParts,
-    FailOutcome,
     JobPage,
     JobRecord,
-    KeyRecord,
-    KeysFound,
-    LeasedJobs,
-    LeaseHolder,
     ListedWorker,
     NewJob,
-    PartRecord,
-    PayloadSchema,
     QueuePage,
     QueueRecord,
-    RetryOutcome,
-    Revision,
-    Settlement,
     StoreLoad,
     WorkerRecord,
+)
+from spooled_pipelines.server.core.settlements import (
+    ChunkSettlement,
+    FailOutcome,
+    LeasedJobs,
+    LeaseHolder,
+    Revision,
+    Settlement,
 )
 from spooled_pipelines.server.store.requests import (
     BatchJobs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import AuditKind
+from spooled_pipelines.server.core.key_records import AuditKind
 from spooled_pipelines.wire.limits import CHUNK_BYTES_MAX
 
 # Jobs that one step of a cancel or a retry looks at.

@@ -25,7 +25,8 @@ from spooled_pipelines.server.config.settings import host_and_port
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
-from spooled_pipelines.server.core.records import Ending, JobRecord
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.settlements import Ending
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry.collectors import (
     Depths,

@@ -14,7 +14,7 @@ import pytest
 
 from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
-from spooled_pipelines.server.core.records import Completion, Settlement
+from spooled_pipelines.server.core.settlements import Completion, Settlement
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.postgres import schema
 from spooled_pipelines.server.store.postgres.database import connect

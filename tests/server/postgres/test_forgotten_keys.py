@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from spooled_pipelines.server.core.records import Completion
 from spooled_pipelines.server.core.retention import Retention
+from spooled_pipelines.server.core.settlements import Completion
 from spooled_pipelines.server.store.postgres import pruning
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.postgres.transaction import Transaction

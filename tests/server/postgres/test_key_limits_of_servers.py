@@ -6,13 +6,9 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from spooled_pipelines.server.core.records import (
-    BatchOpening,
-    Completion,
-    JobRecord,
-    LeaseHolder,
-    Settlement,
-)
+from spooled_pipelines.server.core.batch_records import BatchOpening
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.settlements import Completion, LeaseHolder, Settlement
 from spooled_pipelines.server.core.turns import key_number
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire.well_known import Struct

@@ -6,14 +6,10 @@ from typing import Any
 
 import pytest
 
+from spooled_pipelines.server.core.batch_records import BatchOpening
 from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import (
-    BatchOpening,
-    Failure,
-    JobRecord,
-    Status,
-    WorkerRecord,
-)
+from spooled_pipelines.server.core.records import JobRecord, Status, WorkerRecord
+from spooled_pipelines.server.core.settlements import Failure
 from spooled_pipelines.server.store import limits
 from spooled_pipelines.server.store.requests import (
     NEWEST,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from spooled_pipelines.server.core.batch_records import BatchOpening
 from spooled_pipelines.server.core.batch_rules import named_schema
-from spooled_pipelines.server.core.records import BatchOpening, JobRecord
+from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.core.retention import Retention
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs

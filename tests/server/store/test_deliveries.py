@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
-from spooled_pipelines.server.core.records import Act, Death, Ending, Failure, GiveBack, Status
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.settlements import Act, Death, Ending, Failure, GiveBack
 from spooled_pipelines.server.store.requests import BatchSelector, DeadWorker
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 

@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from spooled_pipelines.server.core.records import Failure, JobRecord
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.settlements import Failure
 from spooled_pipelines.server.core.turns import key_number
 from spooled_pipelines.server.store.requests import BatchSelector
 from spooled_pipelines.wire.well_known import Struct

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.core.settlements import (
     ChunkSettlement,
     Completion,
     FailOutcome,
     Failure,
     GiveBack,
     Incomplete,
-    JobRecord,
     LeasedJobs,
-    Status,
 )
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.requests import ClaimRequest

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
-from spooled_pipelines.server.core.records import Failure, JobRecord
+from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.settlements import Failure
 from spooled_pipelines.server.store.requests import ControlChange
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.settlements import (
     Completion,
     FailOutcome,
     Failure,
     GiveBack,
     Settlement,
-    Status,
 )
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, struct
 

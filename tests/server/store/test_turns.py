@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.core.records import BatchOpening, Failure
+from spooled_pipelines.server.core.batch_records import BatchOpening
+from spooled_pipelines.server.core.settlements import Failure
 from spooled_pipelines.server.core.turns import QUANTUM, ROUND, length
 from spooled_pipelines.server.store.requests import BatchSelector
 from spooled_pipelines.wire.well_known import Struct

@@ -8,15 +8,14 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.batch_records import (
     BatchOpening,
     Chunk,
     ChunkStored,
     ExpectedParts,
-    NewJob,
     PartRecord,
-    Status,
 )
+from spooled_pipelines.server.core.records import NewJob, Status
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.proof import model_control
 from tests.support.proof.job_rules import delays, priorities, retries

@@ -9,17 +9,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import Enqueued, WorkerRecord
+from spooled_pipelines.server.core.settlements import (
     Act,
     Completion,
     Death,
-    Enqueued,
     FailOutcome,
     Failure,
     GiveBack,
     LeaseHolder,
     Settlement,
-    WorkerRecord,
 )
 from spooled_pipelines.server.store.requests import ClaimRequest, Heartbeat
 from tests.support.proof.model import Job, RefusalError

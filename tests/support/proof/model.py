@@ -10,14 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.records import (
-    AttemptRecord,
-    Counts,
-    Ending,
-    ExpectedParts,
-    NewJob,
-    Status,
-)
+from spooled_pipelines.server.core.batch_records import ExpectedParts
+from spooled_pipelines.server.core.records import AttemptRecord, Counts, NewJob, Status
+from spooled_pipelines.server.core.settlements import Ending
 from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.proof.model_turns import Line, Turns

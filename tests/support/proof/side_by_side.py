@@ -11,17 +11,11 @@ from typing import Any, NamedTuple, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from spooled_pipelines.server.core.batch_records import BatchRecord, Chunk
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimits
-from spooled_pipelines.server.core.records import (
-    BatchRecord,
-    Chunk,
-    JobRecord,
-    LeaseHolder,
-    NewJob,
-    QueueRecord,
-    Status,
-)
+from spooled_pipelines.server.core.records import JobRecord, NewJob, QueueRecord, Status
+from spooled_pipelines.server.core.settlements import LeaseHolder
 from tests.support.proof.model import Batch, Job, Model, RefusalError, counted, moments
 from tests.support.store_kit import StoreKit, refused, struct
 

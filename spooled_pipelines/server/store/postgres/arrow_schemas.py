@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_records import PayloadSchema
 from spooled_pipelines.server.core.batch_rules import no_batch_of_job, no_schema
-from spooled_pipelines.server.core.records import PayloadSchema
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction

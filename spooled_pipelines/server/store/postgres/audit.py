@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from spooled_pipelines.server.core.records import AuditEntry, AuditPage
+from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage
 from spooled_pipelines.server.store.limits import AUDIT_KEPT
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch

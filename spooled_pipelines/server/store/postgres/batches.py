@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from spooled_pipelines.server.core.batch_records import (
+    ALL_BEGUN,
+    BatchOpening,
+    BatchRecord,
+    ExpectedParts,
+    PartRecord,
+)
 from spooled_pipelines.server.core.batch_rules import (
     UPLOAD_GONE_MS,
     other_queue,
@@ -12,13 +19,6 @@ from spooled_pipelines.server.core.batch_rules import (
     why_not_complete,
 )
 from spooled_pipelines.server.core.errors import RefusedError, not_found
-from spooled_pipelines.server.core.records import (
-    ALL_BEGUN,
-    BatchOpening,
-    BatchRecord,
-    ExpectedParts,
-    PartRecord,
-)
 from spooled_pipelines.server.store.postgres import bulk_operations, pruning, reading
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.transaction import Transaction

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_records import CancelOutcome, RetryOutcome
 from spooled_pipelines.server.core.counter_deltas import LockedJob
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.job_rules import (
@@ -17,13 +18,8 @@ from spooled_pipelines.server.core.job_rules import (
     is_stripped,
     why_not_revised,
 )
-from spooled_pipelines.server.core.records import (
-    CancelOutcome,
-    Counts,
-    RetryOutcome,
-    Revision,
-    Status,
-)
+from spooled_pipelines.server.core.records import Counts, Status
+from spooled_pipelines.server.core.settlements import Revision
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.postgres import batch_marks

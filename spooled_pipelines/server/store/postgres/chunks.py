@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from spooled_pipelines.server.core.batch_records import Chunk, ChunkStored
 from spooled_pipelines.server.core.batch_rules import (
     check_whole,
     due_of_chunk,
@@ -19,7 +20,7 @@ from spooled_pipelines.server.core.batch_rules import (
 )
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.payloads import KeptPayload, compare
-from spooled_pipelines.server.core.records import Chunk, ChunkStored, Status
+from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.core.turns import Participant, Rounds, RowTurns
 from spooled_pipelines.server.store.postgres import key_limits
 from spooled_pipelines.server.store.postgres.context import StoreContext

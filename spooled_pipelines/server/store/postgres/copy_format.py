@@ -6,9 +6,10 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 
+from spooled_pipelines.server.core.batch_records import Chunk
 from spooled_pipelines.server.core.batch_rules import due_of_chunk, status_when_due
 from spooled_pipelines.server.core.idempotency_keys import digests_of
-from spooled_pipelines.server.core.records import Chunk, Status
+from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.store.postgres.records import HASH_MARK, stored_key
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)

@@ -6,7 +6,7 @@ transactions at the same time let out more than the key may have, whoever dies.
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.records import Chunk
+from spooled_pipelines.server.core.batch_records import Chunk
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import no_key
-from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.core.key_records import KeyRecord
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch
 from spooled_pipelines.server.store.postgres.transaction import Transaction

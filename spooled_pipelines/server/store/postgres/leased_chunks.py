@@ -8,7 +8,8 @@ from typing import cast
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import ChunkSettlement, LeasedJobs, Status
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.settlements import ChunkSettlement, LeasedJobs
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.postgres import settling
 from spooled_pipelines.server.store.postgres.context import StoreContext

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_records import BatchPage
 from spooled_pipelines.server.core.records import (
-    BatchPage,
     Counts,
     JobPage,
     ListedQueue,

@@ -15,14 +15,14 @@ from spooled_pipelines.server.core.job_rules import (
     fail_outcome,
     why_not_held,
 )
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.settlements import (
     Act,
     Completion,
     Death,
     FailOutcome,
     Failure,
     LeaseHolder,
-    Status,
 )
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.queue_limits import slow_down

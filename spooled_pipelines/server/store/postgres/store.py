@@ -9,6 +9,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import psycopg
 
+from spooled_pipelines.server.core.batch_records import Chunk, ChunkStored
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES, Renewal
@@ -16,19 +17,15 @@ from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
-    Chunk,
-    ChunkStored,
     Depths,
     Enqueued,
-    FailOutcome,
     JobPage,
     JobRecord,
-    LeaseHolder,
     NewJob,
-    Settlement,
     StoreLoad,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
+from spooled_pipelines.server.core.settlements import FailOutcome, LeaseHolder, Settlement
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.postgres import (

@@ -9,6 +9,15 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
+from spooled_pipelines.server.core.batch_records import (
+    ALL_BEGUN,
+    BatchOpening,
+    BatchRecord,
+    Chunk,
+    ChunkStored,
+    ExpectedParts,
+    PartRecord,
+)
 from spooled_pipelines.server.core.batch_rules import (
     UPLOAD_GONE_MS,
     check_whole,
@@ -22,16 +31,7 @@ from spooled_pipelines.server.core.batch_rules import (
 )
 from spooled_pipelines.server.core.errors import RefusedError, not_found
 from spooled_pipelines.server.core.payloads import Comparison, compare
-from spooled_pipelines.server.core.records import (
-    ALL_BEGUN,
-    BatchOpening,
-    BatchRecord,
-    Chunk,
-    ChunkStored,
-    ExpectedParts,
-    PartRecord,
-    Status,
-)
+from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.core.turns import RowTurns
 from spooled_pipelines.server.store.sqlite import key_limits, pruning, reading, turns
 from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows

@@ -16,7 +16,8 @@ from spooled_pipelines.server.core.job_rules import (
     is_stripped,
     why_not_revised,
 )
-from spooled_pipelines.server.core.records import Counts, Revision, Status
+from spooled_pipelines.server.core.records import Counts, Status
+from spooled_pipelines.server.core.settlements import Revision
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from spooled_pipelines.server.store.requests import BatchSelector
 from spooled_pipelines.server.store.sqlite import turns

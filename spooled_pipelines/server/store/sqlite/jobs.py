@@ -20,18 +20,15 @@ from spooled_pipelines.server.core.job_rules import (
     why_not_held,
 )
 from spooled_pipelines.server.core.queue_limits import QueueLimiter
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.records import Enqueued, JobRecord, NewJob, Status
+from spooled_pipelines.server.core.settlements import (
     Act,
     Completion,
     Death,
-    Enqueued,
     FailOutcome,
     Failure,
-    JobRecord,
     LeaseHolder,
-    NewJob,
     Settlement,
-    Status,
 )
 from spooled_pipelines.server.core.turns import ALONE, ROUND, Participant, Rounds, length
 from spooled_pipelines.server.store.limits import SWEEP_JOBS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import no_key
-from spooled_pipelines.server.core.records import KeyRecord
+from spooled_pipelines.server.core.key_records import KeyRecord
 from spooled_pipelines.server.store.rows import key_record
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Snapshot, Transaction

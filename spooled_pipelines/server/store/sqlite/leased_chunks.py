@@ -8,12 +8,8 @@ from itertools import accumulate
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError, not_found
-from spooled_pipelines.server.core.records import (
-    ChunkSettlement,
-    LeasedJobs,
-    Settlement,
-    Status,
-)
+from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.settlements import ChunkSettlement, LeasedJobs, Settlement
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.sqlite import jobs as job_operations
 from spooled_pipelines.server.store.sqlite.transaction import Transaction

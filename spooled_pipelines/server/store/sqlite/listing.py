@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_records import BatchPage
 from spooled_pipelines.server.core.records import (
-    BatchPage,
     Counts,
     JobPage,
     ListedQueue,

@@ -8,25 +8,27 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from spooled_pipelines.server.core import ids
+from spooled_pipelines.server.core.batch_records import (
+    CHUNK_RANGES_MAX,
+    BatchRecord,
+    ChunkRange,
+    KeysFound,
+    PartRecord,
+)
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.core.job_columns import JobColumns, columns_of_rows
 from spooled_pipelines.server.core.payloads import KeptPayload, differs
 from spooled_pipelines.server.core.presence import OFFLINE_MS
 from spooled_pipelines.server.core.queue_limits import QueueControl
 from spooled_pipelines.server.core.records import (
-    CHUNK_RANGES_MAX,
     PAGE_BYTES,
     AttemptRecord,
-    BatchRecord,
-    ChunkRange,
     CounterMismatch,
     Counts,
     Depths,
     JobPage,
     JobRecord,
-    KeysFound,
     OpenBatches,
-    PartRecord,
     QueueDepth,
     QueueRecord,
 )

@@ -12,6 +12,12 @@ from typing import Any, Concatenate, NamedTuple, TypeVar
 
 from typing_extensions import ParamSpec
 
+from spooled_pipelines.server.core.batch_records import (
+    BatchOpening,
+    BatchRecord,
+    CancelOutcome,
+    RetryOutcome,
+)
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import (
     MovedStoreError,
@@ -23,14 +29,10 @@ from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.records import (
-    BatchOpening,
-    BatchRecord,
-    CancelOutcome,
     CounterMismatch,
     Enqueued,
     JobPage,
     NewJob,
-    RetryOutcome,
     StoreLoad,
 )
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruned, Pruner, Retention, earliest
