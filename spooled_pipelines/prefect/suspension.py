@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
 
-from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
+from spooled_pipelines.batch.outcome.verdict import Rule, breached, check_max_failed, failed_error
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.errors import NotFoundError, SpooledError
 from spooled_pipelines.prefect import artifacts
@@ -35,7 +35,11 @@ _FLOW_RUNS_PER_PAGE = 200
 
 
 def suspend_until_settled(
-    batch: SpooledBatch, *, max_failed: float = 0, timeout_seconds: int = 7 * 86_400
+    batch: SpooledBatch,
+    *,
+    max_failed: float = 0,
+    timeout_seconds: int = 7 * 86_400,
+    allow_expired: bool = False,
 ) -> BatchStats:
     """Suspend the flow run until the batch is settled; return its statistics, once it is.
 
@@ -48,19 +52,21 @@ def suspend_until_settled(
             from the environment.
         max_failed: how many jobs may fail or be cancelled: a number, or a share (a float).
         timeout_seconds: how long the run may be suspended; Prefect fails it then.
+        allow_expired: whether jobs that did not start in time do not count as failed.
 
     Raises:
         BatchFailedError: it is settled, and more failed than that.
     """
     check_max_failed(max_failed)
     stats = batch.stats()
-    if breached(stats, max_failed):
+    if breached(stats, max_failed, allow_expired):
         artifacts.card(batch, stats)
         raise failed_error(stats, max_failed)
     if not stats.settled:
-        artifacts.ProgressArtifact(
-            "Suspended for", batch.id, batch.block, **{artifacts.MAX_FAILED: repr(max_failed)}
-        )
+        named = {artifacts.MAX_FAILED: repr(max_failed)}
+        if allow_expired:
+            named[artifacts.ALLOW_EXPIRED] = "yes"
+        artifacts.ProgressArtifact("Suspended for", batch.id, batch.block, **named)
         key = f"spooled/{batch.id}/{len(suspensions(batch.id))}"
         # Prefect's annotations leave `_sync` out.
         suspend_flow_run(timeout=timeout_seconds, key=key, _sync=True)  # type: ignore[call-overload]
@@ -81,8 +87,8 @@ def resume_settled_flows() -> int:
     log = get_run_logger()
     resumed = 0
     for flow_run in _suspended():
-        for batch_id, block, max_failed in _batches_of(flow_run.id):
-            if max_failed is None:
+        for batch_id, block, rule in _batches_of(flow_run.id):
+            if rule is None:
                 continue
             try:
                 with _client(block) as client:
@@ -90,7 +96,7 @@ def resume_settled_flows() -> int:
             except (SpooledError, ValueError) as error:
                 log.warning("%s: batch %s: %s", flow_run.name, batch_id, error)
                 continue
-            if stats.settled or breached(stats, max_failed):
+            if stats.settled or breached(stats, rule.max_failed, rule.allow_expired):
                 resume_flow_run(flow_run.id, _sync=True)  # type: ignore[call-arg]
                 log.info("%s: batch %s is settled: resumed", flow_run.name, batch_id)
                 resumed += 1
@@ -135,7 +141,7 @@ def _suspended() -> Iterator[Any]:
             offset += len(page)
 
 
-def _batches_of(flow_run_id: UUID) -> Iterator[tuple[str, str | None, float | None]]:
+def _batches_of(flow_run_id: UUID) -> Iterator[tuple[str, str | None, Rule | None]]:
     """Yield the batches of a run: id, block, and the verdict it is suspended for, newest first."""
     of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
     with get_client(sync_client=True) as client:
@@ -143,10 +149,13 @@ def _batches_of(flow_run_id: UUID) -> Iterator[tuple[str, str | None, float | No
             named = artifact.metadata_ or {}
             if artifact.type == "progress" and artifacts.BATCH_ID in named:
                 max_failed = named.get(artifacts.MAX_FAILED)
+                allow_expired = artifacts.ALLOW_EXPIRED in named
                 yield (
                     named[artifacts.BATCH_ID],
                     named.get(artifacts.BLOCK),
-                    None if max_failed is None else _number(max_failed),
+                    None
+                    if max_failed is None
+                    else Rule(_number(max_failed), allow_expired=allow_expired),
                 )
 
 

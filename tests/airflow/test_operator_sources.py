@@ -303,6 +303,8 @@ def test_a_table_without_rows_skips_or_fails_the_task_where_that_is_said(
         ({"data": "x", "results": "r.parquet"}, "need wait_for_completion=True"),
         ({"data": "x", "ledger": 7}, "got 7"),
         ({"data": "x", "wait_for_completion": True, "max_failed": -1}, "max_failed must be"),
+        ({"data": "x", "wait_for_completion": True, "allow_expired": 1}, "allow_expired must be"),
+        ({"data": "x", "allow_expired": True}, "about the end of the jobs"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_with_the_dag(

@@ -139,6 +139,23 @@ class TestItsEnd:
             assert made.stats().pending == left
             made.cancel()
 
+    def test_jobs_that_did_not_start_in_time_may_be_allowed(
+        self,
+        deferrable: bool,
+        connected: ServerProcess,
+        client: SpooledClient,
+        queue: str,
+        context: Any,
+    ) -> None:
+        late = client.enqueue_batch(ROWS, queue, key="id", name="late", ttl=0)
+        late.wait(timeout=20, allow_expired=True)
+        again: dict[str, Any] = {"deferrable": deferrable, "name": "late", "on_rerun": "resume"}
+        with pytest.raises(AirflowFailException, match="4 of them expired"):
+            run(operator(queue, **again), context)
+        context["params"] = {"allow": True}
+        done = run(operator(queue, allow_expired="{{ params.allow }}", **again), context)
+        assert done["cancelled"] == 4
+
     def test_a_wait_that_is_too_long_is_named_and_can_be_tried_again(
         self,
         deferrable: bool,

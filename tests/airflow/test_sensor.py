@@ -124,8 +124,17 @@ def test_jobs_that_did_not_start_in_time_may_be_allowed(
     late.wait(timeout=20, allow_expired=True)
     with pytest.raises(AirflowFailException, match="1 of them expired"):
         sensor(late.to_dict(), **mode).execute(reschedulable)
-    stats = sensor(late.to_dict(), allow_expired=True, **mode).execute(reschedulable)
-    assert stats["cancelled"] == 1
+    for allowed in (True, "{{ params.allow }}"):
+        op = sensor(late.to_dict(), allow_expired=allowed, **mode)
+        reschedulable["params"] = {"allow": True}
+        op.render_template_fields(reschedulable)
+        assert op.execute(reschedulable)["cancelled"] == 1
+    op = sensor(late.to_dict(), allow_expired="{{ not params.allow }}", **mode)
+    op.render_template_fields(reschedulable)
+    with pytest.raises(AirflowFailException, match="1 of them expired"):
+        op.execute(reschedulable)
+    with pytest.raises(InvalidArgumentError, match="allow_expired must be True or False"):
+        sensor(late.to_dict(), allow_expired="yes", **mode)
 
 
 @pytest.mark.parametrize("mode", MODES)

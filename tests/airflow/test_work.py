@@ -68,6 +68,18 @@ def test_too_many_failures_fail_the_task_for_good_and_name_the_errors(
     assert work(context, discard, batch=batch.to_dict(), max_failed=5)["deadletter"] == 5
 
 
+def test_jobs_that_did_not_start_in_time_may_be_allowed(
+    client: SpooledClient, queue: str, context: Any
+) -> None:
+    batch = client.enqueue_batch(rows(1), queue, ttl=0)
+    batch.wait(timeout=20, allow_expired=True)
+    with pytest.raises(AirflowFailException, match="1 of them expired"):
+        work(context, double, batch=batch.to_dict())
+    context["params"] = {"allow": True}
+    done = work(context, double, batch=batch.to_dict(), allow_expired="{{ params.allow }}")
+    assert done["cancelled"] == 1
+
+
 def test_its_time_is_bounded_and_what_is_not_finished_is_given_back(
     client: SpooledClient, queue: str, context: Any
 ) -> None:

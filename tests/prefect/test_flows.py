@@ -9,6 +9,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,13 @@ def work(client: SpooledClient, queue: str, *, failed: int = 0) -> None:
                 client.complete(job, result={"double": job.payload["amount"] * 2})
 
 
-def start(made: Any, *, deployed: bool = False) -> uuid.UUID:
+def start(made: Any, *, deployed: bool = False, **parameters: Any) -> uuid.UUID:
     """Make a run of the flow; as one of a deployment, which alone may be suspended."""
     with get_client(sync_client=True) as api:
         if not deployed:
-            return api.create_flow_run(made).id
+            return api.create_flow_run(made, parameters=parameters).id
         deployment = api.create_deployment(api.create_flow(made), f"d-{uuid.uuid4().hex[:8]}")
-        return api.create_flow_run_from_deployment(deployment).id
+        return api.create_flow_run_from_deployment(deployment, parameters=parameters).id
 
 
 def execute(made: Any, flow_run_id: uuid.UUID, *, retry: bool = False) -> Any:
@@ -313,6 +314,29 @@ def test_many_waits_of_an_async_flow_hold_no_thread_each(
 
     assert len(asyncio.run(many())) == 24
     assert waiting[0] < 12
+
+
+def test_a_run_that_is_suspended_may_allow_jobs_that_did_not_start_in_time(
+    credentials: SpooledCredentials, client: SpooledClient, queue: str
+) -> None:
+    now = datetime.now(timezone.utc)
+    due = TABLE.assign(due=[now] + [now + timedelta(days=1)] * 9)
+    batch = client.enqueue_batch(due, queue, key="id", expires_at="due")
+    eventually(lambda: batch.stats().expired == 1)
+    known = SpooledBatch.of(batch.to_dict(), credentials)
+
+    @flow(persist_result=True)
+    def suspends(allow_expired: bool) -> None:
+        suspend_until_settled(known, allow_expired=allow_expired)
+
+    run = start(suspends, deployed=True, allow_expired=True)
+    assert execute(suspends, run).name == "Suspended"
+    assert resume_settled_flows() == 0
+    work(client, queue)
+    assert resume_settled_flows() == 1
+    assert execute(suspends, run).is_completed()
+    strict = execute(suspends, start(suspends, deployed=True, allow_expired=False))
+    assert "1 of them expired" in strict.message
 
 
 def test_a_run_shows_progress_and_a_card_with_counts_errors_and_link(

@@ -52,6 +52,20 @@ def parse_number(value: Any) -> Any:
     return value
 
 
+def parse_flag(value: Any) -> Any:
+    """Return the truth that a rendered text says; anything else as it is."""
+    words = {"true": True, "false": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def check_flag(value: object, name: str) -> None:
+    """Raise InvalidArgumentError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(
+            f"{name} must be True or False, or a template of one of them, got {value!r}"
+        )
+
+
 def parse_duration(value: Any) -> Any:
     """Return the duration that a rendered number of seconds says; anything else as it is."""
     seconds = parse_number(value)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 
@@ -14,24 +14,20 @@ from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.arguments.opaque import unwrap, wrap, wrap_arguments, wrap_function
 from spooled_pipelines.airflow.arguments.templates import TextTemplates, refuse_templates
 from spooled_pipelines.airflow.batch_refs import BatchRef
-from spooled_pipelines.airflow.events import EventStatus, WaitEvent, batch_stats_dict
+from spooled_pipelines.airflow.events import EventStatus, WaitEvent
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
 from spooled_pipelines.airflow.operators import enqueue_options
 from spooled_pipelines.airflow.operators.batch_table import open_table
+from spooled_pipelines.airflow.operators.completion_wait import CompletionWait
 from spooled_pipelines.airflow.operators.data_source import open_data, open_query
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name, made_by
 from spooled_pipelines.airflow.operators.output_file import write_file
 from spooled_pipelines.airflow.versions import AirflowFailException, AirflowTaskTimeout
-from spooled_pipelines.errors import (
-    BatchFailedError,
-    BatchTimeoutError,
-    InvalidArgumentError,
-    SpooledError,
-)
-from spooled_pipelines.orchestration.progress_log import ProgressLogger
+from spooled_pipelines.batch.outcome.verdict import Rule
+from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -145,6 +141,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             all jobs between 0 and 1. More fail the task, as soon as that is certain.
         on_breach: what happens to the other jobs then: ``"raise"`` leaves them alone, ``"stop"``
             cancels those that have not started.
+        allow_expired: whether jobs that did not start in time (``ttl``) do not count as failed.
         cancel_on_kill: whether the jobs that have not started are cancelled when the task is
             marked failed or success, or its process is told to end. None: as the configuration's
             ``[spooled] cancel_on_kill`` says. The task's next run puts them back.
@@ -214,6 +211,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         wait_timeout: timedelta | float | str = _WAIT_SECONDS,
         max_failed: float | str = 0,
         on_breach: OnBreach | str = "raise",
+        allow_expired: bool | str = False,
         cancel_on_kill: bool | None = None,
         ledger: OutputPath | None = None,
         results: OutputPath | None = None,
@@ -244,6 +242,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         self.wait_timeout: Any = wait_timeout
         self.max_failed: Any = max_failed
         self.on_breach = on_breach
+        self.allow_expired: Any = allow_expired
         self.cancel_on_kill = cancel_on_kill
         self.ledger = ledger
         self.results = results
@@ -284,9 +283,11 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
                 batch = self._enqueue(client, context)
                 if not self.wait_for_completion:
                     return self._finish(context, batch, None)
-                deadline = self._deadline(began)
+                wait = self._wait()
+                deadline = wait.deadline(began)
                 if not self.deferrable:
-                    return self._finish(context, batch, self._wait_here(client, batch, deadline))
+                    stats = self._wait_here(wait, client, batch, deadline)
+                    return self._finish(context, batch, stats)
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from None
         finally:
@@ -294,11 +295,8 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             if self._guard is not None:
                 self._guard.raise_if_killed()
         self._guard = None
-        # Nothing that reads a DAG needs it, and it takes longest to load.
-        from spooled_pipelines.airflow.triggers import BatchTrigger
-
-        arguments = (self.spooled_conn_id, self.max_failed, deadline, self._cancels_on_kill())
-        trigger = BatchTrigger.waiting_for([BatchRef.parse(batch)], *arguments)
+        conn_id, cancels = self.spooled_conn_id, self._cancels_on_kill()
+        trigger = wait.trigger(conn_id, batch, deadline, cancels)
         raise trigger.deferral(self.log, batch=batch)
 
     def execute_complete(
@@ -317,9 +315,9 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
                 return self._finish(context, batch, ended.stats)
             case EventStatus.FAILED:
                 with self.hook.get_conn() as client:
-                    self._raise_failed(client, batch, ended.message)
+                    self._wait().raise_failed(client, batch, ended.message)
             case EventStatus.TIMEOUT:
-                raise AirflowTaskTimeout(f"{self._limit()} is up. {ended.message}")
+                self._wait().raise_timeout(ended.message)
             case EventStatus.FATAL:
                 raise AirflowFailException(ended.message)
         raise SpooledError(ended.message)
@@ -366,33 +364,20 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             return
         yield {"data": open_data(self.data, self.op_kwargs, self.render_template, context)}
 
+    def _wait(self) -> CompletionWait:
+        rule = Rule(self.max_failed, cast("OnBreach", self.on_breach), self.allow_expired)
+        retries = self.on_rerun == "retry_failed"
+        return CompletionWait(self.wait_timeout, self.execution_timeout, rule, retries)
+
     def _wait_here(
-        self, client: SpooledClient, batch: dict[str, Any], deadline: float
+        self, wait: CompletionWait, client: SpooledClient, batch: dict[str, Any], deadline: float
     ) -> dict[str, Any]:
-        seconds = max(deadline - time.time(), 0.0)
         try:
-            stats = client.batch(batch).wait(
-                timeout=seconds,
-                max_failed=self.max_failed,
-                on_progress=ProgressLogger(self.log).batch,
-            )
-        except BatchFailedError as error:
-            self._raise_failed(client, batch, error.message)
-        except BatchTimeoutError as error:
+            return wait.here(client, batch, deadline, self.log)
+        except AirflowTaskTimeout:
             # A retry continues with the jobs, so nothing has to be cleaned up.
             self._guard = None
-            message = error.message.replace(f" within {seconds:g} s", "", 1)
-            raise AirflowTaskTimeout(f"{self._limit()} is up. {message}") from None
-        return batch_stats_dict(stats)
-
-    def _raise_failed(
-        self, client: SpooledClient, batch: Mapping[str, Any], message: str
-    ) -> NoReturn:
-        if self.on_breach == "stop":
-            done = client.batch(dict(batch)).cancel()
-            message = f"{message} {done.cancelled} that had not started are cancelled."
-        advice = "Mend the cause and clear this task: it puts the dead letters back into the queue."
-        raise AirflowFailException(f"{message} {advice if self.on_rerun == 'retry_failed' else ''}")
+            raise
 
     def _finish(
         self, context: Context, batch: dict[str, Any], stats: Mapping[str, Any] | None
@@ -413,23 +398,6 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
                 extra = {name: returned[name] for name in _ASSET_FIELDS if name in returned}
                 context["outlet_events"][outlet].extra.update(extra)
         return returned
-
-    def _deadline(self, began: float) -> float:
-        deadline = time.time() + self._wait_seconds()
-        if self.execution_timeout is not None:
-            deadline = min(deadline, began + self.execution_timeout.total_seconds())
-        return deadline
-
-    def _wait_seconds(self) -> float:
-        waited = self.wait_timeout
-        return waited.total_seconds() if isinstance(waited, timedelta) else float(waited)
-
-    def _limit(self) -> str:
-        """Return which of the limits ends the wait, in the words of the DAG."""
-        seconds, whole = self._wait_seconds(), self.execution_timeout
-        if whole is not None and whole.total_seconds() < seconds:
-            return f"execution_timeout of {whole.total_seconds():g} s"
-        return f"wait_timeout of {seconds:g} s"
 
     def _cancels_on_kill(self) -> bool:
         return config.cancel_on_kill() if self.cancel_on_kill is None else self.cancel_on_kill

@@ -8,8 +8,10 @@ from typing import Any, get_args
 
 from spooled_pipelines.airflow.arguments.on_empty import OnEmpty
 from spooled_pipelines.airflow.arguments.templates import (
+    check_flag,
     is_template,
     parse_duration,
+    parse_flag,
     parse_moment,
     parse_number,
     parse_text,
@@ -35,6 +37,7 @@ TEMPLATE_FIELDS = (
     *("data", "sql", "sql_conn_id", "parameters", "op_kwargs", "queue_name"),
     *(name for name in ROW_FIELDS if name not in UNTEMPLATED),
     *("name", "part", "on_empty", "on_rerun", "wait_timeout", "max_failed", "on_breach"),
+    "allow_expired",
     *("ledger", "results", "spooled_conn_id"),
 )
 TEXT_FIELDS = (
@@ -52,9 +55,18 @@ _PARSE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("spread", "wait_timeout"), parse_duration),
     **dict.fromkeys(("queue_name", "name", "part", "tags", "fair_by"), parse_text),
     **dict.fromkeys(("scheduled_at", "expires_at"), parse_moment),
+    "allow_expired": parse_flag,
 }
 
-_CHECKED = (*ROW_FIELDS, *_CHOICES, "max_failed", "wait_timeout", "ledger", "results")
+_CHECKED = (
+    *ROW_FIELDS,
+    *_CHOICES,
+    "max_failed",
+    "allow_expired",
+    "wait_timeout",
+    "ledger",
+    "results",
+)
 
 
 def check_queue(queue_name: Any, others: Mapping[str, Any]) -> None:
@@ -98,6 +110,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             validation.one_of(known[name], name, choices)
     if "max_failed" in known:
         check_max_failed(known["max_failed"])
+    check_flag(known.get("allow_expired", False), "allow_expired")
     for name in ("spread", "wait_timeout"):
         if isinstance(known.get(name), str):
             raise InvalidArgumentError(
@@ -116,10 +129,11 @@ def check_together(arguments: Mapping[str, Any]) -> None:
     if arguments["part"] is not None:
         check_part(arguments["on_rerun"], waits)
     about_the_end = arguments["results"] is not None or arguments["max_failed"]
+    about_the_end = about_the_end or arguments["allow_expired"]
     if (about_the_end or arguments["on_breach"] != "raise") and not waits:
         raise InvalidArgumentError(
-            "results=, max_failed= and on_breach= are about the end of the jobs: they need "
-            "wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
+            "results=, max_failed=, on_breach= and allow_expired= are about the end of the jobs: "
+            "they need wait_for_completion=True, or a StreamJobsSensor and a BatchResultsOperator"
         )
 
 

@@ -12,8 +12,10 @@ from airflow.sdk import BaseOperator, XComArg
 from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.arguments.templates import (
     TextTemplates,
+    check_flag,
     is_template,
     parse_duration,
+    parse_flag,
     parse_number,
     parse_text,
     refuse_templates,
@@ -47,6 +49,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
            : works on its queue until its last job is settled, retries included.
         queue_name: without a batch, the queue: works until no job of it is due.
         max_failed: with a batch, how many of its jobs may fail: a count, or a fraction of all.
+        allow_expired: whether jobs that did not start in time (``ttl``) do not count as failed.
         max_time: how long it works at most; jobs that are not finished by then are given back.
         concurrency, executor, lease_seconds, retry_on, discard_on: as of `Worker`.
         on_empty: what it means that there is no batch, because the task that enqueues was skipped:
@@ -67,7 +70,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
 
     template_fields: Sequence[str] = (
         *("batch", "queue_name", "max_failed", "max_time", "concurrency", "lease_seconds"),
-        *("on_empty", "spooled_conn_id"),
+        *("allow_expired", "on_empty", "spooled_conn_id"),
     )
     untemplated_fields: ClassVar[tuple[str, ...]] = ("executor",)
     ui_color = "#fef9c3"
@@ -79,6 +82,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         batch: Mapping[str, Any] | str | XComArg | None = None,
         queue_name: str | None = None,
         max_failed: float | str = 0,
+        allow_expired: bool | str = False,
         max_time: timedelta | str = timedelta(hours=1),
         concurrency: int | str = 8,
         executor: Literal["thread", "process"] = "thread",
@@ -100,6 +104,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         self.queue_name = queue_name
         # Texts until they are rendered.
         self.max_failed: Any = max_failed
+        self.allow_expired: Any = allow_expired
         self.max_time: Any = max_time
         self.concurrency: Any = concurrency
         self.lease_seconds: Any = lease_seconds
@@ -113,6 +118,8 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         check_on_empty(on_empty)
         if not is_template(max_failed):
             check_max_failed(parse_number(max_failed))
+        if not is_template(allow_expired):
+            check_flag(allow_expired, "allow_expired")
         self._worker: Worker | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
@@ -141,6 +148,8 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         for name in ("max_failed", "concurrency", "lease_seconds"):
             setattr(self, name, parse_number(getattr(self, name)))
         check_max_failed(self.max_failed)
+        self.allow_expired = parse_flag(self.allow_expired)
+        check_flag(self.allow_expired, "allow_expired")
         self.max_time = parse_duration(self.max_time)
         if not isinstance(self.max_time, timedelta):
             raise InvalidArgumentError(
@@ -152,14 +161,15 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         batch = client.batch(ref)
         stats = batch.stats()
         progress = ProgressLogger(self.log)
+        rule = (self.max_failed, self.allow_expired)
         with self._working(client, stats.queue_name):
-            while not stats.settled and not breached(stats, self.max_failed):
+            while not stats.settled and not breached(stats, *rule):
                 if time.monotonic() > deadline:
                     raise self._time_is_up(describe_batch(stats))
                 self._is_working()
                 stats = batch.stats()
                 progress.batch(stats)
-        if breached(stats, self.max_failed):
+        if breached(stats, *rule):
             raise AirflowFailException(failed_error(stats, self.max_failed).message)
         return batch_stats_dict(stats)
 

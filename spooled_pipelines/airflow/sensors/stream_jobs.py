@@ -14,7 +14,9 @@ from spooled_pipelines.airflow.arguments.opaque import describe
 from spooled_pipelines.airflow.arguments.queue_condition import OnMissing
 from spooled_pipelines.airflow.arguments.templates import (
     TextTemplates,
+    check_flag,
     is_template,
+    parse_flag,
     parse_number,
     parse_text,
     refuse_templates,
@@ -90,15 +92,11 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("batch", "queue_name", "until", "fail_if", "on_missing", "max_failed", "on_empty"),
-        "spooled_conn_id",
+        *("batch", "queue_name", "until", "fail_if", "on_missing", "max_failed", "allow_expired"),
+        *("on_empty", "spooled_conn_id"),
     )
     text_fields: ClassVar[tuple[str, ...]] = ("queue_name", "until", "fail_if", "spooled_conn_id")
-    untemplated_fields: ClassVar[tuple[str, ...]] = (
-        "allow_expired",
-        "deferrable",
-        "cancel_on_kill",
-    )
+    untemplated_fields: ClassVar[tuple[str, ...]] = ("deferrable", "cancel_on_kill")
     operator_extra_links = (BatchLink(), QueueLink())
     ui_color = "#dcfce7"
 
@@ -111,7 +109,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         fail_if: str | None = None,
         on_missing: OnMissing | str = "wait",
         max_failed: float | str = 0,
-        allow_expired: bool = False,
+        allow_expired: bool | str = False,
         on_empty: OnEmpty | str = "success",
         deferrable: bool | None = None,
         cancel_on_kill: bool = False,
@@ -127,7 +125,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         self.on_missing: Any = on_missing
         # A text until it is rendered.
         self.max_failed: Any = max_failed
-        self.allow_expired = allow_expired
+        self.allow_expired: Any = allow_expired
         self.on_empty = on_empty
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.cancel_on_kill = cancel_on_kill
@@ -231,6 +229,8 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
             validation.one_of(self.on_missing, "on_missing", get_args(OnMissing))
         if not is_template(self.max_failed):
             check_max_failed(self.max_failed)
+        if not is_template(self.allow_expired):
+            check_flag(self.allow_expired, "allow_expired")
         if (self.batch is None) == (self.queue_name is None):
             raise InvalidArgumentError(
                 "StreamJobsSensor waits for batch= or for queue_name=: give one of them"
@@ -274,13 +274,15 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
                 )
             max_failed = parse_number(self.max_failed)
             check_max_failed(max_failed)
+            allow_expired = parse_flag(self.allow_expired)
+            check_flag(allow_expired, "allow_expired")
             batches = parse_batch_refs(self.batch, describe(self.batch))
             if not batches:
                 what = "queue" if self._waits_for_queue else "batch"
                 message = f"There is no {what} to wait for: the tasks before gave none."
                 report_empty(self.on_empty, message, self.log)
             self.shown_batch = [batch.to_dict() for batch in batches]
-            return BatchTarget(batches, max_failed, self.allow_expired)
+            return BatchTarget(batches, max_failed, allow_expired)
         except InvalidArgumentError as error:
             raise AirflowFailException(error.message) from None
 
