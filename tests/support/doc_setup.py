@@ -116,6 +116,7 @@ def enqueues(dag: Any) -> list[dict[str, Any]]:
         if isinstance(task, EnqueueBatchOperator):
             task.deferrable = False
             context: Any = TaskContext(task.task_id)
+            context["params"] |= task.params.dump()
             task.render_template_fields(context)
             returned.append(task.execute(context))
     return returned

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tests.support.doc_setup import CannotRunError, write_files
 from tests.support.server_process import ServerProcess
 
@@ -25,14 +28,14 @@ SMALL_DISK = [
 def page(page: Any) -> Iterator[None]:
     write_files()
     Path("missing.csv").write_text("order_id,amount\n1,9.5\n2,12\n,7\n")
-    Path("long.csv").write_text(f"order_id,amount\n1,9.5\n{2**53 + 1},12\n")
+    pq.write_table(pa.table({"order_id": [1, 2**53 + 1], "amount": [9.5, 12]}), "long.parquet")
     page.codes.update(
         {
             "sp_test_of_yesterday": 4,
             "localhost:1": 3,
             "--key id": 2,
             "missing.csv": 2,
-            "long.csv": 2,
+            "long.parquet": 2,
             "served.db": 2,
         }
     )
