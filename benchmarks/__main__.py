@@ -23,6 +23,7 @@ from benchmarks.engines import engines
 from benchmarks.fairness import fairness
 from benchmarks.fanout import fanout
 from benchmarks.latency import latency
+from benchmarks.long_transaction import long_transaction
 from benchmarks.memory import memory
 from benchmarks.plain import plain
 from benchmarks.postgres import postgres
@@ -73,6 +74,7 @@ def main() -> None:
     # Not of all: they take arguments of their own, and the soak an hour.
     with_arguments: dict[str, Callable[[list[str]], bool]] = {
         "soak": soak,
+        "long-transaction": long_transaction,
         "costs": costs,
         "sharding": sharding,
         "sizing": sizing,

@@ -82,6 +82,7 @@ class CounterDeltas:
 
     __slots__ = (
         "batches",
+        "came_before",
         "controlled",
         "due",
         "errors",
@@ -111,6 +112,8 @@ class CounterDeltas:
         # What happened to how many jobs of these queues, for the metrics.
         self.flows: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self.ready_queues: set[int] = set()
+        # Queues in which a job became claimable in the place that it had before.
+        self.came_before: set[int] = set()
         # Queues and keys of which a job came, or gave up its place.
         self.limit_keys: set[tuple[int, int]] = set()
         # Queues that were paused, resumed or limited.
@@ -179,6 +182,8 @@ class CounterDeltas:
             )
         if before.status == Status.PROCESSING and after.status != Status.PROCESSING:
             self.lease_ended(job.seq, before.lease_id, job.queue, job.is_capped)
+            if after.is_ready:
+                self.came_before.add(job.queue)
         moment, known = _next_moment(after), _next_moment(before)
         # Those who look at the moment that was known look again: only an earlier one is news.
         if moment is not None and (known is None or moment < known):

@@ -7,6 +7,7 @@ where the next one begins. What stands in braces is a list of columns that is wr
 - `{locked_columns}`: those of `counter_deltas.LockedJob` and its state, but for the number;
 - `{participant}`, `{weight}`: who takes turns with the job, and the weight of its batch;
 - `{round}`, `{quantum}`: of `turns.py`; `{turns_again}`: see PostgreSQL's `release_due`;
+- `{lease_first}`: see PostgreSQL's `claim_jobs`;
 - `{is_capped}`: the job's limit key, or whether its queue has so many in flight at most;
 - `{held}`: `job_rules.HELD`;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
@@ -64,6 +65,30 @@ numbered AS (
     SELECT array_agg(first ORDER BY queue, priority, participant) AS firsts FROM taken
 )"""
 
+# Of `first`, what fits into one answer.
+_LEASE_FIRST = """
+placed AS (
+    SELECT seq, priority, round, row_number() OVER so_far AS place,
+        CASE WHEN bool_or(run_alone) OVER so_far THEN NULL ELSE sum(size) OVER so_far END AS total
+    FROM first WINDOW so_far AS (ORDER BY priority DESC, round, seq)
+), served AS (
+    INSERT INTO rounds_served AS s (queue, priority, shard, round)
+    SELECT %(queue)s, p.priority, pg_backend_pid() %% 16, max(p.round) FROM placed p
+    WHERE p.place = 1 OR p.total <= %(budget)s GROUP BY p.priority
+    HAVING max(p.round) > coalesce((SELECT max(round) FROM rounds_served
+        WHERE queue = %(queue)s AND priority = p.priority), 0)
+    ORDER BY p.priority
+    ON CONFLICT (queue, priority, shard) DO UPDATE SET round = greatest(s.round, excluded.round)
+)
+UPDATE jobs SET status = 3, worker_id = %(worker)s,
+    lease_id = coalesce(%(lease)s, encode(uuid_send(gen_random_uuid()), 'hex')),
+    started_at = %(now)s, lease_expires_at = %(expiry)s, deliveries = deliveries + 1
+FROM placed WHERE jobs.seq = placed.seq
+    AND (placed.place = 1 OR placed.total <= %(budget)s)
+RETURNING placed.place, jobs.batch, jobs.linked, placed.priority, placed.round,
+    jobs.seq, {job_columns}, '',
+    jobs.result, jobs.payload, jobs.tags"""
+
 
 def _fragment(match: re.Match[str]) -> str:
     name, table = match.groups()
@@ -88,6 +113,8 @@ def _fragment(match: re.Match[str]) -> str:
             columns = [str(QUANTUM)]
         case "turns_again":
             columns = [_TURNS_AGAIN]
+        case "lease_first":
+            columns = [_LEASE_FIRST]
         case "counts":
             columns = [f"{prefix}{column}" for column in Counts._fields]
         case "sums":

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
 from spooled_pipelines.server.core.records import JobRecord, Status
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.postgres import queue_limits
+from spooled_pipelines.server.store.postgres.claim_front import Ranges
 from spooled_pipelines.server.store.postgres.context import StoreContext
 from spooled_pipelines.server.store.postgres.records import job_records
 from spooled_pipelines.server.store.postgres.sweeping import count_released
-from spooled_pipelines.server.store.postgres.transaction import Rows, Transaction
+from spooled_pipelines.server.store.postgres.transaction import Cursor, Rows, Transaction
 from spooled_pipelines.server.store.postgres.transaction_retry import run
 from spooled_pipelines.server.store.requests import ClaimRequest
 
@@ -31,7 +33,10 @@ class QueueClaim(NamedTuple):
 
 
 class _Claimed(NamedTuple):
+    rows: list[Rows]
     jobs: list[list[JobRecord]]
+    # How long it took to look at queues from their start.
+    seconds: dict[int, float]
     # Queues with jobs that are claimable and were not taken, by claims that wanted more.
     passed_over: set[QualifiedName]
 
@@ -47,7 +52,18 @@ class _Left(NamedTuple):
 async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[list[JobRecord]]:
     """Return for each claim its jobs: highest priority first, then oldest."""
     async with context.claim_turn():
-        claimed = await run(context, lambda tx: _claim(tx, claims))
+        queues = {claim.queue for claim in claims}
+        ranges = {queue: context.fronts[queue].ranges() for queue in queues}
+        versions = {queue: context.fronts[queue].version for queue in queues}
+        claimed = await run(context, lambda tx: _claim(tx, claims, ranges))
+        for queue, version in versions.items():
+            rows = [
+                row
+                for claim, rows in zip(claims, claimed.rows, strict=True)
+                if claim.queue == queue
+                for row in rows
+            ]
+            context.fronts[queue].claimed(version, rows, claimed.seconds.get(queue))
     for jobs in claimed.jobs:
         context.leases.update((job.seq, job.lease_id or "") for job in jobs)
     if claimed.passed_over:
@@ -57,35 +73,66 @@ async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[lis
     return claimed.jobs
 
 
-async def _claim(tx: Transaction, claims: Sequence[QueueClaim]) -> _Claimed:
+async def _claim(
+    tx: Transaction, claims: Sequence[QueueClaim], ranges: Mapping[int, Ranges | None]
+) -> _Claimed:
+    began = time.monotonic()
     async with tx.pipeline():
         await tx.begin()
         # The timer may be a moment behind; a claim is not.
         release = await tx.start("release_due", now=tx.now, limit=SWEEP_JOBS)
         # By queue: each keeps a lock on the row of its round.
         started = {
-            place: await tx.start(
-                "claim_jobs", **_values(tx, claim, claim.request.limit), counted=False
-            )
+            place: await _start(tx, claim, ranges[claim.queue])
             for place, claim in sorted(enumerate(claims), key=lambda one: one[1].queue)
         }
         await count_released(tx, await release.fetchall())
         found = [sorted(await started[place].fetchall()) for place in range(len(claims))]
-        left = await _look_at_the_rest(tx, claims, found)
+        taken = time.monotonic() - began
+        seconds = {queue: taken for queue, behind in ranges.items() if behind is None}
+        seconds |= await _look_from_the_start(tx, claims, found, set(seconds))
+        left = await _look_at_the_rest(tx, claims, found, set(seconds))
         await _count(tx, claims, found)
         await tx.commit()
     tx.changes.held_until = left.held_until
     jobs = [
-        job_records(tx.prefix, list(zip(*rows, strict=True))[3:], claim.topic[1]) if rows else []
+        job_records(tx.prefix, list(zip(*rows, strict=True))[5:], claim.topic[1]) if rows else []
         for claim, rows in zip(claims, found, strict=True)
     ]
-    return _Claimed(jobs, left.passed_over)
+    return _Claimed(found, jobs, seconds, left.passed_over)
+
+
+async def _start(tx: Transaction, claim: QueueClaim, ranges: Ranges | None) -> Cursor:
+    values = _values(tx, claim, claim.request.limit)
+    if ranges is None:
+        return await tx.start("claim_jobs", **values, counted=False)
+    return await tx.start("claim_jobs_behind", **values, **ranges._asdict())
+
+
+async def _look_from_the_start(
+    tx: Transaction, claims: Sequence[QueueClaim], found: list[Rows], looked: set[int]
+) -> dict[int, float]:
+    """Claim again, all there is, where claims that began further on found nothing.
+
+    Return how long it took by queue.
+    """
+    seconds = {}
+    for place, claim in enumerate(claims):
+        if claim.queue not in looked and not found[place]:
+            began = time.monotonic()
+            values = _values(tx, claim, claim.request.limit)
+            found[place] = sorted(await tx.rows("claim_jobs", **values, counted=False))
+            seconds[claim.queue] = time.monotonic() - began
+    return seconds
 
 
 async def _look_at_the_rest(
-    tx: Transaction, claims: Sequence[QueueClaim], found: list[Rows]
+    tx: Transaction, claims: Sequence[QueueClaim], found: list[Rows], looked: set[int]
 ) -> _Left:
-    """Find out why claims got less than they wanted, and claim of queues with limits."""
+    """Find out why claims got less than they wanted, and claim of queues with limits.
+
+    Of queues that are not `looked` at from their start it is not known: others look again.
+    """
     hungry = {
         claim.queue: claim.topic
         for claim, rows in zip(claims, found, strict=True)
@@ -94,6 +141,9 @@ async def _look_at_the_rest(
     left = _Left(set(), {})
     with_limits = set()
     for queue, topic in hungry.items():
+        if queue not in looked:
+            left.passed_over.add(topic)
+            continue
         ((is_claimable, has_limits),) = await tx.rows("find_leftovers", queue=queue)
         if has_limits:
             with_limits.add(queue)
@@ -136,10 +186,10 @@ async def _claim_within_limits(
 
 
 async def _count(tx: Transaction, claims: Sequence[QueueClaim], found: Sequence[Rows]) -> None:
-    # Of a row: place, batch, linked, then the record, whose first is the number.
-    batches = await tx.batches_of((row[3], row[1], row[2]) for rows in found for row in rows)
+    # Of a row: place, batch, linked, priority, round, then the record, whose first is the number.
+    batches = await tx.batches_of((row[5], row[1], row[2]) for rows in found for row in rows)
     for claim, rows in zip(claims, found, strict=True):
-        for of, count in Counter(batches[row[3]] for row in rows).items():
+        for of, count in Counter(batches[row[5]] for row in rows).items():
             tx.deltas.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
         if rows:
             tx.deltas.due_at(tx.now + claim.request.lease_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 
 from spooled_pipelines.server.core import ids
@@ -12,6 +13,7 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.core.quotas import Quotas
 from spooled_pipelines.server.store.postgres import notify_payloads
+from spooled_pipelines.server.store.postgres.claim_front import ClaimFront
 from spooled_pipelines.server.store.postgres.database import (
     Connection,
     Pool,
@@ -48,6 +50,8 @@ class StoreContext:
         self.sender = ids.new_lease_id()[:8]
         # The leases that this server handed out and that last, by the number of the job.
         self.leases: dict[int, str] = {}
+        # By the number of the queue.
+        self.fronts: defaultdict[int, ClaimFront] = defaultdict(ClaimFront)
         # A claim passes over what a sweep has locked, so within a server they take turns: what is
         # due is claimable at once.
         self._claim_lock = asyncio.Lock()

@@ -349,27 +349,34 @@ WITH first AS MATERIALIZED (
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
         AND (%(counted)s OR NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s))
     ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-), placed AS (
-    SELECT seq, priority, round, row_number() OVER so_far AS place,
-        CASE WHEN bool_or(run_alone) OVER so_far THEN NULL ELSE sum(size) OVER so_far END AS total
-    FROM first WINDOW so_far AS (ORDER BY priority DESC, round, seq)
-), served AS (
-    INSERT INTO rounds_served AS s (queue, priority, shard, round)
-    SELECT %(queue)s, p.priority, pg_backend_pid() %% 16, max(p.round) FROM placed p
-    WHERE p.place = 1 OR p.total <= %(budget)s GROUP BY p.priority
-    HAVING max(p.round) > coalesce((SELECT max(round) FROM rounds_served
-        WHERE queue = %(queue)s AND priority = p.priority), 0)
-    ORDER BY p.priority
-    ON CONFLICT (queue, priority, shard) DO UPDATE SET round = greatest(s.round, excluded.round)
-)
-UPDATE jobs SET status = 3, worker_id = %(worker)s,
-    lease_id = coalesce(%(lease)s, encode(uuid_send(gen_random_uuid()), 'hex')),
-    started_at = %(now)s, lease_expires_at = %(expiry)s, deliveries = deliveries + 1
-FROM placed WHERE jobs.seq = placed.seq
-    AND (placed.place = 1 OR placed.total <= %(budget)s)
-RETURNING placed.place, jobs.batch, jobs.linked,
-    jobs.seq, {job_columns}, '',
-    jobs.result, jobs.payload, jobs.tags
+), {lease_first}
+
+-- name: claim_jobs_behind
+-- The same in some ranges of priorities, highest first; where one is a single priority, from a place on.
+WITH first AS MATERIALIZED (
+    SELECT f.*
+    FROM unnest(%(lows)s::int2[], %(highs)s::int2[], %(rounds)s::int8[], %(seqs)s::int8[])
+        WITH ORDINALITY AS r (low, high, round, seq, place)
+    CROSS JOIN LATERAL (
+        SELECT * FROM (
+            SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
+            WHERE r.low < r.high AND queue = %(queue)s AND status = 1 AND due_at IS NULL
+                AND priority BETWEEN r.low AND r.high
+                AND (expires_at IS NULL OR expires_at > %(now)s)
+            ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        ) AS several
+        UNION ALL SELECT * FROM (
+            SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
+            WHERE r.low = r.high AND queue = %(queue)s AND status = 1 AND due_at IS NULL
+                AND priority = r.low AND (round, seq) > (r.round, r.seq)
+                AND (expires_at IS NULL OR expires_at > %(now)s)
+            ORDER BY round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        ) AS one
+    ) AS f
+    WHERE NOT (SELECT paused FROM queues WHERE id = %(queue)s)
+        AND NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s)
+    LIMIT %(limit)s
+), {lease_first}
 
 -- name: find_leftovers
 -- Return whether there is something to claim of a queue, and whether it has limits.

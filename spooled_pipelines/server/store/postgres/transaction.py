@@ -166,6 +166,7 @@ class Transaction:
         batches = await self.batches_of((seq, batch, linked) for seq, _, batch, linked in held)
         for seq, queue, _, _ in held:
             self.deltas.move(queue, batches[seq], Status.PENDING, Status.PENDING, was_waiting=True)
+            self.deltas.came_before.add(queue)
         self.deltas.limit_keys.clear()
 
     async def commit(self) -> None:

@@ -47,5 +47,7 @@ async def run(context: StoreContext, body: Callable[[Transaction], Awaitable[T]]
     for seq, lease_id in transaction.deltas.released:
         if context.leases.get(seq) == lease_id:
             del context.leases[seq]
+    for queue in transaction.deltas.came_before:
+        context.fronts[queue].forget()
     context.publish(transaction.changes)
     return result
