@@ -45,6 +45,7 @@ _COMMANDS = {
     "work": "Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish "
     "what runs.",
     "backup": "Copy a SQLite store as it is at one moment, also while the server runs.",
+    "copy": "Carry a store over into an empty one, between SQLite and PostgreSQL either way.",
     "migrate": "Make the schema of a store, or bring it up to date; what is there already stays.",
     "check": "Recount every counter of a store and verify its file; exit code 1 if anything "
     "differs.",

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines.server.store.migrate import migrate
 from tests.support.cli import command, on_terminal
 from tests.support.server_process import ServerProcess
 
@@ -51,6 +52,7 @@ REMOTE: dict[str, tuple[str, ...]] = {
 LOCAL: dict[str, tuple[str, ...]] = {
     "check": ("check", "--store", "sqlite:///STORE"),
     "backup": ("backup", "COPY", "--store", "sqlite:///STORE"),
+    "copy": ("copy", "FROM", "TO"),
     "migrate": ("migrate", "--plan", "--store", "sqlite:///STORE"),
     "profiles": ("profiles",),
 }
@@ -90,9 +92,13 @@ def filled(
         "D": alone,
         "P": client.enqueue(queue, {}).job_id,
         "COPY": str(folder / "copy.db"),
+        "FROM": f"sqlite:///{folder / 'from.db'}",
+        "TO": f"sqlite:///{folder / 'to.db'}",
     }
 
     def put(arguments: tuple[str, ...]) -> list[str]:
+        if "FROM" in arguments:
+            migrate(names["FROM"])
         return [
             names.get(argument, argument.replace("STORE", str(server.store)))
             for argument in arguments

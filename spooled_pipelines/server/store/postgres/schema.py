@@ -24,6 +24,7 @@ from spooled_pipelines.server.store.migrations import (
 from spooled_pipelines.server.store.postgres.database import SCHEMA, Connection, shown
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS, SQL
 from spooled_pipelines.server.store.sql import Migration
+from spooled_pipelines.server.store.tables import refuse_half_copy
 
 _OLDEST_SERVER = 140_000
 # "SPLD": who migrates holds this lock of the database.
@@ -61,8 +62,11 @@ async def prepare(connection: Connection, url: str, mode: MigrationMode) -> str:
         steps = missing(shown(url), MIGRATIONS, noted or ())
         if may_run(shown(url), steps, is_new=noted is None, mode=mode):
             await _migrate(connection, url)
-        elif gone := missing_objects(MIGRATIONS, noted or (), await _objects(connection)):
-            raise lacks(shown(url), gone)
+        else:
+            there = await _objects(connection)
+            refuse_half_copy(shown(url), there)
+            if gone := missing_objects(MIGRATIONS, noted or (), there):
+                raise lacks(shown(url), gone)
         await _number_after_restore(connection)
         return await _id_prefix(connection, url)
     except psycopg.Error as error:
@@ -82,7 +86,9 @@ async def look(connection: Connection, url: str) -> tuple[list[Migration], bool]
 async def find_faults(connection: Connection, url: str) -> list[str]:
     """Return what is missing of the schema, and which indexes are not whole, a sentence each."""
     noted = await _applied(connection, url) or ()
-    gone = missing_objects(MIGRATIONS, noted, await _objects(connection))
+    there = await _objects(connection)
+    refuse_half_copy(shown(url), there)
+    gone = missing_objects(MIGRATIONS, noted, there)
     faults = [f"{what} is missing" for what in gone]
     cursor = await connection.execute(_INVALID_INDEXES, (SCHEMA,))
     return faults + [f"the index {name} is not valid" async for (name,) in cursor]

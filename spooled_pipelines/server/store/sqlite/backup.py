@@ -13,6 +13,7 @@ from pathlib import Path
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.store.migrations import MigrationMode, may_run, no_store
 from spooled_pipelines.server.store.sqlite import database, reading
+from spooled_pipelines.server.store.tables import refuse_half_copy
 
 
 def back_up(source: Path, destination: Path) -> int:
@@ -26,6 +27,7 @@ def back_up(source: Path, destination: Path) -> int:
             # SQLite would take the log of an older file for part of the new one.
             raise FileExistsError(17, "there is a file already; choose another name", str(path))
     with existing(source) as connection:
+        refuse_half_copy(str(source), database.objects(connection))
         descriptor, name = tempfile.mkstemp(".part", f".{destination.name}.", destination.parent)
         os.close(descriptor)
         part = Path(name)
@@ -57,6 +59,7 @@ def find_faults(path: Path) -> list[str]:
     with existing(path) as connection:
         steps = database.lacking(connection, path)
         may_run(str(path), steps, is_new=False, mode=MigrationMode.REFUSE)
+        refuse_half_copy(str(path), database.objects(connection))
         if gone := database.lost(connection, path):
             return [f"{what} is missing" for what in gone]
         try:

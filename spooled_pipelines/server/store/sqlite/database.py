@@ -94,7 +94,7 @@ def _configure(connection: sqlite3.Connection, cache_kib: int) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, mode: MigrationMode) -> None:
-    there = _objects(connection)
+    there = objects(connection)
     if there and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise StoreUnavailableError(f"{path} is a database of something else; choose another path")
     steps = lacking(connection, path)
@@ -119,15 +119,16 @@ def lacking(connection: sqlite3.Connection, path: Path) -> list[Migration]:
 
 def lost(connection: sqlite3.Connection, path: Path) -> list[str]:
     """Return what the file should have by its migrations, and has not."""
-    return missing_objects(MIGRATIONS, _applied(connection, path), _objects(connection))
+    return missing_objects(MIGRATIONS, _applied(connection, path), objects(connection))
 
 
-def _objects(connection: sqlite3.Connection) -> set[str]:
+def objects(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the tables and indexes that are there."""
     return {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
 
 
 def _applied(connection: sqlite3.Connection, path: Path) -> list[Applied]:
-    there = _objects(connection)
+    there = objects(connection)
     if there and "migrations" not in there:
         raise StoreUnavailableError(
             f"{path} does not note its migrations: it was made by a version before 0.1"

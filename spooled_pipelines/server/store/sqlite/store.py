@@ -63,6 +63,7 @@ from spooled_pipelines.server.store.sqlite.readers import Readers
 from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Snapshot, Transaction
 from spooled_pipelines.server.store.sqlite.writer import Batchable, Writer
 from spooled_pipelines.server.store.steps import Progress, Step
+from spooled_pipelines.server.store.tables import refuse_half_copy
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -174,6 +175,7 @@ class SqliteStore(Service):
         connection = database.open_writer(self._path, self._migrate)
         self._connections.append(connection)
         cleanup.callback(self._close_connections)
+        refuse_half_copy(str(self._path), database.objects(connection))
         self._prefix = str(database.read_meta(connection, "id_prefix"))
         numbers = JobNumbers(
             database.following_number(connection, self._lock.last_token, self._lock.token)
