@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 import pytest
 
 from spooled_pipelines.server.core import ids
@@ -84,6 +86,17 @@ async def give_back(
     """Undo claims; what is no longer the holder's stays as it is."""
     act = GiveBack(after_ms=after_ms)
     await store.settle(organization, [Settlement(holder, act) for holder in holders])
+
+
+def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement on the store, in which its tables stand without a schema."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            return file.execute(statement).fetchall()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET search_path = spooled")
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
 
 
 @contextlib.contextmanager

@@ -6,12 +6,25 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
+
+from spooled_pipelines.server.core import key_upkeep
 from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.core.settlements import Failure
 from spooled_pipelines.server.core.turns import key_number
+from spooled_pipelines.server.store.postgres import key_upkeep as postgres_upkeep
 from spooled_pipelines.server.store.requests import BatchSelector
+from spooled_pipelines.server.store.sqlite import key_upkeep as sqlite_upkeep
 from spooled_pipelines.wire.well_known import Struct
-from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, give_back, holder, settle_one
+from tests.support.store_kit import (
+    ORGANIZATION,
+    StoreKit,
+    chunk,
+    execute,
+    give_back,
+    holder,
+    settle_one,
+)
 
 
 async def fill(kit: StoreKit, batch_id: str, keys: str, most: int = 2, **changes: Any) -> None:
@@ -33,6 +46,22 @@ async def claimed(kit: StoreKit) -> tuple[list[JobRecord], str]:
     while more := await kit.claim(100):
         jobs += more
     return jobs, "".join(sorted(map(key, jobs)))
+
+
+async def upkeep(kit: StoreKit) -> None:
+    """Sweep until all keys were looked after."""
+    kit.clock.advance(60)
+    for _ in range(12):
+        await kit.store.sweep()
+        kit.clock.advance(0.1)
+
+
+def limited(url: str) -> set[int]:
+    return {number for (number,) in execute(url, "SELECT key FROM key_limits")}
+
+
+def numbers(keys: str) -> set[int]:
+    return {key_number("customer", name) for name in keys}
 
 
 async def fail(kit: StoreKit, job: JobRecord, retry: bool) -> None:
@@ -135,3 +164,54 @@ async def test_many_at_once_never_have_more_of_a_key(kit: StoreKit) -> None:
 
     await asyncio.gather(*(work(f"w{number}") for number in range(5)))
     assert await kit.queue_counts() == {"completed": 120}
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (key_upkeep, postgres_upkeep, sqlite_upkeep):
+        monkeypatch.setattr(module, "STEP_KEYS", 2)
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_limits_of_keys_go_that_no_job_needs(kit: StoreKit, store_url: str) -> None:
+    await fill(kit, "b", "abcdeefgg", most=1)
+    jobs, keys = await claimed(kit)
+    assert keys == "abcdefg"
+    for job in jobs:
+        if key(job) in "bc":
+            await fail(kit, job, retry=key(job) == "c")
+        elif key(job) in "aeg":
+            await kit.complete(job)
+    await fill(kit, "cancelled", "h", most=1)
+    await kit.store.cancel(ORGANIZATION, BatchSelector("cancelled"))
+    await upkeep(kit)
+    # Dead letters and cancelled jobs may be retried.
+    assert limited(store_url) == numbers("bcdefgh")
+    await kit.store.retry(ORGANIZATION, BatchSelector("b"))
+    await fill(kit, "again", "bbaa", most=1)
+    while (more := await claimed(kit))[0]:
+        assert len(set(more[1])) == len(more[1])
+        for job in more[0]:
+            await kit.complete(job)
+    await upkeep(kit)
+    assert limited(store_url) == numbers("h")
+    await fill(kit, "once more", "aa", most=1)
+    assert (await claimed(kit))[1] == "a"
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_turns_of_keys_go_once_they_change_nothing(kit: StoreKit, store_url: str) -> None:
+    def turns() -> list[tuple[Any, ...]]:
+        return execute(store_url, "SELECT DISTINCT participant FROM turns WHERE participant < 0")
+
+    await kit.open_batch("b")
+    names = [f"{row} {row % 7}" for row in range(140)]
+    by = [key_number("customer", name[-1]) for name in names]
+    await kit.store.add_chunk(ORGANIZATION, chunk("b", names, fair_keys=by))
+    await kit.claim(130, seconds=3_600)
+    await upkeep(kit)
+    # Their next jobs come after those that wait.
+    assert len(turns()) == 7
+    await kit.claim(100, seconds=3_600)
+    await upkeep(kit)
+    assert turns() == []

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from spooled_pipelines.server.store.sql import Migration
 from tests.support.cli import Done, command
 from tests.support.postgres import Cluster
 from tests.support.server_process import ServerProcess
+from tests.support.store_kit import execute
 
 OF_KIND = {
     "sqlite": "spooled_pipelines.server.store.sqlite.database",
@@ -64,17 +63,6 @@ def _log_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-
-
-def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run a statement on the store, in which its tables stand without a schema."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
-            return file.execute(statement).fetchall()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SET search_path = spooled")
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
 
 
 def applied(url: str) -> list[str]:

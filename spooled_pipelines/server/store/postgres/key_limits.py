@@ -7,6 +7,7 @@ transactions at the same time let out more than the key may have, whoever dies.
 from __future__ import annotations
 
 from spooled_pipelines.server.core.batch_records import Chunk
+from spooled_pipelines.server.core.key_upkeep import LIMITS_EVERY_MS
 from spooled_pipelines.server.store.postgres.transaction import Transaction
 
 
@@ -16,3 +17,4 @@ async def keep(tx: Transaction, queue: int, chunk: Chunk) -> None:
     if keys:
         await tx.send("put_key_limits", queue=queue, keys=keys, most=chunk.limit_per_key)
         tx.deltas.limit_keys.update((queue, key) for key in keys)
+        tx.deltas.due_at(tx.now + LIMITS_EVERY_MS)

@@ -332,6 +332,64 @@ WITH room AS MATERIALIZED (
 UPDATE jobs j SET due_at = NULL FROM next n WHERE j.seq = n.seq
 RETURNING j.seq, j.queue, j.batch, j.linked
 
+-- name: walk_limit_keys
+-- Return the next keys with limits: whether held jobs have room, and whether there are jobs that
+-- may run yet.
+SELECT k.queue, k.key, EXISTS (
+    SELECT FROM jobs WHERE queue = k.queue AND limit_key = k.key
+        AND status = 1 AND due_at = {held}
+) AND k.most > (
+    SELECT count(*) FROM jobs WHERE queue = k.queue AND limit_key = k.key
+        AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
+), EXISTS (
+    SELECT FROM jobs WHERE queue = k.queue AND limit_key = k.key
+        AND limit_key IS NOT NULL AND status <> 4 AND NOT pruned
+)
+FROM (
+    SELECT queue, key, most FROM key_limits WHERE (queue, key) > (%(queue)s::int4, %(key)s::int8)
+    ORDER BY queue, key LIMIT %(limit)s
+) AS k
+
+-- name: forget_key_limits
+-- Remove the limits of keys, of locked rows, that no job has that may run yet.
+DELETE FROM key_limits k USING unnest(%(queues)s::int4[], %(keys)s::int8[]) AS d (queue, key)
+WHERE k.queue = d.queue AND k.key = d.key AND NOT EXISTS (
+    SELECT FROM jobs WHERE queue = k.queue AND limit_key = k.key
+        AND limit_key IS NOT NULL AND status <> 4 AND NOT pruned
+)
+
+-- name: walk_turns
+-- Return the next turns of keys, each with whether it is as if they were not there: what comes
+-- begins no earlier, or nothing waits that was to be before it.
+SELECT t.participant, t.queue, t.priority, t.released, t.following, t.following <= {round} * coalesce((
+    SELECT max(r.round) FROM rounds_served r WHERE r.queue = t.queue AND r.priority = t.priority
+), 0) OR NOT (EXISTS (
+    SELECT FROM jobs WHERE queue = t.queue AND priority = t.priority AND status = 1
+        AND due_at IS NULL
+) OR EXISTS (
+    SELECT FROM jobs WHERE queue = t.queue AND status = 1 AND due_at = {held}
+))
+FROM (
+    SELECT participant, queue, priority, released, following FROM turns
+    WHERE participant < 0 AND (participant, queue, priority, released)
+        > (%(participant)s::int8, %(queue)s::int4, %(priority)s::int2, %(released)s::bool)
+    ORDER BY participant, queue, priority, released LIMIT %(limit)s
+) AS t
+
+-- name: forget_turns_of_keys
+-- Remove turns that nobody has taken since, or takes.
+WITH over AS MATERIALIZED (
+    SELECT t.participant, t.queue, t.priority, t.released
+    FROM unnest(%(participants)s::int8[], %(queues)s::int4[], %(priorities)s::int2[],
+        %(released)s::bool[], %(following)s::int8[])
+        AS d (participant, queue, priority, released, following)
+    JOIN turns t ON t.participant = d.participant AND t.queue = d.queue
+        AND t.priority = d.priority AND t.released = d.released AND t.following = d.following
+    FOR UPDATE OF t SKIP LOCKED
+)
+DELETE FROM turns t USING over o WHERE t.participant = o.participant AND t.queue = o.queue
+    AND t.priority = o.priority AND t.released = o.released
+
 -- name: forget_turns
 -- Remove a batch's turns.
 DELETE FROM turns WHERE participant = %(batch)s

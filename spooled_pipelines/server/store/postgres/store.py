@@ -13,6 +13,7 @@ from spooled_pipelines.server.core.batch_records import Chunk, ChunkStored
 from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES, Renewal
+from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
 from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -35,6 +36,7 @@ from spooled_pipelines.server.store.postgres import (
     bulk_operations,
     claiming,
     enqueueing,
+    key_upkeep,
     leased_chunks,
     listing,
     pruning,
@@ -118,6 +120,7 @@ class PostgresStore(Service):
         self._quotas = quotas
         self._max_deliveries = max_deliveries
         self._pruner = Pruner(retention, clock)
+        self._key_upkeep = KeyUpkeep(clock)
         self._url = url
         self._clock = clock
         self._prefix = ""
@@ -266,7 +269,8 @@ class PostgresStore(Service):
     async def sweep(self) -> int | None:
         moment = await sweeping.sweep(self.context)
         again = await self._pruner.take_step(pruning.PruningSteps(self.context))
-        return earliest(moment, again)
+        upkeep = await self._key_upkeep.take_step(key_upkeep.KeySteps(self.context))
+        return earliest(moment, again, upkeep)
 
     recount = _reads(reading.recount)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.batch_records import Chunk
+from spooled_pipelines.server.core.key_upkeep import LIMITS_EVERY_MS
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transaction import Transaction
 
@@ -12,3 +13,4 @@ def keep(tx: Transaction, queue: int, chunk: Chunk) -> None:
     for key in {key for key in chunk.limit_keys or () if key is not None}:
         tx.connection.execute(SQL["put_key_limit"], (queue, key, chunk.limit_per_key))
         tx.deltas.limit_keys.add((queue, key))
+        tx.deltas.due_at(tx.now + LIMITS_EVERY_MS)

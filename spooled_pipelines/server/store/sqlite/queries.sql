@@ -196,6 +196,45 @@ ORDER BY priority DESC, round, seq LIMIT max(0, (
 -- Let a job be claimed that is held.
 UPDATE jobs SET due_at = NULL WHERE seq = :seq
 
+-- name: walk_limit_keys
+-- Return the next keys with limits: whether held jobs have room, and whether there are jobs that
+-- may run yet.
+SELECT k.queue, k.key, EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_held WHERE queue = k.queue AND limit_key = k.key
+        AND status = 1 AND due_at = {held}
+) AND k.most > (
+    SELECT count(*) FROM jobs INDEXED BY jobs_let_out WHERE queue = k.queue AND limit_key = k.key
+        AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
+), EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_limited WHERE queue = k.queue AND limit_key = k.key
+        AND limit_key IS NOT NULL AND status <> 4 AND pruned = 0
+)
+FROM key_limits k WHERE (k.queue, k.key) > (:queue, :key) ORDER BY k.queue, k.key LIMIT :limit
+
+-- name: forget_key_limit
+-- Remove the limit of a key.
+DELETE FROM key_limits WHERE queue = :queue AND key = :key
+
+-- name: walk_turns
+-- Return the next turns of keys, each with whether it is as if they were not there: what comes
+-- begins no earlier, or nothing waits that was to be before it.
+SELECT t.participant, t.queue, t.priority, t.released, t.following <= {round} * coalesce((
+    SELECT r.round FROM rounds_served r WHERE r.queue = t.queue AND r.priority = t.priority
+), 0) OR NOT (EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE queue = t.queue AND priority = t.priority
+        AND status = 1 AND due_at IS NULL
+) OR EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_held WHERE queue = t.queue AND status = 1 AND due_at = {held}
+))
+FROM turns t WHERE t.participant < 0 AND (t.participant, t.queue, t.priority, t.released)
+    > (:participant, :queue, :priority, :released)
+ORDER BY t.participant, t.queue, t.priority, t.released LIMIT :limit
+
+-- name: forget_turns_of_key
+-- Remove turns.
+DELETE FROM turns WHERE participant = :participant AND queue = :queue AND priority = :priority
+    AND released = :released
+
 -- name: forget_turns
 -- Remove a batch's turns.
 DELETE FROM turns WHERE participant = :batch

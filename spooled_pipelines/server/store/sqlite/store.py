@@ -25,6 +25,7 @@ from spooled_pipelines.server.core.errors import (
     StoreUnavailableError,
 )
 from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
+from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
 from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.notifier import CommitEvent
 from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
@@ -58,6 +59,7 @@ from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
 from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
 from spooled_pipelines.server.store.sqlite.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.id_cache import IdCache
+from spooled_pipelines.server.store.sqlite.key_upkeep import KeySteps
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS
 from spooled_pipelines.server.store.sqlite.readers import Readers
 from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Snapshot, Transaction
@@ -140,6 +142,7 @@ class SqliteStore(Service):
         self._quotas = quotas
         self._max_deliveries = max_deliveries
         self._pruner = Pruner(retention, clock)
+        self._key_upkeep = KeyUpkeep(clock)
         self._path = database.path_of(url)
         self._clock = clock
         self._lock = lock or FileLock(self._path)
@@ -334,10 +337,11 @@ class SqliteStore(Service):
         while await self.write(batch_operations.seal_abandoned):
             pass
         again = await self._pruner.take_step(_Steps(self._writer))
+        upkeep = await self._key_upkeep.take_step(KeySteps(self._writer))
         moment, more = await self.write(job_operations.next_moment)
         while more:
             more = await self.write(bulk_operations.cancel_noted)
-        return earliest(moment, again)
+        return earliest(moment, again, upkeep)
 
     async def recount(self) -> list[CounterMismatch]:
         return await self.read(lambda snapshot: reading.recount(snapshot.connection))

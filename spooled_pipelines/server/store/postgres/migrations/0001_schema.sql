@@ -199,6 +199,8 @@ CREATE INDEX jobs_held ON jobs (queue, limit_key, priority DESC, round, seq)
     WHERE status = 1 AND due_at = 4611686018427387904;
 CREATE INDEX jobs_let_out ON jobs (queue, limit_key)
     WHERE limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL));
+CREATE INDEX jobs_limited ON jobs (queue, limit_key)
+    WHERE limit_key IS NOT NULL AND status <> 4 AND NOT pruned;
 CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
 CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
     WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
@@ -235,9 +237,7 @@ CREATE TABLE rounds_served (
     PRIMARY KEY (queue, priority, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Deliveries that ended otherwise than completed: 2 failed, 3 given back, 4 lost, 5 its process
--- died. The one that runs or completed is the job's own.
--- How many jobs with a limit key may run at once within a queue. Whoever lets jobs out holds the row.
+-- How many jobs with a limit key may run at once within a queue. Who lets jobs out holds the row.
 CREATE TABLE key_limits (
     queue integer NOT NULL,
     key bigint NOT NULL,
@@ -245,6 +245,8 @@ CREATE TABLE key_limits (
     PRIMARY KEY (queue, key)
 );
 
+-- Deliveries that ended otherwise than completed: 2 failed, 3 given back, 4 lost, 5 its process
+-- died. The one that runs or completed is the job's own.
 CREATE TABLE attempts (
     job bigint NOT NULL,
     started_at bigint NOT NULL,
