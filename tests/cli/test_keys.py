@@ -82,6 +82,9 @@ def test_the_server_that_has_the_store_is_asked_instead(
         denied = spooled("keys", "list", "--organization", "default", **told)
         assert denied.returncode == 4
     # The server is gone: the store itself again.
+    none = spooled("keys", "list", "--store", store, "--organization", "nobody")
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "there are no keys" in none.stderr
     listed = json.loads(spooled("keys", "list", "--store", store, "--json").stdout)
     assert [(key["id"], bool(key["revoked_at"])) for key in listed] == [(made["id"], True)]
 

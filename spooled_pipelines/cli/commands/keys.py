@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
-from spooled_pipelines.cli.output import print_json, print_pairs, print_record
+from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
 
 app = typer.Typer(help="Create, list and revoke API keys.", rich_markup_mode=None)
 
@@ -99,7 +100,7 @@ def list_keys(
         print_json(listed)
         return
     if not listed:
-        print("there are no keys; `spooled-pipelines keys create` makes one")
+        say("there are no keys; `spooled-pipelines keys create` makes one", sys.stderr)
     for number, key in enumerate(listed):
         if number:
             print()
