@@ -137,6 +137,7 @@ class CounterDeltas:
         if isinstance(event, GiveBack) and event.throttles:
             said = (job.state.started_at or now, event.after_ms)
             self.throttled.setdefault(job.queue, []).append(said)
+            self.flows[job.queue]["throttled"] += 1
         if job.is_capped < 0:
             change = change._replace(after=_held(job.state, change.after))
             self.limit_keys.add((job.queue, job.is_capped))

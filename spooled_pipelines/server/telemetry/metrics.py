@@ -97,6 +97,12 @@ class Metrics:
             by_queue,
             registry=self.registry,
         )
+        self._throttled = Counter(
+            "spooled_throttled_runs",
+            "Runs that ended since the handler raised Throttled, which slows the queue.",
+            by_queue,
+            registry=self.registry,
+        )
         build = Info("spooled_build", "What runs here.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
         self._starts = StartTimes(self._labels)
@@ -155,6 +161,7 @@ class Metrics:
             self._claimed.labels(*place).inc(claimed)
         # From 0 on, or the first would be no increase.
         self._poisoned.labels(*place).inc(flow.get("poisoned", 0))
+        self._throttled.labels(*place).inc(flow.get("throttled", 0))
         for counter, outcomes, prefix in counters:
             for outcome in outcomes:
                 if count := flow.get(prefix + outcome):

@@ -45,10 +45,11 @@ async def test_it_keeps_its_retries_and_its_place_and_the_queue_slows(kit: Store
 async def test_it_is_slow_for_as_long_as_jobs_say_so(kit: StoreKit) -> None:
     for _ in range(100):
         await kit.enqueue()
-    rates = []
+    rates, said = [], 0
     for _ in range(6):
         kit.clock.advance(1.5)
         jobs = await kit.claim(limit=10)
+        said += len(jobs)
         kit.clock.advance(0.1)
         await throttle(kit, jobs[0])
         # Of jobs that were out already nothing is learned.
@@ -56,6 +57,8 @@ async def test_it_is_slow_for_as_long_as_jobs_say_so(kit: StoreKit) -> None:
             await throttle(kit, job)
         found = await slowed(kit)
         rates.append(0 if found is None else found.jobs_per_second)
+        # Each of them is counted.
+        assert kit.changes.flows[ORGANIZATION, "q"]["throttled"] == said
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.8 * rates[0]
 
