@@ -36,6 +36,12 @@ def slow(job):
     time.sleep(job.payload.get("seconds", 60))
     note("ended", job)
     return {"by": os.getpid()}
+
+def gated(job):
+    note("began", job)
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    note("ended", job)
 """
 
 
@@ -72,7 +78,7 @@ class WorkerProcess:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where worker processes run: `handlers:quick` and `handlers:slow` are there."""
+    """Where worker processes run: `handlers:quick` and others are there."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     return tmp_path
 
