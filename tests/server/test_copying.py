@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -187,3 +189,53 @@ async def test_a_database_that_a_server_uses(full: str, database: str, back: str
         with pytest.raises(StoreUnavailableError, match="a server or a command uses"):
             await quietly(source, target)
     await served.close()
+
+
+# Says how many jobs are there, and copies on while its parent reads that.
+_COPYING = """
+import sys
+from spooled_pipelines.server.store.copying import copy
+
+copy(sys.argv[1], sys.argv[2], lambda table, there, _: print(table, there, flush=True))
+"""
+_JOBS, _CHUNK = 500_000, 5_000
+
+
+async def killed_with(jobs: int, source: str, target: str) -> None:
+    """Kill a copy when so many jobs are there, wherever it is by then."""
+
+    def run() -> None:
+        command = [sys.executable, "-c", _COPYING, source, target]
+        with forked.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                table, there = line.split()
+                if table == "jobs" and int(there) >= jobs:
+                    process.kill()
+            assert process.wait() == -signal.SIGKILL
+
+    await asyncio.to_thread(run)
+
+
+@pytest.mark.long
+async def test_half_a_million_jobs_there_and_back_with_two_kills_each(
+    tmp_path: Path, database: str, back: str
+) -> None:
+    path = tmp_path / "many.db"
+    source = f"sqlite:///{path}"
+    kit = StoreKit(lambda clock: open_store(source, clock))
+    await kit.open()
+    await kit.open_batch("b")
+    for number in range(_JOBS // _CHUNK):
+        names = [str(name) for name in range(number * _CHUNK, (number + 1) * _CHUNK)]
+        await kit.add("b", *names, number=number)
+    await kit.store.close()
+    sides = ((source, database), (database, back))
+    for one, other in sides:
+        began = time.monotonic()
+        for killed_at in (_JOBS // 3, 2 * _JOBS // 3):
+            await killed_with(killed_at, one, other)
+            print(f"{other.partition(':')[0]}: killed with {killed_at:,} jobs", end=", ")
+        await asyncio.to_thread(copy, one, other, lambda *_: None)
+        print(f"complete after {time.monotonic() - began:.1f} s")
+    assert contents(back) == contents(source)
