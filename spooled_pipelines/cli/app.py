@@ -46,6 +46,7 @@ _COMMANDS = {
     "what runs.",
     "backup": "Copy a SQLite store as it is at one moment, also while the server runs.",
     "copy": "Carry a store over into an empty one, between SQLite and PostgreSQL either way.",
+    "organizations": "List the organizations of a store; export one, or delete it for good.",
     "migrate": "Make the schema of a store, or bring it up to date; what is there already stays.",
     "check": "Recount every counter of a store and verify its file; exit code 1 if anything "
     "differs.",

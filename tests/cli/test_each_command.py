@@ -52,6 +52,7 @@ REMOTE: dict[str, tuple[str, ...]] = {
 LOCAL: dict[str, tuple[str, ...]] = {
     "check": ("check", "--store", "sqlite:///STORE"),
     "backup": ("backup", "COPY", "--store", "sqlite:///STORE"),
+    "organizations": ("organizations", "list", "--store", "sqlite:///STORE"),
     "copy": ("copy", "FROM", "TO"),
     "migrate": ("migrate", "--plan", "--store", "sqlite:///STORE"),
     "profiles": ("profiles",),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from spooled_pipelines.server.config.settings import shown_store
 from spooled_pipelines.server.core.errors import StoreUnavailableError
@@ -40,8 +41,11 @@ class Source(Protocol):
     version: str
 
     def count(self, table: Table) -> int: ...
-    def rows(self, table: Table, skip: int) -> Iterator[Row]:
-        """Yield the rows in the order of their keys, but for the first ones."""
+    def rows(self, table: Table, skip: int, which: str = "true") -> Iterator[Row]:
+        """Yield the rows of this condition in the order of their keys, but for the first ones."""
+
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement with question marks for the values."""
 
 
 class Target(Protocol):
@@ -57,6 +61,21 @@ class Target(Protocol):
     def finish(self, identity: Identity) -> None:
         """Let servers use the store."""
 
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement with question marks for the values."""
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Begin a transaction, which ends with the block."""
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return the tables that there are, with their columns."""
+
+    def keep_batch_numbers(self) -> None:
+        """Note the last batch's number, which is not to come again when the batch is gone."""
+
+    def rewrite(self) -> None:
+        """Write the files without what was deleted."""
+
 
 def copy(source: str, target: str, progress: Progress, page_rows: int = PAGE_ROWS) -> list[Copied]:
     """Carry a store over into an empty one, or go on with it; return the tables with their rows.
@@ -65,12 +84,9 @@ def copy(source: str, target: str, progress: Progress, page_rows: int = PAGE_ROW
     """
     if source == target:
         raise StoreUnavailableError("FROM and TO are the same store; name another one")
-    steps = missing_migrations(source)
-    is_new = bool(steps) and steps[0].number == 1
-    may_run(shown_store(source), steps, is_new=is_new, mode=MigrationMode.REFUSE)
-    with _source(source) as reading:
+    with opened_source(source) as reading:
         migrate(target)
-        with _target(target) as writing:
+        with opened_target(target) as writing:
             known = tables()
             there = writing.begin(
                 reading.version, shown_store(source), [table.name for table in known]
@@ -122,19 +138,24 @@ def _differs(each: Copied, target: str) -> str:
 
 
 @contextlib.contextmanager
-def _source(url: str) -> Iterator[Source]:
+def opened_source(url: str, *, is_stopped: bool = True) -> Iterator[Source]:
+    """Open a store to read it as it is at one moment; StoreUnavailableError where it is in use."""
+    steps = missing_migrations(url)
+    is_new = bool(steps) and steps[0].number == 1
+    may_run(shown_store(url), steps, is_new=is_new, mode=MigrationMode.REFUSE)
     if is_sqlite(url):
-        with SqliteSource.opened(url) as found:
+        with SqliteSource.opened(url, is_stopped) as found:
             yield found
     else:
         from spooled_pipelines.server.store.postgres.copying import PostgresSource
 
-        with PostgresSource.opened(url) as other:
+        with PostgresSource.opened(url, is_stopped) as other:
             yield other
 
 
 @contextlib.contextmanager
-def _target(url: str) -> Iterator[Target]:
+def opened_target(url: str) -> Iterator[Target]:
+    """Open a store to change it; StoreUnavailableError where it is in use."""
     if is_sqlite(url):
         with SqliteTarget.opened(url) as found:
             yield found

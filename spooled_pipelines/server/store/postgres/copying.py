@@ -7,6 +7,7 @@ import hashlib
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
@@ -36,6 +37,8 @@ _DERIVED = {"has_dead", "settled_at", "shard"}
 # "SPLD" and 1: who copies into the database holds this lock of it.
 _LOCK = 0x53504C44 << 8 | 1
 _LOCK_SECONDS = 10
+# The database shows a connection for a moment after its other end has closed it.
+_GONE_SECONDS = 3.0
 # What a killed copy had begun ends with its connection, which the database notices soon.
 _SETTINGS = f"""
 SET search_path = {SCHEMA};
@@ -90,6 +93,11 @@ class _Database:
             query = sql.SQL("SELECT count(*) FROM {}").format(rows)
         return int(self._one(query))
 
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement with question marks for the values."""
+        found = self._connection.execute(statement.replace("?", "%s").encode(), values)
+        return found.fetchall() if found.description else []
+
     def _one(self, query: sql.Composed | bytes, *values: Any) -> Any:
         row = self._connection.execute(query, values or None).fetchone()
         return row[0] if row else None
@@ -122,9 +130,9 @@ class PostgresSource(_Database):
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, url: str) -> Iterator[PostgresSource]:
-        """Let nobody change the store, and read it as it is now."""
-        with _connected(url) as connection:
+    def opened(cls, url: str, is_stopped: bool = True) -> Iterator[PostgresSource]:
+        """Read the store as it is now; where it is to be stopped, nobody may change it."""
+        with _connected(url, is_stopped) as connection:
             there = _tables(connection)
             refuse_half_copy(shown(url), there)
             lock = sql.SQL("LOCK TABLE {} IN SHARE MODE NOWAIT").format(
@@ -133,15 +141,16 @@ class PostgresSource(_Database):
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             with connection.transaction():
                 # Before anything is read: what is read is what is there when it has the lock.
-                connection.execute(lock)
+                if is_stopped:
+                    connection.execute(lock)
                 yield cls(connection, shown(url))
 
-    def rows(self, table: Table, skip: int) -> Iterator[Row]:
-        """Yield the rows in the order of their keys, but for the first ones."""
+    def rows(self, table: Table, skip: int, which: str = "true") -> Iterator[Row]:
+        """Yield the rows of this condition in the order of their keys, but for the first ones."""
         columns = self._columns(table)
         changes = [(place, each.to_sqlite) for place, each in enumerate(columns) if each.to_sqlite]
         query = sql.SQL("COPY ({} ORDER BY {} OFFSET {}) TO STDOUT (FORMAT BINARY)").format(
-            self._select(table),
+            self._select(table, which),
             sql.SQL(", ").join(sql.Identifier("t", name) for name in table.key),
             sql.Literal(skip),
         )
@@ -154,7 +163,8 @@ class PostgresSource(_Database):
                         row[place] = change(row[place])
                 yield row
 
-    def _select(self, table: Table) -> sql.Composable:
+    def _select(self, table: Table, which: str) -> sql.Composable:
+        where = sql.SQL(which)
         name = sql.Identifier(table.name)
         if "shard" in self._types[table.name]:
             keys = sql.SQL(", ").join(sql.Identifier("t", key) for key in table.key)
@@ -164,11 +174,11 @@ class PostgresSource(_Database):
                 else sql.SQL("max({})").format(sql.Identifier("t", column))
                 for column in table.types
             ]
-            query = sql.SQL("SELECT {} FROM {} t GROUP BY {}")
-            return query.format(sql.SQL(", ").join(shown_columns), name, keys)
+            query = sql.SQL("SELECT {} FROM {} t WHERE {} GROUP BY {}")
+            return query.format(sql.SQL(", ").join(shown_columns), name, where, keys)
         if table.name not in _COUNTERS:
             own = sql.SQL(", ").join(sql.Identifier("t", column) for column in table.types)
-            return sql.SQL("SELECT {} FROM {} t").format(own, name)
+            return sql.SQL("SELECT {} FROM {} t WHERE {}").format(own, name, where)
         counters, number = _COUNTERS[table.name]
         own_types, sums = self._types[table.name], []
         shown_columns = []
@@ -186,13 +196,16 @@ class PostgresSource(_Database):
             sums.append(sql.SQL(how).format(sql.Identifier(column)))
             latest = sql.SQL("greatest({}, {})").format(own_column, sum_column)
             shown_columns.append(latest if column in own_types else sum_column)
-        query = sql.SQL("SELECT {} FROM {} t, LATERAL (SELECT {} FROM {} s WHERE s.{} = t.id) c")
+        query = sql.SQL(
+            "SELECT {} FROM {} t, LATERAL (SELECT {} FROM {} s WHERE s.{} = t.id) c WHERE {}"
+        )
         return query.format(
             sql.SQL(", ").join(shown_columns),
             name,
             sql.SQL(", ").join(sums),
             sql.Identifier(counters),
             sql.Identifier(number),
+            where,
         )
 
 
@@ -304,6 +317,24 @@ class PostgresTarget(_Database):
             self._connection.execute(f"DROP TABLE {PROGRESS}".encode())
         self._connection.execute("ANALYZE")
 
+    def transaction(self) -> AbstractContextManager[object]:
+        """Begin a transaction, which ends with the block."""
+        return self._connection.transaction()
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return the tables that there are, with their columns."""
+        return {name: list(types) for name, types in self._types.items()}
+
+    def keep_batch_numbers(self) -> None:
+        """Do nothing: the sequence does not give a number twice."""
+
+    def rewrite(self) -> None:
+        """Write the files of the tables without what was deleted."""
+        for name in self._types:
+            self._connection.execute(
+                sql.SQL("VACUUM (FULL, ANALYZE) {}").format(sql.Identifier(name))
+            )
+
 
 def _column(table: str, name: str, sqlite: str, postgres: str) -> _Column:
     to_sqlite: _Change | None = None
@@ -346,21 +377,23 @@ def _tables(connection: _Connection) -> list[str]:
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[_Connection]:
-    """Connect to a database that no server uses."""
+def _connected(url: str, is_stopped: bool = True) -> Iterator[_Connection]:
+    """Connect to a database, which no server may use where it is to be stopped."""
     try:
         with psycopg.connect(url, autocommit=True, application_name="spooled-copy") as connection:
             connection.execute(_SETTINGS)
-            servers = connection.execute(_SERVERS.encode()).fetchone()
-            if servers != (0,):
-                raise StoreUnavailableError(
-                    f"a server or a command uses {shown(url)}; stop it, and copy then"
-                )
+            until = time.monotonic() + _GONE_SECONDS
+            while is_stopped and connection.execute(_SERVERS.encode()).fetchone() != (0,):
+                if time.monotonic() > until:
+                    raise StoreUnavailableError(
+                        f"a server or a command uses {shown(url)}; stop it first"
+                    )
+                time.sleep(0.1)
             yield connection
     except psycopg.errors.LockNotAvailable as error:
         raise StoreUnavailableError(
-            f"somebody changes {shown(url)}; stop the servers on it, and copy then"
+            f"somebody changes {shown(url)}; stop the servers on it first"
         ) from error
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
-        raise StoreUnavailableError(f"{shown(url)} cannot be copied: {reason}") from error
+        raise StoreUnavailableError(f"{shown(url)} cannot be used: {reason}") from error

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.store.migrations import no_store
@@ -57,6 +58,10 @@ class _File:
         query = f"SELECT count(*) FROM {table.name}"  # noqa: S608
         return int(self._connection.execute(query).fetchone()[0])
 
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement with question marks for the values."""
+        return self._connection.execute(statement, values).fetchall()
+
 
 class SqliteSource(_File):
     """See `Source`."""
@@ -72,20 +77,24 @@ class SqliteSource(_File):
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, url: str) -> Iterator[SqliteSource]:
-        """Keep servers off the file, and open it."""
+    def opened(cls, url: str, is_stopped: bool = True) -> Iterator[SqliteSource]:
+        """Open the file, and keep servers off it where it is to be stopped."""
         path = database.path_of(url)
         if not path.exists():
             raise no_store(str(path))
-        with _locked(path), _errors(path), closing(database.open_reader(path)) as connection:
+        lock = _locked(path) if is_stopped else contextlib.nullcontext()
+        with lock, _errors(path), closing(database.open_reader(path)) as connection:
             refuse_half_copy(str(path), database.objects(connection))
             connection.execute("BEGIN")
             yield cls(connection, path)
 
-    def rows(self, table: Table, skip: int) -> Iterator[Row]:
-        """Yield the rows in the order of their keys, but for the first ones."""
+    def rows(self, table: Table, skip: int, which: str = "true") -> Iterator[Row]:
+        """Yield the rows of this condition in the order of their keys, but for the first ones."""
         columns, key = ", ".join(table.columns), ", ".join(table.key)
-        query = f"SELECT {columns} FROM {table.name} ORDER BY {key} LIMIT -1 OFFSET ?"  # noqa: S608
+        query = (
+            f"SELECT {columns} FROM {table.name} WHERE {which} ORDER BY {key} "  # noqa: S608
+            "LIMIT -1 OFFSET ?"
+        )
         yield from self._connection.execute(query, (skip,))
 
 
@@ -102,7 +111,7 @@ class SqliteTarget(_File):
 
     def begin(self, version: str, shown: str, names: Sequence[str]) -> dict[str, int]:
         """Return how many rows of each table are there already."""
-        with self._transaction():
+        with self.transaction():
             noted = []
             if PROGRESS in database.objects(self._connection):
                 query = f"SELECT {PROGRESS_COLUMNS} FROM {PROGRESS}"  # noqa: S608
@@ -121,7 +130,7 @@ class SqliteTarget(_File):
     def add(self, table: Table, rows: Sequence[Row], there: int) -> None:
         """Add rows, after which so many of the table are there."""
         columns, marks = ", ".join(table.columns), ", ".join("?" for _ in table.columns)
-        with self._transaction():
+        with self.transaction():
             self._connection.executemany(
                 f"INSERT INTO {table.name} ({columns}) VALUES ({marks})",  # noqa: S608
                 rows,
@@ -131,7 +140,7 @@ class SqliteTarget(_File):
 
     def finish(self, identity: Identity) -> None:
         """Let servers use the store."""
-        with self._transaction():
+        with self.transaction():
             for name, value in identity._asdict().items():
                 self._connection.execute(SQL["write_meta"], (name, value))
             # The first server takes it for a restored copy, and numbers its jobs far ahead.
@@ -140,7 +149,8 @@ class SqliteTarget(_File):
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Begin a transaction, which ends with the block."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -148,6 +158,23 @@ class SqliteTarget(_File):
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return the tables that there are, with their columns."""
+        return {table.name: table.columns for table in tables()}
+
+    def keep_batch_numbers(self) -> None:
+        """Note the last batch's number, which is not to come again when the batch is gone."""
+        rows = self.run(
+            "SELECT max(coalesce((SELECT max(id) FROM batches), 0), "
+            "coalesce((SELECT value FROM meta WHERE name = 'last_batch'), 0))"
+        )
+        self.run(SQL["write_meta"], "last_batch", rows[0][0])
+
+    def rewrite(self) -> None:
+        """Write the file without what was deleted, and empty its log."""
+        self._connection.execute("VACUUM")
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextlib.contextmanager
