@@ -232,8 +232,13 @@ async def test_the_writers_of_the_store_and_the_process_are_told(instrumented: W
         state: sample(found, "spooled_store_writers", state=state) for state in ("used", "free")
     }
     assert sum(writers.values()) in (1, 12)
-    assert sample(found, "spooled_store_waiting") == 0
     assert found["process_resident_memory_bytes", frozenset()] > 10_000_000
+
+    async def nobody_waits() -> bool:
+        return sample(await samples(instrumented), "spooled_store_waiting") == 0
+
+    # The server's own sweep may wait for the one writer of a file while it is read.
+    await aeventually(nobody_waits)
 
 
 async def test_the_page_lists_exactly_what_is_told(instrumented: Wire) -> None:
