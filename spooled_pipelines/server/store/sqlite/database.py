@@ -40,6 +40,8 @@ _READER_CACHE_KIB = 16 << 10
 # Pages of log before they are carried over to the file: rarely enough that a page which many
 # chunks touch is carried once.
 _CHECKPOINT_PAGES = 8_192
+# How long others that write to the file are waited for: a backup, another server that starts.
+BUSY_SECONDS = 30
 
 
 def path_of(url: str) -> Path:
@@ -57,7 +59,7 @@ def connect(path: Path | str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
-        timeout=30,
+        timeout=BUSY_SECONDS,
         uri=isinstance(path, str),
     )
 

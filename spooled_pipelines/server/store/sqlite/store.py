@@ -143,6 +143,8 @@ class SqliteStore(Service):
         self._max_deliveries = max_deliveries
         self._pruner = Pruner(retention, clock)
         self._key_upkeep = KeyUpkeep(clock)
+        # Whether the log may hold what was pruned.
+        self._has_pruned = False
         self._path = database.path_of(url)
         self._clock = clock
         self._lock = lock or FileLock(self._path)
@@ -336,7 +338,12 @@ class SqliteStore(Service):
                 pass
         while await self.write(batch_operations.seal_abandoned):
             pass
-        again = await self._pruner.take_step(_Steps(self._writer))
+        steps = _Steps(self._writer)
+        again = await self._pruner.take_step(steps)
+        self._has_pruned |= steps.jobs > 0
+        if self._has_pruned and not steps.more:
+            self._has_pruned = False
+            self._writer.truncate_log()
         upkeep = await self._key_upkeep.take_step(KeySteps(self._writer))
         moment, more = await self.write(job_operations.next_moment)
         while more:
@@ -391,16 +398,24 @@ class _Steps:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        # How many jobs these let go of, and whether there may be more.
+        self.jobs, self.more = 0, False
+
+    async def _take(self, step: Callable[[Transaction], Pruned]) -> Pruned:
+        pruned = await self._writer.submit(step)
+        self.jobs += pruned.jobs
+        self.more |= pruned.more
+        return pruned
 
     async def strip(self, before: int) -> Pruned:
-        return await self._writer.submit(partial(pruning.strip, before=before))
+        return await self._take(partial(pruning.strip, before=before))
 
     async def forget(self, before: int) -> Pruned:
-        return await self._writer.submit(partial(pruning.forget, before=before))
+        return await self._take(partial(pruning.forget, before=before))
 
     async def forget_dead(self, before: int) -> Pruned:
-        return await self._writer.submit(partial(pruning.forget_dead, before=before))
+        return await self._take(partial(pruning.forget_dead, before=before))
 
     async def forget_batches(self, before: int, before_dead: int | None) -> Pruned:
         step = partial(pruning.forget_batches, before=before, before_dead=before_dead)
-        return await self._writer.submit(step)
+        return await self._take(step)

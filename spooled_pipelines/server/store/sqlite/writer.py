@@ -16,6 +16,7 @@ from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import MovedStoreError, RefusedError
 from spooled_pipelines.server.core.notifier import CommitEvent, publish
 from spooled_pipelines.server.core.records import StoreLoad
+from spooled_pipelines.server.store.sqlite.database import BUSY_SECONDS
 from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog, fault_of
 from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -87,6 +88,7 @@ class Writer:
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = False
         self._committing = False
+        self._truncates = False
         self._thread = threading.Thread(target=self._run, name="spooled-writer", daemon=True)
         self._thread.start()
 
@@ -109,6 +111,10 @@ class Writer:
         """Return whether it commits, and how many operations wait."""
         return StoreLoad(int(self._committing), 1, self._requests.qsize())
 
+    def truncate_log(self) -> None:
+        """Soon empty the write-ahead log, which keeps what was pruned: once nothing waits."""
+        self._truncates = True
+
     async def close(self) -> None:
         """Commit what was submitted, then end the thread."""
         if not self._closed:
@@ -128,6 +134,17 @@ class Writer:
             self._committing = True
             more = self._commit_group(request)
             self._committing = False
+            if self._truncates and self._requests.empty():
+                self._truncate_log()
+
+    def _truncate_log(self) -> None:
+        """Empty it, unless somebody reads what is in it: then after the next commit."""
+        # What fails here fails at the next commit as well, and is said there.
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            ((is_busy, _, _),) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._truncates = bool(is_busy)
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     def _commit_group(self, first: _Request) -> bool:
         answers: list[_Answer] = []
