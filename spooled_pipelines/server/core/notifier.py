@@ -163,8 +163,7 @@ class Notifier:
         self.subscriptions: defaultdict[Topic, set[Subscription]] = defaultdict(set)
         # Set when the sweeper has to look at the time again.
         self.sweeper_woken = asyncio.Event()
-        # When the sweeper will sweep, and whether it has to do so at once: something may be due
-        # earlier than it knew.
+        # When the sweeper will sweep, and whether it has to do so at once.
         self.next_sweep: int | None = None
         self.sweep_requested = False
         # When to wake those who wait for a queue that its rate holds back.
@@ -202,7 +201,8 @@ class Notifier:
             self.api_keys_changed.set()
         due = event.due
         if due is not None and (self.next_sweep is None or due < self.next_sweep):
-            self.request_sweep()
+            self.next_sweep = due
+            self.sweeper_woken.set()
 
     def _release(self, job_ids: list[str]) -> None:
         topics = set(map(job_topic, job_ids))

@@ -22,20 +22,21 @@ class Sweeper(Loop):
         self._store = store
         self._notifier = notifier
         self._clock = clock
-        self._due: int | None = None
 
     async def _work(self) -> None:
-        # What a commit makes due while the sweep runs must lead to another one in any case.
-        self._notifier.sweep_requested, self._notifier.next_sweep = False, None
-        self._due = self._notifier.next_sweep = await self._store.sweep()
+        notifier = self._notifier
+        # What a commit makes due while the sweep runs is not in what the sweep returns.
+        notifier.sweep_requested, notifier.next_sweep = False, None
+        moment = await self._store.sweep()
+        notifier.next_sweep = earliest(moment, notifier.next_sweep)
 
     async def _wait(self) -> None:
         notifier = self._notifier
         while not notifier.sweep_requested:
-            now = self._clock.now()
-            if (self._due is not None and self._due <= now) or self._clock.step:
+            now, due = self._clock.now(), notifier.next_sweep
+            if (due is not None and due <= now) or self._clock.step:
                 return
             notifier.sweeper_woken.clear()
             await self._clock.sleep_until(
-                earliest(self._due, notifier.wake_rate_limited(now)), notifier.sweeper_woken
+                earliest(due, notifier.wake_rate_limited(now)), notifier.sweeper_woken
             )
