@@ -9,12 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.turns import QUANTUM
 from spooled_pipelines.server.store.postgres import claim_front
 from spooled_pipelines.server.store.postgres.claim_front import ClaimFront, Ranges
 from spooled_pipelines.server.store.postgres.database import configure
 from spooled_pipelines.server.store.postgres.queries import SQL
+from spooled_pipelines.server.store.requests import BatchSelector
 from tests.support.replica import Replica
-from tests.support.store_kit import ORGANIZATION, give_back, holder
+from tests.support.store_kit import ORGANIZATION, give_back, holder, settle_one
 
 Replicas = Callable[..., Awaitable[list[Replica]]]
 _VALUES: dict[str, Any] = {
@@ -62,11 +65,25 @@ async def test_a_job_that_is_given_back_is_the_next(replicas: Replicas) -> None:
 @pytest.mark.usefixtures("slow")
 async def test_what_another_server_gives_back_is_found_at_the_end(replicas: Replicas) -> None:
     here, there = await replicas(2)
-    ids = [await here.enqueue() for _ in range(4)]
-    first, _ = await here.claim(2)
+    ids = [await here.enqueue() for _ in range(2 * QUANTUM + 3)]
+    first, *_ = await here.claim(2 * QUANTUM + 1)
     await give_back(there.store, ORGANIZATION, [holder(first)])
     found = [job.job_id for _ in range(3) for job in await here.claim(1)]
-    assert found == [ids[2], ids[3], ids[0]]
+    assert found == [*ids[-2:], ids[0]]
+
+
+@pytest.mark.usefixtures("slow")
+async def test_what_is_retried_in_the_round_that_runs_is_not_passed_over(
+    replicas: Replicas,
+) -> None:
+    (server,) = await replicas(1)
+    await server.open_batch()
+    await server.add("b", *map(str, range(6)))
+    for job in await server.claim(3):
+        await settle_one(server.store, ORGANIZATION, holder(job), Failure("broken", False))
+    await server.store.retry(ORGANIZATION, BatchSelector("b"), "")
+    await server.store.sweep()
+    assert len(await server.claim(10)) == 6
 
 
 @pytest.mark.usefixtures("slow")
@@ -84,10 +101,10 @@ async def test_a_claim_begins_behind_the_dead_rows(database: str, replicas: Repl
             assert len(await server.claim(100)) == 100
         await configure(connection)
         last = await connection.execute(
-            "SELECT queue, round, seq FROM jobs WHERE status = 3 ORDER BY seq DESC LIMIT 1"
+            "SELECT queue, round FROM jobs WHERE status = 3 ORDER BY seq DESC LIMIT 1"
         )
-        ((queue, place, seq),) = await last.fetchall()
-        behind = await _visited(connection, queue, Ranges([0], [0], [place], [seq]))
+        ((queue, place),) = await last.fetchall()
+        behind = await _visited(connection, queue, Ranges([0], [0], [place]))
         whole = await _visited(connection, queue, None)
     assert whole > 1_900
     assert behind < whole / 10
@@ -109,11 +126,11 @@ async def _visited(
 
 def test_a_quick_claim_leaves_nothing_to_begin_at() -> None:
     front = ClaimFront()
-    row = (1, None, False, 0, 7, 70)
+    row = (1, None, False, 0, 7)
     front.claimed(front.version, [row], 0.001)
     assert front.ranges() is None
     front.claimed(front.version, [row], 1.0)
-    assert front.ranges() == ([1, 0, -(2**15)], [2**15 - 1, 0, -1], [-1, 7, -1], [-1, 70, -1])
+    assert front.ranges() == ([1, 0, -(2**15)], [2**15 - 1, 0, -1], [-1, 7, -1])
     version = front.version
     front.forget()
     # It began before what made the front forget.

@@ -2,9 +2,10 @@
 
 While somebody's transaction keeps dead rows, those of all jobs that were claimed lie in the index
 in front of the jobs that can be. A claim that had to pass over them is slow; those that follow it
-begin where it ended. What comes before that place meanwhile (a job given back, an enqueue that
-took long to commit) is found by the next claim that looks from the start: after some time, or at
-once where there is nothing else to claim. A claim that was quick leaves nothing to begin at.
+begin with the round in which it ended. What becomes claimable in an earlier round meanwhile (a job
+that another server gives back, an enqueue that took long to commit) is found by the next claim
+that looks from the start: after some time, or once a claim gets less than it wanted, at once where
+it would get nothing. A claim that was quick leaves nothing to begin at.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 # Looks from the start take a twentieth of the time at most, but are never further apart than this.
 _SHARE, _SECONDS_MAX = 20, 2.0
 # What a claim takes that passes over little, and each of its jobs.
-_QUICK_SECONDS, _QUICK_JOB_SECONDS = 0.003, 0.000_03
+_QUICK_SECONDS, _QUICK_JOB_SECONDS = 0.01, 0.000_05
 _LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
-_START = (-1, -1)
+_START = -1
 # Of more priorities it is not worth remembering.
 _PRIORITIES_MAX = 16
 
@@ -30,37 +31,36 @@ class Ranges(NamedTuple):
     lows: list[int]
     highs: list[int]
     rounds: list[int]
-    seqs: list[int]
 
 
 @dataclass(slots=True)
 class ClaimFront:
-    """The place of the last claimed job of each priority of a queue, while it is remembered."""
+    """The round of the last claimed job of each priority of a queue, while it is remembered."""
 
     version: int = 0
-    _places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _rounds: dict[int, int] = field(default_factory=dict)
     _until: float = 0.0
 
     def ranges(self) -> Ranges | None:
         """Return what a claim has to look at; None: all there is."""
         if time.monotonic() >= self._until:
             self.forget()
-        if not self._places:
+        if not self._rounds:
             return None
-        found: list[tuple[int, int, int, int]] = []
+        found: list[tuple[int, int, int]] = []
         high = _HIGHEST
-        for priority in sorted(self._places, reverse=True):
+        for priority in sorted(self._rounds, reverse=True):
             if priority < high:
-                found.append((priority + 1, high, *_START))
-            found.append((priority, priority, *self._places[priority]))
+                found.append((priority + 1, high, _START))
+            found.append((priority, priority, self._rounds[priority]))
             high = priority - 1
         if high >= _LOWEST:
-            found.append((_LOWEST, high, *_START))
+            found.append((_LOWEST, high, _START))
         return Ranges(*map(list, zip(*found, strict=True)))
 
     def forget(self) -> None:
-        """Look from the start again: something came before the place."""
-        self._places.clear()
+        """Look from the start again: something came before, or may have."""
+        self._rounds.clear()
         self.version += 1
 
     def claimed(self, version: int, rows: Sequence[Sequence[Any]], seconds: float | None) -> None:
@@ -71,13 +71,12 @@ class ClaimFront:
         if version != self.version:
             return
         if seconds is not None:
-            self._places.clear()
+            self._rounds.clear()
             if seconds < _QUICK_SECONDS + len(rows) * _QUICK_JOB_SECONDS:
                 return
             self._until = time.monotonic() + min(_SHARE * seconds, _SECONDS_MAX)
-        # Of a row: place, batch, linked, priority, round, number.
+        # Of a row: place, batch, linked, priority, round.
         for row in rows:
-            place = (row[4], row[5])
-            self._places[row[3]] = max(place, self._places.get(row[3], _START))
-        if len(self._places) > _PRIORITIES_MAX:
+            self._rounds[row[3]] = row[4]
+        if len(self._rounds) > _PRIORITIES_MAX:
             self.forget()

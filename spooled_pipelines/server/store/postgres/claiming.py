@@ -56,14 +56,11 @@ async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[lis
         ranges = {queue: context.fronts[queue].ranges() for queue in queues}
         versions = {queue: context.fronts[queue].version for queue in queues}
         claimed = await run(context, lambda tx: _claim(tx, claims, ranges))
-        for queue, version in versions.items():
-            rows = [
-                row
-                for claim, rows in zip(claims, claimed.rows, strict=True)
-                if claim.queue == queue
-                for row in rows
-            ]
-            context.fronts[queue].claimed(version, rows, claimed.seconds.get(queue))
+        for claim, rows in zip(claims, claimed.rows, strict=True):
+            front, seconds = context.fronts[claim.queue], claimed.seconds.get(claim.queue)
+            if seconds is None and len(rows) < claim.request.limit:
+                front.forget()
+            front.claimed(versions[claim.queue], rows, seconds)
     for jobs in claimed.jobs:
         context.leases.update((job.seq, job.lease_id or "") for job in jobs)
     if claimed.passed_over:

@@ -410,11 +410,11 @@ WITH first AS MATERIALIZED (
 ), {lease_first}
 
 -- name: claim_jobs_behind
--- The same in some ranges of priorities, highest first; where one is a single priority, from a place on.
+-- The same in some ranges of priorities, highest first; where one is a single priority, from a round on.
 WITH first AS MATERIALIZED (
     SELECT f.*
-    FROM unnest(%(lows)s::int2[], %(highs)s::int2[], %(rounds)s::int8[], %(seqs)s::int8[])
-        WITH ORDINALITY AS r (low, high, round, seq, place)
+    FROM unnest(%(lows)s::int2[], %(highs)s::int2[], %(rounds)s::int8[])
+        WITH ORDINALITY AS r (low, high, round, place)
     CROSS JOIN LATERAL (
         SELECT * FROM (
             SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
@@ -426,7 +426,7 @@ WITH first AS MATERIALIZED (
         UNION ALL SELECT * FROM (
             SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
             WHERE r.low = r.high AND queue = %(queue)s AND status = 1 AND due_at IS NULL
-                AND priority = r.low AND (round, seq) > (r.round, r.seq)
+                AND priority = r.low AND round >= r.round
                 AND (expires_at IS NULL OR expires_at > %(now)s)
             ORDER BY round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
         ) AS one
