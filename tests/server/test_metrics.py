@@ -142,6 +142,8 @@ async def test_neither_keys_nor_payloads_nor_ids_are_told(instrumented: Wire) ->
 
 async def test_a_client_cannot_make_series_by_asking_for_queues(instrumented: Wire) -> None:
     await instrumented.enqueue()
+    # What reading them the first time takes is told from the second time on.
+    await samples(instrumented)
     before = len(await samples(instrumented))
     for number in range(20):
         stats = spooled.GetQueueStatsRequest(queue_name=f"invented-{number}")
@@ -239,6 +241,26 @@ async def test_the_writers_of_the_store_and_the_process_are_told(instrumented: W
 
     # The server's own sweep may wait for the one writer of a file while it is read.
     await aeventually(nobody_waits)
+
+
+async def test_the_room_of_the_store_is_told_and_read_once_a_minute(
+    instrumented: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await instrumented.enqueue()
+    first = await samples(instrumented)
+    sizes = {
+        dict(labels)["part"]: at
+        for (name, labels), at in first.items()
+        if "bytes" in name and "part" in dict(labels) and dict(labels)["kind"] == "table"
+    }
+    assert sizes.get("jobs", 0) > 0 or sizes["file"] > sizes["free"] >= 0
+    assert first["spooled_store_dead_rows", frozenset({("part", max(sizes))})] >= 0
+    name = "spooled_store_operation_seconds_count"
+    await samples(instrumented)
+    assert sample(await samples(instrumented), name, operation="sizes") == 1
+    monkeypatch.setattr(collectors, "_SIZES_SECONDS", 0.0)
+    await samples(instrumented)
+    assert sample(await samples(instrumented), name, operation="sizes") > 1
 
 
 async def test_the_page_lists_exactly_what_is_told(instrumented: Wire) -> None:

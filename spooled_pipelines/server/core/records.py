@@ -191,6 +191,18 @@ class StoreLoad(NamedTuple):
     waiting: int
 
 
+class StoreSize(NamedTuple):
+    """What a part of a store takes: a table, or SQLite's file or log.
+
+    `dead_rows` are those of a table that a vacuum has not removed, by PostgreSQL's estimate.
+    """
+
+    part: str
+    table: int
+    indexes: int = 0
+    dead_rows: int = 0
+
+
 class ThrottledQueue(NamedTuple):
     """A queue that is slower, since jobs of it said that they come too fast."""
 

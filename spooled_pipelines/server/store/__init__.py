@@ -41,6 +41,7 @@ from spooled_pipelines.server.core.records import (
     QueuePage,
     QueueRecord,
     StoreLoad,
+    StoreSize,
     WorkerRecord,
 )
 from spooled_pipelines.server.core.settlements import (
@@ -74,8 +75,9 @@ Queues = Sequence[str] | None
 class JobStore(Protocol):
     """Each operation is one transaction, unless it says "in steps"; it returns once it is durable.
 
-    All but `keys`, `depths`, `sweep` and `recount` are for one organization, and another's jobs,
-    batches and workers are to them as if they did not exist. Refusals are `errors.RefusedError`.
+    All but `keys`, `depths`, `sizes`, `sweep` and `recount` are for one organization, and another's
+    jobs, batches and workers are to them as if they did not exist. Refusals are
+    `errors.RefusedError`.
     """
 
     async def open(
@@ -260,6 +262,9 @@ class JobStore(Protocol):
 
     async def depths(self, limit: int) -> Depths:
         """Return the oldest queues, and those with open batches; reads nothing that settled."""
+
+    async def sizes(self) -> list[StoreSize]:
+        """Return what the store takes, by its parts."""
 
     # Workers
 

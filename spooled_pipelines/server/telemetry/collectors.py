@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from spooled_pipelines.server.core.records import (
     JobRecord,
     OpenBatches,
     QueueDepth,
+    StoreSize,
     ThrottledQueue,
 )
 from spooled_pipelines.server.store import JobStore
@@ -31,6 +33,7 @@ QUEUES_MAX = 500
 _OF_ONE_ORGANIZATION = 100
 _OTHERS = "(others)"
 _COLLECT_SECONDS = 10.0
+_SIZES_SECONDS = 60.0
 _START_SECONDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 900, 1_800, 3_600)
 
 
@@ -121,6 +124,48 @@ class Load(Collector):
         yield GaugeMetricFamily(
             "spooled_store_waiting", "Operations that wait for a writer.", value=waiting
         )
+
+
+class Sizes(Collector):
+    """What the store takes, read once a minute at most."""
+
+    def __init__(self, store: JobStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._known: list[StoreSize] = []
+        self._read_at = -_SIZES_SECONDS
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics without values, without asking the store."""
+        yield from self._of([])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield what was known last while the store is away."""
+        now = time.monotonic()
+        if now - self._read_at >= _SIZES_SECONDS:
+            self._read_at = now
+            asked = asyncio.run_coroutine_threadsafe(self._store.sizes(), self._loop)
+            try:
+                self._known = asked.result(_COLLECT_SECONDS)
+            except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
+                asked.cancel()
+                _log.warning("metrics without new sizes: %s", error or type(error).__name__)
+        yield from self._of(self._known)
+
+    def _of(self, sizes: Sequence[StoreSize]) -> Iterator[GaugeMetricFamily]:
+        room = GaugeMetricFamily(
+            "spooled_store_bytes",
+            "Room that a table and its indexes take, or SQLite's file and what is free in it.",
+            labels=("part", "kind"),
+        )
+        dead = GaugeMetricFamily(
+            "spooled_store_dead_rows", "Rows that a vacuum has to remove.", labels=("part",)
+        )
+        for part, table, indexes, dead_rows in sizes:
+            room.add_metric((part, "table"), table)
+            room.add_metric((part, "indexes"), indexes)
+            dead.add_metric((part,), dead_rows)
+        yield from (room, dead)
 
 
 class LoopFailures(Collector):

@@ -99,6 +99,7 @@ class InstrumentedStore:
     control = _timed(JobStore.control)
     set_control = _timed(JobStore.set_control)
     depths = _timed(JobStore.depths)
+    sizes = _timed(JobStore.sizes)
     end_worker = _timed(JobStore.end_worker)
     register_worker = _timed(JobStore.register_worker)
     heartbeat = _timed(JobStore.heartbeat)

@@ -33,6 +33,7 @@ from spooled_pipelines.server.telemetry.collectors import (
     Load,
     LoopFailures,
     QueueLabels,
+    Sizes,
     StartTimes,
 )
 from spooled_pipelines.server.telemetry.rpc_call import RpcCall
@@ -173,6 +174,7 @@ class Metrics:
             Depths(store, clock, asyncio.get_running_loop()),
             LoopFailures(monitor),
             Load(store),
+            Sizes(store, asyncio.get_running_loop()),
         )
         for collector in found:
             self.registry.register(collector)

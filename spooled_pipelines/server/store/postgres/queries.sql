@@ -1490,6 +1490,14 @@ DELETE FROM batches WHERE id = %(batch)s
 SELECT set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
     set_config('statement_timeout', '0', true)
 
+-- name: list_sizes
+-- Return how large the tables are that jobs come and go through, and how many dead rows they have.
+SELECT name, pg_table_size(id), pg_indexes_size(id), pg_stat_get_dead_tuples(id)
+FROM (
+    SELECT name, to_regclass(name) AS id FROM unnest(ARRAY['jobs', 'attempts', 'batch_links',
+        'batches', 'batch_counters', 'queue_counters', 'turns', 'upload_chunks']) AS n (name)
+) AS t
+
 -- name: recount_queues
 -- Return the counters of queues, as they are kept and as they are counted.
 WITH kept AS (

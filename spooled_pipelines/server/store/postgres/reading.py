@@ -29,6 +29,7 @@ from spooled_pipelines.server.core.records import (
     OpenBatches,
     QueueDepth,
     QueueRecord,
+    StoreSize,
 )
 from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES
 from spooled_pipelines.server.store.postgres.database import Snapshot, fetch, send
@@ -122,6 +123,11 @@ async def depths(snapshot: Snapshot, limit: int) -> Depths:
     slowed = await fetch(snapshot.connection, "list_throttled", limit=limit)
     open_now = [OpenBatches._make(row) for row in open_batches]
     return Depths(queues, open_now, throttled_queues(slowed, snapshot.now))
+
+
+async def sizes(snapshot: Snapshot) -> list[StoreSize]:
+    """Return how large the tables are that jobs come and go through."""
+    return [StoreSize._make(row) for row in await fetch(snapshot.connection, "list_sizes")]
 
 
 async def batches(

@@ -252,6 +252,8 @@ class PostgresStore(Service):
         await batch_marks.note(self.context)
         return await self.read(reading.depths, limit)
 
+    sizes = _reads(reading.sizes)
+
     end_worker = _shielded(settling.end_worker)
     register_worker = _shielded(workers.register)
     heartbeat = _shielded(workers.heartbeat)

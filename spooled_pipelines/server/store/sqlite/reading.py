@@ -31,6 +31,7 @@ from spooled_pipelines.server.core.records import (
     OpenBatches,
     QueueDepth,
     QueueRecord,
+    StoreSize,
 )
 from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
@@ -151,6 +152,17 @@ def batch(snapshot: Snapshot, organization: str, batch_id: str) -> BatchRecord:
         head = snapshot.connection.execute(NAMED["list_ahead"], values).fetchall()
         record = with_ahead(record, head)
     return record
+
+
+def sizes(snapshot: Snapshot) -> list[StoreSize]:
+    """Return how large the file is, and how much of it is free."""
+
+    def pragma(name: str) -> int:
+        return int(snapshot.connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    page = pragma("page_size")
+    parts = {"file": pragma("page_count"), "free": pragma("freelist_count")}
+    return [StoreSize(part, pages * page) for part, pages in parts.items()]
 
 
 def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> list[BatchRecord]:

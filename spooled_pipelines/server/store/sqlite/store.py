@@ -313,6 +313,7 @@ class SqliteStore(Service):
     control = _reads(reading.control)
     set_control = _writes(queue_control.set_control)
     depths = _reads(reading.depths)
+    sizes = _reads(reading.sizes)
 
     end_worker = _writes(job_operations.end_worker)
     register_worker = _writes(workers.register)
