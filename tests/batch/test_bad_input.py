@@ -197,7 +197,7 @@ def test_rows_that_only_the_server_refuses_are_named_and_the_batch_stays_open(
     # A server may be stricter than what this client knows.
     from spooled_pipelines.batch.encoding import rows as encoding
 
-    monkeypatch.setattr(encoding, "_SURELY_SMALL", 1 << 30)
+    monkeypatch.setattr(encoding, "SURELY_SMALL", 1 << 30)
     rows = [{"text": "small"}, {"text": "x" * (1 << 20)}, {"text": "too"}]
     door = open_door(server)
     with pytest.raises(RowsRejectedError, match="the server refused 1 of 3 rows") as caught:

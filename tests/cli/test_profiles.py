@@ -109,7 +109,7 @@ def test_a_key_is_found_in_the_keyring(
             f'[profiles.kept]\naddress = "{server.address}"\napi_key_keyring = true\n'
             f'[profiles.forgotten]\naddress = "{server.address}"\napi_key_keyring = true\n'
         )
-        assert command("stats", "q", "--profile", "kept").code == 0
+        assert command("queues", "list", "--profile", "kept").code == 0
         forgotten = command("stats", "q", "--profile", "forgotten")
         assert forgotten.code == 4
         assert "keyring set spooled-pipelines forgotten" in forgotten.stderr
@@ -183,7 +183,7 @@ def test_a_profile_may_be_a_file_with_no_server_to_start(
     config: Callable[[str], Path], tmp_path: Path
 ) -> None:
     config('default_profile = "here"\n[profiles.here]\naddress = "embedded:jobs.db"\n')
-    assert command("stats", "q").code == 0
+    assert command("queues", "list").code == 0
     assert (tmp_path / "jobs.db").exists()
 
 

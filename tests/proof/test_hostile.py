@@ -149,7 +149,9 @@ def attack(server: ServerProcess, messages: int) -> str:
     still_serves(server)
     log = server.log.read_text()
     assert first.wrong + rest.wrong == []
-    assert log == "", log[:5_000]
+    # What admins did, and which keys were refused, are lines as they should be.
+    wrong = [line for line in log.splitlines() if " INFO " not in line]
+    assert wrong == [], wrong[:20]
     assert grown < GROWTH_BYTES, f"the server grew by {grown >> 20} MiB"
     statuses = dict((first.statuses + rest.statuses).most_common())
     # The attack got past the first checks, too.

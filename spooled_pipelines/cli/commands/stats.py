@@ -16,6 +16,7 @@ from spooled_pipelines.cli.options import (
 )
 from spooled_pipelines.cli.output import print_json, print_pairs, say
 from spooled_pipelines.cli.times import time_until
+from spooled_pipelines.rpc import validation
 from spooled_pipelines.text import one_line
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show the jobs of QUEUE by status, its workers, and the errors of jobs that wait to retry."""
+    validation.queue_name(queue)
     with connected(address, api_key, profile) as client:
         if not client.batch_backend().keeps_batches:
             # Such a server has these numbers alone.
