@@ -52,7 +52,7 @@ class BatchRules(SideBySide):
 
     @initialize(organization=organizations, queue=queues)
     def first_batch(self, organization: str, queue: str) -> None:
-        self.open_batch(organization, "a", queue, "", 0, "", cancels=False)
+        self.open_batch(organization, "a", queue, "", 0, "", cancels=False, share=0)
 
     @act(
         weight=2,
@@ -63,6 +63,7 @@ class BatchRules(SideBySide):
         generation=generations,
         part=parts,
         cancels=st.booleans(),
+        share=st.sampled_from((0, 0, 0, 1, 2, 3)),
     )
     def open_batch(
         self,
@@ -73,14 +74,15 @@ class BatchRules(SideBySide):
         generation: int,
         part: str,
         cancels: bool,
+        share: int,
     ) -> None:
         def opened() -> Batch:
-            made = self.model.open_batch(organization, batch, queue, name, generation, part)
+            made = self.model.open_batch(organization, batch, queue, name, generation, part, share)
             if cancels and generation:
                 model_control.cancel_batch(self.model, organization, batch, generation - 1)
             return made
 
-        opening = BatchOpening(batch, queue, name, generation, part, cancels)
+        opening = BatchOpening(batch, queue, name, generation, part, cancels, weight=share)
         self.same(
             self.kit.store.open_batch(organization, opening),
             opened,
@@ -97,6 +99,7 @@ class BatchRules(SideBySide):
         late=lates,
         part=parts,
         replaceable=st.sampled_from(REPLACEABLE),
+        fair=st.booleans(),
     )
     def add_chunk(
         self,
@@ -108,6 +111,7 @@ class BatchRules(SideBySide):
         late: int,
         part: str,
         replaceable: tuple[int, ...],
+        fair: bool,
     ) -> None:
         """`alike`: what the first row says goes for all of them, as a single value."""
         if alike:
@@ -134,6 +138,7 @@ class BatchRules(SideBySide):
             retry_backoff=one([job.retry_backoff for job in jobs]),
             expires_at=one([job.expires_at for job in jobs]),
             replaceable=replaceable,
+            fair_keys=[(-1, -2, None)[place % 3] for place in range(len(jobs))] if fair else None,
         )
         self.send_chunk(organization, chunk, jobs)
         self.chunks.append((organization, chunk))
@@ -231,7 +236,13 @@ class BatchRules(SideBySide):
         self.same(
             self.kit.store.add_chunk(organization, chunk),
             lambda: self.model.add_chunk(
-                organization, *batch, upload, jobs, chunk.part_id, chunk.replaceable
+                organization,
+                *batch,
+                upload,
+                jobs,
+                chunk.part_id,
+                chunk.replaceable,
+                chunk.fair_keys,
             ),
             self.compare_chunk,
         )

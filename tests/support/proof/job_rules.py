@@ -166,6 +166,7 @@ class JobRules(SideBySide):
     def restart(self, now: bool) -> None:
         if now:
             self.run(self.kit.reopen())
+            self.model.turns.restart()
 
     @act(organization=organizations, worker=workers, queue=queues)
     def register(self, organization: str, worker: str, queue: str) -> None:

@@ -44,6 +44,8 @@ class Job:
     round: int = 0
     # The batch with which it takes turns: that made it, or was handed it.
     own: Batch | None = None
+    # With what it takes turns in place of its batch.
+    fair_key: int | None = None
     # Made by a row of a batch, and so gone with the last batch that it is in.
     is_row: bool = False
     batches: set[Batch] = field(default_factory=set)
@@ -78,6 +80,10 @@ class Job:
         return self.organization, self.asked.queue_name, self.asked.priority
 
     @property
+    def weight(self) -> int:
+        return 1 if self.own is None else self.own.weight
+
+    @property
     def history(self) -> list[AttemptRecord]:
         """The deliveries that ended otherwise, then the one that runs or completed."""
         if self.status not in (Status.PROCESSING, Status.COMPLETED) or self.started_at is None:
@@ -98,6 +104,7 @@ class Batch:
     changed_at: int
     # Orders batches by age.
     number: int = 0
+    weight: int = 1
     used_at: int = 0
     sealed: bool = False
     errors: Counter[str] = field(default_factory=Counter)
@@ -139,7 +146,13 @@ class Model:
         self.expired_at: dict[tuple[str, str], int] = {}
         self.turns = Turns()
 
-    def enqueue(self, organization: str, job: NewJob, own: Batch | None = None) -> tuple[Job, bool]:
+    def enqueue(
+        self,
+        organization: str,
+        job: NewJob,
+        own: Batch | None = None,
+        fair_key: int | None = None,
+    ) -> tuple[Job, bool]:
         """The job, and whether it is new."""
         if job.idempotency_key is not None:
             for known in self.of(organization):
@@ -149,10 +162,10 @@ class Model:
         if due is not None and due <= self.now:
             due = None
         status = Status.PENDING if due is None else Status.SCHEDULED
-        made = Job(organization, self.made, job, self.now, due, status, own=own)
+        made = Job(organization, self.made, job, self.now, due, status, own=own, fair_key=fair_key)
         made.expires_at = job.expires_at
         if due is None:
-            made.round = self.turns.take(made.line, own)
+            made.round = self.turns.take(made.line, (fair_key or own, False), made.weight)
         self.made += 1
         self.jobs.append(made)
         return made, True
@@ -271,7 +284,7 @@ class Model:
 
     def give_turn_again(self, job: Job) -> None:
         """What can be claimed again, or only now, takes turns of its own."""
-        job.round = self.turns.take(job.line, (job.own, "again"))
+        job.round = self.turns.take(job.line, (job.fair_key or job.own, True), job.weight)
 
     def sweep(self) -> int | None:
         """Returns when something is due next."""
@@ -296,7 +309,11 @@ class Model:
             if job.status in (Status.PENDING, Status.SCHEDULED) and job.is_late(self.now):
                 self.move(job, Status.CANCELLED)
                 job.completed_at = self.now
-        return min(moments(self.jobs), default=None)
+        again = self.turns.look_after_keys(self.now, self._waits)
+        return min([*moments(self.jobs), *([] if again is None else [again])], default=None)
+
+    def _waits(self, line: Line) -> bool:
+        return any(job.claimable and job.line == line for job in self.jobs)
 
     def open_batch(
         self,
@@ -306,6 +323,7 @@ class Model:
         name: str,
         generation: int,
         part: str,
+        weight: int,
     ) -> Batch:
         """The newest generation, which is made where this is a newer one."""
         generations = self.generations.setdefault((organization, batch_id), [])
@@ -324,6 +342,7 @@ class Model:
         else:
             batch = before
             batch.name, batch.used_at = name, self.now
+        batch.weight = weight or batch.weight
         if part:
             batch.parts.setdefault(part, (False, 0))
         return batch
@@ -337,6 +356,7 @@ class Model:
         rows: Sequence[NewJob],
         part: str,
         replaceable: Sequence[int] = (),
+        fair_keys: Sequence[int | None] | None = None,
     ) -> list[Row]:
         """What became of each row."""
         batch = self.batch(organization, batch_id, generation)
@@ -351,13 +371,14 @@ class Model:
         if batch.sealed:
             batch.used_at = self.now
         outcome, unused = [], []
-        for row in (row._replace(queue_name=batch.queue_name) for row in rows):
-            job, created = self.enqueue(organization, row, batch)
+        given = [row._replace(queue_name=batch.queue_name) for row in rows]
+        for row, fair_key in zip(given, fair_keys or [None] * len(given), strict=True):
+            job, created = self.enqueue(organization, row, batch, fair_key)
             if not created and (row.scheduled_at is None or row.scheduled_at <= self.now):
                 # Its turn goes back only after the chunk, of which each row has its place.
                 line = (organization, batch.queue_name, row.priority)
-                self.turns.take(line, batch)
-                unused.append(line)
+                self.turns.take(line, (fair_key or batch, False), batch.weight)
+                unused.append((line, (fair_key or batch, False)))
             job.is_row |= created
             changed = not created and self._is_changed(job, row, batch)
             replaced = changed and job.status in replaceable and not job.is_stripped
@@ -374,8 +395,8 @@ class Model:
                 batch.parts[part] = (False, batch.parts[part][1])
             if job.status == Status.DEADLETTER:
                 batch.errors[(job.last_error or "")[:200]] += 1
-        for line in unused:
-            self.turns.give_back(line, batch)
+        for line, participant in unused:
+            self.turns.give_back(line, participant, batch.weight)
         batch.outcomes[upload] = outcome
         return outcome
 
