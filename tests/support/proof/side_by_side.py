@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spooled_pipelines.server.core.batch_records import BatchRecord, Chunk
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
 from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimits
 from spooled_pipelines.server.core.records import JobRecord, NewJob, QueueRecord, Status
 from spooled_pipelines.server.core.settlements import LeaseHolder
@@ -104,6 +105,8 @@ class SideBySide(RuleBasedStateMachine):
         super().__init__()
         self.stores, self.loop = stores, stores.loop
         self.kit = self.run(stores.take())
+        # One that was emptied remembers what keys it had.
+        self.kit.store._key_upkeep = KeyUpkeep(self.kit.clock)
         self.model = Model()
         self.model.now = self.kit.clock.now()
         self.before = self.state()
