@@ -99,6 +99,8 @@ def test_so_many_jobs_of_a_value_run_at_once(
     door = open_door(server)
     table = [*rows("a", 5), *rows("b", 5), {"of": None, "n": 1}]
     batch = door.enqueue_batch(table, queue, name="limited", limit_by=("of", 2))
+    # What the limit holds back can be listed, and is due at no known time.
+    assert [job.due_at for job in door.jobs(queue)] == [None] * len(table)
     assert next_jobs(door, queue, 100) == {"a": 2, "b": 2, None: 1}
     (stall,) = door.batch(batch.id).stats().stalls
     assert stall.cause == "limited"

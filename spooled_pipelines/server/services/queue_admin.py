@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.job_rules import HELD
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
@@ -121,7 +122,8 @@ class QueueAdminService:
         parts = []
         for job in page.jobs:
             listed = field(1, job_bytes(job, caller.organization))
-            if job.due_at is not None:
+            # One that its key's limit holds back is due at no known time.
+            if job.due_at not in (None, HELD):
                 listed += field(2, timestamp(job.due_at).SerializeToString())
             parts.append(field(1, listed))
         if page.after is not None:

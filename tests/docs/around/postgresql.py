@@ -22,6 +22,7 @@ def in_postgresql(page: Any) -> Iterator[None]:
     # The server has made its tables by now.
     blocks = [b.text for b in blocks_of(DOCS / "postgresql.md") if b.language == "sql"]
     # Those with roles run in tests/server/postgres/test_privileges.py.
-    (statement,) = (text for text in blocks if "CREATE ROLE" not in text)
-    with psycopg.connect(url) as database:
-        database.execute(statement)
+    with psycopg.connect(url, autocommit=True) as database:
+        for statement in blocks:
+            if "CREATE ROLE" not in statement:
+                database.execute(statement.encode())
