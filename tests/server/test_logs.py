@@ -115,8 +115,13 @@ def test_with_json_logs_nothing_else_is_printed(tmp_path: Path) -> None:
     assert (started["version"], started["schema"]) == (__version__, "0001_schema")
 
 
-async def test_what_is_pruned_is_a_line(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_pruned_is_a_line(
+    store_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO", operator_log.name)
+    # Whatever an earlier test of this process did to the loggers above.
+    for name, value in (("handlers", [caplog.handler]), ("propagate", False), ("disabled", False)):
+        monkeypatch.setattr(operator_log, name, value)
     kit = StoreKit(lambda clock: open_store(store_url, clock, Retention(60, 60)))
     await kit.open()
     for _ in range(3):

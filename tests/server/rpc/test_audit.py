@@ -29,9 +29,12 @@ async def make(wire: Wire, role: str, name: str = "a key") -> keys.CreateKeyResp
 
 
 async def test_each_admin_act_is_kept_with_who_what_and_how_it_ended(
-    wire: Wire, caplog: pytest.LogCaptureFixture
+    wire: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", operator_log.name)
+    # Whatever an earlier test of this process did to the loggers above.
+    for name, value in (("handlers", [caplog.handler]), ("propagate", False), ("disabled", False)):
+        monkeypatch.setattr(operator_log, name, value)
     made = await make(wire, "admin", "alice")
     key = made.secret
     await wire.enqueue("orders")
