@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -56,6 +58,7 @@ def run(
     dashboard_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve in this thread until SIGTERM or SIGINT."""
+    raise_open_files()
     _run(serve(settings, ready=ready or _announce, dashboard_ready=dashboard_ready))
 
 
@@ -67,6 +70,15 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+
+
+def raise_open_files() -> None:
+    """Let this process have as many files open as it may: shells and systemd begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where there is no hard limit, as on macOS, the system still has one that it does not tell.
+    wanted = max(soft, 65_536) if hard == resource.RLIM_INFINITY else hard
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _announce(address: str) -> None:

@@ -20,6 +20,7 @@ from spooled_pipelines.server.store.open import open_store
 from tests.support import forked
 from tests.support.cli import Done, command
 from tests.support.store_kit import StoreKit, chunk, holder, new_job, settle_one, struct
+from tests.support.waiting import eventually
 
 _SECRET = "the-secret-of-acme"
 
@@ -103,6 +104,19 @@ async def test_a_deletion_that_is_killed_is_ended_by_the_next(two: str) -> None:
     assert holds_the_secret(two)
     await run("delete", "acme", "--yes", "--store", two)
     assert not holds_the_secret(two)
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+async def test_a_vacuum_that_the_database_began_is_waited_for(two: str) -> None:
+    waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'ShareLock'"
+    with psycopg.connect(two) as vacuum, psycopg.connect(two, autocommit=True) as looking:
+        vacuum.execute("LOCK TABLE spooled.jobs IN SHARE UPDATE EXCLUSIVE MODE")
+        deletion = asyncio.create_task(run("delete", "acme", "--yes", "--store", two))
+        await asyncio.to_thread(
+            eventually, lambda: deletion.done() or looking.execute(waiting).fetchone() == (True,)
+        )
+        vacuum.rollback()
+        assert "acme: deleted with 3 jobs" in (await deletion).stdout
 
 
 async def test_a_store_in_use_and_one_that_is_not_there(two: str, tmp_path: Path) -> None:

@@ -94,10 +94,11 @@ async def test_a_client_that_does_not_read_its_answers_is_closed(
 
 
 async def test_silent_connections_lose_their_place_to_one_that_asks(
-    paged: PagedWire,
+    paged: PagedWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As many as there may be, and some more.
-    places = BoundedConnection.connections_max
+    places = 64
+    monkeypatch.setattr(BoundedConnection, "connections_max", places)
     async with AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(connected(paged)) for _ in range(places + 4)]
         async with paged.visitor(None) as visitor:

@@ -135,7 +135,8 @@ class PostgresSource(_Database):
         with _connected(url, is_stopped) as connection:
             there = _tables(connection)
             refuse_half_copy(shown(url), there)
-            lock = sql.SQL("LOCK TABLE {} IN SHARE MODE NOWAIT").format(
+            # It waits: a vacuum that the database began gives way a second after somebody asks.
+            lock = sql.SQL("LOCK TABLE {} IN SHARE MODE").format(
                 sql.SQL(", ").join(map(sql.Identifier, there))
             )
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
