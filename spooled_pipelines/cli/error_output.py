@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 
 from spooled_pipelines.cli.output import say
 from spooled_pipelines.errors import RowsRejectedError, SpooledError
@@ -32,8 +34,12 @@ HINTS = {
 
 
 def print_error(message: str) -> None:
-    """Print one line on standard error, whatever line breaks the message has."""
-    say("spooled-pipelines: " + " ".join(message.split()), file=sys.stderr)
+    """Print one line on standard error, which a terminal gets without a cut within a word."""
+    text = "spooled-pipelines: " + " ".join(message.split())
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    say(text, file=sys.stderr)
 
 
 def describe(error: SpooledError) -> str:

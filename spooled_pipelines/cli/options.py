@@ -76,6 +76,14 @@ ErrorContains = Annotated[
     str | None,
     typer.Option("--error-contains", help="Only jobs whose error contains this text."),
 ]
+OfOrganization = Annotated[
+    str | None,
+    typer.Option(
+        "--organization",
+        show_default="the key's",
+        help="Another one, with a key that the server was started with.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -86,6 +94,7 @@ def connected(
     *,
     rate_limit: float | None = None,
     creates: bool = False,
+    organization: str | None = None,
 ) -> SpooledClient:
     """Return a client, to be used in a `with`.
 
@@ -95,14 +104,23 @@ def connected(
 
     named = chosen_profile(profile, address=address or None)
     if named is not None:
-        return _client_of(named, api_key or None, rate_limit)
-    from spooled_pipelines import connect
+        client = _client_of(named, api_key or None, rate_limit)
+    else:
+        from spooled_pipelines import connect
 
-    return connect(
-        address or _default_address(api_key, creates),
-        api_key=api_key or None,
-        rate_limit=rate_limit,
-    )
+        client = connect(
+            address or _default_address(api_key, creates),
+            api_key=api_key or None,
+            rate_limit=rate_limit,
+        )
+    if organization is None:
+        return client
+    from dataclasses import replace
+
+    # Nothing was opened yet.
+    with client:
+        settings = replace(client.settings, organization=organization)
+    return type(client)(settings)
 
 
 def _default_address(api_key: str | None, creates: bool) -> str:
@@ -209,6 +227,8 @@ def queue_of(client: SpooledClient, name: str) -> QueueState:
     known = [each.name for each in client.queues()]
     alike = get_close_matches(name, known, 1)
     meant = f": did you mean {alike[0]}?" if alike else "; it begins with its first job"
+    if _WHOLE_BATCH_ID.fullmatch(name):
+        meant = f"; `spooled-pipelines watch {name}` shows a batch"
     raise UsageError(f"there is no queue {name!r}{meant}")
 
 

@@ -22,8 +22,16 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BATCH_ID = re.compile(r"b_[0-9a-f]{32}")
 
 
-def print_rows(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows below their names; on a terminal so that each fits a line, or turned."""
+def print_rows(
+    names: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str = ""
+) -> None:
+    """Print rows below their names; on a terminal so that each fits a line, or turned.
+
+    `nothing` is said on standard error instead of names without rows.
+    """
+    if nothing and not rows:
+        say(nothing, sys.stderr)
+        return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in table_lines(names, rows, width):
         say(line)

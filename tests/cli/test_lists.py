@@ -59,6 +59,9 @@ def test_jobs_are_listed_by_queue_status_error_and_time(failed: list[str], queue
     text = command("jobs", "list", "--queue", queue).stdout
     assert "no customer 17" in text
     assert "retrying" in text
+    assert "1 " in command("dead-letters", "history", dead[-6:]).stdout
+    limited = command("batches", "list", "--queue", queue, "--limit", "1").stdout
+    assert limited.endswith("the newest 1; --limit shows more\n")
 
 
 def test_a_lost_batch_is_found_by_name_and_time_and_taken_by_its_name(
@@ -102,6 +105,27 @@ def test_lists_fit_a_terminal_of_80_columns(failed: list[str]) -> None:
     )
     text = on_terminal([sys.executable, "-c", program], env={"COLUMNS": "80"})
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_lists_of_nothing_say_so_and_what_to_do(failed: list[str]) -> None:
+    for name, said in (
+        ("queues", "no queues in nobody; `spooled-pipelines organizations list` names them all"),
+        ("batches", "no batches yet; `spooled-pipelines enqueue FILE QUEUE` makes one of a file"),
+        ("jobs", "no jobs yet; `spooled-pipelines enqueue FILE QUEUE` makes some of a file"),
+        ("workers", "no workers; `spooled-pipelines work QUEUE MODULE:FUNCTION` starts one"),
+    ):
+        done = command(name, "list", "--organization", "nobody")
+        assert (done.code, done.stdout, done.stderr) == (0, "", f"{said}\n")
+
+
+def test_an_error_on_a_terminal_is_not_cut_within_a_word(failed: list[str]) -> None:
+    program = (
+        "from spooled_pipelines.cli.app import run\n"
+        "raise SystemExit(run(['stats', 'no-such-queue-' + 'x' * 30]) - 2)"
+    )
+    lines = on_terminal([sys.executable, "-c", program], env={"COLUMNS": "60"}).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(lines).endswith("; it begins with its first job")
 
 
 def test_ids_are_shortened_so_that_they_differ_and_numbers_are_never_cut() -> None:

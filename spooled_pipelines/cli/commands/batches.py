@@ -11,6 +11,7 @@ from spooled_pipelines.cli.options import (
     ApiKey,
     AsJson,
     Limit,
+    OfOrganization,
     OfQueue,
     Profile,
     Since,
@@ -18,7 +19,7 @@ from spooled_pipelines.cli.options import (
     connected,
     moment,
 )
-from spooled_pipelines.cli.output import print_json
+from spooled_pipelines.cli.output import print_json, say
 from spooled_pipelines.cli.text_table import print_rows
 from spooled_pipelines.cli.times import age
 
@@ -37,13 +38,14 @@ def list_(
     since: Since = None,
     until: Until = None,
     limit: Limit = 20,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """List batches, the newest first; their ids and names are what other commands take."""
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         found = client.batches(
             queue, text=name, since=moment("--since", since), until=moment("--until", until),
             limit=limit,
@@ -67,4 +69,9 @@ def list_(
             )
             for stats in found
         ],
+        nothing="no such batches"
+        if queue or name or since or until
+        else "no batches yet; `spooled-pipelines enqueue FILE QUEUE` makes one of a file",
     )
+    if len(found) == limit:
+        say(f"the newest {limit:,}; --limit shows more")

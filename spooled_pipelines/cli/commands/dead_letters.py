@@ -13,10 +13,12 @@ from spooled_pipelines.cli.options import (
     ApiKey,
     AsJson,
     ErrorContains,
+    OfOrganization,
     Profile,
     Queue,
     batch_of,
     connected,
+    job_id_of,
     queue_of,
 )
 from spooled_pipelines.cli.output import print_json, print_record, say
@@ -32,13 +34,14 @@ app = typer.Typer(
 def list_(
     queue: Queue,
     limit: Annotated[int, typer.Option(min=1, help="The most to list, oldest first.")] = 100,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the dead letters of QUEUE: when they died, how often they were tried, and why."""
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         jobs = client.dead_letters(queue_of(client, queue).name, limit=limit)
     lines = [
         {
@@ -53,9 +56,14 @@ def list_(
     if as_json:
         for line in lines:
             print_json(line)
-    elif lines:
-        names = ("job", "died", "retries", "deliveries", "error")
-        print_rows(names, [list(line.values()) for line in lines])
+        return
+    print_rows(
+        ("job", "died", "retries", "deliveries", "error"),
+        [list(line.values()) for line in lines],
+        nothing=f"no dead letters in {queue}",
+    )
+    if len(lines) == limit:
+        say(f"the oldest {limit:,}; --limit shows more")
 
 
 @app.command("errors")
@@ -125,6 +133,7 @@ def errors_(
             )
             for line in lines
         ],
+        nothing="nothing failed",
     )
     if max(len(dead), len(waiting)) == limit:
         say(f"of {limit:,} jobs; --limit looks at more")
@@ -132,7 +141,9 @@ def errors_(
 
 @app.command()
 def history(
-    job: Annotated[str, typer.Argument(help="The job's id.")],
+    job: Annotated[
+        str, typer.Argument(help="The job's id, or its last digits as `list` shows them.")
+    ],
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
@@ -140,7 +151,7 @@ def history(
 ) -> None:
     """List every delivery of JOB: when, to which worker, and how it ended."""
     with connected(address, api_key, profile) as client:
-        attempts = client.attempts(job)
+        attempts = client.attempts(job_id_of(client, job))
     for attempt in attempts:
         if as_json:
             print_json(attempt)

@@ -14,6 +14,7 @@ from spooled_pipelines.cli.options import (
     ApiKey,
     AsJson,
     Limit,
+    OfOrganization,
     OfQueue,
     Profile,
     Since,
@@ -69,6 +70,7 @@ def list_(
     since: Since = None,
     until: Until = None,
     limit: Limit = 20,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
@@ -78,7 +80,7 @@ def list_(
     chosen = set(status or ())
     waiting = chosen == {Status.RETRYING}
     statuses = ["pending" if one is Status.RETRYING else one.value for one in chosen]
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         found = client.jobs(
             queue,
             statuses=sorted(set(statuses)),
@@ -106,6 +108,9 @@ def list_(
             )
             for job in found
         ],
+        nothing="no such jobs"
+        if queue or status or error or since or until
+        else "no jobs yet; `spooled-pipelines enqueue FILE QUEUE` makes some of a file",
     )
     if len(found) == limit:
         say(f"the newest {limit:,}; --limit shows more")
@@ -114,13 +119,14 @@ def list_(
 @app.command()
 def show(
     job: JobId,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show JOB: its state, payload, result and error, and each attempt at it."""
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         job_id = job_id_of(client, job)
         found, attempts = client.get_job(job_id), client.attempts(job_id)
         listed = client.jobs(text=job_id, limit=1)
@@ -158,7 +164,7 @@ def show(
         ended = "still runs"
         if attempt.ended_at is not None:
             took = (attempt.ended_at - attempt.started_at).total_seconds()
-            how = attempt.error or (attempt.ending or "ended").replace("_", " ")
+            how = (attempt.error or (attempt.ending or "ended").replace("_", " ")).splitlines()[0]
             ended = f"took {took:.1f} s: {one_line(how, 100)}"
         say(f"attempt {attempt.number}: {began}, {attempt.worker_id or 'no worker'}, {ended}")
 

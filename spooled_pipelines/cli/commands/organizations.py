@@ -31,7 +31,11 @@ def list_(store: StoreUrl = "sqlite:///spooled.db", as_json: AsJson = False) -> 
     if as_json:
         print_json([each._asdict() for each in found])
         return
-    print_rows(organizations.Organization._fields, found)
+    print_rows(
+        organizations.Organization._fields,
+        found,
+        nothing="no organizations yet; one begins with its first key or job",
+    )
 
 
 @app.command("export")

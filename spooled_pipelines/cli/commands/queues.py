@@ -12,11 +12,12 @@ from spooled_pipelines.cli.options import (
     ApiKey,
     AsJson,
     Limit,
+    OfOrganization,
     Profile,
     Queue,
     connected,
 )
-from spooled_pipelines.cli.output import print_json, print_pairs, print_record
+from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
 from spooled_pipelines.cli.text_table import print_rows
 from spooled_pipelines.cli.times import short_duration
 
@@ -32,13 +33,14 @@ app = typer.Typer(
 @app.command("list")
 def list_(
     limit: Limit = 100,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """List queues by name; `retry`: jobs that wait for their next try, `later`: scheduled ones."""
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         found = client.queues(limit=limit)
     if as_json:
         for queue in found:
@@ -60,7 +62,12 @@ def list_(
             )
             for queue in found
         ],
+        nothing="no queues yet; `spooled-pipelines enqueue FILE QUEUE` begins one"
+        if organization is None
+        else f"no queues in {organization}; `spooled-pipelines organizations list` names them all",
     )
+    if len(found) == limit:
+        say(f"the first {limit:,}; --limit shows more")
 
 
 def state_of(queue: QueueState) -> str:

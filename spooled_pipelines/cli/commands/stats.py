@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from spooled_pipelines.cli.commands.queues import state_of
 from spooled_pipelines.cli.options import (
     Address,
     ApiKey,
     AsJson,
+    OfOrganization,
     Profile,
     Queue,
     connected,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 def stats(
     queue: Queue,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
@@ -33,7 +36,7 @@ def stats(
 ) -> None:
     """Show the jobs of QUEUE by status, its workers, and the errors of jobs that wait to retry."""
     validation.queue_name(queue)
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         if not client.batch_backend().keeps_batches:
             # Such a server has these numbers alone.
             numbers = dataclasses.asdict(client.queue_stats(queue))
@@ -67,7 +70,7 @@ def _print(queue: QueueState, workers: list[WorkerState]) -> None:
     print_pairs(
         {
             "queue": queue.name,
-            "state": "paused" if queue.paused else "running",
+            "state": state_of(queue),
             **({"limits": limited} if limited else {}),
             "workers": ", ".join(parts),
             "pending": numbers.pending - queue.waiting,

@@ -102,7 +102,9 @@ def describe(stats: BatchStats, throughput: ThroughputEstimator) -> str:
     ]
     if not stats.settled and (rate := throughput.rate()):
         parts.append(f"{rate:,.1f} jobs/s")
-        parts.append(f"{throughput.left(stats.open):,.0f} s left")
+        # What is due later does not end at that rate.
+        if stats.open > stats.waiting + stats.scheduled:
+            parts.append(f"{throughput.left(stats.open):,.0f} s left")
     if not stats.sealed:
         parts.append("not sealed yet")
     parts += [

@@ -9,6 +9,7 @@ from spooled_pipelines.cli.options import (
     ApiKey,
     AsJson,
     Limit,
+    OfOrganization,
     OfQueue,
     Profile,
     connected,
@@ -29,13 +30,14 @@ def _group() -> None:
 def list_(
     queue: OfQueue = None,
     limit: Limit = 100,
+    organization: OfOrganization = None,
     address: Address = None,
     api_key: ApiKey = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """List workers, those that were heard of last first; `offline` missed two heartbeats."""
-    with connected(address, api_key, profile) as client:
+    with connected(address, api_key, profile, organization=organization) as client:
         found = client.workers(queue, limit=limit)
     if as_json:
         for worker in found:
@@ -55,4 +57,5 @@ def list_(
             )
             for worker in found
         ],
+        nothing="no workers; `spooled-pipelines work QUEUE MODULE:FUNCTION` starts one",
     )

@@ -5,6 +5,7 @@ from spooled_pipelines.server.auth.audit import Audit
 from spooled_pipelines.server.auth.authentication import ApiKeys, Metadata
 from spooled_pipelines.server.auth.authorization import (
     ACTS,
+    LOOKS,
     QUEUE_OF_REQUEST,
     ROLES,
     SEES_PAYLOADS,
@@ -18,6 +19,7 @@ from spooled_pipelines.server.auth.rate_limit import RateLimiter
 
 __all__ = [
     "ACTS",
+    "LOOKS",
     "QUEUE_OF_REQUEST",
     "ROLES",
     "SEES_PAYLOADS",

@@ -91,6 +91,8 @@ class ApiKeys:
             self._audit.used(stored)
         wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
         if wanted is not None and wanted != caller.organization:
+            if caller.is_operator:
+                return replace(caller, organization=str(wanted), is_operator=False, only_looks=True)
             raise RefusedError(
                 "PERMISSION_DENIED",
                 f"this API key is for the organization {caller.organization!r}, not {wanted!r}",

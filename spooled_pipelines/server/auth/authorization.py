@@ -82,12 +82,15 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _KEY + "ListAudit": _ADMIN,
 }
 
+# What only looks: an operator may do it in every organization.
+LOOKS = frozenset(
+    path for path in ROLES if path.rpartition("/")[2].startswith(("List", "Get", "Find", "Watch"))
+)
+
 # What is audited: what admins alone may do, unless it only looks, and what changes many jobs.
-ACTS = frozenset(
-    path
-    for path, roles in ROLES.items()
-    if roles == _ADMIN and not path.rpartition("/")[2].startswith(("List", "Get"))
-) | {_BATCH + name for name in ("CancelBatch", "RetryBatch", "ReviseDeadLetters")}
+ACTS = frozenset(path for path, roles in ROLES.items() if roles == _ADMIN and path not in LOOKS) | {
+    _BATCH + name for name in ("CancelBatch", "RetryBatch", "ReviseDeadLetters")
+}
 
 # The roles that see the content of jobs on the dashboard: a screen has more readers than the one
 # who signed in, and somebody who only watches the numbers need not see the data. Over RPC a `read`

@@ -28,6 +28,8 @@ class Caller:
     queues: frozenset[str] | None
     digest: bytes = field(repr=False)
     is_operator: bool = False
+    # Of an operator who looks at another organization, and may change nothing there.
+    only_looks: bool = False
     # For the audit.
     key_id: str = ""
     name: str = ""

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from spooled_pipelines.server.auth import (
     ACTS,
+    LOOKS,
     ROLES,
     ApiKeys,
     Audit,
@@ -151,6 +152,14 @@ class Interceptor:
                 f"this API key is for {caller.role.value!r}, and {method.name} needs one for "
                 + " or ".join(sorted(role.value for role in ROLES[method.path])),
                 reason="role",
+            )
+        if caller.only_looks and method.path not in LOOKS:
+            self._audit.denied(caller, method)
+            raise RefusedError(
+                "PERMISSION_DENIED",
+                f"this API key only looks at the organization {caller.organization!r}, and "
+                f"{method.name} changes something: make a key of that organization for it",
+                reason="organization",
             )
         if self._stopping:
             raise stopping()

@@ -9,7 +9,7 @@ from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import queue_admin_v1 as queue_admin
 from spooled_pipelines.wire import spooled_v1 as spooled
-from tests.support.wire import OTHER_KEY, Wire, answered
+from tests.support.wire import KEY, OTHER_KEY, Wire, answered, method_named
 
 
 async def open_batch(wire: Wire, batch_id: str, queue_name: str, *, rows: int = 0) -> None:
@@ -120,3 +120,33 @@ async def test_a_worker_that_missed_its_heartbeats_is_offline(wire: Wire) -> Non
         ("w-mails", False, 2, "busy"),
         ("w-orders", True, 0, "healthy"),
     ]
+
+
+async def in_organization(wire: Wire, wanted: str, request: Any, *, key: str = KEY) -> Any:
+    name = type(request).__name__.removesuffix("Request")
+    headers = (("x-api-key", key), ("x-spooled-organization", wanted))
+    return await wire.open(method_named(name), request, metadata=headers)
+
+
+async def test_an_operator_looks_at_other_organizations_and_changes_nothing_there(
+    wire: Wire,
+) -> None:
+    await fill(wire)
+    job_id = await wire.enqueue("theirs", key=OTHER_KEY)
+    listed = await in_organization(wire, "other", queue_admin.ListQueuesRequest())
+    assert [queue.stats.queue_name for queue in listed.queues] == ["theirs"]
+    shown = await in_organization(wire, "other", spooled.GetJobRequest(job_id=job_id))
+    assert shown.job.id == job_id
+    for changes in (
+        spooled.EnqueueRequest(queue_name="theirs"),
+        spooled.DequeueRequest(queue_name="theirs", worker_id="w"),
+        queue_admin.PauseQueueRequest(queue_name="theirs"),
+        keys.CreateKeyRequest(name="n", role="read"),
+    ):
+        with answered("PERMISSION_DENIED", "only looks at"):
+            await in_organization(wire, "other", changes)
+    # Neither an admin key of the store nor a key of another organization looks elsewhere.
+    made = await wire.call(keys.CreateKeyRequest(name="n", role="admin"))
+    for key, wanted in ((made.secret, "other"), (OTHER_KEY, "default")):
+        with answered("PERMISSION_DENIED", "is for the organization"):
+            await in_organization(wire, wanted, queue_admin.ListQueuesRequest(), key=key)
