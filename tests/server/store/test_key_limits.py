@@ -112,20 +112,37 @@ async def test_retries_schedules_and_dead_letters_wait_for_places_too(kit: Store
     await fill(kit, "b", "aa", most=1)
     (first,), _ = await claimed(kit)
     await fail(kit, first, retry=True)
-    (second,), _ = await claimed(kit)
+    await claimed(kit)
     later = [kit.clock.now() + 30_000] * 2
     await fill(kit, "later", "aa", most=1, scheduled_at=later)
     kit.clock.advance(61)
     await kit.store.sweep()
-    # The lease of the second has run out as well: it has its place, and the others wait.
+    # The lease of the second has run out as well: of both, which run no longer, the first is next.
     jobs, _ = await claimed(kit)
-    assert [job.job_id for job in jobs] == [second.job_id]
+    assert [job.job_id for job in jobs] == [first.job_id]
     await fail(kit, jobs[0], retry=False)
     for _ in range(3):
         (job,), _ = await claimed(kit)
         await kit.complete(job)
     await kit.store.retry(ORGANIZATION, BatchSelector("b"))
-    assert [job.job_id for job in await kit.claim(5)] == [second.job_id]
+    assert [job.job_id for job in await kit.claim(5)] == [first.job_id]
+    assert await kit.store.recount() == []
+
+
+async def test_a_place_is_that_of_the_job_that_goes_first_until_it_runs(kit: StoreKit) -> None:
+    await fill(kit, "low", "aaab", most=2)
+    (running,) = await kit.claim(1)
+    await fill(kit, "high", "aa", most=2, priorities=5)
+    assert (await kit.counts("low"))["waiting"] == (await kit.counts("high"))["pending"] == 2
+    assert (await kit.counts("high"))["waiting"] == 1
+    jobs, keys = await claimed(kit)
+    assert (keys, [job.priority for job in jobs]) == ("ab", [5, 0])
+    await kit.complete(running)
+    assert [job.priority for job in (await claimed(kit))[0]] == [5]
+    await kit.complete(jobs[0])
+    # None beyond a limit that became smaller.
+    await fill(kit, "less", "a", most=1)
+    assert await claimed(kit) == ([], "")
     assert await kit.store.recount() == []
 
 

@@ -19,7 +19,7 @@ from spooled_pipelines.server.core.records import NewJob, Status
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.proof import model_control
 from tests.support.proof.job_rules import delays, priorities, retries
-from tests.support.proof.model import Batch, Row
+from tests.support.proof.model_records import Batch, Row
 from tests.support.proof.side_by_side import (
     KEYS,
     SideBySide,
@@ -52,7 +52,7 @@ class BatchRules(SideBySide):
 
     @initialize(organization=organizations, queue=queues)
     def first_batch(self, organization: str, queue: str) -> None:
-        self.open_batch(organization, "a", queue, "", 0, "", cancels=False, share=0)
+        self.open_batch(organization, "a", queue, "", 0, "", cancels=False, share=0, most=0)
 
     @act(
         weight=2,
@@ -64,6 +64,7 @@ class BatchRules(SideBySide):
         part=parts,
         cancels=st.booleans(),
         share=st.sampled_from((0, 0, 0, 1, 2, 3)),
+        most=st.sampled_from((0, 0, 2)),
     )
     def open_batch(
         self,
@@ -75,14 +76,17 @@ class BatchRules(SideBySide):
         part: str,
         cancels: bool,
         share: int,
+        most: int,
     ) -> None:
         def opened() -> Batch:
-            made = self.model.open_batch(organization, batch, queue, name, generation, part, share)
+            made = self.model.open_batch(organization, opening)
             if cancels and generation:
                 model_control.cancel_batch(self.model, organization, batch, generation - 1)
             return made
 
         opening = BatchOpening(batch, queue, name, generation, part, cancels, weight=share)
+        if most:
+            opening = opening._replace(limit_by="c", limit_per_key=most)
         self.same(
             self.kit.store.open_batch(organization, opening),
             opened,
@@ -100,6 +104,7 @@ class BatchRules(SideBySide):
         part=parts,
         replaceable=st.sampled_from(REPLACEABLE),
         fair=st.booleans(),
+        most=st.sampled_from((0, 0, 1, 2, 3)),
     )
     def add_chunk(
         self,
@@ -112,6 +117,7 @@ class BatchRules(SideBySide):
         part: str,
         replaceable: tuple[int, ...],
         fair: bool,
+        most: int,
     ) -> None:
         """`alike`: what the first row says goes for all of them, as a single value."""
         if alike:
@@ -139,6 +145,10 @@ class BatchRules(SideBySide):
             expires_at=one([job.expires_at for job in jobs]),
             replaceable=replaceable,
             fair_keys=[(-1, -2, None)[place % 3] for place in range(len(jobs))] if fair else None,
+            limit_keys=[(-3, -3, -4, None)[place % 4] for place in range(len(jobs))]
+            if most
+            else None,
+            limit_per_key=most,
         )
         self.send_chunk(organization, chunk, jobs)
         self.chunks.append((organization, chunk))
@@ -232,18 +242,9 @@ class BatchRules(SideBySide):
         return 0 if batch is None else max(batch.generation - late, 0)
 
     def send_chunk(self, organization: str, chunk: Chunk, jobs: list[NewJob]) -> None:
-        batch, upload = (chunk.batch_id, chunk.generation), (chunk.upload_id, chunk.number)
         self.same(
             self.kit.store.add_chunk(organization, chunk),
-            lambda: self.model.add_chunk(
-                organization,
-                *batch,
-                upload,
-                jobs,
-                chunk.part_id,
-                chunk.replaceable,
-                chunk.fair_keys,
-            ),
+            lambda: self.model.add_chunk(organization, chunk, jobs),
             self.compare_chunk,
         )
 

@@ -21,7 +21,7 @@ from spooled_pipelines.server.core.settlements import (
     Settlement,
 )
 from spooled_pipelines.server.store.requests import ClaimRequest, Heartbeat
-from tests.support.proof.model import Job, RefusalError
+from tests.support.proof.model_records import Job, RefusalError
 from tests.support.proof.side_by_side import (
     ERRORS,
     SideBySide,
@@ -151,6 +151,23 @@ class JobRules(SideBySide):
             return
 
     @act(
+        when=lambda self: self.leases,
+        pick=picks,
+        after_ms=st.sampled_from((None, None, 1_000, 40_000)),
+    )
+    def throttle(self, pick: int, after_ms: int | None) -> None:
+        """The job came too fast."""
+        organization, holder = self.leases[-1 - pick % len(self.leases)]
+        slower = Settlement(holder, GiveBack(after_ms=after_ms, throttles=True))
+        self.run(self.kit.store.settle(organization, [slower]))
+        try:
+            job = self.known[holder.job_id]
+            held = self.model.check_holder(job, holder.worker_id, holder.lease_id)
+            self.model.throttle(held, after_ms)
+        except RefusalError:
+            return
+
+    @act(
         weight=3,
         seconds=st.sampled_from((0.001, 1, 5, 5, 6, 60, 60, 3600)),
         sweep=st.sampled_from((False, False, True)),
@@ -167,6 +184,7 @@ class JobRules(SideBySide):
         if now:
             self.run(self.kit.reopen())
             self.model.turns.restart()
+            self.model.keys.restart()
 
     @act(organization=organizations, worker=workers, queue=queues)
     def register(self, organization: str, worker: str, queue: str) -> None:

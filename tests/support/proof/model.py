@@ -5,125 +5,27 @@ It is written from the contract alone. Where the store gives an id, the test put
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from spooled_pipelines.server.core.batch_records import ExpectedParts
-from spooled_pipelines.server.core.records import AttemptRecord, Counts, NewJob, Status
+from spooled_pipelines.server.core.batch_records import BatchOpening, Chunk, ExpectedParts
+from spooled_pipelines.server.core.job_rules import HELD
+from spooled_pipelines.server.core.records import AttemptRecord, NewJob, Status
 from spooled_pipelines.server.core.settlements import Ending
 from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
+from tests.support.proof.model_limits import KeyLimits, QueueCaps, Topic
+from tests.support.proof.model_records import (
+    SETTLED,
+    Batch,
+    Job,
+    RefusalError,
+    Row,
+    moments,
+)
 from tests.support.proof.model_turns import Line, Turns
 
 # Of the stores that are compared with it: so few that it happens.
 MAX_DELIVERIES = 3
-SETTLED = (Status.COMPLETED, Status.FAILED, Status.DEADLETTER, Status.CANCELLED)
-
-
-class RefusalError(Exception):
-    """The store should refuse with this code, and this text in the message."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(code, text)
-        self.code, self.text = code, text
-
-
-@dataclass(eq=False)
-class Job:
-    """A job. Its number orders it by age."""
-
-    organization: str
-    number: int
-    asked: NewJob
-    created_at: int
-    due_at: int | None
-    status: int
-    # Claims of one priority go by it, then by age.
-    round: int = 0
-    # The batch with which it takes turns: that made it, or was handed it.
-    own: Batch | None = None
-    # With what it takes turns in place of its batch.
-    fair_key: int | None = None
-    # Made by a row of a batch, and so gone with the last batch that it is in.
-    is_row: bool = False
-    batches: set[Batch] = field(default_factory=set)
-    attempts: list[AttemptRecord] = field(default_factory=list)
-    # Forgotten altogether; its payload, result and tags alone.
-    is_gone: bool = False
-    is_stripped: bool = False
-    stripped_payload: bytes = b""
-    job_id: str = ""
-    retry_count: int = 0
-    deliveries: int = 0
-    run_alone: bool = False
-    started_at: int | None = None
-    completed_at: int | None = None
-    lease_expires_at: int | None = None
-    worker_id: str | None = None
-    lease_id: str | None = None
-    last_error: str | None = None
-    result: bytes | None = None
-    expires_at: int | None = None
-
-    def is_late(self, now: int) -> bool:
-        """Whether it may not begin any longer."""
-        return self.expires_at is not None and self.expires_at <= now
-
-    @property
-    def claimable(self) -> bool:
-        return self.status == Status.PENDING and self.due_at is None
-
-    @property
-    def line(self) -> Line:
-        return self.organization, self.asked.queue_name, self.asked.priority
-
-    @property
-    def weight(self) -> int:
-        return 1 if self.own is None else self.own.weight
-
-    @property
-    def history(self) -> list[AttemptRecord]:
-        """The deliveries that ended otherwise, then the one that runs or completed."""
-        if self.status not in (Status.PROCESSING, Status.COMPLETED) or self.started_at is None:
-            return self.attempts
-        ending = Ending.COMPLETED if self.status == Status.COMPLETED else None
-        last = (len(self.attempts) + 1, self.worker_id, self.started_at, self.completed_at, ending)
-        return [*self.attempts, AttemptRecord(*last, None, None)]
-
-
-@dataclass(eq=False)
-class Batch:
-    """A generation of a batch: the jobs that its rows are."""
-
-    queue_name: str
-    name: str
-    generation: int
-    created_at: int
-    changed_at: int
-    # Orders batches by age.
-    number: int = 0
-    weight: int = 1
-    used_at: int = 0
-    sealed: bool = False
-    errors: Counter[str] = field(default_factory=Counter)
-    # Each part that has begun: whether it is finished, and its rows.
-    parts: dict[str, tuple[bool, int]] = field(default_factory=dict)
-    # What each chunk became, until the batch is sealed.
-    outcomes: dict[tuple[str, int], list[Row]] = field(default_factory=dict)
-    changed: int = 0
-    replaced: int = 0
-    expired: int = 0
-
-
-class Row(NamedTuple):
-    """What became of a row: its job, and whether the row made it, or had another payload."""
-
-    job: Job
-    created: bool
-    changed: bool = False
-    replaced: bool = False
 
 
 class Model:
@@ -138,9 +40,7 @@ class Model:
         # The generations of each batch, the newest last.
         self.generations: dict[tuple[str, str], list[Batch]] = {}
         self.paused: set[tuple[str, str]] = set()
-        # How many jobs of a queue may be in flight.
-        self.caps: dict[tuple[str, str], int] = {}
-        # By id: organization, queue, when it was heard of.
+        self.caps, self.keys = QueueCaps(), KeyLimits()
         # By organization and id: their queue, and when they were last heard of.
         self.workers: dict[tuple[str, str], tuple[str, int]] = {}
         self.expired_at: dict[tuple[str, str], int] = {}
@@ -152,6 +52,7 @@ class Model:
         job: NewJob,
         own: Batch | None = None,
         fair_key: int | None = None,
+        limit_key: int | None = None,
     ) -> tuple[Job, bool]:
         """The job, and whether it is new."""
         if job.idempotency_key is not None:
@@ -162,9 +63,10 @@ class Model:
         if due is not None and due <= self.now:
             due = None
         status = Status.PENDING if due is None else Status.SCHEDULED
-        made = Job(organization, self.made, job, self.now, due, status, own=own, fair_key=fair_key)
-        made.expires_at = job.expires_at
+        made = Job(organization, self.made, job, self.now, due, status, own=own)
+        made.fair_key, made.limit_key, made.expires_at = fair_key, limit_key, job.expires_at
         if due is None:
+            made.due_at = None if limit_key is None else HELD
             made.round = self.turns.take(made.line, (fair_key or own, False), made.weight)
         self.made += 1
         self.jobs.append(made)
@@ -175,26 +77,42 @@ class Model:
     ) -> list[Job]:
         """Highest priority first, then by rounds, then oldest."""
         self.release_due()
-        limit = min(limit, self.room(organization, queue_name))
-        jobs = self.of(organization, queue_name)
-        ready = [job for job in jobs if job.claimable and not job.is_late(self.now)]
-        claimed = sorted(ready, key=lambda job: (-job.asked.priority, job.round, job.number))
-        alone = next((place for place, job in enumerate(claimed) if job.run_alone), limit)
-        claimed = claimed[: min(limit, max(alone, 1))]
+        topic, claimed = (organization, queue_name), list[Job]()
+
+        def take(room: int) -> int:
+            jobs = self.of(organization, queue_name)
+            ready = [job for job in jobs if job.claimable and not job.is_late(self.now)]
+            ready.sort(key=lambda job: job.turn)
+            alone = next((place for place, job in enumerate(ready) if job.run_alone), room)
+            claimed.extend(ready[: min(room, max(alone, 1))])
+            return len(claimed)
+
+        if topic not in self.paused:
+            self.caps.claim(topic, limit, self.in_flight(*topic), self.now, take)
         self.turns.note((job.line, job.round) for job in claimed)
         for job in claimed:
             job.deliveries += 1
             self.move(job, Status.PROCESSING)
             job.worker_id, job.started_at = worker_id, self.now
             job.lease_expires_at = self.now + lease_ms
+        self.give_places()
         return claimed
 
-    def room(self, organization: str, queue_name: str) -> int:
-        """How many jobs may be claimed now, if there are so many."""
-        if (organization, queue_name) in self.paused:
-            return 0
-        cap = self.caps.get((organization, queue_name), len(self.jobs))
-        return max(0, cap - self.in_flight(organization, queue_name))
+    def is_open(self, topic: Topic) -> bool:
+        """Whether jobs may be claimed, now or as soon as the rate allows it."""
+        return topic not in self.paused and not self.caps.is_full(topic, self.in_flight(*topic))
+
+    def give_places(self) -> None:
+        """Let of each key those be claimed that are next: so many that no more run than may."""
+        for (topic, key), most in self.keys.most.items():
+            jobs = [job for job in self.of(*topic) if job.limit_key == key]
+            running = sum(job.status == Status.PROCESSING for job in jobs)
+            in_line = sorted((job for job in jobs if job.in_line), key=lambda job: job.turn)
+            for place, job in enumerate(in_line):
+                due = None if place < most - running else HELD
+                if due != job.due_at:
+                    self.move(job, Status.PENDING)
+                    job.due_at = due
 
     def in_flight(self, organization: str, queue_name: str) -> int:
         jobs = self.of(organization, queue_name)
@@ -225,6 +143,13 @@ class Model:
         self._release(job)
         if after_ms is not None:
             job.due_at = self.now + after_ms
+
+    def throttle(self, job: Job, after_ms: int | None) -> None:
+        """It was answered that it comes too fast: its queue is slower for a while."""
+        assert job.started_at is not None
+        said = (job.started_at, self.now, self.in_flight(*job.topic), after_ms)
+        self.give_back(job, None)
+        self.caps.throttle(job.topic, *said)
 
     def give_up(self, job: Job) -> bool:
         """It was begun and not finished; whether it is dead of it."""
@@ -280,13 +205,14 @@ class Model:
         for job in self.jobs:
             if job.due_at is not None and job.due_at <= self.now:
                 self.move(job, Status.PENDING)
+                job.due_at = None if job.limit_key is None else HELD
                 self.give_turn_again(job)
 
     def give_turn_again(self, job: Job) -> None:
         """What can be claimed again, or only now, takes turns of its own."""
         job.round = self.turns.take(job.line, (job.fair_key or job.own, True), job.weight)
 
-    def sweep(self) -> int | None:
+    def sweep(self, upkeep: bool = True) -> int | None:
         """Returns when something is due next."""
         self.release_due()
         for job in self.jobs:
@@ -309,23 +235,28 @@ class Model:
             if job.status in (Status.PENDING, Status.SCHEDULED) and job.is_late(self.now):
                 self.move(job, Status.CANCELLED)
                 job.completed_at = self.now
-        again = self.turns.look_after_keys(self.now, self._waits)
-        return min([*moments(self.jobs), *([] if again is None else [again])], default=None)
+        self.give_places()
+        again = (
+            self.turns.look_after_keys(self.now, self._waits) if upkeep else None,
+            self.keys.look_after_keys(self.now, self._limited()) if upkeep else None,
+        )
+        found = [*moments(self.jobs), *(moment for moment in again if moment is not None)]
+        return min(found, default=None)
+
+    def _limited(self) -> set[tuple[Topic, int]]:
+        """The keys of jobs that may run yet."""
+        return {
+            (job.topic, job.limit_key)
+            for job in self.jobs
+            if job.limit_key is not None and job.status != Status.COMPLETED and not job.is_stripped
+        }
 
     def _waits(self, line: Line) -> bool:
         return any(job.claimable and job.line == line for job in self.jobs)
 
-    def open_batch(
-        self,
-        organization: str,
-        batch_id: str,
-        queue_name: str,
-        name: str,
-        generation: int,
-        part: str,
-        weight: int,
-    ) -> Batch:
+    def open_batch(self, organization: str, opening: BatchOpening) -> Batch:
         """The newest generation, which is made where this is a newer one."""
+        batch_id, queue_name, name, generation, part = opening[:5]
         generations = self.generations.setdefault((organization, batch_id), [])
         before = generations[-1] if generations else None
         if before is not None:
@@ -342,24 +273,17 @@ class Model:
         else:
             batch = before
             batch.name, batch.used_at = name, self.now
-        batch.weight = weight or batch.weight
+        batch.weight = opening.weight or batch.weight
+        if opening.limit_by:
+            batch.limit_by, batch.limit_per_key = opening.limit_by, opening.limit_per_key
         if part:
             batch.parts.setdefault(part, (False, 0))
         return batch
 
-    def add_chunk(
-        self,
-        organization: str,
-        batch_id: str,
-        generation: int,
-        upload: tuple[str, int],
-        rows: Sequence[NewJob],
-        part: str,
-        replaceable: Sequence[int] = (),
-        fair_keys: Sequence[int | None] | None = None,
-    ) -> list[Row]:
+    def add_chunk(self, organization: str, chunk: Chunk, rows: Sequence[NewJob]) -> list[Row]:
         """What became of each row."""
-        batch = self.batch(organization, batch_id, generation)
+        batch = self.batch(organization, chunk.batch_id, chunk.generation)
+        upload, part = (chunk.upload_id, chunk.number), chunk.part_id
         if upload in batch.outcomes:
             made = batch.outcomes[upload]
             keys = {job.asked.idempotency_key: job for job in self.of(organization, batch=batch)}
@@ -372,8 +296,12 @@ class Model:
             batch.used_at = self.now
         outcome, unused = [], []
         given = [row._replace(queue_name=batch.queue_name) for row in rows]
-        for row, fair_key in zip(given, fair_keys or [None] * len(given), strict=True):
-            job, created = self.enqueue(organization, row, batch, fair_key)
+        nothing = [None] * len(given)
+        limit_keys = chunk.limit_keys or nothing
+        self.keys.put((organization, batch.queue_name), limit_keys, chunk.limit_per_key)
+        each = zip(given, chunk.fair_keys or nothing, limit_keys, strict=True)
+        for row, fair_key, limit_key in each:
+            job, created = self.enqueue(organization, row, batch, fair_key, limit_key)
             if not created and (row.scheduled_at is None or row.scheduled_at <= self.now):
                 # Its turn goes back only after the chunk, of which each row has its place.
                 line = (organization, batch.queue_name, row.priority)
@@ -381,7 +309,7 @@ class Model:
                 unused.append((line, (fair_key or batch, False)))
             job.is_row |= created
             changed = not created and self._is_changed(job, row, batch)
-            replaced = changed and job.status in replaceable and not job.is_stripped
+            replaced = changed and job.status in chunk.replaceable and not job.is_stripped
             if replaced:
                 job.asked = job.asked._replace(payload=row.payload)
             batch.changed += changed
@@ -509,21 +437,3 @@ class Model:
             raise RefusalError("FAILED_PRECONDITION", f"batch {batch_id!r} has begun again")
         if meant > newest.generation and not newer:
             raise RefusalError("FAILED_PRECONDITION", f"has no generation {meant} yet")
-
-
-def counted(jobs: Iterable[Job]) -> Counts:
-    """The counters, counted."""
-    found = Counter(job.status for job in jobs)
-    waiting = sum(job.status == Status.PENDING and job.due_at is not None for job in jobs)
-    return Counts(found[1], waiting, *(found[status] for status in range(2, 8)))
-
-
-def moments(jobs: Iterable[Job]) -> list[int]:
-    """When something becomes due: a job, a retry, the end of a lease, the time to start."""
-    found = []
-    for job in jobs:
-        waits = job.status in (Status.PENDING, Status.SCHEDULED)
-        each = (job.due_at, job.lease_expires_at, job.expires_at if waits else None)
-        known = [moment for moment in each if moment is not None]
-        found += [min(known)] if known else []
-    return found

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from spooled_pipelines.server.core.records import Counts, Status
 from spooled_pipelines.server.core.retention import Retention
-from tests.support.proof.model import SETTLED, Batch, Job, Model, RefusalError, counted
+from tests.support.proof.model import Model
+from tests.support.proof.model_records import SETTLED, Batch, Job, RefusalError, counted
 
 _DONE = (Status.COMPLETED, Status.CANCELLED)
 

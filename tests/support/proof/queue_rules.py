@@ -9,7 +9,7 @@ from spooled_pipelines.server.core.records import Status
 from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention
 from spooled_pipelines.server.store.requests import BatchSelector, ControlChange, QueueSelector
 from tests.support.proof import model_control
-from tests.support.proof.model import Job
+from tests.support.proof.model_records import Job
 from tests.support.proof.side_by_side import (
     ERRORS,
     SideBySide,
@@ -33,6 +33,13 @@ retentions = st.sampled_from(
         Retention(0, 0, 0, 0),
     )
 )
+
+
+class NoUpkeep:
+    """Leaves keys alone while jobs are being forgotten step by step."""
+
+    async def take_step(self, _: object) -> None:
+        """Nothing."""
 
 
 def _is_dead(job: Job) -> bool:
@@ -65,15 +72,18 @@ class QueueRules(SideBySide):
         self.run(self.kit.store.set_control(organization, queue, ControlChange(paused=paused)))
         (self.model.paused.add if paused else self.model.paused.discard)((organization, queue))
 
-    @act(organization=organizations, queue=queues, cap=st.sampled_from((None, 1, 2, 4)))
-    def limit(self, organization: str, queue: str, cap: int | None) -> None:
-        limits = QueueLimits(max_in_flight=cap)
+    @act(
+        organization=organizations,
+        queue=queues,
+        cap=st.sampled_from((None, 1, 2, 4)),
+        rate=st.sampled_from((None, None, None, 0.5, 3.0)),
+    )
+    def limit(self, organization: str, queue: str, cap: int | None, rate: float | None) -> None:
+        limits = QueueLimits(rate, None if rate is None else 2, cap)
         change = ControlChange(limits=limits)
         kept = self.run(self.kit.store.set_control(organization, queue, change))
         assert kept.limits == limits
-        self.model.caps.pop((organization, queue), None)
-        if cap is not None:
-            self.model.caps[organization, queue] = cap
+        self.model.caps.set((organization, queue), limits, self.model.now)
 
     @act(pick=picks)
     def purge(self, pick: int) -> None:
@@ -90,9 +100,11 @@ class QueueRules(SideBySide):
     @act(weight=2, retention=retentions)
     def forget(self, retention: Retention) -> None:
         """As a server with these settings would, once and again after its pause."""
+        upkeep, self.kit.store._key_upkeep = self.kit.store._key_upkeep, NoUpkeep()
         for _ in range(2):
             self.kit.store._pruner = Pruner(retention, self.kit.clock)
             self.run(self.kit.store.sweep())
         self.kit.store._pruner = Pruner(KEEP_ALL, self.kit.clock)
-        self.model.sweep()
+        self.kit.store._key_upkeep = upkeep
+        self.model.sweep(upkeep=False)
         model_control.prune(self.model, retention)

@@ -17,7 +17,8 @@ from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
 from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimits
 from spooled_pipelines.server.core.records import JobRecord, NewJob, QueueRecord, Status
 from spooled_pipelines.server.core.settlements import LeaseHolder
-from tests.support.proof.model import Batch, Job, Model, RefusalError, counted, moments
+from tests.support.proof.model import Model
+from tests.support.proof.model_records import Batch, Job, RefusalError, counted, moments
 from tests.support.store_kit import StoreKit, refused, struct
 
 ORGANIZATIONS, QUEUES, BATCHES, WORKERS = ("acme", "other"), ("q", "r"), ("a", "b"), ("v", "w")
@@ -93,6 +94,11 @@ def _mostly(
     return choices[pick % len(choices)]
 
 
+def _limited(by: LimitedBy | None) -> LimitedBy | None:
+    """None also where a queue has recovered from what slowed it, and nobody claimed since."""
+    return None if by == LimitedBy(QueueLimits(), in_flight=False, rate=False) else by
+
+
 def equal(outcome: object, expected: object) -> None:
     """The plainest comparison."""
     assert outcome == expected
@@ -133,6 +139,7 @@ class SideBySide(RuleBasedStateMachine):
         weighted = [number for number, one in enumerate(acts) for _ in range(one.weight)]
         chosen = acts[data.draw(st.sampled_from(weighted))]
         getattr(self, chosen.name)(**data.draw(chosen.arguments, label=chosen.name))
+        self.model.give_places()
 
     def topic(self, pick: int, likely: Callable[[Job], bool]) -> tuple[str, str]:
         """Mostly a queue that has such jobs: organization and name."""
@@ -217,7 +224,7 @@ class SideBySide(RuleBasedStateMachine):
         }
         return State(
             ready,
-            {one for one in TOPICS if ready[one] and self.model.room(*one)},
+            {one for one in TOPICS if ready[one] and self.model.is_open(one)},
             {
                 key: (batch.sealed, counted(self.model.of(key[0], batch=batch)), batch.changed)
                 for key, batch in batches.items()
@@ -233,7 +240,7 @@ class SideBySide(RuleBasedStateMachine):
         workers = self.model.workers.items()
         seen = [at for (owner, _), (queue, at) in workers if (owner, queue) == place]
         assert record._replace(
-            top_errors=(), waiting_errors=(), behind=None, expired=batch.expired
+            top_errors=(), waiting_errors=(), behind=None, limited_by=_limited(record.limited_by)
         ) == BatchRecord(
             batch_id,
             batch.queue_name,
@@ -247,12 +254,15 @@ class SideBySide(RuleBasedStateMachine):
             self.model.expired_at.get(place),
             batch.generation,
             place in self.model.paused,
-            self.limited_by(place),
+            _limited(
+                self.model.caps.limited_by(place, self.model.in_flight(*place), self.model.now)
+            ),
             batch.changed,
             batch.replaced,
             expired=batch.expired,
+            limit_by=batch.limit_by,
+            limit_per_key=batch.limit_per_key,
         )
-        assert record.expired == batch.expired
         # Which of several that are equally frequent come is open.
         errors = +batch.errors
         frequent = [count for _, count in errors.most_common(5)]
@@ -268,13 +278,6 @@ class SideBySide(RuleBasedStateMachine):
             same = [job.due_at for job in late if (job.last_error or "")[:200] == error.error]
             assert error.jobs <= len(same)
             assert error.next_at in same
-
-    def limited_by(self, topic: tuple[str, str]) -> LimitedBy | None:
-        cap = self.model.caps.get(topic)
-        if cap is None:
-            return None
-        is_full = self.model.in_flight(*topic) >= cap
-        return LimitedBy(QueueLimits(max_in_flight=cap), in_flight=is_full, rate=False)
 
     def compare_job(self, record: JobRecord, job: Job) -> None:
         asked = job.asked

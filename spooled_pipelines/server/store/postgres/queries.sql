@@ -313,24 +313,46 @@ JOIN key_limits k ON k.queue = d.queue AND k.key = d.key
 ORDER BY k.queue, k.key FOR UPDATE OF k
 
 -- name: let_out
--- Let the next jobs with these keys be claimed that are held, as many as there are places. One that
--- another transaction has locked is passed over: that one lets others out when it commits.
+-- Let the next jobs with these keys be claimed that are held, as many as there are places, and hold
+-- those that are out, do not run and are not among the next. One that another transaction has locked
+-- is passed over: that one claims it, or does the same when it commits.
 WITH room AS MATERIALIZED (
-    SELECT k.queue, k.key, k.most - (
-        SELECT count(*) FROM jobs WHERE queue = k.queue AND limit_key = k.key
-            AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
-    ) AS places
+    SELECT k.queue, k.key, k.most, o.jobs, greatest(k.most - o.running, 0) AS places
     FROM unnest(%(queues)s::int4[], %(keys)s::int8[]) AS d (queue, key)
     JOIN key_limits k ON k.queue = d.queue AND k.key = d.key
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs, count(*) FILTER (WHERE status = 3) AS running
+        FROM jobs WHERE queue = k.queue AND limit_key = k.key
+            AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
+    ) AS o
+), behind AS MATERIALIZED (
+    SELECT r.queue, r.key, j.seq FROM room r CROSS JOIN LATERAL (
+        SELECT n.seq, n.held FROM (
+            SELECT seq, priority, round, false AS held FROM jobs
+            WHERE queue = r.queue AND limit_key = r.key AND limit_key IS NOT NULL
+                AND (status = 3 OR (status = 1 AND due_at IS NULL)) AND status = 1
+            UNION ALL (
+                SELECT seq, priority, round, true FROM jobs
+                WHERE queue = r.queue AND limit_key = r.key AND status = 1 AND due_at = {held}
+                ORDER BY priority DESC, round, seq LIMIT r.places
+            )
+        ) AS n ORDER BY n.priority DESC, n.round, n.seq OFFSET r.places
+    ) AS b JOIN jobs j ON j.seq = b.seq
+    WHERE r.jobs > r.most - r.places AND NOT b.held AND j.status = 1 AND j.due_at IS NULL
+    FOR UPDATE OF j SKIP LOCKED
 ), next AS MATERIALIZED (
     SELECT h.seq FROM room r CROSS JOIN LATERAL (
         SELECT seq FROM jobs WHERE queue = r.queue AND limit_key = r.key
             AND status = 1 AND due_at = {held}
-        ORDER BY priority DESC, round, seq LIMIT greatest(r.places, 0) FOR UPDATE SKIP LOCKED
+        ORDER BY priority DESC, round, seq LIMIT greatest(r.most - r.jobs + (
+            SELECT count(*) FROM behind b WHERE b.queue = r.queue AND b.key = r.key
+        ), 0) FOR UPDATE SKIP LOCKED
     ) AS h
 )
-UPDATE jobs j SET due_at = NULL FROM next n WHERE j.seq = n.seq
-RETURNING j.seq, j.queue, j.batch, j.linked
+UPDATE jobs j SET due_at = n.due_at FROM (
+    SELECT seq, NULL::bigint AS due_at FROM next UNION ALL SELECT seq, {held} FROM behind
+) AS n WHERE j.seq = n.seq
+RETURNING j.seq, j.queue, j.batch, j.linked, j.due_at IS NULL
 
 -- name: walk_limit_keys
 -- Return the next keys with limits: whether held jobs have room, and whether there are jobs that

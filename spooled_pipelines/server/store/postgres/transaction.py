@@ -155,18 +155,22 @@ class Transaction:
         )
 
     async def let_out_keys(self) -> None:
-        """Let jobs out of the limit keys that have room."""
+        """Let those jobs of limit keys be claimed that are next, and hold the others."""
         wanted = sorted(self.deltas.limit_keys)
         if not wanted:
             return
         values = {"queues": [queue for queue, _ in wanted], "keys": [key for _, key in wanted]}
         # As a statement of its own: the next one sees what those did who had the rows before.
         await self.rows("lock_key_limits", **values)
-        held = await self.rows("let_out", **values)
-        batches = await self.batches_of((seq, batch, linked) for seq, _, batch, linked in held)
-        for seq, queue, _, _ in held:
-            self.deltas.move(queue, batches[seq], Status.PENDING, Status.PENDING, was_waiting=True)
-            self.deltas.came_before.add(queue)
+        moved = await self.rows("let_out", **values)
+        batches = await self.batches_of((row[0], row[2], row[3]) for row in moved)
+        for seq, queue, _, _, is_out in moved:
+            status = Status.PENDING
+            self.deltas.move(
+                queue, batches[seq], status, status, was_waiting=is_out, waiting=not is_out
+            )
+            if is_out:
+                self.deltas.came_before.add(queue)
         self.deltas.limit_keys.clear()
 
     async def commit(self) -> None:

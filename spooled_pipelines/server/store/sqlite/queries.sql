@@ -180,21 +180,33 @@ ON CONFLICT (queue, priority) DO UPDATE SET round = excluded.round WHERE exclude
 INSERT INTO key_limits (queue, key, most) VALUES (:queue, :key, :most)
 ON CONFLICT (queue, key) DO UPDATE SET most = excluded.most
 
--- name: list_held
--- Return the next jobs with a key that are held, as many as there are places.
-SELECT seq, batch, linked FROM jobs INDEXED BY jobs_held
-WHERE queue = :queue AND limit_key = :key AND status = 1 AND due_at = {held}
-ORDER BY priority DESC, round, seq LIMIT max(0, (
-    SELECT most FROM key_limits WHERE queue = :queue AND key = :key
-) - (
-    SELECT count(*) FROM jobs INDEXED BY jobs_let_out
+-- name: list_places
+-- Return jobs with a key that are held and are next, as many as may run beside those that run; and
+-- those that are out, do not run and are not among the next.
+WITH room (places) AS (
+    SELECT max(0, most - (
+        SELECT count(*) FILTER (WHERE status = 3) FROM jobs INDEXED BY jobs_let_out
+        WHERE queue = :queue AND limit_key = :key AND limit_key IS NOT NULL
+            AND (status = 3 OR (status = 1 AND due_at IS NULL))
+    )) FROM key_limits WHERE queue = :queue AND key = :key
+), in_line AS (
+    SELECT seq, batch, linked, false AS held, priority, round FROM jobs INDEXED BY jobs_let_out
     WHERE queue = :queue AND limit_key = :key AND limit_key IS NOT NULL
-        AND (status = 3 OR (status = 1 AND due_at IS NULL))
-))
+        AND (status = 3 OR (status = 1 AND due_at IS NULL)) AND status = 1
+    UNION ALL
+    SELECT * FROM (
+        SELECT seq, batch, linked, true, priority, round FROM jobs INDEXED BY jobs_held
+        WHERE queue = :queue AND limit_key = :key AND status = 1 AND due_at = {held}
+        ORDER BY priority DESC, round, seq LIMIT coalesce((SELECT places FROM room), 0)
+    )
+)
+SELECT n.seq, n.batch, n.linked, n.held FROM room r JOIN (
+    SELECT *, row_number() OVER (ORDER BY priority DESC, round, seq) AS place FROM in_line
+) AS n ON n.held = (n.place <= r.places)
 
 -- name: let_out
--- Let a job be claimed that is held.
-UPDATE jobs SET due_at = NULL WHERE seq = :seq
+-- Let a job be claimed that is held, or hold it.
+UPDATE jobs SET due_at = iif(:held, NULL, {held}) WHERE seq = :seq
 
 -- name: walk_limit_keys
 -- Return the next keys with limits: whether held jobs have room, and whether there are jobs that

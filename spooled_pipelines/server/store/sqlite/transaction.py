@@ -159,14 +159,19 @@ class Transaction:
         self.deltas = CounterDeltas(self._max_deliveries)
 
     def let_out_keys(self) -> None:
-        """Let jobs out of the limit keys that have room."""
+        """Let those jobs of limit keys be claimed that are next, and hold the others."""
         for queue, key in sorted(self.deltas.limit_keys):
-            values = {"queue": queue, "key": key}
-            held = self.connection.execute(NAMED["list_held"], values).fetchall()
-            for seq, batch, linked in held:
-                self.connection.execute(SQL["let_out"], (seq,))
-                batches = self.batches_of(seq, batch, linked)
-                self.deltas.move(queue, batches, Status.PENDING, Status.PENDING, was_waiting=True)
+            for seq, batch, linked, held in self.rows("list_places", queue=queue, key=key):
+                self.send("let_out", seq=seq, held=held)
+                was_waiting, batches = bool(held), self.batches_of(seq, batch, linked)
+                self.deltas.move(
+                    queue,
+                    batches,
+                    Status.PENDING,
+                    Status.PENDING,
+                    was_waiting=was_waiting,
+                    waiting=not was_waiting,
+                )
         self.deltas.limit_keys.clear()
 
     def end_operation(self) -> None:

@@ -152,7 +152,7 @@ CREATE TABLE jobs (
     -- With what it takes turns in place of its batch, a number below 0.
     fair_key bigint,
     -- Of which so many may run at once, see key_limits: a number below 0. Until it is let out, such a
-    -- job is pending and due at 2 ^ 62; then it keeps its place until it ends, or waits for its retry.
+    -- job is pending and due at 2 ^ 62; from when it runs, its place is its own.
     limit_key bigint,
     lease_expires_at bigint,
     created_at bigint NOT NULL,

@@ -133,7 +133,7 @@ CREATE TABLE jobs (
     -- With what it takes turns in place of its batch, a number below 0.
     fair_key INTEGER,
     -- Of which so many may run at once, see key_limits: a number below 0. Until it is let out, such a
-    -- job is pending and due at 2 ^ 62; then it keeps its place until it ends, or waits for its retry.
+    -- job is pending and due at 2 ^ 62; from when it runs, its place is its own.
     limit_key INTEGER,
     lease_expires_at INTEGER,
     -- The batch that made it, or that it was handed over to.
