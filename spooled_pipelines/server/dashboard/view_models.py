@@ -77,7 +77,8 @@ def queue_state(queue: Queue) -> State:
     if stats.processing:
         return State("busy", "running")
     if stats.pending or stats.scheduled:
-        return State("idle", "waiting")
+        retry = stats.pending == queue.waiting and not stats.scheduled
+        return State("idle", "retrying" if retry else "waiting")
     return State("idle", "empty")
 
 
@@ -87,6 +88,8 @@ def batch_state(stats: BatchStats) -> State:
         return _verdict(stats)
     if not stats.sealed:
         return State("busy", "filling", "Its last row is not in yet.")
+    if stats.waiting and stats.waiting == stats.pending + stats.scheduled + stats.processing:
+        return State("held", "retrying", "All that is open waits for its retry.")
     if stats.stalls and not stats.processing:
         return State("held", "stalled", "Nothing moves right now; the reasons are below.")
     return State("busy", "working")

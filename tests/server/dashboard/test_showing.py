@@ -64,6 +64,21 @@ async def test_a_batch_shows_what_became_of_it(wire: PagedWire) -> None:
         assert "nightly q completed" in read(await visitor.page("/batches"))
 
 
+async def test_jobs_that_wait_for_a_retry_say_why_and_are_not_stalled(wire: PagedWire) -> None:
+    await wire.fill_batch("b-1", "one", name="nightly")
+    job = await wire.claim()
+    await wire.call(
+        spooled.FailRequest(
+            job_id=job.id, worker_id="w", lease_id=job.lease_id, error="HTTP 503 <b>", retry=True
+        )
+    )
+    async with wire.visitor() as visitor:
+        shown = read(await visitor.page("/queues/q"))
+        assert "q retrying" in shown
+        assert "Jobs Error Next try 1 HTTP 503 <b> in 1 min" in shown
+        assert "nightly retrying" in read(await visitor.page("/batches/b-1"))
+
+
 async def test_jobs_are_found_by_status_and_text_a_page_at_a_time(wire: PagedWire) -> None:
     await wire.fill_batch("b-1", *(f"row-{number:03}" for number in range(60)))
     dead = await wire.kill_one("timeout")
