@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server.core.in_flight import ByteBudget
-from spooled_pipelines.server.rpc import interceptor
+from spooled_pipelines.server.core.protobuf import field
+from spooled_pipelines.server.rpc import interceptor, peer_sockets, unread_bytes
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
@@ -18,6 +19,7 @@ from tests.support.proof.http2_peer import Peer, message
 from tests.support.waiting import aeventually
 from tests.support.wire import Wire, method_named
 
+MIB = 1 << 20
 # Too little for an answer: whatever the server writes waits.
 SHUT = 1
 
@@ -32,9 +34,10 @@ async def run(peer: Peer, seconds: float = 0.2) -> None:
     await asyncio.to_thread(peer.run, seconds)
 
 
-def chunk(number: int) -> bytes:
+def chunk(number: int, size: int = 0) -> bytes:
     ids = [f"{number}-{row}" for row in range(10)]
-    rows = batch.JobChunk(payloads=[b""] * 10, idempotency_keys=ids, number=number)
+    large = field(1, field(1, b"a") + field(2, field(3, b"x" * size))) if size else b""
+    rows = batch.JobChunk(payloads=[large] * 10, idempotency_keys=ids, number=number)
     return message(batch.EnqueueBatchRequest(chunk=rows).SerializeToString())
 
 
@@ -84,9 +87,55 @@ async def test_an_answer_that_stays_unread_ends_its_stream(
         await aeventually(lambda: not streams)
 
 
-async def new_key(wire: Wire) -> str:
-    made = await wire.call(keys.CreateKeyRequest(name="n", role="produce"))
+async def new_key(wire: Wire, role: str = "produce", organization: str = "") -> str:
+    made = await wire.call(keys.CreateKeyRequest(organization=organization, name="n", role=role))
     return str(made.secret)
+
+
+@pytest.mark.skipif(not peer_sockets.CAN_LOOK, reason="nothing is cut where /proc is missing")
+@pytest.mark.parametrize("name", ["EnqueueBatch", "Settle", "ProcessJobs", "Enqueue"])
+async def test_too_many_half_messages_of_one_organization_cost_it_its_connections(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(unread_bytes, "HELD_MAX_BYTES", 4 * MIB)
+    monkeypatch.setattr(unread_bytes, "_resident", lambda: 1 << 40)
+    role = "produce" if name.startswith("Enqueue") else "work"
+    good, evil = await new_key(wire), await new_key(wire, role, "evil")
+    opening = batch.OpenBatch(batch_id="b", queue_name="q", upload_id="u")
+    opened = message(batch.EnqueueBatchRequest(open=opening).SerializeToString())
+    with Peer(wire.address) as other, Peer(wire.address) as peer:
+        # As much as the other does not finish is taken in where it is read.
+        body = opened + b"".join(chunk(number, MIB // 10) for number in range(8))
+        upload = other.call(method_named("EnqueueBatch").path, body, key=good, end=False)
+        while not other.has_sent_all:
+            await run(other)
+        for _ in range(4):
+            half = message(bytes(3 * MIB))[:-1000]
+            peer.call(method_named(name).path, half, key=evil, end=False)
+        while not peer.is_closed:
+            await run(peer)
+        await run(other, 1.5)
+        assert not other.is_closed
+        assert upload not in other.ended, bytes(other.said)
+
+
+@pytest.mark.skipif(not peer_sockets.CAN_LOOK, reason="nothing is cut where /proc is missing")
+async def test_a_call_that_was_refused_unread_holds_nothing(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread_bytes, "HELD_MAX_BYTES", MIB)
+    monkeypatch.setattr(unread_bytes, "_resident", lambda: 0)
+    with Peer(wire.address) as peer:
+        for _ in range(8):
+            peer.call(
+                method_named("Enqueue").path,
+                message(bytes(MIB // 2)),
+                key=await new_key(wire, "work"),
+            )
+        while len(peer.ended) < 8:
+            await run(peer)
+        await run(peer, 1.5)
+        assert not peer.is_closed
 
 
 async def test_bytes_in_flight_wait_for_room_in_their_order() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc.aio
@@ -57,7 +57,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Intake:
     """Reads the messages of calls whose key is known."""
 
-    def __init__(self, max_message_bytes: int = limits.MESSAGE_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        was_read: Callable[[str, int], None],
+        max_message_bytes: int = limits.MESSAGE_MAX_BYTES,
+    ) -> None:
+        """`was_read` is told of each message, its peer and its size, once there is room for it."""
+        self._was_read = was_read
         self._bulk = max_message_bytes
         self._budget = ByteBudget(_IN_FLIGHT_BYTES)
         self._unpacking = ByteBudget(1)
@@ -76,36 +82,46 @@ class Intake:
             turn.release()
         if data is None:
             raise invalid("the call ended before its message")
-        return await self._unpacked(caller.organization, data, method)
+        return await self._unpacked(caller.organization, context.peer(), data, method)
 
     async def messages(
         self, caller: Caller, context: Context, method: Method
     ) -> AsyncIterator[Received]:
         """Yield the messages of a stream; few uploads of an organization are read at once."""
         turn = await self._uploads.take(caller.organization, int(method.name == "EnqueueBatch"))
+        peer = context.peer()
         try:
-            while (received := await self._next(caller, context, method)) is not None:
+            while (received := await self._next(caller, peer, context, method)) is not None:
                 yield received
                 # While the next is on its way, nothing of this one is kept.
                 del received
         finally:
             turn.release()
 
-    async def _next(self, caller: Caller, context: Context, method: Method) -> Received | None:
+    async def _next(
+        self, caller: Caller, peer: str, context: Context, method: Method
+    ) -> Received | None:
         data = await _read(context)
-        return None if data is None else await self._unpacked(caller.organization, data, method)
+        if data is None:
+            return None
+        return await self._unpacked(caller.organization, peer, data, method)
 
-    async def _unpacked(self, organization: str, data: bytes, method: Method) -> Received:
+    async def _unpacked(
+        self, organization: str, peer: str, data: bytes, method: Method
+    ) -> Received:
         most = self._bulk if method.name in _BULK else _LARGEST.get(method.name, _SMALL)
         packed = data.startswith(_GZIP)
         if not packed:
             if len(data) > most:
+                self._was_read(peer, len(data))
                 raise _too_large(method, len(data), most)
             if len(data) <= _COUNTED_BYTES:
+                self._was_read(peer, len(data))
                 return Received(data, None)
         size = min(len(data) * _GZIP_RATIO, most) if packed else len(data)
         growth = _GROWTH_OF_CHUNKS if method.name == "EnqueueBatch" else _GROWTH
         share = await self._budget.take(organization, size * growth)
+        self._was_read(peer, len(data))
         if packed and size > _QUICKLY_UNPACKED_BYTES:
             # One at a time of each organization, so that none keeps the threads from others.
             turn = await self._unpacking.take(organization, 1)

@@ -104,7 +104,7 @@ class Interceptor:
         self._store = store
         self._stopping = False
         self._streams: set[_Stream] = set()
-        self.intake = Intake(connections.max_message_bytes)
+        self.intake = Intake(guard.was_read, connections.max_message_bytes)
         self._max_metadata_bytes = connections.max_metadata_bytes
         self._guard = guard
         self._audit = audit
@@ -124,16 +124,16 @@ class Interceptor:
         """Return whose call it is; RefusedError where its key is not good."""
         metadata, peer = context.invocation_metadata() or (), context.peer()
         try:
-            self._check_size(metadata, peer)
+            size = self._checked_size(metadata, peer)
             caller = self._keys.authenticate(metadata, peer_host(peer))
         except RefusedError as refusal:
             if refusal.code != "PERMISSION_DENIED":
                 self._guard.stranger(peer)
             raise
-        self._guard.knows(peer)
+        self._guard.knows(peer, caller.organization, size)
         return caller
 
-    def _check_size(self, metadata: Metadata, peer: str) -> None:
+    def _checked_size(self, metadata: Metadata, peer: str) -> int:
         # gRPC holds clients to its bound only once they have acknowledged it.
         size = sum(len(name) + len(value) for name, value in metadata)
         if size > self._max_metadata_bytes:
@@ -142,6 +142,7 @@ class Interceptor:
             raise RefusedError(
                 "RESOURCE_EXHAUSTED", f"received metadata size exceeds limit: {size}"
             )
+        return size
 
     def authorize(self, caller: Caller, method: Method) -> None:
         """Raise RefusedError where the caller may not make this call, or not now."""

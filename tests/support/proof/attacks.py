@@ -286,6 +286,7 @@ WITHOUT_KEY: dict[str, Attack] = {
 WITH_KEY: dict[str, Attack] = {
     "200 packed messages of 14 MB": _keyed_bombs,
     "60 calls of 15 MB each, that do not end": _half_sent(_ENQUEUE, with_key=True),
+    "60 uploads whose first message of 15 MB does not end": _half_sent(_BATCH, with_key=True),
     "Enqueue with 13 MB of tags": _packed_once("Enqueue", lambda: _entries(8, 13 * MIB)),
     "Enqueue with a list of 16 MB of empty objects": _packed_once(
         "Enqueue", lambda: field(1, b"q") + field(2, _list_of(_EMPTY_OBJECT, 15 * MIB))
