@@ -14,7 +14,7 @@ from benchmarks.tables import flights
 from spooled_pipelines import connect
 from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.prepare import prepare
-from spooled_pipelines.server.store.sqlite.database import open_writer
+from spooled_pipelines.server.store.sqlite.connections.database import open_writer
 
 _ROWS = 100_000
 _TRANSACTION_ROWS = 10_000

@@ -16,8 +16,8 @@ from benchmarks.postgres import cluster
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import Job, SpooledClient, connect
-from spooled_pipelines.server.core.batch_records import BatchOpening, Chunk
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.batches.records import BatchOpening, Chunk
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import ClaimRequest

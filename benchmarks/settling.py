@@ -8,9 +8,14 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Side, in_turns, show
-from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.records import NewJob
-from spooled_pipelines.server.core.settlements import Completion, Failure, LeaseHolder, Settlement
+from spooled_pipelines.server.core.jobs.records import NewJob
+from spooled_pipelines.server.core.jobs.settlements import (
+    Completion,
+    Failure,
+    LeaseHolder,
+    Settlement,
+)
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import ClaimRequest
 

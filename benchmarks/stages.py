@@ -21,15 +21,15 @@ from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes
 from spooled_pipelines.batch.staging.prepare import prepare
-from spooled_pipelines.server.core.batch_records import ChunkStored
+from spooled_pipelines.server.core.batches.records import ChunkStored
 from spooled_pipelines.server.services.encoding import chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     CheckedChunk,
     checked_chunk,
     checked_upload,
 )
-from spooled_pipelines.server.store.sqlite.bulk_insert import insert_rows
-from spooled_pipelines.server.store.sqlite.database import open_writer
+from spooled_pipelines.server.store.sqlite.connections.database import open_writer
+from spooled_pipelines.server.store.sqlite.transactions.bulk_insert import insert_rows
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse, OpenBatch
 
 _UPLOAD = checked_upload(OpenBatch(batch_id="b", queue_name="q", upload_id="u"))

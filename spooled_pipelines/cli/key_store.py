@@ -67,12 +67,12 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
     """Open the store as a server would, make the call as an operator, and close it again."""
     from spooled_pipelines.server.auth import ACTS, Audit, Caller, Role
     from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
-    from spooled_pipelines.server.core.clock import SystemClock
     from spooled_pipelines.server.core.errors import (
         RefusedError,
         StoreInUseError,
         StoreUnavailableError,
     )
+    from spooled_pipelines.server.core.runtime.clock import SystemClock
     from spooled_pipelines.server.services import KeyService
     from spooled_pipelines.server.store.migrations import MigrationMode
     from spooled_pipelines.server.store.open import open_store

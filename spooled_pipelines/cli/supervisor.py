@@ -79,7 +79,7 @@ class _WorkerProcess:
 
     def running_jobs(self) -> list[str] | None:
         """Return the ids of the jobs that ran when it died; None if that is not known."""
-        from spooled_pipelines.worker.running_log import running_jobs
+        from spooled_pipelines.worker.handlers.running_log import running_jobs
 
         return running_jobs(self._running_log.fileno())
 

@@ -20,7 +20,7 @@ from spooled_pipelines.server.core.errors import StoreInUseError, StoreUnavailab
 from spooled_pipelines.server.embedded import endpoint
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on, real_path
 from spooled_pipelines.server.embedded.endpoint import Endpoint
-from spooled_pipelines.server.store.sqlite.filelock import EMBEDDED
+from spooled_pipelines.server.store.sqlite.connections.filelock import EMBEDDED
 
 log = logging.getLogger("spooled_pipelines.client")
 

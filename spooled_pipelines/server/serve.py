@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled_pipelines.server.config.settings import ServerSettings
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.server import Server
 
 _log = logging.getLogger(__name__)

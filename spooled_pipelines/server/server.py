@@ -19,11 +19,11 @@ from spooled_pipelines.server.config.settings import (
     is_local,
     shown_store,
 )
-from spooled_pipelines.server.core.clock import Clock, SystemClock
 from spooled_pipelines.server.core.errors import NoStoreError
-from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import Notifier
-from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.clock import Clock, SystemClock
+from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks, LoopMonitor, Service
+from spooled_pipelines.server.core.runtime.notifier import Notifier
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, AuditWriter, Sweeper
 from spooled_pipelines.server.rpc import (
     CertificateFiles,

@@ -11,11 +11,17 @@ from spooled_pipelines.types import Job
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.limits import DEQUEUE_MAX
 from spooled_pipelines.wire.methods import BATCH
-from spooled_pipelines.worker.batch_settler import fill_return
-from spooled_pipelines.worker.context import JobContext
-from spooled_pipelines.worker.executors import blocking_call
-from spooled_pipelines.worker.handler import Handler, bind_handler
-from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned, rejected_result
+from spooled_pipelines.worker.handlers.executors import blocking_call
+from spooled_pipelines.worker.handlers.handler import Handler, bind_handler
+from spooled_pipelines.worker.jobs.context import JobContext
+from spooled_pipelines.worker.jobs.outcome import (
+    Completed,
+    Failed,
+    Outcome,
+    Returned,
+    rejected_result,
+)
+from spooled_pipelines.worker.settling.batch_settler import fill_return
 
 _WORKER_ID = "spooled-testing"
 _LEASE_SECONDS = 3_600

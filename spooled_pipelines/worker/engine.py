@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.types import Job
-from spooled_pipelines.worker.admission import Admission
 from spooled_pipelines.worker.clock import Clock
-from spooled_pipelines.worker.executors import (
+from spooled_pipelines.worker.fetching.admission import Admission
+from spooled_pipelines.worker.fetching.fetch_policy import Load, RateEstimate
+from spooled_pipelines.worker.fetching.fetcher import Fetcher
+from spooled_pipelines.worker.handlers.executors import (
     AsyncioExecutor,
     Batcher,
     JobExecutor,
@@ -21,20 +23,18 @@ from spooled_pipelines.worker.executors import (
     async_call,
     sync_call,
 )
-from spooled_pipelines.worker.fetch_policy import Load, RateEstimate
-from spooled_pipelines.worker.fetcher import Fetcher
-from spooled_pipelines.worker.handler import BoundHandler
-from spooled_pipelines.worker.lease_renewer import LeaseRenewer
-from spooled_pipelines.worker.lease_table import HANGING_SECONDS, LeasedJob, LeaseTable
-from spooled_pipelines.worker.leased_chunk import LeasedChunk
+from spooled_pipelines.worker.handlers.handler import BoundHandler
+from spooled_pipelines.worker.handlers.processes import ProcessExecutor
+from spooled_pipelines.worker.handlers.running_log import RunningLog
+from spooled_pipelines.worker.jobs.lease_table import HANGING_SECONDS, LeasedJob, LeaseTable
+from spooled_pipelines.worker.jobs.leased_chunk import LeasedChunk
+from spooled_pipelines.worker.jobs.outcome import Completed, Failed, Outcome, Returned
 from spooled_pipelines.worker.log import log_job, logger
-from spooled_pipelines.worker.outcome import Completed, Failed, Outcome, Returned
-from spooled_pipelines.worker.processes import ProcessExecutor
-from spooled_pipelines.worker.registration import Registration
-from spooled_pipelines.worker.running_log import RunningLog
 from spooled_pipelines.worker.settings import WorkerSettings
-from spooled_pipelines.worker.settler import Settled, SettledStatus, Settler
-from spooled_pipelines.worker.watchdog import Watchdog
+from spooled_pipelines.worker.settling.settler import Settled, SettledStatus, Settler
+from spooled_pipelines.worker.supervision.lease_renewer import LeaseRenewer
+from spooled_pipelines.worker.supervision.registration import Registration
+from spooled_pipelines.worker.supervision.watchdog import Watchdog
 
 # How long a draining worker waits for the answer to its last request for jobs.
 _LAST_ANSWER_SECONDS = 3.0

@@ -6,7 +6,7 @@ import json
 import logging
 from datetime import datetime, timezone
 
-from spooled_pipelines.worker.lease_table import LeasedJob
+from spooled_pipelines.worker.jobs.lease_table import LeasedJob
 
 logger = logging.getLogger("spooled_pipelines.worker")
 

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spooled_pipelines.client import AsyncSpooledClient, SpooledClient
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
-from spooled_pipelines.worker.batch_handlers import batch_handler
 from spooled_pipelines.worker.clock import SYSTEM_CLOCK, Clock
 from spooled_pipelines.worker.engine import Engine, WorkerReport
-from spooled_pipelines.worker.event_loop import run_to_end
-from spooled_pipelines.worker.handler import BoundHandler, Handler, bind_handler
-from spooled_pipelines.worker.health_file import HealthFile
-from spooled_pipelines.worker.health_server import HealthServer
+from spooled_pipelines.worker.handlers.batch_handlers import batch_handler
+from spooled_pipelines.worker.handlers.event_loop import run_to_end
+from spooled_pipelines.worker.handlers.handler import BoundHandler, Handler, bind_handler
+from spooled_pipelines.worker.health.health_file import HealthFile
+from spooled_pipelines.worker.health.health_server import HealthServer
 from spooled_pipelines.worker.log import logger
-from spooled_pipelines.worker.loop_monitor import blocked_loop_logged
 from spooled_pipelines.worker.settings import (
     Executor,
     QueuesOption,
@@ -31,7 +30,8 @@ from spooled_pipelines.worker.settings import (
     make_worker_id,
     queues_from,
 )
-from spooled_pipelines.worker.settler import Settled
+from spooled_pipelines.worker.settling.settler import Settled
+from spooled_pipelines.worker.supervision.loop_monitor import blocked_loop_logged
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from spooled_pipelines.errors import InvalidArgumentError, RowsRejectedError
-from spooled_pipelines.server.core.turns import QUANTUM
+from spooled_pipelines.server.core.jobs.turns import QUANTUM
 from tests.support.server_process import ServerProcess
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.server.store.migrate import migrate
+from spooled_pipelines.server.store.administration.migrate import migrate
 from tests.support.cli import command, on_terminal
 from tests.support.server_process import ServerProcess
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient, connect, errors
-from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from spooled_pipelines.server.store.sqlite.connections.filelock import FileLock
 from tests.support.types import OpenClient
 
 WORKER = "worker-1"

@@ -12,9 +12,9 @@ from contextlib import closing
 import pytest
 
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.core.batches.records import BatchOpening
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs

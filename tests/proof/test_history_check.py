@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.proof.history import Findings, check, read
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from spooled_pipelines.server.store.open import open_store
-from spooled_pipelines.server.store.postgres.id_cache import IdCache
+from spooled_pipelines.server.store.postgres.connections.id_cache import IdCache
 from tests.support.postgres import Cluster
 from tests.support.proof.model import MAX_DELIVERIES
 from tests.support.proof.modelling import (

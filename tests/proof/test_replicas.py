@@ -16,7 +16,7 @@ import pytest
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import DeadlineExceededError, UnavailableError
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.proof.replicas import (

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.store.backup import back_up, find_faults
+from spooled_pipelines.server.store.administration.backup import back_up, find_faults
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support import forked

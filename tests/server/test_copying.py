@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.batches.records import BatchOpening
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.settlements import Failure, GiveBack
-from spooled_pipelines.server.store.backup import back_up, find_faults
-from spooled_pipelines.server.store.copying import Copied, copy
+from spooled_pipelines.server.core.jobs.settlements import Failure, GiveBack
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits
+from spooled_pipelines.server.core.runtime.clock import SystemClock
+from spooled_pipelines.server.store.administration.backup import back_up, find_faults
+from spooled_pipelines.server.store.administration.copying import Copied, copy
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchSelector, ControlChange
-from spooled_pipelines.server.store.sqlite.copying import tables
+from spooled_pipelines.server.store.sqlite.upkeep.copying import tables
 from tests.support import forked
 from tests.support.postgres import Cluster
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
@@ -31,7 +31,7 @@ from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 # Copies in pages of three rows, and dies by SIGKILL after so many of them.
 _DYING = """
 import os, signal, sys
-from spooled_pipelines.server.store.copying import copy
+from spooled_pipelines.server.store.administration.copying import copy
 
 left = int(sys.argv[3])
 
@@ -194,7 +194,7 @@ async def test_a_database_that_a_server_uses(full: str, database: str, back: str
 # Says how many jobs are there, and copies on while its parent reads that.
 _COPYING = """
 import sys
-from spooled_pipelines.server.store.copying import copy
+from spooled_pipelines.server.store.administration.copying import copy
 
 copy(sys.argv[1], sys.argv[2], lambda table, there, _: print(table, there, flush=True))
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from spooled_pipelines.server.store.backup import find_faults
+from spooled_pipelines.server.store.administration.backup import find_faults
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.server_process import ServerProcess

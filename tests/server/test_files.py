@@ -14,12 +14,12 @@ from spooled_pipelines.rpc.channel import warn_of_plaintext
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.server.config.loading import ConfigError, load
 from spooled_pipelines.server.config.settings import is_local, shown_store
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.store.sqlite.backup import back_up
-from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
+from spooled_pipelines.server.store.sqlite.connections.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
-from spooled_pipelines.worker.health_file import HealthFile
+from spooled_pipelines.server.store.sqlite.upkeep.backup import back_up
+from spooled_pipelines.worker.health.health_file import HealthFile
 from tests.support.server_process import API_KEY
 from tests.support.wire import Wire
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.core.counter_deltas import CounterDeltas, LockedJob
-from spooled_pipelines.server.core.job_rules import (
+from spooled_pipelines.server.core.jobs.counter_deltas import CounterDeltas, LockedJob
+from spooled_pipelines.server.core.jobs.records import Counts, Status
+from spooled_pipelines.server.core.jobs.rules import (
     Cancel,
     Claim,
     Discard,
@@ -24,8 +25,7 @@ from spooled_pipelines.server.core.job_rules import (
     transition,
     why_not_held,
 )
-from spooled_pipelines.server.core.records import Counts, Status
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.settlements import (
     Completion,
     Death,
     Failure,

@@ -15,11 +15,16 @@ import pytest
 
 from spooled_pipelines.server.auth import ApiKeys, Audit, Caller, FailedAuthLimiter, Role
 from spooled_pipelines.server.config.settings import ServerSettings
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.lifecycle import BackgroundTasks, Loop, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import CommitEvent, Notifier
-from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.runtime.clock import SystemClock
+from spooled_pipelines.server.core.runtime.lifecycle import (
+    BackgroundTasks,
+    Loop,
+    LoopMonitor,
+    Service,
+)
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent, Notifier
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper

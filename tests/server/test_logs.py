@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.core.operator_log import operator_log
-from spooled_pipelines.server.core.retention import Retention
-from spooled_pipelines.server.core.settlements import Completion
+from spooled_pipelines.server.core.jobs.settlements import Completion
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.version import __version__
 from spooled_pipelines.wire import spooled_v1 as spooled

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from spooled_pipelines.server.core.presence import OFFLINE_MS
+from spooled_pipelines.server.core.runtime.presence import OFFLINE_MS
 from spooled_pipelines.server.telemetry import collectors
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import queue_admin_v1 as queue_admin

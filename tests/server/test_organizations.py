@@ -12,10 +12,10 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.settlements import Failure
-from spooled_pipelines.server.store.backup import find_faults
+from spooled_pipelines.server.core.batches.records import BatchOpening
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.runtime.clock import SystemClock
+from spooled_pipelines.server.store.administration.backup import find_faults
 from spooled_pipelines.server.store.open import open_store
 from tests.support import forked
 from tests.support.cli import Done, command
@@ -88,7 +88,7 @@ async def test_an_organization_is_deleted_and_nothing_is_left_of_it(two: str) ->
 # Dies when the rows are gone, and the files still hold them.
 _DYING = """
 import os, signal, sys
-from spooled_pipelines.server.store.organizations import delete
+from spooled_pipelines.server.store.administration.organizations import delete
 
 def progress(doing):
     if doing.startswith("writing"):

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
-from spooled_pipelines.server.store.sqlite import reading
+from spooled_pipelines.server.store.sqlite.reads import reading
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.core.queue_limits import QueueLimiter, QueueLimits
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimiter, QueueLimits
 
 START = 1_700_000_000_000
 rates = st.floats(0.00001, 1_000_000)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import CommitEvent, Notifier
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent, Notifier
 from spooled_pipelines.server.maintenance.sweeper import Sweeper
 from spooled_pipelines.server.store import JobStore
 from tests.support.manual_clock import ManualClock

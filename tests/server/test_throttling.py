@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from spooled_pipelines.server.core.queue_limits import QueueLimiter, QueueLimits
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimiter, QueueLimits
 
 START = 1_000_000
 

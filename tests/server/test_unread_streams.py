@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.core.in_flight import ByteBudget
+from spooled_pipelines.server.core.limits.in_flight import ByteBudget
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.rpc import interceptor, peer_sockets, unread_bytes
 from spooled_pipelines.wire import batch_v1 as batch

@@ -19,7 +19,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support import programs, run
 from tests.support.postgres_process import START_SECONDS

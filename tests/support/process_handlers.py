@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from spooled_pipelines import Job
 from spooled_pipelines.worker import Retry, Snooze, Throttled, batch_handler
-from spooled_pipelines.worker.outcome import Completed
+from spooled_pipelines.worker.jobs.outcome import Completed
 
 
 def crash_on_demand(job: Job) -> dict[str, Any]:

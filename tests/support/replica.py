@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from spooled_pipelines.server.core.notifier import CommitEvent
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.manual_clock import ManualClock
 from tests.support.store_kit import StoreKit

@@ -13,11 +13,10 @@ import psycopg
 import pytest
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.batch_records import BatchOpening, Chunk
+from spooled_pipelines.server.core.batches.records import BatchOpening, Chunk
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.records import JobRecord, NewJob
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.records import JobRecord, NewJob
+from spooled_pipelines.server.core.jobs.settlements import (
     Act,
     Completion,
     FailOutcome,
@@ -25,6 +24,7 @@ from spooled_pipelines.server.core.settlements import (
     LeaseHolder,
     Settlement,
 )
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire.well_known import Struct

@@ -20,7 +20,7 @@ from spooled_pipelines import AsyncSpooledClient, Job, connect
 from spooled_pipelines.errors import NotFoundError
 from spooled_pipelines.rpc import tracing
 from spooled_pipelines.worker import Worker, batch_handler
-from spooled_pipelines.worker.handler import Handler
+from spooled_pipelines.worker.handlers.handler import Handler
 from tests.support import forked
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.worker.fetch_policy import (
+from spooled_pipelines.worker.fetching.fetch_policy import (
     CHUNKS,
     PAYLOAD_BYTES_MAX,
     PREFETCH_MAX,

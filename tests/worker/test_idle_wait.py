@@ -6,7 +6,7 @@ import asyncio
 
 from spooled_pipelines import AsyncSpooledClient, Job
 from spooled_pipelines.worker.clock import SYSTEM_CLOCK
-from spooled_pipelines.worker.idle_wait import IdleSubscription
+from spooled_pipelines.worker.fetching.idle_wait import IdleSubscription
 from spooled_pipelines.worker.settings import QueueShare, WorkerSettings
 from tests.support.waiting import aeventually
 

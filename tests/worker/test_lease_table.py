@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spooled_pipelines.types import Job, JobStatus
-from spooled_pipelines.worker.lease_table import LeaseTable
-from spooled_pipelines.worker.outcome import Completed
+from spooled_pipelines.worker.jobs.lease_table import LeaseTable
+from spooled_pipelines.worker.jobs.outcome import Completed
 
 JOB = Job(id="j1", queue_name="q", status=JobStatus.PROCESSING, payload={})
 

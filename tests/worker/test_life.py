@@ -18,8 +18,8 @@ from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.testing import MemoryClient, server
 from spooled_pipelines.testing.clock import MovableClock
 from spooled_pipelines.worker import JobContext, QueueShare, Worker, WorkerReport
-from spooled_pipelines.worker.fetch_policy import start_limit
-from spooled_pipelines.worker.health_server import HealthServer
+from spooled_pipelines.worker.fetching.fetch_policy import start_limit
+from spooled_pipelines.worker.health.health_server import HealthServer
 from tests.support.waiting import eventually
 
 LEASE = 60

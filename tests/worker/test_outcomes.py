@@ -6,7 +6,7 @@ import pytest
 
 from spooled_pipelines.wire.limits import ERROR_MAX
 from spooled_pipelines.worker import Discard
-from spooled_pipelines.worker.outcome import (
+from spooled_pipelines.worker.jobs.outcome import (
     Completed,
     Failed,
     Outcome,

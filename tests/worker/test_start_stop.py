@@ -15,7 +15,7 @@ from spooled_pipelines.errors import UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.testing import MemoryClient
 from spooled_pipelines.worker import Worker, WorkerReport
-from spooled_pipelines.worker.handler import Handler
+from spooled_pipelines.worker.handlers.handler import Handler
 from tests.support.waiting import eventually
 
 

@@ -18,7 +18,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy a SQLite store as it is at one moment, also while the server runs."""
-    from spooled_pipelines.server.store.backup import back_up
+    from spooled_pipelines.server.store.administration.backup import back_up
 
     with usage_error_if_unavailable():
         size = back_up(store, destination)

@@ -13,7 +13,7 @@ def check(store: StoreUrl = "sqlite:///spooled.db", as_json: AsJson = False) -> 
 
     The server may run meanwhile. This reads the whole store.
     """
-    from spooled_pipelines.server.store.backup import find_faults
+    from spooled_pipelines.server.store.administration.backup import find_faults
 
     with usage_error_if_unavailable():
         faults = find_faults(store)

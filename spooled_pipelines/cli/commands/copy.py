@@ -28,7 +28,7 @@ def copy(
     Stop the servers on both first. If it is interrupted, the same command goes on with it; no
     server starts on TO before it is complete.
     """
-    from spooled_pipelines.server.store.copying import copy as copy_store
+    from spooled_pipelines.server.store.administration.copying import copy as copy_store
 
     line = LiveLine()
     with usage_error_if_unavailable(), line:

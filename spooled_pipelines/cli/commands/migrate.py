@@ -22,7 +22,7 @@ def migrate(
 
     `serve` does so when it starts, unless it has --migrate refuse.
     """
-    from spooled_pipelines.server.store import migrate as migrating
+    from spooled_pipelines.server.store.administration import migrate as migrating
     from spooled_pipelines.server.telemetry.logs import configure_logging
 
     configure_logging()

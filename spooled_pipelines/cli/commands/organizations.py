@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The organization, as 
 @app.command("list")
 def list_(store: StoreUrl = "sqlite:///spooled.db", as_json: AsJson = False) -> None:
     """List the organizations of a store with what they have; its server may run."""
-    from spooled_pipelines.server.store import organizations
+    from spooled_pipelines.server.store.administration import organizations
 
     with usage_error_if_unavailable():
         found = organizations.organizations(store)
@@ -51,7 +51,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write what an organization has to a file; its server may run."""
-    from spooled_pipelines.server.store import organizations
+    from spooled_pipelines.server.store.administration import organizations
 
     with usage_error_if_unavailable():
         jobs = organizations.export(store, name, output)
@@ -71,7 +71,7 @@ def delete(
     audit stays, and so do backups,
     copies, and the log files that PostgreSQL keeps.
     """
-    from spooled_pipelines.server.store import organizations
+    from spooled_pipelines.server.store.administration import organizations
 
     if not yes:
         raise UsageError(f"--yes is needed to delete the organization {name!r} for good")

@@ -172,7 +172,7 @@ def _report_death(
     running: list[str] | None,
 ) -> None:
     """Tell the server, so that what the worker held need not wait for its leases to run out."""
-    from spooled_pipelines.worker.processes import describe_exit
+    from spooled_pipelines.worker.handlers.processes import describe_exit
 
     error = f"WorkerDied: the worker's process {describe_exit(code)}"
     try:

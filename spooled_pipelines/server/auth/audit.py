@@ -15,10 +15,10 @@ from typing import Any
 
 from spooled_pipelines.server.auth.authorization import ACTS
 from spooled_pipelines.server.auth.caller import Caller, Role
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
 from spooled_pipelines.server.core.key_records import AuditEntry, AuditKind, KeyRecord
-from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire.methods import Method
 

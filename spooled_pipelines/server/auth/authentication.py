@@ -10,9 +10,9 @@ from spooled_pipelines.server.auth.audit import Audit
 from spooled_pipelines.server.auth.caller import Caller, Role
 from spooled_pipelines.server.auth.failed_auth_limiter import FailedAuthLimiter
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION, HashedKey, hash_key
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.key_records import KeyRecord
+from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.store import JobStore
 
 # By this header the caller says which organization it takes its key to be for.

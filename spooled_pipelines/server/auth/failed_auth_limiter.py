@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.token_bucket import TokenBucket
 
 # Peers that are remembered; beyond that the longest unused are forgotten.

@@ -6,8 +6,8 @@ import asyncio
 import math
 from collections.abc import Mapping
 
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.token_bucket import TokenBucket
 
 

@@ -33,7 +33,7 @@ from spooled_pipelines.server.config.settings import (
     ServerSettings,
     shown_store,
 )
-from spooled_pipelines.server.core.retention import retention_of, seconds_of
+from spooled_pipelines.server.core.upkeep.retention import retention_of, seconds_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
-from spooled_pipelines.server.core.quotas import Quotas
-from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
+from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
+from spooled_pipelines.server.core.limits.quotas import Quotas
+from spooled_pipelines.server.core.upkeep.retention import KEEP_ALL, Retention
 from spooled_pipelines.wire import limits
 
 DEFAULT_ORGANIZATION = "default"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from spooled_pipelines.retry_backoff import parse_backoff
 from spooled_pipelines.server.core.errors import invalid, shortened
-from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.settlements import LeaseHolder
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.settlements import LeaseHolder
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits
 from spooled_pipelines.wire import batch_v1, limits, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import Tags
 from spooled_pipelines.wire.well_known import Timestamp

@@ -13,8 +13,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from spooled_pipelines.server.auth import ApiKeys
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.dashboard import probes
 from spooled_pipelines.server.dashboard.context import (
     View,

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from spooled_pipelines.server.auth import SEES_PAYLOADS
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.dashboard.rendering import Pages
 from spooled_pipelines.server.dashboard.security import Cookies, Origin, check_token, form_of
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions

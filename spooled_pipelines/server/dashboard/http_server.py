@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from spooled_pipelines.server.config.settings import host_and_port
-from spooled_pipelines.server.core.lifecycle import Service
+from spooled_pipelines.server.core.runtime.lifecycle import Service
 from spooled_pipelines.server.dashboard.app import AppContext, make_app
 from spooled_pipelines.server.dashboard.http_protocol import (
     HANDSHAKE_SECONDS,

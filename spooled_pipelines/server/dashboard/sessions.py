@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from spooled_pipelines.server.auth import ApiKeys, Caller, peer_of
 from spooled_pipelines.server.config.settings import hash_key
-from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.runtime.clock import Clock
 
 # Beyond these the longest unused are signed out: of the same key, or in all, then of the
 # organization that has the most.

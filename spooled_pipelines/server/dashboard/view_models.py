@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.jobs.records import Status
 from spooled_pipelines.wire.batch_v1 import BatchStats
 from spooled_pipelines.wire.queue_admin_v1 import Queue
 

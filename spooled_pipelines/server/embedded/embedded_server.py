@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from spooled_pipelines.server.config.settings import ServerSettings
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.embedded import endpoint
 from spooled_pipelines.server.embedded.endpoint import Endpoint
 from spooled_pipelines.server.server import Server
-from spooled_pipelines.server.store.sqlite.filelock import EMBEDDED, FileLock
+from spooled_pipelines.server.store.sqlite.connections.filelock import EMBEDDED, FileLock
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 
 

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from spooled_pipelines.server.config.settings import ServerSettings
-from spooled_pipelines.server.core.clock import MovableClock
+from spooled_pipelines.server.core.runtime.clock import MovableClock
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.store.sqlite.memory import MemoryStore
 

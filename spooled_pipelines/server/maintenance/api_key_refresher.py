@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.auth import ApiKeys
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
-from spooled_pipelines.server.core.notifier import Notifier
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import Loop, LoopMonitor
+from spooled_pipelines.server.core.runtime.notifier import Notifier
 
 
 class ApiKeyRefresher(Loop):

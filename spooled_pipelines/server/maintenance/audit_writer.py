@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from spooled_pipelines.server.auth import Audit
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import Loop, LoopMonitor
 
 _PAUSE_MS = 60_000
 

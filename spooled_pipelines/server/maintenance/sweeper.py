@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
-from spooled_pipelines.server.core.notifier import Notifier
-from spooled_pipelines.server.core.retention import earliest
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import Loop, LoopMonitor
+from spooled_pipelines.server.core.runtime.notifier import Notifier
+from spooled_pipelines.server.core.upkeep.retention import earliest
 from spooled_pipelines.server.store import JobStore
 
 

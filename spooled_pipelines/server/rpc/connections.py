@@ -14,8 +14,8 @@ from collections import Counter, OrderedDict
 from contextlib import AsyncExitStack
 
 from spooled_pipelines.server.auth import peer_host
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.lifecycle import Loop, LoopMonitor
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import Loop, LoopMonitor
 from spooled_pipelines.server.rpc import peer_sockets
 from spooled_pipelines.server.rpc.peer_sockets import CAN_LOOK, Peer
 from spooled_pipelines.server.rpc.unread_bytes import (

@@ -15,7 +15,7 @@ import grpc.aio
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.in_flight import ByteBudget, Received
+from spooled_pipelines.server.core.limits.in_flight import ByteBudget, Received
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.methods import Method
 

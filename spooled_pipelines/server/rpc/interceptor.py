@@ -33,7 +33,7 @@ from spooled_pipelines.server.auth import (
 )
 from spooled_pipelines.server.config.settings import ConnectionLimits
 from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
-from spooled_pipelines.server.core.in_flight import ByteBudget, Received, Share
+from spooled_pipelines.server.core.limits.in_flight import ByteBudget, Received, Share
 from spooled_pipelines.server.core.protobuf import parses_itself
 from spooled_pipelines.server.rpc.connections import ConnectionGuard
 from spooled_pipelines.server.rpc.intake import Intake

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.batch_records import BatchRecord, ExpectedParts, PartRecord
+from spooled_pipelines.server.core.batches.records import BatchRecord, ExpectedParts, PartRecord
 from spooled_pipelines.server.core.errors import invalid
-from spooled_pipelines.server.core.in_flight import Received
-from spooled_pipelines.server.core.job_columns import JobColumns
-from spooled_pipelines.server.core.notifier import batch_topic, control_topic
+from spooled_pipelines.server.core.jobs.columns import JobColumns
+from spooled_pipelines.server.core.jobs.records import JobPage
+from spooled_pipelines.server.core.limits.in_flight import Received
 from spooled_pipelines.server.core.protobuf import field, takes_bytes
-from spooled_pipelines.server.core.records import JobPage
+from spooled_pipelines.server.core.runtime.notifier import batch_topic, control_topic
 from spooled_pipelines.server.services import chunk_calls
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (

@@ -9,8 +9,8 @@ from typing import TypeVar
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import ids, validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import ChunkSettlement, Incomplete, LeasedJobs
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import ChunkSettlement, Incomplete, LeasedJobs
 from spooled_pipelines.server.services.claiming import claim
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp

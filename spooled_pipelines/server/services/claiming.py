@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.auth import Caller
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import GiveBack, LeaseHolder, Settlement
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import GiveBack, LeaseHolder, Settlement
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.store.requests import ClaimRequest
 

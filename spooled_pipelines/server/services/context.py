@@ -11,11 +11,11 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from spooled_pipelines.server.auth import Caller
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.in_flight import ByteBudget
-from spooled_pipelines.server.core.lifecycle import BackgroundTasks
-from spooled_pipelines.server.core.notifier import Notifier, queue_topic
-from spooled_pipelines.server.core.presence import POLLED_MS
+from spooled_pipelines.server.core.limits.in_flight import ByteBudget
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks
+from spooled_pipelines.server.core.runtime.notifier import Notifier, queue_topic
+from spooled_pipelines.server.core.runtime.presence import POLLED_MS
 from spooled_pipelines.server.services.validation.structs import SURELY_SMALL_BYTES
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire import limits

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from spooled_pipelines.server.core.batch_records import BatchRecord, ChunkStored
-from spooled_pipelines.server.core.job_columns import JobColumns
-from spooled_pipelines.server.core.presence import OFFLINE_MS
-from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.core.queue_limits import QueueLimits, Throttle
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.batches.records import BatchRecord, ChunkStored
+from spooled_pipelines.server.core.batches.stall_causes import stalls
+from spooled_pipelines.server.core.jobs.columns import JobColumns
+from spooled_pipelines.server.core.jobs.records import (
     AttemptRecord,
     JobRecord,
     ListedQueue,
@@ -20,8 +18,10 @@ from spooled_pipelines.server.core.records import (
     QueueRecord,
     Status,
 )
-from spooled_pipelines.server.core.records import WaitingError as WaitingErrorRecord
-from spooled_pipelines.server.core.stall_causes import stalls
+from spooled_pipelines.server.core.jobs.records import WaitingError as WaitingErrorRecord
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits, Throttle
+from spooled_pipelines.server.core.protobuf import field
+from spooled_pipelines.server.core.runtime.presence import OFFLINE_MS
 from spooled_pipelines.server.services.validation.chunks import RowsChecked
 from spooled_pipelines.wire import batch_v1, queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import (

@@ -10,9 +10,9 @@ from functools import partial
 from google.protobuf.message import DecodeError
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
-from spooled_pipelines.server.core.batch_records import BatchOpening, ChunkStored
+from spooled_pipelines.server.core.batches.records import BatchOpening, ChunkStored
 from spooled_pipelines.server.core.errors import RefusedError, conflict, invalid
-from spooled_pipelines.server.core.in_flight import Received
+from spooled_pipelines.server.core.limits.in_flight import Received
 from spooled_pipelines.server.services.context import KEY_ELSEWHERE, ServiceContext
 from spooled_pipelines.server.services.encoding import batch_stats, chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from spooled_pipelines.server.auth import Caller, key_id, new_key, organization_name
 from spooled_pipelines.server.core import key_records, validation
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.key_records import KeyRecord
+from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import NEWEST

@@ -7,7 +7,7 @@ from functools import partial
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import LEASE_LOST, RefusedError
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.settlements import (
     Completion,
     FailOutcome,
     Failure,

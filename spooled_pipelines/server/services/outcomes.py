@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.settlements import (
     Act,
     Completion,
     Death,

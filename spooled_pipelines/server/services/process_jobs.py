@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.core.records import JobRecord
 from spooled_pipelines.server.services import lease_calls
 from spooled_pipelines.server.services.claiming import Consumer, give_back
 from spooled_pipelines.server.services.context import ServiceContext

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.job_rules import HELD
+from spooled_pipelines.server.core.jobs.rules import HELD
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (

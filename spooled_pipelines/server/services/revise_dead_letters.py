@@ -6,7 +6,7 @@ from functools import partial
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.settlements import Revision
+from spooled_pipelines.server.core.jobs.settlements import Revision
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits

@@ -9,7 +9,7 @@ from functools import partial
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.settlements import Completion, Settlement
+from spooled_pipelines.server.core.jobs.settlements import Completion, Settlement
 from spooled_pipelines.server.services.chunk_calls import settle_chunk
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.outcomes import incomplete, refused, settled

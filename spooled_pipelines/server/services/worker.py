@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import ids, validation
-from spooled_pipelines.server.core.presence import HEARTBEAT_SECONDS
-from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.core.jobs.records import WorkerRecord
+from spooled_pipelines.server.core.runtime.presence import HEARTBEAT_SECONDS
 from spooled_pipelines.server.services import heartbeats
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.process_jobs import process_jobs

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from spooled_pipelines.server.core.batch_records import (
+from spooled_pipelines.server.core.batches.records import (
     ALL_BEGUN,
     BatchOpening,
     BatchPage,
@@ -24,12 +24,8 @@ from spooled_pipelines.server.core.batch_records import (
     RetryOutcome,
 )
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.job_columns import JobColumns
-from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage, KeyRecord
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.queue_limits import QueueControl
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.jobs.columns import JobColumns
+from spooled_pipelines.server.core.jobs.records import (
     AttemptRecord,
     CounterMismatch,
     Depths,
@@ -44,7 +40,7 @@ from spooled_pipelines.server.core.records import (
     StoreSize,
     WorkerRecord,
 )
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.settlements import (
     ChunkSettlement,
     FailOutcome,
     LeasedJobs,
@@ -52,6 +48,10 @@ from spooled_pipelines.server.core.settlements import (
     Revision,
     Settlement,
 )
+from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage, KeyRecord
+from spooled_pipelines.server.core.limits.queue_limits import QueueControl
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store.requests import (
     BatchJobs,
     BatchListing,

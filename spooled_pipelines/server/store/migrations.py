@@ -12,7 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from spooled_pipelines.server.core.errors import NoStoreError, StoreUnavailableError
-from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.store.sql import Migration
 
 _OBJECT = re.compile(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.config.settings import shown_store
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
-from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
-from spooled_pipelines.server.core.retention import KEEP_ALL, Retention
+from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
+from spooled_pipelines.server.core.limits.quotas import UNLIMITED, Quotas
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.upkeep.retention import KEEP_ALL, Retention
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.migrations import MigrationMode
-from spooled_pipelines.server.store.sqlite.database import path_of
+from spooled_pipelines.server.store.sqlite.connections.database import path_of
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 
 

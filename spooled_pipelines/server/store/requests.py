@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from spooled_pipelines.server.core.queue_limits import QueueLimits
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 
 # Above the number of every batch and job.

@@ -8,11 +8,20 @@ from itertools import repeat, starmap
 from typing import Any, NamedTuple
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.batch_records import BatchRecord, JobsAhead
-from spooled_pipelines.server.core.job_rules import HELD, error_group
+from spooled_pipelines.server.core.batches.records import BatchRecord, JobsAhead
+from spooled_pipelines.server.core.jobs.records import (
+    Counts,
+    JobRecord,
+    ThrottledQueue,
+    WaitingError,
+)
+from spooled_pipelines.server.core.jobs.rules import HELD, error_group
 from spooled_pipelines.server.core.key_records import AuditEntry, AuditKind, AuditPage, KeyRecord
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimiter, QueueLimits
-from spooled_pipelines.server.core.records import Counts, JobRecord, ThrottledQueue, WaitingError
+from spooled_pipelines.server.core.limits.queue_limits import (
+    QueueControl,
+    QueueLimiter,
+    QueueLimits,
+)
 from spooled_pipelines.server.store.limits import AHEAD_MAX
 
 _TOP_ERRORS = 5

@@ -9,7 +9,7 @@ where the next one begins. What stands in braces is a list of columns that is wr
 - `{round}`, `{quantum}`: of `turns.py`; `{turns_again}`: see PostgreSQL's `release_due`;
 - `{lease_first}`: see PostgreSQL's `claim_jobs`;
 - `{is_capped}`: the job's limit key, or whether its queue has so many in flight at most;
-- `{held}`: `job_rules.HELD`;
+- `{held}`: `core.jobs.rules.HELD`;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
 - `{limits T}`: the columns of `queue_limits` but for the queue.
 """
@@ -23,10 +23,10 @@ from importlib import resources
 from types import MappingProxyType
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.job_rules import HELD, JobState
-from spooled_pipelines.server.core.queue_limits import QueueLimiter
-from spooled_pipelines.server.core.records import Counts
-from spooled_pipelines.server.core.turns import ALONE, QUANTUM, ROUND
+from spooled_pipelines.server.core.jobs.records import Counts
+from spooled_pipelines.server.core.jobs.rules import HELD, JobState
+from spooled_pipelines.server.core.jobs.turns import ALONE, QUANTUM, ROUND
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimiter
 from spooled_pipelines.server.store.rows import JOB_COLUMNS
 
 _MARK = "-- name: "

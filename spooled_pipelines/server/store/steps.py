@@ -9,7 +9,7 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.batch_records import RetryOutcome
+from spooled_pipelines.server.core.batches.records import RetryOutcome
 
 # Who repeats a call does so within minutes.
 KEPT_MS = 60 * 60 * 1000

@@ -13,11 +13,8 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import QualifiedName
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.jobs.records import (
     Counts,
     JobRecord,
     OpenBatches,
@@ -25,6 +22,9 @@ from spooled_pipelines.server.core.records import (
     StoreSize,
     ThrottledQueue,
 )
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.runtime.notifier import QualifiedName
 from spooled_pipelines.server.store import JobStore
 
 _log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.records import JobRecord, StoreLoad
+from spooled_pipelines.server.core.jobs.records import JobRecord, StoreLoad
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.telemetry.metrics import Metrics

@@ -9,7 +9,7 @@ import sys
 import threading
 from types import TracebackType
 
-from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.telemetry.rpc_call import request_id
 
 _log = logging.getLogger(__name__)

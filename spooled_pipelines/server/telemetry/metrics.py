@@ -22,11 +22,11 @@ from prometheus_client import (
 )
 
 from spooled_pipelines.server.config.settings import host_and_port
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import CommitEvent, QualifiedName
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import Ending
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Ending
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor, Service
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent, QualifiedName
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry.collectors import (
     Depths,

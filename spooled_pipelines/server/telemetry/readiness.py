@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
 from spooled_pipelines.server.store import JobStore
 
 _STORE_SECONDS = 2.0

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import new_job
 

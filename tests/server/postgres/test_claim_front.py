@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from spooled_pipelines.server.core.settlements import Failure
-from spooled_pipelines.server.core.turns import QUANTUM
-from spooled_pipelines.server.store.postgres import claim_front
-from spooled_pipelines.server.store.postgres.claim_front import ClaimFront, Ranges
-from spooled_pipelines.server.store.postgres.database import configure
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.jobs.turns import QUANTUM
+from spooled_pipelines.server.store.postgres.connections.database import configure
 from spooled_pipelines.server.store.postgres.queries import SQL
+from spooled_pipelines.server.store.postgres.transactions import claim_front
+from spooled_pipelines.server.store.postgres.transactions.claim_front import ClaimFront, Ranges
 from spooled_pipelines.server.store.requests import BatchSelector
 from tests.support.replica import Replica
 from tests.support.store_kit import ORGANIZATION, give_back, holder, settle_one

@@ -12,12 +12,12 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
-from spooled_pipelines.server.core.settlements import Completion, Settlement
+from spooled_pipelines.server.core.jobs.settlements import Completion, Settlement
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
-from spooled_pipelines.server.store.postgres import schema
-from spooled_pipelines.server.store.postgres.database import connect
+from spooled_pipelines.server.store.postgres.connections import schema
+from spooled_pipelines.server.store.postgres.connections.database import connect
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from spooled_pipelines.server.store.requests import ClaimRequest

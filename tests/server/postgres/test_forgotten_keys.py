@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from spooled_pipelines.server.core.retention import Retention
-from spooled_pipelines.server.core.settlements import Completion
-from spooled_pipelines.server.store.postgres import pruning
+from spooled_pipelines.server.core.jobs.settlements import Completion
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from spooled_pipelines.server.store.postgres.store import PostgresStore
-from spooled_pipelines.server.store.postgres.transaction import Transaction
+from spooled_pipelines.server.store.postgres.transactions import Transaction
+from spooled_pipelines.server.store.postgres.upkeep import pruning
 from spooled_pipelines.server.store.requests import BatchSelector
 from tests.support.manual_clock import ManualClock
 from tests.support.store_kit import (

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import Completion, Settlement
-from spooled_pipelines.server.core.turns import key_number
+from spooled_pipelines.server.core.batches.records import BatchOpening
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Completion, Settlement
+from spooled_pipelines.server.core.jobs.turns import key_number
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.replica import Replica

@@ -9,14 +9,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from spooled_pipelines.server.core.notifier import (
+from spooled_pipelines.server.core.runtime.notifier import (
     CommitEvent,
     Notifier,
     batch_topic,
     job_topic,
     queue_topic,
 )
-from spooled_pipelines.server.store.postgres.database import configure
+from spooled_pipelines.server.store.postgres.connections.database import configure
 from spooled_pipelines.server.store.postgres.queries import SQL
 from tests.support.postgres import Cluster
 

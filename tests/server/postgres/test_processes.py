@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.server_process import ServerProcess

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
+from spooled_pipelines.server.core.batches.records import BatchOpening
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.quotas import Quotas
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits
+from spooled_pipelines.server.core.limits.quotas import Quotas
 from spooled_pipelines.server.store.requests import ControlChange
 from tests.support.replica import Replica
 from tests.support.store_kit import ORGANIZATION, chunk, give_back, holder, new_job, settle_one

@@ -11,10 +11,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
-from spooled_pipelines.server.store.postgres import database as connections
-from spooled_pipelines.server.store.postgres import listener, watchdog
-from spooled_pipelines.server.store.postgres.database import borrowed
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
+from spooled_pipelines.server.store.postgres.connections import database as connections
+from spooled_pipelines.server.store.postgres.connections import watchdog
+from spooled_pipelines.server.store.postgres.connections.database import borrowed
+from spooled_pipelines.server.store.postgres.transactions import listener
 from tests.support.manual_clock import ManualClock
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.store.limits import AUDIT_KEPT
 from spooled_pipelines.server.telemetry.logs import _JsonFormatter
 from spooled_pipelines.wire import batch_v1 as batch

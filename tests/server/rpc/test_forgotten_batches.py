@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.core.retention import Retention
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.wire import Wire, answered, struct

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from spooled_pipelines import AsyncSpooledClient
-from spooled_pipelines.server.core.lifecycle import LoopMonitor
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
 from spooled_pipelines.server.rpc import health as rpc_health
 from spooled_pipelines.wire.pool import SERVICES
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsRequest

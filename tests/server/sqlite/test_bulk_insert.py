@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.store.sqlite import bulk_insert
-from spooled_pipelines.server.store.sqlite.database import open_writer
+from spooled_pipelines.server.store.sqlite.connections.database import open_writer
+from spooled_pipelines.server.store.sqlite.transactions import bulk_insert
 
 KEYS = st.integers(0, 9).map(lambda n: bytes([n] * 16))
 

@@ -24,9 +24,9 @@ from spooled_pipelines.server.core.errors import (
     ReadOnlyStoreError,
     StoreFaultError,
 )
-from spooled_pipelines.server.store.backup import find_faults
+from spooled_pipelines.server.store.administration.backup import find_faults
 from spooled_pipelines.server.store.open import open_store
-from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
+from spooled_pipelines.server.store.sqlite.connections.disk_errors import FaultLog
 from tests.support.server_process import ServerProcess
 from tests.support.store_kit import ORGANIZATION, StoreKit, new_job, struct
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.core.payloads import payload_digest
+from spooled_pipelines.server.core.jobs.payloads import payload_digest
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.server.store.sql import Migration
-from spooled_pipelines.server.store.sqlite import database
+from spooled_pipelines.server.store.sqlite.connections import database
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS, SQL
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from tests.support import forked

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import MovedStoreError, StoreUnavailableError
-from spooled_pipelines.server.store.sqlite import file_identity
-from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
+from spooled_pipelines.server.store.sqlite.connections import file_identity
+from spooled_pipelines.server.store.sqlite.connections.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from tests.support.store_kit import ORGANIZATION, new_job
 
@@ -89,7 +89,9 @@ def test_the_lock_meets_the_file_under_another_name(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As through a mount, of which the name alone says nothing."""
-    monkeypatch.setattr("spooled_pipelines.server.store.sqlite.filelock.refuse_aliases", print)
+    monkeypatch.setattr(
+        "spooled_pipelines.server.store.sqlite.connections.filelock.refuse_aliases", print
+    )
     path.touch()
     other = path.with_name("other.db")
     os.link(path, other)

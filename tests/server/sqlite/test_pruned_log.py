@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spooled_pipelines.server.core.retention import Retention
-from spooled_pipelines.server.core.settlements import Completion
+from spooled_pipelines.server.core.jobs.settlements import Completion
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one, struct
 

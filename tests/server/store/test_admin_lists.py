@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import JobRecord, Status, WorkerRecord
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.batches.records import BatchOpening
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status, WorkerRecord
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits
 from spooled_pipelines.server.store import limits
 from spooled_pipelines.server.store.requests import (
     NEWEST,
@@ -178,7 +178,7 @@ async def test_a_listing_looks_at_a_bounded_number_of_jobs_and_ends_before_its_t
     kit: StoreKit, mixed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"spooled_pipelines.server.store.{module}.listing.LISTED_MAX", 2)
+        monkeypatch.setattr(f"spooled_pipelines.server.store.{module}.reads.listing.LISTED_MAX", 2)
     page = await kit.store.jobs(ORGANIZATION, JobListing(None, [Status.DEADLETTER]))
     assert (page.jobs, page.after is not None) == ([], True)
     (dead,) = await listed(kit, statuses=[Status.DEADLETTER])
@@ -246,7 +246,9 @@ async def test_a_search_looks_at_a_bounded_number_of_jobs_and_goes_on(
     kit: StoreKit, jobs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"spooled_pipelines.server.store.{module}.listing.SEARCHED_MAX", 2)
+        monkeypatch.setattr(
+            f"spooled_pipelines.server.store.{module}.reads.listing.SEARCHED_MAX", 2
+        )
     assert limits.SEARCHED_MAX == 10_000
     page = await kit.store.jobs(ORGANIZATION, JobSearch("b", [Status.COMPLETED], "", 0, 10))
     assert (page.jobs, page.after is not None) == ([], True)

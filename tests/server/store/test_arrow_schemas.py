@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.batch_rules import named_schema
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.retention import Retention
+from spooled_pipelines.server.core.batches.records import BatchOpening
+from spooled_pipelines.server.core.batches.rules import named_schema
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.store_kit import ORGANIZATION, StoreKit, refused, struct

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, BatchRecord
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.batches.records import BatchOpening, BatchRecord
+from spooled_pipelines.server.core.jobs.settlements import Failure
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, refused, settle_one
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import ChunkStored
-from spooled_pipelines.server.core.records import JobRecord, Status
-from spooled_pipelines.server.core.retention import Retention
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.batches.records import ChunkStored
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchSelector, KeyQuery
 from tests.support.doc_tables import table_under

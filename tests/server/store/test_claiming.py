@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.jobs.records import Status
 from spooled_pipelines.server.store.requests import ClaimRequest
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, refused, struct
 

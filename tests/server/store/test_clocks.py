@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.core import clock as clocks
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.runtime import clock as clocks
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, new_job
 

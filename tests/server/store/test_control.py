@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, BatchRecord
-from spooled_pipelines.server.core.records import AttemptRecord, Counts, JobRecord
-from spooled_pipelines.server.core.settlements import Ending, Failure
+from spooled_pipelines.server.core.batches.records import BatchOpening, BatchRecord
+from spooled_pipelines.server.core.jobs.records import AttemptRecord, Counts, JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Ending, Failure
 from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector
 from tests.support.store_kit import (
     ORGANIZATION,

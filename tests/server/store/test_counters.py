@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 import pytest
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Failure
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, holder, settle_one
 
 STEPS = 120

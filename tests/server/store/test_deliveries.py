@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.settlements import Act, Death, Ending, Failure, GiveBack
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
+from spooled_pipelines.server.core.jobs.settlements import Act, Death, Ending, Failure, GiveBack
 from spooled_pipelines.server.store.requests import BatchSelector, DeadWorker
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 

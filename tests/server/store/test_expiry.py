@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.batch_records import BatchRecord
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.settlements import Failure, Revision
+from spooled_pipelines.server.core.batches.records import BatchRecord
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.settlements import Failure, Revision
 from spooled_pipelines.server.store.requests import BatchSelector
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
 

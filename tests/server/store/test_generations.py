@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
+from spooled_pipelines.server.core.batches.records import BatchOpening
 from spooled_pipelines.server.store.limits import STEP_JOBS
 from tests.support.store_kit import ORGANIZATION, StoreKit, refused
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core import key_upkeep
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import Failure
-from spooled_pipelines.server.core.turns import key_number
-from spooled_pipelines.server.store.postgres import key_upkeep as postgres_upkeep
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.jobs.turns import key_number
+from spooled_pipelines.server.core.upkeep import key_upkeep
+from spooled_pipelines.server.store.postgres.upkeep import key_upkeep as postgres_upkeep
 from spooled_pipelines.server.store.requests import BatchSelector
-from spooled_pipelines.server.store.sqlite import key_upkeep as sqlite_upkeep
+from spooled_pipelines.server.store.sqlite.upkeep import key_upkeep as sqlite_upkeep
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.store_kit import (
     ORGANIZATION,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError, invalid
-from spooled_pipelines.server.core.records import JobRecord, Status
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.settlements import (
     ChunkSettlement,
     Completion,
     FailOutcome,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH
-from spooled_pipelines.server.core.records import JobRecord, Status
-from spooled_pipelines.server.core.settlements import Completion, Failure, LeaseHolder
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.settlements import Completion, Failure, LeaseHolder
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, settle_one
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from spooled_pipelines.server.core.clock import SystemClock
 from spooled_pipelines.server.core.errors import StoreUnavailableError
-from spooled_pipelines.server.store.migrate import missing_migrations
+from spooled_pipelines.server.core.runtime.clock import SystemClock
+from spooled_pipelines.server.store.administration.migrate import missing_migrations
 from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sql import Migration
@@ -24,8 +24,8 @@ from tests.support.server_process import ServerProcess
 from tests.support.store_kit import execute
 
 OF_KIND = {
-    "sqlite": "spooled_pipelines.server.store.sqlite.database",
-    "postgresql": "spooled_pipelines.server.store.postgres.schema",
+    "sqlite": "spooled_pipelines.server.store.sqlite.connections.database",
+    "postgresql": "spooled_pipelines.server.store.postgres.connections.schema",
 }
 LATER, LATEST = (
     Migration(f"900{number}_{name}", f"ALTER TABLE jobs ADD COLUMN {name} integer;\n", 1, False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.job_columns import columns_of_jobs
-from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.columns import columns_of_jobs
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, struct
 

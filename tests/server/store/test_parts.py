@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import (
+from spooled_pipelines.server.core.batches.records import (
     BatchOpening,
     BatchRecord,
     ExpectedParts,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.records import JobPage
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.jobs.records import JobPage
+from spooled_pipelines.server.core.jobs.settlements import Failure
 from spooled_pipelines.server.store.requests import ControlChange, DeadLetters, QueueSelector
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one, struct
 

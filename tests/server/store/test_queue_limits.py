@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.limits.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.store.requests import ControlChange
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one
 

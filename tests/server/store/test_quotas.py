@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.quotas import Quotas
+from spooled_pipelines.server.core.limits.quotas import Quotas
 from spooled_pipelines.server.store.open import open_store
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, new_job, refused
 

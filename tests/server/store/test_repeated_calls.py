@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.core.queue_limits import QueueControl, QueueLimits
-from spooled_pipelines.server.core.settlements import Failure
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.limits.queue_limits import QueueControl, QueueLimits
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.requests import BatchSelector, ControlChange, QueueSelector
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one

@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 
 from spooled_pipelines.server.core import ids
-from spooled_pipelines.server.core.clock import SystemClock
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
-from spooled_pipelines.server.store.sqlite.backup import back_up
+from spooled_pipelines.server.store.sqlite.upkeep.backup import back_up
 from tests.support.postgres import Cluster
 from tests.support.store_kit import ORGANIZATION, new_job
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, ChunkRange
+from spooled_pipelines.server.core.batches.records import BatchOpening, ChunkRange
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, refused
 
 

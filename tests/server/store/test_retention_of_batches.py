@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, PartRecord
+from spooled_pipelines.server.core.batches.records import BatchOpening, PartRecord
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import OpenBatches
-from spooled_pipelines.server.core.retention import STEP_JOBS, Retention, retention_of
-from spooled_pipelines.server.core.settlements import Completion, Failure
+from spooled_pipelines.server.core.jobs.records import OpenBatches
+from spooled_pipelines.server.core.jobs.settlements import Completion, Failure
+from spooled_pipelines.server.core.upkeep.retention import STEP_JOBS, Retention, retention_of
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector, QueueSelector
 from tests.support.store_kit import (

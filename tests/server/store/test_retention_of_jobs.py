@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.retention import (
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.settlements import Completion, Failure
+from spooled_pipelines.server.core.upkeep.retention import (
     STEP_JOBS,
     Retention,
     retention_of,
     seconds_of,
 )
-from spooled_pipelines.server.core.settlements import Completion, Failure
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector
 from tests.support.store_kit import (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import JobRecord, Status
-from spooled_pipelines.server.core.settlements import Failure, Revision
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.settlements import Failure, Revision
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one, struct
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.settlements import (
     Completion,
     FailOutcome,
     Failure,

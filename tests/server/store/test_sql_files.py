@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines.server import store
-from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.store.rows import JOB_COLUMNS
 
 FOLDER = Path(store.__file__).parent

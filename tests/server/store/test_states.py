@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, PartRecord
+from spooled_pipelines.server.core.batches.records import BatchOpening, PartRecord
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
-from spooled_pipelines.server.core.records import JobRecord, Status
-from spooled_pipelines.server.core.settlements import Death, Failure, GiveBack, Revision
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
+from spooled_pipelines.server.core.jobs.settlements import Death, Failure, GiveBack, Revision
 from spooled_pipelines.server.store.requests import BatchJobs, BatchSelector, QueueSelector
 from tests.support.doc_tables import table_under
 from tests.support.store_kit import ORGANIZATION, StoreKit, give_back, holder, settle_one

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.core.queue_limits import QueueLimits, Throttle
-from spooled_pipelines.server.core.records import JobRecord
-from spooled_pipelines.server.core.settlements import GiveBack
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.jobs.settlements import GiveBack
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits, Throttle
 from spooled_pipelines.server.store.requests import ControlChange
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.core.batch_records import BatchOpening
-from spooled_pipelines.server.core.settlements import Failure
-from spooled_pipelines.server.core.turns import QUANTUM, ROUND, length
+from spooled_pipelines.server.core.batches.records import BatchOpening
+from spooled_pipelines.server.core.jobs.settlements import Failure
+from spooled_pipelines.server.core.jobs.turns import QUANTUM, ROUND, length
 from spooled_pipelines.server.store.requests import BatchSelector
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.store_kit import ORGANIZATION, StoreKit, chunk, give_back, holder, settle_one

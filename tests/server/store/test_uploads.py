@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, BatchRecord, PartRecord
-from spooled_pipelines.server.core.batch_rules import UPLOAD_GONE_MS
+from spooled_pipelines.server.core.batches.records import BatchOpening, BatchRecord, PartRecord
+from spooled_pipelines.server.core.batches.rules import UPLOAD_GONE_MS
 from tests.support.store_kit import ORGANIZATION, StoreKit, refused
 
 GONE_SECONDS = UPLOAD_GONE_MS / 1_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spooled_pipelines.server.core.records import WorkerRecord
+from spooled_pipelines.server.core.jobs.records import WorkerRecord
 from spooled_pipelines.server.store.requests import Heartbeat
 from tests.support.store_kit import ORGANIZATION, StoreKit, refused
 
@@ -52,7 +52,9 @@ async def test_workers_that_are_silent_for_a_day_make_room(
     kit: StoreKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"spooled_pipelines.server.store.{place}.workers.WORKERS_MAX", 2)
+        monkeypatch.setattr(
+            f"spooled_pipelines.server.store.{place}.callers.workers.WORKERS_MAX", 2
+        )
     for name in ("w1", "w2", "w1"):
         await kit.store.register_worker(ORGANIZATION, WORKER._replace(worker_id=name))
     with refused("RESOURCE_EXHAUSTED", "workers"):
@@ -76,7 +78,9 @@ async def test_queues_of_an_organization_are_bounded(
     kit: StoreKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"spooled_pipelines.server.store.{place}.id_cache.QUEUES_MAX", 2)
+        monkeypatch.setattr(
+            f"spooled_pipelines.server.store.{place}.connections.id_cache.QUEUES_MAX", 2
+        )
     for name in ("q1", "q2", "q1"):
         await kit.store.register_worker(ORGANIZATION, WORKER._replace(queue_name=name))
     with refused("RESOURCE_EXHAUSTED", "queues"):

@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from spooled_pipelines.server.core.batch_records import (
+from spooled_pipelines.server.core.batches.records import (
     BatchOpening,
     Chunk,
     ChunkStored,
     ExpectedParts,
     PartRecord,
 )
-from spooled_pipelines.server.core.records import NewJob, Status
+from spooled_pipelines.server.core.jobs.records import NewJob, Status
 from spooled_pipelines.server.store.requests import BatchJobs
 from tests.support.proof import model_control
 from tests.support.proof.job_rules import delays, priorities, retries

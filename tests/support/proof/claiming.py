@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
-from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.records import JobRecord
+from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs
 from spooled_pipelines.wire import batch_v1 as batch

@@ -23,8 +23,8 @@ import pyarrow.parquet
 from spooled_pipelines import AsyncSpooledClient, connect
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
-from spooled_pipelines.server.core.clock import SystemClock
-from spooled_pipelines.server.core.records import CounterMismatch
+from spooled_pipelines.server.core.jobs.records import CounterMismatch
+from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.wire.well_known import Struct
 from tests.support import forked

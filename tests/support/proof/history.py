@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from spooled_pipelines.server.core.records import JobRecord, Status
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
 from spooled_pipelines.wire.well_known import Struct
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.records import Enqueued, WorkerRecord
-from spooled_pipelines.server.core.settlements import (
+from spooled_pipelines.server.core.jobs.records import Enqueued, WorkerRecord
+from spooled_pipelines.server.core.jobs.settlements import (
     Act,
     Completion,
     Death,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spooled_pipelines.server.core.batch_records import BatchOpening, Chunk, ExpectedParts
-from spooled_pipelines.server.core.job_rules import HELD
-from spooled_pipelines.server.core.records import AttemptRecord, NewJob, Status
-from spooled_pipelines.server.core.settlements import Ending
+from spooled_pipelines.server.core.batches.records import BatchOpening, Chunk, ExpectedParts
+from spooled_pipelines.server.core.jobs.records import AttemptRecord, NewJob, Status
+from spooled_pipelines.server.core.jobs.rules import HELD
+from spooled_pipelines.server.core.jobs.settlements import Ending
 from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.proof.model_limits import KeyLimits, QueueCaps, Topic

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from spooled_pipelines.server.core.records import Counts, Status
-from spooled_pipelines.server.core.retention import Retention
+from spooled_pipelines.server.core.jobs.records import Counts, Status
+from spooled_pipelines.server.core.upkeep.retention import Retention
 from tests.support.proof.model import Model
 from tests.support.proof.model_records import SETTLED, Batch, Job, RefusalError, counted
 

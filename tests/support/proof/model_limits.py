@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from spooled_pipelines.server.core.key_upkeep import LIMITS_EVERY_MS
-from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimiter, QueueLimits
+from spooled_pipelines.server.core.limits.queue_limits import LimitedBy, QueueLimiter, QueueLimits
+from spooled_pipelines.server.core.upkeep.key_upkeep import LIMITS_EVERY_MS
 
 # Organization and queue.
 Topic = tuple[str, str]

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.job_rules import HELD
-from spooled_pipelines.server.core.records import AttemptRecord, Counts, NewJob, Status
-from spooled_pipelines.server.core.settlements import Ending
+from spooled_pipelines.server.core.jobs.records import AttemptRecord, Counts, NewJob, Status
+from spooled_pipelines.server.core.jobs.rules import HELD
+from spooled_pipelines.server.core.jobs.settlements import Ending
 from tests.support.proof.model_limits import Topic
 from tests.support.proof.model_turns import Line
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from spooled_pipelines.server.core.queue_limits import QueueLimits
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.limits.queue_limits import QueueLimits
+from spooled_pipelines.server.core.upkeep.retention import KEEP_ALL, Pruner, Retention
 from spooled_pipelines.server.store.requests import BatchSelector, ControlChange, QueueSelector
 from tests.support.proof import model_control
 from tests.support.proof.model_records import Job

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from spooled_pipelines.server.core.batch_records import BatchRecord, Chunk
+from spooled_pipelines.server.core.batches.records import BatchRecord, Chunk
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
-from spooled_pipelines.server.core.queue_limits import LimitedBy, QueueLimits
-from spooled_pipelines.server.core.records import JobRecord, NewJob, QueueRecord, Status
-from spooled_pipelines.server.core.settlements import LeaseHolder
+from spooled_pipelines.server.core.jobs.records import JobRecord, NewJob, QueueRecord, Status
+from spooled_pipelines.server.core.jobs.settlements import LeaseHolder
+from spooled_pipelines.server.core.limits.queue_limits import LimitedBy, QueueLimits
+from spooled_pipelines.server.core.upkeep.key_upkeep import KeyUpkeep
 from tests.support.proof.model import Model
 from tests.support.proof.model_records import Batch, Job, RefusalError, counted, moments
 from tests.support.store_kit import StoreKit, refused, struct

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from spooled_pipelines.server.core.records import Status
+from spooled_pipelines.server.core.jobs.records import Status
 from spooled_pipelines.server.dashboard.context import Form, SignedInRequest
 from spooled_pipelines.server.dashboard.formatting import number
 from spooled_pipelines.wire.batch_v1 import (

@@ -9,11 +9,11 @@ from itertools import compress
 from typing import Any, TypeVar
 
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.batch_records import Chunk, PayloadSchema
-from spooled_pipelines.server.core.batch_rules import named_schema
+from spooled_pipelines.server.core.batches.records import Chunk, PayloadSchema
+from spooled_pipelines.server.core.batches.rules import named_schema
 from spooled_pipelines.server.core.errors import RefusedError, invalid, why_not
-from spooled_pipelines.server.core.records import Status
-from spooled_pipelines.server.core.turns import key_number
+from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.turns import key_number
 from spooled_pipelines.server.services.validation.structs import (
     PARSED_AT_ONCE_BYTES,
     SURELY_SMALL_BYTES,

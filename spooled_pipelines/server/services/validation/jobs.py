@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spooled_pipelines.server.core import validation
-from spooled_pipelines.server.core.records import NewJob
+from spooled_pipelines.server.core.jobs.records import NewJob
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire.spooled_v1 import EnqueueRequest
 

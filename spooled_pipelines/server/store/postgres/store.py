@@ -9,15 +9,9 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import psycopg
 
-from spooled_pipelines.server.core.batch_records import Chunk, ChunkStored
-from spooled_pipelines.server.core.clock import Clock
+from spooled_pipelines.server.core.batches.records import Chunk, ChunkStored
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
-from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES, Renewal
-from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
-from spooled_pipelines.server.core.lifecycle import BackgroundTasks, LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.jobs.records import (
     Depths,
     Enqueued,
     JobPage,
@@ -25,33 +19,23 @@ from spooled_pipelines.server.core.records import (
     NewJob,
     StoreLoad,
 )
-from spooled_pipelines.server.core.retention import KEEP_ALL, Pruner, Retention, earliest
-from spooled_pipelines.server.core.settlements import FailOutcome, LeaseHolder, Settlement
+from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES, Renewal
+from spooled_pipelines.server.core.jobs.settlements import FailOutcome, LeaseHolder, Settlement
+from spooled_pipelines.server.core.limits.quotas import UNLIMITED, Quotas
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks, LoopMonitor, Service
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent
+from spooled_pipelines.server.core.upkeep.key_upkeep import KeyUpkeep
+from spooled_pipelines.server.core.upkeep.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.server.store.migrations import MigrationMode
-from spooled_pipelines.server.store.postgres import (
-    arrow_schemas,
-    audit,
-    batch_marks,
-    bulk_operations,
-    claiming,
-    enqueueing,
-    key_upkeep,
-    leased_chunks,
-    listing,
-    pruning,
-    queue_limits,
-    reading,
-    schema,
-    settling,
-    sweeping,
-    workers,
-)
-from spooled_pipelines.server.store.postgres import batches as batch_operations
-from spooled_pipelines.server.store.postgres import keys as key_operations
-from spooled_pipelines.server.store.postgres.chunks import Chunks
-from spooled_pipelines.server.store.postgres.context import StoreContext
-from spooled_pipelines.server.store.postgres.database import (
+from spooled_pipelines.server.store.postgres.batches import arrow_schemas, bulk_operations
+from spooled_pipelines.server.store.postgres.batches import batches as batch_operations
+from spooled_pipelines.server.store.postgres.batches.chunks import Chunks
+from spooled_pipelines.server.store.postgres.callers import audit, workers
+from spooled_pipelines.server.store.postgres.callers import keys as key_operations
+from spooled_pipelines.server.store.postgres.connections import schema
+from spooled_pipelines.server.store.postgres.connections.database import (
     Connection,
     Snapshot,
     borrowed,
@@ -59,9 +43,20 @@ from spooled_pipelines.server.store.postgres.database import (
     make_pool,
     shown,
 )
-from spooled_pipelines.server.store.postgres.listener import Listener
-from spooled_pipelines.server.store.postgres.micro_batcher import MicroBatcher
+from spooled_pipelines.server.store.postgres.jobs import (
+    claiming,
+    enqueueing,
+    leased_chunks,
+    settling,
+    sweeping,
+)
+from spooled_pipelines.server.store.postgres.limits import queue_limits
 from spooled_pipelines.server.store.postgres.queries import MIGRATIONS
+from spooled_pipelines.server.store.postgres.reads import listing, reading
+from spooled_pipelines.server.store.postgres.transactions import StoreContext
+from spooled_pipelines.server.store.postgres.transactions.listener import Listener
+from spooled_pipelines.server.store.postgres.transactions.micro_batcher import MicroBatcher
+from spooled_pipelines.server.store.postgres.upkeep import batch_marks, key_upkeep, pruning
 from spooled_pipelines.server.store.requests import ClaimRequest, JobListing, JobQuery, JobSearch
 
 T = TypeVar("T")

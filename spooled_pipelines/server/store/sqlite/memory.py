@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from spooled_pipelines.server.core.clock import Clock
-from spooled_pipelines.server.store.sqlite.filelock import FileLock
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.store.sqlite.connections.filelock import FileLock
 from spooled_pipelines.server.store.sqlite.store import SqliteStore
-from spooled_pipelines.server.store.sqlite.transaction import Snapshot
+from spooled_pipelines.server.store.sqlite.transactions import Snapshot
 
 T = TypeVar("T")
 P = ParamSpec("P")

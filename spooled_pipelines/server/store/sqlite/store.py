@@ -12,58 +12,69 @@ from typing import Any, Concatenate, NamedTuple, TypeVar
 
 from typing_extensions import ParamSpec
 
-from spooled_pipelines.server.core.batch_records import (
+from spooled_pipelines.server.core.batches.records import (
     BatchOpening,
     BatchRecord,
     CancelOutcome,
     RetryOutcome,
 )
-from spooled_pipelines.server.core.clock import Clock
 from spooled_pipelines.server.core.errors import (
     MovedStoreError,
     RefusedError,
     StoreUnavailableError,
 )
-from spooled_pipelines.server.core.job_rules import MAX_DELIVERIES
-from spooled_pipelines.server.core.key_upkeep import KeyUpkeep
-from spooled_pipelines.server.core.lifecycle import LoopMonitor, Service
-from spooled_pipelines.server.core.notifier import CommitEvent
-from spooled_pipelines.server.core.quotas import UNLIMITED, Quotas
-from spooled_pipelines.server.core.records import (
+from spooled_pipelines.server.core.jobs.records import (
     CounterMismatch,
     Enqueued,
     JobPage,
     NewJob,
     StoreLoad,
 )
-from spooled_pipelines.server.core.retention import KEEP_ALL, Pruned, Pruner, Retention, earliest
+from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
+from spooled_pipelines.server.core.limits.quotas import UNLIMITED, Quotas
+from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor, Service
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent
+from spooled_pipelines.server.core.upkeep.key_upkeep import KeyUpkeep
+from spooled_pipelines.server.core.upkeep.retention import (
+    KEEP_ALL,
+    Pruned,
+    Pruner,
+    Retention,
+    earliest,
+)
 from spooled_pipelines.server.store import Selector
 from spooled_pipelines.server.store.migrations import MigrationMode, no_store
 from spooled_pipelines.server.store.requests import BatchSelector, JobListing, JobQuery, JobSearch
-from spooled_pipelines.server.store.sqlite import (
-    arrow_schemas,
-    audit,
-    bulk_operations,
-    database,
+from spooled_pipelines.server.store.sqlite.batches import arrow_schemas, bulk_operations, chunks
+from spooled_pipelines.server.store.sqlite.batches import batches as batch_operations
+from spooled_pipelines.server.store.sqlite.callers import audit, workers
+from spooled_pipelines.server.store.sqlite.callers import keys as key_operations
+from spooled_pipelines.server.store.sqlite.connections import database
+from spooled_pipelines.server.store.sqlite.connections.disk_errors import FaultLog
+from spooled_pipelines.server.store.sqlite.connections.file_identity import FileIdentity
+from spooled_pipelines.server.store.sqlite.connections.filelock import FileLock
+from spooled_pipelines.server.store.sqlite.connections.id_cache import IdCache
+from spooled_pipelines.server.store.sqlite.connections.readers import Readers
+from spooled_pipelines.server.store.sqlite.jobs import (
+    claiming,
+    enqueueing,
     leased_chunks,
-    listing,
-    pruning,
-    queue_control,
-    reading,
-    workers,
+    settling,
+    sweeping,
 )
-from spooled_pipelines.server.store.sqlite import batches as batch_operations
-from spooled_pipelines.server.store.sqlite import jobs as job_operations
-from spooled_pipelines.server.store.sqlite import keys as key_operations
-from spooled_pipelines.server.store.sqlite.disk_errors import FaultLog
-from spooled_pipelines.server.store.sqlite.file_identity import FileIdentity
-from spooled_pipelines.server.store.sqlite.filelock import FileLock
-from spooled_pipelines.server.store.sqlite.id_cache import IdCache
-from spooled_pipelines.server.store.sqlite.key_upkeep import KeySteps
+from spooled_pipelines.server.store.sqlite.limits import queue_limits as queue_control
 from spooled_pipelines.server.store.sqlite.queries import MIGRATIONS
-from spooled_pipelines.server.store.sqlite.readers import Readers
-from spooled_pipelines.server.store.sqlite.transaction import JobNumbers, Snapshot, Transaction
-from spooled_pipelines.server.store.sqlite.writer import Batchable, Writer
+from spooled_pipelines.server.store.sqlite.reads import listing, reading
+from spooled_pipelines.server.store.sqlite.transactions import (
+    JobNumbers,
+    Snapshot,
+    Transaction,
+    steps,
+)
+from spooled_pipelines.server.store.sqlite.transactions.writer import Batchable, Writer
+from spooled_pipelines.server.store.sqlite.upkeep import pruning
+from spooled_pipelines.server.store.sqlite.upkeep.key_upkeep import KeySteps
 from spooled_pipelines.server.store.steps import Progress, Step
 from spooled_pipelines.server.store.tables import refuse_half_copy
 
@@ -217,18 +228,18 @@ class SqliteStore(Service):
 
     async def enqueue(self, organization: str, job: NewJob) -> Enqueued:
         alike = None
-        if job_operations.can_be_batched(job):
+        if enqueueing.can_be_batched(job):
             what = (organization, job.queue_name, job.priority, job.max_retries)
-            together = partial(job_operations.enqueue_many, organization)
+            together = partial(enqueueing.enqueue_many, organization)
             alike = Batchable(together, (*what, job.timeout_seconds), job)
         return await self._writer.submit(
-            lambda tx: job_operations.enqueue(tx, organization, job), alike
+            lambda tx: enqueueing.enqueue(tx, organization, job), alike
         )
 
-    claim = _writes(job_operations.claim)
-    settle = _writes(job_operations.settle)
+    claim = _writes(claiming.claim)
+    settle = _writes(settling.settle)
     settle_chunk = _writes(leased_chunks.settle)
-    renew = _writes(job_operations.renew)
+    renew = _writes(settling.renew)
     renew_chunk = _writes(leased_chunks.renew)
     revise = _writes(bulk_operations.revise)
     job = _reads(reading.job)
@@ -257,7 +268,7 @@ class SqliteStore(Service):
         (record,) = await self.batches(organization, [opening.batch_id])
         return record
 
-    add_chunk = _writes(batch_operations.add_chunk)
+    add_chunk = _writes(chunks.add_chunk)
     stored_chunks = _reads(reading.stored_chunks)
     finish_part = _may_refuse(batch_operations.finish_part)
     hear_upload = _writes(batch_operations.hear_upload)
@@ -315,7 +326,7 @@ class SqliteStore(Service):
     depths = _reads(reading.depths)
     sizes = _reads(reading.sizes)
 
-    end_worker = _writes(job_operations.end_worker)
+    end_worker = _writes(settling.end_worker)
     register_worker = _writes(workers.register)
     heartbeat = _writes(workers.heartbeat)
     deregister_worker = _writes(workers.deregister)
@@ -331,9 +342,9 @@ class SqliteStore(Service):
 
     async def sweep(self) -> int | None:
         for step in (
-            job_operations.release_due,
-            job_operations.requeue_expired,
-            job_operations.cancel_too_late,
+            sweeping.release_due,
+            sweeping.requeue_expired,
+            sweeping.cancel_too_late,
         ):
             while await self.write(step):
                 pass
@@ -346,7 +357,7 @@ class SqliteStore(Service):
             self._has_pruned = False
             self._writer.truncate_log()
         upkeep = await self._key_upkeep.take_step(KeySteps(self._writer))
-        moment, more = await self.write(job_operations.next_moment)
+        moment, more = await self.write(sweeping.next_moment)
         while more:
             more = await self.write(bulk_operations.cancel_noted)
         return earliest(moment, again, upkeep)
@@ -366,9 +377,7 @@ class SqliteStore(Service):
         """Return what all steps did."""
         progress = Progress()
         while progress.after is not None:
-            progress = await self.write(
-                bulk_operations.take_step, organization, request_id, progress, step
-            )
+            progress = await self.write(steps.take_step, organization, request_id, progress, step)
         return progress
 
     async def read(

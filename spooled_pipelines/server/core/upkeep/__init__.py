@@ -1,0 +1,1 @@
+"""When a store looks after what it keeps."""

@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL, the schema that they find, and names behind numbers."""

@@ -1,0 +1,1 @@
+"""How much at a time: of a queue, of a limit key, of an organization's day."""

@@ -1,0 +1,1 @@
+"""Batches and their rows in; cancelled and retried as a whole."""

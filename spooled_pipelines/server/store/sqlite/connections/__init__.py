@@ -1,0 +1,1 @@
+"""Connections to the file, whose it is, and names behind numbers."""

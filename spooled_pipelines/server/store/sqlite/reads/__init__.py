@@ -1,0 +1,1 @@
+"""Reads, whose cost does not grow with what is stored."""

@@ -1,0 +1,1 @@
+"""Fetching jobs: how many, when, and which may begin."""

@@ -1,0 +1,1 @@
+"""Calling handlers: in tasks, in threads and in processes."""

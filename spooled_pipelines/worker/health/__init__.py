@@ -1,0 +1,1 @@
+"""How others see whether a worker is well."""

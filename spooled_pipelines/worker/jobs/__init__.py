@@ -1,0 +1,1 @@
+"""Jobs that a worker has: their leases, contexts and outcomes."""

@@ -1,0 +1,1 @@
+"""Settling: telling the server what became of jobs."""

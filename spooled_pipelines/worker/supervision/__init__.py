@@ -1,0 +1,1 @@
+"""What runs beside the handlers and keeps them, or ends them."""
