@@ -242,6 +242,8 @@ class Engine:
         return Load(unfinished, self.settler.unacknowledged, self.leases.payload_bytes)
 
     def _on_fetched(self, jobs: Job | LeasedChunk, claimed_at: float) -> None:
+        if not self.leases.unfinished:
+            self._rate.begin(self.clock.monotonic())
         if isinstance(jobs, Job):
             taken = [self.leases.add(jobs, claimed_at)]
         else:

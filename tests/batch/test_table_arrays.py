@@ -14,7 +14,7 @@ from spooled_pipelines.batch.decoding.payload_columns import decode_columns
 from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.batch.values.exact_arrays import MisfitError
-from spooled_pipelines.batch.values.row_values import row_schema
+from spooled_pipelines.batch.values.row_schema import row_schema
 from spooled_pipelines.batch.values.table_arrays import table_array
 from tests.support.arrow_strategies import LOSSY_COLUMNS, check_same, tables
 

@@ -94,6 +94,11 @@ def test_importing_it_loads_nothing_heavy(statement: str) -> None:
         "from spooled_pipelines import connect",
         "from spooled_pipelines import AsyncSpooledClient",
         "from spooled_pipelines import Batch",
+        # What the payloads that a worker gets were once, it reads for a handler that asks for it.
+        (
+            "from spooled_pipelines.worker import Worker; "
+            "from spooled_pipelines.batch.values.row_schema import row_schema; row_schema(b'', 1)"
+        ),
     ],
 )
 def test_the_clients_load_grpc_and_no_tables(statement: str) -> None:

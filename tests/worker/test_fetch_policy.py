@@ -66,6 +66,22 @@ def test_the_pace_follows_what_was_done_of_late_and_forgets() -> None:
     assert rate.rate(15.0) < 1
 
 
+def test_the_pace_is_known_soon_after_work_begins_also_after_a_pause() -> None:
+    rate = RateEstimate(0.0)
+    for start in (100.0, 200.0):
+        assert rate.rate(start) < 1
+        rate.begin(start)
+        for tick in range(1, 3):
+            rate.record(100, start + tick / 10)
+        assert rate.rate(start + 0.2) == pytest.approx(1_000, rel=0.1)
+    # A short lull is no new beginning, and the first job alone promises little.
+    rate.begin(200.3)
+    assert rate.rate(200.3) > 500
+    rate.begin(300.0)
+    rate.record(1, 300.000_1)
+    assert rate.rate(300.000_1) < 25
+
+
 def test_backing_off_grows_to_its_limit_with_jitter_and_starts_again() -> None:
     backoff = Backoff(0.1, 2.0)
     delays = [backoff.next() for _ in range(2_000)]

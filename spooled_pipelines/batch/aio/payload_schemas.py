@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from spooled_pipelines.batch.values.row_schema import row_schema
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc.aio.connection import AsyncConnection
 from spooled_pipelines.types import RowSchema
@@ -37,9 +38,6 @@ class AsyncPayloadSchemas:
         return found
 
     async def _ask(self, job_id: str) -> RowSchema:
-        # Loads pyarrow.
-        from spooled_pipelines.batch.values.row_values import row_schema
-
         request = batch_v1.GetPayloadSchemaRequest(job_id=job_id)
         try:
             method = BATCH["GetPayloadSchema"]

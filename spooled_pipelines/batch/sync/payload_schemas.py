@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from spooled_pipelines.batch.values.row_schema import row_schema
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.types import RowSchema
@@ -38,9 +39,6 @@ class PayloadSchemas:
         return found
 
     def _ask(self, job_id: str) -> RowSchema:
-        # Loads pyarrow.
-        from spooled_pipelines.batch.values.row_values import row_schema
-
         request = batch_v1.GetPayloadSchemaRequest(job_id=job_id)
         try:
             method = BATCH["GetPayloadSchema"]

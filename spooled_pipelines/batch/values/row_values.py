@@ -31,76 +31,45 @@ from spooled_pipelines.batch.values.table_arrays import (
 )
 from spooled_pipelines.errors import InvalidArgumentError
 
-_Read: TypeAlias = Callable[[Any], object]
+Read: TypeAlias = Callable[[Any], object]
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
 _MISFIT = (ValueError, TypeError, OverflowError, InvalidOperation, AttributeError)
 
 
-class RowSchema:
-    """The Arrow schema that payloads came with. It may be sent to another process.
+def readers_of(schema: pa.Schema) -> Mapping[str, Read | None]:
+    """Return what makes a value of each field of JSON's."""
+    return {field.name: reader_of(field.type) for field in schema}
 
-    Two are equal that say the same, of whichever batches.
 
-    Attributes:
-        arrow: the same as an Arrow schema.
-        number: what it is called by the server: another one for each batch.
+def read_row(
+    schema: pa.Schema, readers: Mapping[str, Read | None], payload: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a payload's values as what they were, in the table's order.
+
+    Raises:
+        InvalidArgumentError: a value is not of its field's type.
     """
-
-    def __init__(self, serialized: bytes, number: int) -> None:
-        self._serialized = serialized
-        self.number = number
-        self.arrow, self._read = _parsed(serialized)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RowSchema) and self._serialized == other._serialized
-
-    def __hash__(self) -> int:
-        return hash(self._serialized)
-
-    def row(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a payload's values as what they were, in the table's order.
-
-        Raises:
-            InvalidArgumentError: a field's value, as of a payload that was changed since, is not
-                of its type.
-        """
-        row = {}
-        for name, read in self._read.items():
-            if name not in payload:
-                continue
-            value = payload[name]
-            if value is not None and read is not None:
-                try:
-                    value = read(value)
-                except _MISFIT:
-                    kind = self.arrow.field(name).type
-                    message = f"field {name!r} of the payload is not of its type {kind}"
-                    raise InvalidArgumentError(message) from None
-            row[name] = value
-        return row if len(row) == len(payload) else {**row, **_others(payload, row)}
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return row_schema, (self._serialized, self.number)
-
-
-# One for all jobs of a batch, also where each of them comes from another process.
-@lru_cache(maxsize=256)
-def row_schema(serialized: bytes, number: int = 0) -> RowSchema:
-    """Return the schema of an IPC message."""
-    return RowSchema(serialized, number)
-
-
-@lru_cache(maxsize=256)
-def _parsed(serialized: bytes) -> tuple[pa.Schema, Mapping[str, _Read | None]]:
-    schema = pa.ipc.read_schema(pa.py_buffer(serialized))
-    return schema, {field.name: reader_of(field.type) for field in schema}
+    row = {}
+    for name, read in readers.items():
+        if name not in payload:
+            continue
+        value = payload[name]
+        if value is not None and read is not None:
+            try:
+                value = read(value)
+            except _MISFIT:
+                kind = schema.field(name).type
+                message = f"field {name!r} of the payload is not of its type {kind}"
+                raise InvalidArgumentError(message) from None
+        row[name] = value
+    return row if len(row) == len(payload) else {**row, **_others(payload, row)}
 
 
 def _others(payload: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in payload.items() if name not in row}
 
 
-def reader_of(arrow_type: pa.DataType) -> _Read | None:
+def reader_of(arrow_type: pa.DataType) -> Read | None:
     """Return what makes a value of this type of JSON's; None where that is the value itself."""
     if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
         return reader_of(arrow_type.value_type)
@@ -119,13 +88,13 @@ def reader_of(arrow_type: pa.DataType) -> _Read | None:
     return next((read for applies, read in _SCALARS if applies(arrow_type)), None)
 
 
-def _reader_of_lists(item: _Read | None) -> _Read:
+def _reader_of_lists(item: Read | None) -> Read:
     if item is None:
         return list
     return lambda values: [None if value is None else item(value) for value in values]
 
 
-def _reader_of_maps(item: _Read | None) -> _Read:
+def _reader_of_maps(item: Read | None) -> Read:
     if item is None:
         return dict
     return lambda value: {
@@ -133,7 +102,7 @@ def _reader_of_maps(item: _Read | None) -> _Read:
     }
 
 
-def _reader_of_structs(fields: Mapping[str, _Read | None]) -> _Read:
+def _reader_of_structs(fields: Mapping[str, Read | None]) -> Read:
     def read(value: Any) -> object:
         row = {}
         for name, each in fields.items():
@@ -145,7 +114,7 @@ def _reader_of_structs(fields: Mapping[str, _Read | None]) -> _Read:
     return read
 
 
-def _is(kind: type) -> _Read:
+def _is(kind: type) -> Read:
     def read(value: Any) -> object:
         if not isinstance(value, kind):
             raise TypeError(value)
@@ -220,7 +189,7 @@ def _zone(name: str) -> tzinfo:
 
 
 _MICROSECONDS = len("2013-01-31T05:00:00.000000")
-_SCALARS: tuple[tuple[Callable[[pa.DataType], bool], _Read], ...] = (
+_SCALARS: tuple[tuple[Callable[[pa.DataType], bool], Read], ...] = (
     (types.is_boolean, _is(bool)),
     (types.is_integer, to_integer),
     (types.is_floating, to_float),

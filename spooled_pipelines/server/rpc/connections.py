@@ -155,6 +155,9 @@ class ConnectionGuard(Loop):
             self._shut, self._tell_next_at = 0, now + _TOLD_SECONDS
 
     def _too_many(self) -> set[Peer]:
+        # The kernel's tables list the whole machine's connections, and take long to read.
+        if peer_sockets.open_now() <= self._per_address:
+            return set()
         peers = list(peer_sockets.connected(self.port))
         counts = Counter(host for host, _ in peers)
         crowded = {host for host, count in counts.items() if count > self._per_address}

@@ -22,22 +22,35 @@ PAYLOAD_BYTES_MAX = 64 << 20
 _REQUESTS_MAX = 10
 # The time constant of the rate estimate.
 _DECAY_SECONDS = 1.0
+# In less time than this the first jobs say little of how many there can be in a second.
+_RATED_SECONDS = 0.05
 
 
 class RateEstimate:
-    """Jobs finished a second, as an average that decays exponentially."""
+    """Jobs finished a second, as an average since work began that decays exponentially."""
 
     def __init__(self, now: float) -> None:
         self._value = 0.0
-        self._at = now
+        self._began = self._at = now
+
+    def begin(self, now: float) -> None:
+        """Note that there is work again; after a pause the average begins with it."""
+        if not self._value or now - self._at > _DECAY_SECONDS:
+            self._value = 0.0
+            self._began = self._at = now
 
     def record(self, jobs: int, now: float) -> None:
         """Count jobs that have finished."""
-        self._value = self.rate(now) + jobs / _DECAY_SECONDS
+        self._value = self._decayed(now) + jobs / _DECAY_SECONDS
         self._at = now
 
     def rate(self, now: float) -> float:
         """Return the jobs a second."""
+        # Of work that has just begun, most of the time that is averaged lies before it.
+        worked = max(now - self._began, _RATED_SECONDS)
+        return self._decayed(now) / -math.expm1(-worked / _DECAY_SECONDS)
+
+    def _decayed(self, now: float) -> float:
         return self._value * math.exp(-max(0.0, now - self._at) / _DECAY_SECONDS)
 
 
