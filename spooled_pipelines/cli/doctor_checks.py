@@ -195,11 +195,10 @@ def _may(client: SpooledClient, method: Method) -> bool:
 
 def _may_administrate(client: SpooledClient) -> bool:
     from spooled_pipelines.wire.keys_v1 import ListKeysRequest
-    from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
+    from spooled_pipelines.wire.methods import KEYS
 
-    method = methods_of(KEY_SERVICE)["ListKeys"]
     try:
-        client.connection.unary(method, ListKeysRequest(), repeatable=True)
+        client.connection.unary(KEYS["ListKeys"], ListKeysRequest(page_size=1), repeatable=True)
     except (PermissionDeniedError, ServerError):
         return False
     return True

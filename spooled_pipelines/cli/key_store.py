@@ -76,7 +76,7 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
     from spooled_pipelines.server.services import KeyService
     from spooled_pipelines.server.store.migrations import MigrationMode
     from spooled_pipelines.server.store.open import open_store
-    from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
+    from spooled_pipelines.wire.methods import KEYS
 
     caller = Caller(
         DEFAULT_ORGANIZATION,
@@ -104,7 +104,7 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
                 "ListAudit": service.list_audit,
             }
             answer = await calls[name](caller, request)
-            method = methods_of(KEY_SERVICE)[name]
+            method = KEYS[name]
             if method.path in ACTS:
                 await Audit(store, clock).acted(caller, method, request, answer)
             return answer
@@ -120,9 +120,7 @@ def _call_in_store(url: str, name: str, request: Any) -> Any:
 
 
 def _call_server(client: SpooledClient, name: str, request: Any) -> Any:
-    from spooled_pipelines.wire.methods import KEY_SERVICE, methods_of
+    from spooled_pipelines.wire.methods import KEYS
 
     # A repeated CreateKey would create two keys, one of which nobody sees.
-    return client.connection.unary(
-        methods_of(KEY_SERVICE)[name], request, repeatable=name != "CreateKey"
-    )
+    return client.connection.unary(KEYS[name], request, repeatable=name != "CreateKey")

@@ -56,4 +56,5 @@ def methods_of(service: str) -> dict[str, Method]:
 QUEUE = methods_of(QUEUE_SERVICE)
 WORKER = methods_of(WORKER_SERVICE)
 BATCH = methods_of(BATCH_SERVICE)
+KEYS = methods_of(KEY_SERVICE)
 QUEUE_ADMIN = methods_of(QUEUE_ADMIN_SERVICE)

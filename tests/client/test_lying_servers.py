@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -11,8 +12,9 @@ import grpc
 import pytest
 
 from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines.cli.commands.keys import list_keys
 from spooled_pipelines.errors import ServerError
-from spooled_pipelines.wire import batch_v1, limits, methods, queue_admin_v1, spooled_v1
+from spooled_pipelines.wire import batch_v1, keys_v1, limits, methods, queue_admin_v1, spooled_v1
 from spooled_pipelines.wire.well_known import Struct, Value
 
 
@@ -142,6 +144,30 @@ def test_a_lie_is_a_server_error(lying: Callable[..., SpooledClient], name: str)
     call, answer, ask, text = LIES[name]
     with pytest.raises(ServerError, match=text):
         ask(lying(**{call: answer}))
+
+
+def key_pages(request: Any, _: Any) -> Any:
+    """Two pages, as they should be."""
+    is_last = request.page_token == "2"
+    key = keys_v1.Key(id="key_b" if is_last else "key_a")
+    return keys_v1.ListKeysResponse(keys=[key], next_page_token="" if is_last else "2")
+
+
+def test_keys_are_listed_over_all_pages(
+    lying: Callable[..., SpooledClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = lying(ListKeys=key_pages).connection.settings.name
+    list_keys(address=address, api_key="sp_test_any", as_json=True)
+    assert [key["id"] for key in json.loads(capsys.readouterr().out)] == ["key_a", "key_b"]
+
+
+def test_pages_of_keys_that_do_not_end_are_a_server_error(
+    lying: Callable[..., SpooledClient],
+) -> None:
+    page = keys_v1.ListKeysResponse(keys=[keys_v1.Key(id="key_a")], next_page_token="1")
+    address = lying(ListKeys=lambda *_: page).connection.settings.name
+    with pytest.raises(ServerError, match="pages do not end"):
+        list_keys(address=address, api_key="sp_test_any")
 
 
 @pytest.fixture

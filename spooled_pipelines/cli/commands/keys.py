@@ -6,6 +6,7 @@ import re
 import sys
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -91,11 +92,14 @@ def list_keys(
 ) -> None:
     """List the keys of an organization, oldest first, without the secrets themselves."""
     from spooled_pipelines.cli.key_store import key_dict, open_keys
+    from spooled_pipelines.rpc.sync.paging import followed
     from spooled_pipelines.wire.keys_v1 import ListKeysRequest
+    from spooled_pipelines.wire.methods import KEYS
 
+    request = ListKeysRequest(organization=organization or "")
     with open_keys(store, address, api_key, profile) as call:
-        response = call("ListKeys", ListKeysRequest(organization=organization or ""))
-    listed = [key_dict(key) for key in response.keys]
+        pages = followed(partial(call, "ListKeys"), KEYS["ListKeys"], request, "keys")
+        listed = [key_dict(key) for key in pages]
     if as_json:
         print_json(listed)
         return

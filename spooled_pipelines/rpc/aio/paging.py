@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from spooled_pipelines.errors import ServerError
@@ -23,10 +23,10 @@ def endless(method: Method, token: str) -> ServerError:
     )
 
 
-async def paged(
+def paged(
     connection: AsyncConnection, method: Method, request: Any, items: str, limit: int | None = None
 ) -> AsyncGenerator[Any, None]:
-    """Yield the messages of a list, over as many calls as it takes.
+    """Return the messages of a list, over as many calls as it takes.
 
     Args:
         connection: the server.
@@ -35,11 +35,26 @@ async def paged(
         items: the field of a page that holds the messages.
         limit: the largest number of messages; None: all.
     """
+
+    async def ask(request: Any) -> Any:
+        return await connection.unary(method, request, repeatable=True)
+
+    return followed(ask, method, request, items, limit)
+
+
+async def followed(
+    ask: Callable[[Any], Any],
+    method: Method,
+    request: Any,
+    items: str,
+    limit: int | None = None,
+) -> AsyncGenerator[Any, None]:
+    """Yield the same, of pages that `ask` returns."""
     left = limit
     empty_pages, seen = 0, set[str]()
     while left is None or left > 0:
         request.page_size = PAGE_JOBS_MAX if left is None else min(left, PAGE_JOBS_MAX)
-        page = await connection.unary(method, request, repeatable=True)
+        page = await ask(request)
         found = getattr(page, items)[:left]
         for message in found:
             yield message

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from spooled_pipelines.errors import ServerError
@@ -27,7 +27,7 @@ def endless(method: Method, token: str) -> ServerError:
 def paged(
     connection: Connection, method: Method, request: Any, items: str, limit: int | None = None
 ) -> Generator[Any, None]:
-    """Yield the messages of a list, over as many calls as it takes.
+    """Return the messages of a list, over as many calls as it takes.
 
     Args:
         connection: the server.
@@ -36,11 +36,26 @@ def paged(
         items: the field of a page that holds the messages.
         limit: the largest number of messages; None: all.
     """
+
+    def ask(request: Any) -> Any:
+        return connection.unary(method, request, repeatable=True)
+
+    return followed(ask, method, request, items, limit)
+
+
+def followed(
+    ask: Callable[[Any], Any],
+    method: Method,
+    request: Any,
+    items: str,
+    limit: int | None = None,
+) -> Generator[Any, None]:
+    """Yield the same, of pages that `ask` returns."""
     left = limit
     empty_pages, seen = 0, set[str]()
     while left is None or left > 0:
         request.page_size = PAGE_JOBS_MAX if left is None else min(left, PAGE_JOBS_MAX)
-        page = connection.unary(method, request, repeatable=True)
+        page = ask(request)
         found = getattr(page, items)[:left]
         for message in found:
             yield message

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 from spooled_pipelines.server.auth import Caller, key_id, new_key, organization_name
 from spooled_pipelines.server.core import key_records, validation
-from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.errors import RefusedError, invalid, shortened
 from spooled_pipelines.server.core.key_records import KeyRecord
 from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.store import JobStore
+from spooled_pipelines.server.store.limits import too_many
 from spooled_pipelines.server.store.requests import NEWEST
 from spooled_pipelines.wire.keys_v1 import (
     AuditEntry,
@@ -25,8 +27,9 @@ from spooled_pipelines.wire.keys_v1 import (
     RevokeKeyResponse,
 )
 
-# Of one organization, with those that ended.
-_KEYS_MAX = 5_000
+# Of one organization, with those that ended: so many, and of their queues' names so much text.
+_KEYS_MAX, _NAMES_MAX_BYTES = 5_000, 1 << 20
+_PAGE_TOKEN = re.compile(r"([0-9]{1,15})\.(key_[0-9a-f]{16})")
 
 
 class KeyService:
@@ -50,11 +53,9 @@ class KeyService:
 
     async def create_key(self, caller: Caller, request: CreateKeyRequest) -> CreateKeyResponse:
         organization = _organization(caller, request.organization)
-        there = sum(key.organization == organization for key in await self._store.keys())
+        there, names_bytes = await self._store.count_keys(organization)
         if there >= _KEYS_MAX:
-            raise RefusedError(
-                "RESOURCE_EXHAUSTED", f"this organization has {_KEYS_MAX} keys, and no more fit"
-            )
+            raise too_many("keys", _KEYS_MAX)
         has_end = request.HasField("expires_at")
         # A time before the epoch has passed just as the epoch has.
         expires_at = (
@@ -62,16 +63,27 @@ class KeyService:
         )
         about = (request.name, request.role, request.queues)
         record, secret = new_key(organization, *about, expires_at, self._clock.now(), caller.key_id)
+        names_bytes += len(",".join(record.queues))
+        if record.queues and names_bytes > _NAMES_MAX_BYTES:
+            raise RefusedError(
+                "RESOURCE_EXHAUSTED",
+                f"the keys of this organization would name queues with {names_bytes} characters, "
+                f"and at most {_NAMES_MAX_BYTES} fit; name fewer, or make a key for all queues",
+            )
         await self._store.add_key(record)
         await self._changed()
         return CreateKeyResponse(key=_message(record), secret=secret)
 
     async def list_keys(self, caller: Caller, request: ListKeysRequest) -> ListKeysResponse:
         organization = _organization(caller, request.organization)
+        size = validation.page_size(request.page_size)
+        after = _after(request.page_token)
         await self._flush()
-        keys = await self._store.keys()
+        found = await self._store.list_keys(organization, after, size + 1)
+        last = found[size - 1] if len(found) > size else None
         return ListKeysResponse(
-            keys=[_message(key) for key in keys if key.organization == organization]
+            keys=[_message(key) for key in found[:size]],
+            next_page_token=None if last is None else f"{last.created_at}.{last.key_id}",
         )
 
     async def revoke_key(self, caller: Caller, request: RevokeKeyRequest) -> RevokeKeyResponse:
@@ -108,6 +120,16 @@ def _organization(caller: Caller, named: str) -> str:
         message = "only a key that the server was started with may manage another organization"
         raise RefusedError("PERMISSION_DENIED", message, reason="organization")
     return organization_name(named)
+
+
+def _after(token: str) -> tuple[int, str]:
+    """Return when the last key of the page before was made, and its id."""
+    if not token:
+        return 0, ""
+    found = _PAGE_TOKEN.fullmatch(token)
+    if found is None:
+        raise invalid(f"page_token {shortened(token)} is not one that this server gave out")
+    return int(found[1]), found[2]
 
 
 def _entry(entry: key_records.AuditEntry) -> AuditEntry:

@@ -139,7 +139,7 @@ class JobStore(Protocol):
         """Return a page of a batch's jobs by column, of these queues (None: all), oldest first."""
 
     async def attempts(self, organization: str, job_id: str) -> list[AttemptRecord]:
-        """Return every attempt at a job, oldest first."""
+        """Return the newest thousand attempts at a job, oldest first."""
 
     async def keys_elsewhere(
         self, organization: str, queues: Collection[str], keys: Sequence[str]
@@ -298,6 +298,14 @@ class JobStore(Protocol):
 
     async def keys(self) -> list[KeyRecord]:
         """Return every key of every organization, oldest first, those that ended included."""
+
+    async def list_keys(
+        self, organization: str, after: tuple[int, str], limit: int
+    ) -> list[KeyRecord]:
+        """Return keys of an organization behind that of this time and id, oldest first."""
+
+    async def count_keys(self, organization: str) -> tuple[int, int]:
+        """Return how many keys there are, and how long the names of their queues are together."""
 
     # Audit
 

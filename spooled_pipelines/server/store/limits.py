@@ -30,6 +30,8 @@ AUDIT_KEPT: Mapping[int, int] = {
     AuditKind.OTHER: 100_000,
     AuditKind.REFUSED: 20_000,
 }
+# Attempts at one job that an answer has, each perhaps with an error.
+ATTEMPTS_MAX = 1_000
 
 
 def too_many(what: str, most: int) -> RefusedError:

@@ -109,6 +109,8 @@ class InstrumentedStore:
     add_key = _timed(JobStore.add_key)
     revoke_key = _timed(JobStore.revoke_key)
     keys = _timed(JobStore.keys)
+    list_keys = _timed(JobStore.list_keys)
+    count_keys = _timed(JobStore.count_keys)
     note_audit = _timed(JobStore.note_audit)
     list_audit = _timed(JobStore.list_audit)
     sweep = _timed(JobStore.sweep)

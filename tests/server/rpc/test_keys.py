@@ -221,3 +221,31 @@ async def test_calls_that_run_while_their_key_ends_are_answered_or_refused(wire:
     assert stats.total == len(done)
     for outcome in outcomes:
         assert outcome in done or outcome.code().name == "UNAUTHENTICATED"
+
+
+async def test_keys_are_listed_a_page_at_a_time(wire: Wire) -> None:
+    made = [await make(wire) for _ in range(5)]
+    await make(wire, organization="acme")
+    request, found = keys.ListKeysRequest(page_size=2), []
+    while True:
+        page = await wire.call(request)
+        assert len(page.keys) <= 2
+        found += [key.id for key in page.keys]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert sorted(found) == sorted(one.key.id for one in made)
+    with answered("INVALID_ARGUMENT", "page_token 'x' is not one that this server gave out"):
+        await wire.call(keys.ListKeysRequest(page_token="x"))
+
+
+async def test_the_names_of_queues_in_keys_have_a_bound(wire: Wire) -> None:
+    names = [f"{number:0100}" for number in range(1_000)]
+    for _ in range(10):
+        await make(wire, queues=names)
+    with answered("RESOURCE_EXHAUSTED", "at most 1048576 fit"):
+        await make(wire, queues=names)
+    await make(wire)
+    await make(wire, organization="acme", queues=names)
+    listed = await wire.call(keys.ListKeysRequest(page_size=1_000))
+    assert listed.ByteSize() < 2 << 20

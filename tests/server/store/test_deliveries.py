@@ -9,7 +9,9 @@ import pytest
 from spooled_pipelines.server.core.jobs.records import Status
 from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.jobs.settlements import Act, Death, Ending, Failure, GiveBack
+from spooled_pipelines.server.store.postgres.reads import reading as postgres_reading
 from spooled_pipelines.server.store.requests import BatchSelector, DeadWorker
+from spooled_pipelines.server.store.sqlite.reads import reading as sqlite_reading
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 
 GIVEN_UP = GiveBack(begun=True)
@@ -141,3 +143,18 @@ async def test_what_a_dead_worker_had_not_begun_is_not_suspected(kit: StoreKit) 
     # Of one job that ran it is certain.
     assert [(job.deliveries, job.retry_count) for job in jobs] == [(0, 0), (1, 1), (0, 0), (0, 0)]
     assert [bool(job.run_alone) for job in jobs] == [False, True, False, False]
+
+
+async def test_the_newest_attempts_are_listed_of_a_job_that_never_ends(
+    kit: StoreKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reading in (sqlite_reading, postgres_reading):
+        monkeypatch.setattr(reading, "ATTEMPTS_MAX", 2)
+    await kit.open_batch()
+    await kit.add("b", "x", max_retries=9)
+    for _ in range(4):
+        job_id = await end_one(kit, GIVEN_UP)
+        kit.clock.advance(61)
+    await kit.claim_one()
+    found = await kit.store.attempts(ORGANIZATION, job_id)
+    assert [each.number for each in found] == [3, 4, 5]

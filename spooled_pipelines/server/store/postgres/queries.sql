@@ -608,9 +608,11 @@ FROM jobs JOIN queues q ON q.id = jobs.queue JOIN organizations o ON o.id = jobs
 WHERE jobs.seq = %(seq)s AND o.name = %(organization)s
 
 -- name: list_attempts
--- Return the deliveries that ended otherwise, then the one that runs or completed.
-SELECT number, worker_id, started_at, ended_at, ending, exit_code, error FROM attempts
-WHERE job = %(job)s
+-- Return the newest deliveries that ended otherwise, then the one that runs or completed.
+(
+    SELECT number, worker_id, started_at, ended_at, ending, exit_code, error FROM attempts
+    WHERE job = %(job)s ORDER BY number DESC LIMIT %(limit)s
+)
 UNION ALL
 SELECT coalesce((SELECT max(number) FROM attempts WHERE job = %(job)s), 0) + 1, worker_id,
     started_at, completed_at, CASE status WHEN 4 THEN 1::int2 END, NULL, NULL
@@ -1265,6 +1267,19 @@ SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.exp
     k.revoked_at, k.created_by, k.last_used_at
 FROM keys k JOIN organizations o ON o.id = k.organization
 ORDER BY k.created_at, k.key_id
+
+-- name: list_keys_of_organization
+-- Return a page of an organization's keys, oldest first.
+SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
+    k.revoked_at, k.created_by, k.last_used_at
+FROM keys k JOIN organizations o ON o.id = k.organization
+WHERE o.name = %(organization)s AND (k.created_at, k.key_id) > (%(made_at)s, %(key_id)s)
+ORDER BY k.created_at, k.key_id LIMIT %(limit)s
+
+-- name: count_keys
+-- Return how many keys an organization has, and how long their queues' names are together.
+SELECT count(*), coalesce(sum(length(k.queues)), 0)::int8
+FROM keys k JOIN organizations o ON o.id = k.organization WHERE o.name = %(organization)s
 
 -- Audit
 -- =====

@@ -259,6 +259,8 @@ class PostgresStore(Service):
     add_key = _shielded(key_operations.add)
     revoke_key = _shielded(key_operations.revoke)
     keys = _reads(key_operations.every)
+    list_keys = _reads(key_operations.of_organization)
+    count_keys = _reads(key_operations.count)
 
     note_audit = _shielded(audit.note)
     list_audit = _reads(audit.page)

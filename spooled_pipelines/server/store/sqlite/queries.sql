@@ -400,9 +400,11 @@ WHERE jobs.seq = :seq AND jobs.organization = (SELECT id FROM organizations
     WHERE name = :organization)
 
 -- name: list_attempts
--- Return the deliveries that ended otherwise, then the one that runs or completed.
-SELECT number, worker_id, started_at, ended_at, ending, exit_code, error FROM attempts
-WHERE job = :job
+-- Return the newest deliveries that ended otherwise, then the one that runs or completed.
+SELECT * FROM (
+    SELECT number, worker_id, started_at, ended_at, ending, exit_code, error FROM attempts
+    WHERE job = :job ORDER BY number DESC LIMIT :limit
+)
 UNION ALL
 SELECT coalesce((SELECT max(number) FROM attempts WHERE job = :job), 0) + 1, worker_id, started_at,
     completed_at, iif(status = 4, 1, NULL), NULL, NULL
@@ -964,6 +966,20 @@ SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.exp
     k.revoked_at, k.created_by, k.last_used_at
 FROM keys k INDEXED BY keys_by_age JOIN organizations o ON o.id = k.organization
 ORDER BY k.created_at, k.key_id
+
+-- name: list_keys_of_organization
+-- Return a page of an organization's keys, oldest first.
+SELECT o.name, k.key_id, k.name, k.role, k.queues, k.digest, k.created_at, k.expires_at,
+    k.revoked_at, k.created_by, k.last_used_at
+FROM organizations o CROSS JOIN keys k INDEXED BY keys_of_organization ON k.organization = o.id
+WHERE o.name = :organization AND (k.created_at, k.key_id) > (:made_at, :key_id)
+ORDER BY k.created_at, k.key_id LIMIT :limit
+
+-- name: count_keys
+-- Return how many keys an organization has, and how long their queues' names are together.
+SELECT count(*), coalesce(sum(length(k.queues)), 0)
+FROM organizations o CROSS JOIN keys k INDEXED BY keys_of_organization ON k.organization = o.id
+WHERE o.name = :organization
 
 -- Audit
 -- =====

@@ -336,6 +336,8 @@ class SqliteStore(Service):
     add_key = _writes(key_operations.add)
     revoke_key = _writes(key_operations.revoke)
     keys = _reads(key_operations.every)
+    list_keys = _reads(key_operations.of_organization)
+    count_keys = _reads(key_operations.count)
 
     note_audit = _writes(audit.note)
     list_audit = _reads(audit.page)

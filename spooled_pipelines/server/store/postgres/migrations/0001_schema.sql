@@ -364,6 +364,7 @@ CREATE TABLE keys (
     digest bytea NOT NULL UNIQUE
 );
 CREATE INDEX keys_by_age ON keys (created_at, key_id);
+CREATE INDEX keys_of_organization ON keys (organization, created_at, key_id);
 
 -- Who did what with which key, and which keys were refused. Names are those of then.
 CREATE TABLE audit (

@@ -31,7 +31,7 @@ from spooled_pipelines.server.core.jobs.records import (
     StoreSize,
 )
 from spooled_pipelines.server.core.runtime.presence import OFFLINE_MS
-from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES
+from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES, ATTEMPTS_MAX
 from spooled_pipelines.server.store.postgres.connections.database import Snapshot, fetch, send
 from spooled_pipelines.server.store.postgres.reads.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
@@ -50,11 +50,13 @@ async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 
 
 async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
-    """Return every attempt at a job, oldest first."""
+    """Return the newest attempts at a job, oldest first."""
     seq = (await job(snapshot, organization, job_id)).seq
     return [
         AttemptRecord._make((*made, None if error is None else error.decode()))
-        for *made, error in await fetch(snapshot.connection, "list_attempts", job=seq)
+        for *made, error in await fetch(
+            snapshot.connection, "list_attempts", job=seq, limit=ATTEMPTS_MAX
+        )
     ]
 
 

@@ -33,7 +33,7 @@ from spooled_pipelines.server.core.jobs.records import (
 )
 from spooled_pipelines.server.core.limits.queue_limits import QueueControl
 from spooled_pipelines.server.core.runtime.presence import OFFLINE_MS
-from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES
+from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES, ATTEMPTS_MAX
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
 from spooled_pipelines.server.store.rows import (
     batch_record,
@@ -57,9 +57,11 @@ def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 
 
 def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
-    """Return every attempt at a job, oldest first."""
+    """Return the newest attempts at a job, oldest first."""
     seq = job(snapshot, organization, job_id).seq
-    rows = snapshot.connection.execute(NAMED["list_attempts"], {"job": seq}).fetchall()
+    rows = snapshot.connection.execute(
+        NAMED["list_attempts"], {"job": seq, "limit": ATTEMPTS_MAX}
+    ).fetchall()
     return [AttemptRecord._make(row) for row in rows]
 
 
