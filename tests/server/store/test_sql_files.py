@@ -25,7 +25,7 @@ def names(kind: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", STORES)
 def test_each_statement_is_used_and_each_name_that_is_used_is_there(kind: str) -> None:
-    code = "\n".join(path.read_text() for path in (FOLDER / kind).glob("*.py"))
+    code = "\n".join(path.read_text() for path in (FOLDER / kind).rglob("*.py"))
     named = names(kind)
     assert len(named) == len(set(named))
     assert [name for name in named if f'"{name}"' not in code] == []
