@@ -18,7 +18,6 @@ from spooled_pipelines.cli.exit_codes import (
     UsageError,
     exit_code_of,
 )
-from spooled_pipelines.cli.options import connected
 from spooled_pipelines.cli.profiles import chosen_profile
 from spooled_pipelines.client.key_permissions import check_permission
 from spooled_pipelines.errors import (
@@ -29,6 +28,7 @@ from spooled_pipelines.errors import (
 from spooled_pipelines.wire.methods import QUEUE, Method
 
 if TYPE_CHECKING:
+    from spooled_pipelines.cli.options import Server
     from spooled_pipelines.client import SpooledClient
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
@@ -63,13 +63,11 @@ class Step:
         }
 
 
-def run_checks(
-    address: str | None, api_key: str | None, profile: str | None, timeout: float
-) -> Iterator[Step]:
+def run_checks(server: Server, timeout: float) -> Iterator[Step]:
     """Yield each step as soon as it is done, up to the first that fails."""
     try:
-        client = connected(address, api_key, profile)
-        source = _source(address, profile)
+        client = server.connect()
+        source = _source(server.address or None, server.profile)
     except UsageError as error:
         yield Step("settings", "failed", str(error), code=BAD_INPUT)
         return

@@ -11,9 +11,9 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import connected
 
 if TYPE_CHECKING:
+    from spooled_pipelines.cli.options import Server
     from spooled_pipelines.client import SpooledClient
 
 # Takes the name of an RPC and its request, and returns the response.
@@ -21,9 +21,7 @@ KeyCall: TypeAlias = Callable[[str, Any], Any]
 
 
 @contextlib.contextmanager
-def open_keys(
-    store: str | None, address: str | None, api_key: str | None, profile: str | None
-) -> Iterator[KeyCall]:
+def open_keys(store: str | None, server: Server) -> Iterator[KeyCall]:
     """Open the store itself, or ask its server if it has the store open."""
     with contextlib.ExitStack() as stack:
 
@@ -33,7 +31,7 @@ def open_keys(
                     return _call_in_store(store, name, request)
                 except _InUseError as in_use:
                     print(f"{in_use}; asking that server", file=sys.stderr)
-            client = stack.enter_context(connected(address, api_key, profile))
+            client = stack.enter_context(server.connect())
             return _call_server(client, name, request)
 
         yield call

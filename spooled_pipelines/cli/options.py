@@ -5,8 +5,12 @@ The environment is read by `connect`, so that an error can say where a wrong key
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.client import SpooledClient
     from spooled_pipelines.types import Queue as QueueState
 
+T = TypeVar("T")
+
 
 def _profile_names(incomplete: str) -> list[str]:
     """Return the profiles that a shell offers for --profile."""
@@ -31,32 +37,6 @@ def _profile_names(incomplete: str) -> list[str]:
         return []
 
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        show_default="SPOOLED_GRPC_ADDRESS, else the profile's, else localhost:50051 with a key, "
-        "else embedded:spooled.db",
-        help="HOST:PORT, unix:/PATH, or embedded:PATH for that file with no server to start.",
-    ),
-]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key",
-        show_default="the profile's, else SPOOLED_API_KEY",
-        help="Better in the environment: other users of this machine can see command lines.",
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option(
-        "--profile",
-        show_default="SPOOLED_PROFILE, else the file's default",
-        help="A server that the configuration file names; see `profiles`.",
-        autocompletion=_profile_names,
-    ),
-]
 RateLimit = Annotated[
     float | None,
     typer.Option("--rate-limit", help="The most calls a second, as the server's plan allows."),
@@ -87,40 +67,80 @@ OfOrganization = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def connected(
-    address: str | None,
-    api_key: str | None,
-    profile: str | None = None,
-    *,
-    rate_limit: float | None = None,
-    creates: bool = False,
-    organization: str | None = None,
-) -> SpooledClient:
-    """Return a client, to be used in a `with`.
+@dataclass(frozen=True)
+class Server:
+    """The server that a command is for, as its options name it, and how the command prints."""
 
-    `creates`: if no server is named, the file ./spooled.db is made where it is missing.
-    """
-    from spooled_pipelines.cli.profiles import chosen_profile
+    address: Annotated[
+        str | None,
+        typer.Option(
+            show_default="SPOOLED_GRPC_ADDRESS, else the profile's, else localhost:50051 with a "
+            "key, else embedded:spooled.db",
+            help="HOST:PORT, unix:/PATH, or embedded:PATH for that file with no server to start.",
+        ),
+    ] = None
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the profile's, else SPOOLED_API_KEY",
+            help="Better in the environment: other users of this machine can see command lines.",
+        ),
+    ] = None
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            show_default="SPOOLED_PROFILE, else the file's default",
+            help="A server that the configuration file names; see `profiles`.",
+            autocompletion=_profile_names,
+        ),
+    ] = None
+    as_json: AsJson = False
 
-    named = chosen_profile(profile, address=address or None)
-    if named is not None:
-        client = _client_of(named, api_key or None, rate_limit)
-    else:
+    def connect(
+        self,
+        *,
+        rate_limit: float | None = None,
+        creates: bool = False,
+        organization: str | None = None,
+    ) -> SpooledClient:
+        """Return a client, to be used in a `with`.
+
+        `creates`: if no server is named, the file ./spooled.db is made where it is missing.
+        """
         from spooled_pipelines import connect
+        from spooled_pipelines.cli.profiles import chosen_profile
 
-        client = connect(
-            address or _default_address(api_key, creates),
-            api_key=api_key or None,
-            rate_limit=rate_limit,
-        )
-    if organization is None:
-        return client
-    from dataclasses import replace
+        named = chosen_profile(self.profile, address=self.address or None)
+        api_key = self.api_key or None
+        if named is not None:
+            client = _client_of(named, api_key, rate_limit)
+        else:
+            address = self.address or _default_address(api_key, creates)
+            client = connect(address, api_key=api_key, rate_limit=rate_limit)
+        if organization is None:
+            return client
+        # Nothing was opened yet.
+        with client:
+            settings = replace(client.settings, organization=organization)
+        return type(client)(settings)
 
-    # Nothing was opened yet.
-    with client:
-        settings = replace(client.settings, organization=organization)
-    return type(client)(settings)
+
+def for_server(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the options of a `Server`, which is its first parameter."""
+    shared = inspect.signature(Server, eval_str=True).parameters
+
+    @wraps(command)
+    def run(**options: Any) -> T:
+        server = Server(**{name: options.pop(name) for name in shared if name in options})
+        return command(server, **options)
+
+    own = inspect.signature(command, eval_str=True)
+    _, *others = own.parameters.values()
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [each.replace(kind=kind) for each in (*others, *shared.values())]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
 
 
 def _default_address(api_key: str | None, creates: bool) -> str:

@@ -6,9 +6,8 @@ import contextlib
 import io
 import sys
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeAlias
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.errors import SpooledError
@@ -19,13 +18,8 @@ _GZIP = b"\x1f\x8b"
 _HEAD = 4096
 
 
-class InputFormat(str, Enum):
-    """The formats of standard input; detected from its first bytes if not given."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
-    JSONL = "jsonl"
-    ARROW = "arrow"
+# The formats of standard input; detected from its first bytes if not given.
+InputFormat: TypeAlias = Literal["parquet", "csv", "jsonl", "arrow"]
 
 
 @contextlib.contextmanager
@@ -65,16 +59,16 @@ def _suffix(head: bytes, file_format: InputFormat | None) -> str:
     packed = ""
     if head.startswith(_GZIP):
         packed, head = ".gz", _unpacked(head)
-    return f".{(file_format or _detected(head)).value}{packed}"
+    return f".{file_format or _detected(head)}{packed}"
 
 
 def _detected(head: bytes) -> InputFormat:
     if head.startswith(b"PAR1"):
-        return InputFormat.PARQUET
+        return "parquet"
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return InputFormat.ARROW
+        return "arrow"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return InputFormat.JSONL if text.startswith((b"{", b"[")) else InputFormat.CSV
+    return "jsonl" if text.startswith((b"{", b"[")) else "csv"
 
 
 def _unpacked(head: bytes) -> bytes:

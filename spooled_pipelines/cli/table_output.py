@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
-from enum import Enum
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.output import say
@@ -19,14 +18,8 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 20
 
 
-class TableFormat(str, Enum):
-    """The formats in which a table is written to standard output."""
-
-    TABLE = "table"
-    PARQUET = "parquet"
-    CSV = "csv"
-    JSONL = "jsonl"
-    ARROW = "arrow"
+# The formats in which a table is written to standard output.
+TableFormat: TypeAlias = Literal["table", "parquet", "csv", "jsonl", "arrow"]
 
 
 def write_rows(
@@ -36,11 +29,11 @@ def write_rows(
     *,
     escape_formulas: bool = True,
 ) -> None:
-    """Write the rows in a format other than `TABLE`, which is for `print_table`."""
+    """Write the rows in a format other than `table`, which is for `print_table`."""
     from spooled_pipelines.batch.outcome.writers import write_as
 
     write_as(
-        "json" if file_format is TableFormat.JSONL else file_format.value,
+        "json" if file_format == "jsonl" else file_format,
         reader,
         _TerminalStream(stream) if stream.isatty() else _CountingStream(stream),
         escape_formulas=escape_formulas,

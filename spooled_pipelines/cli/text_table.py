@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
+from operator import attrgetter
 from textwrap import wrap
+from typing import TypeVar
 
-from spooled_pipelines.cli.output import say
+from spooled_pipelines.cli.output import print_json, say
 from spooled_pipelines.text import plain, shorten
+
+T = TypeVar("T")
 
 _GAP = "  "
 # What a text is cut to at the narrowest, before the rows are turned.
@@ -20,6 +24,35 @@ _ID_SIGNS = 6
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?( [a-z%]+)?")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BATCH_ID = re.compile(r"b_[0-9a-f]{32}")
+
+
+def print_list(
+    found: Sequence[T],
+    columns: Mapping[str, str | Callable[[T], object]],
+    *,
+    as_json: bool,
+    nothing: str,
+    limit: int | None = None,
+    which: str = "newest",
+) -> None:
+    """Print each as JSON for programs, or rows for people.
+
+    Args:
+        found: what is printed.
+        columns: by the column's name, the attribute or the function that gives its values.
+        as_json: whether it is for programs.
+        nothing: what is said on standard error where there is nothing.
+        limit, which: the most that were asked for, and which of all these are.
+    """
+    if as_json:
+        for each in found:
+            print_json(each)
+        return
+    values = [attrgetter(of) if isinstance(of, str) else of for of in columns.values()]
+    rows = [[value(each) for value in values] for each in found]
+    print_rows(list(columns), rows, nothing=nothing)
+    if len(found) == limit:
+        say(f"the {which} {limit:,}; --limit shows more")
 
 
 def print_rows(

@@ -15,7 +15,7 @@ from spooled_pipelines.batch.display.html_card import Card
 from spooled_pipelines.cli.error_output import print_error
 from spooled_pipelines.cli.live_line import LiveLine
 from spooled_pipelines.cli.output import print_json, print_pairs
-from spooled_pipelines.cli.table_output import TableFormat, print_table, write_rows
+from spooled_pipelines.cli.table_output import print_table, write_rows
 from spooled_pipelines.errors import ServerError
 from spooled_pipelines.text import plain_json
 from tests.support.cli import Done
@@ -95,7 +95,7 @@ def test_a_terminal_gets_csv_escaped() -> None:
 
     terminal = Terminal()
     reader = pa.table({"a": [EVIL]}).to_reader()
-    write_rows(reader, terminal, TableFormat.CSV)
+    write_rows(reader, terminal, "csv")
     assert clean(terminal.getvalue().decode())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.cli.options import connected
+from spooled_pipelines.cli.options import Server
 from tests.support.cli import command
 from tests.support.server_process import ServerProcess
 
@@ -200,5 +200,5 @@ def test_a_limit_of_calls_holds_whatever_names_the_server(
         (None, None, "far"),
         (None, None, "file"),
     ):
-        with connected(address, key, profile, rate_limit=7) as client:
+        with Server(address, key, profile).connect(rate_limit=7) as client:
             assert client.settings.rate_limit == 7

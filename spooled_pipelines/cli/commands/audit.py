@@ -7,18 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from spooled_pipelines.cli.commands.keys import Organization, Store
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
+from spooled_pipelines.cli.options import Server, for_server
 from spooled_pipelines.cli.output import print_json, say
 
 
+@for_server
 def audit(
+    server: Server,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, from the newest on.")] = 50,
     organization: Organization = None,
     store: Store = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """List who did what with which key, and which keys were refused, newest first.
 
@@ -28,10 +26,10 @@ def audit(
     from spooled_pipelines.wire.keys_v1 import ListAuditRequest
 
     request = ListAuditRequest(organization=organization or "", page_size=limit)
-    with open_keys(store, address, api_key, profile) as call:
+    with open_keys(store, server) as call:
         response = call("ListAudit", request)
     entries = [audit_dict(entry) for entry in response.entries]
-    if as_json:
+    if server.as_json:
         print_json(entries)
         return
     for entry in entries:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
     ErrorContains,
     OfOrganization,
-    Profile,
     Queue,
+    Server,
     batch_of,
-    connected,
+    for_server,
     job_id_of,
     queue_of,
 )
 from spooled_pipelines.cli.output import print_json, print_record, say
-from spooled_pipelines.cli.text_table import print_rows
+from spooled_pipelines.cli.text_table import print_list
 from spooled_pipelines.cli.times import time_until
 
 app = typer.Typer(
@@ -31,17 +29,15 @@ app = typer.Typer(
 
 
 @app.command("list")
+@for_server
 def list_(
+    server: Server,
     queue: Queue,
     limit: Annotated[int, typer.Option(min=1, help="The most to list, oldest first.")] = 100,
     organization: OfOrganization = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """List the dead letters of QUEUE: when they died, how often they were tried, and why."""
-    with connected(address, api_key, profile, organization=organization) as client:
+    with server.connect(organization=organization) as client:
         jobs = client.dead_letters(queue_of(client, queue).name, limit=limit)
     lines = [
         {
@@ -53,21 +49,22 @@ def list_(
         }
         for job in jobs
     ]
-    if as_json:
-        for line in lines:
-            print_json(line)
-        return
-    print_rows(
-        ("job", "died", "retries", "deliveries", "error"),
-        [list(line.values()) for line in lines],
+    keys = {"job": "id", "died": "died_at"}
+    keys |= {name: name for name in ("retries", "deliveries", "error")}
+    print_list(
+        lines,
+        {name: itemgetter(key) for name, key in keys.items()},
+        as_json=server.as_json,
         nothing=f"no dead letters in {queue}",
+        limit=limit,
+        which="oldest",
     )
-    if len(lines) == limit:
-        say(f"the oldest {limit:,}; --limit shows more")
 
 
 @app.command("errors")
+@for_server
 def errors_(
+    server: Server,
     queue: Annotated[
         str | None, typer.Argument(show_default=False, help="The queue's name; or give --batch.")
     ] = None,
@@ -77,10 +74,6 @@ def errors_(
     limit: Annotated[
         int, typer.Option(min=1, help="The most jobs to look at, the newest of a queue.")
     ] = 10_000,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Group what failed by error: the dead letters, and the jobs that wait for a retry.
 
@@ -92,7 +85,7 @@ def errors_(
     if (queue is None) == (batch is None):
         raise UsageError("give QUEUE, or --batch BATCH")
     tries: dict[str, datetime] = {}
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         if batch is not None:
             found = batch_of(client, batch)
             dead = found.find_jobs(statuses=["deadletter"], limit=limit)
@@ -116,44 +109,33 @@ def errors_(
     for line in lines:
         if line["state"] == "retrying" and line["next"] is None:
             line["next"] = tries.get(error_shape(line["example"]))
-    if as_json:
-        for line in lines:
-            print_json(line)
-        return
-    print_rows(
-        ("count", "state", "error", "retries", "next try", "such as"),
-        [
-            (
-                line["count"],
-                line["state"],
-                line["error"],
-                line["retries"],
-                time_until(line["next"]),
-                line["job_ids"][0],
-            )
-            for line in lines
-        ],
+    print_list(
+        lines,
+        {
+            **{name: itemgetter(name) for name in ("count", "state", "error", "retries")},
+            "next try": lambda line: time_until(line["next"]),
+            "such as": lambda line: line["job_ids"][0],
+        },
+        as_json=server.as_json,
         nothing="nothing failed",
     )
-    if max(len(dead), len(waiting)) == limit:
+    if max(len(dead), len(waiting)) == limit and not server.as_json:
         say(f"of {limit:,} jobs; --limit looks at more")
 
 
 @app.command()
+@for_server
 def history(
+    server: Server,
     job: Annotated[
         str, typer.Argument(help="The job's id, or its last digits as `list` shows them.")
     ],
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """List every delivery of JOB: when, to which worker, and how it ended."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         attempts = client.attempts(job_id_of(client, job))
     for attempt in attempts:
-        if as_json:
+        if server.as_json:
             print_json(attempt)
             continue
         began = attempt.started_at.isoformat(timespec="seconds")
@@ -167,30 +149,18 @@ def history(
 
 
 @app.command()
-def discard(
-    queue: Queue,
-    error_contains: ErrorContains = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def discard(server: Server, queue: Queue, error_contains: ErrorContains = None) -> None:
     """Cancel the dead letters of QUEUE, so that they no longer count as dead."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         discarded = client.discard_dead_letters(queue, error_contains)
-    print_record({"queue": queue, "discarded": discarded}, as_json)
+    print_record({"queue": queue, "discarded": discarded}, server.as_json)
 
 
 @app.command()
-def retry(
-    queue: Queue,
-    error_contains: ErrorContains = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def retry(server: Server, queue: Queue, error_contains: ErrorContains = None) -> None:
     """Put the dead letters of QUEUE back into it, with all their retries."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         retried = client.retry_dead_letters(queue, error_contains)
-    print_record({"queue": queue, "retried": retried}, as_json)
+    print_record({"queue": queue, "retried": retried}, server.as_json)

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, duration
+from spooled_pipelines.cli.options import Server, duration, for_server
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.text import plain
 
 _MARKS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
 
 
+@for_server
 def doctor(
+    server: Server,
     timeout: Annotated[
         float,
         typer.Option(
@@ -24,10 +26,6 @@ def doctor(
             help="How long each step may take, such as 30s.",
         ),
     ] = 5.0,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> int:
     """Check a set-up step by step, from the settings to the server's clock, and write nothing.
 
@@ -37,9 +35,9 @@ def doctor(
     from spooled_pipelines.cli.doctor_checks import run_checks
 
     code = 0
-    for step in run_checks(address or None, api_key or None, profile, timeout):
+    for step in run_checks(server, timeout):
         code = code or step.code
-        if as_json:
+        if server.as_json:
             print_json(step.to_dict())
             continue
         mark = _coloured(_MARKS[step.state], step.state)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spooled_pipelines.cli.exit_codes import CommandInterruptedError, UsageError
 from spooled_pipelines.cli.live_line import LiveLine
-from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
-    Profile,
-    RateLimit,
-    connected,
-)
+from spooled_pipelines.cli.options import RateLimit, Server, for_server
 from spooled_pipelines.cli.output import print_json, print_pairs, print_plan, say
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
 from spooled_pipelines.durations import seconds_in
@@ -32,39 +24,9 @@ if TYPE_CHECKING:
 _READING_SHOWN_AFTER_SECONDS = 0.3
 
 
-class OnRejected(str, Enum):
-    """The values of --on-rejected."""
-
-    RAISE = "raise"
-    SKIP = "skip"
-
-
-class OnChanged(str, Enum):
-    """The values of --on-changed."""
-
-    KEEP = "keep"
-    RAISE = "raise"
-    REPLACE = "replace"
-
-
-class OnRerun(str, Enum):
-    """The values of --on-rerun."""
-
-    RESUME = "resume"
-    RETRY_FAILED = "retry_failed"
-    FRESH = "fresh"
-
-
-class OnLossy(str, Enum):
-    """The values of --on-lossy."""
-
-    RAISE = "raise"
-    STRING = "string"
-    NULL = "null"
-    ROUND = "round"
-
-
+@for_server
 def enqueue(
+    server: Server,
     file: Annotated[
         str,
         typer.Argument(
@@ -142,30 +104,30 @@ def enqueue(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeat it.")] = None,
     on_rejected: Annotated[
-        OnRejected,
+        Literal["raise", "skip"],
         typer.Option(help="Rows that cannot be jobs: send nothing at all, or send the others."),
-    ] = OnRejected.RAISE,
+    ] = "raise",
     on_lossy: Annotated[
-        OnLossy,
+        Literal["raise", "string", "null", "round"],
         typer.Option(
             help="Values that JSON cannot hold exactly: refuse them, send text, leave them out, or "
             "send the nearest number."
         ),
-    ] = OnLossy.RAISE,
+    ] = "raise",
     on_changed: Annotated[
-        OnChanged,
+        Literal["keep", "raise", "replace"],
         typer.Option(
             help="Rows with the key of a job and another payload: the job keeps its own, the call "
             "fails, or a job that has not started gets the new one."
         ),
-    ] = OnChanged.KEEP,
+    ] = "keep",
     on_rerun: Annotated[
-        OnRerun,
+        Literal["resume", "retry_failed", "fresh"],
         typer.Option(
             help="If the batch exists: send what is missing, also retry its dead letters, or make "
             "every row a new job."
         ),
-    ] = OnRerun.RESUME,
+    ] = "resume",
     input_format: Annotated[
         InputFormat | None,
         typer.Option(
@@ -225,10 +187,6 @@ def enqueue(
         bool, typer.Option("--plan", help="Show what would be done, and write nothing.")
     ] = False,
     rate_limit: RateLimit = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make each row of FILE a job of QUEUE. The same command again enqueues nothing twice."""
     named = "://" in file or set("*?[") & set(file) or file == STDIN
@@ -252,9 +210,9 @@ def enqueue(
         "limit_by": limit_by.rpartition("=")[::2] if limit_by else None,
         "rate": rate,
         "tags": tags_of(tag or []),
-        "on_rejected": on_rejected.value,
-        "on_lossy": on_lossy.value,
-        "on_changed": on_changed.value,
+        "on_rejected": on_rejected,
+        "on_lossy": on_lossy,
+        "on_changed": on_changed,
         "ledger": ledger if readable else None,
         "table_version": table_version,
         "text_options": {
@@ -270,23 +228,23 @@ def enqueue(
         },
     }
     with (
-        connected(address, api_key, profile, rate_limit=rate_limit, creates=True) as client,
+        server.connect(rate_limit=rate_limit, creates=True) as client,
         stdin_as_file(file, input_format) as source,
         LiveLine() as line,
     ):
         progress = _Progress(line)
         if plan:
             planned = client.plan_batch(
-                source, queue, on_rerun=on_rerun.value, on_read=progress.read, **options
+                source, queue, on_rerun=on_rerun, on_read=progress.read, **options
             )
             line.clear()
-            print_plan(planned, as_json)
+            print_plan(planned, server.as_json)
             return
         try:
             batch = client.enqueue_batch(
                 source,
                 queue,
-                on_rerun=on_rerun.value,
+                on_rerun=on_rerun,
                 on_read=progress.read,
                 progress=progress.send,
                 max_outstanding=max_outstanding,
@@ -299,7 +257,7 @@ def enqueue(
             from spooled_pipelines.batch.outcome.writers import write_stream
 
             write_stream(batch.ledger_reader(), ledger)
-        if as_json:
+        if server.as_json:
             print_json(batch.to_dict())
         else:
             print_batch(batch)

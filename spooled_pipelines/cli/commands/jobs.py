@@ -10,21 +10,18 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
     Limit,
     OfOrganization,
     OfQueue,
-    Profile,
+    Server,
     Since,
     Until,
-    connected,
+    for_server,
     job_id_of,
     moment,
 )
 from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
-from spooled_pipelines.cli.text_table import print_rows
+from spooled_pipelines.cli.text_table import print_list
 from spooled_pipelines.cli.times import age, time_until
 from spooled_pipelines.text import one_line
 from spooled_pipelines.types import Job, JobStatus
@@ -55,7 +52,9 @@ JobIds = Annotated[
 
 
 @app.command("list")
+@for_server
 def list_(
+    server: Server,
     queue: OfQueue = None,
     status: Annotated[
         list[Status] | None,
@@ -71,67 +70,49 @@ def list_(
     until: Until = None,
     limit: Limit = 20,
     organization: OfOrganization = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """List jobs, the newest first, with the error and the next try of those that failed."""
     chosen = set(status or ())
-    waiting = chosen == {Status.RETRYING}
-    statuses = ["pending" if one is Status.RETRYING else one.value for one in chosen]
-    with connected(address, api_key, profile, organization=organization) as client:
+    statuses = {"pending" if one is Status.RETRYING else one.value for one in chosen}
+    with server.connect(organization=organization) as client:
         found = client.jobs(
             queue,
-            statuses=sorted(set(statuses)),
-            waiting=waiting,
+            statuses=sorted(statuses),
+            waiting=chosen == {Status.RETRYING},
             text=error,
             since=moment("--since", since),
             until=moment("--until", until),
             limit=limit,
         )
-    if as_json:
-        for job in found:
-            print_json(job)
-        return
-    print_rows(
-        ("job", "queue", "status", "retries", "age", "due in", "error"),
-        [
-            (
-                job.id,
-                job.queue_name,
-                state_of(job),
-                job.retry_count,
-                age(job.created_at),
-                time_until(job.due_at),
-                (job.last_error or "").partition("\n")[0],
-            )
-            for job in found
-        ],
+    print_list(
+        found,
+        {
+            "job": "id",
+            "queue": "queue_name",
+            "status": state_of,
+            "retries": "retry_count",
+            "age": lambda job: age(job.created_at),
+            "due in": lambda job: time_until(job.due_at),
+            "error": lambda job: (job.last_error or "").partition("\n")[0],
+        },
+        as_json=server.as_json,
         nothing="no such jobs"
         if queue or status or error or since or until
         else "no jobs yet; `spooled-pipelines enqueue FILE QUEUE` makes some of a file",
+        limit=limit,
     )
-    if len(found) == limit:
-        say(f"the newest {limit:,}; --limit shows more")
 
 
 @app.command()
-def show(
-    job: JobId,
-    organization: OfOrganization = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def show(server: Server, job: JobId, organization: OfOrganization = None) -> None:
     """Show JOB: its state, payload, result and error, and each attempt at it."""
-    with connected(address, api_key, profile, organization=organization) as client:
+    with server.connect(organization=organization) as client:
         job_id = job_id_of(client, job)
         found, attempts = client.get_job(job_id), client.attempts(job_id)
         listed = client.jobs(text=job_id, limit=1)
     due_at = listed[0].due_at if listed else None
-    if as_json:
+    if server.as_json:
         print_json({**vars(found), "due_at": due_at, "attempts": attempts})
         return
     times = {
@@ -170,45 +151,30 @@ def show(
 
 
 @app.command()
-def cancel(
-    jobs: JobIds,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def cancel(server: Server, jobs: JobIds) -> None:
     """Cancel jobs that have not started."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         client.cancel_jobs(*[job_id_of(client, job) for job in jobs])
-    print_record({"cancelled": len(jobs)}, as_json)
+    print_record({"cancelled": len(jobs)}, server.as_json)
 
 
 @app.command()
-def retry(
-    jobs: JobIds,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def retry(server: Server, jobs: JobIds) -> None:
     """Put dead letters back into their queues, with all their retries."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         client.retry_jobs(*[job_id_of(client, job) for job in jobs])
-    print_record({"retried": len(jobs)}, as_json)
+    print_record({"retried": len(jobs)}, server.as_json)
 
 
 @app.command()
-def discard(
-    jobs: JobIds,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def discard(server: Server, jobs: JobIds) -> None:
     """Cancel dead letters, so that they no longer count as dead."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         client.discard_jobs(*[job_id_of(client, job) for job in jobs])
-    print_record({"discarded": len(jobs)}, as_json)
+    print_record({"discarded": len(jobs)}, server.as_json)
 
 
 def state_of(job: Job) -> str:

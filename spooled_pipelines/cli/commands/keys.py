@@ -5,28 +5,18 @@ from __future__ import annotations
 import re
 import sys
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile
+from spooled_pipelines.cli.options import Server, for_server
 from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
 
 app = typer.Typer(help="Create, list and revoke API keys.", rich_markup_mode=None)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class RoleName(str, Enum):
-    """The roles of API keys."""
-
-    produce = "produce"
-    work = "work"
-    read = "read"
-    admin = "admin"
 
 
 Store = Annotated[
@@ -45,8 +35,12 @@ Organization = Annotated[
 
 
 @app.command("create")
+@for_server
 def create(
-    role: Annotated[RoleName, typer.Option(help="What the key is for.")],
+    server: Server,
+    role: Annotated[
+        Literal["produce", "work", "read", "admin"], typer.Option(help="What the key is for.")
+    ],
     name: Annotated[str, typer.Option(help="A name for people.")],
     queue: Annotated[
         list[str] | None,
@@ -59,37 +53,25 @@ def create(
     ] = None,
     organization: Organization = None,
     store: Store = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Create a key. It is printed this once and not stored."""
     from spooled_pipelines.cli.key_store import key_dict, open_keys
     from spooled_pipelines.wire.keys_v1 import CreateKeyRequest
 
-    request = CreateKeyRequest(
-        organization=organization or "", name=name, role=role.value, queues=queue
-    )
+    request = CreateKeyRequest(organization=organization or "", name=name, role=role, queues=queue)
     expires_at = _expiry(expires_in)
     if expires_at is not None:
         request.expires_at.FromDatetime(expires_at)
-    with open_keys(store, address, api_key, profile) as call:
+    with open_keys(store, server) as call:
         response = call("CreateKey", request)
     created = key_dict(response.key)
-    shown = created if as_json else _for_people(created)
-    print_record({**shown, "key": response.secret}, as_json)
+    shown = created if server.as_json else _for_people(created)
+    print_record({**shown, "key": response.secret}, server.as_json)
 
 
 @app.command("list")
-def list_keys(
-    organization: Organization = None,
-    store: Store = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def list_keys(server: Server, organization: Organization = None, store: Store = None) -> None:
     """List the keys of an organization, oldest first, without the secrets themselves."""
     from spooled_pipelines.cli.key_store import key_dict, open_keys
     from spooled_pipelines.rpc.sync.paging import followed
@@ -97,10 +79,10 @@ def list_keys(
     from spooled_pipelines.wire.methods import KEYS
 
     request = ListKeysRequest(organization=organization or "")
-    with open_keys(store, address, api_key, profile) as call:
+    with open_keys(store, server) as call:
         pages = followed(partial(call, "ListKeys"), KEYS["ListKeys"], request, "keys")
         listed = [key_dict(key) for key in pages]
-    if as_json:
+    if server.as_json:
         print_json(listed)
         return
     if not listed:
@@ -112,23 +94,21 @@ def list_keys(
 
 
 @app.command("revoke")
+@for_server
 def revoke(
+    server: Server,
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `list` shows it.")],
     organization: Organization = None,
     store: Store = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Revoke a key at once, and end the streams that it opened."""
     from spooled_pipelines.cli.key_store import key_dict, open_keys
     from spooled_pipelines.wire.keys_v1 import RevokeKeyRequest
 
-    with open_keys(store, address, api_key, profile) as call:
+    with open_keys(store, server) as call:
         response = call("RevokeKey", RevokeKeyRequest(organization=organization or "", id=key_id))
     key = key_dict(response.key)
-    print_record(key if as_json else _for_people(key), as_json)
+    print_record(key if server.as_json else _for_people(key), server.as_json)
 
 
 def _expiry(text: str | None) -> datetime | None:

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
-    Limit,
-    OfOrganization,
-    Profile,
-    Queue,
-    connected,
-)
-from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
-from spooled_pipelines.cli.text_table import print_rows
+from spooled_pipelines.cli.options import Limit, OfOrganization, Queue, Server, for_server
+from spooled_pipelines.cli.output import print_record
+from spooled_pipelines.cli.text_table import print_list
 from spooled_pipelines.cli.times import short_duration
 
 if TYPE_CHECKING:
@@ -31,43 +22,36 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_(
-    limit: Limit = 100,
-    organization: OfOrganization = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def list_(server: Server, limit: Limit = 100, organization: OfOrganization = None) -> None:
     """List queues by name; `retry`: jobs that wait for their next try, `later`: scheduled ones."""
-    with connected(address, api_key, profile, organization=organization) as client:
+    with server.connect(organization=organization) as client:
         found = client.queues(limit=limit)
-    if as_json:
-        for queue in found:
-            print_json(queue)
-        return
-    print_rows(
-        ["queue", "state", "pending", "retry", "later", "running", "done", "dead", "oldest"],
-        [
-            (
-                queue.name,
-                state_of(queue),
-                queue.stats.pending - queue.waiting,
-                queue.waiting,
-                queue.stats.scheduled,
-                queue.stats.processing,
-                queue.stats.completed,
-                queue.stats.deadletter,
-                short_duration(queue.stats.max_age_ms / 1000) if queue.stats.max_age_ms else "",
-            )
-            for queue in found
-        ],
+    print_list(
+        found,
+        {
+            "queue": "name",
+            "state": state_of,
+            "pending": lambda queue: queue.stats.pending - queue.waiting,
+            "retry": "waiting",
+            "later": "stats.scheduled",
+            "running": "stats.processing",
+            "done": "stats.completed",
+            "dead": "stats.deadletter",
+            "oldest": _oldest,
+        },
+        as_json=server.as_json,
         nothing="no queues yet; `spooled-pipelines enqueue FILE QUEUE` begins one"
         if organization is None
         else f"no queues in {organization}; `spooled-pipelines organizations list` names them all",
+        limit=limit,
+        which="first",
     )
-    if len(found) == limit:
-        say(f"the first {limit:,}; --limit shows more")
+
+
+def _oldest(queue: QueueState) -> str:
+    age_ms = queue.stats.max_age_ms
+    return short_duration(age_ms / 1000) if age_ms else ""
 
 
 def state_of(queue: QueueState) -> str:
@@ -79,35 +63,27 @@ def state_of(queue: QueueState) -> str:
 
 
 @app.command()
-def pause(
-    queue: Queue,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def pause(server: Server, queue: Queue) -> None:
     """Hand out no more jobs of QUEUE; running jobs may settle."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         client.pause_queue(queue)
-    print_record({"queue": queue, "state": "paused"}, as_json)
+    print_record({"queue": queue, "state": "paused"}, server.as_json)
 
 
 @app.command()
-def resume(
-    queue: Queue,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def resume(server: Server, queue: Queue) -> None:
     """Hand out jobs of QUEUE again."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         client.resume_queue(queue)
-    print_record({"queue": queue, "state": "running"}, as_json)
+    print_record({"queue": queue, "state": "running"}, server.as_json)
 
 
 @app.command()
+@for_server
 def limit(
+    server: Server,
     queue: Queue,
     jobs_per_second: Annotated[
         float | None,
@@ -123,10 +99,6 @@ def limit(
         int | None, typer.Option(help="Jobs that may run at the same time.")
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all limits.")] = False,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Limit how jobs of QUEUE are handed out, replacing the limits set before."""
     is_limited = (jobs_per_second, burst, max_in_flight) != (None, None, None)
@@ -135,45 +107,33 @@ def limit(
             "give --jobs-per-second, --max-in-flight or both, or --clear",
             param_hint="'queues limit'",
         )
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         queue_limits = client.set_queue_limits(
             queue, jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
-    _print_limits(queue, queue_limits, as_json)
+    _print_limits(queue, queue_limits, server)
 
 
 @app.command()
-def limits(
-    queue: Queue,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def limits(server: Server, queue: Queue) -> None:
     """Show the limits of QUEUE."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         queue_limits = client.queue_limits(queue)
-    _print_limits(queue, queue_limits, as_json)
+    _print_limits(queue, queue_limits, server)
 
 
-def _print_limits(queue: str, queue_limits: QueueLimits, as_json: bool) -> None:
+def _print_limits(queue: str, queue_limits: QueueLimits, server: Server) -> None:
     record = {"queue": queue, **asdict(queue_limits)}
-    if as_json:
-        print_json(record)
-        return
-    texts = {name.replace("_", " "): "no limit" if v is None else v for name, v in record.items()}
-    print_pairs(texts)
+    if not server.as_json:
+        record = {n.replace("_", " "): "no limit" if v is None else v for n, v in record.items()}
+    print_record(record, server.as_json)
 
 
 @app.command()
-def purge(
-    queue: Queue,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def purge(server: Server, queue: Queue) -> None:
     """Cancel the pending jobs of QUEUE; scheduled jobs stay."""
-    with connected(address, api_key, profile) as client:
+    with server.connect() as client:
         cancelled = client.purge_queue(queue)
-    print_record({"queue": queue, "cancelled": cancelled}, as_json)
+    print_record({"queue": queue, "cancelled": cancelled}, server.as_json)

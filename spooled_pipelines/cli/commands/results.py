@@ -9,15 +9,7 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
-    BatchId,
-    Profile,
-    batch_of,
-    connected,
-)
+from spooled_pipelines.cli.options import BatchId, Server, batch_of, for_server
 from spooled_pipelines.cli.output import ignore_broken_pipe, say
 from spooled_pipelines.cli.table_output import (
     SHOWN_ROWS,
@@ -39,7 +31,9 @@ class ResultStatus(str, Enum):
     CANCELLED = "cancelled"
 
 
+@for_server
 def results(
+    server: Server,
     batch: BatchId,
     output: Annotated[
         str | None,
@@ -83,19 +77,15 @@ def results(
             "else an apostrophe is put in front of them.",
         ),
     ] = False,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Print the jobs of BATCH with their results: a table on a terminal, else JSON lines."""
-    file_format = _output_format(table_format, as_json=as_json, to_file=output is not None)
+    file_format = _output_format(table_format, as_json=server.as_json, to_file=output is not None)
     if output is not None:
         from spooled_pipelines.batch.outcome.writers import parse_output_path
 
         parse_output_path(output)
-    on_terminal = output is None and file_format is TableFormat.TABLE
-    with connected(address, api_key, profile) as client, ignore_broken_pipe():
+    on_terminal = output is None and file_format == "table"
+    with server.connect() as client, ignore_broken_pipe():
         found = batch_of(client, batch)
         backend = client.batch_backend()
         shows_payload = on_terminal and backend.keeps_batches if payload is None else payload
@@ -120,11 +110,11 @@ def _output_format(chosen: TableFormat | None, *, as_json: bool, to_file: bool) 
     if chosen is not None and (to_file or as_json):
         raise UsageError("--format is for standard output: give it without -o and --json")
     terminal = sys.stdout.isatty()
-    if chosen in (TableFormat.PARQUET, TableFormat.ARROW) and terminal:
+    if chosen in ("parquet", "arrow") and terminal:
         raise UsageError(
-            f"--format {chosen.value} is not for a terminal: send it to a file or program, or use "
-            f"-o FILE.{chosen.value}"
+            f"--format {chosen} is not for a terminal: send it to a file or program, or use "
+            f"-o FILE.{chosen}"
         )
     if as_json:
-        return TableFormat.JSONL
-    return chosen or (TableFormat.TABLE if terminal else TableFormat.JSONL)
+        return "jsonl"
+    return chosen or ("table" if terminal else "jsonl")

@@ -6,16 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from spooled_pipelines.cli.commands.queues import state_of
-from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
-    OfOrganization,
-    Profile,
-    Queue,
-    connected,
-    queue_of,
-)
+from spooled_pipelines.cli.options import OfOrganization, Queue, Server, for_server, queue_of
 from spooled_pipelines.cli.output import print_json, print_pairs, say
 from spooled_pipelines.cli.times import time_until
 from spooled_pipelines.rpc import validation
@@ -26,21 +17,15 @@ if TYPE_CHECKING:
     from spooled_pipelines.types import WorkerState
 
 
-def stats(
-    queue: Queue,
-    organization: OfOrganization = None,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
+@for_server
+def stats(server: Server, queue: Queue, organization: OfOrganization = None) -> None:
     """Show the jobs of QUEUE by status, its workers, and the errors of jobs that wait to retry."""
     validation.queue_name(queue)
-    with connected(address, api_key, profile, organization=organization) as client:
+    with server.connect(organization=organization) as client:
         if not client.batch_backend().keeps_batches:
             # Such a server has these numbers alone.
             numbers = dataclasses.asdict(client.queue_stats(queue))
-            if as_json:
+            if server.as_json:
                 print_json(numbers)
             else:
                 age = numbers.pop("max_age_ms") / 1000
@@ -48,7 +33,7 @@ def stats(
             return
         found = queue_of(client, queue)
         workers = client.workers(queue)
-    if as_json:
+    if server.as_json:
         parts = {
             name: value for name, value in vars(found).items() if name not in ("name", "stats")
         }

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.live_line import LiveLine
-from spooled_pipelines.cli.options import (
-    Address,
-    ApiKey,
-    AsJson,
-    BatchId,
-    Profile,
-    batch_of,
-    connected,
-    duration,
-)
+from spooled_pipelines.cli.options import BatchId, Server, batch_of, duration, for_server
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.times import time_until
 from spooled_pipelines.text import one_line
@@ -29,14 +19,9 @@ if TYPE_CHECKING:
     from spooled_pipelines.types import BatchStats
 
 
-class OnBreach(str, Enum):
-    """The values of --on-breach."""
-
-    RAISE = "raise"
-    STOP = "stop"
-
-
+@for_server
 def watch(
+    server: Server,
     batch: BatchId,
     max_failed: Annotated[
         str, typer.Option(help="How many jobs may fail: a number, or a share such as 0.05 or 5%.")
@@ -50,27 +35,23 @@ def watch(
         typer.Option("--allow-expired", help="Jobs that did not start in time are not failures."),
     ] = False,
     on_breach: Annotated[
-        OnBreach,
+        Literal["raise", "stop"],
         typer.Option(
             help="Once more failed than --max-failed: end with exit code 1, or also cancel what "
             "has not started."
         ),
-    ] = OnBreach.RAISE,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    ] = "raise",
 ) -> None:
     """Follow BATCH until all its jobs are settled; exit code 1 if too many of them failed."""
     allowed = allowed_failures(max_failed)
     from spooled_pipelines.batch.display.progress import ThroughputEstimator
 
     throughput = ThroughputEstimator()
-    with connected(address, api_key, profile) as client, LiveLine() as line:
+    with server.connect() as client, LiveLine() as line:
 
         def show(stats: BatchStats) -> None:
             throughput.update(time.monotonic(), stats.completed + stats.failed)
-            if as_json:
+            if server.as_json:
                 print_json(stats)
             else:
                 line.show(describe(stats, throughput))
@@ -79,7 +60,7 @@ def watch(
             timeout=timeout,
             max_failed=allowed,
             on_progress=show,
-            on_breach=on_breach.value,
+            on_breach=on_breach,
             allow_expired=allow_expired,
         )
 

@@ -8,27 +8,28 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from spooled_pipelines.cli.error_output import print_error
 from spooled_pipelines.cli.exit_codes import INTERRUPTED, OTHER, UsageError
 from spooled_pipelines.cli.live_line import CLEAR_LINE, LiveLine
-from spooled_pipelines.cli.options import Address, ApiKey, AsJson, Profile, connected, duration
+from spooled_pipelines.cli.options import Server, duration, for_server
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.telemetry import export_traces
 from spooled_pipelines.text import plain
 
 if TYPE_CHECKING:
     from spooled_pipelines.worker import WorkerReport
-    from spooled_pipelines.worker.settings import Executor
 
 # How long the server may take to hear of a death; the next worker waits for that.
 _REPORT_SECONDS = 5.0
 
 
+@for_server
 def work(
+    server: Server,
     queue: Annotated[
         str, typer.Argument(help="The queue's name; or several with weights: orders=3,mail=1.")
     ],
@@ -37,7 +38,8 @@ def work(
     ],
     concurrency: Annotated[int, typer.Option(help="Handlers that run at once.")] = 8,
     executor: Annotated[
-        str, typer.Option(help="Where plain functions run: thread or process.")
+        Literal["thread", "process"],
+        typer.Option(help="Where plain functions run: thread or process."),
     ] = "thread",
     processes: Annotated[
         int | None,
@@ -84,12 +86,10 @@ def work(
     reload: Annotated[
         bool, typer.Option("--reload", help="Restart when a Python file in this folder changes.")
     ] = False,
-    log_format: Annotated[str, typer.Option(help="text, or json for programs.")] = "text",
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="text, or json for programs.")
+    ] = "text",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each job.")] = False,
-    address: Address = None,
-    api_key: ApiKey = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Run MODULE:FUNCTION on each job of QUEUE until SIGTERM or Ctrl-C, then finish what runs."""
     from spooled_pipelines.cli.supervisor import supervisor_link
@@ -99,16 +99,15 @@ def work(
     queues = parse_queues(queue)
     http = None if http is None else _next_port(http, number)
     if link is None and (processes is not None or reload):
-        report_death = partial(_report_death, address, api_key, profile)
-        raise typer.Exit(_work_in_processes(processes or 1, report_death, reload, as_json))
+        report_death = partial(_report_death, server)
+        raise typer.Exit(_work_in_processes(processes or 1, report_death, reload, server.as_json))
     export_traces("spooled-worker")
     function = load(handler)
-    _check_format(log_format)
 
     from spooled_pipelines.worker import Worker
 
     supervised = link is not None
-    with connected(address, api_key, profile, creates=True) as client, LiveLine() as line:
+    with server.connect(creates=True) as client, LiveLine() as line:
         shows_line = line.live and not supervised
         _configure_logging(verbose, log_format, clears_line=line.live and supervised)
         worker = Worker(
@@ -116,7 +115,7 @@ def work(
             queues,
             function,
             concurrency=concurrency,
-            executor=_executor(executor),
+            executor=executor,
             rate=rate,
             lease_seconds=round(lease_seconds),
             grace_seconds=grace_seconds,
@@ -132,10 +131,10 @@ def work(
             link.reporting(worker_id, lambda: worker.report, worker.stop) if link else nullcontext()
         ):
             report = worker.run()
-        if shows_line and not as_json:
+        if shows_line and not server.as_json:
             line.show(describe(report))
-    if not supervised and (as_json or not shows_line):
-        _print_report(report, as_json)
+    if not supervised and (server.as_json or not shows_line):
+        _print_report(report, server.as_json)
     if worker.aborted:
         raise typer.Exit(INTERRUPTED)
     if report.abandoned:
@@ -163,20 +162,13 @@ def parse_queues(text: str) -> dict[str, float]:
     return queues
 
 
-def _report_death(
-    address: str | None,
-    api_key: str | None,
-    profile: str | None,
-    worker_id: str,
-    code: int,
-    running: list[str] | None,
-) -> None:
+def _report_death(server: Server, worker_id: str, code: int, running: list[str] | None) -> None:
     """Tell the server, so that what the worker held need not wait for its leases to run out."""
     from spooled_pipelines.worker.handlers.processes import describe_exit
 
     error = f"WorkerDied: the worker's process {describe_exit(code)}"
     try:
-        with connected(address, api_key, profile) as client:
+        with server.connect() as client:
             client.report_worker_death(
                 worker_id, code, error, running_job_ids=running, timeout=_REPORT_SECONDS
             )
@@ -230,14 +222,6 @@ def _next_port(address: str, number: int) -> str:
     return f"{host}:{int(port) + number if int(port) else 0}"
 
 
-def _executor(name: str) -> Executor:
-    if name == "process":
-        return "process"
-    if name == "thread":
-        return "thread"
-    raise UsageError(f"--executor must be thread or process, got {name!r}")
-
-
 def describe(report: WorkerReport) -> str:
     """Return one line on what was done."""
     parts = [f"{report.completed:,} completed"]
@@ -279,11 +263,6 @@ def load(spec: str) -> Callable[[Any], Any]:
         raise UsageError(f"{spec} must be a function of a job, not a {type(named).__name__}")
     function: Callable[[Any], Any] = named
     return function
-
-
-def _check_format(log_format: str) -> None:
-    if log_format not in ("text", "json"):
-        raise UsageError(f"--log-format must be text or json, got {log_format!r}")
 
 
 def _configure_logging(verbose: bool, log_format: str, *, clears_line: bool) -> None:
