@@ -55,6 +55,7 @@ test: install $(OLDEST)/.installed
 
 check-long: install $(AIRFLOWS:%=.venv-airflow-%/.installed)
 	$(BIN)/python -m pytest -m long -s
+	$(BIN)/python -m pytest -m 'hypothesis and not long' --hypothesis-profile=whole
 
 # The provider's tests on another Airflow, in an environment of its own, with libraries of its time:
 # later ones are more than that Airflow was made for. Its release is named in full, since the first

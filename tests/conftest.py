@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -18,13 +19,15 @@ import pytest
 # Assertions in helpers say what was compared, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support import browser, durations, forked, run, skips, waiting
+from tests.support import browser, durations, forked, prefect_server, run, skips, waiting
 from tests.support.both import with_asyncio_face
 from tests.support.server_process import ServerProcess
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# How long an example takes says more about the machine than about the code. Each run draws others,
+# and `make check-long` as many as hypothesis does by itself.
+hypothesis.settings.register_profile("sample", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("whole", deadline=None)
+hypothesis.settings.load_profile("sample")
 
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be what tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,6 +37,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 WITH_AIRFLOW = [
     f"tests/airflow/test_{name}.py" for name in ("marks", "pages", "reruns", "standalone")
 ]
+
+WITH_PREFECT = ["tests/orchestration/test_promises.py", "tests/prefect/test_flows.py"]
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -102,6 +107,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if str(collection_path.relative_to(root)) in chosen else True
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What collecting makes stays until the end: the collector of garbage need not look at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first: one of them alone at the end is waited for."""
@@ -115,21 +131,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _scope(file: str) -> str:
     """What runs in one process, one test after another."""
-    return "a real Airflow" if file in WITH_AIRFLOW else file
+    shared = {"a real Airflow": WITH_AIRFLOW, "a Prefect server": WITH_PREFECT}
+    return next((name for name, files in shared.items() if file in files), file)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests run in one process, and so do all files that have a real Airflow in common:
-    to start one takes a core for a minute.
+    """A file's tests run in one process, and so do all files that have a real Airflow or a Prefect
+    server in common: to start one takes a core for a minute, or for six seconds.
     """
     from xdist.scheduler import LoadFileScheduling
 
-    class OneAirflow(LoadFileScheduling):
+    class OneOfEach(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return _scope(super()._split_scope(nodeid))
 
-    return OneAirflow(config, log)
+    return OneOfEach(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """What is shared ends as soon as the next test does not want it."""
+    if nextitem is None or durations.file_of(nextitem) not in WITH_PREFECT:
+        prefect_server.end_prefect_server()
 
 
 @pytest.hookimpl(wrapper=True)

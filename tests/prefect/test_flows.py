@@ -8,7 +8,7 @@ import pickle
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from spooled_pipelines.prefect import (
     wait_for_batch,
 )
 from spooled_pipelines.worker import Worker
-from tests.support.orchestrators import prefect_server
+from tests.support.prefect_server import shared_prefect_server
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -52,9 +52,8 @@ TABLE = pd.DataFrame({"id": range(10), "amount": 1.5})
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_server():
-        yield
+def _prefect() -> None:
+    shared_prefect_server()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.prefect import SpooledCredentials
 from spooled_pipelines.worker import Worker
-from tests.support.orchestrators import prefect_server
+from tests.support.prefect_server import prefect_server
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually

@@ -1,6 +1,6 @@
 """Several servers on one PostgreSQL, of which one after another goes: nobody outside sees it.
 
-In `make test` a few thousand jobs; in `make check-long` a hundred thousand, sixteen workers, and
+In `make test` a thousand jobs or two; in `make check-long` a hundred thousand, sixteen workers, and
 the database restarted as well.
 """
 
@@ -76,7 +76,7 @@ async def recounted(url: str) -> list[object]:
 def test_servers_that_are_killed_are_not_seen_by_those_who_use_them(
     replicas: list[ServerProcess], address: str, tmp_path: Path
 ) -> None:
-    kill_servers(replicas, address, tmp_path, jobs=3_000, processes=2, each=2, pause=1.0)
+    kill_servers(replicas, address, tmp_path, jobs=2_000, processes=2, each=2, pause=0.7)
 
 
 @pytest.mark.long
@@ -148,7 +148,7 @@ def kill_servers(
 def test_a_rolling_restart_is_seen_by_nobody(
     replicas: list[ServerProcess], address: str, tmp_path: Path
 ) -> None:
-    restart_in_turn(replicas, address, tmp_path, jobs=2_000, rounds=1)
+    restart_in_turn(replicas, address, tmp_path, jobs=1_000, rounds=1)
 
 
 @pytest.mark.long

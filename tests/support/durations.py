@@ -112,7 +112,8 @@ class Meter:
     have waited, as a whole Airflow is, is missing from one look to the next, and then added.
     """
 
-    _PAUSE_SECONDS = 1.0
+    # A look is at all processes of the machine.
+    _PAUSE_SECONDS = 5.0
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone

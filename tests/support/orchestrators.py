@@ -2,22 +2,21 @@
 
 import json
 import os
-import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pytest
 from pydantic import SecretStr
 
 from spooled_pipelines.dagster import SpooledResource
 from spooled_pipelines.errors import SpooledError
+from tests.support.prefect_server import shared_prefect_server
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -263,27 +262,8 @@ class Orchestrators:
             return Airflow(self.server)
         if name == "dagster":
             return Dagster(self.server, self._folder / "dagster")
-        self._stack.enter_context(prefect_server())
+        shared_prefect_server()
         return Prefect(self.server)
-
-
-@contextmanager
-def prefect_server() -> Iterator[None]:
-    """A Prefect server of the tests' own, without telemetry."""
-    from prefect.settings import PREFECT_HOME, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="prefect-tests-") as home,
-    ):
-        patch.setenv("DO_NOT_TRACK", "1")
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with (
-            temporary_settings(updates={PREFECT_HOME: home}),
-            prefect_test_harness(server_startup_timeout=240),
-        ):
-            yield
 
 
 def _contents(folder: Path) -> Iterator[bytes]:

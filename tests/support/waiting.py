@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
-_PAUSE_SECONDS = 0.01
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.1
 # Long for what takes milliseconds: a busy machine is no reason to fail.
 DEADLINE_SECONDS = 40.0
 
@@ -17,10 +17,12 @@ DEADLINE_SECONDS = 40.0
 def eventually(condition: Callable[[], T], timeout: float = DEADLINE_SECONDS) -> T:
     """What `condition` returns once it is true; an assertion error after `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    while not (value := condition()):
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {_name(condition)}"
-        time.sleep(_PAUSE_SECONDS)
-    return value
+        time.sleep(_pause(began))
 
 
 @overload
@@ -37,13 +39,19 @@ async def aeventually(condition: Callable[[], Any], timeout: float = DEADLINE_SE
     """The same on an event loop; the condition may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         value = condition()
         if isinstance(value, Awaitable):
             value = await value
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {_name(condition)}"
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_pause(began))
+
+
+def _pause(began: float) -> float:
+    """A look that takes long leaves the processors to what it waits for."""
+    return max(_PAUSE_SECONDS, min(3 * (time.monotonic() - began), _LONGEST_PAUSE_SECONDS))
 
 
 def _name(condition: Callable[..., object]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from tests.support.doc_setup import client_in, working, write_files
-from tests.support.orchestrators import prefect_server
+from tests.support.prefect_server import prefect_server
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tests.support.proof.side_by_side import Stores
 
 # What every run of all tests does; a long run does more. An example of PostgreSQL's takes the
 # processors ten times as long as one of SQLite's.
-EXAMPLES, EXAMPLES_OF_POSTGRESQL, STEPS = 200, 40, 50
+EXAMPLES, EXAMPLES_OF_POSTGRESQL, STEPS = 100, 20, 50
 EXAMPLES_OF_A_LONG_RUN = 20_000
 CHECKS = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 # After its first ten examples hypothesis goes on with small changes of those: six of seven end as
