@@ -24,16 +24,17 @@ def needs_extra(extra: str) -> Iterator[None]:
 
 
 def attach(
-    package: str, homes: Mapping[str, str], extra: str = ""
+    package: str, modules: Mapping[str, str], extra: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` for a package.
 
     Args:
         package: its name.
-        homes: by public name, the module of `spooled_pipelines` that defines it; a module that is
-            public itself is its own home.
+        modules: the public names that each module of `spooled_pipelines` defines; a module that is
+            public itself is among its own.
         extra: the extra that brings what these modules need beyond the core.
     """
+    homes = {name: module for module, names in modules.items() for name in names.split()}
 
     def load(name: str) -> Any:
         if name not in homes:
@@ -44,7 +45,4 @@ def attach(
         setattr(sys.modules[package], name, value)
         return value
 
-    def names() -> list[str]:
-        return sorted(homes)
-
-    return load, names
+    return load, lambda: sorted(homes)

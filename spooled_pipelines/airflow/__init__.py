@@ -35,14 +35,11 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "BatchDoneTrigger": "airflow.triggers",
-        "BatchResultsOperator": "airflow.operators",
-        "DeadLettersTrigger": "airflow.triggers",
-        "EnqueueBatchOperator": "airflow.operators",
-        "SpooledHook": "airflow.hooks",
-        "SpooledWorkOperator": "airflow.operators",
-        "StreamJobsSensor": "airflow.sensors",
-        "enqueue_batch": "airflow.decorators",
+        "airflow.decorators": "enqueue_batch",
+        "airflow.hooks": "SpooledHook",
+        "airflow.operators": "BatchResultsOperator EnqueueBatchOperator SpooledWorkOperator",
+        "airflow.sensors": "StreamJobsSensor",
+        "airflow.triggers": "BatchDoneTrigger DeadLettersTrigger",
     },
     extra="airflow",
 )

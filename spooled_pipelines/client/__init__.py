@@ -19,10 +19,9 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = attach(
         __name__,
         {
-            "AsyncSpooledClient": "client.aio.client",
-            "ConnectionSettings": "rpc.settings",
-            "RetryPolicy": "rpc.retry",
-            "SpooledClient": "client.sync.client",
-            "TLS": "rpc.settings",
+            "client.aio.client": "AsyncSpooledClient",
+            "client.sync.client": "SpooledClient",
+            "rpc.retry": "RetryPolicy",
+            "rpc.settings": "ConnectionSettings TLS",
         },
     )

@@ -16,9 +16,9 @@ __all__ = ["RunBatch", "SpooledResource", "settled_batch_sensor"]
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "RunBatch": "dagster.run_batch",
-        "SpooledResource": "dagster.resource",
-        "settled_batch_sensor": "dagster.sensors",
+        "dagster.resource": "SpooledResource",
+        "dagster.run_batch": "RunBatch",
+        "dagster.sensors": "settled_batch_sensor",
     },
     extra="dagster",
 )

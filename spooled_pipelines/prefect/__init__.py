@@ -38,16 +38,11 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "SpooledBatch": "prefect.spooled_batch",
-        "SpooledCredentials": "prefect.credentials",
-        "aenqueue_batch": "prefect.tasks",
-        "await_batch": "prefect.tasks",
-        "cancel_batches": "prefect.suspension",
-        "enqueue_batch": "prefect.tasks",
-        "materialize_batch": "prefect.tasks",
-        "resume_settled_flows": "prefect.suspension",
-        "suspend_until_settled": "prefect.suspension",
-        "wait_for_batch": "prefect.tasks",
+        "prefect.credentials": "SpooledCredentials",
+        "prefect.spooled_batch": "SpooledBatch",
+        "prefect.suspension": "cancel_batches resume_settled_flows suspend_until_settled",
+        "prefect.tasks": "aenqueue_batch await_batch enqueue_batch materialize_batch "
+        "wait_for_batch",
     },
     extra="prefect",
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spooled_pipelines.errors import ServerError
 from spooled_pipelines.rpc.struct import from_struct
@@ -34,6 +34,7 @@ from spooled_pipelines.wire import batch_v1, queue_admin_v1, spooled_v1
 if TYPE_CHECKING:
     from spooled_pipelines.wire.well_known import Timestamp
 
+T = TypeVar("T")
 NO_SCHEMAS: Mapping[int, RowSchema] = {}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _STATUS_BY_NUMBER = {
@@ -108,7 +109,7 @@ def listed_job_from(message: queue_admin_v1.ListedJob) -> Job:
 
 
 def enqueue_result_from(message: spooled_v1.EnqueueResponse) -> EnqueueResult:
-    return EnqueueResult(job_id=message.job_id, created=message.created)
+    return _same(EnqueueResult, message)
 
 
 def fail_result_from(message: spooled_v1.FailResponse) -> FailResult:
@@ -116,25 +117,11 @@ def fail_result_from(message: spooled_v1.FailResponse) -> FailResult:
 
 
 def queue_stats_from(message: spooled_v1.GetQueueStatsResponse) -> QueueStats:
-    return QueueStats(
-        queue_name=message.queue_name,
-        pending=message.pending,
-        scheduled=message.scheduled,
-        processing=message.processing,
-        completed=message.completed,
-        failed=message.failed,
-        deadletter=message.deadletter,
-        total=message.total,
-        max_age_ms=message.max_age_ms,
-    )
+    return _same(QueueStats, message)
 
 
 def queue_limits_from(message: queue_admin_v1.QueueLimits) -> QueueLimits:
-    return QueueLimits(
-        message.jobs_per_second if message.HasField("jobs_per_second") else None,
-        message.burst if message.HasField("burst") else None,
-        message.max_in_flight if message.HasField("max_in_flight") else None,
-    )
+    return QueueLimits(**{field.name: value for field, value in message.ListFields()})
 
 
 def queue_from(message: queue_admin_v1.Queue) -> Queue:
@@ -157,19 +144,8 @@ def _throttle_from(message: queue_admin_v1.QueueThrottle) -> QueueThrottle:
 
 
 def worker_from(message: queue_admin_v1.Worker) -> WorkerState:
-    return WorkerState(
-        worker_id=message.worker_id,
-        queue_name=message.queue_name,
-        hostname=message.hostname,
-        worker_type=message.worker_type,
-        version=message.version,
-        max_concurrency=message.max_concurrency,
-        current_jobs=message.current_jobs,
-        status=message.status,
-        registered_at=_time_of(message, "registered_at"),
-        seen_at=_time_of(message, "seen_at"),
-        offline=message.offline,
-    )
+    times = {name: _time_of(message, name) for name in ("registered_at", "seen_at")}
+    return _same(WorkerState, message, **times)
 
 
 def registration_from(message: spooled_v1.RegisterWorkerResponse) -> WorkerRegistration:
@@ -181,37 +157,21 @@ def registration_from(message: spooled_v1.RegisterWorkerResponse) -> WorkerRegis
 
 
 def heartbeat_result_from(message: spooled_v1.HeartbeatResponse) -> HeartbeatResult:
-    return HeartbeatResult(acknowledged=message.acknowledged, should_drain=message.should_drain)
+    return _same(HeartbeatResult, message)
 
 
 def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
     """Return a batch's statistics, with the causes of a stall by their lower-case names."""
-    return BatchStats(
-        batch_id=message.batch_id,
-        queue_name=message.queue_name,
-        name=message.name,
-        sealed=message.sealed,
-        settled=message.settled,
-        total=message.total,
-        pending=message.pending,
-        scheduled=message.scheduled,
-        processing=message.processing,
-        completed=message.completed,
-        deadletter=message.deadletter,
-        cancelled=message.cancelled,
+    return _same(
+        BatchStats,
+        message,
         created_at=_time_of(message, "created_at"),
         changed_at=_time_of(message, "changed_at"),
         stalls=tuple(
             Stall(cause=_cause_name(stall.cause), message=stall.message) for stall in message.stalls
         ),
         top_errors=tuple((error.error, error.count) for error in message.top_errors),
-        generation=message.generation,
-        changed=message.changed,
-        replaced=message.replaced,
-        made_by=message.made_by,
-        waiting=message.waiting,
         waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),
-        expired=message.expired,
     )
 
 
@@ -220,7 +180,7 @@ def _waiting_error_from(message: batch_v1.WaitingError) -> WaitingError:
 
 
 def cancel_result_from(message: batch_v1.CancelBatchResponse) -> CancelResult:
-    return CancelResult(cancelled=message.cancelled, running=message.running, done=message.done)
+    return _same(CancelResult, message)
 
 
 def attempt_from(message: batch_v1.Attempt) -> JobAttempt:
@@ -233,6 +193,12 @@ def attempt_from(message: batch_v1.Attempt) -> JobAttempt:
         ending=_ENDING_BY_NUMBER.get(message.ending),
         exit_code=message.exit_code if message.HasField("exit_code") else None,
     )
+
+
+def _same(value: type[T], message: Any, **others: Any) -> T:
+    """Return the value whose fields are those of the message with their names, but for others."""
+    fields = (name for name in value.__annotations__ if name not in others)
+    return value(**{name: getattr(message, name) for name in fields}, **others)
 
 
 def _time_of(

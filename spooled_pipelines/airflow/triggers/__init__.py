@@ -26,10 +26,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "BatchDoneTrigger": "airflow.triggers.asset_events",
-        "BatchTrigger": "airflow.triggers.batch",
-        "DeadLettersTrigger": "airflow.triggers.asset_events",
-        "QueueTrigger": "airflow.triggers.batch",
-        "SpooledTrigger": "airflow.triggers.batch",
+        "airflow.triggers.asset_events": "BatchDoneTrigger DeadLettersTrigger",
+        "airflow.triggers.batch": "BatchTrigger QueueTrigger SpooledTrigger",
     },
 )
