@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from spooled_pipelines.errors import (
     ConflictError,
@@ -88,23 +89,11 @@ class AsyncJobLists:
         """
         await self._revise(job_ids, discard=batch_v1.Discard())
 
-    async def _revise(
-        self,
-        job_ids: Sequence[str],
-        *,
-        requeue: batch_v1.Requeue | None = None,
-        discard: batch_v1.Discard | None = None,
-        cancel: batch_v1.CancelJob | None = None,
-    ) -> None:
+    async def _revise(self, job_ids: Sequence[str], **change: Any) -> None:
         refused: list[tuple[str, batch_v1.RejectedRow]] = []
         for start in range(0, len(job_ids), SETTLED_PER_MESSAGE_MAX):
             some = job_ids[start : start + SETTLED_PER_MESSAGE_MAX]
-            revisions = [
-                batch_v1.DeadLetterRevision(
-                    job_id=job_id, requeue=requeue, discard=discard, cancel=cancel
-                )
-                for job_id in some
-            ]
+            revisions = [batch_v1.DeadLetterRevision(job_id=job_id, **change) for job_id in some]
             answer = await self._connection.unary(
                 BATCH["ReviseDeadLetters"],
                 batch_v1.ReviseDeadLettersRequest(revisions=revisions),

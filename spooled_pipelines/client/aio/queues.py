@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from spooled_pipelines.batch.aio.payload_schemas import AsyncPayloadSchemas
 from spooled_pipelines.rpc import decode, validation
@@ -14,7 +15,7 @@ from spooled_pipelines.wire.limits import PAGE_JOBS_MAX, SETTLED_PER_MESSAGE_MAX
 from spooled_pipelines.wire.methods import QUEUE_ADMIN
 
 # A queue of millions takes its time; the server does it in steps.
-_CONTROL_SECONDS = 300.0
+_LONG_SECONDS = 300.0
 
 
 class AsyncQueueCalls:
@@ -61,17 +62,11 @@ class AsyncQueueCalls:
 
     async def pause_queue(self, queue_name: str) -> None:
         """Hand out no more jobs of a queue; running jobs may settle. May be repeated."""
-        request = queue_admin_v1.PauseQueueRequest(
-            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
-        )
-        await self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
+        await self._control("PauseQueue", queue_name)
 
     async def resume_queue(self, queue_name: str) -> None:
         """Hand out jobs of a queue again. May be repeated."""
-        request = queue_admin_v1.ResumeQueueRequest(
-            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
-        )
-        await self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
+        await self._control("ResumeQueue", queue_name)
 
     async def set_queue_limits(
         self,
@@ -99,13 +94,7 @@ class AsyncQueueCalls:
         limits = queue_admin_v1.QueueLimits(
             jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
-        request = queue_admin_v1.SetQueueLimitsRequest(
-            queue_name=validation.queue_name(queue_name),
-            limits=limits,
-            request_id=uuid.uuid4().hex,
-        )
-        method = QUEUE_ADMIN["SetQueueLimits"]
-        answer = await self._connection.unary(method, request, repeatable=True)
+        answer = await self._control("SetQueueLimits", queue_name, limits=limits)
         return decode.queue_limits_from(answer.limits)
 
     async def queue_limits(self, queue_name: str) -> QueueLimits:
@@ -121,15 +110,8 @@ class AsyncQueueCalls:
 
         Scheduled jobs stay.
         """
-        request = queue_admin_v1.PurgeQueueRequest(
-            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
-        )
-        method = QUEUE_ADMIN["PurgeQueue"]
-        answer = await self._connection.unary(
-            method, request, timeout=_CONTROL_SECONDS, repeatable=True
-        )
-        cancelled: int = answer.cancelled
-        return cancelled
+        answer = await self._control("PurgeQueue", queue_name, _LONG_SECONDS)
+        return int(answer.cancelled)
 
     async def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
         """Return the first `limit` dead letters of a queue, with payloads, oldest first."""
@@ -172,14 +154,17 @@ class AsyncQueueCalls:
             queue_name: the queue.
             error_contains: only jobs whose error contains this text.
         """
-        request = queue_admin_v1.RedriveDeadLettersRequest(
-            queue_name=validation.queue_name(queue_name),
-            error_contains=error_contains or "",
-            request_id=uuid.uuid4().hex,
+        answer = await self._control(
+            "RedriveDeadLetters", queue_name, _LONG_SECONDS, error_contains=error_contains or ""
         )
-        method = QUEUE_ADMIN["RedriveDeadLetters"]
-        answer = await self._connection.unary(
-            method, request, timeout=_CONTROL_SECONDS, repeatable=True
+        return int(answer.redriven)
+
+    async def _control(
+        self, name: str, queue_name: str, timeout: float | None = None, **fields: Any
+    ) -> Any:
+        """Call what changes a queue; by the request's id a repeated one has no further effect."""
+        method = QUEUE_ADMIN[name]
+        request = method.request_class(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex, **fields
         )
-        retried: int = answer.redriven
-        return retried
+        return await self._connection.unary(method, request, timeout=timeout, repeatable=True)

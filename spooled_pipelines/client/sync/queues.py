@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from spooled_pipelines.batch.sync.payload_schemas import PayloadSchemas
 from spooled_pipelines.rpc import decode, validation
@@ -15,7 +16,7 @@ from spooled_pipelines.wire.limits import PAGE_JOBS_MAX, SETTLED_PER_MESSAGE_MAX
 from spooled_pipelines.wire.methods import QUEUE_ADMIN
 
 # A queue of millions takes its time; the server does it in steps.
-_CONTROL_SECONDS = 300.0
+_LONG_SECONDS = 300.0
 
 
 class QueueCalls:
@@ -60,17 +61,11 @@ class QueueCalls:
 
     def pause_queue(self, queue_name: str) -> None:
         """Hand out no more jobs of a queue; running jobs may settle. May be repeated."""
-        request = queue_admin_v1.PauseQueueRequest(
-            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
-        )
-        self._connection.unary(QUEUE_ADMIN["PauseQueue"], request, repeatable=True)
+        self._control("PauseQueue", queue_name)
 
     def resume_queue(self, queue_name: str) -> None:
         """Hand out jobs of a queue again. May be repeated."""
-        request = queue_admin_v1.ResumeQueueRequest(
-            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
-        )
-        self._connection.unary(QUEUE_ADMIN["ResumeQueue"], request, repeatable=True)
+        self._control("ResumeQueue", queue_name)
 
     def set_queue_limits(
         self,
@@ -98,13 +93,7 @@ class QueueCalls:
         limits = queue_admin_v1.QueueLimits(
             jobs_per_second=jobs_per_second, burst=burst, max_in_flight=max_in_flight
         )
-        request = queue_admin_v1.SetQueueLimitsRequest(
-            queue_name=validation.queue_name(queue_name),
-            limits=limits,
-            request_id=uuid.uuid4().hex,
-        )
-        method = QUEUE_ADMIN["SetQueueLimits"]
-        answer = self._connection.unary(method, request, repeatable=True)
+        answer = self._control("SetQueueLimits", queue_name, limits=limits)
         return decode.queue_limits_from(answer.limits)
 
     def queue_limits(self, queue_name: str) -> QueueLimits:
@@ -118,13 +107,8 @@ class QueueCalls:
 
         Scheduled jobs stay.
         """
-        request = queue_admin_v1.PurgeQueueRequest(
-            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex
-        )
-        method = QUEUE_ADMIN["PurgeQueue"]
-        answer = self._connection.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
-        cancelled: int = answer.cancelled
-        return cancelled
+        answer = self._control("PurgeQueue", queue_name, _LONG_SECONDS)
+        return int(answer.cancelled)
 
     def dead_letters(self, queue_name: str, *, limit: int = 1_000) -> list[Job]:
         """Return the first `limit` dead letters of a queue, with payloads, oldest first."""
@@ -167,12 +151,17 @@ class QueueCalls:
             queue_name: the queue.
             error_contains: only jobs whose error contains this text.
         """
-        request = queue_admin_v1.RedriveDeadLettersRequest(
-            queue_name=validation.queue_name(queue_name),
-            error_contains=error_contains or "",
-            request_id=uuid.uuid4().hex,
+        answer = self._control(
+            "RedriveDeadLetters", queue_name, _LONG_SECONDS, error_contains=error_contains or ""
         )
-        method = QUEUE_ADMIN["RedriveDeadLetters"]
-        answer = self._connection.unary(method, request, timeout=_CONTROL_SECONDS, repeatable=True)
-        retried: int = answer.redriven
-        return retried
+        return int(answer.redriven)
+
+    def _control(
+        self, name: str, queue_name: str, timeout: float | None = None, **fields: Any
+    ) -> Any:
+        """Call what changes a queue; by the request's id a repeated one has no further effect."""
+        method = QUEUE_ADMIN[name]
+        request = method.request_class(
+            queue_name=validation.queue_name(queue_name), request_id=uuid.uuid4().hex, **fields
+        )
+        return self._connection.unary(method, request, timeout=timeout, repeatable=True)
