@@ -48,7 +48,7 @@ from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.migrations import MigrationMode
 from spooled_pipelines.server.store.open import open_store, store_may_be_there
 from spooled_pipelines.server.telemetry import rpc_call, tracing
-from spooled_pipelines.server.telemetry.instrumented_store import InstrumentedStore
+from spooled_pipelines.server.telemetry.instrumented_store import instrumented
 from spooled_pipelines.server.telemetry.readiness import Readiness
 from spooled_pipelines.version import __version__
 from spooled_pipelines.wire import methods
@@ -100,7 +100,7 @@ class Server(Service):
         self._observers: list[rpc_call.Observer] = [rpc_call.log_call]
         if settings.metrics is not None or settings.http is not None:
             self._metrics = _make_metrics()
-            self._store = InstrumentedStore(self._store, self._metrics)
+            self._store = instrumented(self._store, self._metrics)
             self._observers.append(self._metrics.call_ended)
         trace = tracing.observer()
         if trace is not None:

@@ -12,7 +12,7 @@ from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.jobs.columns import JobColumns
 from spooled_pipelines.server.core.jobs.records import JobPage
 from spooled_pipelines.server.core.limits.in_flight import Received
-from spooled_pipelines.server.core.protobuf import field, takes_bytes
+from spooled_pipelines.server.core.protobuf import takes_bytes
 from spooled_pipelines.server.core.runtime.notifier import batch_topic, control_topic
 from spooled_pipelines.server.services import chunk_calls
 from spooled_pipelines.server.services.context import ServiceContext
@@ -21,6 +21,7 @@ from spooled_pipelines.server.services.encoding import (
     batch_stats,
     columns_message,
     job_bytes,
+    page_message,
     timestamp,
 )
 from spooled_pipelines.server.services.enqueue_batch import enqueue_batch
@@ -365,14 +366,8 @@ def milestone(record: BatchRecord) -> tuple[object, ...]:
 
 def _page_message(caller: Caller, page: JobPage) -> bytes:
     # The batch may have jobs of other queues too, whose keys its rows had.
-    parts = [
-        field(1, job_bytes(job, caller.organization))
-        for job in page.jobs
-        if caller.queues is None or job.queue_name in caller.queues
-    ]
-    if page.after is not None:
-        parts.append(field(2, str(page.after).encode()))
-    return b"".join(parts)
+    visible = (job for job in page.jobs if caller.queues is None or job.queue_name in caller.queues)
+    return page_message((job_bytes(job, caller.organization) for job in visible), page.after)
 
 
 def _expected(request: SealBatchRequest) -> ExpectedParts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from spooled_pipelines.server.core.batches.records import BatchRecord, ChunkStored
 from spooled_pipelines.server.core.batches.stall_causes import stalls
@@ -41,6 +42,13 @@ T = TypeVar("T")
 _TRACED = b"traceparent"
 # Fields of a spooled.v1.Job.
 _ID, _PAYLOAD, _RESULT, _LAST_ERROR, _IDEMPOTENCY_KEY, _LEASE_ID = 1, 5, 6, 9, 18, 19
+# What jobs of one claim have in common, if they came together.
+_TIMES = ("created_at", "scheduled_at", "started_at", "completed_at", "lease_expires_at")
+_SHARED = (
+    *("queue_name", "status", "retry_count", "max_retries", "deliveries", "run_alone"),
+    *("priority", "timeout_seconds", "worker_id", "schema_id", *_TIMES),
+)
+_shared = itemgetter(*map(JobRecord._fields.index, _SHARED))
 # Of an EnqueueBatchResponse, and of a ChunkOutcome.
 _OUTCOME_FIELD = 2
 _JOB_ID_TAG = b"\x22"
@@ -64,24 +72,7 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
     """Return a `spooled.v1.Job`, serialized."""
     leased = record.status == Status.PROCESSING
     parts = [
-        _common(
-            organization,
-            record.queue_name,
-            record.status,
-            record.retry_count,
-            record.max_retries,
-            record.deliveries,
-            record.run_alone,
-            record.priority,
-            record.timeout_seconds,
-            record.created_at,
-            record.scheduled_at,
-            record.started_at,
-            record.completed_at,
-            record.lease_expires_at if leased else None,
-            record.worker_id,
-            record.schema_id,
-        ),
+        _common(organization, _shared(record)),
         field(_ID, record.job_id.encode()),
     ]
     if record.last_error is not None:
@@ -98,6 +89,14 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
         parts.append(field(_PAYLOAD, record.payload))
     if record.result is not None:
         parts.append(field(_RESULT, record.result))
+    return b"".join(parts)
+
+
+def page_message(items: Iterable[bytes], after: int | None) -> bytes:
+    """Return a page of messages, serialized, with the token of the next one."""
+    parts = [field(1, item) for item in items]
+    if after is not None:
+        parts.append(field(2, str(after).encode()))
     return b"".join(parts)
 
 
@@ -125,45 +124,17 @@ def _filled(values: Sequence[T | None], empty: T) -> Sequence[T]:
     return [empty if value is None else value for value in values]
 
 
-# Jobs of one claim have all this in common, if they came together; making it is most of the work.
+# Making it is most of the work.
 @lru_cache(maxsize=128)
-def _common(
-    organization: str,
-    queue_name: str,
-    status: int,
-    retry_count: int,
-    max_retries: int,
-    deliveries: int,
-    run_alone: bool,
-    priority: int,
-    timeout_seconds: int,
-    created_at: int,
-    scheduled_at: int | None,
-    started_at: int | None,
-    completed_at: int | None,
-    lease_expires_at: int | None,
-    worker_id: str | None,
-    schema_id: int | None,
-) -> bytes:
+def _common(organization: str, shared: tuple[Any, ...]) -> bytes:
     """Return what of a `spooled.v1.Job` other jobs may share."""
-    return Job(
-        organization_id=organization,
-        queue_name=queue_name,
-        status=status,  # type: ignore[arg-type]  # the same number
-        retry_count=retry_count,
-        max_retries=max_retries,
-        deliveries=deliveries,
-        run_alone=run_alone,
-        priority=priority,
-        timeout_seconds=timeout_seconds,
-        created_at=timestamp(created_at),
-        scheduled_at=_optional(scheduled_at),
-        started_at=_optional(started_at),
-        completed_at=_optional(completed_at),
-        lease_expires_at=_optional(lease_expires_at),
-        assigned_worker_id=worker_id,
-        schema_id=schema_id,
-    ).SerializeToString()
+    fields = dict(zip(_SHARED, shared, strict=True))
+    if fields["status"] != Status.PROCESSING:
+        fields["lease_expires_at"] = None
+    fields |= {name: _optional(fields[name]) for name in _TIMES}
+    worker_id = fields.pop("worker_id")
+    job = Job(organization_id=organization, assigned_worker_id=worker_id, **fields)
+    return job.SerializeToString()
 
 
 def queue_stats(queue_name: str, record: QueueRecord, now: int) -> GetQueueStatsResponse:

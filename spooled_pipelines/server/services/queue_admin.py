@@ -11,6 +11,7 @@ from spooled_pipelines.server.services.encoding import (
     job_bytes,
     listed_queue,
     listed_worker,
+    page_message,
     queue_limits,
     queue_throttle,
     timestamp,
@@ -118,17 +119,15 @@ class QueueAdminService:
             validation.page_size(request.page_size),
         )
         page = await self._store.jobs(caller.organization, listing)
-        # A ListJobsResponse, serialized, of ListedJobs.
-        parts = []
+        # A ListJobsResponse, of ListedJobs.
+        found = []
         for job in page.jobs:
             listed = field(1, job_bytes(job, caller.organization))
             # One that its key's limit holds back is due at no known time.
             if job.due_at not in (None, HELD):
                 listed += field(2, timestamp(job.due_at).SerializeToString())
-            parts.append(field(1, listed))
-        if page.after is not None:
-            parts.append(field(2, str(page.after).encode()))
-        return b"".join(parts)
+            found.append(listed)
+        return page_message(found, page.after)
 
     async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
@@ -138,17 +137,11 @@ class QueueAdminService:
 
     async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
         queue_name = validation.queue_name(request.queue_name)
-        after, size = (
-            validation.page_token(request.page_token),
-            validation.page_size(request.page_size),
-        )
-        dead_letters = DeadLetters(queue_name, after, size)
+        after = validation.page_token(request.page_token)
+        dead_letters = DeadLetters(queue_name, after, validation.page_size(request.page_size))
         page = await self._store.jobs(caller.organization, dead_letters)
-        # A ListDeadLettersResponse, serialized.
-        parts = [field(1, job_bytes(job, caller.organization)) for job in page.jobs]
-        if page.after is not None:
-            parts.append(field(2, str(page.after).encode()))
-        return b"".join(parts)
+        # A ListDeadLettersResponse.
+        return page_message((job_bytes(job, caller.organization) for job in page.jobs), page.after)
 
     async def redrive_dead_letters(
         self, caller: Caller, request: RedriveDeadLettersRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat, starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.batches.records import BatchRecord, JobsAhead
@@ -25,6 +25,11 @@ from spooled_pipelines.server.core.limits.queue_limits import (
 from spooled_pipelines.server.store.limits import AHEAD_MAX
 
 _TOP_ERRORS = 5
+# Of a row of `read_batches`, between a batch's counts and the limits of its queue.
+_OF_BATCH = (
+    *("created_at", "changed_at", "worker_seen_at", "lease_expired_at", "generation", "changed"),
+    *("replaced", "expired", "made_by", "limit_by", "limit_per_key", "queue_paused"),
+)
 # What every statement on whole jobs selects behind the number; then comes what depends on it.
 JOB_COLUMNS = JobRecord._fields[
     JobRecord._fields.index("status") : JobRecord._fields.index("result")
@@ -62,47 +67,6 @@ def jobs_of_columns(
     return list(starmap(JobRecord, zip(*first, *some, *rest, strict=True)))
 
 
-class _BatchRow(NamedTuple):
-    """What `read_batches` selects, in this order."""
-
-    batch_id: str
-    queue_name: str
-    name: str | bytes
-    sealed: bool
-    seal_asked: bool
-    pending: int
-    waiting: int
-    scheduled: int
-    processing: int
-    completed: int
-    failed: int
-    deadletter: int
-    cancelled: int
-    created_at: int
-    changed_at: int
-    worker_seen_at: int | None
-    lease_expired_at: int | None
-    generation: int
-    changed: int
-    replaced: int
-    expired: int
-    made_by: str | bytes
-    limit_by: str | bytes | None
-    limit_per_key: int
-    queue_paused: bool
-    in_flight: int
-    rate: int | None
-    burst: int | None
-    level: int | None
-    filled_at: int | None
-    max_in_flight: int | None
-    throttled_from: int | None
-    throttled_to: int | None
-    throttled_at: int | None
-    held_until: int | None
-    set_at: int | None
-
-
 def batch_record(
     columns: Iterable[Any],
     errors: Iterable[tuple[str | bytes, int]],
@@ -110,31 +74,24 @@ def batch_record(
     now: int,
 ) -> BatchRecord:
     """Return the batch of a row of `read_batches`, with the errors of dead and waiting jobs."""
-    row = _BatchRow._make(columns)
-    first = row._fields.index("pending")
-    limiter = QueueLimiter.from_row(row[row._fields.index("rate") :])
+    batch_id, queue_name, name, sealed, seal_asked, *rest = columns
+    counts, rest = Counts._make(rest[: len(Counts._fields)]), rest[len(Counts._fields) :]
+    same = dict(zip(_OF_BATCH, rest, strict=False))
+    in_flight, *limits = rest[len(_OF_BATCH) :]
+    limiter = QueueLimiter.from_row(limits)
+    same["made_by"], same["limit_by"] = text(same["made_by"]), text(same["limit_by"] or "")
+    same["queue_paused"] = bool(same["queue_paused"])
     return BatchRecord(
-        batch_id=row.batch_id,
-        queue_name=row.queue_name,
-        name=text(row.name),
-        sealed=bool(row.sealed),
-        seal_asked=bool(row.seal_asked),
-        counts=Counts._make(row[first : first + len(Counts._fields)]),
-        created_at=row.created_at,
-        changed_at=row.changed_at,
+        batch_id=batch_id,
+        queue_name=queue_name,
+        name=text(name),
+        sealed=bool(sealed),
+        seal_asked=bool(seal_asked),
+        counts=counts,
         top_errors=tuple((text(error), count) for error, count in errors),
-        worker_seen_at=row.worker_seen_at,
-        lease_expired_at=row.lease_expired_at,
-        generation=row.generation,
-        changed=row.changed,
-        replaced=row.replaced,
-        expired=row.expired,
-        made_by=text(row.made_by),
-        limit_by=text(row.limit_by or ""),
-        limit_per_key=row.limit_per_key,
-        queue_paused=bool(row.queue_paused),
-        limited_by=None if limiter is None else limiter.limited_by(row.in_flight, now),
+        limited_by=None if limiter is None else limiter.limited_by(in_flight, now),
         waiting_errors=waiting_errors(waiting),
+        **same,
     )
 
 

@@ -53,7 +53,10 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._labels = QueueLabels()
-        by_queue = ("organization", "queue")
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, ("organization", "queue", *labels), registry=self.registry)
+
         self._rpcs = Histogram(
             "spooled_rpc_seconds",
             "Calls by method and status code; a stream counts once, when it ends.",
@@ -61,48 +64,35 @@ class Metrics:
             buckets=_RPC_SECONDS,
             registry=self.registry,
         )
-        self._enqueued = Counter(
+        self._enqueued = counter(
             "spooled_enqueued_jobs",
             "Rows and single calls that were taken in; outcome: created, or duplicate.",
-            (*by_queue, "outcome"),
-            registry=self.registry,
+            "outcome",
         )
-        self._claimed = Counter(
-            "spooled_claimed_jobs",
-            "Jobs that were handed to workers.",
-            by_queue,
-            registry=self.registry,
-        )
-        self._settled = Counter(
+        self._claimed = counter("spooled_claimed_jobs", "Jobs that were handed to workers.")
+        self._settled = counter(
             "spooled_settled_jobs",
             "Runs that ended, by lost leases too; outcome: completed, retry or deadletter.",
-            (*by_queue, "outcome"),
-            registry=self.registry,
+            "outcome",
         )
-        self._expired = Counter(
+        self._expired = counter(
             "spooled_expired_leases",
             "Leases that ran out; outcome: retry or deadletter. They are among the settled.",
-            (*by_queue, "outcome"),
-            registry=self.registry,
+            "outcome",
         )
-        self._deliveries = Counter(
+        self._deliveries = counter(
             "spooled_deliveries",
             "Deliveries of jobs that ended; ending: completed, failed, given_back, lost (the lease "
             "ran out) or worker_died.",
-            (*by_queue, "ending"),
-            registry=self.registry,
+            "ending",
         )
-        self._poisoned = Counter(
+        self._poisoned = counter(
             "spooled_poisoned_jobs",
             "Jobs that became dead letters since they were delivered --max-deliveries times.",
-            by_queue,
-            registry=self.registry,
         )
-        self._throttled = Counter(
+        self._throttled = counter(
             "spooled_throttled_runs",
             "Runs that ended since the handler raised Throttled, which slows the queue.",
-            by_queue,
-            registry=self.registry,
         )
         build = Info("spooled_build", "What runs here.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
