@@ -38,49 +38,7 @@ from spooled_pipelines.server.store.requests import (
     JobSearch,
     KeyQuery,
 )
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import (
-    BatchPart,
-    BatchStats,
-    CancelBatchRequest,
-    CancelBatchResponse,
-    ClaimChunksRequest,
-    ClaimChunksResponse,
-    EnqueueJobRequest,
-    FindBatchJobsRequest,
-    FindKeysRequest,
-    FindKeysResponse,
-    FinishPartRequest,
-    FinishPartResponse,
-    GetBatchStatsRequest,
-    GetBatchStatsResponse,
-    GetPayloadSchemaRequest,
-    GetPayloadSchemaResponse,
-    GetResultSchemaRequest,
-    GetResultSchemaResponse,
-    KeepResultSchemaRequest,
-    KeepResultSchemaResponse,
-    ListAttemptsRequest,
-    ListAttemptsResponse,
-    ListBatchesRequest,
-    ListBatchesResponse,
-    ListBatchJobsRequest,
-    ListPartsRequest,
-    ListPartsResponse,
-    RenewChunkRequest,
-    RenewChunkResponse,
-    ReportWorkerDeathRequest,
-    ReportWorkerDeathResponse,
-    RetryBatchRequest,
-    RetryBatchResponse,
-    ReviseDeadLettersRequest,
-    ReviseDeadLettersResponse,
-    SealBatchRequest,
-    SealBatchResponse,
-    SettleRequest,
-    SettleResponse,
-    WatchBatchRequest,
-)
+from spooled_pipelines.wire import batch_v1, limits
 from spooled_pipelines.wire.spooled_v1 import EnqueueResponse
 
 # Changes that come closer together than this are sent as one.
@@ -97,7 +55,9 @@ class BatchService:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def enqueue_job(self, caller: Caller, request: EnqueueJobRequest) -> EnqueueResponse:
+    async def enqueue_job(
+        self, caller: Caller, request: batch_v1.EnqueueJobRequest
+    ) -> EnqueueResponse:
         await authorize_queues(self._context.store, caller, request.job)
         job = new_job(request.job, validation.max_retries_or_none)._replace(
             retry_backoff=validation.retry_backoff(request.retry_backoff),
@@ -112,7 +72,9 @@ class BatchService:
     ) -> AsyncIterator[bytes]:
         return enqueue_batch(self._context, caller, requests)
 
-    async def seal_batch(self, caller: Caller, request: SealBatchRequest) -> SealBatchResponse:
+    async def seal_batch(
+        self, caller: Caller, request: batch_v1.SealBatchRequest
+    ) -> batch_v1.SealBatchResponse:
         batch_id = validation.batch_id(request.batch_id)
         generation = validation.generation(request.generation)
         expected = _expected(request)
@@ -120,9 +82,11 @@ class BatchService:
         record = await self._context.store.seal_batch(
             caller.organization, batch_id, generation, expected, rows_id
         )
-        return SealBatchResponse(stats=self._stats(caller, record))
+        return batch_v1.SealBatchResponse(stats=self._stats(caller, record))
 
-    async def finish_part(self, caller: Caller, request: FinishPartRequest) -> FinishPartResponse:
+    async def finish_part(
+        self, caller: Caller, request: batch_v1.FinishPartRequest
+    ) -> batch_v1.FinishPartResponse:
         batch_id = validation.batch_id(request.batch_id)
         generation = validation.generation(request.generation)
         part_id = validation.text("part_id", request.part_id, limits.PART_ID_MAX, shortest=1)
@@ -132,11 +96,11 @@ class BatchService:
         kept = await self._context.store.finish_part(
             caller.organization, batch_id, generation, part, rows_id
         )
-        return FinishPartResponse(part=BatchPart(**kept._asdict()))
+        return batch_v1.FinishPartResponse(part=batch_v1.BatchPart(**kept._asdict()))
 
     async def list_parts(
-        self, caller: Caller, request: ListPartsRequest
-    ) -> AsyncIterator[ListPartsResponse]:
+        self, caller: Caller, request: batch_v1.ListPartsRequest
+    ) -> AsyncIterator[batch_v1.ListPartsResponse]:
         batch_id = validation.batch_id(request.batch_id)
         after: str | None = ""
         while after is not None:
@@ -145,20 +109,24 @@ class BatchService:
             )
             after = parts[-1].part_id if len(parts) == _PAGE_PARTS else None
             if parts:
-                yield ListPartsResponse(parts=[BatchPart(**part._asdict()) for part in parts])
+                yield batch_v1.ListPartsResponse(
+                    parts=[batch_v1.BatchPart(**part._asdict()) for part in parts]
+                )
 
     async def get_batch_stats(
-        self, caller: Caller, request: GetBatchStatsRequest
-    ) -> GetBatchStatsResponse:
+        self, caller: Caller, request: batch_v1.GetBatchStatsRequest
+    ) -> batch_v1.GetBatchStatsResponse:
         batch_ids = _batch_ids(request.batch_ids)
         if not batch_ids:
-            return GetBatchStatsResponse(server_time=timestamp(self._context.clock.now()))
+            return batch_v1.GetBatchStatsResponse(server_time=timestamp(self._context.clock.now()))
         records = await self._context.store.batches(caller.organization, batch_ids)
-        return GetBatchStatsResponse(batches=[self._stats(caller, record) for record in records])
+        return batch_v1.GetBatchStatsResponse(
+            batches=[self._stats(caller, record) for record in records]
+        )
 
     async def watch_batch(
-        self, caller: Caller, request: WatchBatchRequest
-    ) -> AsyncIterator[BatchStats]:
+        self, caller: Caller, request: batch_v1.WatchBatchRequest
+    ) -> AsyncIterator[batch_v1.BatchStats]:
         batch_ids = list(dict.fromkeys(_batch_ids(request.batch_ids)))
         if not batch_ids:
             raise invalid("batch_ids is empty; name the batches to watch")
@@ -189,7 +157,7 @@ class BatchService:
                     stale = [one for one in batch_ids if batch_topic(organization, one) in changed]
 
     async def list_batch_jobs(
-        self, caller: Caller, request: ListBatchJobsRequest
+        self, caller: Caller, request: batch_v1.ListBatchJobsRequest
     ) -> AsyncIterator[bytes]:
         batch_id = validation.batch_id(request.batch_id)
         statuses = validation.statuses(request.statuses)
@@ -212,8 +180,8 @@ class BatchService:
             yield message
 
     async def cancel_batch(
-        self, caller: Caller, request: CancelBatchRequest
-    ) -> CancelBatchResponse:
+        self, caller: Caller, request: batch_v1.CancelBatchRequest
+    ) -> batch_v1.CancelBatchResponse:
         batch_id = validation.batch_id(request.batch_id)
         generation: int | None = None
         if request.HasField("generation"):
@@ -222,30 +190,32 @@ class BatchService:
         selector = BatchSelector(batch_id, generation, validation.request_id(request.request_id))
         cancelling = self._context.store.cancel(caller.organization, selector)
         _, counts = await self._context.background.shield(cancelling, "cancel of a batch")
-        return CancelBatchResponse(
+        return batch_v1.CancelBatchResponse(
             cancelled=counts.cancelled,
             running=counts.processing,
             done=counts.completed + counts.deadletter,
         )
 
-    async def retry_batch(self, caller: Caller, request: RetryBatchRequest) -> RetryBatchResponse:
+    async def retry_batch(
+        self, caller: Caller, request: batch_v1.RetryBatchRequest
+    ) -> batch_v1.RetryBatchResponse:
         batch_id = validation.batch_id(request.batch_id)
         contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
         selector = BatchSelector(batch_id, None, validation.request_id(request.request_id))
         outcome = await self._context.store.retry(
             caller.organization, selector, contains, request.cancelled
         )
-        return RetryBatchResponse(**outcome._asdict())
+        return batch_v1.RetryBatchResponse(**outcome._asdict())
 
     async def list_attempts(
-        self, caller: Caller, request: ListAttemptsRequest
-    ) -> ListAttemptsResponse:
+        self, caller: Caller, request: batch_v1.ListAttemptsRequest
+    ) -> batch_v1.ListAttemptsResponse:
         found = await self._context.store.attempts(caller.organization, request.job_id)
-        return ListAttemptsResponse(attempts=[attempt(record) for record in found])
+        return batch_v1.ListAttemptsResponse(attempts=[attempt(record) for record in found])
 
     async def report_worker_death(
-        self, caller: Caller, request: ReportWorkerDeathRequest
-    ) -> ReportWorkerDeathResponse:
+        self, caller: Caller, request: batch_v1.ReportWorkerDeathRequest
+    ) -> batch_v1.ReportWorkerDeathResponse:
         worker_id = validation.worker_id(request.worker_id)
         code = validation.integer("exit_code", request.exit_code, -(2**31), 2**31 - 1)
         running = set(request.running.job_ids) if request.HasField("running") else None
@@ -256,9 +226,11 @@ class BatchService:
         error = validation.error(request.error)
         worker = DeadWorker(worker_id, error, code, caller.queues, running)
         jobs = await self._context.store.end_worker(caller.organization, worker)
-        return ReportWorkerDeathResponse(jobs=jobs)
+        return batch_v1.ReportWorkerDeathResponse(jobs=jobs)
 
-    async def find_keys(self, caller: Caller, request: FindKeysRequest) -> FindKeysResponse:
+    async def find_keys(
+        self, caller: Caller, request: batch_v1.FindKeysRequest
+    ) -> batch_v1.FindKeysResponse:
         queue_name = validation.queue_name(request.queue_name)
         keys = request.idempotency_keys
         if len(keys) > limits.CHUNK_ROWS_MAX:
@@ -276,11 +248,11 @@ class BatchService:
             check_object("payload", payload)
         query = KeyQuery(queue_name, keys, payloads)
         found, changed = await self._context.store.find_keys(caller.organization, query)
-        return FindKeysResponse(found=found, changed=changed)
+        return batch_v1.FindKeysResponse(found=found, changed=changed)
 
     async def list_batches(
-        self, caller: Caller, request: ListBatchesRequest
-    ) -> ListBatchesResponse:
+        self, caller: Caller, request: batch_v1.ListBatchesRequest
+    ) -> batch_v1.ListBatchesResponse:
         since, until = validation.period(request)
         listing = BatchListing(
             caller.among(validation.optional_queue_name(request.queue_name)),
@@ -291,12 +263,14 @@ class BatchService:
             validation.page_size(request.page_size),
         )
         page = await self._context.store.list_batches(caller.organization, listing)
-        return ListBatchesResponse(
+        return batch_v1.ListBatchesResponse(
             batches=[self._stats(caller, record) for record in page.batches],
             next_page_token=None if page.before is None else str(page.before),
         )
 
-    async def find_batch_jobs(self, caller: Caller, request: FindBatchJobsRequest) -> bytes:
+    async def find_batch_jobs(
+        self, caller: Caller, request: batch_v1.FindBatchJobsRequest
+    ) -> bytes:
         search = JobSearch(
             validation.batch_id(request.batch_id),
             validation.statuses(request.statuses),
@@ -309,48 +283,50 @@ class BatchService:
         return _page_message(caller, page)
 
     async def revise_dead_letters(
-        self, caller: Caller, request: ReviseDeadLettersRequest
-    ) -> ReviseDeadLettersResponse:
+        self, caller: Caller, request: batch_v1.ReviseDeadLettersRequest
+    ) -> batch_v1.ReviseDeadLettersResponse:
         return await revise(self._context, caller, request)
 
     async def claim_chunks(
-        self, caller: Caller, request: ClaimChunksRequest
-    ) -> ClaimChunksResponse:
+        self, caller: Caller, request: batch_v1.ClaimChunksRequest
+    ) -> batch_v1.ClaimChunksResponse:
         return await chunk_calls.claim_chunks(self._context, caller, request)
 
-    async def renew_chunk(self, caller: Caller, request: RenewChunkRequest) -> RenewChunkResponse:
+    async def renew_chunk(
+        self, caller: Caller, request: batch_v1.RenewChunkRequest
+    ) -> batch_v1.RenewChunkResponse:
         return await chunk_calls.renew_chunk(self._context, caller, request)
 
     async def get_payload_schema(
-        self, caller: Caller, request: GetPayloadSchemaRequest
-    ) -> GetPayloadSchemaResponse:
+        self, caller: Caller, request: batch_v1.GetPayloadSchemaRequest
+    ) -> batch_v1.GetPayloadSchemaResponse:
         kept = await self._context.store.payload_schema(caller.organization, request.job_id)
-        return GetPayloadSchemaResponse(**kept._asdict())
+        return batch_v1.GetPayloadSchemaResponse(**kept._asdict())
 
     async def get_result_schema(
-        self, caller: Caller, request: GetResultSchemaRequest
-    ) -> GetResultSchemaResponse:
+        self, caller: Caller, request: batch_v1.GetResultSchemaRequest
+    ) -> batch_v1.GetResultSchemaResponse:
         batch_id = validation.batch_id(request.batch_id)
         # NOT_FOUND where there is no such batch.
         await self._context.store.batches(caller.organization, [batch_id])
         kept = await self._context.store.result_schema(caller.organization, batch_id)
-        return GetResultSchemaResponse(schema=kept)
+        return batch_v1.GetResultSchemaResponse(schema=kept)
 
     async def keep_result_schema(
-        self, caller: Caller, request: KeepResultSchemaRequest
-    ) -> KeepResultSchemaResponse:
+        self, caller: Caller, request: batch_v1.KeepResultSchemaRequest
+    ) -> batch_v1.KeepResultSchemaResponse:
         schema = validation.schema("schema", request.schema)
         kept = await self._context.store.keep_result_schema(
             caller.organization, request.job_id, schema
         )
-        return KeepResultSchemaResponse(schema=kept)
+        return batch_v1.KeepResultSchemaResponse(schema=kept)
 
     def settle(
-        self, caller: Caller, requests: AsyncIterator[SettleRequest]
-    ) -> AsyncIterator[SettleResponse]:
+        self, caller: Caller, requests: AsyncIterator[batch_v1.SettleRequest]
+    ) -> AsyncIterator[batch_v1.SettleResponse]:
         return settle(self._context, caller, requests)
 
-    def _stats(self, caller: Caller, record: BatchRecord) -> BatchStats:
+    def _stats(self, caller: Caller, record: BatchRecord) -> batch_v1.BatchStats:
         context = self._context
         has_consumer = context.has_consumer(caller.organization, record.queue_name)
         return batch_stats(record, context.clock.now(), has_consumer)
@@ -370,7 +346,7 @@ def _page_message(caller: Caller, page: JobPage) -> bytes:
     return page_message((job_bytes(job, caller.organization) for job in visible), page.after)
 
 
-def _expected(request: SealBatchRequest) -> ExpectedParts:
+def _expected(request: batch_v1.SealBatchRequest) -> ExpectedParts:
     if len(request.part_ids) > limits.PARTS_MAX:
         raise invalid(
             f"part_ids has {len(request.part_ids)} ids, and at most {limits.PARTS_MAX} are "

@@ -18,25 +18,14 @@ from spooled_pipelines.server.services.outcomes import incomplete, refused, sett
 from spooled_pipelines.server.services.validation.structs import check_results
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import ClaimRequest
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import (
-    ChunkOutcomes,
-    ChunkSettled,
-    ClaimChunksRequest,
-    ClaimChunksResponse,
-    LeasedChunk,
-    RenewChunkRequest,
-    RenewChunkResponse,
-    SettledException,
-    Tags,
-)
+from spooled_pipelines.wire import batch_v1, limits
 
 T = TypeVar("T")
 
 
 async def claim_chunks(
-    context: ServiceContext, caller: Caller, request: ClaimChunksRequest
-) -> ClaimChunksResponse:
+    context: ServiceContext, caller: Caller, request: batch_v1.ClaimChunksRequest
+) -> batch_v1.ClaimChunksResponse:
     """Lease many jobs at once."""
     most = validation.integer("max_jobs", request.max_jobs, 0, limits.CHUNK_ROWS_MAX)
     size = validation.integer("max_bytes", request.max_bytes, 0, ANSWER_BYTES)
@@ -49,24 +38,24 @@ async def claim_chunks(
         ids.new_lease_id(),
     )
     jobs = await claim(context, caller, asked)
-    return ClaimChunksResponse(chunks=[_chunk(caller.organization, jobs)] if jobs else [])
+    return batch_v1.ClaimChunksResponse(chunks=[_chunk(caller.organization, jobs)] if jobs else [])
 
 
 async def renew_chunk(
-    context: ServiceContext, caller: Caller, request: RenewChunkRequest
-) -> RenewChunkResponse:
+    context: ServiceContext, caller: Caller, request: batch_v1.RenewChunkRequest
+) -> batch_v1.RenewChunkResponse:
     """Let the lease of many jobs last longer."""
     lease = validation.lease_ms("extension_secs", request.extension_secs)
     jobs = _leased_jobs(request)
     # From before the call: the store's is no earlier.
     expires_at = context.clock.now() + lease
     lost = await context.store.renew_chunk(caller.organization, jobs, lease)
-    return RenewChunkResponse(new_expires_at=timestamp(expires_at), lost=lost)
+    return batch_v1.RenewChunkResponse(new_expires_at=timestamp(expires_at), lost=lost)
 
 
 async def settle_chunk(
-    context: ServiceContext, caller: Caller, outcomes: ChunkOutcomes
-) -> ChunkSettled:
+    context: ServiceContext, caller: Caller, outcomes: batch_v1.ChunkOutcomes
+) -> batch_v1.ChunkSettled:
     """Settle jobs of one chunk, each by itself."""
     try:
         await authorize_queues(context.store, caller, outcomes)
@@ -75,16 +64,18 @@ async def settle_chunk(
     except RefusedError as refusal:
         told = refused(refusal)
         every = range(len(outcomes.job_ids))
-        return ChunkSettled(exceptions=[SettledException(index=at, settled=told) for at in every])
-    return ChunkSettled(
+        return batch_v1.ChunkSettled(
+            exceptions=[batch_v1.SettledException(index=at, settled=told) for at in every]
+        )
+    return batch_v1.ChunkSettled(
         exceptions=[
-            SettledException(index=place, settled=settled(asked.act(place), outcome))
+            batch_v1.SettledException(index=place, settled=settled(asked.act(place), outcome))
             for place, outcome in sorted(done.items())
         ]
     )
 
 
-def _settlement(outcomes: ChunkOutcomes) -> ChunkSettlement:
+def _settlement(outcomes: batch_v1.ChunkOutcomes) -> ChunkSettlement:
     jobs = _leased_jobs(outcomes)
     rows = len(jobs.job_ids)
     results: list[bytes | None] = list(outcomes.results)
@@ -108,7 +99,7 @@ def _settlement(outcomes: ChunkOutcomes) -> ChunkSettlement:
     return ChunkSettlement(jobs, results, exceptions)
 
 
-def _leased_jobs(request: ChunkOutcomes | RenewChunkRequest) -> LeasedJobs:
+def _leased_jobs(request: batch_v1.ChunkOutcomes | batch_v1.RenewChunkRequest) -> LeasedJobs:
     queue_name = validation.queue_name(request.queue_name)
     worker_id = validation.worker_id(request.worker_id, required=False)
     job_ids = list(request.job_ids)
@@ -122,12 +113,12 @@ def _leased_jobs(request: ChunkOutcomes | RenewChunkRequest) -> LeasedJobs:
     return LeasedJobs(queue_name, worker_id, request.lease_id, job_ids)
 
 
-def _chunk(organization: str, jobs: Sequence[JobRecord]) -> LeasedChunk:
+def _chunk(organization: str, jobs: Sequence[JobRecord]) -> batch_v1.LeasedChunk:
     """Return claimed jobs of one lease, by column."""
     first = jobs[0]
     column = dict(zip(JobRecord._fields, zip(*jobs, strict=True), strict=True))
     traces = [_trace(tags) for tags in column["tags"]] if any(column["tags"]) else []
-    return LeasedChunk(
+    return batch_v1.LeasedChunk(
         queue_name=first.queue_name,
         organization_id=organization,
         lease_id=first.lease_id or "",
@@ -154,7 +145,7 @@ def _chunk(organization: str, jobs: Sequence[JobRecord]) -> LeasedChunk:
 # Jobs of one upload have the same tags.
 @lru_cache(maxsize=16)
 def _trace(tags: bytes | None) -> Mapping[str, str]:
-    return Tags.FromString(tags).tags if tags and b"traceparent" in tags else {}
+    return batch_v1.Tags.FromString(tags).tags if tags and b"traceparent" in tags else {}
 
 
 def _short(values: Sequence[T | None], empty: T) -> list[T]:

@@ -18,23 +18,13 @@ from spooled_pipelines.server.core.jobs.records import (
     ListedWorker,
     QueueRecord,
     Status,
+    WaitingError,
 )
-from spooled_pipelines.server.core.jobs.records import WaitingError as WaitingErrorRecord
 from spooled_pipelines.server.core.limits.queue_limits import QueueLimits, Throttle
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.core.runtime.presence import OFFLINE_MS
 from spooled_pipelines.server.services.validation.chunks import RowsChecked
 from spooled_pipelines.wire import batch_v1, queue_admin_v1
-from spooled_pipelines.wire.batch_v1 import (
-    Attempt,
-    BatchStats,
-    ChunkOutcome,
-    ErrorCount,
-    ListBatchJobsResponse,
-    RejectedRow,
-    Tags,
-    WaitingError,
-)
 from spooled_pipelines.wire.spooled_v1 import GetQueueStatsResponse, Job
 from spooled_pipelines.wire.well_known import Timestamp
 
@@ -82,7 +72,7 @@ def job_bytes(record: JobRecord, organization: str) -> bytes:
     if leased and record.lease_id is not None:
         parts.append(field(_LEASE_ID, record.lease_id.encode()))
     if record.tags is not None and _TRACED in record.tags:
-        tags = Tags.FromString(record.tags).tags
+        tags = batch_v1.Tags.FromString(record.tags).tags
         context = Job(traceparent=tags.get("traceparent"), tracestate=tags.get("tracestate"))
         parts.append(context.SerializeToString())
     if record.payload is not None:
@@ -113,7 +103,7 @@ def columns_message(prefix: str, page: JobColumns) -> bytes:
     )
     token = "" if page.after is None else str(page.after)
     ids = _job_ids(_COLUMN_OF_IDS, prefix, page.seqs)
-    rest = ListBatchJobsResponse(next_page_token=token).SerializeToString()
+    rest = batch_v1.ListBatchJobsResponse(next_page_token=token).SerializeToString()
     return field(_COLUMNS_FIELD, ids + columns.SerializeToString()) + rest
 
 
@@ -205,10 +195,10 @@ def listed_worker(listed: ListedWorker, now: int) -> queue_admin_v1.Worker:
     )
 
 
-def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats:
+def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> batch_v1.BatchStats:
     """Return a batch's counters; `has_consumer` says that somebody takes jobs of its queue."""
     counts = record.counts
-    return BatchStats(
+    return batch_v1.BatchStats(
         batch_id=record.batch_id,
         queue_name=record.queue_name,
         name=record.name,
@@ -224,7 +214,9 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats
         created_at=timestamp(record.created_at),
         changed_at=timestamp(record.changed_at),
         stalls=stalls(record, now, has_consumer),
-        top_errors=[ErrorCount(error=error, count=count) for error, count in record.top_errors],
+        top_errors=[
+            batch_v1.ErrorCount(error=error, count=count) for error, count in record.top_errors
+        ],
         generation=record.generation,
         changed=record.changed,
         replaced=record.replaced,
@@ -235,16 +227,16 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> BatchStats
     )
 
 
-def _waiting_errors(errors: Iterable[WaitingErrorRecord]) -> list[WaitingError]:
+def _waiting_errors(errors: Iterable[WaitingError]) -> list[batch_v1.WaitingError]:
     return [
-        WaitingError(error=each.error, count=each.jobs, next_at=timestamp(each.next_at))
+        batch_v1.WaitingError(error=each.error, count=each.jobs, next_at=timestamp(each.next_at))
         for each in errors
     ]
 
 
-def attempt(record: AttemptRecord) -> Attempt:
+def attempt(record: AttemptRecord) -> batch_v1.Attempt:
     """Return a delivery of a job."""
-    return Attempt(
+    return batch_v1.Attempt(
         number=record.number,
         worker_id=record.worker_id,
         started_at=timestamp(record.started_at),
@@ -260,7 +252,7 @@ def chunk_outcome(prefix: str, checked: RowsChecked, stored: ChunkStored) -> byt
     places: Sequence[int] = range(checked.rows)
     if checked.rejected:
         places = [place for place in places if place not in checked.rejected]
-    head = ChunkOutcome(
+    head = batch_v1.ChunkOutcome(
         number=checked.number,
         created=stored.rows - len(stored.duplicates),
         duplicates=len(stored.duplicates),
@@ -268,7 +260,7 @@ def chunk_outcome(prefix: str, checked: RowsChecked, stored: ChunkStored) -> byt
         changed_rows=[places[row] for row in stored.changed],
         replaced_rows=[places[row] for row in stored.replaced],
         rejected=[
-            RejectedRow(row=row, code="INVALID_ARGUMENT", message=message)
+            batch_v1.RejectedRow(row=row, code="INVALID_ARGUMENT", message=message)
             for row, message in sorted(checked.rejected.items())
         ],
     ).SerializeToString()

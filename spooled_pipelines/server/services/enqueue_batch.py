@@ -22,12 +22,7 @@ from spooled_pipelines.server.services.validation.chunks import (
     checked_upload,
     takes_long,
 )
-from spooled_pipelines.wire.batch_v1 import (
-    ChunkRange,
-    EnqueueBatchRequest,
-    EnqueueBatchResponse,
-    JobChunk,
-)
+from spooled_pipelines.wire import batch_v1
 
 # Chunks of one upload that are stored at the same time, so that one sync serves several.
 _IN_FLIGHT = 8
@@ -59,8 +54,8 @@ async def enqueue_batch(
     there = await context.store.stored_chunks(
         caller.organization, opening.batch_id, opening.upload_id
     )
-    ranges = [ChunkRange(first=first, last=last) for first, last in there]
-    yield EnqueueBatchResponse(opened=stats, stored=ranges).SerializeToString()
+    ranges = [batch_v1.ChunkRange(first=first, last=last) for first, last in there]
+    yield batch_v1.EnqueueBatchResponse(opened=stats, stored=ranges).SerializeToString()
     stored: asyncio.Queue[_Stored | Exception | None] = asyncio.Queue(_IN_FLIGHT)
     reading = asyncio.ensure_future(_read(context, caller, opening, requests, stored))
     hearing = asyncio.ensure_future(_hear(context, caller, opening))
@@ -138,15 +133,15 @@ def _stored(received: Received, storing: asyncio.Future[ChunkStored]) -> None:
         storing.exception()
 
 
-def _chunk(data: bytes) -> JobChunk:
+def _chunk(data: bytes) -> batch_v1.JobChunk:
     request = _parse(data)
     if request.WhichOneof("request") != "chunk":
         raise conflict("after `open`, every message of EnqueueBatch must be `chunk`")
     return request.chunk
 
 
-def _parse(data: bytes) -> EnqueueBatchRequest:
+def _parse(data: bytes) -> batch_v1.EnqueueBatchRequest:
     try:
-        return EnqueueBatchRequest.FromString(data)
+        return batch_v1.EnqueueBatchRequest.FromString(data)
     except DecodeError:
         raise invalid("the message is not a valid EnqueueBatchRequest") from None

@@ -18,23 +18,7 @@ from spooled_pipelines.server.services.job_stream import JobStream
 from spooled_pipelines.server.services.process_jobs import process_jobs
 from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.server.store.requests import ClaimRequest
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.spooled_v1 import (
-    CompleteRequest,
-    CompleteResponse,
-    DequeueRequest,
-    EnqueueRequest,
-    EnqueueResponse,
-    FailRequest,
-    FailResponse,
-    GetJobRequest,
-    GetQueueStatsRequest,
-    GetQueueStatsResponse,
-    ProcessRequest,
-    RenewLeaseRequest,
-    RenewLeaseResponse,
-    StreamJobsRequest,
-)
+from spooled_pipelines.wire import limits, spooled_v1
 
 
 class QueueService:
@@ -43,14 +27,16 @@ class QueueService:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def enqueue(self, caller: Caller, request: EnqueueRequest) -> EnqueueResponse:
+    async def enqueue(
+        self, caller: Caller, request: spooled_v1.EnqueueRequest
+    ) -> spooled_v1.EnqueueResponse:
         job = await self._context.checked(caller, request, partial(new_job, request))
         if await self._context.keys_elsewhere(caller, [request.idempotency_key]):
             raise RefusedError("PERMISSION_DENIED", KEY_ELSEWHERE, reason="queue")
         job_id, created = await self._context.store.enqueue(caller.organization, job)
-        return EnqueueResponse(job_id=job_id, created=created)
+        return spooled_v1.EnqueueResponse(job_id=job_id, created=created)
 
-    async def dequeue(self, caller: Caller, request: DequeueRequest) -> bytes:
+    async def dequeue(self, caller: Caller, request: spooled_v1.DequeueRequest) -> bytes:
         asked = ClaimRequest(
             validation.queue_name(request.queue_name),
             validation.worker_id(request.worker_id),
@@ -60,27 +46,35 @@ class QueueService:
         jobs = await claim(self._context, caller, asked)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
 
-    async def complete(self, caller: Caller, request: CompleteRequest) -> CompleteResponse:
+    async def complete(
+        self, caller: Caller, request: spooled_v1.CompleteRequest
+    ) -> spooled_v1.CompleteResponse:
         return await lease_calls.complete(self._context, caller, request)
 
-    async def fail(self, caller: Caller, request: FailRequest) -> FailResponse:
+    async def fail(
+        self, caller: Caller, request: spooled_v1.FailRequest
+    ) -> spooled_v1.FailResponse:
         return await lease_calls.fail(self._context, caller, request)
 
-    async def renew_lease(self, caller: Caller, request: RenewLeaseRequest) -> RenewLeaseResponse:
+    async def renew_lease(
+        self, caller: Caller, request: spooled_v1.RenewLeaseRequest
+    ) -> spooled_v1.RenewLeaseResponse:
         return await lease_calls.renew_lease(self._context, caller, request)
 
-    async def get_job(self, caller: Caller, request: GetJobRequest) -> bytes:
+    async def get_job(self, caller: Caller, request: spooled_v1.GetJobRequest) -> bytes:
         record = await self._context.store.job(caller.organization, request.job_id)
         return field(1, job_bytes(record, caller.organization))
 
     async def get_queue_stats(
-        self, caller: Caller, request: GetQueueStatsRequest
-    ) -> GetQueueStatsResponse:
+        self, caller: Caller, request: spooled_v1.GetQueueStatsRequest
+    ) -> spooled_v1.GetQueueStatsResponse:
         queue_name = validation.queue_name(request.queue_name)
         record = await self._context.store.queue(caller.organization, queue_name)
         return queue_stats(queue_name, record, self._context.clock.now())
 
-    async def stream_jobs(self, caller: Caller, request: StreamJobsRequest) -> AsyncIterator[bytes]:
+    async def stream_jobs(
+        self, caller: Caller, request: spooled_v1.StreamJobsRequest
+    ) -> AsyncIterator[bytes]:
         consumer = Consumer(
             validation.queue_name(request.queue_name), validation.worker_id(request.worker_id)
         )
@@ -93,6 +87,6 @@ class QueueService:
                 yield job_bytes(job, caller.organization)
 
     def process_jobs(
-        self, caller: Caller, requests: AsyncIterator[ProcessRequest]
+        self, caller: Caller, requests: AsyncIterator[spooled_v1.ProcessRequest]
     ) -> AsyncIterator[bytes]:
         return process_jobs(self._context, caller, requests)

@@ -23,27 +23,7 @@ from spooled_pipelines.server.store.requests import (
     JobListing,
     QueueSelector,
 )
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.queue_admin_v1 import (
-    GetQueueLimitsRequest,
-    GetQueueLimitsResponse,
-    ListDeadLettersRequest,
-    ListJobsRequest,
-    ListQueuesRequest,
-    ListQueuesResponse,
-    ListWorkersRequest,
-    ListWorkersResponse,
-    PauseQueueRequest,
-    PauseQueueResponse,
-    PurgeQueueRequest,
-    PurgeQueueResponse,
-    RedriveDeadLettersRequest,
-    RedriveDeadLettersResponse,
-    ResumeQueueRequest,
-    ResumeQueueResponse,
-    SetQueueLimitsRequest,
-    SetQueueLimitsResponse,
-)
+from spooled_pipelines.wire import limits, queue_admin_v1
 
 
 class QueueAdminService:
@@ -53,60 +33,66 @@ class QueueAdminService:
         self._store = context.store
         self._clock = context.clock
 
-    async def pause_queue(self, caller: Caller, request: PauseQueueRequest) -> PauseQueueResponse:
+    async def pause_queue(
+        self, caller: Caller, request: queue_admin_v1.PauseQueueRequest
+    ) -> queue_admin_v1.PauseQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
         asked = validation.request_id(request.request_id)
         change = ControlChange(paused=True, request_id=asked)
         await self._store.set_control(caller.organization, queue_name, change)
-        return PauseQueueResponse()
+        return queue_admin_v1.PauseQueueResponse()
 
     async def resume_queue(
-        self, caller: Caller, request: ResumeQueueRequest
-    ) -> ResumeQueueResponse:
+        self, caller: Caller, request: queue_admin_v1.ResumeQueueRequest
+    ) -> queue_admin_v1.ResumeQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
         asked = validation.request_id(request.request_id)
         change = ControlChange(paused=False, request_id=asked)
         await self._store.set_control(caller.organization, queue_name, change)
-        return ResumeQueueResponse()
+        return queue_admin_v1.ResumeQueueResponse()
 
     async def set_queue_limits(
-        self, caller: Caller, request: SetQueueLimitsRequest
-    ) -> SetQueueLimitsResponse:
+        self, caller: Caller, request: queue_admin_v1.SetQueueLimitsRequest
+    ) -> queue_admin_v1.SetQueueLimitsResponse:
         queue_name = validation.queue_name(request.queue_name)
         asked = validation.queue_limits(request.limits)
         change = ControlChange(limits=asked, request_id=validation.request_id(request.request_id))
         kept = await self._store.set_control(caller.organization, queue_name, change)
-        return SetQueueLimitsResponse(limits=queue_limits(kept.limits))
+        return queue_admin_v1.SetQueueLimitsResponse(limits=queue_limits(kept.limits))
 
     async def get_queue_limits(
-        self, caller: Caller, request: GetQueueLimitsRequest
-    ) -> GetQueueLimitsResponse:
+        self, caller: Caller, request: queue_admin_v1.GetQueueLimitsRequest
+    ) -> queue_admin_v1.GetQueueLimitsResponse:
         queue_name = validation.queue_name(request.queue_name)
         limits, paused, throttle = await self._store.control(caller.organization, queue_name)
-        return GetQueueLimitsResponse(
+        return queue_admin_v1.GetQueueLimitsResponse(
             limits=queue_limits(limits), paused=paused, throttle=queue_throttle(throttle)
         )
 
-    async def list_queues(self, caller: Caller, request: ListQueuesRequest) -> ListQueuesResponse:
+    async def list_queues(
+        self, caller: Caller, request: queue_admin_v1.ListQueuesRequest
+    ) -> queue_admin_v1.ListQueuesResponse:
         queues = caller.among(validation.optional_queue_name(request.queue_name))
         after = validation.optional_queue_name(request.page_token)
         size = validation.page_size(request.page_size)
         page = await self._store.list_queues(caller.organization, queues, after, size)
         now = self._clock.now()
-        return ListQueuesResponse(
+        return queue_admin_v1.ListQueuesResponse(
             queues=[listed_queue(queue, now) for queue in page.queues], next_page_token=page.after
         )
 
     async def list_workers(
-        self, caller: Caller, request: ListWorkersRequest
-    ) -> ListWorkersResponse:
+        self, caller: Caller, request: queue_admin_v1.ListWorkersRequest
+    ) -> queue_admin_v1.ListWorkersResponse:
         queues = caller.among(validation.optional_queue_name(request.queue_name))
         size = validation.page_size(request.page_size)
         workers = await self._store.list_workers(caller.organization, queues, size)
         now = self._clock.now()
-        return ListWorkersResponse(workers=[listed_worker(worker, now) for worker in workers])
+        return queue_admin_v1.ListWorkersResponse(
+            workers=[listed_worker(worker, now) for worker in workers]
+        )
 
-    async def list_jobs(self, caller: Caller, request: ListJobsRequest) -> bytes:
+    async def list_jobs(self, caller: Caller, request: queue_admin_v1.ListJobsRequest) -> bytes:
         since, until = validation.period(request)
         listing = JobListing(
             caller.among(validation.optional_queue_name(request.queue_name)),
@@ -129,13 +115,17 @@ class QueueAdminService:
             found.append(listed)
         return page_message(found, page.after)
 
-    async def purge_queue(self, caller: Caller, request: PurgeQueueRequest) -> PurgeQueueResponse:
+    async def purge_queue(
+        self, caller: Caller, request: queue_admin_v1.PurgeQueueRequest
+    ) -> queue_admin_v1.PurgeQueueResponse:
         queue_name = validation.queue_name(request.queue_name)
         selector = QueueSelector(queue_name, validation.request_id(request.request_id))
         outcome = await self._store.cancel(caller.organization, selector)
-        return PurgeQueueResponse(cancelled=outcome.cancelled)
+        return queue_admin_v1.PurgeQueueResponse(cancelled=outcome.cancelled)
 
-    async def list_dead_letters(self, caller: Caller, request: ListDeadLettersRequest) -> bytes:
+    async def list_dead_letters(
+        self, caller: Caller, request: queue_admin_v1.ListDeadLettersRequest
+    ) -> bytes:
         queue_name = validation.queue_name(request.queue_name)
         after = validation.page_token(request.page_token)
         dead_letters = DeadLetters(queue_name, after, validation.page_size(request.page_size))
@@ -144,10 +134,10 @@ class QueueAdminService:
         return page_message((job_bytes(job, caller.organization) for job in page.jobs), page.after)
 
     async def redrive_dead_letters(
-        self, caller: Caller, request: RedriveDeadLettersRequest
-    ) -> RedriveDeadLettersResponse:
+        self, caller: Caller, request: queue_admin_v1.RedriveDeadLettersRequest
+    ) -> queue_admin_v1.RedriveDeadLettersResponse:
         queue_name = validation.queue_name(request.queue_name)
         contains = validation.text("error_contains", request.error_contains, limits.ERROR_MAX)
         selector = QueueSelector(queue_name, validation.request_id(request.request_id))
         outcome = await self._store.retry(caller.organization, selector, contains)
-        return RedriveDeadLettersResponse(redriven=outcome.retried)
+        return queue_admin_v1.RedriveDeadLettersResponse(redriven=outcome.retried)

@@ -9,18 +9,12 @@ from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.settlements import Revision
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.validation.structs import check_object
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import (
-    DeadLetterRevision,
-    RejectedRow,
-    ReviseDeadLettersRequest,
-    ReviseDeadLettersResponse,
-)
+from spooled_pipelines.wire import batch_v1, limits
 
 
 async def revise(
-    context: ServiceContext, caller: Caller, request: ReviseDeadLettersRequest
-) -> ReviseDeadLettersResponse:
+    context: ServiceContext, caller: Caller, request: batch_v1.ReviseDeadLettersRequest
+) -> batch_v1.ReviseDeadLettersResponse:
     """Make each revision; a refusal names the place of its revision."""
     if len(request.revisions) > limits.SETTLED_PER_MESSAGE_MAX:
         raise invalid(
@@ -31,9 +25,9 @@ async def revise(
     revisions = [one for one in asked if isinstance(one, Revision)]
     done = iter(await context.store.revise(caller.organization, revisions))
     outcomes = [next(done) if isinstance(one, Revision) else one for one in asked]
-    return ReviseDeadLettersResponse(
+    return batch_v1.ReviseDeadLettersResponse(
         refused=[
-            RejectedRow(row=place, code=refusal.code, message=refusal.message)
+            batch_v1.RejectedRow(row=place, code=refusal.code, message=refusal.message)
             for place, refusal in enumerate(outcomes)
             if refusal is not None
         ]
@@ -41,7 +35,7 @@ async def revise(
 
 
 async def _checked(
-    context: ServiceContext, caller: Caller, revision: DeadLetterRevision
+    context: ServiceContext, caller: Caller, revision: batch_v1.DeadLetterRevision
 ) -> Revision | RefusedError:
     kind = revision.WhichOneof("revision")
     try:

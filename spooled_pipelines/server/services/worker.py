@@ -11,16 +11,7 @@ from spooled_pipelines.server.core.runtime.presence import HEARTBEAT_SECONDS
 from spooled_pipelines.server.services import heartbeats
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.process_jobs import process_jobs
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.spooled_v1 import (
-    DeregisterRequest,
-    DeregisterResponse,
-    HeartbeatRequest,
-    HeartbeatResponse,
-    ProcessRequest,
-    RegisterWorkerRequest,
-    RegisterWorkerResponse,
-)
+from spooled_pipelines.wire import limits, spooled_v1
 
 _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 5, 100_000
 
@@ -32,8 +23,8 @@ class WorkerService:
         self._context = context
 
     async def register(
-        self, caller: Caller, request: RegisterWorkerRequest
-    ) -> RegisterWorkerResponse:
+        self, caller: Caller, request: spooled_v1.RegisterWorkerRequest
+    ) -> spooled_v1.RegisterWorkerResponse:
         given = request.worker_id if request.HasField("worker_id") else ids.new_worker_id()
         concurrency = request.max_concurrency or _CONCURRENCY_DEFAULT
         worker = WorkerRecord(
@@ -46,21 +37,25 @@ class WorkerService:
             metadata=heartbeats.packed(request.metadata),
         )
         await self._context.store.register_worker(caller.organization, worker)
-        return RegisterWorkerResponse(
+        return spooled_v1.RegisterWorkerResponse(
             worker_id=worker.worker_id,
             lease_duration_secs=limits.LEASE_SECONDS_DEFAULT,
             heartbeat_interval_secs=HEARTBEAT_SECONDS,
         )
 
-    async def heartbeat(self, caller: Caller, request: HeartbeatRequest) -> HeartbeatResponse:
+    async def heartbeat(
+        self, caller: Caller, request: spooled_v1.HeartbeatRequest
+    ) -> spooled_v1.HeartbeatResponse:
         return await heartbeats.heartbeat(self._context, caller, request)
 
-    async def deregister(self, caller: Caller, request: DeregisterRequest) -> DeregisterResponse:
+    async def deregister(
+        self, caller: Caller, request: spooled_v1.DeregisterRequest
+    ) -> spooled_v1.DeregisterResponse:
         worker_id = validation.worker_id(request.worker_id)
         gone = await self._context.store.deregister_worker(caller.organization, worker_id)
-        return DeregisterResponse(success=gone)
+        return spooled_v1.DeregisterResponse(success=gone)
 
     def process_jobs(
-        self, caller: Caller, requests: AsyncIterator[ProcessRequest]
+        self, caller: Caller, requests: AsyncIterator[spooled_v1.ProcessRequest]
     ) -> AsyncIterator[bytes]:
         return process_jobs(self._context, caller, requests)

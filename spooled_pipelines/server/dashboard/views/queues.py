@@ -10,16 +10,8 @@ from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.dashboard.context import Form, SignedInRequest
 from spooled_pipelines.server.dashboard.formatting import number
 from spooled_pipelines.server.dashboard.throughput import Rate
+from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import ListBatchesRequest
-from spooled_pipelines.wire.queue_admin_v1 import (
-    ListDeadLettersRequest,
-    ListQueuesRequest,
-    ListWorkersRequest,
-    PauseQueueRequest,
-    Queue,
-    RedriveDeadLettersRequest,
-    ResumeQueueRequest,
-)
 
 _PAGE = 100
 _RECENT = 8
@@ -28,7 +20,7 @@ _RECENT = 8
 async def queues(ctx: SignedInRequest) -> Response:
     """Answer GET /queues."""
     token = ctx.query("after")
-    answer = await ctx.call(ListQueuesRequest(page_size=_PAGE, page_token=token))
+    answer = await ctx.call(queue_admin_v1.ListQueuesRequest(page_size=_PAGE, page_token=token))
     rows = [(queue, _rate(ctx, queue)) for queue in answer.queues]
     return ctx.show("queues.html", rows=rows, after=token, more=answer.next_page_token)
 
@@ -41,15 +33,15 @@ async def queue(ctx: SignedInRequest) -> Response:
     if ctx.may(ListBatchesRequest):
         request = ListBatchesRequest(queue_name=name, page_size=_RECENT)
         batches = list((await ctx.call(request)).batches)
-    workers = await ctx.call(ListWorkersRequest(queue_name=name, page_size=_PAGE))
+    workers = await ctx.call(queue_admin_v1.ListWorkersRequest(queue_name=name, page_size=_PAGE))
     return ctx.show(
         "queue.html",
         queue=found,
         rate=_rate(ctx, found),
         batches=batches,
         workers=workers.workers,
-        may_control=ctx.may(PauseQueueRequest),
-        may_list_dead=ctx.may(ListDeadLettersRequest),
+        may_control=ctx.may(queue_admin_v1.PauseQueueRequest),
+        may_list_dead=ctx.may(queue_admin_v1.ListDeadLettersRequest),
     )
 
 
@@ -57,7 +49,7 @@ async def dead_letters(ctx: SignedInRequest) -> Response:
     """Answer GET /queues/<name>/dead-letters."""
     found = await _queue(ctx)
     token = ctx.query("after")
-    request = ListDeadLettersRequest(
+    request = queue_admin_v1.ListDeadLettersRequest(
         queue_name=found.stats.queue_name, page_size=_PAGE, page_token=token
     )
     answer = await ctx.call(request)
@@ -67,21 +59,21 @@ async def dead_letters(ctx: SignedInRequest) -> Response:
         jobs=answer.jobs,
         after=token,
         more=answer.next_page_token,
-        may_retry=ctx.may(RedriveDeadLettersRequest),
+        may_retry=ctx.may(queue_admin_v1.RedriveDeadLettersRequest),
     )
 
 
 async def pause(ctx: SignedInRequest, _: Form) -> Response:
     """Answer POST /queues/<name>/pause."""
     name = ctx.request.path_params["name"]
-    await ctx.call(PauseQueueRequest(queue_name=name))
+    await ctx.call(queue_admin_v1.PauseQueueRequest(queue_name=name))
     return ctx.done(f"Queue {name} is paused: nobody gets a job of it.", f"/queues/{name}")
 
 
 async def resume(ctx: SignedInRequest, _: Form) -> Response:
     """Answer POST /queues/<name>/resume."""
     name = ctx.request.path_params["name"]
-    await ctx.call(ResumeQueueRequest(queue_name=name))
+    await ctx.call(queue_admin_v1.ResumeQueueRequest(queue_name=name))
     return ctx.done(f"Queue {name} hands out jobs again.", f"/queues/{name}")
 
 
@@ -89,7 +81,7 @@ async def retry_dead_letters(ctx: SignedInRequest, form: Form) -> Response:
     """Answer POST /queues/<name>/dead-letters/retry."""
     name = ctx.request.path_params["name"]
     contains = form.get("error_contains", "")
-    request = RedriveDeadLettersRequest(queue_name=name, error_contains=contains)
+    request = queue_admin_v1.RedriveDeadLettersRequest(queue_name=name, error_contains=contains)
     count = (await ctx.call(request)).redriven
     notice = f"{number(count)} dead letters are back in the queue, with all their retries."
     if not count:
@@ -97,16 +89,16 @@ async def retry_dead_letters(ctx: SignedInRequest, form: Form) -> Response:
     return ctx.done(notice, f"/queues/{name}/dead-letters")
 
 
-async def _queue(ctx: SignedInRequest) -> Queue:
+async def _queue(ctx: SignedInRequest) -> queue_admin_v1.Queue:
     name = ctx.request.path_params["name"]
-    answer = await ctx.call(ListQueuesRequest(queue_name=name))
+    answer = await ctx.call(queue_admin_v1.ListQueuesRequest(queue_name=name))
     if not answer.queues:
         raise not_found(f"there is no queue {name!r} yet; it begins with its first job")
-    found: Queue = answer.queues[0]
+    found: queue_admin_v1.Queue = answer.queues[0]
     return found
 
 
-def _rate(ctx: SignedInRequest, queue: Queue) -> Rate | None:
+def _rate(ctx: SignedInRequest, queue: queue_admin_v1.Queue) -> Rate | None:
     stats = queue.stats
     what = ("queue", ctx.session.caller.organization, stats.queue_name)
     went = stats.completed + stats.deadletter + queue.cancelled

@@ -19,23 +19,14 @@ from spooled_pipelines.server.services.validation.structs import (
     SURELY_SMALL_BYTES,
     check_chunk_request,
 )
-from spooled_pipelines.wire import limits
-from spooled_pipelines.wire.batch_v1 import (
-    ON_CHANGED_KEEP,
-    ON_CHANGED_REPLACE,
-    ON_CHANGED_REPLACE_RETRIABLE,
-    JobChunk,
-    OnChanged,
-    OpenBatch,
-    Tags,
-)
+from spooled_pipelines.wire import batch_v1, limits
 
 T = TypeVar("T")
 # The statuses of jobs that get the payload of a row.
 REPLACEABLE: Mapping[int, tuple[int, ...]] = {
-    ON_CHANGED_KEEP: (),
-    ON_CHANGED_REPLACE: (Status.PENDING, Status.SCHEDULED),
-    ON_CHANGED_REPLACE_RETRIABLE: (
+    batch_v1.ON_CHANGED_KEEP: (),
+    batch_v1.ON_CHANGED_REPLACE: (Status.PENDING, Status.SCHEDULED),
+    batch_v1.ON_CHANGED_REPLACE_RETRIABLE: (
         *(Status.PENDING, Status.SCHEDULED),
         *(Status.DEADLETTER, Status.CANCELLED),
     ),
@@ -94,7 +85,7 @@ class CheckedChunk:
     found: RowsChecked
 
 
-def checked_upload(request: OpenBatch) -> Upload:
+def checked_upload(request: batch_v1.OpenBatch) -> Upload:
     """Return what an OpenBatch says; RefusedError INVALID_ARGUMENT names what is wrong."""
     return Upload(
         batch_id=validation.batch_id(request.batch_id),
@@ -124,21 +115,21 @@ def checked_upload(request: OpenBatch) -> Upload:
     )
 
 
-def _schema(request: OpenBatch) -> PayloadSchema | None:
+def _schema(request: batch_v1.OpenBatch) -> PayloadSchema | None:
     if not request.payload_schema:
         return None
     schema = validation.schema("payload_schema", request.payload_schema)
     return named_schema(request.batch_id, request.generation, schema)
 
 
-def _replaceable(on_changed: OnChanged) -> tuple[int, ...]:
+def _replaceable(on_changed: batch_v1.OnChanged) -> tuple[int, ...]:
     statuses = REPLACEABLE.get(on_changed)
     if statuses is None:
         raise invalid(f"on_changed must be 0 to {max(REPLACEABLE)}, got {on_changed}")
     return statuses
 
 
-def takes_long(request: bytes, chunk: JobChunk) -> bool:
+def takes_long(request: bytes, chunk: batch_v1.JobChunk) -> bool:
     """Return whether the check of a chunk belongs into a thread."""
     if len(request) <= SURELY_SMALL_BYTES:
         return False
@@ -149,7 +140,7 @@ def takes_long(request: bytes, chunk: JobChunk) -> bool:
 
 
 def checked_chunk(
-    upload: Upload, request: bytes, chunk: JobChunk, refused: Mapping[int, str] = _NONE
+    upload: Upload, request: bytes, chunk: batch_v1.JobChunk, refused: Mapping[int, str] = _NONE
 ) -> CheckedChunk:
     """Return the chunk's rows as columns; `request` is the whole message that it came in.
 
@@ -223,16 +214,18 @@ def checked_chunk(
     return CheckedChunk(checked, RowsChecked(chunk.number, rows, rejected))
 
 
-def _row_tags(context: Mapping[str, str], tags: Tags) -> bytes | None:
+def _row_tags(context: Mapping[str, str], tags: batch_v1.Tags) -> bytes | None:
     """Return a row's tags, with the upload's context where there is room and it has none."""
     own = validation.checked_tags(tags)
     if not context or any(name in tags.tags for name in _CONTEXT):
         return own
-    whole: bytes = Tags(tags={**tags.tags, **context}).SerializeToString(deterministic=True)
+    whole: bytes = batch_v1.Tags(tags={**tags.tags, **context}).SerializeToString(
+        deterministic=True
+    )
     return whole if len(whole) <= limits.TAGS_MAX_BYTES else own
 
 
-def _check_lengths(chunk: JobChunk, rows: int) -> None:
+def _check_lengths(chunk: batch_v1.JobChunk, rows: int) -> None:
     if rows > limits.CHUNK_ROWS_MAX:
         raise invalid(f"a chunk has {rows} rows, and at most {limits.CHUNK_ROWS_MAX} are allowed")
     if len(chunk.idempotency_keys) != rows:
@@ -323,7 +316,7 @@ def _or_default(values: list[T | None] | None, default: T | None) -> list[T | No
     return default if values is None else [value or default for value in values]
 
 
-def _check_limit(chunk: JobChunk, upload: Upload) -> None:
+def _check_limit(chunk: batch_v1.JobChunk, upload: Upload) -> None:
     if chunk.limit_keys and not upload.limit_by:
         raise invalid("limit_keys needs limit_by and limit_per_key in `open`")
 
