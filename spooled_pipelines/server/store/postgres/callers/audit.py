@@ -31,7 +31,6 @@ async def note(
 
 
 async def page(snapshot: Snapshot, organization: str | None, before: int, limit: int) -> AuditPage:
-    """Return entries with a number below `before`, newest first."""
     values = {"before": before, "limit": limit + 1}
     if organization is None:
         rows = await fetch(snapshot.connection, "list_audit", **values)

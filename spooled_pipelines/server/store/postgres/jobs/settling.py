@@ -139,7 +139,6 @@ async def judge(tx: Transaction, requests: Sequence[SettleRequest]) -> list[Sett
 
 
 async def end_worker(context: StoreContext, organization: str, worker: DeadWorker) -> int:
-    """End every lease of a worker whose process died."""
     owner = await context.owner(organization)
     return await run(context, lambda tx: _end_worker(tx, owner, context, worker))
 

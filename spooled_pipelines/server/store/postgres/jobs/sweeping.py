@@ -22,7 +22,6 @@ _OTHERS_SECONDS = 0.1
 
 
 async def sweep(context: StoreContext) -> int | None:
-    """Release what is due and take back leases that ran out; returns the next such moment."""
     while True:
         async with context.claim_turn():
             swept_at, has_more = await run(context, _sweep)

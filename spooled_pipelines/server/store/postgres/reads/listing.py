@@ -37,7 +37,6 @@ async def queues(
     after: str,
     limit: int,
 ) -> QueuePage:
-    """Return queues by name."""
     rows = await fetch(
         snapshot.connection,
         "list_queues_of_organization",
@@ -85,7 +84,6 @@ async def batches(snapshot: Snapshot, organization: str, listing: BatchListing) 
 async def workers(
     snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
-    """Return workers, those that were heard of last first."""
     rows = await fetch(
         snapshot.connection,
         "list_workers",

@@ -41,7 +41,6 @@ _WIDTH = len(Counts._fields)
 
 
 async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
-    """Return one job."""
     seq = ids.job_number(snapshot.prefix, job_id)
     rows = await fetch(snapshot.connection, "read_job", seq=seq, organization=organization)
     if not rows:
@@ -50,7 +49,6 @@ async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 
 
 async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
-    """Return the newest attempts at a job, oldest first."""
     seq = (await job(snapshot, organization, job_id)).seq
     return [
         AttemptRecord._make((*made, None if error is None else error.decode()))
@@ -63,7 +61,6 @@ async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[A
 async def keys_elsewhere(
     snapshot: Snapshot, organization: str, queues: Collection[str], keys: Sequence[str]
 ) -> list[int]:
-    """Return the places of those keys that jobs of other queues than these have."""
     rows = await fetch(
         snapshot.connection,
         "find_keys_elsewhere",
@@ -75,7 +72,6 @@ async def keys_elsewhere(
 
 
 async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:
-    """Return the places of keys that jobs of this queue have."""
     rows = await fetch(
         snapshot.connection,
         "find_keys_of_queue",
@@ -102,7 +98,6 @@ async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> K
 
 
 async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
-    """Return a queue's counters."""
     rows = await fetch(
         snapshot.connection, "read_queue", organization=organization, name=queue_name
     )
@@ -169,7 +164,6 @@ async def batches(
 async def stored_chunks(
     snapshot: Snapshot, organization: str, batch_id: str, upload_id: str
 ) -> list[ChunkRange]:
-    """Return which chunks of an upload are stored."""
     number = await batch_number(snapshot, organization, batch_id)
     rows = await fetch(
         snapshot.connection,
@@ -184,7 +178,6 @@ async def stored_chunks(
 async def batch_parts(
     snapshot: Snapshot, organization: str, batch_id: str, after: str, limit: int
 ) -> list[PartRecord]:
-    """Return parts with an id above `after`, in order."""
     number = await batch_number(snapshot, organization, batch_id)
     return await parts(snapshot, number, after, limit)
 
@@ -232,7 +225,6 @@ async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLet
 async def job_columns(
     snapshot: Snapshot, organization: str, query: BatchJobs, queues: Collection[str] | None
 ) -> JobColumns:
-    """Return the same of a batch by column, of these queues; None: of all."""
     page = await jobs(snapshot, organization, query)
     visible = [job for job in page.jobs if queues is None or job.queue_name in queues]
     return columns_of_jobs(visible, page.after)
@@ -246,7 +238,6 @@ def _page(prefix: str, rows: Sequence[Sequence[Any]]) -> JobPage:
 
 
 async def recount(snapshot: Snapshot) -> list[CounterMismatch]:
-    """Return every counter that differs from a count over the jobs."""
     mismatches = []
     async with snapshot.connection.transaction():
         await send(snapshot.connection, "allow_scans")

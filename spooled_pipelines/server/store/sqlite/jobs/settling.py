@@ -56,7 +56,6 @@ def _settle_one(
 
 
 def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
-    """Let a lease last this long from now; returns when it ends."""
     job = _held(tx, organization, holder)
     if isinstance(job, RefusedError):
         raise job
@@ -66,7 +65,6 @@ def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int
 
 
 def end_worker(tx: Transaction, organization: str, worker: DeadWorker) -> int:
-    """End every lease of a worker whose process died."""
     owner = tx.names.organization(organization)
     held = [
         job

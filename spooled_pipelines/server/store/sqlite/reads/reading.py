@@ -48,7 +48,6 @@ from spooled_pipelines.server.store.sqlite.transactions import Snapshot
 
 
 def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
-    """Return one job."""
     seq = ids.job_number(snapshot.prefix, job_id)
     row = snapshot.connection.execute(SQL["read_job"], (seq, organization)).fetchone()
     if row is None:
@@ -57,7 +56,6 @@ def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
 
 
 def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[AttemptRecord]:
-    """Return the newest attempts at a job, oldest first."""
     seq = job(snapshot, organization, job_id).seq
     rows = snapshot.connection.execute(
         NAMED["list_attempts"], {"job": seq, "limit": ATTEMPTS_MAX}
@@ -68,7 +66,6 @@ def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[Attempt
 def keys_elsewhere(
     snapshot: Snapshot, organization: str, queues: Collection[str], keys: Sequence[str]
 ) -> list[int]:
-    """Return the places of those keys that jobs of other queues than these have."""
     find = snapshot.connection.execute
     rows = (
         find(SQL["find_queue_of_key"], (stored_key(key), organization)).fetchone() for key in keys
@@ -77,7 +74,6 @@ def keys_elsewhere(
 
 
 def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:
-    """Return the places of keys that jobs of this queue have."""
     find = snapshot.connection.execute
     queue = {"organization": organization, "name": query.queue_name}
     found = KeysFound([], [])
@@ -104,7 +100,6 @@ def kept(snapshot: Snapshot, seq: int, size: int) -> KeptPayload:
 
 
 def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
-    """Return a queue's counters."""
     row = snapshot.connection.execute(SQL["read_queue"], (organization, queue_name)).fetchone()
     if row is None:
         return QueueRecord(Counts(*[0] * len(Counts._fields)), None)
@@ -120,7 +115,6 @@ def oldest_claimable(snapshot: Snapshot, queue: int) -> int | None:
 
 
 def depths(snapshot: Snapshot, limit: int) -> Depths:
-    """Return the oldest queues, and those with open batches."""
     values = {"limit": limit, "seen": snapshot.now - OFFLINE_MS}
     found = snapshot.connection.execute(NAMED["list_queues"], values).fetchall()
     queues = [
@@ -134,7 +128,6 @@ def depths(snapshot: Snapshot, limit: int) -> Depths:
 
 
 def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
-    """Return what holds a queue back."""
     found = snapshot.connection.execute(SQL["read_control"], (organization, queue_name))
     paused, *limits = found.fetchone() or (False, None)
     return queue_control(paused, limits, snapshot.now)
@@ -180,7 +173,6 @@ def batches(snapshot: Snapshot, organization: str, batch_ids: Sequence[str]) -> 
 def stored_chunks(
     snapshot: Snapshot, organization: str, batch_id: str, upload_id: str
 ) -> list[ChunkRange]:
-    """Return which chunks of an upload are stored."""
     number = batch_number(snapshot, organization, batch_id)
     rows = snapshot.connection.execute(SQL["list_chunks"], (number, upload_id, CHUNK_RANGES_MAX))
     return [ChunkRange._make(row) for row in rows]
@@ -189,7 +181,6 @@ def stored_chunks(
 def batch_parts(
     snapshot: Snapshot, organization: str, batch_id: str, after: str, limit: int
 ) -> list[PartRecord]:
-    """Return parts with an id above `after`, in order."""
     return parts(snapshot, batch_number(snapshot, organization, batch_id), after, limit)
 
 
@@ -225,7 +216,6 @@ def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLetters) 
 def job_columns(
     snapshot: Snapshot, organization: str, query: BatchJobs, queues: Collection[str] | None
 ) -> JobColumns:
-    """Return the same of a batch by column, of these queues; None: of all."""
     asked = {
         "batch": batch_number(snapshot, organization, query.batch_id),
         "omit_payload": query.omit_payload,
@@ -266,7 +256,6 @@ def _page(prefix: str, limit: int, budget: int, rows: Iterable[tuple[Any, ...]])
 
 
 def recount(connection: sqlite3.Connection) -> list[CounterMismatch]:
-    """Return every counter that differs from a count over the jobs."""
     width = len(Counts._fields)
     mismatches = []
     for kind, query in (("queue", "recount_queues"), ("batch", "recount_batches")):
