@@ -24,7 +24,7 @@ class _InstrumentedStore:
     def __init__(self, store: JobStore, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
-        self._claim = self._timed("claim", store.claim)
+        self._claim = self._timed("claim")
         # Not an operation.
         self.close = store.close
 
@@ -43,18 +43,19 @@ class _InstrumentedStore:
         return jobs
 
     def __getattr__(self, name: str) -> Any:
-        """Return what else the store has; it is asked for once."""
+        """Return what else the store has."""
         found = getattr(self._store, name)
-        if inspect.iscoroutinefunction(found):
-            found = self._timed(name, found)
-        setattr(self, name, found)
-        return found
+        if not inspect.iscoroutinefunction(found):
+            return found
+        timed = self._timed(name)
+        setattr(self, name, timed)
+        return timed
 
-    def _timed(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, name: str) -> Callable[..., Any]:
         async def timed(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
             try:
-                return await operation(*args, **kwargs)
+                return await getattr(self._store, name)(*args, **kwargs)
             finally:
                 self._metrics.store_operation(name, time.perf_counter() - began)
 
