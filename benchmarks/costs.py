@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import psutil
 import psycopg
 
+from benchmarks import cpu
 from benchmarks.postgres import cluster
 from benchmarks.servers import API_KEY, server
 from benchmarks.sizing import Costs
@@ -50,22 +50,6 @@ def costs(arguments: Sequence[str] = ()) -> bool:
     return kept
 
 
-class _Used(NamedTuple):
-    """CPU seconds so far of each server and of PostgreSQL, and transactions that wrote."""
-
-    servers: tuple[float, ...]
-    database: float
-    transactions: int
-
-    def since(self, before: _Used) -> _Used:
-        servers = zip(self.servers, before.servers, strict=True)
-        return _Used(
-            tuple(after - earlier for after, earlier in servers),
-            self.database - before.database,
-            self.transactions - before.transactions,
-        )
-
-
 def _measured() -> Costs:
     """Everything goes through the first of two servers; the second only hears of it."""
     frame = flights(_JOBS)
@@ -74,17 +58,17 @@ def _measured() -> Costs:
         # Connections, prepared statements and caches are there before anything is measured.
         _enqueue(addresses[0], flights(_FEW))
         _work(addresses[0], _FEW, _nothing)
-        size, log, started = _bytes(url), _wal(url), _used(url, addresses)
+        size, log, started = _bytes(url), _wal(url), cpu.used(url, addresses)
         _enqueue(addresses[0], frame)
-        filled = _used(url, addresses)
+        filled = cpu.used(url, addresses)
         _work(addresses[0], _JOBS, _nothing)
-        done = _used(url, addresses)
+        done = cpu.used(url, addresses)
         made, written = _bytes(url) - size, _wal(url) - log
         _enqueue(addresses[0], flights(_FEW))
-        again = _used(url, addresses)
+        again = cpu.used(url, addresses)
         _work(addresses[0], _FEW, _slowly, concurrency=1)
-        single = _used(url, addresses).since(again)
-        memory = max(one.memory_info().rss for one in _server_processes(addresses))
+        single = cpu.used(url, addresses).since(again)
+        memory = max(one.memory_info().rss for one in cpu.server_processes(addresses))
     enqueued, worked = filled.since(started), done.since(filled)
     server = _per_job_and_call(
         (_JOBS, worked.transactions, worked.servers[0]),
@@ -137,7 +121,7 @@ def _combined(url: str, addresses: list[str], measured: Costs) -> bool:
     frame = flights(_JOBS)
     everywhere = ",".join(addresses)
     worker = Worker(everywhere, "q", _nothing, api_key=API_KEY)
-    before, began = _used(url, addresses), time.perf_counter()
+    before, began = cpu.used(url, addresses), time.perf_counter()
     thread = threading.Thread(target=worker.run)
     thread.start()
     with connect(everywhere, api_key=API_KEY) as client:
@@ -145,7 +129,7 @@ def _combined(url: str, addresses: list[str], measured: Costs) -> bool:
     worker.stop()
     thread.join()
     seconds = time.perf_counter() - began
-    used = _used(url, addresses).since(before)
+    used = cpu.used(url, addresses).since(before)
     jobs_per_call = 2 * _JOBS / used.transactions
     heard = (len(addresses) - 1) * measured.server_notice_us
     kept = True
@@ -176,33 +160,6 @@ def _combined(url: str, addresses: list[str], measured: Costs) -> bool:
 def _servers(url: str, count: int) -> Iterator[list[str]]:
     with ExitStack() as stack:
         yield [stack.enter_context(server("--store", url)) for _ in range(count)]
-
-
-def _used(url: str, addresses: list[str]) -> _Used:
-    """So far: the CPU of each server and of PostgreSQL with all its children."""
-    servers = tuple(sum(one.cpu_times()[:2]) for one in _server_processes(addresses))
-    with psycopg.connect(url) as connection:
-        row = connection.execute(
-            "SELECT pg_backend_pid(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-        ).fetchone()
-        assert row is not None
-        postmaster = psutil.Process(row[0]).parent()
-    assert postmaster is not None
-    family = [postmaster, *postmaster.children(recursive=True)]
-    # user, system, and both of the children that have ended.
-    database = sum(sum(process.cpu_times()[:2]) for process in family)
-    return _Used(servers, database + sum(postmaster.cpu_times()[2:4]), int(row[1]))
-
-
-def _server_processes(addresses: list[str]) -> list[psutil.Process]:
-    """In the order of the addresses."""
-    by_port = {
-        one.laddr.port: process
-        for process in psutil.Process().children(recursive=True)
-        for one in process.net_connections("tcp")
-        if one.status == psutil.CONN_LISTEN
-    }
-    return [by_port[int(address.rpartition(":")[2])] for address in addresses]
 
 
 def _bytes(url: str) -> int:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from awa import AsyncClient, Job
 
-from benchmarks.peers.run import Clock, Task, lots, say, task
+from benchmarks.peers.run import Clock, Task, lots, task
 
 
 @dataclass
@@ -39,18 +39,19 @@ async def _main(asked: Task) -> None:
             clock = Clock()
             for lot in lots(asked.rows, size):
                 await client.insert_many_copy([Nothing(**row) for row in lot], queue="nothing")
-            say(clock.seconds())
+            clock.say()
         else:
             (concurrency,) = asked.settings
-            say(await _work(client, concurrency, len(asked.rows)))
+            await _work(client, concurrency, len(asked.rows))
 
 
-async def _work(client: AsyncClient, concurrency: int, jobs: int) -> float:
+async def _work(client: AsyncClient, concurrency: int, jobs: int) -> None:
     done = 0
     finished = asyncio.Event()
 
-    async def nothing(_: Job[Nothing]) -> None:
+    async def nothing(job: Job[Nothing]) -> None:
         nonlocal done
+        job.args.flight  # noqa: B018 - read, as by the others
         done += 1
         if done == jobs:
             finished.set()
@@ -61,7 +62,7 @@ async def _work(client: AsyncClient, concurrency: int, jobs: int) -> float:
     await finished.wait()
     # So that what is done is also acknowledged.
     await client.shutdown()
-    return clock.seconds()
+    clock.say()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import cast
 import celery
 import redis
 
-from benchmarks.peers.run import Clock, Task, say, task
+from benchmarks.peers.run import Clock, Task, task
 
 _LIST = "celery"
 _LOOK_SECONDS = 0.005
@@ -19,7 +19,7 @@ _POOLS = ("prefork", "solo", "threads")
 
 
 def _nothing(**row: object) -> None:
-    pass
+    row["flight"]
 
 
 def application(url: str) -> celery.Celery:
@@ -46,7 +46,7 @@ def _enqueue(asked: Task) -> None:
         clock = Clock()
         for row in asked.rows:
             nothing.apply_async(kwargs=row, producer=producer)
-        say(clock.seconds())
+        clock.say()
 
 
 def _waiting(broker: redis.Redis) -> int:
@@ -72,7 +72,7 @@ def _work(asked: Task) -> None:
                 if worker.poll() is not None:
                     raise RuntimeError(f"celery's worker ended with {worker.returncode}")
                 time.sleep(_LOOK_SECONDS)
-            say(clock.seconds())
+            clock.say()
         finally:
             worker.terminate()
             worker.wait()

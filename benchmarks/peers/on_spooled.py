@@ -1,0 +1,22 @@
+"""Ours: a worker until the queue is empty; the server runs already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.peers.run import Clock, task
+from benchmarks.servers import API_KEY
+from spooled_pipelines import Job
+from spooled_pipelines.worker import Worker
+
+
+def _copy(job: Job) -> dict[str, Any]:
+    """Read the payload and, unlike the others, return a result, which is kept."""
+    return {"flight": job.payload["flight"]}
+
+
+if __name__ == "__main__":
+    asked = task()
+    clock = Clock()
+    Worker(asked.url, "work", _copy, api_key=API_KEY, stop_when_empty=True).run()
+    clock.say()
