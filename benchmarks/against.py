@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +53,7 @@ AWA = Peer("awa", "insert_many_copy of 1,000; 64 at once, its engine in Rust", (
 _CELERY = Peer(
     "celery", "prefork of 2, acks late, redis in memory only", (), (0, 2, 64), jobs=10_000
 )
-_OURS = Peer("spooled", "enqueue_batch; a Worker, its defaults, PostgreSQL", (), ())
+OURS = Peer("spooled", "enqueue_batch; a Worker, its defaults, PostgreSQL", (), ())
 
 
 class Took(NamedTuple):
@@ -75,7 +75,7 @@ class _Contest:
         self._address = address
         self._took: list[Took] = []
         self.what = f"{peer.name} ({peer.how})"
-        if peer not in (_CELERY, _OURS):
+        if peer not in (_CELERY, OURS):
             run_peer(peer, "prepare", url, rows_file(folder, _WARM))
 
     def enqueue(self, run: int, rows: int = _ENQUEUED, queue_name: str = "sent") -> float:
@@ -145,7 +145,7 @@ def against() -> bool:
         ours_url = database(url, "spooled")
         # The last --store counts.
         with server("--store", ours_url) as address:
-            ours = _Contest(_OURS, ours_url, folder, address)
+            ours = _Contest(OURS, ours_url, folder, address)
             kept = [
                 # What is enqueued for the clock comes last: a worker would find it.
                 _compared(1.2, "workers", ours.works(), [peer.works() for peer in peers]),
@@ -169,18 +169,27 @@ def _compared(wanted: float, what: str, ours: Side, others: list[Side]) -> bool:
     return kept
 
 
-def run_peer(peer: Peer, what: str, url: str, rows: Path) -> Took:
-    """Run a peer's program to its end."""
-    python = sys.executable if peer is _OURS else str(PYTHON)
+def run_peer(
+    peer: Peer, what: str, url: str, rows: Path, on_line: Callable[[str], bool] = bool
+) -> Took:
+    """Run a peer's program to its end, or until `on_line` says that a line is enough."""
+    python = sys.executable if peer is OURS else str(PYTHON)
     settings = {"enqueue": peer.enqueue, "work": peer.work}.get(what, ())
     command = [python, "-m", f"benchmarks.peers.on_{peer.name}", what, url, str(rows)]
     command += map(str, settings)
     environment = {**os.environ, "BENCHMARK_BROKER": url}
-    done = subprocess.run(
-        command, cwd=_HERE.parent, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    lines = done.stdout.splitlines()
-    return Took(*json.loads(lines[-1])) if lines else Took(0.0, 0.0)
+    line = ""
+    with subprocess.Popen(
+        command, cwd=_HERE.parent, env=environment, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        for line in program.stdout:
+            if not on_line(line):
+                program.kill()
+                return Took(0.0, 0.0)
+    if program.returncode:
+        raise RuntimeError(f"{peer.name} ended with {program.returncode}")
+    return Took(*json.loads(line)) if line else Took(0.0, 0.0)
 
 
 def rows_file(folder: Path, rows: int) -> Path:

@@ -1,36 +1,50 @@
 """Workers on PostgreSQL while somebody else's transaction keeps every dead row.
 
-    python -m benchmarks long-transaction [--jobs 300000] [--without]
+    python -m benchmarks long-transaction [--jobs 300000] [--without] [--beside] [--seconds 600]
 
 `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1` stays open from before the first claim to after
 the last. Printed by tenths of the run: jobs a second, dead rows, sizes, the share of HOT updates.
+With `--beside`, then the same of the peers of `make bench-peers`, each for so long at most.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import json
+import os
+import tempfile
 import time
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 
+from benchmarks.against import (
+    AWA,
+    OURS,
+    PGQUEUER,
+    PROCRASTINATE,
+    PYTHON,
+    Peer,
+    database,
+    rows_file,
+    run_peer,
+)
 from benchmarks.measure import show
 from benchmarks.postgres import cluster
 from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
-from spooled_pipelines import Job, connect
-from spooled_pipelines.worker import Worker
+from spooled_pipelines import connect
 
-_QUEUE, _WORKERS, _TENTHS = "q", 2, 10
 _CHUNK = 50_000
 _WANTED = 0.8
-_LOOK_SECONDS = 0.02
+# What others do not get through in the time is enqueued all the same.
+_COUNTED = {PROCRASTINATE: 10_000}
+# Of all tables: some peers move jobs from one to another.
 _SIZES = b"""
-SELECT n_dead_tup, pg_table_size(relid), pg_indexes_size(relid),
-    100.0 * n_tup_hot_upd / greatest(n_tup_upd, 1)
-FROM pg_stat_user_tables WHERE relid = 'spooled.jobs'::regclass
+SELECT sum(n_dead_tup)::int8, sum(pg_table_size(relid))::int8, sum(pg_indexes_size(relid))::int8,
+    (100.0 * sum(n_tup_hot_upd) / greatest(sum(n_tup_upd), 1))::float8
+FROM pg_stat_user_tables
 """
 
 
@@ -47,71 +61,72 @@ def long_transaction(arguments: list[str]) -> bool:
     parser = argparse.ArgumentParser(prog="python -m benchmarks long-transaction")
     parser.add_argument("--jobs", type=int, default=300_000)
     parser.add_argument("--without", action="store_true", help="no transaction stays open")
+    parser.add_argument("--beside", action="store_true", help="the peers as well")
+    parser.add_argument("--seconds", type=float, default=600, help="for each at most")
     options = parser.parse_args(arguments)
-    with ExitStack() as stack:
-        url = stack.enter_context(cluster())
-        address = stack.enter_context(server("--store", url))
-        with connect(address, api_key=API_KEY) as client:
-            for first in range(0, options.jobs, _CHUNK):
-                rows = flights(min(_CHUNK, options.jobs - first), first)
-                client.enqueue_batch(rows, _QUEUE, name=f"from {first}")
-        watching = stack.enter_context(psycopg.connect(url, autocommit=True))
-        watching.execute("VACUUM ANALYZE spooled.jobs")
-        if not options.without:
-            other = stack.enter_context(psycopg.connect(url, autocommit=True))
-            other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
-        tenths = _tenths(address, watching, options.jobs)
+    with tempfile.TemporaryDirectory(prefix="spooled-benchmarks-") as folder, cluster() as url:
+        tenths = _of(OURS, url, Path(folder), options)
+        if options.beside and PYTHON.exists():
+            for peer in (PGQUEUER, AWA, PROCRASTINATE):
+                _of(peer, url, Path(folder), options)
     return show(
         f"claims a second of the last tenth of {options.jobs:,} jobs, against the first",
-        tenths[-1].per_second / tenths[0].per_second,
+        tenths[-1].per_second / tenths[0].per_second if len(tenths) > 1 else 0.0,
         at_least=_WANTED,
     )
 
 
-def _tenths(address: str, watching: psycopg.Connection[Any], jobs: int) -> list[_Tenth]:
-    """Let two workers settle all jobs; print how it went by tenths, as it goes."""
-    head = f"{'tenth':>8} {'jobs/s':>8} {'dead rows':>10} {'table MB':>9}"
-    print(f"{head} {'indexes MB':>11} {'HOT %':>6}")
-    context = multiprocessing.get_context("spawn")
-    counts = [context.Value("q", 0) for _ in range(_WORKERS)]
-    workers = [
-        context.Process(target=_work, args=(address, count), daemon=True) for count in counts
-    ]
-    for worker in workers:
-        worker.start()
-    done = _await(counts, 1)
-    began, tenths = time.perf_counter(), []
-    for number in range(1, _TENTHS + 1):
-        before, done = done, _await(counts, jobs * number // _TENTHS)
-        now = time.perf_counter()
-        row = watching.execute(_SIZES).fetchone()
-        assert row is not None
-        tenth = _Tenth((done - before) / (now - began), *row)
-        print(
-            f"{number:>8} {tenth.per_second:>8,.0f} {tenth.dead:>10,} {tenth.table / 1e6:>9,.1f} "
-            f"{tenth.indexes / 1e6:>11,.1f} {tenth.hot:>6.1f}",
-            flush=True,
-        )
-        began = now
-        tenths.append(tenth)
-    for worker in workers:
-        worker.join()
+def _of(peer: Peer, url: str, folder: Path, options: argparse.Namespace) -> list[_Tenth]:
+    """Print how it goes by tenths of the jobs, or of as many as a slow peer can."""
+    its = database(url, peer.name)
+    # All are there: what is slow has them to look through.
+    enqueued = rows_file(folder, options.jobs)
+    counted = rows_file(folder, min(options.jobs, _COUNTED.get(peer, options.jobs)))
+    if peer is not OURS:
+        run_peer(peer, "prepare", its, enqueued)
+        run_peer(peer, "enqueue", its, enqueued)
+        return _worked(peer, its, its, counted, options)
+    with server("--store", its) as address:
+        with connect(address, api_key=API_KEY) as client:
+            for first in range(0, options.jobs, _CHUNK):
+                rows = flights(min(_CHUNK, options.jobs - first), first)
+                client.enqueue_batch(rows, "work", name=f"from {first}")
+        return _worked(peer, its, address, counted, options)
+
+
+def _worked(
+    peer: Peer, url: str, where: str, counted: Path, options: argparse.Namespace
+) -> list[_Tenth]:
+    load = os.getloadavg()[0]
+    print(f"{peer.name}, load average {load:.1f}: {peer.how}")
+    head = f"{'jobs':>9} {'jobs/s':>8} {'dead rows':>10} {'tables MB':>9}"
+    print(f"{head} {'indexes MB':>11} {'HOT %':>6}", flush=True)
+    tenths: list[_Tenth] = []
+    last = (0, 0.0)
+    with (
+        psycopg.connect(url, autocommit=True) as watching,
+        psycopg.connect(url, autocommit=True) as other,
+    ):
+        watching.execute("VACUUM ANALYZE")
+        if not options.without:
+            other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        ends_at = time.monotonic() + options.seconds
+
+        def on_line(line: str) -> bool:
+            nonlocal last
+            done, seconds = json.loads(line)
+            if isinstance(done, int):
+                row = watching.execute(_SIZES).fetchone()
+                assert row is not None
+                tenth = _Tenth((done - last[0]) / (seconds - last[1]), *row)
+                print(
+                    f"{done:>9,} {tenth.per_second:>8,.0f} {tenth.dead:>10,} "
+                    f"{tenth.table / 1e6:>9,.1f} {tenth.indexes / 1e6:>11,.1f} {tenth.hot:>6.1f}",
+                    flush=True,
+                )
+                last = done, seconds
+                tenths.append(tenth)
+            return bool(time.monotonic() < ends_at)
+
+        run_peer(peer, "work", where, counted, on_line)
     return tenths
-
-
-def _await(counts: list[Any], wanted: int) -> int:
-    """Return how many jobs are settled, as soon as it is so many."""
-    while (done := sum(int(count.value) for count in counts)) < wanted:
-        time.sleep(_LOOK_SECONDS)
-    return done
-
-
-def _work(address: str, settled: Any) -> None:
-    def count(_: object) -> None:
-        settled.value += 1
-
-    Worker(address, _QUEUE, _nothing, api_key=API_KEY, stop_when_empty=True, on_settled=count).run()
-
-
-def _nothing(_: Job) -> None:
-    return None

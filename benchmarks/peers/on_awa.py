@@ -46,18 +46,15 @@ async def _main(asked: Task) -> None:
 
 
 async def _work(client: AsyncClient, concurrency: int, jobs: int) -> None:
-    done = 0
     finished = asyncio.Event()
+    clock = Clock(jobs)
 
     async def nothing(job: Job[Nothing]) -> None:
-        nonlocal done
         job.args.flight  # noqa: B018 - read, as by the others
-        done += 1
-        if done == jobs:
+        if clock.count() == jobs:
             finished.set()
 
     client.task(Nothing, queue="nothing")(nothing)
-    clock = Clock()
     await client.start([("nothing", concurrency)])
     await finished.wait()
     # So that what is done is also acknowledged.

@@ -16,10 +16,6 @@ from pgqueuer.types import QueueExecutionMode
 from benchmarks.peers.run import Clock, Task, lots, task
 
 
-async def _nothing(job: Job) -> None:
-    json.loads(job.payload or b"{}")["flight"]
-
-
 async def _main(asked: Task) -> None:
     connection = await asyncpg.connect(asked.url)
     if asked.what == "prepare":
@@ -38,8 +34,13 @@ async def _main(asked: Task) -> None:
     else:
         (size,) = asked.settings
         worker = PgQueuer.from_asyncpg_connection(connection)
-        worker.entrypoint("nothing")(_nothing)
-        clock = Clock()
+        clock = Clock(len(asked.rows))
+
+        async def nothing(job: Job) -> None:
+            json.loads(job.payload or b"{}")["flight"]
+            clock.count()
+
+        worker.entrypoint("nothing")(nothing)
         await worker.qm.run(
             mode=QueueExecutionMode.drain,
             batch_size=size,

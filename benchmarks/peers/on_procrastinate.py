@@ -10,18 +10,20 @@ import procrastinate
 from benchmarks.peers.run import Clock, Task, lots, task
 
 
-async def _nothing(**row: object) -> None:
-    row["flight"]
-
-
 async def _main(asked: Task) -> None:
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=asked.url))
-    nothing = app.task(_nothing, name="nothing", queue="benchmark")
+    clock = Clock(len(asked.rows))
+
+    async def count(**row: object) -> None:
+        row["flight"]
+        clock.count()
+
+    nothing = app.task(count, name="nothing", queue="benchmark")
     async with app.open_async():
         if asked.what == "prepare":
             await app.schema_manager.apply_schema_async()
             return
-        clock = Clock()
+        clock = Clock(len(asked.rows))
         if asked.what == "enqueue":
             (size,) = asked.settings
             for lot in lots(asked.rows, size):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.peers.run import Clock, task
+from benchmarks.peers.run import Clock, Task, task
 from benchmarks.servers import API_KEY
 from spooled_pipelines import Job
 from spooled_pipelines.worker import Worker
 
 
-def _copy(job: Job) -> dict[str, Any]:
-    """Read the payload and, unlike the others, return a result, which is kept."""
-    return {"flight": job.payload["flight"]}
+def _main(asked: Task) -> None:
+    clock = Clock(len(asked.rows))
+
+    def copy(job: Job) -> dict[str, Any]:
+        """Read the payload and, unlike the others, return a result, which is kept."""
+        clock.count()
+        return {"flight": job.payload["flight"]}
+
+    Worker(asked.url, "work", copy, api_key=API_KEY, stop_when_empty=True).run()
+    clock.say()
 
 
 if __name__ == "__main__":
-    asked = task()
-    clock = Clock()
-    Worker(asked.url, "work", _copy, api_key=API_KEY, stop_when_empty=True).run()
-    clock.say()
+    _main(task())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -35,10 +36,21 @@ def lots(rows: list[Row], size: int) -> list[list[Row]]:
 
 
 class Clock:
-    """Seconds, and seconds of this process' CPU, since it was made."""
+    """Seconds, and seconds of this process' CPU, since it was made; and of `jobs` the tenths."""
 
-    def __init__(self) -> None:
+    def __init__(self, jobs: int = 10) -> None:
         self._began, self._cpu = time.perf_counter(), time.process_time()
+        # Handlers may run in threads.
+        self._numbers = itertools.count(1)
+        self._tenth = max(1, jobs // 10)
+
+    def count(self) -> int:
+        """Count a job that a handler has; print the seconds after each tenth."""
+        number = next(self._numbers)
+        if not number % self._tenth:
+            # In one piece.
+            print(f"[{number}, {time.perf_counter() - self._began}]\n", end="", flush=True)
+        return number
 
     def say(self) -> None:
         """Print both, as the last thing that a program says."""
