@@ -120,6 +120,10 @@ class ConnectionGuard(Loop):
             self._to_cut.add(parsed)
         self._wanted.set()
 
+    def has_cut(self, peer: str) -> bool:
+        """Return whether a connection was cut a moment ago: its calls are still coming."""
+        return bool(self._cut) and peer_sockets.parsed(peer) in self._cut
+
     async def _start(self, cleanup: AsyncExitStack) -> None:
         if CAN_LOOK:
             await super()._start(cleanup)

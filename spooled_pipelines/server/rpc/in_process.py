@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from spooled_pipelines.server.auth import ROLES, Caller
-from spooled_pipelines.server.rpc.interceptor import Interceptor, function_of, observed
+from spooled_pipelines.server.rpc.handlers import function_of, observed
+from spooled_pipelines.server.rpc.interceptor import Interceptor
 from spooled_pipelines.wire.methods import Method, methods_of
 
 

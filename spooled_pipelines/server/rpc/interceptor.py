@@ -1,7 +1,7 @@
-"""The interceptor, and the gRPC handlers of every RPC, made by reflection.
+"""The interceptor: what no service should do by itself, for all RPCs.
 
-They do for all RPCs what no service should do by itself: authentication, authorization, the rate
-limit, parsing, and the status that an error becomes.
+Authentication, authorization, the rate limit, how many bytes wait to be read, and the end of
+streams whose key ended.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from spooled_pipelines.server.auth import (
     ACTS,
@@ -28,18 +27,16 @@ from spooled_pipelines.server.auth import (
     Metadata,
     RateLimiter,
     authorize_queues,
-    check_tables,
     peer_host,
 )
 from spooled_pipelines.server.config.settings import ConnectionLimits
-from spooled_pipelines.server.core.errors import RefusedError, invalid, stopping
+from spooled_pipelines.server.core.errors import RefusedError, stopping
 from spooled_pipelines.server.core.limits.in_flight import ByteBudget, Received, Share
-from spooled_pipelines.server.core.protobuf import parses_itself
 from spooled_pipelines.server.rpc.connections import ConnectionGuard
 from spooled_pipelines.server.rpc.intake import Intake
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call
-from spooled_pipelines.wire.methods import Method, methods_of
+from spooled_pipelines.wire.methods import Method
 
 _log = logging.getLogger(__name__)
 _QUIET_SECONDS = 0.05
@@ -106,7 +103,7 @@ class Interceptor:
         self._streams: set[_Stream] = set()
         self.intake = Intake(guard.was_read, connections.max_message_bytes)
         self._max_metadata_bytes = connections.max_metadata_bytes
-        self._guard = guard
+        self.guard = guard
         self._audit = audit
         self._unread = ByteBudget(_UNREAD_BYTES)
         self._admitted = 0
@@ -114,23 +111,22 @@ class Interceptor:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def authenticate(self, method: Method, context: Context) -> Caller:
+    def authenticate(self, method: Method, metadata: Metadata, peer: str) -> Caller:
         """Return whose call it is; RefusedError where the call may not go on."""
-        caller = self.recognize(context)
+        caller = self.recognize(metadata, peer)
         self.authorize(caller, method)
         return caller
 
-    def recognize(self, context: Context) -> Caller:
+    def recognize(self, metadata: Metadata, peer: str) -> Caller:
         """Return whose call it is; RefusedError where its key is not good."""
-        metadata, peer = context.invocation_metadata() or (), context.peer()
         try:
             size = self._checked_size(metadata, peer)
             caller = self._keys.authenticate(metadata, peer_host(peer))
         except RefusedError as refusal:
             if refusal.code != "PERMISSION_DENIED":
-                self._guard.stranger(peer)
+                self.guard.stranger(peer)
             raise
-        self._guard.knows(peer, caller.organization, size)
+        self.guard.knows(peer, caller.organization, size)
         return caller
 
     def _checked_size(self, metadata: Metadata, peer: str) -> int:
@@ -138,7 +134,7 @@ class Interceptor:
         size = sum(len(name) + len(value) for name, value in metadata)
         if size > self._max_metadata_bytes:
             if size > _HEADER_BOMB_TIMES * self._max_metadata_bytes:
-                self._guard.cut(peer)
+                self.guard.cut(peer)
             raise RefusedError(
                 "RESOURCE_EXHAUSTED", f"received metadata size exceeds limit: {size}"
             )
@@ -286,173 +282,9 @@ class Interceptor:
                 return
 
 
-def build_handlers(
-    implementations: Mapping[str, object], interceptor: Interceptor
-) -> list[grpc.GenericRpcHandler]:
-    """Return the handlers of each service.
-
-    AttributeError where an RPC has no method, RuntimeError where authorization has no entry for it.
-    """
-    check_tables(m for service in implementations for m in methods_of(service).values())
-    return [
-        grpc.method_handlers_generic_handler(
-            service,
-            {
-                name: _handler(method, function_of(implementation, method), interceptor)
-                for name, method in methods_of(service).items()
-            },
-        )
-        for service, implementation in implementations.items()
-    ]
-
-
-class UnknownCalls(grpc.GenericRpcHandler):
-    """Refuses the calls that no service has; it comes behind all others."""
-
-    def __init__(self, interceptor: Interceptor) -> None:
-        self._interceptor = interceptor
-
-    def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        return grpc.stream_stream_rpc_method_handler(self._refuse)
-
-    async def _refuse(self, _: object, context: Context) -> None:
-        with contextlib.suppress(RefusedError):
-            self._interceptor.recognize(context)
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-
-
-def function_of(implementation: object, method: Method) -> Callable[..., Any]:
-    """Return the method that answers an RPC."""
-    name = re.sub("(?<!^)(?=[A-Z])", "_", method.name).lower()
-    function: Callable[..., Any] = getattr(implementation, name)
-    return function
-
-
-def _handler(method: Method, function: Callable[..., Any], interceptor: Interceptor) -> Any:
-    # To gRPC every call is one whose requests are a stream: it hands those over before it reads
-    # anything, and on the wire they are the same.
-    if not method.server_streaming:
-
-        async def unary(_: object, context: Context) -> Answer:
-            async with _answering(interceptor, method, context) as call:
-                caller = interceptor.authenticate(method, context)
-                call.organization = caller.organization
-                received = await interceptor.intake.only_message(caller, context, method)
-                try:
-                    request = _parse(method, received.data)
-                    answer: Answer = await interceptor.answer(caller, method, function, request)
-                finally:
-                    received.release()
-                return await interceptor.hold_until_read(caller, context, answer)
-
-        return grpc.stream_unary_rpc_method_handler(unary, None, _serialize)
-
-    async def stream(_: object, context: Context) -> None:
-        async with _answering(interceptor, method, context) as call:
-            caller = interceptor.authenticate(method, context)
-            call.organization = caller.organization
-            if method.client_streaming:
-                messages = interceptor.messages(caller, context, method)
-                # The service opens the envelopes, and has them checked.
-                requests = messages if parses_itself(function) else _requests(method, messages)
-                await interceptor.respond(caller, context, function(caller, requests))
-                return
-            received = await interceptor.intake.only_message(caller, context, method)
-            request = _parse(method, received.data)
-            received.release()
-            await interceptor.respond(
-                caller, context, _checked(interceptor, caller, request, function)
-            )
-
-    return grpc.stream_stream_rpc_method_handler(stream, None, _serialize)
-
-
-async def _checked(
-    interceptor: Interceptor,
-    caller: Caller,
-    request: Message,
-    function: Callable[..., AsyncGenerator[Answer, None]],
-) -> AsyncGenerator[Answer, None]:
-    await interceptor.authorize_queues(caller, request)
-    async with contextlib.aclosing(function(caller, request)) as answers:
-        async for answer in answers:
-            yield answer
-
-
-@contextlib.contextmanager
-def observed(
-    interceptor: Interceptor, method: Method, metadata: Metadata = ()
-) -> Iterator[rpc_call.RpcCall]:
-    """Tell the observers what became of a call; what fails inside is logged and refused."""
-    call = rpc_call.start(method, metadata)
-    try:
-        with interceptor.track():
-            yield call
-    except RefusedError as refusal:
-        call.code = refusal.code
-        raise
-    except (asyncio.CancelledError, grpc.aio.AbortError):
-        call.code = "CANCELLED"
-        raise
-    # The boundary: what went wrong inside is logged here, and told without its details.
-    except Exception:  # noqa: BLE001
-        call.code = "INTERNAL"
-        _log.exception("%s failed", method.path)
-        message = f"the server failed; its log says more about request {call.request_id}"
-        raise RefusedError("INTERNAL", message) from None
-    finally:
-        call.end()
-        interceptor.tell_observers(call)
-
-
-@contextlib.asynccontextmanager
-async def _answering(
-    interceptor: Interceptor, method: Method, context: Context
-) -> AsyncIterator[rpc_call.RpcCall]:
-    """Turn what a call raises into its status."""
-    try:
-        with observed(interceptor, method, context.invocation_metadata() or ()) as call:
-            yield call
-    except RefusedError as refusal:
-        await _refuse(context, call, refusal)
-
-
 async def _write(context: Context, answer: Answer) -> None:
     try:
         await context.write(answer)
     except grpc.aio.InternalError:
         # The client went away during the write: the task will be cancelled a moment later.
         raise asyncio.CancelledError from None
-
-
-async def _refuse(context: Context, call: rpc_call.RpcCall, refusal: RefusedError) -> None:
-    # By this id the client's error is found in this server's log.
-    trailing: tuple[tuple[str, str], ...] = ((rpc_call.REQUEST_ID_HEADER, call.request_id),)
-    if refusal.retry_after is not None:
-        trailing += (("retry-after", str(refusal.retry_after)),)
-    if refusal.reason is not None:
-        trailing += (("x-error-reason", refusal.reason),)
-    try:
-        await context.abort(grpc.StatusCode[refusal.code], refusal.message, trailing)
-    except grpc.aio.InternalError:
-        # The client went away before it was told.
-        raise asyncio.CancelledError from None
-
-
-async def _requests(method: Method, messages: AsyncIterator[Received]) -> AsyncIterator[Message]:
-    async for received in messages:
-        yield _parse(method, received.data)
-        received.release()
-
-
-def _parse(method: Method, data: bytes) -> Message:
-    try:
-        request: Message = method.request_class.FromString(data)
-        return request
-    except DecodeError:
-        name = method.request_class.DESCRIPTOR.name
-        raise invalid(f"the message is not a valid {name}") from None
-
-
-def _serialize(answer: Answer) -> bytes:
-    return answer if isinstance(answer, bytes) else answer.SerializeToString()

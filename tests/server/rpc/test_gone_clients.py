@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from spooled_pipelines.server.core.errors import not_found
-from spooled_pipelines.server.rpc.interceptor import _refuse
+from spooled_pipelines.server.rpc.handlers import _refuse
 from spooled_pipelines.server.telemetry import rpc_call
 from tests.support.wire import method_named
 
