@@ -181,6 +181,9 @@ class Supervisor:
             # While code is being written, the next change may cure it.
             return not self._reloads
         elif worker.restart_at is None:
+            if worker.counts.get("completed"):
+                # It got something done: what kills is some job, which runs alone in the end.
+                worker.pause = _FIRST_PAUSE
             how = signal.Signals(-code).name if code < 0 else f"status {code}"
             print_error(
                 f"worker {worker.process.pid} ended with {how}; restarting it in {worker.pause:g} s"

@@ -762,14 +762,14 @@ class Return(_message.Message):
     def __init__(self, begun: _Optional[bool] = ..., after_ms: _Optional[int] = ..., throttles: _Optional[bool] = ...) -> None: ...
 
 class Death(_message.Message):
-    __slots__ = ("error", "exit_code", "shared")
+    __slots__ = ("error", "exit_code", "others")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
-    SHARED_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     error: str
     exit_code: int
-    shared: bool
-    def __init__(self, error: _Optional[str] = ..., exit_code: _Optional[int] = ..., shared: _Optional[bool] = ...) -> None: ...
+    others: int
+    def __init__(self, error: _Optional[str] = ..., exit_code: _Optional[int] = ..., others: _Optional[int] = ...) -> None: ...
 
 class ReportWorkerDeathRequest(_message.Message):
     __slots__ = ("worker_id", "error", "exit_code", "running")

@@ -258,8 +258,9 @@ class Engine:
         if self._batcher is not None and not is_alone:
             self._batcher.submit(jobs)
             return
-        for leased in jobs:
-            self._executor.submit([leased])
+        most = self._settings.jobs_per_call
+        for start in range(0, len(jobs), most):
+            self._executor.submit(list(jobs[start : start + most]))
 
     def _on_finished(self, ended: Sequence[tuple[LeasedJob, Outcome | None]]) -> None:
         now = self.clock.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def killer(job):
             ctypes.string_at(0)
         os._exit(int(how))
     return {"n": job.payload["n"]}
+"""
+
+ROW_HANDLER = """
+import os, signal
+from spooled_pipelines.worker import batch_handler
+
+@batch_handler(max_wait=0.5)
+def killing_rows(rows):
+    numbers = rows["n"].to_pylist()
+    with open("calls.txt", "a") as file:
+        file.write(" ".join(f"{number:.0f}" for number in numbers) + "\\n")
+    if 19 in numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -131,6 +145,33 @@ def test_an_outcome_of_another_job_on_the_pipe_is_not_this_job_s(
     assert [client.get_job(job_id).result for job_id in ids] == [{"n": n} for n in range(3)]
 
 
+@pytest.mark.parametrize("flags", [("--executor", "process"), ("--processes", "1")])
+def test_a_row_that_kills_its_process_is_found_by_halves(
+    folder: Path, start_worker: Any, flags: tuple[str, ...]
+) -> None:
+    (folder / "rowkillers.py").write_text(ROW_HANDLER)
+    with (
+        ServerThread(folder) as server,
+        connect(server.address, api_key=server.api_key) as client,
+    ):
+        batch = client.enqueue_batch([{"n": n} for n in range(32)], "q", key="n", max_retries=0)
+        start_worker(server, "q", "rowkillers:killing_rows", "--concurrency", "1", *flags)
+        assert batch.wait(timeout=120, max_failed=1).completed == 31
+        [dead] = client.dead_letters("q")
+        job_ids = batch.ledger["job_id"].to_pylist()
+        delivered = [client.get_job(job_id).deliveries for job_id in job_ids]
+    calls = [line.split() for line in (folder / "calls.txt").read_text().splitlines()]
+    # 32, and of those that it took along half or fewer, until it runs alone.
+    deaths = [len(call) for call in calls if "19" in call]
+    assert all(later <= (before + 1) // 2 for before, later in pairwise(deaths))
+    assert (deaths[0], deaths[-1]) == (32, 1)
+    assert (dead.payload["n"], dead.deliveries) == (19, len(deaths))
+    # Each delivery is counted, and the others are not run one by one.
+    runs = Counter(int(number) for call in calls for number in call)
+    assert [runs[n] for n in range(32)] == delivered
+    assert len(calls) < 16
+
+
 def test_a_row_that_kills_the_process_of_its_batch_dies_alone(spooled_client: MemoryClient) -> None:
     client = spooled_client
     client.enqueue_batch([{"n": n} for n in range(6)], "q", key="n", max_retries=0)
@@ -138,6 +179,6 @@ def test_a_row_that_kills_the_process_of_its_batch_dies_alone(spooled_client: Me
     report = Worker(client, "q", process_handlers.killing_rows, **options).run()
     assert (report.completed, report.deadletter) == (5, 1)
     [dead] = client.dead_letters("q")
-    assert (dead.payload["n"], dead.deliveries) == (3, 2)
-    [first, last] = client.attempts(dead.id)
-    assert (first.exit_code, last.exit_code) == (5, 5)
+    deaths = client.attempts(dead.id)
+    assert (dead.payload["n"], dead.deliveries, len(deaths)) == (3, 4, 4)
+    assert {each.exit_code for each in deaths} == {5}

@@ -122,6 +122,7 @@ def _common(organization: str, shared: tuple[Any, ...]) -> bytes:
     if fields["status"] != Status.PROCESSING:
         fields["lease_expires_at"] = None
     fields |= {name: _optional(fields[name]) for name in _TIMES}
+    fields["run_alone"] = bool(fields["run_alone"])
     worker_id = fields.pop("worker_id")
     job = Job(organization_id=organization, assigned_worker_id=worker_id, **fields)
     return job.SerializeToString()

@@ -31,7 +31,7 @@ def incomplete(outcome: batch_v1.JobOutcome | batch_v1.JobException) -> Incomple
         case "died":
             died = outcome.died
             code = validation.integer("exit_code", died.exit_code, -(2**31), 2**31 - 1)
-            return Death(validation.error(died.error), code, died.shared)
+            return Death(validation.error(died.error), code, died.others)
     raise invalid("the outcome is empty: set one of its fields")
 
 

@@ -69,7 +69,10 @@ numbered AS (
 _LEASE_FIRST = """
 placed AS (
     SELECT seq, priority, round, row_number() OVER so_far AS place,
-        CASE WHEN bool_or(run_alone) OVER so_far THEN NULL ELSE sum(size) OVER so_far END AS total
+        CASE WHEN min(run_alone) OVER so_far = max(run_alone) OVER so_far
+            AND (max(run_alone) OVER so_far = 0
+                OR row_number() OVER so_far <= max(run_alone) OVER so_far)
+        THEN sum(size) OVER so_far END AS total
     FROM first WINDOW so_far AS (ORDER BY priority DESC, round, seq)
 ), served AS (
     INSERT INTO rounds_served AS s (queue, priority, shard, round)

@@ -1,4 +1,4 @@
-"""When fetched jobs may begin: beside others, or by itself one that may kill its worker."""
+"""When fetched jobs may begin: beside others, or by themselves those that may kill a worker."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from spooled_pipelines.worker.jobs.lease_table import LeasedJob
 
 
 class Admission:
-    """Begins jobs in order; one that is to run alone begins when no other runs, and none beside it.
+    """Begins jobs in order; those that are to run alone when no other runs, and none beside them.
 
-    `begin` is called with jobs when they may begin, and with whether that is one by itself.
+    `begin` is called with jobs when they may begin, and with whether they run alone.
     """
 
     def __init__(self, begin: Callable[[Sequence[LeasedJob], bool], None]) -> None:
@@ -22,7 +22,7 @@ class Admission:
 
     @property
     def is_closed(self) -> bool:
-        """Whether a job runs alone, or waits until it may, so that none is to be fetched."""
+        """Whether jobs run alone, or wait until they may, so that none is to be fetched."""
         return self._is_alone or bool(self._waiting)
 
     def enter(self, jobs: Sequence[LeasedJob], is_alone: bool) -> None:

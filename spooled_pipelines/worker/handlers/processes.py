@@ -82,10 +82,9 @@ class ProcessExecutor(ThreadExecutor):
             self._children.discard(child)
             child.end()
             reason = child.reason()
-            shared = len(group) > 1
             if not self._closing and not all(leased.cancelled for leased in group):
                 logger.warning("the process of a handler %s", reason)
-            died = _died(f"the process of the handler {reason}", child.exit_code, shared)
+            died = _died(f"the process of the handler {reason}", child.exit_code, len(group) - 1)
             return [died] * len(group)
 
     def _child(self) -> HandlerProcess:
@@ -265,7 +264,7 @@ def _sendable(outcome: Outcome) -> Outcome:
     return replace(outcome, exception=None) if isinstance(outcome, Failed) else outcome
 
 
-def _died(reason: str, exit_code: int | None = None, shared: bool = False) -> Failed:
+def _died(reason: str, exit_code: int | None = None, others: int = 0) -> Failed:
     kind = "ProcessDied"
     error = f"{kind}: {reason}"
-    return Failed(error, retry=True, error_type=kind, exit_code=exit_code, shared=shared)
+    return Failed(error, retry=True, error_type=kind, exit_code=exit_code, others=others)

@@ -25,7 +25,7 @@ class LeasedChunk:
         payloads: a serialized Struct for each job, as it was stored.
         payload_bytes: the size of all of them.
         held: how many of the jobs this worker still has.
-        run_alone: whether it is one job that may have killed its worker.
+        run_alone: whether any of its jobs may have killed its worker.
         schemas: the types of the table that each job came from, as far as they are known.
     """
 

@@ -182,7 +182,7 @@ class Failed:
         error_type, location: for the log, since the text of an error might hold data.
         discarded: the handler decided so; it is not a fault.
         exit_code: of the process that died instead of answering, as Python has it.
-        shared: that process ran several jobs, and any of them may have killed it.
+        others: how many other jobs that process ran, any of which may have killed it.
         exception: what the handler raised.
     """
 
@@ -193,7 +193,7 @@ class Failed:
     location: str = ""
     discarded: bool = False
     exit_code: int | None = None
-    shared: bool = False
+    others: int = 0
     exception: BaseException | None = field(default=None, repr=False, compare=False)
 
 

@@ -258,7 +258,7 @@ def _fill_exception(
     elif outcome.exit_code is not None:
         message.died.error = truncated(outcome.error)
         message.died.exit_code = outcome.exit_code
-        message.died.shared = outcome.shared
+        message.died.others = outcome.others
     else:
         message.failed.error = truncated(outcome.error)
         message.failed.final = not outcome.retry

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.records import JobRecord, Status
 from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.jobs.settlements import Act, Death, Ending, Failure, GiveBack
 from spooled_pipelines.server.store.postgres.reads import reading as postgres_reading
@@ -15,7 +15,7 @@ from spooled_pipelines.server.store.sqlite.reads import reading as sqlite_readin
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, settle_one
 
 GIVEN_UP = GiveBack(begun=True)
-DIED_ALONE, DIED = Death("killed", -9, shared=False), Death("exited", 3, shared=True)
+DIED_ALONE, DIED = Death("killed", -9, others=0), Death("exited", 3, others=1)
 
 
 async def end_one(kit: StoreKit, act: Act) -> str:
@@ -98,6 +98,37 @@ async def test_what_may_have_killed_its_worker_is_claimed_alone(kit: StoreKit) -
     # A run that ends as runs do is no longer suspected.
     await settle_one(kit.store, ORGANIZATION, holder(alone[0]), Failure("boom", True, 0))
     assert not (await kit.claim_one()).run_alone
+
+
+async def test_of_those_that_may_have_killed_their_worker_half_run_together(kit: StoreKit) -> None:
+    ids = [await kit.enqueue() for _ in range(12)]
+
+    async def die(jobs: list[JobRecord]) -> list[bool]:
+        death = Death("killed", -9, others=len(jobs) - 1)
+        for job in jobs:
+            await settle_one(kit.store, ORGANIZATION, holder(job), death)
+        return [bool(job.run_alone) for job in jobs]
+
+    assert await die(await kit.claim(10)) == [False] * 10
+    first = await kit.claim(10)
+    assert await die(first) == [True] * 5
+    found = [await kit.claim(10) for _ in range(4)]
+    # Those that are suspected less do not fill up the places of the others, nor do innocents.
+    assert [[ids.index(job.job_id) for job in jobs] for jobs in found] == [
+        [0, 1, 2],
+        [3, 4],
+        [5, 6, 7, 8, 9],
+        [10, 11],
+    ]
+    assert [job.deliveries for jobs in found for job in jobs] == [3] * 5 + [2] * 5 + [1] * 2
+
+
+async def test_nobody_is_poison_for_having_been_beside_a_killer(kit: StoreKit) -> None:
+    """So many together that halves would take more deliveries than there are."""
+    await kit.enqueue(max_retries=0)
+    (job,) = await kit.claim(1)
+    await settle_one(kit.store, ORGANIZATION, holder(job), Death("killed", -9, others=1 << 20))
+    assert (await kit.job(job.job_id)).run_alone == 1
 
 
 @pytest.mark.parametrize(("max_retries", "losses"), [(1, 1), (3, 2)])

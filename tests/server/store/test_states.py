@@ -130,10 +130,10 @@ EVENTS: dict[str, Event] = {
         kit.store, ORGANIZATION, holder(job), GiveBack(begun=True)
     ),
     "its process dies with it alone": lambda kit, job: settle_one(
-        kit.store, ORGANIZATION, holder(job), Death("b", -9, shared=False)
+        kit.store, ORGANIZATION, holder(job), Death("b", -9, others=0)
     ),
     "its process dies with several": lambda kit, job: settle_one(
-        kit.store, ORGANIZATION, holder(job), Death("b", 1, shared=True)
+        kit.store, ORGANIZATION, holder(job), Death("b", 1, others=1)
     ),
     "its holder snoozes it": lambda kit, job: settle_one(
         kit.store, ORGANIZATION, holder(job), GiveBack(after_ms=1_000 * DUE_SECONDS)

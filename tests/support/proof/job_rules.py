@@ -49,10 +49,14 @@ ACTS: dict[str, Act] = {
     "fail": Failure(ERRORS[0], retry=True),
     "bury": Failure(ERRORS[1], retry=False),
     "give up": GiveBack(begun=True),
-    "die alone": Death(ERRORS[0], -9, shared=False),
-    "die": Death(ERRORS[1], 3, shared=True),
+    "die alone": Death(ERRORS[0], -9, others=0),
+    "die": Death(ERRORS[1], 3, others=1),
+    "die together": Death(ERRORS[1], 3, others=5),
 }
-_WHAT = ("complete", "complete", "fail", "fail", "bury", "renew", "give up", "die alone", "die")
+_WHAT = (
+    *("complete", "complete", "fail", "fail", "bury", "renew", "give up"),
+    *("die alone", "die", "die together"),
+)
 
 
 class JobRules(SideBySide):

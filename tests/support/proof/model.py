@@ -5,6 +5,8 @@ It is written from the contract alone. Where the store gives an id, the test put
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core.batches.records import BatchOpening, Chunk, ExpectedParts
@@ -83,8 +85,10 @@ class Model:
             jobs = self.of(organization, queue_name)
             ready = [job for job in jobs if job.claimable and not job.is_late(self.now)]
             ready.sort(key=lambda job: job.turn)
-            alone = next((place for place, job in enumerate(ready) if job.run_alone), room)
-            claimed.extend(ready[: min(room, max(alone, 1))])
+            # Those that may have killed a worker by themselves, and not too many of them.
+            alone = ready[0].run_alone if ready else 0
+            like = itertools.takewhile(lambda job: job.run_alone == alone, ready)
+            claimed.extend(itertools.islice(like, min(room, alone) if alone else room))
             return len(claimed)
 
         if topic not in self.paused:
@@ -124,7 +128,7 @@ class Model:
 
     def fail(self, job: Job, error: str, retry: bool) -> int:
         """For how many seconds the job waits; 0 where it went to the dead letters."""
-        job.run_alone = False
+        job.run_alone = 0
         if not retry or job.retry_count >= job.asked.max_retries:
             self._bury(job, error)
             return 0
@@ -159,24 +163,30 @@ class Model:
         self._release(job)
         return False
 
-    def die(self, job: Job, error: str, code: int, shared: bool) -> int | None:
+    def die(self, job: Job, error: str, code: int, others: int) -> int | None:
         """For how many seconds the job waits whose process died; None where it is dead."""
-        job.run_alone = True
-        if not shared and job.retry_count >= job.asked.max_retries:
+        job.run_alone = alone = self._half(job, others)
+        if not others and job.retry_count >= job.asked.max_retries:
             self._bury(job, error, Ending.DIED, code)
             return None
         if self._poisoned(job, f"died: {error}", Ending.DIED, code):
             return None
-        if not shared:
+        if not others:
             seconds = self.fail(job, error, True)
             last = job.attempts[-1]
             job.attempts[-1] = last._replace(ending=Ending.DIED, exit_code=code)
-            job.run_alone = True
+            job.run_alone = alone
             return seconds
         self._note_attempt(job, error, Ending.DIED, code)
         self._release(job)
         job.last_error = error
         return 0
+
+    @staticmethod
+    def _half(job: Job, others: int) -> int:
+        """With how many it runs next: half, unless its deliveries would end before one is left."""
+        half, left = (others + 2) // 2, max(MAX_DELIVERIES, job.asked.max_retries + 1)
+        return half if math.ceil(math.log2(half)) < left - job.deliveries else 1
 
     def _release(self, job: Job) -> None:
         self.move(job, Status.PENDING)
@@ -222,7 +232,7 @@ class Model:
             self.expired_at[job.organization, job.asked.queue_name] = self.now
             error = f"Lease expired: worker {job.worker_id} did not settle the job in time"
             is_last = job.retry_count + 1 >= job.asked.max_retries
-            job.run_alone = job.run_alone or job.retry_count > 0 or is_last
+            job.run_alone = 1 if job.run_alone or job.retry_count > 0 or is_last else 0
             if job.retry_count >= job.asked.max_retries:
                 # As every job that fails for good.
                 self._bury(job, error, Ending.LOST)

@@ -53,7 +53,7 @@ class Job:
     job_id: str = ""
     retry_count: int = 0
     deliveries: int = 0
-    run_alone: bool = False
+    run_alone: int = 0
     started_at: int | None = None
     completed_at: int | None = None
     lease_expires_at: int | None = None

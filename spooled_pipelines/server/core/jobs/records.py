@@ -65,7 +65,7 @@ class JobRecord(NamedTuple):
     retry_count: int
     max_retries: int
     deliveries: int
-    run_alone: bool
+    run_alone: int
     timeout_seconds: int
     created_at: int
     scheduled_at: int | None

@@ -39,6 +39,7 @@ _LONGEST_DELAY_MINUTES = 60
 _ERROR_GROUP_CHARACTERS = 200
 # A job that was delivered so often without an outcome is dead; see `ServerSettings`.
 MAX_DELIVERIES = 20
+_RUN_ALONE_MAX = (1 << 15) - 1
 
 
 class JobState(NamedTuple):
@@ -49,8 +50,9 @@ class JobState(NamedTuple):
     max_retries: int
     # How often it was handed out and begun, since it was last put back.
     deliveries: int = 0
-    # Whether it may have killed its worker, so that its next run takes no neighbours along.
-    run_alone: bool = False
+    # Where it may have killed its worker: so many of those that may run together and nothing beside
+    # them, so that its next run takes fewer neighbours along. 0: it is not one of them.
+    run_alone: int = 0
     due_at: int | None = None
     scheduled_at: int | None = None
     started_at: int | None = None
@@ -198,7 +200,7 @@ def transition(
             change = Transition(_released(job), ending=Ending.GIVEN_BACK)
             return _checked(job, change, "was given back", now, max_deliveries)
         case Death() if status == Status.PROCESSING:
-            change = _died(job, event, now)
+            change = _died(job, event, now, max_deliveries)
             return _checked(job, change, f"died: {event.error}", now, max_deliveries)
         case Renewal() if status == Status.PROCESSING:
             return Transition(job._replace(lease_expires_at=now + event.lease_ms))
@@ -206,8 +208,8 @@ def transition(
             change = _failed(job, expiry_error(job.worker_id), now, None, ending=Ending.LOST)
             # Its worker may have died of it. The first time it was more likely a bystander.
             last_try = change.after.retry_count == job.max_retries
-            alone = bool(job.run_alone or job.retry_count or last_try)
-            change = change._replace(after=change.after._replace(run_alone=alone))
+            alone = job.run_alone or job.retry_count or last_try
+            change = change._replace(after=change.after._replace(run_alone=int(bool(alone))))
             return _checked(job, change, "lost its lease", now, max_deliveries)
         case Due() if job.due_at is not None and job.due_at <= now:
             return Transition(job._replace(status=Status.PENDING, due_at=None))
@@ -252,22 +254,37 @@ def _released(job: JobState) -> JobState:
     )
 
 
-def _died(job: JobState, death: Death, now: int) -> Transition:
+def _died(job: JobState, death: Death, now: int, max_deliveries: int) -> Transition:
     """Return the job failed if nothing else can have killed its worker, else pending at once."""
-    if death.shared:
+    if death.others:
         change = Transition(_released(job)._replace(last_error=death.error), death.error)
     else:
         due_at = now + retry_delay_ms(job)
         change = _failed(job, death.error, now, due_at)
-    after = change.after._replace(run_alone=True)
+    after = change.after._replace(run_alone=_half(job, death.others, max_deliveries))
     return change._replace(after=after, ending=Ending.DIED, exit_code=death.exit_code)
+
+
+def _half(job: JobState, others: int, max_deliveries: int) -> int:
+    """Return how many of those that may have killed a worker run together next.
+
+    Half of them, so that few runs tell which one it is; but one by one, where no delivery would be
+    left to a bystander by then.
+    """
+    half = (others + 2) // 2
+    left = _deliveries_of(job, max_deliveries) - job.deliveries
+    return min(half, _RUN_ALONE_MAX) if (half - 1).bit_length() < left else 1
+
+
+def _deliveries_of(job: JobState, max_deliveries: int) -> int:
+    return max(max_deliveries, job.max_retries + 1)
 
 
 def _checked(
     job: JobState, change: Transition, how: str, now: int, max_deliveries: int
 ) -> Transition:
     """Return the change, or the job dead if it was delivered often enough without an outcome."""
-    most = max(max_deliveries, job.max_retries + 1)
+    most = _deliveries_of(job, max_deliveries)
     if change.after.status == Status.DEADLETTER or job.deliveries < most:
         return change
     error = f"Poison: delivered {job.deliveries} times without an outcome, and at last it {how}"
@@ -294,7 +311,7 @@ def _failed(
         retries,
         job.max_retries,
         job.deliveries,
-        False,
+        0,
         due_at,
         job.scheduled_at,
         job.started_at,
@@ -327,7 +344,7 @@ def _restarted(job: JobState, due_at: int | None) -> JobState:
 
 def ends_of_death(running: Sequence[bool], error: str, exit_code: int) -> list[Death | GiveBack]:
     """Return what becomes of each job that a worker held when its process died."""
-    death = Death(error, exit_code, shared=sum(running) > 1)
+    death = Death(error, exit_code, others=max(sum(running) - 1, 0))
     return [death if ran else GiveBack() for ran in running]
 
 

@@ -57,12 +57,12 @@ class GiveBack:
 class Death:
     """The process that ran it died; `exit_code` as Python has it: below 0 a signal.
 
-    `shared`: the process had other jobs as well, any of which may have killed it.
+    `others`: how many other jobs it ran, any of which may have killed it.
     """
 
     error: str
     exit_code: int
-    shared: bool
+    others: int
 
 
 Incomplete = Failure | GiveBack | Death

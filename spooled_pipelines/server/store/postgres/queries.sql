@@ -420,8 +420,9 @@ DELETE FROM turns WHERE participant = %(batch)s
 -- =====
 
 -- name: claim_jobs
--- Lease the first jobs, at least one where there are any, that fit into one answer; one that is to
--- run alone, alone: none of a queue with limits, unless they are counted by who asks.
+-- Lease the first jobs, at least one where there are any, that fit into one answer; those that are to
+-- run alone by themselves, and not too many: none of a queue with limits, unless they are counted by
+-- who asks.
 WITH first AS MATERIALIZED (
     SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
     WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
@@ -497,7 +498,7 @@ UPDATE jobs AS j SET status = n.status, due_at = n.due_at, lease_expires_at = n.
     worker_id = n.worker_id, lease_id = n.lease_id, expires_at = n.expires_at,
     last_error = coalesce(n.last_error, j.last_error), result = coalesce(n.result, j.result)
 FROM unnest(%(seqs)s::int8[], %(statuses)s::int2[], %(due)s::int8[], %(expiries)s::int8[],
-    %(retry_counts)s::int2[], %(deliveries)s::int2[], %(alone)s::bool[], %(started)s::int8[],
+    %(retry_counts)s::int2[], %(deliveries)s::int2[], %(alone)s::int2[], %(started)s::int8[],
     %(completed)s::int8[], %(workers)s::text[], %(leases)s::text[], %(expires)s::int8[],
     %(errors)s::bytea[], %(results)s::bytea[])
     AS n (seq, status, due_at, lease_expires_at, retry_count, deliveries, run_alone, started_at,

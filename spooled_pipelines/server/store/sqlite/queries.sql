@@ -260,15 +260,18 @@ SELECT q.paused, q.processing, {limits l}
 FROM queues q LEFT JOIN queue_limits l ON l.queue = q.id WHERE q.id = :queue
 
 -- name: claim_jobs
--- Lease the first jobs, at least one where there are any, that fit into one answer; one that is to
--- run alone, alone. They come in the order of their numbers.
+-- Lease the first jobs, at least one where there are any, that fit into one answer; those that are to
+-- run alone by themselves, and not too many. They come in the order of their numbers.
 UPDATE jobs SET status = 3, worker_id = :worker,
     lease_id = coalesce(:lease, lower(hex(randomblob(16)))),
     started_at = :now, lease_expires_at = :expiry, deliveries = deliveries + 1
 WHERE seq IN (
     SELECT seq FROM (
         SELECT seq, row_number() OVER so_far AS place,
-            iif(max(run_alone) OVER so_far, NULL, sum(size) OVER so_far) AS total
+            iif(min(run_alone) OVER so_far = max(run_alone) OVER so_far
+                AND (max(run_alone) OVER so_far = 0
+                    OR row_number() OVER so_far <= max(run_alone) OVER so_far),
+                sum(size) OVER so_far, NULL) AS total
         FROM (
             SELECT seq, priority, round, length(payload) AS size, run_alone
             FROM jobs INDEXED BY jobs_ready

@@ -170,10 +170,10 @@ CREATE TABLE jobs (
     priority smallint NOT NULL,
     retry_count smallint NOT NULL DEFAULT 0,
     max_retries smallint NOT NULL,
-    -- How often it was handed out and begun since it was last put back, and whether its next run
-    -- is to be by itself, since it may have killed its worker.
+    -- How often it was handed out and begun since it was last put back; and where it may have killed
+    -- its worker, how many such jobs may run together, by themselves.
     deliveries smallint NOT NULL DEFAULT 0,
-    run_alone boolean NOT NULL DEFAULT false,
+    run_alone smallint NOT NULL DEFAULT 0,
     -- Whether batch_links has it, so that a settle looks there only then.
     linked boolean NOT NULL DEFAULT false,
     -- Whether payload, result and tags were taken away after the job settled.

@@ -142,8 +142,8 @@ CREATE TABLE jobs (
     linked INTEGER NOT NULL DEFAULT 0,
     retry_count INTEGER NOT NULL DEFAULT 0,
     max_retries INTEGER NOT NULL,
-    -- How often it was handed out and begun since it was last put back, and whether its next run
-    -- is to be by itself, since it may have killed its worker.
+    -- How often it was handed out and begun since it was last put back; and where it may have killed
+    -- its worker, how many such jobs may run together, by themselves.
     deliveries INTEGER NOT NULL DEFAULT 0,
     run_alone INTEGER NOT NULL DEFAULT 0,
     timeout_seconds INTEGER NOT NULL,
