@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
@@ -11,7 +12,6 @@ from spooled_pipelines.server.core.batches.records import BatchRecord, ExpectedP
 from spooled_pipelines.server.core.errors import invalid
 from spooled_pipelines.server.core.jobs.columns import JobColumns
 from spooled_pipelines.server.core.jobs.records import JobPage
-from spooled_pipelines.server.core.limits.in_flight import Received
 from spooled_pipelines.server.core.protobuf import takes_bytes
 from spooled_pipelines.server.core.runtime.notifier import batch_topic, control_topic
 from spooled_pipelines.server.services import chunk_calls
@@ -54,6 +54,12 @@ class BatchService:
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
+        # The validation of a chunk parses it with messages of its own.
+        self.enqueue_batch = takes_bytes(partial(enqueue_batch, context))
+        self.claim_chunks = partial(chunk_calls.claim_chunks, context)
+        self.renew_chunk = partial(chunk_calls.renew_chunk, context)
+        self.revise_dead_letters = partial(revise, context)
+        self.settle = partial(settle, context)
 
     async def enqueue_job(
         self, caller: Caller, request: batch_v1.EnqueueJobRequest
@@ -65,12 +71,6 @@ class BatchService:
         )
         job_id, created = await self._context.store.enqueue(caller.organization, job)
         return EnqueueResponse(job_id=job_id, created=created)
-
-    @takes_bytes  # the validation of a chunk parses it with messages of its own
-    def enqueue_batch(
-        self, caller: Caller, requests: AsyncIterator[Received]
-    ) -> AsyncIterator[bytes]:
-        return enqueue_batch(self._context, caller, requests)
 
     async def seal_batch(
         self, caller: Caller, request: batch_v1.SealBatchRequest
@@ -282,21 +282,6 @@ class BatchService:
         # A FindBatchJobsResponse, serialized.
         return _page_message(caller, page)
 
-    async def revise_dead_letters(
-        self, caller: Caller, request: batch_v1.ReviseDeadLettersRequest
-    ) -> batch_v1.ReviseDeadLettersResponse:
-        return await revise(self._context, caller, request)
-
-    async def claim_chunks(
-        self, caller: Caller, request: batch_v1.ClaimChunksRequest
-    ) -> batch_v1.ClaimChunksResponse:
-        return await chunk_calls.claim_chunks(self._context, caller, request)
-
-    async def renew_chunk(
-        self, caller: Caller, request: batch_v1.RenewChunkRequest
-    ) -> batch_v1.RenewChunkResponse:
-        return await chunk_calls.renew_chunk(self._context, caller, request)
-
     async def get_payload_schema(
         self, caller: Caller, request: batch_v1.GetPayloadSchemaRequest
     ) -> batch_v1.GetPayloadSchemaResponse:
@@ -320,11 +305,6 @@ class BatchService:
             caller.organization, request.job_id, schema
         )
         return batch_v1.KeepResultSchemaResponse(schema=kept)
-
-    def settle(
-        self, caller: Caller, requests: AsyncIterator[batch_v1.SettleRequest]
-    ) -> AsyncIterator[batch_v1.SettleResponse]:
-        return settle(self._context, caller, requests)
 
     def _stats(self, caller: Caller, record: BatchRecord) -> batch_v1.BatchStats:
         context = self._context

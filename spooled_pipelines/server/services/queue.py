@@ -26,6 +26,10 @@ class QueueService:
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
+        self.complete = partial(lease_calls.complete, context)
+        self.fail = partial(lease_calls.fail, context)
+        self.renew_lease = partial(lease_calls.renew_lease, context)
+        self.process_jobs = partial(process_jobs, context)
 
     async def enqueue(
         self, caller: Caller, request: spooled_v1.EnqueueRequest
@@ -45,21 +49,6 @@ class QueueService:
         )
         jobs = await claim(self._context, caller, asked)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
-
-    async def complete(
-        self, caller: Caller, request: spooled_v1.CompleteRequest
-    ) -> spooled_v1.CompleteResponse:
-        return await lease_calls.complete(self._context, caller, request)
-
-    async def fail(
-        self, caller: Caller, request: spooled_v1.FailRequest
-    ) -> spooled_v1.FailResponse:
-        return await lease_calls.fail(self._context, caller, request)
-
-    async def renew_lease(
-        self, caller: Caller, request: spooled_v1.RenewLeaseRequest
-    ) -> spooled_v1.RenewLeaseResponse:
-        return await lease_calls.renew_lease(self._context, caller, request)
 
     async def get_job(self, caller: Caller, request: spooled_v1.GetJobRequest) -> bytes:
         record = await self._context.store.job(caller.organization, request.job_id)
@@ -85,8 +74,3 @@ class QueueService:
         async with contextlib.aclosing(pusher.jobs()) as jobs:
             async for job in jobs:
                 yield job_bytes(job, caller.organization)
-
-    def process_jobs(
-        self, caller: Caller, requests: AsyncIterator[spooled_v1.ProcessRequest]
-    ) -> AsyncIterator[bytes]:
-        return process_jobs(self._context, caller, requests)

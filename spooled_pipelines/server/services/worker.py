@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from functools import partial
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import ids, validation
@@ -21,6 +21,8 @@ class WorkerService:
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
+        self.heartbeat = partial(heartbeats.heartbeat, context)
+        self.process_jobs = partial(process_jobs, context)
 
     async def register(
         self, caller: Caller, request: spooled_v1.RegisterWorkerRequest
@@ -43,19 +45,9 @@ class WorkerService:
             heartbeat_interval_secs=HEARTBEAT_SECONDS,
         )
 
-    async def heartbeat(
-        self, caller: Caller, request: spooled_v1.HeartbeatRequest
-    ) -> spooled_v1.HeartbeatResponse:
-        return await heartbeats.heartbeat(self._context, caller, request)
-
     async def deregister(
         self, caller: Caller, request: spooled_v1.DeregisterRequest
     ) -> spooled_v1.DeregisterResponse:
         worker_id = validation.worker_id(request.worker_id)
         gone = await self._context.store.deregister_worker(caller.organization, worker_id)
         return spooled_v1.DeregisterResponse(success=gone)
-
-    def process_jobs(
-        self, caller: Caller, requests: AsyncIterator[spooled_v1.ProcessRequest]
-    ) -> AsyncIterator[bytes]:
-        return process_jobs(self._context, caller, requests)

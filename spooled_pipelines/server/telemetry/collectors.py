@@ -8,7 +8,8 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -27,6 +28,7 @@ from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.runtime.notifier import QualifiedName
 from spooled_pipelines.server.store import JobStore
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Queues beyond these have no series of their own, so that clients cannot fill Prometheus.
 QUEUES_MAX = 500
@@ -100,6 +102,10 @@ class StartTimes(Collector):
         yield family
 
 
+def _by_queue(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=("organization", "queue", *labels))
+
+
 def _age(moment: int | None, now: int) -> float:
     return 0.0 if moment is None else max(0, now - moment) / 1000
 
@@ -126,6 +132,17 @@ class Load(Collector):
         )
 
 
+def _asked(reading: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, what: str) -> T | None:
+    """Return what the store reads in its loop; None, and a line in the log, while it is away."""
+    asked = asyncio.run_coroutine_threadsafe(reading, loop)
+    try:
+        return asked.result(_COLLECT_SECONDS)
+    except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
+        asked.cancel()
+        _log.warning("metrics without %s: %s", what, error or type(error).__name__)
+        return None
+
+
 class Sizes(Collector):
     """What the store takes, read once a minute at most."""
 
@@ -144,12 +161,7 @@ class Sizes(Collector):
         now = time.monotonic()
         if now - self._read_at >= _SIZES_SECONDS:
             self._read_at = now
-            asked = asyncio.run_coroutine_threadsafe(self._store.sizes(), self._loop)
-            try:
-                self._known = asked.result(_COLLECT_SECONDS)
-            except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
-                asked.cancel()
-                _log.warning("metrics without new sizes: %s", error or type(error).__name__)
+            self._known = _asked(self._store.sizes(), self._loop, "new sizes") or self._known
         yield from self._of(self._known)
 
     def _of(self, sizes: Sequence[StoreSize]) -> Iterator[GaugeMetricFamily]:
@@ -202,45 +214,34 @@ class Depths(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield nothing about queues while the store is away; all else is still there."""
-        asked = asyncio.run_coroutine_threadsafe(self._store.depths(QUEUES_MAX), self._loop)
-        try:
-            depths = asked.result(_COLLECT_SECONDS)
-        except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
-            asked.cancel()
-            _log.warning("metrics without queues: %s", error or type(error).__name__)
+        depths = _asked(self._store.depths(QUEUES_MAX), self._loop, "queues")
+        if depths is None:
             return
         yield from self._of_queues(depths.queues)
         yield self._of_throttled(depths.throttled)
         yield from self._of_batches(depths.open_batches)
 
     def _of_queues(self, queues: Sequence[QueueDepth]) -> Iterator[GaugeMetricFamily]:
-        jobs = GaugeMetricFamily(
+        jobs = _by_queue(
             "spooled_queue_jobs",
             "Jobs in a queue by status; waiting are those pending jobs whose retry is not due.",
-            labels=("organization", "queue", "status"),
+            "status",
         )
-        ages = GaugeMetricFamily(
+        ages = _by_queue(
             "spooled_queue_oldest_pending_seconds",
             "Age of the oldest job that could be claimed now; 0 where there is none.",
-            labels=("organization", "queue"),
         )
-        by_queue = ("organization", "queue")
-        retrying = GaugeMetricFamily(
+        retrying = _by_queue(
             "spooled_queue_oldest_retrying_seconds",
             "Age of the oldest job that waits for its retry; 0 where there is none.",
-            labels=by_queue,
         )
-        held = GaugeMetricFamily(
-            "spooled_queue_paused", "1 while a queue hands out no jobs.", labels=by_queue
-        )
-        there = GaugeMetricFamily(
-            "spooled_queue_workers", "Workers that were heard of within a lease.", labels=by_queue
-        )
+        held = _by_queue("spooled_queue_paused", "1 while a queue hands out no jobs.")
+        there = _by_queue("spooled_queue_workers", "Workers that were heard of within a lease.")
         now = self._clock.now()
         for organization, queue_name, record, paused, oldest_retrying, workers in queues:
-            for status, count in zip(Counts._fields, record.counts, strict=True):
-                jobs.add_metric((organization, queue_name, status), count)
             where = (organization, queue_name)
+            for status, count in zip(Counts._fields, record.counts, strict=True):
+                jobs.add_metric((*where, status), count)
             ages.add_metric(where, _age(record.oldest, now))
             retrying.add_metric(where, _age(oldest_retrying, now))
             held.add_metric(where, paused)
@@ -248,10 +249,9 @@ class Depths(Collector):
         yield from (jobs, ages, retrying, held, there)
 
     def _of_throttled(self, queues: Sequence[ThrottledQueue]) -> GaugeMetricFamily:
-        rates = GaugeMetricFamily(
+        rates = _by_queue(
             "spooled_queue_throttled_jobs_per_second",
             "How fast jobs of a queue go out at most that handlers slow by raising Throttled.",
-            labels=("organization", "queue"),
         )
         for organization, queue_name, throttle in queues:
             rate = 0.0 if throttle.held_until is not None else throttle.jobs_per_second
@@ -259,15 +259,13 @@ class Depths(Collector):
         return rates
 
     def _of_batches(self, batches: Sequence[OpenBatches]) -> Iterator[GaugeMetricFamily]:
-        numbers = GaugeMetricFamily(
+        numbers = _by_queue(
             "spooled_open_batches",
             "Batches that are not settled; state: filling until they are sealed, then working.",
-            labels=("organization", "queue", "state"),
+            "state",
         )
-        ages = GaugeMetricFamily(
-            "spooled_oldest_open_batch_seconds",
-            "Age of the oldest batch that is not settled.",
-            labels=("organization", "queue"),
+        ages = _by_queue(
+            "spooled_oldest_open_batch_seconds", "Age of the oldest batch that is not settled."
         )
         now = self._clock.now()
         for batch in batches:

@@ -158,24 +158,18 @@ def checked_chunk(
     priorities = _numbers(
         chunk.priorities,
         upload.priority,
-        limits.PRIORITY_MIN,
-        limits.PRIORITY_MAX,
         validation.priority,
         rejected,
     )
     retries = _numbers(
         chunk.max_retries,
         upload.max_retries,
-        limits.NO_RETRIES,
-        limits.MAX_RETRIES_MAX,
         validation.max_retries_or_none,
         rejected,
     )
     timeouts = _numbers(
         chunk.timeout_seconds,
         upload.timeout_seconds,
-        0,
-        limits.TIMEOUT_SECONDS_MAX,
         validation.timeout_seconds,
         rejected,
     )
@@ -266,19 +260,17 @@ def _check_key(key: str) -> None:
 
 
 def _numbers(
-    column: Iterable[int],
-    default: int,
-    lowest: int,
-    highest: int,
-    check: Callable[[int], int],
-    rejected: dict[int, str],
+    column: Iterable[int], default: int, check: Callable[[int], int], rejected: dict[int, str]
 ) -> Sequence[int] | int:
     values = list(column)
     if not values:
         return default
-    _check_column(
-        values, lambda all_: lowest <= min(all_) and max(all_) <= highest, check, rejected
-    )
+
+    def all_fine(numbers: Sequence[int]) -> bool:
+        # What is checked of a number is its range.
+        return not (why_not(check, min(numbers)) or why_not(check, max(numbers)))
+
+    _check_column(values, all_fine, check, rejected)
     return values
 
 
@@ -336,17 +328,4 @@ def _without(chunk: Chunk, rows: int, rejected: dict[int, str]) -> Chunk:
     def kept(column: Any) -> Any:
         return list(compress(column, keep)) if isinstance(column, list) else column
 
-    return replace(
-        chunk,
-        keys=kept(chunk.keys),
-        payloads=kept(chunk.payloads),
-        priorities=kept(chunk.priorities),
-        max_retries=kept(chunk.max_retries),
-        timeout_seconds=kept(chunk.timeout_seconds),
-        scheduled_at=kept(chunk.scheduled_at),
-        tags=kept(chunk.tags),
-        retry_backoff=kept(chunk.retry_backoff),
-        fair_keys=kept(chunk.fair_keys),
-        expires_at=kept(chunk.expires_at),
-        limit_keys=kept(chunk.limit_keys),
-    )
+    return replace(chunk, **{name: kept(column) for name, column in vars(chunk).items()})
