@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg
 
@@ -36,7 +36,7 @@ from spooled_pipelines.server.store.postgres.callers import audit, workers
 from spooled_pipelines.server.store.postgres.callers import keys as key_operations
 from spooled_pipelines.server.store.postgres.connections import schema
 from spooled_pipelines.server.store.postgres.connections.database import (
-    Connection,
+    Committed,
     Snapshot,
     borrowed,
     connect,
@@ -62,14 +62,6 @@ from spooled_pipelines.server.store.requests import ClaimRequest, JobListing, Jo
 T = TypeVar("T")
 P = ParamSpec("P")
 _OPEN_SECONDS = 30.0
-
-
-class _Committed(NamedTuple):
-    """See `Snapshot`."""
-
-    connection: Connection
-    prefix: str
-    now: int
 
 
 def _shielded(
@@ -281,7 +273,7 @@ class PostgresStore(Service):
     ) -> T:
         """Read it over a connection of the pool."""
         async with borrowed(self._pool) as connection:
-            snapshot = _Committed(connection, self._prefix, self._clock.now())
+            snapshot = Committed(connection, self._prefix, self._clock.now())
             return await query(snapshot, *args, **kwargs)
 
     async def shield(self, operation: Coroutine[Any, Any, T]) -> T:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.batches.records import PayloadSchema
 from spooled_pipelines.server.core.batches.rules import no_batch_of_job, no_schema
-from spooled_pipelines.server.store.postgres.connections.database import Snapshot, fetch
+from spooled_pipelines.server.store.postgres.connections.database import Snapshot
 from spooled_pipelines.server.store.postgres.transactions import StoreContext, Transaction, run
 
 
 async def payload_schema(snapshot: Snapshot, organization: str, job_id: str) -> PayloadSchema:
     values = {"organization": organization, "seq": ids.job_number(snapshot.prefix, job_id)}
-    rows = await fetch(snapshot.connection, "read_payload_schema", **values)
+    rows = await snapshot.rows("read_payload_schema", **values)
     if not rows:
         raise no_schema(job_id)
     return PayloadSchema._make(rows[0])
@@ -19,7 +19,7 @@ async def payload_schema(snapshot: Snapshot, organization: str, job_id: str) -> 
 
 async def result_schema(snapshot: Snapshot, organization: str, batch_id: str) -> bytes | None:
     values = {"organization": organization, "batch_id": batch_id}
-    rows = await fetch(snapshot.connection, "read_result_schema", **values)
+    rows = await snapshot.rows("read_result_schema", **values)
     return rows[0][0] if rows else None
 
 

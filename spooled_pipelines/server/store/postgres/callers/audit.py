@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage
 from spooled_pipelines.server.store.limits import AUDIT_KEPT
-from spooled_pipelines.server.store.postgres.connections.database import Snapshot, fetch
+from spooled_pipelines.server.store.postgres.connections.database import Snapshot
 from spooled_pipelines.server.store.postgres.transactions import StoreContext, Transaction, run
 from spooled_pipelines.server.store.rows import audit_page
 
@@ -33,9 +33,7 @@ async def note(
 async def page(snapshot: Snapshot, organization: str | None, before: int, limit: int) -> AuditPage:
     values = {"before": before, "limit": limit + 1}
     if organization is None:
-        rows = await fetch(snapshot.connection, "list_audit", **values)
+        rows = await snapshot.rows("list_audit", **values)
     else:
-        rows = await fetch(
-            snapshot.connection, "list_audit_of", organization=organization, **values
-        )
+        rows = await snapshot.rows("list_audit_of", organization=organization, **values)
     return audit_page(rows, limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server.core.errors import no_key
 from spooled_pipelines.server.core.key_records import KeyRecord
-from spooled_pipelines.server.store.postgres.connections.database import Snapshot, fetch
+from spooled_pipelines.server.store.postgres.connections.database import Snapshot
 from spooled_pipelines.server.store.postgres.transactions import StoreContext, Transaction, run
 from spooled_pipelines.server.store.rows import key_record
 
@@ -48,17 +48,17 @@ async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRe
 
 
 async def every(snapshot: Snapshot) -> list[KeyRecord]:
-    return [key_record(row) for row in await fetch(snapshot.connection, "list_keys")]
+    return [key_record(row) for row in await snapshot.rows("list_keys")]
 
 
 async def of_organization(
     snapshot: Snapshot, organization: str, after: tuple[int, str], limit: int
 ) -> list[KeyRecord]:
     values = {"organization": organization, "made_at": after[0], "key_id": after[1], "limit": limit}
-    rows = await fetch(snapshot.connection, "list_keys_of_organization", **values)
+    rows = await snapshot.rows("list_keys_of_organization", **values)
     return [key_record(row) for row in rows]
 
 
 async def count(snapshot: Snapshot, organization: str) -> tuple[int, int]:
-    ((keys, names),) = await fetch(snapshot.connection, "count_keys", organization=organization)
+    ((keys, names),) = await snapshot.rows("count_keys", organization=organization)
     return keys, names

@@ -52,7 +52,7 @@ async def heartbeat(context: StoreContext, organization: str, heartbeat: Heartbe
 
 async def queue_of(snapshot: Snapshot, organization: str, worker_id: str) -> str | None:
     values = {"organization": organization, "worker_id": worker_id}
-    rows = await fetch(snapshot.connection, "find_queue_of_worker", **values)
+    rows = await snapshot.rows("find_queue_of_worker", **values)
     return rows[0][0] if rows else None
 
 

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -82,6 +82,20 @@ class Snapshot(Protocol):
     def prefix(self) -> str: ...
     @property
     def now(self) -> int: ...
+    async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Return what a statement finds."""
+
+
+class Committed(NamedTuple):
+    """What is committed, over a connection that is nobody else's meanwhile."""
+
+    connection: Connection
+    prefix: str
+    now: int
+
+    async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Return what a statement finds."""
+        return await fetch(self.connection, statement, **values)
 
 
 def shown(url: str) -> str:

@@ -16,7 +16,7 @@ from spooled_pipelines.server.core.jobs.records import (
     WorkerRecord,
 )
 from spooled_pipelines.server.store.limits import LISTED_MAX, SEARCHED_MAX
-from spooled_pipelines.server.store.postgres.connections.database import Snapshot, fetch
+from spooled_pipelines.server.store.postgres.connections.database import Snapshot
 from spooled_pipelines.server.store.postgres.reads import reading
 from spooled_pipelines.server.store.postgres.reads.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import (
@@ -37,8 +37,7 @@ async def queues(
     after: str,
     limit: int,
 ) -> QueuePage:
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "list_queues_of_organization",
         organization=organization,
         queues=None if names is None else list(names),
@@ -47,12 +46,12 @@ async def queues(
     )
     listed = []
     for name, number, *row in rows[:limit]:
-        ((oldest,),) = await fetch(snapshot.connection, "read_oldest_claimable", queue=number)
+        ((oldest,),) = await snapshot.rows("read_oldest_claimable", queue=number)
         record = QueueRecord(Counts(*row[:_WIDTH]), oldest)
         control = queue_control(row[_WIDTH], row[_WIDTH + 1 :], snapshot.now)
         waiting = []
         if record.counts.waiting:
-            waiting = await fetch(snapshot.connection, "list_waiting_of_queue", queue=number)
+            waiting = await snapshot.rows("list_waiting_of_queue", queue=number)
         listed.append(ListedQueue(name, record, control, waiting_errors(waiting)))
     return QueuePage(listed, listed[-1].queue_name if len(rows) > limit else None)
 
@@ -64,8 +63,7 @@ async def batches(snapshot: Snapshot, organization: str, listing: BatchListing) 
         await snapshot.connection.execute(
             "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
         )
-        rows = await fetch(
-            snapshot.connection,
+        rows = await snapshot.rows(
             "list_batches_of_organization" if queues is None else "list_batches_of_queues",
             organization=organization,
             **({} if queues is None else {"queues": list(queues)}),
@@ -84,8 +82,7 @@ async def batches(snapshot: Snapshot, organization: str, listing: BatchListing) 
 async def workers(
     snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "list_workers",
         organization=organization,
         queues=None if queues is None else list(queues),
@@ -103,8 +100,7 @@ async def workers(
 async def search(snapshot: Snapshot, organization: str, query: JobSearch) -> JobPage:
     """Return jobs of a batch by status and text."""
     text, limit = query.text, query.limit
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "search_jobs",
         batch=await reading.batch_number(snapshot, organization, query.batch_id),
         after=query.after,
@@ -128,8 +124,7 @@ async def jobs(snapshot: Snapshot, organization: str, query: JobListing) -> JobP
     text, limit = query.text, query.limit
     number = ids.job_number(snapshot.prefix, text)
     searched = LISTED_MAX if number is None else 1
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "list_jobs",
         organization=organization,
         before=query.before if number is None else min(query.before, number + 1),

@@ -32,7 +32,7 @@ from spooled_pipelines.server.core.jobs.records import (
 )
 from spooled_pipelines.server.core.runtime.presence import OFFLINE_MS
 from spooled_pipelines.server.store.limits import AHEAD_MAX, ANSWER_BYTES, ATTEMPTS_MAX
-from spooled_pipelines.server.store.postgres.connections.database import Snapshot, fetch, send
+from spooled_pipelines.server.store.postgres.connections.database import Snapshot, send
 from spooled_pipelines.server.store.postgres.reads.records import job_record, stored_key
 from spooled_pipelines.server.store.requests import BatchJobs, DeadLetters, KeyQuery
 from spooled_pipelines.server.store.rows import batch_record, throttled_queues, with_ahead
@@ -42,7 +42,7 @@ _WIDTH = len(Counts._fields)
 
 async def job(snapshot: Snapshot, organization: str, job_id: str) -> JobRecord:
     seq = ids.job_number(snapshot.prefix, job_id)
-    rows = await fetch(snapshot.connection, "read_job", seq=seq, organization=organization)
+    rows = await snapshot.rows("read_job", seq=seq, organization=organization)
     if not rows:
         raise not_found(f"there is no job {job_id!r}")
     return job_record(snapshot.prefix, rows[0])
@@ -52,17 +52,14 @@ async def attempts(snapshot: Snapshot, organization: str, job_id: str) -> list[A
     seq = (await job(snapshot, organization, job_id)).seq
     return [
         AttemptRecord._make((*made, None if error is None else error.decode()))
-        for *made, error in await fetch(
-            snapshot.connection, "list_attempts", job=seq, limit=ATTEMPTS_MAX
-        )
+        for *made, error in await snapshot.rows("list_attempts", job=seq, limit=ATTEMPTS_MAX)
     ]
 
 
 async def keys_elsewhere(
     snapshot: Snapshot, organization: str, queues: Collection[str], keys: Sequence[str]
 ) -> list[int]:
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "find_keys_elsewhere",
         organization=organization,
         queues=list(queues),
@@ -72,8 +69,7 @@ async def keys_elsewhere(
 
 
 async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> KeysFound:
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "find_keys_of_queue",
         organization=organization,
         name=query.queue_name,
@@ -85,11 +81,8 @@ async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> K
     if not query.payloads or not other:
         return KeysFound(found, [])
     lengths = {(seq, len(payload)) for _, seq, payload in other}
-    kept = await fetch(
-        snapshot.connection,
-        "read_kept",
-        seqs=[seq for seq, _ in lengths],
-        sizes=[size for _, size in lengths],
+    kept = await snapshot.rows(
+        "read_kept", seqs=[seq for seq, _ in lengths], sizes=[size for _, size in lengths]
     )
     jobs = list(map(KeptPayload._make, kept))
     # They are all of this queue.
@@ -98,42 +91,38 @@ async def find_keys(snapshot: Snapshot, organization: str, query: KeyQuery) -> K
 
 
 async def queue(snapshot: Snapshot, organization: str, queue_name: str) -> QueueRecord:
-    rows = await fetch(
-        snapshot.connection, "read_queue", organization=organization, name=queue_name
-    )
+    rows = await snapshot.rows("read_queue", organization=organization, name=queue_name)
     if not rows:
         return QueueRecord(Counts(*[0] * _WIDTH), None)
     number, *counts = rows[0]
-    ((oldest,),) = await fetch(snapshot.connection, "read_oldest_claimable", queue=number)
+    ((oldest,),) = await snapshot.rows("read_oldest_claimable", queue=number)
     return QueueRecord(Counts(*counts), oldest)
 
 
 async def depths(snapshot: Snapshot, limit: int) -> Depths:
     """Return the oldest queues, and those with batches that are not noted as settled."""
     seen = snapshot.now - OFFLINE_MS
-    found = await fetch(snapshot.connection, "list_queues", limit=limit, seen=seen)
+    found = await snapshot.rows("list_queues", limit=limit, seen=seen)
     queues = [
         QueueDepth(owner, name, await queue(snapshot, owner, name), paused, oldest, workers)
         for owner, name, paused, oldest, workers in found
     ]
-    open_batches = await fetch(snapshot.connection, "list_open_batches", limit=limit)
-    slowed = await fetch(snapshot.connection, "list_throttled", limit=limit)
+    open_batches = await snapshot.rows("list_open_batches", limit=limit)
+    slowed = await snapshot.rows("list_throttled", limit=limit)
     open_now = [OpenBatches._make(row) for row in open_batches]
     return Depths(queues, open_now, throttled_queues(slowed, snapshot.now))
 
 
 async def sizes(snapshot: Snapshot) -> list[StoreSize]:
     """Return how large the tables are that jobs come and go through."""
-    return [StoreSize._make(row) for row in await fetch(snapshot.connection, "list_sizes")]
+    return [StoreSize._make(row) for row in await snapshot.rows("list_sizes")]
 
 
 async def batches(
     snapshot: Snapshot, organization: str, batch_ids: Sequence[str]
 ) -> list[BatchRecord]:
     """Return batches as of one moment, in the order asked for."""
-    rows = await fetch(
-        snapshot.connection, "read_batches", organization=organization, batch_ids=list(batch_ids)
-    )
+    rows = await snapshot.rows("read_batches", organization=organization, batch_ids=list(batch_ids))
     found = {row[4]: row for row in rows}
     records = []
     for batch_id in batch_ids:
@@ -146,12 +135,8 @@ async def batches(
         records.append(batch_record(columns, top, late, snapshot.now))
     queues = {record.queue_name for record in records if record.may_be_behind}
     heads = {
-        queue: await fetch(
-            snapshot.connection,
-            "list_ahead",
-            organization=organization,
-            name=queue,
-            limit=AHEAD_MAX,
+        queue: await snapshot.rows(
+            "list_ahead", organization=organization, name=queue, limit=AHEAD_MAX
         )
         for queue in sorted(queues)
     }
@@ -165,12 +150,8 @@ async def stored_chunks(
     snapshot: Snapshot, organization: str, batch_id: str, upload_id: str
 ) -> list[ChunkRange]:
     number = await batch_number(snapshot, organization, batch_id)
-    rows = await fetch(
-        snapshot.connection,
-        "list_chunks",
-        batch=number,
-        upload_id=upload_id.encode(),
-        limit=CHUNK_RANGES_MAX,
+    rows = await snapshot.rows(
+        "list_chunks", batch=number, upload_id=upload_id.encode(), limit=CHUNK_RANGES_MAX
     )
     return [ChunkRange._make(row) for row in rows]
 
@@ -186,16 +167,12 @@ async def parts(
     snapshot: Snapshot, number: int, after: str = "", limit: int | None = None
 ) -> list[PartRecord]:
     """Return the same by the batch's number."""
-    found = await fetch(
-        snapshot.connection, "list_parts", batch=number, after=after.encode(), limit=limit
-    )
+    found = await snapshot.rows("list_parts", batch=number, after=after.encode(), limit=limit)
     return [PartRecord(part_id.decode(), finished, rows) for part_id, finished, rows in found]
 
 
 async def batch_number(snapshot: Snapshot, organization: str, batch_id: str) -> int:
-    found = await fetch(
-        snapshot.connection, "find_batch", organization=organization, batch_id=batch_id
-    )
+    found = await snapshot.rows("find_batch", organization=organization, batch_id=batch_id)
     if not found:
         raise not_found(f"there is no batch {batch_id!r}")
     return int(found[0][0])
@@ -206,12 +183,9 @@ async def jobs(snapshot: Snapshot, organization: str, query: BatchJobs | DeadLet
     page = {"after": query.after, "limit": query.limit}
     if isinstance(query, DeadLetters):
         queue = {"organization": organization, "name": query.queue_name}
-        rows = await fetch(
-            snapshot.connection, "list_dead_letters", **queue, **page, budget=ANSWER_BYTES
-        )
+        rows = await snapshot.rows("list_dead_letters", **queue, **page, budget=ANSWER_BYTES)
         return _page(snapshot.prefix, rows)
-    rows = await fetch(
-        snapshot.connection,
+    rows = await snapshot.rows(
         "list_jobs_of_batch",
         batch=await batch_number(snapshot, organization, query.batch_id),
         statuses=list(query.statuses) or None,
@@ -242,7 +216,7 @@ async def recount(snapshot: Snapshot) -> list[CounterMismatch]:
     async with snapshot.connection.transaction():
         await send(snapshot.connection, "allow_scans")
         for kind, query in (("queue", "recount_queues"), ("batch", "recount_batches")):
-            for name, *numbers in await fetch(snapshot.connection, query):
+            for name, *numbers in await snapshot.rows(query):
                 kept, counted = Counts(*numbers[:_WIDTH]), Counts(*numbers[_WIDTH:])
                 if kept != counted:
                     mismatches.append(CounterMismatch(f"{kind} {name}", counted, kept))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.migrations import MigrationMode, may_run
 from spooled_pipelines.server.store.postgres.connections import schema
-from spooled_pipelines.server.store.postgres.connections.database import Connection, connect, shown
+from spooled_pipelines.server.store.postgres.connections.database import (
+    Committed,
+    Connection,
+    connect,
+    shown,
+)
 from spooled_pipelines.server.store.postgres.reads import reading
 from spooled_pipelines.server.store.sql import Migration
-
-
-class _Committed(NamedTuple):
-    """See `Snapshot`."""
-
-    connection: Connection
-    prefix: str
-    now: int
 
 
 async def missing_migrations(url: str) -> list[Migration]:
@@ -34,7 +29,7 @@ async def find_faults(url: str) -> list[str]:
         faults = await schema.find_faults(connection, url)
         if faults:
             return faults
-        mismatches = await reading.recount(_Committed(connection, "", SystemClock().now()))
+        mismatches = await reading.recount(Committed(connection, "", SystemClock().now()))
         return [line for mismatch in mismatches for line in mismatch.sentences()]
 
 
