@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ _FLOWS: Mapping[tuple[int, int], str] = {
 _WAITING = Counts._fields.index("waiting")
 _ENDED: Mapping[int, str] = {number: f"ended_{name}" for number, name in Ending.NAMES.items()}
 _zeros: partial[list[int]] = partial(list, [0] * len(Counts._fields))
+_counts: partial[defaultdict[int, list[int]]] = partial(defaultdict, _zeros)
+_flows: partial[defaultdict[int, Counter[str]]] = partial(defaultdict, Counter)
 
 
 class EndedDelivery(NamedTuple):
@@ -74,60 +76,41 @@ class LockedJob:
         return cls(row[0], row[1], row[2], row[3], row[4], row[5], state)
 
 
+@dataclass(slots=True)
 class CounterDeltas:
     """What is added to counters, and what those who wait must know; queues, batches as numbers.
 
     Code that changes a job's status says so with `apply`, `move` or `add`.
     """
 
-    __slots__ = (
-        "batches",
-        "came_before",
-        "controlled",
-        "due",
-        "errors",
-        "expired",
-        "expired_jobs",
-        "flows",
-        "keys",
-        "limit_keys",
-        "max_deliveries",
-        "queues",
-        "ready_queues",
-        "released",
-        "throttled",
-        "touched",
-    )
-
-    def __init__(self, max_deliveries: int = MAX_DELIVERIES) -> None:
-        self.max_deliveries = max_deliveries
-        self.queues: defaultdict[int, list[int]] = defaultdict(_zeros)
-        self.batches: defaultdict[int, list[int]] = defaultdict(_zeros)
-        # How many dead letters more of a batch ended with an error.
-        self.errors: dict[tuple[int, str], int] = {}
-        # How many jobs more of batches expired.
-        self.expired_jobs: Counter[int] = Counter()
-        # When a lease of these queues ran out.
-        self.expired: dict[int, int] = {}
-        # What happened to how many jobs of these queues, for the metrics.
-        self.flows: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        self.ready_queues: set[int] = set()
-        # Queues in which a job became claimable in the place that it had before.
-        self.came_before: set[int] = set()
-        # Queues and keys of which a job came, or gave up its place.
-        self.limit_keys: set[tuple[int, int]] = set()
-        # Queues that were paused, resumed or limited.
-        self.controlled: set[int] = set()
-        # When jobs of queues that came too fast went out, and for how long each holds its queue.
-        self.throttled: dict[int, list[tuple[int, int | None]]] = {}
-        # Batches that changed in something that is not a count.
-        self.touched: set[int] = set()
-        # Jobs whose lease ended, with the lease.
-        self.released: list[tuple[int, str | None]] = []
-        # The earliest moment at which something that was written becomes due.
-        self.due: int | None = None
-        # Whether an API key was made or revoked.
-        self.keys = False
+    max_deliveries: int = MAX_DELIVERIES
+    queues: defaultdict[int, list[int]] = field(default_factory=_counts)
+    batches: defaultdict[int, list[int]] = field(default_factory=_counts)
+    # How many dead letters more of a batch ended with an error.
+    errors: dict[tuple[int, str], int] = field(default_factory=dict)
+    # How many jobs more of batches expired.
+    expired_jobs: Counter[int] = field(default_factory=Counter)
+    # When a lease of these queues ran out.
+    expired: dict[int, int] = field(default_factory=dict)
+    # What happened to how many jobs of these queues, for the metrics.
+    flows: defaultdict[int, Counter[str]] = field(default_factory=_flows)
+    ready_queues: set[int] = field(default_factory=set)
+    # Queues in which a job became claimable in the place that it had before.
+    came_before: set[int] = field(default_factory=set)
+    # Queues and keys of which a job came, or gave up its place.
+    limit_keys: set[tuple[int, int]] = field(default_factory=set)
+    # Queues that were paused, resumed or limited.
+    controlled: set[int] = field(default_factory=set)
+    # When jobs of queues that came too fast went out, and for how long each holds its queue.
+    throttled: dict[int, list[tuple[int, int | None]]] = field(default_factory=dict)
+    # Batches that changed in something that is not a count.
+    touched: set[int] = field(default_factory=set)
+    # Jobs whose lease ended, with the lease.
+    released: list[tuple[int, str | None]] = field(default_factory=list)
+    # The earliest moment at which something that was written becomes due.
+    due: int | None = None
+    # Whether an API key was made or revoked.
+    keys: bool = False
 
     def apply(self, job: LockedJob, event: Event, now: int) -> bool:
         """Do the event to the job and count it; False where it changes nothing."""

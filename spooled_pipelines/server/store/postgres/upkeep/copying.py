@@ -84,7 +84,6 @@ class _Database:
             self._types.setdefault(table, {})[column] = kind
 
     def count(self, table: Table) -> int:
-        """Return how many rows there are."""
         rows = sql.Identifier(table.name)
         if "shard" in self._types[table.name]:
             keys = sql.SQL(", ").join(map(sql.Identifier, table.key))
@@ -94,7 +93,6 @@ class _Database:
         return int(self._one(query))
 
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement with question marks for the values."""
         found = self._connection.execute(statement.replace("?", "%s").encode(), values)
         return found.fetchall() if found.description else []
 
@@ -147,7 +145,6 @@ class PostgresSource(_Database):
                 yield cls(connection, shown(url))
 
     def rows(self, table: Table, skip: int, which: str = "true") -> Iterator[Row]:
-        """Yield the rows of this condition in the order of their keys, but for the first ones."""
         columns = self._columns(table)
         changes = [(place, each.to_sqlite) for place, each in enumerate(columns) if each.to_sqlite]
         query = sql.SQL("COPY ({} ORDER BY {} OFFSET {}) TO STDOUT (FORMAT BINARY)").format(
@@ -227,7 +224,6 @@ class PostgresTarget(_Database):
             yield cls(connection, shown(url))
 
     def begin(self, version: str, source: str, names: Sequence[str]) -> dict[str, int]:
-        """Return how many rows of each table are there already."""
         noted = []
         if PROGRESS in self._types:
             query = f"SELECT {PROGRESS_COLUMNS} FROM {PROGRESS}"  # noqa: S608
@@ -253,7 +249,6 @@ class PostgresTarget(_Database):
         return dict.fromkeys(names, 0)
 
     def add(self, table: Table, rows: Sequence[Row], there: int) -> None:
-        """Add rows, after which so many of the table are there."""
         columns = self._columns(table)
         places = {each.name: place for place, each in enumerate(columns)}
         own = self._types[table.name]
@@ -299,7 +294,6 @@ class PostgresTarget(_Database):
                 copy.write_row(values + rest)
 
     def finish(self, identity: Identity) -> None:
-        """Let servers use the store."""
         with self._connection.transaction():
             for name in ("organizations", "queues", "batches", "audit"):
                 key = "seq" if name == "audit" else "id"
@@ -319,11 +313,9 @@ class PostgresTarget(_Database):
         self._connection.execute("ANALYZE")
 
     def transaction(self) -> AbstractContextManager[object]:
-        """Begin a transaction, which ends with the block."""
         return self._connection.transaction()
 
     def columns(self) -> dict[str, list[str]]:
-        """Return the tables that there are, with their columns."""
         return {name: list(types) for name, types in self._types.items()}
 
     def keep_batch_numbers(self) -> None:

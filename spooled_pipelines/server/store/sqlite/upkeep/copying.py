@@ -54,12 +54,10 @@ class _File:
         self._path = path
 
     def count(self, table: Table) -> int:
-        """Return how many rows there are."""
         query = f"SELECT count(*) FROM {table.name}"  # noqa: S608
         return int(self._connection.execute(query).fetchone()[0])
 
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement with question marks for the values."""
         return self._connection.execute(statement, values).fetchall()
 
 
@@ -89,7 +87,6 @@ class SqliteSource(_File):
             yield cls(connection, path)
 
     def rows(self, table: Table, skip: int, which: str = "true") -> Iterator[Row]:
-        """Yield the rows of this condition in the order of their keys, but for the first ones."""
         columns, key = ", ".join(table.columns), ", ".join(table.key)
         query = (
             f"SELECT {columns} FROM {table.name} WHERE {which} ORDER BY {key} "  # noqa: S608
@@ -110,7 +107,6 @@ class SqliteTarget(_File):
             yield cls(connection, path)
 
     def begin(self, version: str, shown: str, names: Sequence[str]) -> dict[str, int]:
-        """Return how many rows of each table are there already."""
         with self.transaction():
             noted = []
             if PROGRESS in database.objects(self._connection):
@@ -128,7 +124,6 @@ class SqliteTarget(_File):
         return dict.fromkeys(names, 0)
 
     def add(self, table: Table, rows: Sequence[Row], there: int) -> None:
-        """Add rows, after which so many of the table are there."""
         columns, marks = ", ".join(table.columns), ", ".join("?" for _ in table.columns)
         with self.transaction():
             self._connection.executemany(
@@ -139,7 +134,6 @@ class SqliteTarget(_File):
             self._connection.execute(query, (there, table.name))
 
     def finish(self, identity: Identity) -> None:
-        """Let servers use the store."""
         with self.transaction():
             for name, value in identity._asdict().items():
                 self._connection.execute(SQL["write_meta"], (name, value))
@@ -150,7 +144,6 @@ class SqliteTarget(_File):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Begin a transaction, which ends with the block."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -160,7 +153,6 @@ class SqliteTarget(_File):
         self._connection.execute("COMMIT")
 
     def columns(self) -> dict[str, list[str]]:
-        """Return the tables that there are, with their columns."""
         return {table.name: table.columns for table in tables()}
 
     def keep_batch_numbers(self) -> None:
