@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -134,13 +134,17 @@ def for_server(command: Callable[..., T]) -> Callable[..., T]:
         server = Server(**{name: options.pop(name) for name in shared if name in options})
         return command(server, **options)
 
-    own = inspect.signature(command, eval_str=True)
-    _, *others = own.parameters.values()
-    kind = inspect.Parameter.KEYWORD_ONLY
-    parameters = [each.replace(kind=kind) for each in (*others, *shared.values())]
-    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    _, *others = inspect.signature(command, eval_str=True).parameters.values()
+    set_parameters(run, [*others, *shared.values()])
     return run
+
+
+def set_parameters(command: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
+    """Give a command the parameters that typer is to read, each by its name."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.Signature([each.replace(kind=kind) for each in parameters])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
 
 
 def _default_address(api_key: str | None, creates: bool) -> str:

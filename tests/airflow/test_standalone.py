@@ -7,12 +7,17 @@ they are in every payload, and no result, log line or task has a reason to name 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from demo.processes import Session
+from demo.run import _Demo, run_demo
 from tests.support.standalone import BUSY_SECONDS, KEY, World
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1800)]
@@ -100,6 +105,49 @@ def test_what_airflow_keeps_of_a_task_is_small(finished: World, dag_id: str, tas
     rendered = finished.airflow.rendered(dag_id, "run-1", task_id)
     assert rendered["queue_name"]
     assert len(json.dumps(rendered)) < 2048
+
+
+def test_the_steps_of_the_demo_show_what_they_promise(
+    finished: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The demo as it is, but for the server and the Airflow, which it would start for itself."""
+    rows, address = 50, finished.server.address
+
+    def say_address(demo: _Demo) -> Session:
+        program = f"import signal; print('listening on {address}', flush=True); signal.pause()"
+        return demo.sessions.start(
+            "server",
+            [sys.executable, "-c", program],
+            log=demo.folder / "server.log",
+            environment=dict(os.environ),
+            folder=demo.folder,
+        )
+
+    monkeypatch.setattr(_Demo, "start_server", say_address)
+    monkeypatch.setattr(_Demo, "start_airflow", lambda *_: finished.airflow)
+    monkeypatch.setattr("secrets.token_hex", lambda _: KEY.removeprefix("sp_test_"))
+    assert run_demo(rows=rows, output=tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    for words in (
+        f"{rows} flights, {rows} jobs created",
+        "is deferred",
+        f"{rows} of {rows} flights done",
+        f"0 jobs created, {rows} duplicates",
+        f"{rows} flights became {rows} jobs",
+        f"created 0 jobs, {rows} were there",
+        f"{tmp_path}/out/flights.parquet",
+        f"{tmp_path}/out/flights.png",
+    ):
+        assert words in text, words
+    assert len(text.rpartition("\n\n")[2].strip().splitlines()) == 10
+    # No terminal: plain lines.
+    assert "\r" not in text
+    assert "\x1b" not in text
+    assert pq.read_table(tmp_path / "out" / "flights.parquet").num_rows == rows
+    assert (tmp_path / "out" / "flights.png").stat().st_size > 10_000
 
 
 def _tail_numbers() -> set[str]:

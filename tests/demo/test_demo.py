@@ -78,7 +78,9 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         demo.process.wait()
 
 
+# Its steps are in each run, with an Airflow that others use: tests/airflow/test_standalone.py.
 @pytest.mark.airflow
+@pytest.mark.long
 @pytest.mark.timeout(480)
 def test_the_demo_shows_a_table_becoming_jobs_and_results_and_a_rerun_creating_none(
     start_demo: Callable[..., Demo],

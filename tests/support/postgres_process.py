@@ -40,6 +40,8 @@ max_wal_senders = 0
 jit = off
 # Every process with tests has its servers, and each of those a pool.
 max_connections = 300
+# It starts a process for each database every time, and there is one for many of the tests.
+autovacuum_naptime = 10min
 """
 
 

@@ -7,14 +7,14 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spooled_pipelines.cli.error_output import describe_os_error
 from spooled_pipelines.cli.exit_codes import BAD_INPUT, UsageError
-from spooled_pipelines.cli.options import AsJson
+from spooled_pipelines.cli.options import AsJson, set_parameters
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.telemetry import export_traces
 from spooled_pipelines.server.config.options import OPTIONS, Kind, Option
@@ -71,14 +71,8 @@ def _flag(option: Option) -> inspect.Parameter:
     return inspect.Parameter(option.name, kind, default=None, annotation=Annotated[value, flag])
 
 
-def _add_flags(flags: Sequence[inspect.Parameter]) -> None:
-    """Give `serve` a parameter for each option, as typer reads them."""
-    own = list(inspect.signature(serve, eval_str=True).parameters.values())[:-1]
-    serve.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-    serve.__annotations__ |= {flag.name: flag.annotation for flag in flags}
-
-
-_add_flags([_flag(option) for option in OPTIONS.values()])
+*_own, _ = inspect.signature(serve, eval_str=True).parameters.values()
+set_parameters(serve, [*_own, *map(_flag, OPTIONS.values())])
 
 
 def _serve(

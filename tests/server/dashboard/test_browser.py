@@ -15,6 +15,7 @@ from spooled_pipelines import SpooledClient
 from spooled_pipelines.wire import keys_v1 as keys
 from tests.support.browser import opening_pages, save_screenshot
 from tests.support.paged_wire import HOSTILE, SCRIPT
+from tests.support.sampling import sampled
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.wire import method_named
 
@@ -239,7 +240,7 @@ def test_two_organizations_do_not_see_each_other(
         assert page.get_by_text("mine-alone").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", sampled(["light", "dark"], ["dark"]))
 def test_it_fits_a_phone_and_is_readable_by_night(
     server: ServerProcess,
     client: SpooledClient,
