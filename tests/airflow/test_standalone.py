@@ -130,7 +130,8 @@ def test_the_steps_of_the_demo_show_what_they_promise(
     monkeypatch.setattr(_Demo, "start_airflow", lambda *_: finished.airflow)
     monkeypatch.setattr("secrets.token_hex", lambda _: KEY.removeprefix("sp_test_"))
     assert run_demo(rows=rows, output=tmp_path / "out") == 0
-    text = capsys.readouterr().out
+    told = capsys.readouterr()
+    text = told.err + told.out
     for words in (
         f"{rows} flights, {rows} jobs created",
         "is deferred",

@@ -61,15 +61,15 @@ class Worker:
 def test_no_more_jobs_than_wanted_are_open_at_once(
     door: Any, any_server: ServerProcess, queue: str
 ) -> None:
-    table = pa.table({"n": range(400)})
-    with Worker(any_server, queue, 400) as worker:
+    table = pa.table({"n": range(200)})
+    with Worker(any_server, queue, 200) as worker:
         batch = door.enqueue_batch(table, queue, max_outstanding=LIMIT)
     assert 0 < worker.most <= LIMIT
-    assert (batch.created, batch.stats().total) == (400, 400)
-    assert batch.ledger["row"].to_pylist() == list(range(400))
+    assert (batch.created, batch.stats().total) == (200, 200)
+    assert batch.ledger["row"].to_pylist() == list(range(200))
     # Again there is nothing that anyone would have to wait for.
     again = door.enqueue_batch(table, queue, max_outstanding=LIMIT)
-    assert (again.created, again.duplicates) == (0, 400)
+    assert (again.created, again.duplicates) == (0, 200)
 
 
 def test_what_others_have_on_the_queue_does_not_count(
@@ -89,7 +89,7 @@ def test_an_upload_that_waits_survives_a_server_that_comes_back(
 ) -> None:
     server = start_server()
     door = open_door(server)
-    table = pa.table({"n": range(200)})
+    table = pa.table({"n": range(120)})
     made: list[Any] = []
 
     def progress(sent: int, total: int) -> None:
@@ -99,11 +99,11 @@ def test_an_upload_that_waits_survives_a_server_that_comes_back(
             server.restart()
             worker.start()
 
-    worker = Worker(server, queue, 200)
+    worker = Worker(server, queue, 120)
     batch = door.enqueue_batch(table, queue, max_outstanding=LIMIT, progress=progress)
     worker.join()
     assert made
-    assert (batch.created, worker.most <= LIMIT) == (200, True)
+    assert (batch.created, worker.most <= LIMIT) == (120, True)
 
 
 def test_a_limit_of_one_is_a_job_at_a_time(
@@ -119,12 +119,12 @@ def test_a_part_waits_until_few_enough_of_the_batch_s_jobs_are_open(
 ) -> None:
     batch = door.open_batch("in parts", queue)
     batch.add("first", pa.table({"n": range(LIMIT)}))
-    with Worker(any_server, queue, 200 + LIMIT) as worker:
-        part = batch.add("second", pa.table({"n": range(1_000, 1_200)}), max_outstanding=LIMIT)
+    with Worker(any_server, queue, 120 + LIMIT) as worker:
+        part = batch.add("second", pa.table({"n": range(1_000, 1_120)}), max_outstanding=LIMIT)
     # A plain server's parts know of their own jobs alone.
     assert 0 < worker.most <= LIMIT * (2 if any_server.arguments else 1)
-    assert (part.created, part.duplicates) == (200, 0)
-    assert batch.seal().wait(timeout=30, max_failed=1.0).total == 200 + LIMIT
+    assert (part.created, part.duplicates) == (120, 0)
+    assert batch.seal().wait(timeout=30, max_failed=1.0).total == 120 + LIMIT
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "10"])

@@ -10,7 +10,7 @@ import pytest
 from spooled_pipelines import AsyncSpooledClient, errors
 from tests.support.server_process import ServerProcess
 
-ROWS = 25_000
+ROWS = 2_500
 
 
 @pytest.mark.parametrize("extension", [True, False], ids=["batches", "plain"])
@@ -20,11 +20,11 @@ async def test_the_error_says_how_far_it_came_and_the_same_call_goes_on(
     queue: str,
     extension: bool,
 ) -> None:
-    rows, quota = (ROWS, 15_000) if extension else (60, 40)
+    rows, quota = (ROWS, 1_500) if extension else (60, 40)
     switches = () if extension else ("--no-batch-extension",)
     server = start_server("--daily-quota", str(quota), *switches)
     client = open_client(server)
-    table = pa.table({"n": range(rows)})
+    table = pa.table({"n": range(rows), "text": ["x" * 3_000] * rows})
     with pytest.raises(errors.QuotaExceededError) as caught:
         await client.enqueue_batch(table, queue, name="b")
     message, done = caught.value.message, caught.value.details["acknowledged"]
