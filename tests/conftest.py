@@ -285,12 +285,6 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def screenshot(tmp_path: Path) -> Callable[[Page, str], Path]:
-    """`screenshot(page, name)`: keeps a picture in the test's folder, and returns its path."""
-    return lambda page, name: browser.save_screenshot(page, tmp_path, name)
-
-
-@pytest.fixture
 def size() -> Callable[[str, int], int]:
     """`size("jobs", 200_000)`: a long run's size, or what SPOOLED_PROOF_JOBS says instead."""
     return lambda name, usual: int(os.environ.get(f"SPOOLED_PROOF_{name.upper()}", usual))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.support.browser import save_screenshot
 from tests.support.standalone import BUSY_SECONDS, KEY, World
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ FIRST_MS = 600_000
 LOOK_MS, LOOKS = 30_000, 20
 
 OpenPage = Callable[[str], "Page"]
-Screenshot = Callable[["Page", str], Path]
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def field(form: Locator, name: str) -> Locator:
 
 
 def test_the_form_names_its_fields_as_a_user_does_and_its_test_says_that_the_key_works(
-    fill_in: Callable[..., Page], screenshot: Screenshot
+    fill_in: Callable[..., Page],
 ) -> None:
     page = fill_in("spooled_works", KEY)
     form = page.get_by_role("dialog")
@@ -71,7 +70,7 @@ def test_the_form_names_its_fields_as_a_user_does_and_its_test_says_that_the_key
     # What a key has no use for is not asked for.
     assert "Login" not in shown
     assert "Schema" not in shown
-    screenshot(page, "airflow-connection")
+    save_screenshot(page, "airflow-connection")
     form.get_by_role("button", name="Extra Fields", exact=True).click()
     form.get_by_text("CA certificates").wait_for()
     assert "auto: on, except to localhost." in form.inner_text()
@@ -100,7 +99,7 @@ def assert_its_test_says(page: Page, conn_id: str, works: bool, says: str) -> No
 # Minutes of a browser in Airflow's own pages, whose lists come when they come.
 @pytest.mark.long
 def test_a_run_is_started_and_watched_until_its_jobs_are_done(
-    open_page: OpenPage, screenshot: Screenshot, world: World
+    open_page: OpenPage, world: World
 ) -> None:
     world.airflow.knows(["watched"])
     page = open_page("about:blank")
@@ -122,13 +121,13 @@ def test_a_run_is_started_and_watched_until_its_jobs_are_done(
     see(page, waiting.get_by_text("Success"))
     page.goto(f"{run}/tasks/enqueue", timeout=FIRST_MS)
     see(page, page.get_by_text("20 jobs created"))
-    screenshot(page, "airflow-task")
+    save_screenshot(page, "airflow-task")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("task_id", ["enqueue", "wait"])
 def test_the_details_of_a_task_lead_to_its_batch(
-    task_id: str, open_page: OpenPage, screenshot: Screenshot, world: World
+    task_id: str, open_page: OpenPage, world: World
 ) -> None:
     world.airflow.knows(["watched"])
     run_id = f"links-{task_id}"
@@ -142,11 +141,11 @@ def test_the_details_of_a_task_lead_to_its_batch(
         timeout=FIRST_MS,
     )
     link = page.locator("a[target=_blank]").get_by_text("Spooled batch", exact=True)
-    screenshot(page, f"airflow-{task_id}-details")
+    save_screenshot(page, f"airflow-{task_id}-details")
     page.goto(str(link.get_attribute("href")))
     # The server's own page asks for the key once.
     page.locator("input[name=key]").fill(KEY)
     page.locator("input[name=key]").press("Enter")
     batch_id = world.airflow.returned("watched", run_id, "enqueue")["batch_id"]
     page.get_by_text(batch_id).first.wait_for()
-    screenshot(page, "airflow-batch-link")
+    save_screenshot(page, "airflow-batch-link")

@@ -6,15 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.support.browser import PICTURES, save_screenshot
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_a_page_is_read_and_kept_as_a_picture(
-    open_page: Callable[..., Any], screenshot: Callable[..., Path], tmp_path: Path
+    open_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv(PICTURES, str(tmp_path))
     source = tmp_path / "page.html"
     source.write_text("<button onclick=\"this.textContent = 'pressed'\">press</button>")
     page = open_page(source.as_uri())
     page.get_by_role("button").click()
     assert page.get_by_role("button").inner_text() == "pressed"
-    assert screenshot(page, "pressed").read_bytes().startswith(PNG)
+    save_screenshot(page, "pressed")
+    assert (tmp_path / "pressed.png").read_bytes().startswith(PNG)

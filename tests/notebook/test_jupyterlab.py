@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import save_screenshot
 from tests.support.jupyterlab import running_lab
 from tests.support.server_process import ServerProcess
 
@@ -22,7 +23,6 @@ CELL_MILLISECONDS = 90_000
 @pytest.mark.long
 def test_the_quick_start_is_read_run_and_saved(
     open_page: Callable[..., Any],
-    screenshot: Callable[..., Path],
     start_server: Callable[..., ServerProcess],
     tmp_path: Path,
 ) -> None:
@@ -48,11 +48,11 @@ def test_the_quick_start_is_read_run_and_saved(
         assert "500 of 500 jobs (100%)" in view.inner_text()
         assert "5 × above the limit for Cork" in view.inner_text()
         outputs.filter(has_text="What this call does").first.scroll_into_view_if_needed()
-        screenshot(page, "jupyterlab-enqueue")
+        save_screenshot(page, "jupyterlab-enqueue")
         view.scroll_into_view_if_needed()
-        screenshot(page, "jupyterlab-watch")
+        save_screenshot(page, "jupyterlab-watch")
         page.locator(".jp-OutputArea-output img").first.scroll_into_view_if_needed()
-        screenshot(page, "jupyterlab-plot")
+        save_screenshot(page, "jupyterlab-plot")
         page.keyboard.press("Control+s")
         page.wait_for_function("!document.title.startsWith('*')")
     saved = json.loads((folder / "quickstart.ipynb").read_text())

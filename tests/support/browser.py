@@ -1,9 +1,9 @@
 """A headless Chromium, the one that the machine has: Playwright's own is not downloaded.
 
-    def test_the_page_shows_it(open_page, screenshot):
+    def test_the_page_shows_it(open_page):
         page = open_page("http://127.0.0.1:8080")
         page.get_by_role("button", name="Save").click()
-        screenshot(page, "saved")
+        save_screenshot(page, "saved")
 
 All tests of a module share it, each with cookies and a cache of its own. While it runs, its event
 loop counts as the thread's running one, so such a module cannot have asyncio tests.
@@ -39,7 +39,7 @@ ARGUMENTS = (
 WAIT_SECONDS = 30.0
 # A small window makes small pictures.
 SIZE = {"width": 1100, "height": 720}
-# Where the pictures of the documentation go, when they are to be made anew.
+# The folder for the pictures of the documentation, when they are to be made anew.
 PICTURES = "SPOOLED_SCREENSHOTS"
 
 
@@ -81,10 +81,7 @@ def opening_pages(browser: Browser, **settings: Any) -> Iterator[Callable[..., P
         yield open_page
 
 
-def save_screenshot(page: Page, folder: Path, name: str) -> Path:
-    """The page as `<name>.png` in the folder, and for the documentation where that is asked for."""
-    path = folder / f"{name}.png"
-    page.screenshot(path=path, animations="disabled")
+def save_screenshot(page: Page, name: str) -> None:
+    """Keep the page as `<name>.png`, where pictures are asked for: each takes half a second."""
     if pictures := os.environ.get(PICTURES):
-        shutil.copy(path, Path(pictures) / path.name)
-    return path
+        page.screenshot(path=Path(pictures) / f"{name}.png", animations="disabled")

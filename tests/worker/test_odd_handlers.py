@@ -15,6 +15,7 @@ from spooled_pipelines.testing import MemoryClient, run_jobs, server
 from spooled_pipelines.worker import Worker, WorkerReport, batch_handler
 from tests.support import odd_handlers
 from tests.support.odd_handlers import CASES, IN_LOOPS, RETURNED, Odd
+from tests.support.sampling import sampled
 
 # Not tried again while the test runs.
 LEASE = 300
@@ -26,6 +27,8 @@ HANDLERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "async rows": (odd_handlers.awaited_rows, {}),
     "async in a process": (odd_handlers.awaited, {"executor": "process"}),
 }
+# What is both has little of its own.
+MODES = sampled(HANDLERS, HANDLERS.keys() - {"async in a process"})
 
 # No type would let them through.
 ODD: Any = odd_handlers
@@ -87,13 +90,15 @@ def check(job: Job, case: Odd, *, in_coroutine: bool) -> None:
         assert case.said in (job.last_error or "")
 
 
-@pytest.mark.parametrize("mode", HANDLERS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CASES)
 def test_each_settles_its_job(runs_of: Any, mode: str, name: str) -> None:
     check(runs_of(mode).odd[name], CASES[name], in_coroutine="async" in mode)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in HANDLERS if "async" in mode])
+@pytest.mark.parametrize(
+    "mode", sampled([mode for mode in HANDLERS if "async" in mode], ["async", "async rows"])
+)
 @pytest.mark.parametrize("name", IN_LOOPS)
 def test_what_a_handler_does_to_its_loop_is_its_own(runs_of: Any, mode: str, name: str) -> None:
     job, expected = runs_of(mode).odd[name], IN_LOOPS[name][1]
@@ -104,7 +109,7 @@ def test_what_a_handler_does_to_its_loop_is_its_own(runs_of: Any, mode: str, nam
         assert (job.status, job.result) == ("completed", expected)
 
 
-@pytest.mark.parametrize("mode", HANDLERS)
+@pytest.mark.parametrize("mode", MODES)
 def test_no_other_job_notices_and_the_worker_lives_to_the_end(runs_of: Any, mode: str) -> None:
     runs = runs_of(mode)
     results = [(job.status, job.retry_count, job.result) for job in runs.others]

@@ -110,7 +110,7 @@ def test_every_action_by_mouse(
     batch = client.enqueue_batch(rows(6, "a"), "orders", key="id", name="2026-11-24")
     work(client, "orders", 3, TimeoutError=2)
     page = visit("/queues/orders")
-    save_screenshot(page, tmp_path, "page-acting")
+    save_screenshot(page, "page-acting")
     page.get_by_role("button", name="Pause").click()
     page.get_by_text("Queue orders is paused: nobody gets a job of it.").wait_for()
     assert client.dequeue("orders", "etl-1") == []
@@ -222,7 +222,7 @@ def test_hostile_text_neither_runs_nor_breaks_the_page(
         assert not wide, path
         assert page.locator("main img").count() == 0
         assert page.locator("main script").count() == 0
-    save_screenshot(page, tmp_path, "page-hostile")
+    save_screenshot(page, "page-hostile")
 
 
 def test_two_organizations_do_not_see_each_other(
@@ -262,7 +262,7 @@ def test_it_fits_a_phone_and_is_readable_by_night(
                 low = page.locator(f"main {name}").evaluate_all(CONTRASTS)
                 assert not [found for found in low if found < 4.5], (path, name, low)
         page.goto(server.page + f"batches/{batch.id}")
-        save_screenshot(page, tmp_path, f"page-phone-{scheme}")
+        save_screenshot(page, f"page-phone-{scheme}")
 
 
 # Of what the text of each element has against what is behind it, as WCAG counts it.
