@@ -101,24 +101,16 @@ def _network_checks(settings: ConnectionSettings, timeout: float) -> list[Callab
     if settings.file is not None:
         return [lambda: Step("network", "skipped", "a file, served by programs of this machine")]
     endpoints = doctor_network.endpoints(settings)
-    checks: list[Callable[[], Step]] = []
-    for endpoint in endpoints:
-        checks += [
-            partial(_step, "DNS", len(endpoints) > 1, doctor_network.resolve, endpoint),
-            partial(
-                _step, "TCP", len(endpoints) > 1, doctor_network.reach, endpoint, settings, timeout
-            ),
-            partial(
-                _step,
-                "TLS",
-                len(endpoints) > 1,
-                doctor_network.shake_hands,
-                endpoint,
-                settings,
-                timeout,
-            ),
-        ]
-    return checks
+    checks: list[tuple[str, Callable[..., doctor_network.Finding], tuple[Any, ...]]] = [
+        ("DNS", doctor_network.resolve, ()),
+        ("TCP", doctor_network.reach, (settings, timeout)),
+        ("TLS", doctor_network.shake_hands, (settings, timeout)),
+    ]
+    return [
+        partial(_step, name, len(endpoints) > 1, check, endpoint, *more)
+        for endpoint in endpoints
+        for name, check, more in checks
+    ]
 
 
 def _step(

@@ -190,8 +190,14 @@ def _client_of(
     )
 
 
-def duration(text: str) -> float:
-    """Return the seconds of an option's text, or of its default."""
+def duration(help_text: str, default: str | None = None) -> Any:
+    """Return an option that is written as a duration, and is a number of seconds."""
+    return typer.Option(
+        parser=_seconds, metavar="DURATION", show_default=default or True, help=help_text
+    )
+
+
+def _seconds(text: str) -> float:
     from spooled_pipelines.durations import seconds_in
 
     seconds = seconds_in(str(text))

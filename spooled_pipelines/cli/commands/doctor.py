@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from spooled_pipelines.cli.options import Server, duration, for_server
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.text import plain
@@ -17,15 +15,7 @@ _MARKS = {"ok": "ok", "warning": "!!", "failed": "NO", "skipped": "--"}
 @for_server
 def doctor(
     server: Server,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            parser=duration,
-            metavar="DURATION",
-            show_default="5s",
-            help="How long each step may take, such as 30s.",
-        ),
-    ] = 5.0,
+    timeout: Annotated[float, duration("How long each step may take, such as 30s.", "5s")] = 5.0,
 ) -> int:
     """Check a set-up step by step, from the settings to the server's clock, and write nothing.
 

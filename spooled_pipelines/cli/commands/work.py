@@ -54,22 +54,10 @@ def work(
         float | None, typer.Option(help="The most jobs that each worker starts a second.")
     ] = None,
     lease_seconds: Annotated[
-        float,
-        typer.Option(
-            parser=duration,
-            metavar="DURATION",
-            show_default="30s",
-            help="How long the jobs of a dead worker wait for another (5s to 1h).",
-        ),
+        float, duration("How long the jobs of a dead worker wait for another (5s to 1h).", "30s")
     ] = 30.0,
     grace_seconds: Annotated[
-        float,
-        typer.Option(
-            parser=duration,
-            metavar="DURATION",
-            show_default="25s",
-            help="How long stopping waits for running jobs.",
-        ),
+        float, duration("How long stopping waits for running jobs.", "25s")
     ] = 25.0,
     worker_id: Annotated[str | None, typer.Option(help="The worker's name.")] = None,
     http: Annotated[
