@@ -171,8 +171,8 @@ class Queue:
     """One of the queues, as `queues()` lists them.
 
     ``waiting`` are those among ``stats.pending`` whose retry is not due yet; ``cancelled`` is the
-    share of ``stats.total`` that has no field there. ``waiting_errors`` are those of the hundred
-    oldest that wait.
+    share of ``stats.total`` that has no field there, and ``expired`` are those of it that had not
+    started in time. ``waiting_errors`` are those of the hundred oldest that wait.
     """
 
     name: str
@@ -183,6 +183,7 @@ class Queue:
     limits: QueueLimits = QueueLimits()
     waiting_errors: tuple[WaitingError, ...] = ()
     throttle: QueueThrottle | None = None
+    expired: int = 0
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def queue_from(message: queue_admin_v1.Queue) -> Queue:
         stats=stats,
         waiting=message.waiting,
         cancelled=message.cancelled,
+        expired=message.expired,
         paused=message.paused,
         limits=queue_limits_from(message.limits),
         waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),

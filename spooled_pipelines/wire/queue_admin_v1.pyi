@@ -145,7 +145,7 @@ class ListQueuesResponse(_message.Message):
     def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Queue(_message.Message):
-    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits", "waiting_errors", "throttle")
+    __slots__ = ("stats", "waiting", "cancelled", "paused", "limits", "waiting_errors", "throttle", "expired")
     STATS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,7 @@ class Queue(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     WAITING_ERRORS_FIELD_NUMBER: _ClassVar[int]
     THROTTLE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
     stats: _spooled_pb2.GetQueueStatsResponse
     waiting: int
     cancelled: int
@@ -160,7 +161,8 @@ class Queue(_message.Message):
     limits: QueueLimits
     waiting_errors: _containers.RepeatedCompositeFieldContainer[_batch_pb2.WaitingError]
     throttle: QueueThrottle
-    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., waiting_errors: _Optional[_Iterable[_Union[_batch_pb2.WaitingError, _Mapping]]] = ..., throttle: _Optional[_Union[QueueThrottle, _Mapping]] = ...) -> None: ...
+    expired: int
+    def __init__(self, stats: _Optional[_Union[_spooled_pb2.GetQueueStatsResponse, _Mapping]] = ..., waiting: _Optional[int] = ..., cancelled: _Optional[int] = ..., paused: _Optional[bool] = ..., limits: _Optional[_Union[QueueLimits, _Mapping]] = ..., waiting_errors: _Optional[_Iterable[_Union[_batch_pb2.WaitingError, _Mapping]]] = ..., throttle: _Optional[_Union[QueueThrottle, _Mapping]] = ..., expired: _Optional[int] = ...) -> None: ...
 
 class QueueThrottle(_message.Message):
     __slots__ = ("jobs_per_second", "since", "held_until")

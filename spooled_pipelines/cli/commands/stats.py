@@ -65,6 +65,7 @@ def _print(queue: QueueState, workers: list[WorkerState]) -> None:
             "completed": numbers.completed,
             "deadletter": numbers.deadletter,
             "cancelled": queue.cancelled,
+            **({"of these expired": queue.expired} if queue.expired else {}),
             "total": numbers.total,
             "oldest waiting": f"{numbers.max_age_ms / 1000:,.1f} s",
         }

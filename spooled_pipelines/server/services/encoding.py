@@ -171,6 +171,7 @@ def listed_queue(queue: ListedQueue, now: int) -> queue_admin_v1.Queue:
         stats=queue_stats(queue.queue_name, queue.record, now),
         waiting=counts.waiting,
         cancelled=counts.cancelled,
+        expired=counts.expired,
         paused=queue.control.paused,
         limits=queue_limits(queue.control.limits),
         waiting_errors=_waiting_errors(queue.waiting_errors),
@@ -224,7 +225,7 @@ def batch_stats(record: BatchRecord, now: int, has_consumer: bool) -> batch_v1.B
         made_by=record.made_by,
         waiting=counts.waiting,
         waiting_errors=_waiting_errors(record.waiting_errors),
-        expired=record.expired,
+        expired=counts.expired,
     )
 
 

@@ -28,7 +28,7 @@ _TOP_ERRORS = 5
 # Of a row of `read_batches`, between a batch's counts and the limits of its queue.
 _OF_BATCH = (
     *("created_at", "changed_at", "worker_seen_at", "lease_expired_at", "generation", "changed"),
-    *("replaced", "expired", "made_by", "limit_by", "limit_per_key", "queue_paused"),
+    *("replaced", "made_by", "limit_by", "limit_per_key", "queue_paused"),
 )
 # What every statement on whole jobs selects behind the number; then comes what depends on it.
 JOB_COLUMNS = JobRecord._fields[

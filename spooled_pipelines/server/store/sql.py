@@ -9,7 +9,7 @@ where the next one begins. What stands in braces is a list of columns that is wr
 - `{round}`, `{quantum}`: of `turns.py`; `{turns_again}`: see PostgreSQL's `release_due`;
 - `{lease_first}`: see PostgreSQL's `claim_jobs`;
 - `{is_capped}`: the job's limit key, or whether its queue has so many in flight at most;
-- `{held}`: `core.jobs.rules.HELD`;
+- `{held}`: `core.jobs.rules.HELD`; `{is_expired}`: `JobState.is_expired`;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
 - `{limits T}`: the columns of `queue_limits` but for the queue.
 """
@@ -112,6 +112,9 @@ def _fragment(match: re.Match[str]) -> str:
             columns = [str(ROUND)]
         case "held":
             columns = [str(HELD)]
+        case "is_expired":
+            late = f"{prefix}completed_at >= {prefix}expires_at"
+            columns = [f"({prefix}status = 7 AND {prefix}expires_at IS NOT NULL AND {late})"]
         case "quantum":
             columns = [str(QUANTUM)]
         case "turns_again":

@@ -224,7 +224,8 @@ class Depths(Collector):
     def _of_queues(self, queues: Sequence[QueueDepth]) -> Iterator[GaugeMetricFamily]:
         jobs = _by_queue(
             "spooled_queue_jobs",
-            "Jobs in a queue by status; waiting are those pending jobs whose retry is not due.",
+            "Jobs in a queue by status; waiting are those pending jobs whose retry is not due, "
+            "expired those cancelled ones that had not started in time.",
             "status",
         )
         ages = _by_queue(

@@ -26,14 +26,14 @@ async def test_claims_never_hand_it_out_and_the_sweep_cancels_it(kit: StoreKit) 
     assert job.payload is not None
     assert b"in time" in job.payload
     assert await kit.store.sweep() == now + 40_000
-    assert await kit.counts("b") == {"pending": 1, "processing": 1, "cancelled": 1}
-    assert (await batch(kit)).expired == 1
+    assert await kit.counts("b") == {"pending": 1, "processing": 1, "cancelled": 1, "expired": 1}
+    assert (await batch(kit)).counts.expired == 1
     assert kit.changed().batches
     # What runs goes on; it ends as if it had no such time.
     kit.clock.advance(15)
     await kit.store.sweep()
     await kit.complete(job)
-    assert await kit.counts("b") == {"pending": 1, "completed": 1, "cancelled": 1}
+    assert await kit.counts("b") == {"pending": 1, "completed": 1, "cancelled": 1, "expired": 1}
 
 
 async def test_one_time_for_a_whole_chunk_and_for_jobs_that_are_scheduled(kit: StoreKit) -> None:
@@ -45,8 +45,8 @@ async def test_one_time_for_a_whole_chunk_and_for_jobs_that_are_scheduled(kit: S
     kit.clock.advance(5)
     assert await kit.claim() == []
     await kit.store.sweep()
-    assert await kit.counts("b") == {"cancelled": 3}
-    assert (await batch(kit)).expired == 3
+    assert await kit.counts("b") == {"cancelled": 3, "expired": 3}
+    assert await kit.queue_counts() == await kit.counts("b")
 
 
 async def test_no_retry_begins_after_it_nor_does_what_was_given_back(kit: StoreKit) -> None:
@@ -64,7 +64,7 @@ async def test_no_retry_begins_after_it_nor_does_what_was_given_back(kit: StoreK
     assert kit.changed().due == now + 5_000
     assert await kit.claim() == []
     await kit.store.sweep()
-    assert (await batch(kit)).expired == 2
+    assert (await batch(kit)).counts.expired == 2
     job = await kit.job(first.job_id)
     assert (job.status, job.last_error) == (Status.CANCELLED, "broken")
 
@@ -80,10 +80,10 @@ async def test_what_is_put_back_has_no_such_time_any_longer(kit: StoreKit) -> No
     await kit.store.sweep()
     # A dead letter that is given up had started.
     await kit.store.revise(ORGANIZATION, [Revision(jobs[0].job_id, discard=True)])
-    assert await kit.counts("b") == {"deadletter": 1, "cancelled": 2}
-    assert (await batch(kit)).expired == 1
+    assert await kit.counts("b") == {"deadletter": 1, "cancelled": 2, "expired": 1}
+    assert await kit.queue_counts() == await kit.counts("b")
     await kit.store.retry(ORGANIZATION, BatchSelector("b"), "", True)
-    assert (await batch(kit)).expired == 0
+    assert (await batch(kit)).counts.expired == 0
     await kit.store.sweep()
     assert len(await kit.claim(limit=5)) == 3
     assert await kit.store.recount() == []
@@ -97,4 +97,16 @@ async def test_a_single_job_and_one_whose_time_is_past_already(kit: StoreKit) ->
     assert [job.job_id for job in await kit.claim(limit=5)] == [in_time]
     await kit.store.sweep()
     assert (await kit.job(late)).status == Status.CANCELLED
-    assert await kit.queue_counts() == {"processing": 1, "cancelled": 1}
+    assert await kit.queue_counts() == {"processing": 1, "cancelled": 1, "expired": 1}
+
+
+async def test_another_batch_that_has_it_as_well_counts_it_too(kit: StoreKit) -> None:
+    await kit.open_batch("b")
+    await kit.add("b", "x", "y", expires_at=[kit.clock.now() + 1_000, None])
+    kit.clock.advance(1)
+    await kit.store.sweep()
+    await kit.open_batch("c")
+    assert await kit.add("c", "x", "z") == (1, [0])
+    assert await kit.counts("c") == {"pending": 1, "cancelled": 1, "expired": 1}
+    assert await kit.queue_counts() == {"pending": 2, "cancelled": 1, "expired": 1}
+    assert await kit.store.recount() == []

@@ -408,7 +408,6 @@ class Model:
         job.status, job.due_at, job.lease_expires_at = status, None, None
         for batch in job.batches:
             batch.changed_at = self.now
-            batch.expired += status == Status.CANCELLED and job.is_late(self.now)
 
     def _poisoned(self, job: Job, how: str, ending: int, code: int | None = None) -> bool:
         if job.deliveries < max(MAX_DELIVERIES, job.asked.max_retries + 1):

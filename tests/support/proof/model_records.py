@@ -68,6 +68,12 @@ class Job:
         return self.expires_at is not None and self.expires_at <= now
 
     @property
+    def is_expired(self) -> bool:
+        """Whether it was cancelled since it had not begun in time."""
+        ended = self.completed_at if self.status == Status.CANCELLED else None
+        return ended is not None and self.is_late(ended)
+
+    @property
     def claimable(self) -> bool:
         return self.status == Status.PENDING and self.due_at is None
 
@@ -126,7 +132,6 @@ class Batch:
     outcomes: dict[tuple[str, int], list[Row]] = field(default_factory=dict)
     changed: int = 0
     replaced: int = 0
-    expired: int = 0
 
 
 class Row(NamedTuple):
@@ -140,9 +145,12 @@ class Row(NamedTuple):
 
 def counted(jobs: Iterable[Job]) -> Counts:
     """The counters, counted."""
-    found = Counter(job.status for job in jobs)
-    waiting = sum(job.status == Status.PENDING and job.due_at is not None for job in jobs)
-    return Counts(found[1], waiting, *(found[status] for status in range(2, 8)))
+    known = list(jobs)
+    found = Counter(job.status for job in known)
+    waiting = sum(job.status == Status.PENDING and job.due_at is not None for job in known)
+    expired = sum(job.is_expired for job in known)
+    others = (found[status] for status in range(2, 8))
+    return Counts._make((found[1], waiting, *others, expired))
 
 
 def moments(jobs: Iterable[Job]) -> list[int]:

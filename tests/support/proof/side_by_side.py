@@ -259,7 +259,6 @@ class SideBySide(RuleBasedStateMachine):
             ),
             batch.changed,
             batch.replaced,
-            expired=batch.expired,
             limit_by=batch.limit_by,
             limit_per_key=batch.limit_per_key,
         )

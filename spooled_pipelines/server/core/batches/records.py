@@ -98,8 +98,6 @@ class BatchRecord(NamedTuple):
     made_by: str = ""
     waiting_errors: tuple[WaitingError, ...] = ()
     behind: JobsAhead | None = None
-    # Those among the cancelled that had not started in time.
-    expired: int = 0
     limit_by: str = ""
     limit_per_key: int = 0
 

@@ -29,7 +29,7 @@ _FLOWS: Mapping[tuple[int, int], str] = {
     (Status.PENDING, Status.PROCESSING): "claimed",
     (Status.PROCESSING, Status.COMPLETED): "completed",
 }
-_WAITING = Counts._fields.index("waiting")
+_WAITING, _EXPIRED = map(Counts._fields.index, ("waiting", "expired"))
 _ENDED: Mapping[int, str] = {number: f"ended_{name}" for number, name in Ending.NAMES.items()}
 _zeros: partial[list[int]] = partial(list, [0] * len(Counts._fields))
 _counts: partial[defaultdict[int, list[int]]] = partial(defaultdict, _zeros)
@@ -88,8 +88,6 @@ class CounterDeltas:
     batches: defaultdict[int, list[int]] = field(default_factory=_counts)
     # How many dead letters more of a batch ended with an error.
     errors: dict[tuple[int, str], int] = field(default_factory=dict)
-    # How many jobs more of batches expired.
-    expired_jobs: Counter[int] = field(default_factory=Counter)
     # When a lease of these queues ran out.
     expired: dict[int, int] = field(default_factory=dict)
     # What happened to how many jobs of these queues, for the metrics.
@@ -161,9 +159,8 @@ class CounterDeltas:
         if after.status == Status.DEADLETTER:
             self.count_error(job.batches, after.last_error or "")
         if before.is_expired != after.is_expired:
-            self.expired_jobs.update(
-                dict.fromkeys(job.batches, after.is_expired - before.is_expired)
-            )
+            for row in (self.queues[job.queue], *[self.batches[batch] for batch in job.batches]):
+                row[_EXPIRED] += after.is_expired - before.is_expired
         if before.status == Status.PROCESSING and after.status != Status.PROCESSING:
             self.lease_ended(job.seq, before.lease_id, job.queue, job.is_capped)
             if after.is_ready:
@@ -196,6 +193,7 @@ class CounterDeltas:
         count: int,
         *,
         waiting: bool = False,
+        expired: bool = False,
     ) -> None:
         """Count `count` jobs more in this status (fewer, where it is below 0)."""
         if not count:
@@ -210,6 +208,8 @@ class CounterDeltas:
             row[place] += count
             if waiting and status == Status.PENDING:
                 row[_WAITING] += count
+            if expired:
+                row[_EXPIRED] += count
 
     def move(
         self,
@@ -283,7 +283,7 @@ class CounterDeltas:
         changed = 0
         for row in self.queues.values():
             for place, delta in enumerate(row):
-                if delta > 0 and place != _WAITING:
+                if delta > 0 and place not in (_WAITING, _EXPIRED):
                     changed += delta
         return changed
 

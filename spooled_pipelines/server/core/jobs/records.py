@@ -87,7 +87,11 @@ class JobRecord(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Jobs by status. `waiting` are those pending jobs whose retry is not due yet."""
+    """Jobs by status.
+
+    `waiting` are those pending jobs whose retry is not due yet, `expired` those cancelled ones that
+    had not started in time.
+    """
 
     pending: int
     waiting: int
@@ -97,10 +101,11 @@ class Counts(NamedTuple):
     failed: int
     deadletter: int
     cancelled: int
+    expired: int
 
     @property
     def total(self) -> int:
-        return sum(self) - self.waiting
+        return sum(self) - self.waiting - self.expired
 
 
 class WaitingError(NamedTuple):

@@ -102,7 +102,7 @@ INSERT INTO queue_counters AS c (queue, shard, {counts}, lease_expired_at)
 SELECT d.queue, pg_backend_pid() %% 16, {counts d}, d.lease_expired_at
 FROM unnest(%(numbers)s::int4[], %(pending)s::int8[], %(waiting)s::int8[], %(scheduled)s::int8[],
     %(processing)s::int8[], %(completed)s::int8[], %(failed)s::int8[], %(deadletter)s::int8[],
-    %(cancelled)s::int8[], %(expired)s::int8[])
+    %(cancelled)s::int8[], %(expired)s::int8[], %(lease_expired)s::int8[])
     AS d (queue, {counts},
         lease_expired_at)
 ORDER BY d.queue
@@ -110,7 +110,7 @@ ON CONFLICT (queue, shard) DO UPDATE SET pending = c.pending + excluded.pending,
     waiting = c.waiting + excluded.waiting, scheduled = c.scheduled + excluded.scheduled,
     processing = c.processing + excluded.processing, completed = c.completed + excluded.completed,
     failed = c.failed + excluded.failed, deadletter = c.deadletter + excluded.deadletter,
-    cancelled = c.cancelled + excluded.cancelled,
+    cancelled = c.cancelled + excluded.cancelled, expired = c.expired + excluded.expired,
     lease_expired_at = greatest(excluded.lease_expired_at, c.lease_expired_at)
 
 -- name: count_batches
@@ -119,29 +119,22 @@ INSERT INTO batch_counters AS c (batch, shard, {counts}, changed_at)
 SELECT d.batch, pg_backend_pid() %% 16, {counts d}, %(now)s
 FROM unnest(%(numbers)s::int8[], %(pending)s::int8[], %(waiting)s::int8[], %(scheduled)s::int8[],
     %(processing)s::int8[], %(completed)s::int8[], %(failed)s::int8[], %(deadletter)s::int8[],
-    %(cancelled)s::int8[])
+    %(cancelled)s::int8[], %(expired)s::int8[])
     AS d (batch, {counts})
 ORDER BY d.batch
 ON CONFLICT (batch, shard) DO UPDATE SET pending = c.pending + excluded.pending,
     waiting = c.waiting + excluded.waiting, scheduled = c.scheduled + excluded.scheduled,
     processing = c.processing + excluded.processing, completed = c.completed + excluded.completed,
     failed = c.failed + excluded.failed, deadletter = c.deadletter + excluded.deadletter,
-    cancelled = c.cancelled + excluded.cancelled,
+    cancelled = c.cancelled + excluded.cancelled, expired = c.expired + excluded.expired,
     changed_at = greatest(c.changed_at, excluded.changed_at)
 
 -- name: count_changed
 -- Count rows that came to a batch with another payload than their job had.
 INSERT INTO batch_counters AS c (batch, shard, {counts}, changed, replaced, changed_at)
-VALUES (%(batch)s, pg_backend_pid() %% 16, 0, 0, 0, 0, 0, 0, 0, 0, %(changed)s, %(replaced)s, 0)
+VALUES (%(batch)s, pg_backend_pid() %% 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, %(changed)s, %(replaced)s, 0)
 ON CONFLICT (batch, shard) DO UPDATE SET changed = c.changed + excluded.changed,
     replaced = c.replaced + excluded.replaced
-
--- name: count_expired
--- Add to how many jobs of batches had not started in time.
-INSERT INTO batch_counters AS c (batch, shard, {counts}, expired, changed_at)
-SELECT d.batch, pg_backend_pid() %% 16, 0, 0, 0, 0, 0, 0, 0, 0, d.expired, 0
-FROM unnest(%(batches)s::int8[], %(expired)s::int8[]) AS d (batch, expired) ORDER BY d.batch
-ON CONFLICT (batch, shard) DO UPDATE SET expired = c.expired + excluded.expired
 
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
@@ -772,7 +765,7 @@ SELECT e.errors, e.counts, w.errors, w.due,
     greatest(b.changed_at, c.changed_at),
     (SELECT max(seen_at) FROM workers WHERE queue = b.queue),
     (SELECT max(lease_expired_at) FROM queue_counters WHERE queue = b.queue),
-    b.generation, c.changed, c.replaced, greatest(c.expired, 0), b.made_by, b.limit_by,
+    b.generation, c.changed, c.replaced, b.made_by, b.limit_by,
     b.limit_per_key, q.paused,
     (SELECT coalesce(sum(processing), 0)::int8 FROM queue_counters WHERE queue = b.queue),
     {limits l}
@@ -780,7 +773,6 @@ FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.
 LEFT JOIN queue_limits l ON l.queue = b.queue
 CROSS JOIN LATERAL (
     SELECT {sums}, max(changed_at) AS changed_at, coalesce(sum(changed), 0)::int8 AS changed,
-        coalesce(sum(expired), 0)::int8 AS expired,
         coalesce(sum(replaced), 0)::int8 AS replaced
     FROM batch_counters WHERE batch = b.id
 ) AS c
@@ -994,7 +986,8 @@ SELECT job FROM batch_links WHERE batch = %(batch)s AND job = ANY(%(jobs)s)
 
 -- name: lock_linked
 -- Return what a batch counts of jobs that are linked to it; they stay so until the commit.
-SELECT seq, status, due_at, last_error FROM jobs WHERE seq = ANY(%(jobs)s) ORDER BY seq FOR UPDATE
+SELECT seq, status, due_at, {is_expired}, last_error FROM jobs
+WHERE seq = ANY(%(jobs)s) ORDER BY seq FOR UPDATE
 
 -- name: mark_linked
 -- Note on a job that it has links.
@@ -1413,7 +1406,7 @@ WITH old AS (
     WHERE pruned AND batch IS NULL AND NOT linked AND completed_at <= %(before)s
     ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
-DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status
+DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status, {is_expired j}
 
 -- name: forget_dead_letters
 -- Remove dead letters in no batch that died long ago.
@@ -1422,7 +1415,7 @@ WITH old AS (
     WHERE status = 6 AND batch IS NULL AND NOT linked AND completed_at <= %(before)s
     ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
-DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status
+DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status, {is_expired j}
 
 -- name: lock_settling
 -- Take turns with those who note that batches settled, or give them something to do again.
@@ -1482,7 +1475,8 @@ ORDER BY id LIMIT 1 FOR UPDATE
 
 -- name: list_own_jobs
 -- Return jobs that a batch made.
-SELECT seq, queue, status FROM jobs WHERE batch = %(batch)s ORDER BY seq LIMIT %(limit)s FOR UPDATE
+SELECT seq, queue, status, {is_expired} FROM jobs
+WHERE batch = %(batch)s ORDER BY seq LIMIT %(limit)s FOR UPDATE
 
 -- name: find_heirs
 -- Return for each of some jobs another batch that it is in.
@@ -1548,7 +1542,8 @@ WITH kept AS (
         count(*) FILTER (WHERE status = 3) AS processing,
         count(*) FILTER (WHERE status = 4) AS completed, count(*) FILTER (WHERE status = 5) AS failed,
         count(*) FILTER (WHERE status = 6) AS deadletter,
-        count(*) FILTER (WHERE status = 7) AS cancelled
+        count(*) FILTER (WHERE status = 7) AS cancelled,
+        count(*) FILTER (WHERE {is_expired}) AS expired
     FROM jobs GROUP BY queue
 )
 SELECT o.name || '/' || q.name,
@@ -1563,9 +1558,9 @@ WITH kept AS (
     SELECT batch, {sums}
     FROM batch_counters GROUP BY batch
 ), places AS (
-    SELECT batch, status, due_at FROM jobs WHERE batch IS NOT NULL
+    SELECT batch, status, due_at, expires_at, completed_at FROM jobs WHERE batch IS NOT NULL
     UNION ALL
-    SELECT l.batch, j.status, j.due_at FROM batch_links l JOIN jobs j ON j.seq = l.job
+    SELECT l.batch, j.status, j.due_at, j.expires_at, j.completed_at FROM batch_links l JOIN jobs j ON j.seq = l.job
 ), counted AS (
     SELECT batch, count(*) FILTER (WHERE status = 1) AS pending,
         count(*) FILTER (WHERE status = 1 AND due_at IS NOT NULL) AS waiting,
@@ -1573,7 +1568,8 @@ WITH kept AS (
         count(*) FILTER (WHERE status = 3) AS processing,
         count(*) FILTER (WHERE status = 4) AS completed, count(*) FILTER (WHERE status = 5) AS failed,
         count(*) FILTER (WHERE status = 6) AS deadletter,
-        count(*) FILTER (WHERE status = 7) AS cancelled
+        count(*) FILTER (WHERE status = 7) AS cancelled,
+        count(*) FILTER (WHERE {is_expired}) AS expired
     FROM places GROUP BY batch
 )
 SELECT o.name || '/' || b.batch_id || ' generation ' || b.generation,

@@ -59,7 +59,8 @@ UPDATE queues SET pending = pending + :pending, waiting = waiting + :waiting,
     scheduled = scheduled + :scheduled,
     processing = processing + :processing, completed = completed + :completed,
     failed = failed + :failed,
-    deadletter = deadletter + :deadletter, cancelled = cancelled + :cancelled
+    deadletter = deadletter + :deadletter, cancelled = cancelled + :cancelled,
+    expired = expired + :expired
 WHERE id = :queue
 
 -- name: note_lease_expiry
@@ -72,16 +73,13 @@ UPDATE batches SET pending = pending + :pending, waiting = waiting + :waiting,
     scheduled = scheduled + :scheduled,
     processing = processing + :processing, completed = completed + :completed,
     failed = failed + :failed,
-    deadletter = deadletter + :deadletter, cancelled = cancelled + :cancelled, changed_at = :now
+    deadletter = deadletter + :deadletter, cancelled = cancelled + :cancelled,
+    expired = expired + :expired, changed_at = :now
 WHERE id = :batch
 
 -- name: count_changed
 -- Count rows that came to a batch with another payload than their job had.
 UPDATE batches SET changed = changed + :changed, replaced = replaced + :replaced WHERE id = :batch
-
--- name: count_expired
--- Add to how many jobs of a batch had not started in time.
-UPDATE batches SET expired = expired + :expired WHERE id = :batch
 
 -- name: count_errors
 -- Add to how many dead letters of a batch ended with an error.
@@ -118,7 +116,7 @@ SELECT seq, status, due_at, batch FROM jobs WHERE organization = :organization
 
 -- name: find_job_of_row
 -- Return the job that has this key, and whether it has this payload, byte for byte.
-SELECT seq, status, due_at, batch, pruned = 0 AND payload = :payload FROM jobs
+SELECT seq, status, due_at, batch, {is_expired}, pruned = 0 AND payload = :payload FROM jobs
 WHERE organization = :organization AND idempotency_key = :key
 
 -- name: read_kept
@@ -531,7 +529,7 @@ UPDATE batches SET sealed = :sealed, seal_asked = 0, changed_at = :now WHERE id 
 SELECT b.id,
     b.batch_id, q.name, b.name, b.sealed, b.seal_asked, {counts b}, b.created_at, b.changed_at,
     (SELECT max(w.seen_at) FROM workers w WHERE w.queue = b.queue), q.lease_expired_at,
-    b.generation, b.changed, b.replaced, max(b.expired, 0), b.made_by, b.limit_by,
+    b.generation, b.changed, b.replaced, b.made_by, b.limit_by,
     b.limit_per_key, q.paused, q.processing, {limits l}
 FROM batches b JOIN organizations o ON o.id = b.organization JOIN queues q ON q.id = b.queue
 LEFT JOIN queue_limits l ON l.queue = q.id
@@ -1086,13 +1084,13 @@ WHERE seq IN (
 
 -- name: find_old_jobs
 -- Return jobs in no batch that settled long ago.
-SELECT seq, queue, status FROM jobs INDEXED BY jobs_pruned
+SELECT seq, queue, status, {is_expired} FROM jobs INDEXED BY jobs_pruned
 WHERE pruned = 1 AND batch IS NULL AND linked = 0 AND completed_at <= :before
 ORDER BY completed_at LIMIT :limit
 
 -- name: find_old_dead_letters
 -- Return dead letters in no batch that died long ago.
-SELECT seq, queue, status FROM jobs INDEXED BY jobs_dead_alone
+SELECT seq, queue, status, {is_expired} FROM jobs INDEXED BY jobs_dead_alone
 WHERE status = 6 AND batch IS NULL AND linked = 0 AND completed_at <= :before
 ORDER BY completed_at LIMIT :limit
 
@@ -1127,8 +1125,8 @@ SELECT id FROM batches WHERE organization = :organization AND batch_id = :batch_
 
 -- name: list_own_jobs
 -- Return jobs that a batch made.
-SELECT seq, queue, status FROM jobs INDEXED BY jobs_of_batch WHERE batch = :batch
-    ORDER BY seq LIMIT :limit
+SELECT seq, queue, status, {is_expired} FROM jobs INDEXED BY jobs_of_batch
+WHERE batch = :batch ORDER BY seq LIMIT :limit
 
 -- name: hand_over
 -- Make a job another batch's own.
@@ -1169,7 +1167,8 @@ SELECT q.id, o.name || '/' || q.name,
     count(*) FILTER (WHERE j.status = 1), count(*) FILTER (WHERE j.status = 1 AND j.due_at > 0),
     count(*) FILTER (WHERE j.status = 2), count(*) FILTER (WHERE j.status = 3),
     count(*) FILTER (WHERE j.status = 4), count(*) FILTER (WHERE j.status = 5),
-    count(*) FILTER (WHERE j.status = 6), count(*) FILTER (WHERE j.status = 7)
+    count(*) FILTER (WHERE j.status = 6), count(*) FILTER (WHERE j.status = 7),
+    count(*) FILTER (WHERE {is_expired j})
 FROM queues q JOIN organizations o ON o.id = q.organization LEFT JOIN jobs j ON j.queue = q.id
 GROUP BY q.id
 
@@ -1180,7 +1179,8 @@ SELECT b.id, o.name || '/' || b.batch_id || ' generation ' || b.generation,
     count(*) FILTER (WHERE j.status = 1), count(*) FILTER (WHERE j.status = 1 AND j.due_at > 0),
     count(*) FILTER (WHERE j.status = 2), count(*) FILTER (WHERE j.status = 3),
     count(*) FILTER (WHERE j.status = 4), count(*) FILTER (WHERE j.status = 5),
-    count(*) FILTER (WHERE j.status = 6), count(*) FILTER (WHERE j.status = 7)
+    count(*) FILTER (WHERE j.status = 6), count(*) FILTER (WHERE j.status = 7),
+    count(*) FILTER (WHERE {is_expired j})
 FROM batches b JOIN organizations o ON o.id = b.organization
 LEFT JOIN (
     SELECT batch, seq FROM jobs WHERE batch IS NOT NULL

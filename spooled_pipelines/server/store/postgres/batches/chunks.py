@@ -332,17 +332,17 @@ async def _link(tx: Transaction, batch: int, jobs: Sequence[int]) -> int:
     if not added:
         return 0
     new = sorted(seq for (seq,) in added)
-    counts: Counter[tuple[int, bool]] = Counter()
+    counts: Counter[tuple[int, bool, bool]] = Counter()
     locked = await tx.rows("lock_linked", jobs=new)
     if len(locked) < len(new):
         raise forgotten_meanwhile()
-    for _, status, due_at, error in locked:
-        counts[status, due_at is not None] += 1
+    for _, status, due_at, is_expired, error in locked:
+        counts[status, due_at is not None, is_expired] += 1
         if status == Status.DEADLETTER:
             tx.deltas.count_error((batch,), (error or b"").decode())
     await tx.send("mark_linked", jobs=new)
-    for (status, is_due_later), count in counts.items():
-        tx.deltas.add(None, (batch,), status, count, waiting=is_due_later)
+    for (status, waits, is_expired), count in counts.items():
+        tx.deltas.add(None, (batch,), status, count, waiting=waits, expired=is_expired)
     return len(new)
 
 

@@ -45,6 +45,7 @@ CREATE TABLE queue_counters (
     failed bigint NOT NULL,
     deadletter bigint NOT NULL,
     cancelled bigint NOT NULL,
+    expired bigint NOT NULL,
     lease_expired_at bigint,
     PRIMARY KEY (queue, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
@@ -133,9 +134,9 @@ CREATE TABLE batch_counters (
     failed bigint NOT NULL,
     deadletter bigint NOT NULL,
     cancelled bigint NOT NULL,
+    expired bigint NOT NULL,
     -- Rows that came again with another payload than their job had, and those whose payload it got.
     changed bigint NOT NULL DEFAULT 0,
-    expired bigint NOT NULL DEFAULT 0,
     replaced bigint NOT NULL DEFAULT 0,
     changed_at bigint NOT NULL,
     PRIMARY KEY (batch, shard)

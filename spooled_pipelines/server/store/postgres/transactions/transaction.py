@@ -179,13 +179,10 @@ class Transaction:
         deltas = self.deltas
         await self._gather_changes()
         if deltas.queues:
-            expired = [deltas.expired.get(queue) for queue in deltas.queues]
-            await self.send("count_queues", **_columns(deltas.queues), expired=expired)
+            lost = [deltas.expired.get(queue) for queue in deltas.queues]
+            await self.send("count_queues", **_columns(deltas.queues), lease_expired=lost)
         if deltas.batches:
             await self.send("count_batches", **_columns(deltas.batches), now=self.now)
-        if deltas.expired_jobs:
-            batches, counts = list(deltas.expired_jobs), list(deltas.expired_jobs.values())
-            await self.send("count_expired", batches=batches, expired=counts)
         if deltas.errors:
             await self.send(
                 "count_errors",

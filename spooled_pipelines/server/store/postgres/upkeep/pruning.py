@@ -103,8 +103,8 @@ async def _forget_alone(tx: Transaction, statement: str, before: int) -> Pruned:
         await tx.begin()
         rows = await tx.rows(statement, before=before, limit=STEP_JOBS)
         await tx.send("forget_attempts", seqs=[row[0] for row in rows])
-        for _, queue, status in rows:
-            tx.deltas.add(queue, (), status, -1)
+        for _, queue, status, is_expired in rows:
+            tx.deltas.add(queue, (), status, -1, expired=is_expired)
         await tx.commit()
     return Pruned(len(rows), len(rows) == STEP_JOBS)
 
@@ -150,9 +150,9 @@ async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     links = [seq for (seq,) in await tx.rows("list_links", batch=batch, limit=limit)]
     linked = await tx.rows("lock_linked", jobs=links)
     # After the locks: a caller that links one of these jobs meanwhile waits, and finds it gone.
-    heirs: dict[int, int] = dict(await tx.rows("find_heirs", seqs=[seq for seq, _, _ in own]))
-    removed = [(seq, queue, status) for seq, queue, status in own if seq not in heirs]
-    seqs = [seq for seq, _, _ in removed]
+    heirs: dict[int, int] = dict(await tx.rows("find_heirs", seqs=[row[0] for row in own]))
+    removed = [row for row in own if row[0] not in heirs]
+    seqs = [row[0] for row in removed]
     await tx.send("hand_over", seqs=list(heirs), batches=list(heirs.values()))
     if heirs:
         await tx.send("bring_schemas", batch=batch, seqs=list(heirs))
@@ -163,8 +163,8 @@ async def _forget_some(tx: Transaction, batch: int, limit: int) -> int:
     )
     await tx.send("unmark_linked", seqs=[seq for seq, _ in cut])
     await tx.send("forget_attempts", seqs=seqs)
-    for _, queue, status in removed:
-        tx.deltas.add(queue, (), status, -1)
+    for _, queue, status, is_expired in removed:
+        tx.deltas.add(queue, (), status, -1, expired=is_expired)
     if len(own) < limit and len(links) < limit:
         for statement in _REST:
             await tx.send(statement, batch=batch)

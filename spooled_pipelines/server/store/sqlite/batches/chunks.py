@@ -37,6 +37,7 @@ class _Existing(NamedTuple):
     status: int
     due_at: int | None
     batch: int | None
+    is_expired: int
     # Whether it has the row's payload, byte for byte.
     is_same: int | None
 
@@ -179,19 +180,19 @@ def _compare(
 
 def _link(tx: Transaction, place: _Place, duplicates: Iterable[_Existing]) -> int:
     """Make jobs that others made part of this batch as well; returns how many were not yet."""
-    counts: Counter[tuple[int, bool]] = Counter()
+    counts: Counter[tuple[int, bool, bool]] = Counter()
     for job in duplicates:
         if job.batch == place.batch:
             continue
         if not tx.connection.execute(SQL["add_link"], (place.batch, job.seq)).rowcount:
             continue
         tx.connection.execute(SQL["mark_linked"], (job.seq,))
-        counts[job.status, job.due_at is not None] += 1
+        counts[job.status, job.due_at is not None, bool(job.is_expired)] += 1
         if job.status == Status.DEADLETTER:
             error = tx.connection.execute(SQL["read_last_error"], (job.seq,)).fetchone()[0]
             tx.deltas.count_error((place.batch,), error or "")
-    for (status, due), count in counts.items():
-        tx.deltas.add(None, (place.batch,), status, count, waiting=due)
+    for (status, waits, is_expired), count in counts.items():
+        tx.deltas.add(None, (place.batch,), status, count, waiting=waits, expired=is_expired)
     return counts.total()
 
 

@@ -31,6 +31,7 @@ CREATE TABLE queues (
     failed INTEGER NOT NULL DEFAULT 0,
     deadletter INTEGER NOT NULL DEFAULT 0,
     cancelled INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0,
     lease_expired_at INTEGER,
     -- A paused queue hands out no jobs.
     paused INTEGER NOT NULL DEFAULT 0,

@@ -187,8 +187,6 @@ class Transaction:
             changes.batches.add(names.batch_topic(batch))
         for (batch, error), count in deltas.errors.items():
             send(SQL["count_errors"], (batch, error, count))
-        for batch, count in deltas.expired_jobs.items():
-            send(SQL["count_expired"], (count, batch))
         for queue, moment in deltas.expired.items():
             send(SQL["note_lease_expiry"], (moment, queue))
         changes.released_jobs += ids.job_ids(self.prefix, (seq for seq, _ in deltas.released))

@@ -55,9 +55,9 @@ def forget_batches(tx: Transaction, before: int, before_dead: int | None) -> Pru
 def forget_some(tx: Transaction, batch: int, limit: int = STEP_JOBS) -> int:
     """Let go of jobs of a forgotten batch, and of itself after the last; returns how many."""
     own = tx.connection.execute(SQL["list_own_jobs"], (batch, limit)).fetchall()
-    for seq, queue, status in own:
-        if not _hand_over(tx, batch, seq):
-            _remove(tx, seq, queue, status)
+    for row in own:
+        if not _hand_over(tx, batch, row[0]):
+            _remove(tx, *row)
     linked = tx.connection.execute(SQL["list_links"], (batch, limit)).fetchall()
     for (seq,) in linked:
         tx.connection.execute(SQL["remove_link"], (batch, seq))
@@ -79,15 +79,15 @@ def make_room_for(tx: Transaction, organization: int, batch_id: str) -> bool:
 
 def _forget_alone(tx: Transaction, statement: str, before: int) -> Pruned:
     rows = tx.connection.execute(SQL[statement], (before, STEP_JOBS)).fetchall()
-    for seq, queue, status in rows:
-        _remove(tx, seq, queue, status)
+    for row in rows:
+        _remove(tx, *row)
     return Pruned(len(rows), len(rows) == STEP_JOBS)
 
 
-def _remove(tx: Transaction, seq: int, queue: int, status: int) -> None:
+def _remove(tx: Transaction, seq: int, queue: int, status: int, is_expired: int) -> None:
     tx.connection.execute(SQL["forget_attempts"], (seq,))
     tx.connection.execute(SQL["remove_jobs"], (seq,))
-    tx.deltas.add(queue, (), status, -1)
+    tx.deltas.add(queue, (), status, -1, expired=bool(is_expired))
 
 
 def _hand_over(tx: Transaction, batch: int, seq: int) -> bool:
