@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 from spooled_pipelines import AsyncSpooledClient, Job, SpooledClient, connect
 from spooled_pipelines.batch.outcome.place_set import PlaceSet
 from spooled_pipelines.errors import InvalidArgumentError
+from tests.support import forked, programs
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 
 def numbers(batches: Iterable[pa.RecordBatch]) -> list[int]:
@@ -105,14 +110,61 @@ def test_what_cannot_be_meant_is_refused(
             next(there.as_settled())
 
 
-@given(st.lists(st.lists(st.integers(1, 60), max_size=20), max_size=6))
-def test_a_set_of_places_is_a_set_and_a_text(lots: list[list[int]]) -> None:
+# About where a block of bits ends, in each of three.
+_places = st.integers(1, 9) | st.integers(8_180, 8_200) | st.integers(16_380, 16_390)
+
+
+@given(st.lists(st.lists(_places, max_size=20), max_size=6), st.booleans())
+def test_a_set_of_places_is_a_set_and_a_text(lots: list[list[int]], is_full: bool) -> None:
     places, expected = PlaceSet(), set[int]()
-    for lot in lots:
+    for lot in [[*range(8_192)], *lots] if is_full else lots:
         places.update(lot)
         expected.update(lot)
         places.low = max(lot, default=0)
         places = PlaceSet.of_text(places.to_text("b.x"), "b.x")
         assert places.low == max(lot, default=0)
         assert len(places) == len(expected)
-        assert [n for n in range(62) if n in places] == sorted(expected)
+        assert all((n in places) == (n in expected) for n in (*range(1, 9), *range(8_180, 16_400)))
+
+
+def test_a_cursor_has_a_bit_for_each_job_at_most() -> None:
+    order = list(range(100_000))
+    random.Random(1).shuffle(order)
+    places = PlaceSet()
+    places.update(order[:50_000])
+    assert len(places.to_text("b")) < 100_000 / 6 + 1_500
+    places.update(order[50_000:])
+    assert len(places.to_text("b")) < 100
+
+
+def test_a_reader_that_is_killed_goes_on_from_its_cursor(
+    server: ServerProcess, queue: str, tmp_path: Path
+) -> None:
+    """Each of its lines is written at once: rows, and the cursor behind them."""
+    file = tmp_path / "read.jsonl"
+    with connect(server.address, api_key=server.api_key) as client:
+        batch = client.enqueue_batch([{"id": n} for n in range(80)], queue, key="id")
+        jobs = claimed(client, queue)
+        random.Random(1).shuffle(jobs)
+        arguments = (server.address, server.api_key, batch.id, str(file))
+        command = programs.command("settled_reader", *arguments)
+        for kill in range(4):
+            reader = forked.Popen(command, env=programs.environment())
+            lines = len(read_lines(file))
+            complete(client, jobs[20 * kill : 20 * kill + 14])
+            eventually(lambda seen=lines: len(read_lines(file)) > seen)
+            # Settled while it is being killed.
+            complete(client, jobs[20 * kill + 14 : 20 * kill + 17])
+            reader.kill()
+            reader.wait()
+            complete(client, jobs[20 * kill + 17 : 20 * kill + 20])
+        last = forked.Popen(command, env=programs.environment())
+        assert last.wait(30) == 0
+    read = [number for line in read_lines(file) for number in line["n"]]
+    assert sorted(read) == list(range(80))
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Those that are whole."""
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

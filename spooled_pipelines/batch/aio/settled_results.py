@@ -55,7 +55,8 @@ class AsyncSettledResults(AsyncClosing):
     def cursor(self) -> str:
         """Where it is: `as_settled(after=cursor)` goes on behind the last record batch.
 
-        It is of this batch alone, and grows only where jobs settle in another order than theirs.
+        It is of this batch alone, and grows only where jobs settle in another order than theirs: to
+        a bit for each job at most, in base64.
         """
         return self._given.to_text(self._record.id)
 

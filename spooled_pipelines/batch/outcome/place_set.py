@@ -1,65 +1,67 @@
-"""Places in a batch's order of jobs, as few numbers: those that were passed on."""
+"""Places in a batch's order of jobs, as few bytes: those that were passed on."""
 
 from __future__ import annotations
 
 import base64
 import zlib
-from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable
 
 from spooled_pipelines.errors import InvalidArgumentError
 
-_VERSION = "1"
+_VERSION = "2"
+_BYTES = 1024
+_FULL = b"\xff" * _BYTES
 
 
 class PlaceSet:
-    """A set of whole numbers that is small while most of them come in runs.
+    """A set of whole numbers, a bit for each; blocks without gaps are a number in its text.
+
+    So the text is a few bytes while jobs settle in their order, and a bit for each job, in base64,
+    in whatever order they settle.
 
     Attributes:
         low: everything up to here is known to be passed on, also what is not in the set.
     """
 
     def __init__(self) -> None:
-        # The first of each run, and the one behind its last.
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._blocks: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_BYTES))
+        self._count = 0
         self.low = 0
 
     def __len__(self) -> int:
-        return sum(self._ends) - sum(self._starts)
+        return self._count
 
     def __contains__(self, place: int) -> bool:
-        run = bisect_right(self._starts, place) - 1
-        return run >= 0 and place < self._ends[run]
+        byte, bit = divmod(place, 8)
+        block = self._blocks.get(byte // _BYTES)
+        return block is not None and bool(block[byte % _BYTES] >> bit & 1)
 
     def update(self, places: Iterable[int]) -> None:
         """Add places."""
         for place in places:
-            run = bisect_right(self._starts, place) - 1
-            if run >= 0 and place < self._ends[run]:
-                continue
-            follows = run >= 0 and self._ends[run] == place
-            precedes = run + 1 < len(self._starts) and self._starts[run + 1] == place + 1
-            if follows and precedes:
-                self._ends[run] = self._ends.pop(run + 1)
-                del self._starts[run + 1]
-            elif follows:
-                self._ends[run] = place + 1
-            elif precedes:
-                self._starts[run + 1] = place
-            else:
-                self._starts.insert(run + 1, place)
-                self._ends.insert(run + 1, place + 1)
+            byte, bit = divmod(place, 8)
+            block, at = self._blocks[byte // _BYTES], byte % _BYTES
+            self._count += not block[at] >> bit & 1
+            block[at] |= 1 << bit
 
     def to_text(self, batch_id: str) -> str:
         """Return a text from which `of_text` makes the set again."""
-        numbers = [self.low]
-        before = 0
-        for start, end in zip(self._starts, self._ends, strict=True):
-            numbers += [start - before, end - start]
-            before = end
-        packed = zlib.compress(" ".join(map(str, numbers)).encode(), 9)
-        return f"{_VERSION}.{batch_id}.{base64.urlsafe_b64encode(packed).decode()}"
+        # For each run of full blocks, and each other block: how many are left out before it, and
+        # how many it is; 0 where its bits follow.
+        numbers, bits, end = [self.low], [], 0
+        for number, block in sorted(self._blocks.items()):
+            is_full = block == _FULL
+            if is_full and len(numbers) > 1 and numbers[-1] and number == end:
+                numbers[-1] += 1
+            else:
+                numbers += [number - end, int(is_full)]
+            if not is_full:
+                bits.append(block)
+            end = number + 1
+        data = " ".join(map(str, numbers)).encode() + b"\n" + b"".join(bits)
+        packed = base64.urlsafe_b64encode(zlib.compress(data)).decode()
+        return f"{_VERSION}.{batch_id}.{packed}"
 
     @classmethod
     def of_text(cls, text: str, batch_id: str) -> PlaceSet:
@@ -75,12 +77,19 @@ class PlaceSet:
             if version != _VERSION:
                 raise ValueError(version)
             data = zlib.decompress(base64.urlsafe_b64decode(packed))
-            made.low, *numbers = map(int, data.split())
-            before = 0
-            for gap, length in zip(numbers[::2], numbers[1::2], strict=True):
-                made._starts.append(before + gap)
-                before += gap + length
-                made._ends.append(before)
+            said, _, bits = data.partition(b"\n")
+            made.low, *numbers = map(int, said.split())
+            end = at = 0
+            for gap, run in zip(numbers[::2], numbers[1::2], strict=True):
+                first, end = end + gap, end + gap + max(run, 1)
+                block = _FULL if run else bits[at : at + _BYTES]
+                if len(block) < _BYTES:
+                    raise ValueError(len(block))
+                at += 0 if run else _BYTES
+                made._blocks.update((number, bytearray(block)) for number in range(first, end))
+            made._count = sum(
+                int.from_bytes(block, "big").bit_count() for block in made._blocks.values()
+            )
         except (ValueError, zlib.error):
             message = "after must be the cursor of an earlier as_settled(), and this text is none"
             raise InvalidArgumentError(message) from None
