@@ -54,11 +54,11 @@ class EnqueueGuard:
             raise AirflowException("The task was told to end, so its enqueue was broken off.")
 
     def _kill(self, cancels: bool) -> None:
+        batch = run_batch_id(self._client, self._queue_name, self._name)
         self._client.close()
         if cancels:
             # Rows that were in flight when the upload broke off are stored by then.
             time.sleep(_SETTLE_SECONDS)
-            batch = run_batch_id(self._queue_name, self._name)
             cancel_batches(
                 self._client.settings, [BatchRef(batch, generation=self.generation)], self._log
             )

@@ -115,7 +115,7 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
         schema = column_schema(data)
         with self.get_client(made_by(context)) as client:
             meanwhile = cancelled_if_terminated(
-                self, context, run_batch_id(queue_name, name), cancel_on_termination
+                self, context, run_batch_id(client, queue_name, name), cancel_on_termination
             )
             with meanwhile:
                 record = enqueue_for_run(

@@ -30,11 +30,11 @@ def run_batch_name(*parts: object) -> str:
     return f"{name[: limits.BATCH_NAME_MAX - len(digest) - 1]}~{digest}"
 
 
-def run_batch_id(queue_name: str, name: str) -> str:
+def run_batch_id(client: SpooledClient, queue_name: str, name: str) -> str:
     """Return the id that the batch of this name has, before it is enqueued."""
     from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 
-    return batch_id(KeyScope(queue_name, name), 0, 0)
+    return batch_id(KeyScope(queue_name, name, key_name=client.key_name(queue_name)), 0, 0)
 
 
 def warn_of_another_maker(client: SpooledClient, batch_id: str, log: Any) -> BatchStats | None:
@@ -92,7 +92,7 @@ def enqueue_for_run(
         log.info("This server keeps no batches: its dead letters cannot be retried")
         on_rerun = "resume"
     if client.batch_backend().keeps_batches:
-        warn_of_another_maker(client, run_batch_id(queue_name, name), log)
+        warn_of_another_maker(client, run_batch_id(client, queue_name, name), log)
     logged = ProgressLogger(log)
 
     def sent(done: int, rows: int) -> None:

@@ -38,11 +38,11 @@ def _enqueue(
     options: BatchOptions,
 ) -> SpooledBatch:
     name = batch_name(queue_name, options.get("name"))
-    batch_id = run_batch_id(queue_name, name)
-    if on_rerun == "retry_failed" and was_suspended_for(batch_id):
-        # The flow goes on: to retry what failed would only suspend it again.
-        on_rerun = "resume"
     with _client(credentials) as client:
+        batch_id = run_batch_id(client, queue_name, name)
+        if on_rerun == "retry_failed" and was_suspended_for(batch_id):
+            # The flow goes on: to retry what failed would only suspend it again.
+            on_rerun = "resume"
         block = None if credentials is None else credentials._block_document_name  # noqa: SLF001
         # Before the first row is sent, so that a flow that is cancelled meanwhile finds the batch.
         progress = artifacts.ProgressArtifact("Enqueueing", batch_id, block)

@@ -22,8 +22,9 @@ from spooled_pipelines.server.config.settings import (
 from spooled_pipelines.server.core.errors import NoStoreError
 from spooled_pipelines.server.core.runtime.clock import Clock, SystemClock
 from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks, LoopMonitor, Service
-from spooled_pipelines.server.core.runtime.notifier import Notifier
+from spooled_pipelines.server.core.runtime.notifier import CommitEvent, Notifier
 from spooled_pipelines.server.core.runtime.operator_log import operator_log
+from spooled_pipelines.server.core.runtime.queue_names import QueueNames
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, AuditWriter, Sweeper
 from spooled_pipelines.server.rpc import (
     CertificateFiles,
@@ -143,7 +144,8 @@ class Server(Service):
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
         # What stops, stops in the reverse order: the store is closed last, whatever fails before.
-        notifier, monitor = Notifier(), LoopMonitor()
+        names = QueueNames(lambda: notifier.publish(CommitEvent(everything=True)))
+        notifier, monitor = Notifier(names.alike), LoopMonitor()
         self._background = BackgroundTasks()
         self._readiness = Readiness(self._store, monitor)
         try:
@@ -155,7 +157,7 @@ class Server(Service):
         cleanup.push_async_callback(self._store.close)
         self._audit = Audit(self._store, self._clock)
         cleanup.push_async_callback(self._audit.flush_at_end)
-        self._keys = await self._open_keys()
+        self._keys = await self._open_keys(names)
         guard = ConnectionGuard(
             self._settings.connections.max_connections_per_address,
             self._settings.wrong_keys_per_minute,
@@ -164,7 +166,12 @@ class Server(Service):
         )
         self._interceptor = self._make_interceptor(self._keys, guard)
         services = ServiceContext(
-            self._store, notifier, self._clock, self._settings.require_lease_id, self._background
+            self._store,
+            notifier,
+            self._clock,
+            self._settings.require_lease_id,
+            names,
+            self._background,
         )
         implementations = _implementations(services, self._keys, self._audit)
         if self._metrics is not None:
@@ -190,10 +197,10 @@ class Server(Service):
             else mode
         )
 
-    async def _open_keys(self) -> ApiKeys:
+    async def _open_keys(self, names: QueueNames) -> ApiKeys:
         settings = self._settings
         logins = FailedAuthLimiter(settings.wrong_keys_per_minute, self._clock)
-        keys = ApiKeys(settings.hashed_keys, self._store, self._clock, logins, self._audit)
+        keys = ApiKeys(settings.hashed_keys, self._store, self._clock, logins, self._audit, names)
         await keys.refresh()
         if not keys.admits_anyone():
             raise _no_keys()
@@ -319,7 +326,7 @@ def _implementations(services: ServiceContext, keys: ApiKeys, audit: Audit) -> d
         methods.KEY_SERVICE: KeyService(
             services.store, services.clock, keys.refresh, audit.flush_at_end
         ),
-        methods.QUEUE_ADMIN_SERVICE: QueueAdminService(services),
+        methods.QUEUE_ADMIN_SERVICE: QueueAdminService(services, keys.refresh),
     }
 
 

@@ -40,7 +40,7 @@ class EnqueueBatchRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[OpenBatch, _Mapping]] = ..., chunk: _Optional[_Union[JobChunk, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
-    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "expires_at", "payload_schema", "weight", "fair_by", "limit_by", "limit_per_key")
+    __slots__ = ("batch_id", "queue_name", "name", "upload_id", "priority", "max_retries", "timeout_seconds", "tags", "generation", "part_id", "cancel_older", "on_changed", "rows_id", "made_by", "retry_backoff", "expires_at", "payload_schema", "weight", "fair_by", "limit_by", "limit_per_key", "key_name")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class OpenBatch(_message.Message):
     FAIR_BY_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BY_FIELD_NUMBER: _ClassVar[int]
     LIMIT_PER_KEY_FIELD_NUMBER: _ClassVar[int]
+    KEY_NAME_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     queue_name: str
     name: str
@@ -90,7 +91,8 @@ class OpenBatch(_message.Message):
     fair_by: str
     limit_by: str
     limit_per_key: int
-    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., payload_schema: _Optional[bytes] = ..., weight: _Optional[int] = ..., fair_by: _Optional[str] = ..., limit_by: _Optional[str] = ..., limit_per_key: _Optional[int] = ...) -> None: ...
+    key_name: str
+    def __init__(self, batch_id: _Optional[str] = ..., queue_name: _Optional[str] = ..., name: _Optional[str] = ..., upload_id: _Optional[str] = ..., priority: _Optional[int] = ..., max_retries: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., part_id: _Optional[str] = ..., cancel_older: _Optional[bool] = ..., on_changed: _Optional[_Union[OnChanged, str]] = ..., rows_id: _Optional[str] = ..., made_by: _Optional[str] = ..., retry_backoff: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., payload_schema: _Optional[bytes] = ..., weight: _Optional[int] = ..., fair_by: _Optional[str] = ..., limit_by: _Optional[str] = ..., limit_per_key: _Optional[int] = ..., key_name: _Optional[str] = ...) -> None: ...
 
 class JobChunk(_message.Message):
     __slots__ = ("payloads", "priorities", "max_retries", "timeout_seconds", "scheduled_at", "idempotency_keys", "tags", "number", "retry_backoffs", "fair_keys", "expires_at", "limit_keys")
@@ -540,12 +542,14 @@ class FindKeysRequest(_message.Message):
     def __init__(self, queue_name: _Optional[str] = ..., idempotency_keys: _Optional[_Iterable[str]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class FindKeysResponse(_message.Message):
-    __slots__ = ("found", "changed")
+    __slots__ = ("found", "changed", "key_name")
     FOUND_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
+    KEY_NAME_FIELD_NUMBER: _ClassVar[int]
     found: _containers.RepeatedScalarFieldContainer[int]
     changed: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, found: _Optional[_Iterable[int]] = ..., changed: _Optional[_Iterable[int]] = ...) -> None: ...
+    key_name: str
+    def __init__(self, found: _Optional[_Iterable[int]] = ..., changed: _Optional[_Iterable[int]] = ..., key_name: _Optional[str] = ...) -> None: ...
 
 class ListBatchesRequest(_message.Message):
     __slots__ = ("queue_name", "page_size", "page_token", "text", "created_since", "created_before")

@@ -50,6 +50,20 @@ class PurgeQueueResponse(_message.Message):
     cancelled: int
     def __init__(self, cancelled: _Optional[int] = ...) -> None: ...
 
+class RenameQueueRequest(_message.Message):
+    __slots__ = ("queue_name", "new_name", "request_id")
+    QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    queue_name: str
+    new_name: str
+    request_id: str
+    def __init__(self, queue_name: _Optional[str] = ..., new_name: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RenameQueueResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ListDeadLettersRequest(_message.Message):
     __slots__ = ("queue_name", "page_size", "page_token")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]

@@ -25,6 +25,7 @@ from spooled_pipelines.server.core.runtime.lifecycle import (
     Service,
 )
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent, Notifier
+from spooled_pipelines.server.core.runtime.queue_names import QueueNames
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer, lock_on
 from spooled_pipelines.server.embedded.memory_server import MemoryServer
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
@@ -140,7 +141,9 @@ def test_an_embedded_server_lets_go_of_its_file_each_time(tmp_path: Path) -> Non
 async def loops(store: JobStore, monitor: LoopMonitor) -> list[Service]:
     notifier = Notifier()
     await store.open(notifier.publish, monitor)
-    keys = ApiKeys((), store, CLOCK, FailedAuthLimiter(20, CLOCK), Audit(store, CLOCK))
+    keys = ApiKeys(
+        (), store, CLOCK, FailedAuthLimiter(20, CLOCK), Audit(store, CLOCK), QueueNames()
+    )
     return [
         Sweeper(store, notifier, CLOCK, monitor),
         ApiKeyRefresher(keys, notifier, CLOCK, monitor),

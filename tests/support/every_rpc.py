@@ -38,6 +38,7 @@ class Things:
         """What a field of a request is set to, so that the request is one that would be done."""
         values = {
             "queue_name": "q",
+            "new_name": "q",
             "worker_id": "w",
             "job_id": self.job.id,
             "job_ids": [self.job.id],

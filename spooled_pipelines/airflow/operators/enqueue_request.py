@@ -101,7 +101,7 @@ class EnqueueRequest:
 
     def _look_at_batch(self, client: SpooledClient) -> None:
         """Warn of a batch that another DAG has made, and refuse a new part of a complete one."""
-        number = run_batch_id(self.queue_name, self.name)
+        number = run_batch_id(client, self.queue_name, self.name)
         stats = warn_of_another_maker(client, number, self.log)
         if stats is None or self.part is None or not stats.settled:
             return

@@ -17,7 +17,8 @@ from spooled_pipelines.batch.plan import BatchPlan, PlanBuilder
 from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
-from spooled_pipelines.rpc import tracing
+from spooled_pipelines.errors import ConflictError
+from spooled_pipelines.rpc import tracing, validation
 from spooled_pipelines.rpc.aio.runtime import in_thread
 
 _NEEDED: dict[str, Ability] = {
@@ -70,7 +71,7 @@ async def enqueue_batch(
     await check_rerun(service, on_rerun)
     planning = on_plan is not None
     began = time.perf_counter()
-    staged = await in_thread(prepare, data, queue_name, options, planning=planning, on_read=on_read)
+    staged = await _staged(service, data, queue_name, options, planning=planning, on_read=on_read)
     try:
         if on_plan is not None:
             prepared_in = time.perf_counter() - began
@@ -80,6 +81,9 @@ async def enqueue_batch(
         with tracing.sending(queue_name, rows=staged.sendable, batch_id=staged.batch_id):
             traced = with_trace_context(staged)
             return await _send(service, traced, progress, on_rerun, max_outstanding)
+    except ConflictError:
+        service.forget_key_names()
+        raise
     finally:
         staged.close()
 
@@ -103,11 +107,18 @@ async def plan_batch(
     """
     await check_rerun(service, on_rerun)
     began = time.perf_counter()
-    staged = await in_thread(prepare, data, queue_name, options, planning=True, on_read=on_read)
+    staged = await _staged(service, data, queue_name, options, planning=True, on_read=on_read)
     try:
         return await _plan(service, staged, on_rerun, time.perf_counter() - began)
     finally:
         staged.close()
+
+
+async def _staged(
+    service: AsyncBatchService, data: Any, queue_name: str, options: RowOptions, **rest: Any
+) -> StagedBatch:
+    key_name = await service.key_name(validation.queue_name(queue_name))
+    return await in_thread(prepare, data, queue_name, options, key_name=key_name, **rest)
 
 
 async def check_rerun(service: AsyncBatchService, on_rerun: OnRerun) -> None:

@@ -33,7 +33,7 @@ from spooled_pipelines.batch.record import BatchRecord
 from spooled_pipelines.batch.staging.idempotency import KeyScope, batch_id
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.batch.staging.staged_batch import StagedBatch
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import ConflictError, InvalidArgumentError
 from spooled_pipelines.rpc import tracing, validation
 from spooled_pipelines.rpc.aio.runtime import in_thread
 from spooled_pipelines.types import QueueStats
@@ -72,6 +72,7 @@ class AsyncOpenBatch:
         self._service = service
         self._backend = backend
         self._options = options
+        self._key_name = scope.key_name
         self._start = start
         self._client = client
         self._added: dict[str, AddedPart] = {}
@@ -120,7 +121,7 @@ class AsyncOpenBatch:
         _check_options(options)
         merged: dict[str, Any] = {**self._options, **options}
         chosen = RowOptions(**merged, name=self.name, part_id=part_id)
-        staged = await in_thread(prepare, data, self.queue_name, chosen)
+        staged = await in_thread(prepare, data, self.queue_name, chosen, key_name=self._key_name)
         try:
             with tracing.sending(self.queue_name, rows=staged.sendable, batch_id=self.id):
                 return await self._send(
@@ -174,6 +175,8 @@ class AsyncOpenBatch:
             "extension": self._backend.keeps_batches,
             "options": options_to_dict(self._options),
         }
+        if self._key_name not in (None, self.queue_name):
+            made["key_name"] = self._key_name
         if self._start.queue_before is not None:
             made["queue_before"] = asdict(self._start.queue_before)
         return made
@@ -266,8 +269,13 @@ async def open_batch(
     scope = KeyScope(validation.queue_name(queue_name), name)
     _check_options(options)
     await check_rerun(service, on_rerun)
+    scope = replace(scope, key_name=await service.key_name(queue_name))
     backend = await service.backend()
-    start = await backend.open(scope, on_rerun)
+    try:
+        start = await backend.open(scope, on_rerun)
+    except ConflictError:
+        service.forget_key_names()
+        raise
     return AsyncOpenBatch(service, backend, scope, options, start, client)
 
 
@@ -291,7 +299,7 @@ async def open_batch_from_dict(
         queue_before=None if before is None else QueueStats(**before),
     )
     options: Any = options_from_dict(values["options"])
-    scope = KeyScope(values["queue_name"], values["name"])
+    scope = KeyScope(values["queue_name"], values["name"], key_name=values.get("key_name"))
     backend = await service.backend(values["extension"])
     return AsyncOpenBatch(service, backend, scope, options, start, client)
 

@@ -118,6 +118,7 @@ def open_message(
     on_changed: batch_v1.OnChanged = batch_v1.ON_CHANGED_KEEP,
     made_by: str = "",
     payload_schema: bytes = b"",
+    key_name: str | None = None,
 ) -> bytes:
     """Return the EnqueueBatchRequest that opens an upload."""
     opening = batch_v1.OpenBatch(
@@ -142,6 +143,7 @@ def open_message(
         on_changed=on_changed,
         made_by=made_by,
         payload_schema=payload_schema,
+        key_name=key_name or "",
     )
     return batch_v1.EnqueueBatchRequest(open=opening).SerializeToString()
 

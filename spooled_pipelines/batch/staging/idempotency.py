@@ -33,6 +33,8 @@ class KeyScope:
     queue_name: str
     name: str | None = None
     part_id: str | None = None
+    # The queue's first name, where it was renamed.
+    key_name: str | None = None
 
     def __post_init__(self) -> None:
         for what, text, longest in (
@@ -49,9 +51,10 @@ class KeyScope:
     @property
     def seed(self) -> bytes:
         """The bytes that go into the hash of every row that has a key."""
+        queue_name = self.key_name or self.queue_name
         if self.name is None:
-            return _hash("queue", self.queue_name)
-        return _hash("name", self.queue_name, self.name)
+            return _hash("queue", queue_name)
+        return _hash("name", queue_name, self.name)
 
     @property
     def content_seed(self) -> bytes:

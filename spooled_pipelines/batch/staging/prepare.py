@@ -53,11 +53,12 @@ def prepare(
     *,
     planning: bool = False,
     on_read: Callable[[int], object] | None = None,
+    key_name: str | None = None,
 ) -> StagedBatch:
     """Read, check and encode all of `data`.
 
     With `planning=True`, rejected rows are reported instead of raised. `on_read` is called with
-    the number of rows so far.
+    the number of rows so far. `key_name` is that of the queue's keys, if it was renamed.
 
     Raises:
         InvalidArgumentError: an argument is wrong, the data cannot be read, or has no rows and is
@@ -65,7 +66,8 @@ def prepare(
         LossyValueError: a payload cannot hold a value exactly.
         RowsRejectedError: rows cannot be jobs and `on_rejected` is "raise", or none can.
     """
-    scope = KeyScope(validation.queue_name(queue_name), options.name, options.part_id)
+    queue_name = validation.queue_name(queue_name)
+    scope = KeyScope(queue_name, options.name, options.part_id, key_name)
     is_part = options.part_id is not None
     skips_rejected = options.on_rejected == "skip"
     ledger = None

@@ -18,7 +18,8 @@ from spooled_pipelines.batch.staging.staged_batch import StagedBatch
 from spooled_pipelines.batch.sync.backend import Ability, Upload
 from spooled_pipelines.batch.sync.service import BatchService
 from spooled_pipelines.batch.sync.upload import refuse_changed, upload, with_trace_context
-from spooled_pipelines.rpc import tracing
+from spooled_pipelines.errors import ConflictError
+from spooled_pipelines.rpc import tracing, validation
 from spooled_pipelines.rpc.sync.runtime import in_thread
 
 _NEEDED: dict[str, Ability] = {
@@ -71,7 +72,7 @@ def enqueue_batch(
     check_rerun(service, on_rerun)
     planning = on_plan is not None
     began = time.perf_counter()
-    staged = in_thread(prepare, data, queue_name, options, planning=planning, on_read=on_read)
+    staged = _staged(service, data, queue_name, options, planning=planning, on_read=on_read)
     try:
         if on_plan is not None:
             prepared_in = time.perf_counter() - began
@@ -81,6 +82,9 @@ def enqueue_batch(
         with tracing.sending(queue_name, rows=staged.sendable, batch_id=staged.batch_id):
             traced = with_trace_context(staged)
             return _send(service, traced, progress, on_rerun, max_outstanding)
+    except ConflictError:
+        service.forget_key_names()
+        raise
     finally:
         staged.close()
 
@@ -104,11 +108,18 @@ def plan_batch(
     """
     check_rerun(service, on_rerun)
     began = time.perf_counter()
-    staged = in_thread(prepare, data, queue_name, options, planning=True, on_read=on_read)
+    staged = _staged(service, data, queue_name, options, planning=True, on_read=on_read)
     try:
         return _plan(service, staged, on_rerun, time.perf_counter() - began)
     finally:
         staged.close()
+
+
+def _staged(
+    service: BatchService, data: Any, queue_name: str, options: RowOptions, **rest: Any
+) -> StagedBatch:
+    key_name = service.key_name(validation.queue_name(queue_name))
+    return in_thread(prepare, data, queue_name, options, key_name=key_name, **rest)
 
 
 def check_rerun(service: BatchService, on_rerun: OnRerun) -> None:

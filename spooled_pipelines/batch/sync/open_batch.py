@@ -34,7 +34,7 @@ from spooled_pipelines.batch.sync.batch import Batch
 from spooled_pipelines.batch.sync.enqueue import check_rerun
 from spooled_pipelines.batch.sync.service import BatchService
 from spooled_pipelines.batch.sync.upload import refuse_changed, upload, with_trace_context
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import ConflictError, InvalidArgumentError
 from spooled_pipelines.rpc import tracing, validation
 from spooled_pipelines.rpc.sync.runtime import in_thread
 from spooled_pipelines.types import QueueStats
@@ -73,6 +73,7 @@ class OpenBatch:
         self._service = service
         self._backend = backend
         self._options = options
+        self._key_name = scope.key_name
         self._start = start
         self._client = client
         self._added: dict[str, AddedPart] = {}
@@ -121,7 +122,7 @@ class OpenBatch:
         _check_options(options)
         merged: dict[str, Any] = {**self._options, **options}
         chosen = RowOptions(**merged, name=self.name, part_id=part_id)
-        staged = in_thread(prepare, data, self.queue_name, chosen)
+        staged = in_thread(prepare, data, self.queue_name, chosen, key_name=self._key_name)
         try:
             with tracing.sending(self.queue_name, rows=staged.sendable, batch_id=self.id):
                 return self._send(part_id, with_trace_context(staged), progress, max_outstanding)
@@ -171,6 +172,8 @@ class OpenBatch:
             "extension": self._backend.keeps_batches,
             "options": options_to_dict(self._options),
         }
+        if self._key_name not in (None, self.queue_name):
+            made["key_name"] = self._key_name
         if self._start.queue_before is not None:
             made["queue_before"] = asdict(self._start.queue_before)
         return made
@@ -263,8 +266,13 @@ def open_batch(
     scope = KeyScope(validation.queue_name(queue_name), name)
     _check_options(options)
     check_rerun(service, on_rerun)
+    scope = replace(scope, key_name=service.key_name(queue_name))
     backend = service.backend()
-    start = backend.open(scope, on_rerun)
+    try:
+        start = backend.open(scope, on_rerun)
+    except ConflictError:
+        service.forget_key_names()
+        raise
     return OpenBatch(service, backend, scope, options, start, client)
 
 
@@ -288,7 +296,7 @@ def open_batch_from_dict(
         queue_before=None if before is None else QueueStats(**before),
     )
     options: Any = options_from_dict(values["options"])
-    scope = KeyScope(values["queue_name"], values["name"])
+    scope = KeyScope(values["queue_name"], values["name"], key_name=values.get("key_name"))
     backend = service.backend(values["extension"])
     return OpenBatch(service, backend, scope, options, start, client)
 

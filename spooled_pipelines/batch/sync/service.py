@@ -6,9 +6,12 @@ from __future__ import annotations
 from spooled_pipelines.batch.sync.backend import BatchBackend
 from spooled_pipelines.batch.sync.extension_backend import ExtensionBackend
 from spooled_pipelines.batch.sync.v1_backend import V1Backend
-from spooled_pipelines.errors import ServerError
+from spooled_pipelines.errors import ServerError, SpooledError
 from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.wire import batch_v1, methods
+
+# What cannot be asked in this time is asked of the server when rows go there.
+_ASK_SECONDS = 5.0
 
 
 class BatchService:
@@ -25,6 +28,7 @@ class BatchService:
         self._extension = ExtensionBackend(connection)
         self._v1 = V1Backend(connection)
         self._has_extension: bool | None = None
+        self._key_names: dict[str, str] = {}
 
     def backend(self, extension: bool | None = None) -> BatchBackend:
         """Return the backend for this server; `extension`: what is known of it already."""
@@ -48,3 +52,26 @@ class BatchService:
             else:
                 self._has_extension = True
         return self._has_extension
+
+    def key_name(self, queue_name: str) -> str:
+        """Return the name that the keys of a queue's rows are made of, another if it was renamed.
+
+        Where it cannot be asked it is the queue's: a server refuses rows with keys of another.
+        """
+        if self._has_extension is False or self.connection.settings.batch_extension == "off":
+            return queue_name
+        if queue_name not in self._key_names:
+            request = batch_v1.FindKeysRequest(queue_name=queue_name)
+            method = methods.BATCH["FindKeys"]
+            try:
+                answer = self.connection.unary(
+                    method, request, timeout=_ASK_SECONDS, repeatable=False
+                )
+            except SpooledError:
+                return queue_name
+            self._key_names[queue_name] = answer.key_name or queue_name
+        return self._key_names[queue_name]
+
+    def forget_key_names(self) -> None:
+        """Ask again next time: a queue was renamed."""
+        self._key_names.clear()

@@ -181,6 +181,7 @@ class StreamUploader(Uploader):
             on_changed=_wire_on_changed(staged.on_changed, upload.on_rerun),
             made_by=backend.connection.settings.made_by,
             payload_schema=staged.payload_schema,
+            key_name=scope.key_name,
         )
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
@@ -359,6 +360,7 @@ def open_upload(
         generation,
         cancels_older=cancels_older,
         made_by=connection.settings.made_by,
+        key_name=scope.key_name,
     )
 
     def attempt() -> None:

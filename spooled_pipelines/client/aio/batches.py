@@ -272,6 +272,13 @@ class AsyncBatchCalls:
 
         return AsyncBatch(self._batch_service(), _record(batch), self)
 
+    async def key_name(self, queue_name: str) -> str:
+        """Return the name that the keys of a queue's rows and its batches' ids are made of.
+
+        It is the queue's first name: another than its own only where it was renamed.
+        """
+        return await self._batch_service().key_name(queue_name)
+
     def _batch_service(self) -> AsyncBatchService:
         if self._batches is None:
             from spooled_pipelines.batch.aio.service import AsyncBatchService

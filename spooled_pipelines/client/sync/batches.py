@@ -273,6 +273,13 @@ class BatchCalls:
 
         return Batch(self._batch_service(), _record(batch), self)
 
+    def key_name(self, queue_name: str) -> str:
+        """Return the name that the keys of a queue's rows and its batches' ids are made of.
+
+        It is the queue's first name: another than its own only where it was renamed.
+        """
+        return self._batch_service().key_name(queue_name)
+
     def _batch_service(self) -> BatchService:
         if self._batches is None:
             from spooled_pipelines.batch.sync.service import BatchService

@@ -67,6 +67,23 @@ class QueueCalls:
         """Hand out jobs of a queue again. May be repeated."""
         self._control("ResumeQueue", queue_name)
 
+    def rename_queue(self, queue_name: str, new_name: str) -> None:
+        """Give a queue another name; what it has, and what runs, stays as it is.
+
+        The earlier name goes on to mean it, for workers and for whoever enqueues, and rows that are
+        there become no new jobs by either name. May be repeated.
+
+        Raises:
+            NotFoundError: there is no such queue.
+            ConflictError: another queue has or had the new name.
+        """
+        request = queue_admin_v1.RenameQueueRequest(
+            queue_name=validation.queue_name(queue_name),
+            new_name=validation.queue_name(new_name),
+            request_id=uuid.uuid4().hex,
+        )
+        self._connection.unary(QUEUE_ADMIN["RenameQueue"], request, repeatable=True)
+
     def set_queue_limits(
         self,
         queue_name: str,

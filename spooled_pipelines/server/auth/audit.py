@@ -29,7 +29,7 @@ _REFUSALS_MAX = 50
 _OTHERS = AuditEntry(
     0, AuditKind.REFUSED, 0, "", "", "", "others", "authenticate", "", "more refused keys"
 )
-_TARGETS = ("queue_name", "batch_id", "job_id", "id")
+_TARGETS = ("queue_name", "new_name", "batch_id", "job_id", "id")
 _TEXT_MAX = 200
 
 

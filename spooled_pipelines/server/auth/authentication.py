@@ -13,6 +13,7 @@ from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION, Hashe
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.key_records import KeyRecord
 from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.core.runtime.queue_names import QueueNames
 from spooled_pipelines.server.store import JobStore
 
 # By this header the caller says which organization it takes its key to be for.
@@ -36,6 +37,7 @@ class ApiKeys:
         clock: Clock,
         limiter: FailedAuthLimiter,
         audit: Audit,
+        names: QueueNames,
     ) -> None:
         self._given = {key.digest: _given_caller(key) for key in given}
         self._stored: dict[bytes, KeyRecord] = {}
@@ -43,6 +45,7 @@ class ApiKeys:
         self._clock = clock
         self._limiter = limiter
         self._audit = audit
+        self._names = names
         self._refreshing = asyncio.Lock()
         self._checked_at = 0
         self._after_refresh: list[Callable[[], None]] = []
@@ -52,8 +55,9 @@ class ApiKeys:
         self._after_refresh.append(callback)
 
     async def refresh(self) -> None:
-        """Read the store's keys again; from now on they count."""
+        """Read the store's keys and earlier names of queues again; from now on they count."""
         async with self._refreshing:
+            self._names.take(await self._store.earlier_names())
             self._stored = {key.digest: key for key in await self._store.keys()}
         self._checked_at = self._clock.now()
         for callback in self._after_refresh:
@@ -82,7 +86,7 @@ class ApiKeys:
         digest = hash_key(key)
         stored = self._stored.get(digest)
         try:
-            caller = replace(self._known(digest), peer=peer)
+            caller = self._known(digest)
         except RefusedError as refusal:
             self._audit.refused(peer, stored, refusal.message)
             self._limiter.failed(peer)
@@ -91,14 +95,14 @@ class ApiKeys:
             self._audit.used(stored)
         wanted = next((value for name, value in metadata if name == _ORGANIZATION_HEADER), None)
         if wanted is not None and wanted != caller.organization:
-            if caller.is_operator:
-                return replace(caller, organization=str(wanted), is_operator=False, only_looks=True)
-            raise RefusedError(
-                "PERMISSION_DENIED",
-                f"this API key is for the organization {caller.organization!r}, not {wanted!r}",
-                reason="organization",
-            )
-        return caller
+            if not caller.is_operator:
+                raise RefusedError(
+                    "PERMISSION_DENIED",
+                    f"this API key is for the organization {caller.organization!r}, not {wanted!r}",
+                    reason="organization",
+                )
+            caller = replace(caller, organization=str(wanted), is_operator=False, only_looks=True)
+        return replace(caller, peer=peer, renamed=self._names.of(caller.organization))
 
     def why_invalid(self, caller: Caller) -> RefusedError | None:
         """Return why a running call must end; None where its key is still valid."""

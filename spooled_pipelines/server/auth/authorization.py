@@ -69,6 +69,7 @@ ROLES: Mapping[str, frozenset[Role]] = {
     _QUEUE_ADMIN + "PauseQueue": _ADMIN,
     _QUEUE_ADMIN + "ResumeQueue": _ADMIN,
     _QUEUE_ADMIN + "PurgeQueue": _ADMIN,
+    _QUEUE_ADMIN + "RenameQueue": _ADMIN,
     _QUEUE_ADMIN + "ListDeadLetters": _READ,
     _QUEUE_ADMIN + "RedriveDeadLetters": _ADMIN,
     _QUEUE_ADMIN + "SetQueueLimits": _ADMIN,
@@ -161,6 +162,7 @@ QUEUE_OF_REQUEST: Mapping[str, QueueSource] = {
     _OURS + "PauseQueueRequest": QueueSource.QUEUE,
     _OURS + "ResumeQueueRequest": QueueSource.QUEUE,
     _OURS + "PurgeQueueRequest": QueueSource.QUEUE,
+    _OURS + "RenameQueueRequest": QueueSource.QUEUE,
     _OURS + "ListDeadLettersRequest": QueueSource.QUEUE,
     _OURS + "RedriveDeadLettersRequest": QueueSource.QUEUE,
     _OURS + "SetQueueLimitsRequest": QueueSource.QUEUE,
@@ -202,9 +204,13 @@ async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> Non
     """Raise RefusedError PERMISSION_DENIED where the key may not touch the request's queue.
 
     NOT_FOUND where the request is about a job or batch that does not exist. An envelope passes:
-    the service that opens it has its content checked.
+    the service that opens it has its content checked. An earlier name of a queue in the request
+    gives way to its present one.
     """
-    if caller.queues is None:
+    if caller.renamed and "queue_name" in request.DESCRIPTOR.fields_by_name:
+        request.queue_name = caller.renamed.get(request.queue_name, request.queue_name)
+    allowed = caller.queues
+    if allowed is None:
         return
     source = QUEUE_OF_REQUEST[request.DESCRIPTOR.full_name]
     if source is QueueSource.ORGANIZATION:
@@ -212,7 +218,7 @@ async def authorize_queues(store: JobStore, caller: Caller, request: Any) -> Non
         raise RefusedError("PERMISSION_DENIED", message, reason="queue")
     for queue_name in await _queues(store, caller.organization, source, request):
         # A name that no queue can have is refused by the service.
-        if queue_name and queue_name not in caller.queues:
+        if queue_name and queue_name not in allowed:
             message = "this API key is limited to other queues"
             raise RefusedError("PERMISSION_DENIED", message, reason="queue")
 

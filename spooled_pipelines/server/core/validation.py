@@ -20,9 +20,9 @@ _LAST_SECOND = 253_402_300_799
 _TAGS_MAX = limits.TAGS_MAX_BYTES // 7
 
 
-def queue_name(value: str) -> str:
+def queue_name(value: str, name: str = "queue_name") -> str:
     """Check a queue's name and return it."""
-    return _name("queue_name", value, limits.NAME_PATTERN, limits.QUEUE_NAME_MAX)
+    return _name(name, value, limits.NAME_PATTERN, limits.QUEUE_NAME_MAX)
 
 
 def worker_id(value: str, *, required: bool = True) -> str:

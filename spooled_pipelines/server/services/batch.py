@@ -248,7 +248,8 @@ class BatchService:
             check_object("payload", payload)
         query = KeyQuery(queue_name, keys, payloads)
         found, changed = await self._context.store.find_keys(caller.organization, query)
-        return batch_v1.FindKeysResponse(found=found, changed=changed)
+        key_name = self._context.names.key_name(caller.organization, queue_name)
+        return batch_v1.FindKeysResponse(found=found, changed=changed, key_name=key_name)
 
     async def list_batches(
         self, caller: Caller, request: batch_v1.ListBatchesRequest

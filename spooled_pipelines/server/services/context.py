@@ -14,8 +14,9 @@ from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.limits.in_flight import ByteBudget
 from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks
-from spooled_pipelines.server.core.runtime.notifier import Notifier, queue_topic
+from spooled_pipelines.server.core.runtime.notifier import Notifier
 from spooled_pipelines.server.core.runtime.presence import POLLED_MS
+from spooled_pipelines.server.core.runtime.queue_names import QueueNames
 from spooled_pipelines.server.services.validation.structs import SURELY_SMALL_BYTES
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.wire import limits
@@ -67,6 +68,7 @@ class ServiceContext:
     notifier: Notifier
     clock: Clock
     require_lease_id: bool
+    names: QueueNames = field(default_factory=QueueNames)
     background: BackgroundTasks = field(default_factory=BackgroundTasks)
     last_polled: LastPolled = field(default_factory=LastPolled)
     large: LargeMessages = field(default_factory=LargeMessages)
@@ -87,7 +89,7 @@ class ServiceContext:
 
     def has_consumer(self, organization: str, queue_name: str) -> bool:
         """Return whether a stream takes jobs of this queue, or a Dequeue did a moment ago."""
-        if self.notifier.has_subscribers(queue_topic(organization, queue_name)):
+        if self.notifier.has_takers((organization, queue_name)):
             return True
         asked = self.last_polled.last(organization, queue_name)
         return asked is not None and self.clock.now() - asked < POLLED_MS

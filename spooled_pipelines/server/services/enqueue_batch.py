@@ -47,6 +47,7 @@ async def enqueue_batch(
         weight=opening.weight,
         limit_by=opening.limit_by,
         limit_per_key=opening.limit_per_key,
+        key_name=opening.key_name,
     )
     record = await context.store.open_batch(caller.organization, asked)
     has_consumer = context.has_consumer(caller.organization, record.queue_name)
@@ -89,6 +90,9 @@ async def _open(
         request = _parse(received.data)
         if request.WhichOneof("request") != "open":
             raise conflict("the first message of EnqueueBatch must be `open`")
+        if not request.open.key_name:
+            # As the client calls the queue, before its present name is put in.
+            request.open.key_name = request.open.queue_name
         await authorize_queues(context.store, caller, request.open)
         return checked_upload(request.open)
     raise conflict("EnqueueBatch ended before its first message, which must be `open`")

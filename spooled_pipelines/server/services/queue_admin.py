@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
+from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.jobs.rules import HELD
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services.context import ServiceContext
@@ -29,8 +32,11 @@ from spooled_pipelines.wire import limits, queue_admin_v1
 class QueueAdminService:
     """The service of operators: pause, limit and purge queues, and retry dead letters."""
 
-    def __init__(self, context: ServiceContext) -> None:
+    def __init__(
+        self, context: ServiceContext, refresh_names: Callable[[], Awaitable[None]]
+    ) -> None:
         self._store = context.store
+        self._refresh_names = refresh_names
         self._clock = context.clock
 
     async def pause_queue(
@@ -50,6 +56,19 @@ class QueueAdminService:
         change = ControlChange(paused=False, request_id=asked)
         await self._store.set_control(caller.organization, queue_name, change)
         return queue_admin_v1.ResumeQueueResponse()
+
+    async def rename_queue(
+        self, caller: Caller, request: queue_admin_v1.RenameQueueRequest
+    ) -> queue_admin_v1.RenameQueueResponse:
+        queue_name = validation.queue_name(request.queue_name)
+        new_name = validation.queue_name(request.new_name, "new_name")
+        if caller.queues is not None and new_name not in caller.queues:
+            message = f"this API key may not touch a queue named {new_name!r}"
+            raise RefusedError("PERMISSION_DENIED", message, reason="queue")
+        asked = validation.request_id(request.request_id)
+        await self._store.rename_queue(caller.organization, queue_name, new_name, asked)
+        await self._refresh_names()
+        return queue_admin_v1.RenameQueueResponse()
 
     async def set_queue_limits(
         self, caller: Caller, request: queue_admin_v1.SetQueueLimitsRequest

@@ -52,6 +52,7 @@ from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage, Key
 from spooled_pipelines.server.core.limits.queue_limits import QueueControl
 from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
+from spooled_pipelines.server.core.runtime.queue_names import EarlierName
 from spooled_pipelines.server.store.requests import (
     BatchJobs,
     BatchListing,
@@ -75,9 +76,9 @@ Queues = Sequence[str] | None
 class JobStore(Protocol):
     """Each operation is one transaction, unless it says "in steps"; it returns once it is durable.
 
-    All but `keys`, `depths`, `sizes`, `sweep` and `recount` are for one organization, and another's
-    jobs, batches and workers are to them as if they did not exist. Refusals are
-    `errors.RefusedError`.
+    All but `keys`, `earlier_names`, `depths`, `sizes`, `sweep` and `recount` are for one
+    organization, and another's jobs, batches and workers are to them as if they did not exist.
+    Refusals are `errors.RefusedError`.
     """
 
     async def open(
@@ -259,6 +260,14 @@ class JobStore(Protocol):
         self, organization: str, queue_name: str, change: ControlChange
     ) -> QueueControl:
         """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
+
+    async def rename_queue(
+        self, organization: str, queue_name: str, new_name: str, request_id: str
+    ) -> None:
+        """Give a queue another name, which no other has or had; the earlier one means it, too."""
+
+    async def earlier_names(self) -> list[EarlierName]:
+        """Return every name that a queue had before, of every organization."""
 
     async def depths(self, limit: int) -> Depths:
         """Return the oldest queues, and those with open batches; reads nothing that settled."""

@@ -24,7 +24,7 @@ from spooled_pipelines.worker.fetching.fetch_policy import (
     request_sizes,
     start_limit,
 )
-from spooled_pipelines.worker.fetching.idle_wait import IdleSubscription
+from spooled_pipelines.worker.fetching.idle_wait import IdleSubscription, called
 from spooled_pipelines.worker.jobs.leased_chunk import LeasedChunk
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.retry import Backoff, is_transient
@@ -250,6 +250,8 @@ class Fetcher:
         chunks = []
         for each in answer.chunks:
             schemas = await self._schemas.named(zip(each.schema_ids, each.job_ids, strict=False))
+            # As it is called here, also if the server has another name for it now.
+            each.queue_name = source.share.name
             chunk = LeasedChunk(each, self._settings.worker_id, schemas)
             chunks.append(chunk)
             self._take(chunk, claimed_at, len(chunk))
@@ -264,7 +266,7 @@ class Fetcher:
             lease_seconds=self._settings.lease_seconds,
         )
         for job in jobs:
-            self._take(job, claimed_at)
+            self._take(called(job, source.share.name), claimed_at)
         return _Fetched(len(jobs))
 
     def _take(self, jobs: Job | LeasedChunk, claimed_at: float, count: int = 1) -> None:

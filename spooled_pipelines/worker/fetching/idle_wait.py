@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
@@ -85,10 +86,15 @@ class IdleSubscription:
             async for answer in stream:
                 self.is_open = False
                 if isinstance(answer, Job):
-                    self._on_job(answer, self._clock.monotonic())
+                    self._on_job(called(answer, self._queue_name), self._clock.monotonic())
                     self._notify()
         except SpooledError as error:
             logger.debug("the stream for the next job ended: %s", error)
         finally:
             self.is_open = False
             self._stream = None
+
+
+def called(job: Job, queue_name: str) -> Job:
+    """Return a job with its queue's name as the worker has it, which may be an earlier one."""
+    return job if job.queue_name == queue_name else replace(job, queue_name=queue_name)

@@ -10,9 +10,16 @@ import pytest
 from tests.support.postgres import empty_store
 from tests.support.wire import Wire
 
-# The services see a store's interface alone, and the suite of the stores holds both to it: so five
+# The services see a store's interface alone, and the suite of the stores holds both to it: so six
 # files run over both in each run, and the others over PostgreSQL in the long one.
-OVER_BOTH = ("test_audit", "test_batches", "test_jobs", "test_streams", "test_tenancy")
+OVER_BOTH = (
+    "test_audit",
+    "test_batches",
+    "test_jobs",
+    "test_renamed_queues",
+    "test_streams",
+    "test_tenancy",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

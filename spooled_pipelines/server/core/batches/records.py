@@ -39,6 +39,8 @@ class BatchOpening(NamedTuple):
     # What the limit keys of its rows are, and how many jobs of each may run at once.
     limit_by: str = ""
     limit_per_key: int = 0
+    # The name that the keys of its rows are made of, which must be the queue's; empty: any.
+    key_name: str = ""
 
 
 class PartRecord(NamedTuple):

@@ -32,6 +32,15 @@ def other_queue(opening: BatchOpening, queue_name: str) -> RefusedError:
     )
 
 
+def check_key_name(opening: BatchOpening, key_name: str) -> None:
+    """Raise RefusedError where the keys of rows are made of another name than the queue's."""
+    if opening.key_name not in ("", key_name):
+        raise conflict(
+            f"queue {opening.queue_name!r} was renamed: keys of its rows are made of "
+            f"{key_name!r}, got {opening.key_name!r}; the same call again does it right"
+        )
+
+
 def superseded(batch_id: str, meant: int, newest: int) -> RefusedError:
     """Return the refusal where a batch's newest generation is not the one that was meant."""
     if meant > newest:

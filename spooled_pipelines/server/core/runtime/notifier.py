@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # An organization and the name of its queue, or the id of its batch.
 QualifiedName = tuple[str, str]
 Topic = Hashable
+Alike = Callable[[QualifiedName], Sequence[QualifiedName]]
 _log = logging.getLogger(__name__)
 
 
@@ -158,8 +159,10 @@ def job_topic(job_id: str) -> Topic:
 class Notifier:
     """Wakes subscriptions when a commit changed their topics. For the event loop's thread alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, alike: Alike = lambda name: [name]) -> None:
         self.closed = False
+        # Every name of a queue: who waits for one is woken for all.
+        self._alike = alike
         self.subscriptions: defaultdict[Topic, set[Subscription]] = defaultdict(set)
         # Set when the sweeper has to look at the time again.
         self.sweeper_woken = asyncio.Event()
@@ -179,10 +182,14 @@ class Notifier:
         """Return whether anyone waits for this topic, such as an open stream for its queue."""
         return topic in self.subscriptions
 
+    def has_takers(self, name: QualifiedName) -> bool:
+        """Return whether anyone waits for jobs of a queue, by whichever of its names."""
+        return any(self.has_subscribers(queue_topic(*each)) for each in self._alike(name))
+
     def publish(self, event: CommitEvent) -> None:
         """Wake everyone whom this commit concerns."""
         for name in event.ready_queues:
-            self._wake(queue_topic(*name))
+            self._wake_queue(name)
         for name in event.batches:
             self._wake(batch_topic(*name))
         if event.released_jobs:
@@ -190,7 +197,7 @@ class Notifier:
         for organization in event.controlled:
             self._wake(control_topic(organization))
         for name, moment in event.held_until.items():
-            if self.has_subscribers(queue_topic(*name)):
+            if self.has_takers(name):
                 self._held_until[name] = moment
                 self.sweeper_woken.set()
         if event.everything:
@@ -221,7 +228,7 @@ class Notifier:
         """Wake those whose queue lets a job out by now; return when the next queue does."""
         for name in [name for name, moment in self._held_until.items() if moment <= now]:
             del self._held_until[name]
-            self._wake(queue_topic(*name))
+            self._wake_queue(name)
         return min(self._held_until.values(), default=None)
 
     def close(self) -> None:
@@ -230,6 +237,10 @@ class Notifier:
         for subscriptions in list(self.subscriptions.values()):
             for subscription in subscriptions:
                 subscription.wake()
+
+    def _wake_queue(self, name: QualifiedName) -> None:
+        for each in self._alike(name):
+            self._wake(queue_topic(*each))
 
     def _wake(self, topic: Topic) -> None:
         # `get`: a look must not make an entry.

@@ -45,6 +45,7 @@ class Upload:
 
     batch_id: str
     queue_name: str
+    key_name: str
     name: str
     upload_id: str
     priority: int
@@ -90,6 +91,7 @@ def checked_upload(request: batch_v1.OpenBatch) -> Upload:
     return Upload(
         batch_id=validation.batch_id(request.batch_id),
         queue_name=validation.queue_name(request.queue_name),
+        key_name=validation.queue_name(request.key_name, "key_name"),
         name=validation.text("name", request.name, limits.BATCH_NAME_MAX),
         upload_id=validation.text("upload_id", request.upload_id, limits.BATCH_ID_MAX, shortest=1),
         priority=validation.priority(request.priority),

@@ -66,9 +66,38 @@ WITH made AS (
 SELECT id FROM made UNION ALL SELECT id FROM organizations WHERE name = %(name)s
 
 -- name: find_queue
--- Return the organization's and the queue's number.
-SELECT o.id, q.id FROM queues q JOIN organizations o ON o.id = q.organization
+-- Return the organization's and the queue's number, by its name or an earlier one, and the name
+-- that the keys of its rows are made of.
+SELECT o.id, q.id, coalesce(q.key_name, q.name)
+FROM queues q JOIN organizations o ON o.id = q.organization
 WHERE o.name = %(organization)s AND q.name = %(name)s
+UNION ALL
+SELECT o.id, q.id, q.key_name
+FROM earlier_names e JOIN queues q ON q.id = e.queue JOIN organizations o ON o.id = e.organization
+WHERE o.name = %(organization)s AND e.name = %(name)s
+LIMIT 1
+
+-- name: lock_queue_name
+-- Let nobody else rename a queue until the commit.
+SELECT FROM queues WHERE id = %(queue)s FOR NO KEY UPDATE
+
+-- name: keep_earlier_name
+-- Note that a queue has its name no longer.
+INSERT INTO earlier_names (organization, name, queue)
+SELECT organization, name, id FROM queues WHERE id = %(queue)s
+
+-- name: forget_earlier_name
+-- Note that a queue has an earlier name again.
+DELETE FROM earlier_names WHERE queue = %(queue)s AND name = %(name)s
+
+-- name: rename_queue
+-- Give a queue another name.
+UPDATE queues SET key_name = coalesce(key_name, name), name = %(name)s WHERE id = %(queue)s
+
+-- name: list_earlier_names
+-- Return every earlier name of a queue, with its present one, and that of its keys.
+SELECT o.name, e.name, q.name, coalesce(q.key_name, q.name)
+FROM earlier_names e JOIN queues q ON q.id = e.queue JOIN organizations o ON o.id = e.organization
 
 -- name: count_queues_of_organization
 -- Return how many queues an organization has.

@@ -25,6 +25,7 @@ from spooled_pipelines.server.core.limits.quotas import UNLIMITED, Quotas
 from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
+from spooled_pipelines.server.core.runtime.queue_names import EarlierName
 from spooled_pipelines.server.core.upkeep.key_upkeep import KeyUpkeep
 from spooled_pipelines.server.core.upkeep.retention import KEEP_ALL, Pruner, Retention, earliest
 from spooled_pipelines.server.store import Settled
@@ -234,6 +235,12 @@ class PostgresStore(Service):
     list_queues = _reads(listing.queues)
     control = _reads(queue_limits.control)
     set_control = _shielded(queue_limits.set_control)
+    rename_queue = _shielded(queue_limits.rename)
+
+    async def earlier_names(self) -> list[EarlierName]:
+        # It is read when one was renamed here or elsewhere.
+        self.context.names.forget_queue_topics()
+        return await self.read(queue_limits.earlier_names)
 
     async def depths(self, limit: int) -> Depths:
         await batch_marks.note(self.context)

@@ -29,8 +29,32 @@ SELECT id FROM organizations WHERE name = :name
 INSERT INTO organizations (name) VALUES (:name)
 
 -- name: find_queue
--- Return a queue's number.
+-- Return a queue's number, by its name or an earlier one.
 SELECT id FROM queues WHERE organization = :organization AND name = :name
+UNION ALL SELECT queue FROM earlier_names WHERE organization = :organization AND name = :name
+LIMIT 1
+
+-- name: read_key_name
+-- Return the name that the keys of a queue's rows are made of.
+SELECT coalesce(key_name, name) FROM queues WHERE id = :queue
+
+-- name: keep_earlier_name
+-- Note that a queue has its name no longer.
+INSERT INTO earlier_names (organization, name, queue)
+SELECT organization, name, id FROM queues WHERE id = :queue
+
+-- name: forget_earlier_name
+-- Note that a queue has an earlier name again.
+DELETE FROM earlier_names WHERE queue = :queue AND name = :name
+
+-- name: rename_queue
+-- Give a queue another name.
+UPDATE queues SET key_name = coalesce(key_name, name), name = :name WHERE id = :queue
+
+-- name: list_earlier_names
+-- Return every earlier name of a queue, with its present one, and that of its keys.
+SELECT o.name, e.name, q.name, coalesce(q.key_name, q.name)
+FROM earlier_names e JOIN queues q ON q.id = e.queue JOIN organizations o ON o.id = e.organization
 
 -- name: count_queues_of_organization
 -- Return how many queues an organization has.

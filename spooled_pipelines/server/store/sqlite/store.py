@@ -323,6 +323,8 @@ class SqliteStore(Service):
     list_queues = _reads(listing.queues)
     control = _reads(reading.control)
     set_control = _writes(queue_control.set_control)
+    rename_queue = _writes(queue_control.rename)
+    earlier_names = _reads(queue_control.earlier_names)
     depths = _reads(reading.depths)
     sizes = _reads(reading.sizes)
 

@@ -13,6 +13,7 @@ from spooled_pipelines.server.core.batches.records import (
 )
 from spooled_pipelines.server.core.batches.rules import (
     UPLOAD_GONE_MS,
+    check_key_name,
     other_queue,
     superseded,
     uploads_open,
@@ -29,6 +30,7 @@ async def open_batch(
     context: StoreContext, organization: str, opening: BatchOpening
 ) -> BatchRecord:
     owner, queue = await context.place(organization, opening.queue_name)
+    check_key_name(opening, context.names.key_name(queue))
     opened = partial(_open, organization=organization, owner=owner, queue=queue, opening=opening)
     record, more = await run(context, opened)
     while record is None:

@@ -23,6 +23,7 @@ class IdCache:
         self._organizations: dict[str, int] = {}
         self._queues: dict[QualifiedName, int] = {}
         self._queue_topics: dict[int, QualifiedName] = {}
+        self._key_names: dict[int, str] = {}
         self._batch_topics: dict[int, QualifiedName] = {}
 
     def known_queue(self, organization: str, name: str) -> tuple[int, int] | None:
@@ -49,11 +50,14 @@ class IdCache:
         if number is None:
             rows = await fetch(connection, "count_queues_of_organization", organization=owner)
             there = await self.find_queue(connection, organization, name)
-            if there is None and rows[0][0] >= QUEUES_MAX:
+            if there is not None:
+                return there
+            if rows[0][0] >= QUEUES_MAX:
                 raise too_many("queues", QUEUES_MAX)
             number = await _number(connection, "ensure_queue", organization=owner, name=name)
             self._queues[organization, name] = number
             self._queue_topics[number] = (organization, name)
+            self._key_names[number] = name
         return owner, number
 
     async def find_queue(
@@ -63,11 +67,19 @@ class IdCache:
         rows = await fetch(connection, "find_queue", organization=organization, name=name)
         if not rows:
             return None
-        owner, number = rows[0]
+        owner, number, key_name = rows[0]
         self._organizations[organization] = owner
         self._queues[organization, name] = number
-        self._queue_topics[number] = (organization, name)
+        self._key_names[number] = key_name
         return owner, number
+
+    def key_name(self, queue: int) -> str:
+        """Return the name that the keys of a queue's rows are made of; the queue was found."""
+        return self._key_names[queue]
+
+    def forget_queue_topics(self) -> None:
+        """Forget the names of queues, which may be others now; numbers stay right."""
+        self._queue_topics.clear()
 
     async def queue_topics(
         self, connection: Connection, queues: Iterable[int]

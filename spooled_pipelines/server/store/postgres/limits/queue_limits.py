@@ -6,7 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+import psycopg
+
 from spooled_pipelines.server.core.limits.queue_limits import QueueControl, QueueLimiter
+from spooled_pipelines.server.core.runtime.queue_names import EarlierName, name_taken, no_queue
 from spooled_pipelines.server.store.postgres.connections.database import (
     Connection,
     Snapshot,
@@ -114,6 +117,56 @@ async def _set_control(tx: Transaction, owner: int, queue: int, change: ControlC
         if not change.paused:
             tx.deltas.ready_queues.add(queue)
         await tx.commit()
+
+
+async def rename(
+    context: StoreContext, organization: str, queue_name: str, new_name: str, request_id: str
+) -> None:
+    """Give a queue another name; the earlier one goes on to mean it."""
+    owner = await context.owner(organization)
+    try:
+        await run(
+            context,
+            partial(
+                _rename,
+                organization=organization,
+                owner=owner,
+                names=(queue_name, new_name),
+                request_id=request_id,
+            ),
+        )
+    except psycopg.errors.UniqueViolation:
+        # It was made a moment ago.
+        raise name_taken(new_name) from None
+    context.names.forget_queue_topics()
+
+
+async def _rename(
+    tx: Transaction, organization: str, owner: int, names: tuple[str, str], request_id: str
+) -> None:
+    async with tx.pipeline():
+        await tx.begin()
+        found = [
+            await tx.rows("find_queue", organization=organization, name=name) for name in names
+        ]
+        if not found[0]:
+            raise no_queue(names[0])
+        queue, new_name = found[0][0][1], names[1]
+        if found[1] and found[1][0][1] != queue:
+            raise name_taken(new_name)
+        if not request_id or await is_first(tx, owner, request_id):
+            await tx.rows("lock_queue_name", queue=queue)
+            await tx.send("keep_earlier_name", queue=queue)
+            await tx.send("forget_earlier_name", queue=queue, name=new_name)
+            await tx.send("rename_queue", queue=queue, name=new_name)
+            tx.deltas.keys = True
+        await tx.commit()
+
+
+async def earlier_names(snapshot: Snapshot) -> list[EarlierName]:
+    """Return every name that a queue had before."""
+    rows = await fetch(snapshot.connection, "list_earlier_names")
+    return [EarlierName(*row) for row in rows]
 
 
 async def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:

@@ -29,7 +29,17 @@ CREATE TABLE queues (
     name text NOT NULL,
     -- A paused queue hands out no jobs.
     paused boolean NOT NULL DEFAULT false,
+    -- The first name of a queue that was renamed, which the keys of its rows are made of.
+    key_name text,
     UNIQUE (organization, name)
+);
+
+-- Names that queues had before: each goes on to mean its queue.
+CREATE TABLE earlier_names (
+    organization integer NOT NULL REFERENCES organizations,
+    name text NOT NULL,
+    queue integer NOT NULL REFERENCES queues,
+    PRIMARY KEY (organization, name)
 );
 
 -- A queue's counters are the sum of its shards. Each connection writes to one shard only, so that

@@ -11,6 +11,7 @@ from spooled_pipelines.server.core.batches.records import (
 )
 from spooled_pipelines.server.core.batches.rules import (
     UPLOAD_GONE_MS,
+    check_key_name,
     other_queue,
     superseded,
     uploads_open,
@@ -27,6 +28,7 @@ def open_batch(tx: Transaction, organization: str, opening: BatchOpening) -> Bat
     """Make a batch or find it; None where one of its name is being forgotten: ask again."""
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, opening.queue_name)
+    check_key_name(opening, tx.names.key_name(queue))
     row = tx.connection.execute(SQL["find_batch"], (owner, opening.batch_id)).fetchone()
     if row is not None:
         _check_opening(tx, opening, queue, row)

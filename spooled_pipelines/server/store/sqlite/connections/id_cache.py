@@ -17,13 +17,15 @@ class IdCache:
         self._organizations: dict[str, int] = {}
         self._queues: dict[tuple[int, str], int] = {}
         self._queue_topics: dict[int, QualifiedName] = {}
+        self._key_names: dict[int, str] = {}
         self._batch_topics: dict[int, QualifiedName] = {}
 
     def forget(self) -> None:
-        """Forget everything after a rollback: what was just made may be gone."""
+        """Forget everything: after a rollback what was just made may be gone."""
         self._organizations.clear()
         self._queues.clear()
         self._queue_topics.clear()
+        self._key_names.clear()
         self._batch_topics.clear()
 
     def organization(self, name: str) -> int:
@@ -53,6 +55,13 @@ class IdCache:
             if row is not None:
                 number = self._queues[organization, name] = int(row[0])
         return number
+
+    def key_name(self, queue: int) -> str:
+        """Return the name that the keys of a queue's rows are made of."""
+        if queue not in self._key_names:
+            row = self._connection.execute(SQL["read_key_name"], (queue,)).fetchone()
+            self._key_names[queue] = row[0]
+        return self._key_names[queue]
 
     def queue_topic(self, queue: int) -> QualifiedName:
         """Return the organization and the name of a queue."""

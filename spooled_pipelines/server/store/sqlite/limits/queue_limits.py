@@ -1,4 +1,4 @@
-"""What an operator sets for a queue, within a transaction."""
+"""What an operator sets for a queue, its name included, within a transaction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from spooled_pipelines.server.core.limits.queue_limits import (
     QueueLimiter,
     QueueLimits,
 )
+from spooled_pipelines.server.core.runtime.queue_names import EarlierName, name_taken, no_queue
 from spooled_pipelines.server.store.requests import ControlChange
 from spooled_pipelines.server.store.sqlite.queries import SQL
-from spooled_pipelines.server.store.sqlite.transactions import Transaction
+from spooled_pipelines.server.store.sqlite.transactions import Snapshot, Transaction
 from spooled_pipelines.server.store.sqlite.transactions.steps import is_first
 
 
@@ -35,6 +36,31 @@ def set_control(
     if not is_paused:
         tx.deltas.ready_queues.add(queue)
     return QueueControl(QueueLimits() if limiter is None else limiter.limits, bool(is_paused))
+
+
+def rename(
+    tx: Transaction, organization: str, queue_name: str, new_name: str, request_id: str
+) -> None:
+    """Give a queue another name; the earlier one goes on to mean it."""
+    owner = tx.names.organization(organization)
+    queue = tx.names.known_queue(owner, queue_name)
+    if queue is None:
+        raise no_queue(queue_name)
+    if tx.names.known_queue(owner, new_name) not in (None, queue):
+        raise name_taken(new_name)
+    if request_id and not is_first(tx, owner, request_id):
+        return
+    tx.send("keep_earlier_name", queue=queue)
+    tx.send("forget_earlier_name", queue=queue, name=new_name)
+    tx.send("rename_queue", queue=queue, name=new_name)
+    tx.names.forget()
+    tx.changes.keys = True
+
+
+def earlier_names(snapshot: Snapshot) -> list[EarlierName]:
+    """Return every name that a queue had before."""
+    rows = snapshot.connection.execute(SQL["list_earlier_names"])
+    return [EarlierName(*row) for row in rows]
 
 
 def slow_down(tx: Transaction) -> None:

@@ -35,8 +35,18 @@ CREATE TABLE queues (
     lease_expired_at INTEGER,
     -- A paused queue hands out no jobs.
     paused INTEGER NOT NULL DEFAULT 0,
+    -- The first name of a queue that was renamed, which the keys of its rows are made of.
+    key_name TEXT,
     UNIQUE (organization, name)
 );
+
+-- Names that queues had before: each goes on to mean its queue.
+CREATE TABLE earlier_names (
+    organization INTEGER NOT NULL REFERENCES organizations,
+    name TEXT NOT NULL,
+    queue INTEGER NOT NULL REFERENCES queues,
+    PRIMARY KEY (organization, name)
+) WITHOUT ROWID;
 
 -- How fast jobs of a queue go out, and how many at once. A queue without limits has no row.
 CREATE TABLE queue_limits (
