@@ -37,7 +37,7 @@ _COMMANDS = {
     "lines.",
     "cancel": "Cancel the jobs of BATCH that have not started; running jobs go on.",
     "retry": "Put the dead letters of BATCH back into the queue, with all their retries.",
-    "queues": "List queues; hold one, let it go on, slow it down, or empty it.",
+    "queues": "List queues; rename one, hold it, let it go on, slow it down, or empty it.",
     "batches": "List batches.",
     "jobs": "List jobs; show, cancel, retry or discard single ones.",
     "workers": "List workers.",

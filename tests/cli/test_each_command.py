@@ -34,6 +34,7 @@ REMOTE: dict[str, tuple[str, ...]] = {
     "batches": ("batches", "list", "--queue", "Q", "--since", "1h"),
     "workers": ("workers", "list"),
     "jobs": ("jobs", "list", "--queue", "Q", "--status", "deadletter"),
+    "rename": ("queues", "rename", "Q", "Q"),
     "pause": ("queues", "pause", "Q"),
     "resume": ("queues", "resume", "Q"),
     "limit": ("queues", "limit", "Q", "--max-in-flight", "5"),

@@ -1,4 +1,4 @@
-"""`queues list|pause|resume|limit|limits|purge`: list queues; hold, slow down or empty one."""
+"""`queues list|rename|pause|…|purge`: list queues; rename, hold, slow down or empty one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.types import QueueLimits
 
 app = typer.Typer(
-    help="List queues; hold one, let it go on, slow it down, or empty it.", rich_markup_mode=None
+    help="List queues; rename one, hold it, let it go on, slow it down, or empty it.",
+    rich_markup_mode=None,
 )
 
 
@@ -60,6 +61,23 @@ def state_of(queue: QueueState) -> str:
     limited = (limits.jobs_per_second, limits.max_in_flight) != (None, None)
     slowed = "throttled" if queue.throttle else "limited" if limited else "running"
     return "paused" if queue.paused else slowed
+
+
+@app.command()
+@for_server
+def rename(
+    server: Server,
+    queue: Queue,
+    new_name: Annotated[str, typer.Argument(help="A name that no queue has or had.")],
+) -> None:
+    """Give QUEUE another name; workers and enqueuers may go on with the earlier one.
+
+    Rows that are there become no new jobs by either name. To move a queue to another store,
+    `copy` the store.
+    """
+    with server.connect() as client:
+        client.rename_queue(queue, new_name)
+    print_record({"queue": new_name, "earlier name": queue}, server.as_json)
 
 
 @app.command()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spooled_pipelines import AsyncSpooledClient
-from spooled_pipelines.errors import ConflictError
+from spooled_pipelines import AsyncSpooledClient, connect
+from spooled_pipelines.errors import ConflictError, SpooledError
 from spooled_pipelines.types import QueueLimits
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
+from spooled_pipelines.wire import methods
 from spooled_pipelines.wire import queue_admin_v1 as admin
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.postgres import empty_store
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually
 from tests.support.wire import KEY, Wire, answered, struct
 
 TABLE = [{"id": number} for number in range(5)]
@@ -62,7 +68,7 @@ async def test_a_batch_in_parts_goes_on_after_a_rename(
     async with AsyncSpooledClient(wire.address, api_key=KEY) as other:
         elsewhere = await other.open_batch("parts", "after", key="id")
         assert elsewhere.id == opened.id
-        from_dict = await other.open_batch_from(elsewhere.to_dict())
+        from_dict = await other.open_batch(elsewhere.to_dict())
         assert (await from_dict.add("2", TABLE[2:4])).created == 0
         await from_dict.add("3", TABLE[4:])
         assert (await (await from_dict.seal(3)).stats()).total == 5
@@ -77,7 +83,7 @@ async def test_what_a_queue_has_moves_along_and_what_runs_settles(
     await wire.call(worker, "Register")
     claim = batch.ClaimChunksRequest(queue_name="before", worker_id="w", max_jobs=2)
     (chunk,) = (await wire.call(claim)).chunks
-    retried = await wire.claim("before")
+    (retried,) = await client.dequeue("before", "w")
     await client.fail(retried, "HTTP 503")
     await client.pause_queue("before")
     await client.rename_queue("before", "after")
@@ -181,3 +187,63 @@ async def test_rows_with_keys_of_another_name_are_refused(
     with pytest.raises(ConflictError, match="was renamed: keys of its rows are made of 'before'"):
         await client.enqueue_batch(TABLE, "after", key="id")
     assert (await client.enqueue_batch(TABLE, "after", key="id")).created == 0
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+async def test_other_servers_of_the_database_hear_of_it(
+    wire: Wire, client: AsyncSpooledClient, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    async with (
+        Wire(tmp_path / "other", store=wire.settings.store) as other,
+        AsyncSpooledClient(other.address, api_key=KEY) as elsewhere,
+    ):
+        await elsewhere.enqueue_batch(TABLE, "before", key="id")
+        asked = spooled.StreamJobsRequest(queue_name="before", worker_id="old")
+        async with other.stream(asked, "StreamJobs") as old:
+            for _ in TABLE:
+                await old.read()
+            await client.rename_queue("before", "after")
+
+            async def heard() -> bool:
+                return bool(await elsewhere.queues("before"))
+
+            await aeventually(heard)
+            assert [queue.name for queue in await elsewhere.queues("before")] == ["after"]
+            for queue in ("before", "after"):
+                assert (await elsewhere.enqueue_batch(TABLE, queue, key="id")).created == 0
+            job_id = await wire.enqueue("after")
+            assert (await old.read()).id == job_id
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def test_a_server_that_is_killed_meanwhile_leaves_one_queue_by_both_names(
+    tmp_path: Path, kind: str
+) -> None:
+    with empty_store(kind, tmp_path) as url, ServerProcess(tmp_path / "s.db") as server:
+        if kind == "postgresql":
+            server.stop()
+            server.arguments = ("--store", url)
+            server.start()
+        with connect(server.address, api_key=server.api_key) as client:
+            sent = client.enqueue_batch(TABLE, "a", key="id")
+            killer = threading.Thread(target=server.kill)
+            for turn in range(1_000):
+                if turn == 20:
+                    killer.start()
+                try:
+                    client.connection.unary(
+                        methods.QUEUE_ADMIN["RenameQueue"],
+                        admin.RenameQueueRequest(queue_name="a", new_name="ba"[turn % 2]),
+                        repeatable=False,
+                    )
+                except SpooledError:
+                    break
+            killer.join()
+        server.start()
+        with connect(server.address, api_key=server.api_key) as client:
+            (queue,) = client.queues()
+            assert queue.name in "ab"
+            for name in {queue.name, "a"}:
+                again = client.enqueue_batch(TABLE, name, key="id")
+                assert (again.id, again.created) == (sent.id, 0)
