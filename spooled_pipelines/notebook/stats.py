@@ -56,7 +56,9 @@ def stats_card(
             facts.append(("time left", "not known" if left is None else duration(left)))
         if not stats.sealed:
             lines.append("Not sealed yet: more jobs may come.")
-        lines += [f"Held back: {stall.message}" for stall in stats.stalls]
+        # What waits for its retry is said below, with its error.
+        said = "all_due_later" if stats.waiting_errors else None
+        lines += [f"Held back: {s.message}" for s in stats.stalls if s.cause != said]
     if elapsed is not None:
         facts.append(("watched for", duration(elapsed)))
     lines += [f"{count:,} × {one_line(error, _ERROR_SIGNS)}" for error, count in stats.top_errors]

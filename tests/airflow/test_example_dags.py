@@ -30,19 +30,22 @@ RUN_DAGS = """
 import json, sys
 from datetime import datetime, timezone
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from spooled_pipelines.airflow.links import BatchLink
 from tests.support.airflow_versions import bag_of
 
 bag = bag_of(*sys.argv[1:])
 
 def run(dag_id, **arguments):
     run = bag.get_dag(dag_id).test(**arguments)
-    returned, states, shown = {}, {}, {}
+    returned, states, shown, links = {}, {}, {}, {}
     for ti in run.get_task_instances():
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
         returned[name] = ti.xcom_pull(ti.task_id, map_indexes=ti.map_index)
         states[name] = ti.state
         shown[name] = str(RenderedTaskInstanceFields.get_templated_fields(ti))
-    told = [dag_id, run.state, returned, states, shown]
+        # As the page of the task finds it.
+        links[name] = ti.xcom_pull(ti.task_id, key=BatchLink().xcom_key, map_indexes=ti.map_index)
+    told = [dag_id, run.state, returned, states, shown, links]
     print("RETURNED", json.dumps(told, default=list), flush=True)
 
 for day in (1, 2):
@@ -111,6 +114,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             "host": server.host,
             "port": server.port,
             "password": server.api_key,
+            "extra": {"page": "https://spooled.example.org"},
         }
         environment = {
             **os.environ,
@@ -196,7 +200,7 @@ def test_whatever_airflow_resolves_in_an_argument_it_resolves_in_data(
     assert {"region": "kept"} in [
         job.payload for job in world["client"].dequeue("arguments", "reader", batch_size=100)
     ]
-    (shown,) = [shown for name, *_, shown in world["runs"] if name == "passed"]
+    (shown,) = [shown for name, *_, shown, _ in world["runs"] if name == "passed"]
     assert "{'region': 'passed'}" in shown["shown"]
 
 
@@ -208,9 +212,19 @@ def test_what_a_mapped_group_is_given_is_resolved_in_data_too(world: dict[str, A
     assert [values[f"of_region.decorated[{number}]"]["created"] for number in (0, 1)] == [1, 1]
 
 
+def test_a_sensor_over_a_mapped_task_has_the_link_of_the_one_batch(world: dict[str, Any]) -> None:
+    (values,) = returned(world, "grouped")
+    batches = {values[f"parts[{number}]"]["batch_id"] for number in (0, 1)}
+    assert len(batches) == 1
+    assert values["wait_parts"]["total"] == 2
+    (links,) = [links for name, *_, links in world["runs"] if name == "grouped"]
+    link = f"https://spooled.example.org/batches/{batches.pop()}"
+    assert {links[task] for task in ("parts[0]", "parts[1]", "wait_parts")} == {link}
+
+
 def test_what_waits_for_nothing_passes_or_is_skipped_as_it_says(world: dict[str, Any]) -> None:
     (values,) = returned(world, "nothing")
-    (states,) = [states for name, _, _, states, _ in world["runs"] if name == "nothing"]
+    (states,) = [states for name, _, _, states, *_ in world["runs"] if name == "nothing"]
     for upstream in ("mapped", "skipped"):
         assert states[upstream] == "skipped"
         assert states[f"skip_{upstream}"] == "skipped"

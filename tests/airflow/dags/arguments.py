@@ -73,7 +73,13 @@ with DAG("grouped", schedule=None):
         decorated(path)
         StreamJobsSensor(task_id="wait", queue_name="arguments", until="total > 0")
 
-    of_region.expand(path=path_of.expand(region=["eu", "us"]))
+    regions = path_of.expand(region=["eu", "us"])
+    of_region.expand(path=regions)
+    # Somebody works on this queue.
+    parts = EnqueueBatchOperator.partial(
+        task_id="parts", queue_name="scores", part="{{ ti.map_index }}"
+    ).expand(data=regions)
+    StreamJobsSensor(task_id="wait_parts", batch=parts.output)
 
 with DAG("nothing", schedule=None):
 

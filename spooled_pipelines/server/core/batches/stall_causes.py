@@ -67,8 +67,7 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
         found.append(
             Stall(
                 cause=Stall.CAUSE_ALL_DUE_LATER,
-                message=f"All {record.open_jobs} open jobs are due later: {counts.scheduled} are "
-                f"scheduled, {counts.waiting} wait for their retry.",
+                message=_due_later(counts.scheduled, counts.waiting),
             )
         )
     expired = record.lease_expired_at
@@ -132,3 +131,9 @@ def _behind(ahead: JobsAhead, queue: str, ready: int) -> Stall:
 
 def _recent(record: BatchRecord, now: int) -> bool:
     return record.worker_seen_at is not None and now - record.worker_seen_at < OFFLINE_MS
+
+
+def _due_later(scheduled: int, waiting: int) -> str:
+    parts = [(scheduled, "are scheduled for later"), (waiting, "wait for their retry")]
+    said = [f"{count:,} {what}" for count, what in parts if count]
+    return f"No open job is due yet: {', '.join(said)}."
