@@ -17,8 +17,6 @@ import typer
 from spooled_pipelines.cli.exit_codes import UsageError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from spooled_pipelines import Batch
     from spooled_pipelines.cli.profiles import Profile as NamedServer
     from spooled_pipelines.client import SpooledClient
@@ -204,13 +202,6 @@ def _seconds(text: str) -> float:
     if seconds is None:
         raise typer.BadParameter(f"must be a duration such as 30s, 1m or 2h, got {text!r}")
     return seconds
-
-
-def moment(option: str, text: str | None) -> datetime | None:
-    """Return the time that an option says; None if it is not given."""
-    from spooled_pipelines.cli.times import moment_of
-
-    return None if text is None else moment_of(option, text)
 
 
 # As many batches as are looked through for the beginning of an id.

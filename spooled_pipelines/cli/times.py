@@ -5,54 +5,42 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.durations import seconds_in
+from spooled_pipelines.durations import seconds_of
+from spooled_pipelines.errors import InvalidArgumentError
 
 
-def seconds_of(option: str, text: str) -> float:
-    """Return the seconds of `90`, `1.5h`, `1m` or `1h 30m`.
-
-    Raises:
-        UsageError: the text is not a duration; the message names the option.
-    """
-    seconds = seconds_in(text)
-    if seconds is None:
-        raise UsageError(f"{option} must be a duration such as 30s, 1m or 2h, got {text!r}")
-    return seconds
-
-
-def moment_of(option: str, text: str) -> datetime:
+def moment_of(option: str, text: str | None) -> datetime | None:
     """Return the time that an ISO 8601 text says, or the time so long ago, for `2h` or `7d`.
 
     Raises:
         UsageError: the text is neither; the message names the option.
     """
+    if text is None:
+        return None
     try:
-        said = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        # A time without a zone is one of this machine.
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone()
     except ValueError:
-        try:
-            ago = timedelta(seconds=seconds_of(option, text))
-            return datetime.now(timezone.utc) - ago
-        except (UsageError, OverflowError):
-            raise UsageError(
-                f"{option} must be a time such as 2030-01-31T08:00Z, or how long ago, such as 2h; "
-                f"got {text!r}"
-            ) from None
-    # A time without a zone is one of this machine.
-    return said.astimezone()
+        pass
+    try:
+        return datetime.now(timezone.utc) - timedelta(seconds=seconds_of(option, text))
+    except (InvalidArgumentError, OverflowError):
+        raise UsageError(
+            f"{option} must be a time such as 2030-01-31T08:00Z, or how long ago, such as 2h; got "
+            f"{text!r}"
+        ) from None
 
 
-def age(time: datetime | None, now: datetime | None = None) -> str:
+def age(time: datetime | None) -> str:
     """Return how long ago a time was, such as `5 s` or `3 h`; "" for none."""
-    if time is None:
-        return ""
-    return short_duration(((now or datetime.now(timezone.utc)) - time).total_seconds())
+    ago = None if time is None else datetime.now(timezone.utc) - time
+    return "" if ago is None else short_duration(ago.total_seconds())
 
 
-def time_until(time: datetime | None, now: datetime | None = None) -> str:
+def time_until(time: datetime | None) -> str:
     """Return how long it is until a time, such as `45 s`; "" for none."""
-    if time is None:
-        return ""
-    return short_duration((time - (now or datetime.now(timezone.utc))).total_seconds())
+    left = None if time is None else time - datetime.now(timezone.utc)
+    return "" if left is None else short_duration(left.total_seconds())
 
 
 def short_duration(seconds: float) -> str:

@@ -73,12 +73,12 @@ def stats_card(
     return Card(f"Batch {named} on {stats.queue_name}", facts, lines, bar)
 
 
-def retry_lines(stats: BatchStats, now: datetime | None = None) -> list[str]:
+def retry_lines(stats: BatchStats) -> list[str]:
     """Return with which errors jobs wait for their retry, and when the next is tried."""
-    moment = now or datetime.now(timezone.utc)
+    now = datetime.now(timezone.utc)
     return [
         f"{waiting.count:,} to be retried, the next in "
-        f"{duration(max(0.0, (waiting.next_at - moment).total_seconds()))}: "
+        f"{duration(max(0.0, (waiting.next_at - now).total_seconds()))}: "
         f"{one_line(waiting.error, _ERROR_SIGNS)}"
         for waiting in stats.waiting_errors
     ]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.openlineage.sqlparser import DatabaseInfo
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from airflow.sdk import ObjectStoragePath
 
@@ -55,6 +54,9 @@ def test_with_it_the_input_and_the_queue_are(data: Any, inputs: list[tuple[str, 
 def test_a_querys_tables_are_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SHOP", '{"conn_type": "sqlite", "host": "/tmp/shop.db"}')
     # As the providers of PostgreSQL, Snowflake and others say of theirs; SQLite's says nothing.
+    # It takes half a second to load, and each process of a run of tests collects this file.
+    from airflow.providers.openlineage.sqlparser import DatabaseInfo
+
     info = DatabaseInfo(scheme="sqlite", authority="shop")
     monkeypatch.setattr(SqliteHook, "get_openlineage_database_info", lambda *_: info)
     op = EnqueueBatchOperator(

@@ -14,10 +14,9 @@ from spooled_pipelines.cli.options import (
     Since,
     Until,
     for_server,
-    moment,
 )
 from spooled_pipelines.cli.text_table import print_list
-from spooled_pipelines.cli.times import age
+from spooled_pipelines.cli.times import age, moment_of
 
 app = typer.Typer(help="List batches.", rich_markup_mode=None)
 
@@ -41,7 +40,7 @@ def list_(
     """List batches, the newest first; their ids and names are what other commands take."""
     with server.connect(organization=organization) as client:
         found = client.batches(
-            queue, text=name, since=moment("--since", since), until=moment("--until", until),
+            queue, text=name, since=moment_of("--since", since), until=moment_of("--until", until),
             limit=limit,
         )  # fmt: skip
     print_list(

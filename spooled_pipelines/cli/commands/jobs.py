@@ -18,11 +18,10 @@ from spooled_pipelines.cli.options import (
     Until,
     for_server,
     job_id_of,
-    moment,
 )
 from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
 from spooled_pipelines.cli.text_table import print_list
-from spooled_pipelines.cli.times import age, time_until
+from spooled_pipelines.cli.times import age, moment_of, time_until
 from spooled_pipelines.text import one_line
 from spooled_pipelines.types import Job, JobStatus
 
@@ -80,8 +79,8 @@ def list_(
             statuses=sorted(statuses),
             waiting=chosen == {Status.RETRYING},
             text=error,
-            since=moment("--since", since),
-            until=moment("--until", until),
+            since=moment_of("--since", since),
+            until=moment_of("--until", until),
             limit=limit,
         )
     print_list(
