@@ -1,4 +1,4 @@
-"""The browser that the tests of pages share."""
+"""The browser that the tests of pages share, and what it copies of a page of the docs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import PICTURES, save_screenshot
+from tests.support.doc_blocks import DOCS, ROOT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -24,3 +25,12 @@ def test_a_page_is_read_and_kept_as_a_picture(
     assert page.get_by_role("button").inner_text() == "pressed"
     save_screenshot(page, "pressed")
     assert (tmp_path / "pressed.png").read_bytes().startswith(PNG)
+
+
+def test_prompts_and_output_are_not_copied(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    source = tmp_path / "page.html"
+    css = (DOCS / "copying.css").read_text()
+    line = '<span class="gp">$ </span>ls\n<span class="go">a b\n</span>'
+    source.write_text(f"<style>{css}</style><pre><code data-md-copying>{line}</code></pre>")
+    assert open_page(source.as_uri()).locator("code").inner_text().strip() == "ls"
+    assert "copying.css" in (ROOT / "mkdocs.yml").read_text()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -95,12 +93,3 @@ def test_the_page_of_notebooks_in_a_kernel(tmp_path: Path) -> None:
                 assert not errors, errors
         table = shown(kernel.run("results.status.value_counts().to_dict()"), "text/plain")
     assert table == "{'completed': 3000}"
-
-
-def test_prompts_and_output_are_not_copied(open_page: Callable[..., Any], tmp_path: Path) -> None:
-    source = tmp_path / "page.html"
-    css = (DOCS / "copying.css").read_text()
-    line = '<span class="gp">$ </span>ls\n<span class="go">a b\n</span>'
-    source.write_text(f"<style>{css}</style><pre><code data-md-copying>{line}</code></pre>")
-    assert open_page(source.as_uri()).locator("code").inner_text().strip() == "ls"
-    assert "copying.css" in (ROOT / "mkdocs.yml").read_text()
