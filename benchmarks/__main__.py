@@ -16,6 +16,7 @@ from benchmarks.airflow_parsing import parsing
 from benchmarks.airflow_waits import waits
 from benchmarks.airflow_ways import ways
 from benchmarks.asynchronous import asynchronous
+from benchmarks.churn import churn
 from benchmarks.costs import costs
 from benchmarks.database import database
 from benchmarks.encoding import encoding
@@ -71,9 +72,10 @@ ALL: dict[str, Callable[[], bool]] = {
 
 
 def main() -> None:
-    # Not of all: they take arguments of their own, and the soak an hour.
+    # Not of all: they take arguments of their own, and some an hour.
     with_arguments: dict[str, Callable[[list[str]], bool]] = {
         "soak": soak,
+        "churn": churn,
         "long-transaction": long_transaction,
         "costs": costs,
         "sharding": sharding,

@@ -29,7 +29,7 @@ from spooled_pipelines import connect
 from spooled_pipelines.worker import Discard, Worker
 
 _QUEUE = "soak"
-_ROWS = 1_000
+ROWS = 1_000
 # Everything that a server has to remember is as much after two of these as after a thousand.
 _KEEPING = (
     *("--keep-settled", "10s"),
@@ -78,7 +78,7 @@ def soak(arguments: list[str]) -> bool:
 
 
 def _run(address: str, size: Callable[[], int], minutes: float) -> bool:
-    with _workers(address) as settled:
+    with workers(address) as settled:
         full = _full_load(address, settled)
         print(f"full load: {full:,.0f} jobs/s from a table to settled; now half of it")
         samples = _half_load(address, settled, size, full / 2, minutes)
@@ -92,9 +92,9 @@ def _full_load(address: str, settled: Any) -> float:
     with connect(address, api_key=API_KEY) as client:
         began, before = time.monotonic(), settled.value
         for number in itertools.count():
-            client.enqueue_batch(_table(), _QUEUE, name=f"full-{number}-{began}")
+            client.enqueue_batch(table_of_rows(), _QUEUE, name=f"full-{number}-{began}")
             # Two batches ahead of the workers, so that they never wait.
-            while client.queue_stats(_QUEUE).pending > 2 * _ROWS:
+            while client.queue_stats(_QUEUE).pending > 2 * ROWS:
                 time.sleep(0.01)
             seconds = time.monotonic() - began
             if seconds > _FULL_SECONDS:
@@ -154,18 +154,18 @@ def _send(address: str, rate: float, over: threading.Event) -> None:
     began = time.monotonic()
     with connect(address, api_key=API_KEY) as client:
         for number in itertools.count():
-            due = began + number * _ROWS / rate
+            due = began + number * ROWS / rate
             if over.wait(max(0.0, due - time.monotonic())):
                 return
-            client.enqueue_batch(_table(), _QUEUE, name=f"half-{number}-{began}")
+            client.enqueue_batch(table_of_rows(), _QUEUE, name=f"half-{number}-{began}")
 
 
-def _table() -> list[dict[str, object]]:
-    return [{"n": n, "text": "x" * 200, "ratio": n / 7} for n in range(_ROWS)]
+def table_of_rows() -> list[dict[str, object]]:
+    return [{"n": n, "text": "x" * 200, "ratio": n / 7} for n in range(ROWS)]
 
 
 @contextmanager
-def _workers(address: str) -> Iterator[Any]:
+def workers(address: str) -> Iterator[Any]:
     """Worker processes; yields how many jobs they settled."""
     context = multiprocessing.get_context("spawn")
     settled = context.Value("q", 0)
